@@ -1,0 +1,97 @@
+package runner
+
+import (
+	"context"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+)
+
+// Engine quantizes models and measures them. Its methods block until the work is
+// done, the context is cancelled or a deadline of the engine's own has passed; when
+// they return, no process that they started is left. An error that is or wraps a
+// *Failure says why in the contract's terms; any other counts as ReasonInternal.
+//
+// One Engine serves one cycle at a time.
+type Engine interface {
+	// Probe says what the engine is and which formats it makes. It is asked once at
+	// the start of every cycle, so that a tool that was exchanged, or has appeared
+	// since, is noticed.
+	Probe(ctx context.Context) (EngineInfo, error)
+
+	// QuantizedSize says how many bytes Quantize would write for the job. exact is
+	// false when the engine can only give an upper bound.
+	QuantizedSize(ctx context.Context, job QuantizeJob) (bytes int64, exact bool, err error)
+
+	// Quantize writes job.Output. report is called from one goroutine with the
+	// tensors done so far and in all. When it returns nil the tool has said that it
+	// succeeded; whether the file is whole is the caller's to check.
+	Quantize(ctx context.Context, job QuantizeJob, report func(done, total int)) (ToolRun, error)
+
+	// Benchmark measures every phase of the job once, in one process. report is
+	// called from one goroutine with a number between 0 and 1.
+	Benchmark(ctx context.Context, job BenchmarkJob, report func(done float64)) (Measurement, error)
+}
+
+// EngineInfo describes an engine.
+type EngineInfo struct {
+	Name    string   `json:"name"`              // "llama.cpp"
+	Version string   `json:"version,omitempty"` // as the tool prints it
+	Build   int      `json:"build,omitempty"`   // llama.cpp's build number; 0 when the tool does not say
+	Commit  string   `json:"commit,omitempty"`
+	Formats []Format `json:"-"` // what it can quantize to, as the tool lists it
+	// Threads that a measurement uses; 0 leaves it to the tool.
+	Threads int `json:"threads,omitempty"`
+}
+
+// Format is one quantization format that an engine can make.
+type Format struct {
+	Name         string // the tool's own spelling: "Q2_K"
+	Alias        string // the format that Name stands for ("Q4_K" is "Q4_K_M"); "" when it is one itself
+	NeedsImatrix bool   // useless without an importance matrix: refused without one
+}
+
+// QuantizeJob names a quantization. All files lie in Dir and are named by their
+// plain base names, which are safe on any command line.
+type QuantizeJob struct {
+	Dir             string
+	Input           string // the (first) file of the original
+	Output          string
+	Format          string // one of EngineInfo.Formats, aliases resolved
+	AllowRequantize bool
+}
+
+// BenchmarkJob names one measurement of one file.
+type BenchmarkJob struct {
+	Dir              string
+	Model            string // base name of the (first) file, in Dir
+	Phases           []verdict.Phase
+	PromptTokens     int // tokens of the prompt phase, processed in one batch
+	GenerationTokens int // tokens of the generation phase, one at a time
+	Depth            int // tokens in the KV cache before either phase
+}
+
+// Measurement is what one run of a benchmark found.
+type Measurement struct {
+	// Throughput in tokens per second, per phase of the job; each is finite and
+	// above zero.
+	Throughput map[verdict.Phase]float64 `json:"throughput"`
+	// SamplesNS are the tool's own figures: nanoseconds per phase.
+	SamplesNS map[verdict.Phase][]int64 `json:"samples_ns"`
+
+	Build    int    `json:"build,omitempty"`
+	Commit   string `json:"commit,omitempty"`
+	Backends string `json:"backends,omitempty"`
+	CPU      string `json:"cpu,omitempty"`
+	GPU      string `json:"gpu,omitempty"`
+	Threads  int    `json:"threads,omitempty"`
+
+	Run ToolRun `json:"run"`
+}
+
+// ToolRun is the trace of one child process.
+type ToolRun struct {
+	Args    []string      `json:"args"` // argument list, the tool's name first
+	Wall    time.Duration `json:"wall_ns"`
+	CPUTime time.Duration `json:"cpu_ns"` // user and system time of the process and its waited-for children
+}
