@@ -1,0 +1,57 @@
+// Package verdict decides from paired measurements whether a quantized model lost so much
+// throughput that it is not worth keeping. Rounds go in, a decision and an interval come
+// out: the package does no I/O, reads no clock and starts no goroutine, and the same
+// rounds give the same verdict on every host.
+//
+// # The question
+//
+// Did throughput drop by the threshold m or more? This is a one-sided non-inferiority
+// test on the log ratio of two throughputs. In each round both stages, original and
+// quantized, are measured once, in alternating order, and per phase
+//
+//	d = ln(quantized / original),  drop = 1 − exp(d),  boundary L0 = ln(1 − m)
+//
+// A drop of exactly m belongs to rejected.
+//
+// # One look
+//
+// A look at n rounds trims g = ⌊n/6⌋ values at each end and keeps h = n − 2g. T is the
+// trimmed mean of d, s the winsorised standard deviation, and
+//
+//	se = max(s·√((n−1)/(h(h−1))), 0.002/√n)
+//
+// (Yuen, "The two-sample trimmed t for unequal population variances", Biometrika 61,
+// 1974, for one sample). The second term is a floor: no clock, governor or cache is
+// steadier than 0.2 % from round to round, so that three equal readings are luck and no
+// certainty. With t(α) the upper α quantile of Student's t with h − 1 degrees of freedom,
+//
+//	kept      when T − t(α)·se > L0 in every phase
+//	rejected  when T + t(α/phases)·se ≤ L0 in any phase
+//
+// and otherwise measuring goes on. Kept needs every phase, an intersection-union test,
+// which costs no correction. Any one phase rejects, which does: hence α/phases.
+//
+// # Several looks
+//
+// Looks are planned at 3, 4, 6, 8, 12, 16 and 20 rounds, and further on at 28, 40, 56
+// and so on (1.4 times as many each time). The configuration cuts a piece out of that
+// list, and its two ends are always looks: with rounds 5 to 10 they are at 5, 6, 8 and 10.
+//
+// Each look spends its own part of Config.Alpha. Looks before the sixth round get little,
+// 2 % of it at three rounds and 4 % at four or five, because with so few rounds the t
+// distribution holds only if the noise is nearly normal, and a clear case needs no more.
+// The others share alike: (0.94 + 0.0775·(K−1))/K for each of K, at most 1.25/K. One
+// look alone gets what the early ones leave. Several may spend more than the whole between
+// them because they look at the same rounds, so that their errors coincide. For the
+// default of 3 to 20 rounds and Alpha 0.05 that is 0.001, 0.002 and five times 0.0125.
+// The tests simulate that no verdict errs more often than Alpha, for this list and others.
+//
+// # The interval
+//
+// Lower and Upper of a phase are the ends that decided, those of the last look taken:
+// a kept pair has Upper < threshold in every phase, and the phase that rejected a pair
+// has Lower ≥ threshold. Upper uses α and Lower uses α/phases, so that Lower is a little
+// further from Drop. Whichever look ended the measurement, Upper is too low with a
+// probability of at most Alpha, and any Lower too high with one of at most Alpha:
+// Verdict.Confidence is what is left to both ends of one phase, 1 − Alpha − Alpha/phases.
+package verdict

@@ -1,0 +1,50 @@
+package verdict
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/stat/distuv"
+)
+
+// Resolvable is the smallest drop that can be told from none in so many rounds at this
+// spread: the smallest threshold below which a true drop of 0 is kept, per phase, with a
+// probability of 80 % at the last look that so many rounds reach. Equally, a true drop
+// as far as that beyond the threshold (on the log scale) is rejected. It is a ratio, like
+// Threshold, and 1 when no look can be taken in so many rounds, when the spread is
+// unknown, or when the configuration is not valid; its Threshold is not used.
+//
+// spread is the standard deviation of the log ratio from round to round, such as
+// PhaseVerdict.Spread. With the look's quantile t, ν degrees of freedom and
+// se = max(spread, 0.002)/√n the pair is kept when T − t·ŝe > ln(1 − threshold), and
+//
+//	Resolvable = 1 − exp(−se·(t·c + z·√(1 + t²(1 − c²))))
+//
+// where z = 0.84 is the 80 % quantile of the normal distribution and
+// c = √(2/ν)·Γ((ν+1)/2)/Γ(ν/2) the mean of ŝe/se: the normal approximation of the
+// noncentral t after Johnson & Welch, "Applications of the non-central t-distribution",
+// Biometrika 31, 1940. Earlier looks, which it leaves out, only help.
+func Resolvable(c Config, spread float64, rounds int) float64 {
+	if c.Validate() != nil || math.IsNaN(spread) {
+		return 1
+	}
+	p := newPlan(c)
+	resolvable := 1.0
+	for _, look := range p.looks {
+		if look.rounds <= rounds {
+			resolvable = look.resolvable(spread)
+		}
+	}
+	return resolvable
+}
+
+func (l plannedLook) resolvable(spread float64) float64 {
+	const power = 0.8
+	z := distuv.UnitNormal.Quantile(power)
+	nu := float64(degreesOfFreedom(l.rounds))
+	high, _ := math.Lgamma((nu + 1) / 2)
+	low, _ := math.Lgamma(nu / 2)
+	c := math.Sqrt(2/nu) * math.Exp(high-low)
+
+	se := math.Max(spread, quietest) / math.Sqrt(float64(l.rounds))
+	return dropOf(-se * (l.keepT*c + z*math.Sqrt(1+l.keepT*l.keepT*(1-c*c))))
+}

@@ -1,0 +1,68 @@
+package verdict
+
+import (
+	"fmt"
+	"math"
+)
+
+// Pair is what one round measured of one phase, in tokens per second.
+type Pair struct {
+	Original  float64 `json:"original"`
+	Quantized float64 `json:"quantized"`
+}
+
+// Round is one paired measurement of both stages, phase by phase.
+type Round map[Phase]Pair
+
+// Throughputs outside this range, in tokens per second, are not measurements. Within it
+// no ratio, and nothing computed from one, exceeds what JSON can carry.
+const (
+	slowest = 1e-9
+	fastest = 1e12
+)
+
+// Check says what is missing in a round or is no throughput: not a number, infinite, zero,
+// negative, or beyond 1e-9 to 1e12 tokens per second. Such a round must not reach Decide.
+func (r Round) Check(phases []Phase) error {
+	for _, phase := range phases {
+		pair, ok := r[phase]
+		if !ok {
+			return fmt.Errorf("the round has no %s phase: measure every phase in every round", phase)
+		}
+		if !usable(pair.Original) {
+			return fmt.Errorf("the original's throughput in the %s phase is %v tokens/s, which is no measurement", phase, pair.Original)
+		}
+		if !usable(pair.Quantized) {
+			return fmt.Errorf("the quantized model's throughput in the %s phase is %v tokens/s, which is no measurement", phase, pair.Quantized)
+		}
+	}
+	return nil
+}
+
+// usable is false for NaN, too.
+func usable(throughput float64) bool { return throughput >= slowest && throughput <= fastest }
+
+// leadingUsable is the rounds before the first that Check refuses.
+func leadingUsable(phases []Phase, rounds []Round) []Round {
+	for i, round := range rounds {
+		if round.Check(phases) != nil {
+			return rounds[:i]
+		}
+	}
+	return rounds
+}
+
+// logRatio of one pair. A difference of logarithms cannot overflow.
+func (p Pair) logRatio() float64 { return math.Log(p.Quantized) - math.Log(p.Original) }
+
+// logRatios gives one slice a phase, in the order of phases.
+func logRatios(phases []Phase, rounds []Round) [][]float64 {
+	d := make([][]float64, len(phases))
+	for i, phase := range phases {
+		d[i] = make([]float64, len(rounds))
+		for j, round := range rounds {
+			d[i][j] = round[phase].logRatio()
+		}
+	}
+	return d
+}
