@@ -1,0 +1,128 @@
+package gguf
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"strings"
+)
+
+// ErrIncomplete is wrapped by the errors of a file that is cut off or still being
+// written: a download or a quantization may be under way.
+var ErrIncomplete = errors.New("incomplete GGUF file")
+
+// ErrNotGGUF is wrapped by the error of a file that begins with something else.
+var ErrNotGGUF = errors.New("not a GGUF file")
+
+// Header is what a GGUF file says about its model. That of a split set, made by
+// ReadSet, speaks of all its files together.
+type Header struct {
+	Version      int    // of the format: 2 or 3
+	Architecture string // general.architecture: "llama"
+	Type         string // general.type: "model", "adapter", "mmproj", "imatrix", or "" in older files
+	Name         string // general.name: what its makers call it
+
+	Format     string     // quantization format in llama.cpp's spelling: "F16", "Q4_K_M"
+	FormatRule FormatRule // how Format was found
+	Quantized  bool       // at least one weight matrix is of a block-quantized type; llama-quantize refuses such a file
+
+	Parameters int64 // elements of all tensors
+	Tensors    []Tensor
+
+	// The shape of the model; 0 where the file does not say.
+	Vocabulary  int64   // tokens
+	Blocks      int64   // layers
+	Embedding   int64   // length of the hidden state
+	Heads       []int64 // attention heads: one figure for all layers, or one per layer
+	KVHeads     []int64 // key/value heads, likewise
+	KeyLength   int64   // elements of one head's key
+	ValueLength int64   // elements of one head's value
+	Experts     int64   // experts of a layer; 0 in a dense model
+	ExpertsUsed int64   // experts that one token passes through
+
+	SplitNo    int // this file's place in its set, from 0
+	SplitCount int // files of the set; 0 or 1 when it is not split
+
+	MetadataBytes int64 // up to the end of the metadata, where the tensors' entries begin
+	Size          int64 // bytes that the file must have, of a set all files together
+
+	fileType     uint64
+	hasFileType  bool
+	splitTensors int64 // tensors of the whole set, as the file says; 0 when it does not
+}
+
+// Tensor is one entry of a header.
+type Tensor struct {
+	Name     string
+	Type     Type
+	Dims     []int64 // 1 to 4; the first is the length of a row
+	Elements int64
+	Bytes    int64
+}
+
+// Dimensions counts the tensor's dimensions as ggml does: without those of length 1 at
+// the end.
+func (t *Tensor) Dimensions() int {
+	n := len(t.Dims)
+	for n > 1 && t.Dims[n-1] == 1 {
+		n--
+	}
+	return n
+}
+
+// matrix says whether the tensor is a matrix of weights, or a stack of them: what a
+// quantization is about. Norms, biases and other vectors are none.
+func (t *Tensor) matrix() bool {
+	return t.Dimensions() > 1 && strings.HasSuffix(t.Name, "weight")
+}
+
+// measure computes Elements and Bytes and refuses what ggml would: an unknown type, a
+// row that is no whole number of blocks, a size beyond 63 bits.
+func (t *Tensor) measure() error {
+	if !t.Type.Known() {
+		return fmt.Errorf("tensor %q is of type %d, which is unknown here: it was removed from llama.cpp or is newer than this program", t.Name, uint32(t.Type))
+	}
+	if t.Dims[0]%t.Type.BlockSize() != 0 {
+		return fmt.Errorf("tensor %q has rows of %d elements, no multiple of the %d that a block of %s holds", t.Name, t.Dims[0], t.Type.BlockSize(), t.Type)
+	}
+	elements := uint64(1)
+	for _, dim := range t.Dims {
+		high, low := bits.Mul64(elements, uint64(dim))
+		// 8 bytes an element are the most that any type takes.
+		if high != 0 || low > 1<<59 {
+			return fmt.Errorf("tensor %q claims dimensions %v: more than any file can hold", t.Name, t.Dims)
+		}
+		elements = low
+	}
+	t.Elements = int64(elements)
+	t.Bytes = t.Type.Bytes(t.Elements)
+	return nil
+}
+
+// Tensor finds a tensor by its name; nil when there is none.
+func (h *Header) Tensor(name string) *Tensor {
+	for i := range h.Tensors {
+		if h.Tensors[i].Name == name {
+			return &h.Tensors[i]
+		}
+	}
+	return nil
+}
+
+// TensorBytes is the size of all tensors' data, without the padding between them.
+func (h *Header) TensorBytes() int64 {
+	var sum int64
+	for i := range h.Tensors {
+		sum += h.Tensors[i].Bytes
+	}
+	return sum
+}
+
+// BitsPerWeight is the effective number of bits that a parameter takes: of the
+// tensors' bytes, without the header. 0 when there are no parameters.
+func (h *Header) BitsPerWeight() float64 {
+	if h.Parameters == 0 {
+		return 0
+	}
+	return float64(h.TensorBytes()) * 8 / float64(h.Parameters)
+}
