@@ -1,0 +1,145 @@
+package runner
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
+)
+
+// Model is one GGUF file, or one split set.
+//
+// Its name is its path relative to the model directory, with slashes, without ".gguf";
+// that of a split set's first file names the set. So a name is unique, and stays the
+// same whatever else comes or goes. A model outside of the model directory is named by
+// its absolute path; where there is no model directory, by its base name, and by its
+// absolute path when another model of the same selection has that base name. Bytes in a
+// file's name that are no UTF-8 are written \xff, and a backslash before an x is written
+// \x5c, so that a name can be a label and is still unique.
+type Model struct {
+	Name  string
+	Path  string   // absolute, of the first file
+	Files []string // all files in order; the first is Path
+	Size  int64    // bytes, all files together
+	// Header is the model's header, of a split set that of all files together. Nil
+	// when Err is set.
+	Header *gguf.Header
+	// Err is a *Failure when the model was asked for and cannot be used: cut off, a
+	// file of its set missing, unreadable. Nothing but Name and Path is set then.
+	Err error
+}
+
+// modelName makes a name of a path.
+func modelName(path string) string {
+	return printable(strings.TrimSuffix(filepath.ToSlash(path), extension))
+}
+
+// printable writes a file's name so that it is valid UTF-8, and no two alike.
+func printable(name string) string {
+	if utf8.ValidString(name) && !strings.Contains(name, `\x`) {
+		return name
+	}
+	var out strings.Builder
+	for len(name) > 0 {
+		r, size := utf8.DecodeRuneInString(name)
+		if r == utf8.RuneError && size == 1 || strings.HasPrefix(name, `\x`) {
+			fmt.Fprintf(&out, `\x%02x`, name[0])
+		} else {
+			out.WriteString(name[:size])
+		}
+		name = name[size:]
+	}
+	return out.String()
+}
+
+// unit is what makes one model: a file, or the files of a split set.
+type unit struct {
+	path    string   // relative to the model directory, or absolute; of the first file
+	files   []string // likewise, those that are there, in order
+	keys    []fileKey
+	missing []string // base names of the files of the set that are not there
+	linked  bool     // at least one was reached through a symbolic link
+	err     error    // why the only file cannot be looked at
+}
+
+// key identifies the unit by its files, or by its path where none is there.
+func (u *unit) key() string {
+	if len(u.keys) == 0 {
+		return u.path
+	}
+	return fmt.Sprint(u.keys, u.missing)
+}
+
+// read reads the unit's header; dir is what its paths are relative to. The error is a
+// *Failure.
+func (u *unit) read(dir string) (Model, error) {
+	model := Model{Name: modelName(u.path), Path: under(dir, u.path)}
+	if len(u.missing) > 0 {
+		return model, Failf(ReasonBadModel, "%q is a split model of which files are missing: %s", model.Path, list(u.missing, 3))
+	}
+	if u.err != nil {
+		return model, &Failure{Reason: ReasonBadModel, Err: u.err}
+	}
+	files := make([]string, len(u.files))
+	for i, file := range u.files {
+		files[i] = under(dir, file)
+	}
+	header, err := gguf.ReadSet(files)
+	if err != nil {
+		return model, &Failure{Reason: ReasonBadModel, Err: err}
+	}
+	model.Files = files
+	model.Header = header
+	ids, err := model.Identity()
+	if err != nil {
+		return model, &Failure{Reason: ReasonBadModel, Err: err}
+	}
+	for _, id := range ids {
+		model.Size += id.Size
+	}
+	return model, nil
+}
+
+func under(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// unsuited says why a whole and readable file is not for us; "" when it is.
+func unsuited(h *gguf.Header, allowRequantize bool) string {
+	switch {
+	case h.Type == "adapter":
+		return "a LoRA adapter, no language model"
+	case h.Type == "mmproj", h.Architecture == "clip":
+		return "a multimodal projector, no language model"
+	case h.Type == "imatrix":
+		return "an importance matrix, no language model"
+	case h.Type != "" && h.Type != "model":
+		return fmt.Sprintf("of the type %q, no language model", h.Type)
+	case h.Architecture == "controlvector":
+		return "a control vector, no language model"
+	case len(h.Tensors) == 0:
+		return "a header without tensors, no language model"
+	case h.Tensor("token_embd.weight") == nil:
+		return "without a token embedding, no language model"
+	case h.Quantized && !allowRequantize:
+		return fmt.Sprintf("quantized already (%s): give the unquantized model, or set models.allow_requantize at a loss of quality", h.Format)
+	}
+	return ""
+}
+
+// list quotes at most limit of the names and counts the rest.
+func list(names []string, limit int) string {
+	quoted := make([]string, 0, limit)
+	for i, name := range names {
+		if i == limit {
+			return fmt.Sprintf("%s and %d more", strings.Join(quoted, ", "), len(names)-limit)
+		}
+		quoted = append(quoted, fmt.Sprintf("%q", name))
+	}
+	return strings.Join(quoted, ", ")
+}

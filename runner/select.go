@@ -1,0 +1,254 @@
+package runner
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Select gives the models that the patterns name, each once, sorted by name; without
+// patterns, all. A pattern is, in this order,
+//
+//   - the name of a model, or another path to it under the model directory, with or
+//     without ".gguf";
+//   - the path of a "*.gguf", relative to the current directory or absolute, inside the
+//     model directory or not; any file of a split set will do;
+//   - a glob over names: * matches anything, also nothing and across slashes, ? one
+//     character, [a-z] one of a range, and \ takes the next character as it is.
+//
+// A model that was asked for and cannot be read comes back with its Err set, so that the
+// others are not held up. Globs pass over files that are still being written, and bring
+// others that cannot be read with their Err set: a damaged model is to be seen. It is an
+// error when a pattern names nothing that could be a model; the message says what is
+// there instead.
+func (f Found) Select(patterns []string) ([]Model, error) {
+	if len(patterns) == 0 {
+		patterns = []string{"*"}
+	}
+	var selected, outside []Model
+	for _, pattern := range patterns {
+		inside, file, err := f.match(pattern)
+		if err != nil {
+			return nil, err
+		}
+		selected = append(selected, inside...)
+		if file != nil {
+			outside = append(outside, *file)
+		}
+	}
+	selected = append(selected, f.nameOutside(outside)...)
+	slices.SortFunc(selected, func(a, b Model) int { return strings.Compare(a.Name, b.Name) })
+	return slices.CompactFunc(selected, func(a, b Model) bool { return a.Name == b.Name }), nil
+}
+
+// match finds what one pattern names: models of the directory, or one file beside them,
+// which is named by its absolute path.
+func (f Found) match(pattern string) (inside []Model, outside *Model, err error) {
+	if model, ok, err := f.named(pattern); ok {
+		return []Model{model}, nil, err
+	}
+	for _, file := range f.paths(pattern) {
+		info, err := os.Stat(file)
+		if err != nil || info.IsDir() {
+			continue
+		}
+		if !strings.HasSuffix(file, extension) {
+			if isGlob(pattern) {
+				continue
+			}
+			return nil, nil, fmt.Errorf("%q is not named *%s, as models are: give it such a name, or name a link to it", file, extension)
+		}
+		absolute, err := filepath.Abs(file)
+		if err != nil {
+			return nil, nil, fmt.Errorf("finding the model %q: %w", file, err)
+		}
+		if model, ok, err := f.named(f.nameOf(absolute, keyOf(info))); ok {
+			return []Model{model}, nil, err
+		}
+		model, err := f.load(absolute)
+		return nil, &model, err
+	}
+	if !isGlob(pattern) {
+		return nil, nil, f.nothing(pattern)
+	}
+	inside, err = f.glob(pattern)
+	return inside, nil, err
+}
+
+// named finds a model, or what was passed over, by its name.
+func (f Found) named(name string) (model Model, ok bool, err error) {
+	if i, ok := slices.BinarySearchFunc(f.Models, name, func(m Model, name string) int { return strings.Compare(m.Name, name) }); ok {
+		return f.Models[i], true, nil
+	}
+	for i := range f.Skipped {
+		if s := &f.Skipped[i]; s.Name == name {
+			model, err := s.asked()
+			return model, true, err
+		}
+	}
+	return Model{}, false, nil
+}
+
+// asked is what becomes of a passed-over file that someone asks for.
+func (s *Skipped) asked() (Model, error) {
+	if s.Err != nil {
+		return Model{Name: s.Name, Path: s.Path, Err: s.Err}, nil
+	}
+	return Model{}, Failf(ReasonBadModel, "%q cannot be used: it is %s", s.Path, s.Reason)
+}
+
+// paths are the files that a pattern may mean.
+func (f Found) paths(pattern string) []string {
+	var paths []string
+	explicit := filepath.IsAbs(pattern) || strings.HasPrefix(pattern, "./") || strings.HasPrefix(pattern, "../")
+	if f.Dir != "" && !explicit {
+		file := filepath.Join(f.Dir, filepath.FromSlash(pattern))
+		paths = append(paths, file+extension, file)
+	}
+	return append(paths, pattern)
+}
+
+// nameOf is the name under which Discover knows a file: by its path, else by the file
+// itself, as two sets may have one in common. "" when Discover did not see it.
+func (f Found) nameOf(absolute string, key fileKey) string {
+	if f.Dir != "" {
+		if relative, err := filepath.Rel(f.Dir, absolute); err == nil {
+			first, _ := shards(relative)
+			if _, ok, _ := f.named(modelName(first)); ok {
+				return modelName(first)
+			}
+		}
+	}
+	return f.places[key]
+}
+
+// load reads a model that Discover did not see.
+func (f Found) load(absolute string) (Model, error) {
+	model, err := newUnit(absolute, statFile).read("")
+	if err != nil {
+		return Model{Name: model.Name, Path: model.Path, Err: err}, nil
+	}
+	if reason := unsuited(model.Header, f.AllowRequantize); reason != "" {
+		skipped := Skipped{Path: model.Path, Reason: reason}
+		return skipped.asked()
+	}
+	return model, nil
+}
+
+// nameOutside drops all but one of the models that are the same file and, where there
+// is no model directory, shortens names as far as they stay apart.
+func (f Found) nameOutside(models []Model) []Model {
+	slices.SortFunc(models, func(a, b Model) int { return strings.Compare(a.Name, b.Name) })
+	seen := map[fileKey]bool{}
+	models = slices.DeleteFunc(models, func(m Model) bool {
+		first := statFile(m.Path)
+		duplicate := first.err == nil && seen[first.key]
+		seen[first.key] = true
+		return duplicate
+	})
+	if f.Dir != "" {
+		return models
+	}
+	count := map[string]int{}
+	for _, model := range models {
+		count[path.Base(model.Name)]++
+	}
+	for i := range models {
+		if base := path.Base(models[i].Name); count[base] == 1 {
+			models[i].Name = base
+		}
+	}
+	return models
+}
+
+func isGlob(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }
+
+// glob matches names; path.Match keeps * from slashes, so both sides get another byte
+// instead, which no file's name can have.
+func (f Found) glob(pattern string) ([]Model, error) {
+	unslash := strings.NewReplacer("/", "\x00")
+	matches := func(name string) bool {
+		ok, err := path.Match(unslash.Replace(pattern), unslash.Replace(name))
+		return ok && err == nil
+	}
+	if _, err := path.Match(unslash.Replace(pattern), ""); err != nil {
+		return nil, fmt.Errorf("the model pattern %q is malformed: a [ needs its ], and a \\ something after it", pattern)
+	}
+	var models []Model
+	for _, model := range f.Models {
+		if matches(model.Name) {
+			models = append(models, model)
+		}
+	}
+	for i := range f.Skipped {
+		s := &f.Skipped[i]
+		if s.Err != nil && !s.partial() && matches(s.Name) {
+			models = append(models, Model{Name: s.Name, Path: s.Path, Err: s.Err})
+		}
+	}
+	if len(models) > 0 {
+		return models, nil
+	}
+	var passed []string
+	for _, s := range f.Skipped {
+		if matches(s.Name) {
+			passed = append(passed, fmt.Sprintf("%q: %s", s.Name, s.Reason))
+		}
+	}
+	return nil, f.none(pattern, passed)
+}
+
+// none is the error of a glob that no model fits.
+func (f Found) none(pattern string, passed []string) error {
+	const most = 10
+	switch {
+	case len(passed) > most:
+		passed = append(passed[:most:most], fmt.Sprintf("and %d more (--log.level=debug lists all)", len(passed)-most))
+		fallthrough
+	case len(passed) > 0:
+		return fmt.Errorf("no model in %q fits %q; passed over: %s", f.Dir, pattern, strings.Join(passed, "; "))
+	case f.Dir == "":
+		return fmt.Errorf("no model fits %q, as there is no model directory: name one with --model-dir (or MODEL_DIR)", pattern)
+	case len(f.Models) == 0:
+		return fmt.Errorf("no model in %q: there is no *%s in it or below it", f.Dir, extension)
+	}
+	return f.nothing(pattern)
+}
+
+// nothing is the error of a pattern that names nothing.
+func (f Found) nothing(pattern string) error {
+	if info, err := os.Stat(pattern); err == nil && info.IsDir() {
+		return fmt.Errorf("%q is a directory: name it with --model-dir, or a file in it with --model", pattern)
+	}
+	if f.Dir == "" {
+		return fmt.Errorf("there is no file %q, and no model directory to look for the name in: check the path, or name a folder with --model-dir (or MODEL_DIR)", pattern)
+	}
+	var names, near []string
+	for i := range f.Models {
+		name := f.Models[i].Name
+		names = append(names, name)
+		if similar(name, pattern) {
+			near = append(near, name)
+		}
+	}
+	switch {
+	case len(near) > 0:
+		return fmt.Errorf("no model in %q and no file is named %q: did you mean %s?", f.Dir, pattern, list(near, 5))
+	case len(names) > 0:
+		return fmt.Errorf("no model in %q and no file is named %q: there are %s", f.Dir, pattern, list(names, 5))
+	}
+	return fmt.Errorf("no file is named %q, and there is no model in %q", pattern, f.Dir)
+}
+
+// similar says whether one of two names, without directory, extension and case, is part
+// of the other.
+func similar(a, b string) bool {
+	bare := func(name string) string {
+		return strings.ToLower(strings.TrimSuffix(path.Base(name), extension))
+	}
+	a, b = bare(a), bare(b)
+	return strings.Contains(a, b) || strings.Contains(b, a)
+}
