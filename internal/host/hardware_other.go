@@ -1,0 +1,5 @@
+//go:build !linux && !darwin
+
+package host
+
+func cpuAndMemory() (cpu string, memory int64) { return "", 0 }

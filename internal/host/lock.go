@@ -1,0 +1,281 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/quant-exporter/quant-exporter/internal/host/flock"
+)
+
+// lockPoll is how often a waiting Acquire looks again. A blocked flock(2) could not
+// be given up when the context ends; five looks a second cost nothing beside a cycle
+// of minutes.
+const lockPoll = 200 * time.Millisecond
+
+// maxHolderBytes bounds what is read of a lock file, which anybody may have written.
+const maxHolderBytes = 4096
+
+// Holder says who has the lock, as it wrote itself into the lock file.
+type Holder struct {
+	PID     int       `json:"pid"`     // 0: not known
+	Since   time.Time `json:"since"`   // when it took the lock
+	Command string    `json:"command"` // program and subcommand, without its flags
+}
+
+// String names the holder for a person.
+func (h Holder) String() string {
+	if h.PID == 0 {
+		return "a process that has not said its pid"
+	}
+	return fmt.Sprintf("pid %d (%q, since %s)", h.PID, h.Command, h.Since.Local().Format(time.DateTime))
+}
+
+func (h Holder) equal(other Holder) bool {
+	return h.PID == other.PID && h.Since.Equal(other.Since)
+}
+
+// HeldError is Acquire's error when somebody else has the lock and the caller would
+// not wait.
+type HeldError struct {
+	Path   string // of the lock file
+	Holder Holder
+}
+
+// Error says who measures and what to do.
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("another measurement is running on this host: %s holds %s; try again later, or wait for it by leaving out --no-wait",
+		e.Holder, e.Path)
+}
+
+// Lock keeps measurements on one host apart: at most one holder at a time among all
+// processes, and all goroutines, that use the same path. It is a lock file under
+// flock(2), see package flock. Its methods are safe for concurrent use.
+//
+// The file holds who has the lock, for those who wait, and stays when the lock is
+// released. What a killed process left in it misleads nobody: the file is believed
+// only while the lock is held, and only if the process that it names is alive. Who
+// removes the file while it is held lets a second holder in.
+type Lock struct {
+	path string
+}
+
+// NewLock makes the lock whose file is at path; "" stands for DefaultLockPath. The
+// file is made when the lock is first acquired; its directory has to exist.
+func NewLock(path string) *Lock {
+	if path == "" {
+		path = DefaultLockPath()
+	}
+	return &Lock{path: path}
+}
+
+// DefaultLockPath is /run/lock/quant-exporter.lock where everybody may create files
+// in /run/lock, as on Debian and Ubuntu, else /tmp/quant-exporter.lock.
+//
+// It has to be one path for all users of a host, so it goes by the directory's own
+// mode and neither by the caller's rights nor by TMPDIR. What it cannot see is a
+// file system of one's own: containers, and services under systemd's PrivateTmp=,
+// that share a host with others have to be given a common file by --host.lock.
+func DefaultLockPath() string {
+	return defaultLockPath("/run/lock", "/tmp")
+}
+
+func defaultLockPath(preferred, fallback string) string {
+	const name = "quant-exporter.lock"
+	const shared = fs.ModeDir | fs.ModeSticky | 0o002
+	if info, err := os.Stat(preferred); err == nil && info.Mode()&shared == shared {
+		return filepath.Join(preferred, name)
+	}
+	return filepath.Join(fallback, name)
+}
+
+// Path is the path of the lock file.
+func (l *Lock) Path() string { return l.path }
+
+// Acquire takes the lock and returns the function that releases it, which may be
+// called more than once. The lock is also released when the process ends, however it
+// ends.
+//
+// While somebody else has the lock, Acquire returns a *HeldError if wait is false.
+// Else it waits until the lock is free or ctx ends, in which case its error wraps
+// that of ctx and nothing is held. waiting, which may be nil, is called from the
+// caller's goroutine once for each holder waited for. Who gets the lock among several
+// that wait is left to chance.
+func (l *Lock) Acquire(ctx context.Context, wait bool, waiting func(Holder)) (release func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("taking the measurement lock %s: %w", l.path, err)
+	}
+	ticker := time.NewTicker(lockPoll)
+	defer ticker.Stop()
+	var told *Holder
+	for {
+		f, holder, err := l.try()
+		if err != nil {
+			return nil, fmt.Errorf("taking the measurement lock: %w", err)
+		}
+		if f != nil {
+			return sync.OnceFunc(func() { unlock(f) }), nil
+		}
+		if !wait {
+			return nil, &HeldError{Path: l.path, Holder: holder}
+		}
+		if waiting != nil && (told == nil || !told.equal(holder)) {
+			told = &holder
+			waiting(holder)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the measurement lock %s, held by %s: %w", l.path, holder, ctx.Err())
+		case <-ticker.C:
+		}
+	}
+}
+
+// try returns the locked file, or who else has the lock.
+func (l *Lock) try() (*os.File, Holder, error) {
+	for {
+		f, err := l.open()
+		if err != nil {
+			return nil, Holder{}, err
+		}
+		locked, err := flock.Try(f)
+		if err != nil {
+			f.Close()
+			return nil, Holder{}, fmt.Errorf("%w: the file system cannot lock files; name a file on a local one with --host.lock", err)
+		}
+		content, readErr := io.ReadAll(io.LimitReader(f, maxHolderBytes))
+		if !locked {
+			f.Close()
+			return nil, readHolder(content), nil
+		}
+		if readErr != nil {
+			f.Close()
+			return nil, Holder{}, readErr
+		}
+		named, err := flock.Named(f, l.path)
+		if err != nil {
+			f.Close()
+			return nil, Holder{}, err
+		}
+		if !named { // removed between the opening and the locking
+			f.Close()
+			continue
+		}
+		if err := writeHolder(f, content); err != nil {
+			f.Close()
+			return nil, Holder{}, err
+		}
+		return f, Holder{}, nil
+	}
+}
+
+// open opens the lock file, or makes it, for every user to open.
+func (l *Lock) open() (*os.File, error) {
+	for {
+		f, err := flock.Open(l.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			f, err = flock.Create(l.path, 0o666)
+			if errors.Is(err, fs.ErrExist) { // made by somebody else meanwhile
+				continue
+			}
+		}
+		switch {
+		case err == nil:
+			return f, nil
+		case errors.Is(err, fs.ErrPermission):
+			return nil, fmt.Errorf("%w: all who measure on this host need to write to this file; make it so, or name another with --host.lock", err)
+		case errors.Is(err, unix.ELOOP):
+			return nil, fmt.Errorf("%w: it is a symbolic link; remove it, or name another file with --host.lock", err)
+		default:
+			return nil, fmt.Errorf("%w: name a file that can be written with --host.lock", err)
+		}
+	}
+}
+
+// unlock empties the file before it frees the lock, so that whoever has the lock next
+// and is asked before it wrote itself down is not taken for us.
+func unlock(f *os.File) {
+	// Neither error matters: the content is only a hint, and Close frees the lock even
+	// when it fails.
+	_ = f.Truncate(0)
+	_ = f.Close()
+}
+
+// writeHolder writes this process into the locked file f, whose content is given: a
+// file with content of another kind is not ours to write to.
+func writeHolder(f *os.File, content []byte) error {
+	if len(bytes.TrimSpace(content)) > 0 {
+		if _, err := parseHolder(content); err != nil {
+			return fmt.Errorf("%s is no lock file of this program, its content is something else: name another with --host.lock, or remove it", f.Name())
+		}
+	}
+	data, err := json.Marshal(Holder{PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second), Command: command(os.Args)})
+	if err != nil {
+		return err
+	}
+	data = append(data, '\n')
+	// In this order a reader finds, at every moment, the old holder or the new one. A
+	// full disk costs those who wait our name, not us the lock.
+	if _, err := f.WriteAt(data, 0); err != nil {
+		return f.Truncate(0)
+	}
+	return f.Truncate(int64(len(data)))
+}
+
+// readHolder finds the holder in the content of a lock file that somebody else has
+// locked. A process that is not alive left its name when it was killed, and the one
+// that has the lock now is about to write its own; or it lives in another container,
+// where its pid means nothing to us.
+func readHolder(content []byte) Holder {
+	holder, err := parseHolder(content)
+	if err != nil || !alive(holder.PID) {
+		return Holder{}
+	}
+	return holder
+}
+
+// parseHolder reads the first JSON value of content: the rest may be the tail of a
+// longer, older one.
+func parseHolder(content []byte) (Holder, error) {
+	var holder Holder
+	if err := json.NewDecoder(bytes.NewReader(content)).Decode(&holder); err != nil {
+		return Holder{}, err
+	}
+	if holder.PID <= 0 {
+		return Holder{}, errors.New("no pid")
+	}
+	return holder, nil
+}
+
+// alive says whether a process of that pid exists, whoever owns it.
+func alive(pid int) bool {
+	err := unix.Kill(pid, 0)
+	return err == nil || errors.Is(err, unix.EPERM)
+}
+
+// command names the program and its subcommand. The flags are left out: everybody can
+// read the lock file, and a flag may hold a password.
+func command(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	words := []string{filepath.Base(args[0])}
+	for _, arg := range args[1:] {
+		if strings.HasPrefix(arg, "-") {
+			break
+		}
+		words = append(words, arg)
+	}
+	return strings.Join(words, " ")
+}

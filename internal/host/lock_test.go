@@ -1,0 +1,263 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/quant-exporter/quant-exporter/internal/host/flock"
+)
+
+func acquire(t *testing.T, path string) (release func()) {
+	t.Helper()
+	release, err := NewLock(path).Acquire(t.Context(), false, nil)
+	require.NoError(t, err)
+	t.Cleanup(release)
+	return release
+}
+
+func TestLockHeldByAnotherProcessUntilItIsKilled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	holder := startHolder(t, path)
+
+	_, err := NewLock(path).Acquire(t.Context(), false, nil)
+	var held *HeldError
+	require.ErrorAs(t, err, &held)
+	assert.Equal(t, holder.Process.Pid, held.Holder.PID)
+	assert.Equal(t, filepath.Base(os.Args[0]), held.Holder.Command, "flags are not for everybody to read")
+	assert.WithinDuration(t, time.Now(), held.Holder.Since, time.Hour)
+	assert.ErrorContains(t, err, "--no-wait")
+
+	waiting := make(chan Holder, 10)
+	acquired := make(chan error, 1)
+	go func() {
+		_, err := NewLock(path).Acquire(t.Context(), true, func(h Holder) { waiting <- h })
+		acquired <- err
+	}()
+	assert.Equal(t, holder.Process.Pid, (<-waiting).PID)
+	// The holder's child lives on and must not keep the lock.
+	require.NoError(t, holder.Process.Kill())
+	_ = holder.Wait()
+	require.NoError(t, <-acquired)
+}
+
+func TestLockKeepsGoroutinesApart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	var holders atomic.Int32
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			release, err := NewLock(path).Acquire(t.Context(), true, nil)
+			if !assert.NoError(t, err) {
+				return
+			}
+			assert.Equal(t, int32(1), holders.Add(1))
+			runtime.Gosched()
+			holders.Add(-1)
+			release()
+		})
+	}
+	group.Wait()
+}
+
+func TestLockNamesEachHolderOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	synctest.Test(t, func(t *testing.T) {
+		release := acquire(t, path)
+		var told []Holder
+		acquired := make(chan struct{})
+		go func() {
+			_, err := NewLock(path).Acquire(t.Context(), true, func(h Holder) { told = append(told, h) })
+			assert.NoError(t, err)
+			close(acquired)
+		}()
+		time.Sleep(10*lockPoll + lockPoll/2)
+
+		// Another process takes over, between two looks.
+		other := Holder{PID: os.Getppid(), Since: time.Now().UTC(), Command: "other"}
+		data, err := json.Marshal(other)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		time.Sleep(10 * lockPoll)
+
+		release()
+		<-acquired
+		require.Len(t, told, 2)
+		assert.Equal(t, os.Getpid(), told[0].PID)
+		assert.Equal(t, other, told[1])
+	})
+}
+
+func TestLockWaitEndsWithItsContext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	synctest.Test(t, func(t *testing.T) {
+		release := acquire(t, path)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, err := NewLock(path).Acquire(ctx, true, nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		release()
+		acquire(t, path) // the one that gave up holds nothing
+	})
+}
+
+func TestLockEndedContextTakesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := NewLock(path).Acquire(ctx, true, nil)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.NoFileExists(t, path)
+}
+
+func TestLockReleaseTwiceFreesOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	first := acquire(t, path)
+	first()
+	acquire(t, path)
+	first()
+	_, err := NewLock(path).Acquire(t.Context(), false, nil)
+	require.Error(t, err, "the second holder still has it")
+}
+
+func TestLockBelievesNoDeadHolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	dead := startHolder(t, path)
+	require.NoError(t, dead.Process.Kill())
+	_ = dead.Wait()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NotEmpty(t, content, "what the dead holder left")
+
+	// A new holder that has the lock and has not written itself down yet.
+	f, err := flock.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	locked, err := flock.Try(f)
+	require.NoError(t, err)
+	require.True(t, locked)
+
+	_, err = NewLock(path).Acquire(t.Context(), false, nil)
+	var held *HeldError
+	require.ErrorAs(t, err, &held)
+	assert.Zero(t, held.Holder)
+	assert.ErrorContains(t, err, "a process that has not said its pid")
+}
+
+func TestLockIsFreeOfWhatAKilledHolderLeft(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	dead := startHolder(t, path)
+	require.NoError(t, dead.Process.Kill())
+	_ = dead.Wait()
+	acquire(t, path)
+}
+
+func TestLockLeavesOtherFilesAlone(t *testing.T) {
+	dir := t.TempDir()
+	const text = "root:x:0:0\n"
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	link := filepath.Join(dir, "symlink")
+	require.NoError(t, os.Symlink(file, link))
+	fifo := filepath.Join(dir, "fifo")
+	require.NoError(t, unix.Mkfifo(fifo, 0o600))
+	empty := filepath.Join(dir, "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	second := filepath.Join(dir, "second")
+	require.NoError(t, os.Link(empty, second))
+
+	for path, message := range map[string]string{
+		file:                             "is something else",
+		link:                             "symbolic link",
+		fifo:                             "not a regular file",
+		second:                           "second name",
+		dir:                              "is a directory",
+		filepath.Join(dir, "no", "lock"): "no such file",
+	} {
+		_, err := NewLock(path).Acquire(t.Context(), true, nil)
+		require.ErrorContains(t, err, message)
+		require.ErrorContains(t, err, "--host.lock")
+	}
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	assert.Equal(t, text, string(content))
+}
+
+func TestLockFileIsForEveryUser(t *testing.T) {
+	old := unix.Umask(0o077)
+	defer unix.Umask(old)
+	path := filepath.Join(t.TempDir(), "lock")
+	release := acquire(t, path)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o666), info.Mode().Perm())
+	release()
+	info, err = os.Stat(path)
+	require.NoError(t, err)
+	assert.Zero(t, info.Size(), "a released lock names nobody")
+}
+
+func TestLockFileRemovedWhileFree(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	stale, err := flock.Create(path, 0o600)
+	require.NoError(t, err)
+	defer stale.Close()
+	require.NoError(t, os.Remove(path))
+	named, err := flock.Named(stale, path)
+	require.NoError(t, err)
+	assert.False(t, named)
+	acquire(t, path)
+	named, err = flock.Named(stale, path)
+	require.NoError(t, err)
+	assert.False(t, named)
+}
+
+func TestDefaultLockPathGoesByTheDirectory(t *testing.T) {
+	fallback := "/tmp/quant-exporter.lock"
+	shared := t.TempDir()
+	require.NoError(t, os.Chmod(shared, 0o777|os.ModeSticky))
+	assert.Equal(t, filepath.Join(shared, "quant-exporter.lock"), defaultLockPath(shared, "/tmp"))
+	owned := t.TempDir()
+	require.NoError(t, os.Chmod(owned, 0o755))
+	assert.Equal(t, fallback, defaultLockPath(owned, "/tmp"), "writable, but not to everybody")
+	assert.Equal(t, fallback, defaultLockPath(filepath.Join(owned, "missing"), "/tmp"))
+	assert.Equal(t, DefaultLockPath(), NewLock("").Path())
+}
+
+func TestCommand(t *testing.T) {
+	for want, args := range map[string][]string{
+		"":                   nil,
+		"quant-exporter":     {"/usr/bin/quant-exporter", "--a2a.password=x", "run"},
+		"quant-exporter run": {"quant-exporter", "run", "--model", "x"},
+	} {
+		assert.Equal(t, want, command(args))
+	}
+}
+
+func FuzzParseHolder(f *testing.F) {
+	f.Add([]byte(`{"pid":12,"since":"2026-11-23T14:00:00Z","command":"quant-exporter run"}` + "\n"))
+	f.Add([]byte(`{"pid":12,"since":"2026-11-23T14:00:00Z","command":"x"}` + "\nrun\"}\n"))
+	f.Add([]byte(`{"pid":-1}`))
+	f.Add([]byte("root:x:0:0\n"))
+	f.Add([]byte(nil))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		holder, err := parseHolder(content)
+		if err == nil && holder.PID <= 0 {
+			t.Fatalf("pid %d", holder.PID)
+		}
+		if err != nil && holder != (Holder{}) {
+			t.Fatalf("a holder beside an error: %+v", holder)
+		}
+	})
+}

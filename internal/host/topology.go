@@ -1,0 +1,272 @@
+package host
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// maxCPUs bounds the CPU numbers that are believed: the largest kernels are built for
+// 8192.
+const maxCPUs = 1 << 16
+
+// Topology is the part of the host's CPUs that this process may use.
+type Topology struct {
+	// CPUs are the numbers of the logical CPUs that the process may run on, in
+	// ascending order; nil where the system does not tell.
+	CPUs []int
+	// Cores is the number of physical cores among them, at least 1: hyperthreads of
+	// one core count once, cores of every speed alike.
+	Cores int
+	// Quota is the CPU time that the process's cgroup may use, in CPUs; 0 for no limit.
+	Quota float64
+}
+
+// ReadTopology asks Linux's /proc and /sys; elsewhere, and where these are silent,
+// every logical CPU that Go sees counts as a core.
+func ReadTopology() Topology {
+	return readTopology(os.DirFS("/"), defaultCores())
+}
+
+// Usable is the number of cores that the process can keep busy: Cores, or the quota,
+// rounded up, where that is less.
+func (t Topology) Usable() int {
+	if t.Quota > 0 && t.Quota < float64(t.Cores) {
+		return int(math.Ceil(t.Quota))
+	}
+	return t.Cores
+}
+
+// BenchmarkThreads is the number of threads for a measurement on so many cores: all
+// but one, and at least one. The free core takes what else the host has to do.
+func BenchmarkThreads(cores int) int {
+	return max(1, cores-1)
+}
+
+// readTopology reads the topology from a tree like that of a running Linux; fallback
+// is the number of cores if it has none.
+func readTopology(root fs.FS, fallback int) Topology {
+	t := Topology{Cores: max(1, fallback), Quota: readQuota(root)}
+	allowed, err := allowedCPUs(root)
+	if err != nil {
+		return t
+	}
+	t.CPUs = allowed
+	cores := make(map[string]bool)
+	for _, cpu := range allowed {
+		cores[core(root, cpu)] = true
+	}
+	t.Cores = len(cores)
+	return t
+}
+
+// allowedCPUs gives the CPUs that the process may run on and that are online. The list
+// in /proc/self/status is what sched_getaffinity(2) reads, cpusets included, but keeps
+// CPUs that went offline.
+func allowedCPUs(root fs.FS) ([]int, error) {
+	status, err := fs.ReadFile(root, "proc/self/status")
+	if err != nil {
+		return nil, err
+	}
+	text, ok := field(status, "Cpus_allowed_list:")
+	if !ok {
+		return nil, fmt.Errorf("no Cpus_allowed_list in /proc/self/status")
+	}
+	allowed, err := parseCPUList(text)
+	if err != nil {
+		return nil, err
+	}
+	if online, err := readCPUList(root, "sys/devices/system/cpu/online"); err == nil {
+		allowed = intersect(allowed, online)
+	}
+	if len(allowed) == 0 {
+		return nil, fmt.Errorf("no CPU is both allowed and online")
+	}
+	return allowed, nil
+}
+
+// field finds the first line that begins with the key and gives the rest of it.
+func field(content []byte, key string) (string, bool) {
+	for line := range bytes.Lines(content) {
+		if rest, ok := bytes.CutPrefix(line, []byte(key)); ok {
+			return strings.TrimSpace(string(rest)), true
+		}
+	}
+	return "", false
+}
+
+// core identifies the physical core of a CPU by the list of the CPUs that share it:
+// unlike core_id, which counts per package, per die or per cluster depending on the
+// architecture, that is unique. (Linux's Documentation/admin-guide/cputopology.rst;
+// core_cpus_list was thread_siblings_list before 5.3.) A CPU without topology, as some
+// virtual machines have it, is a core of its own.
+func core(root fs.FS, cpu int) string {
+	for _, name := range []string{"core_cpus_list", "thread_siblings_list"} {
+		file := fmt.Sprintf("sys/devices/system/cpu/cpu%d/topology/%s", cpu, name)
+		if content, err := fs.ReadFile(root, file); err == nil {
+			if text := strings.TrimSpace(string(content)); text != "" {
+				return text
+			}
+		}
+	}
+	return strconv.Itoa(cpu)
+}
+
+// readCPUList reads a file in the kernel's list format.
+func readCPUList(root fs.FS, name string) ([]int, error) {
+	content, err := fs.ReadFile(root, name)
+	if err != nil {
+		return nil, err
+	}
+	return parseCPUList(string(content))
+}
+
+// parseCPUList reads the kernel's list format, as in "0-3,8,10-11": ascending ranges.
+func parseCPUList(text string) ([]int, error) {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return nil, nil
+	}
+	var cpus []int
+	for part := range strings.SplitSeq(text, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		if !isRange {
+			last = first
+		}
+		from, err := strconv.ParseUint(first, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no list of CPUs: %w", text, err)
+		}
+		to, err := strconv.ParseUint(last, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no list of CPUs: %w", text, err)
+		}
+		if to < from || to >= maxCPUs || len(cpus) > 0 && int(from) <= cpus[len(cpus)-1] {
+			return nil, fmt.Errorf("%q is no list of CPUs: %q is out of order or out of range", text, part)
+		}
+		for cpu := from; cpu <= to; cpu++ {
+			cpus = append(cpus, int(cpu))
+		}
+	}
+	return cpus, nil
+}
+
+// intersect gives the numbers of a that are also in b, in a's order.
+func intersect(a, b []int) []int {
+	in := make(map[int]bool, len(b))
+	for _, n := range b {
+		in[n] = true
+	}
+	var both []int
+	for _, n := range a {
+		if in[n] {
+			both = append(both, n)
+		}
+	}
+	return both
+}
+
+// readQuota finds the tightest CPU limit on the process's cgroup and those above it, in
+// CPUs; 0 if there is none. The hierarchies are looked for where systemd and the
+// container engines mount them. A container may see its own cgroup as the root of the
+// mount and yet be told its path on the host (cgroups(7)): a directory of the path that
+// is not there limits nothing, and the root is looked at in any case.
+func readQuota(root fs.FS) float64 {
+	content, err := fs.ReadFile(root, "proc/self/cgroup")
+	if err != nil {
+		return 0
+	}
+	quota := math.Inf(1)
+	for _, g := range parseCgroups(content) {
+		for dir := path.Clean("/" + g.path); ; dir = path.Dir(dir) {
+			for _, mount := range g.mounts {
+				if limit, ok := g.limit(root, path.Join(mount, dir)); ok {
+					quota = min(quota, limit)
+				}
+			}
+			if dir == "/" {
+				break
+			}
+		}
+	}
+	if math.IsInf(quota, 1) {
+		return 0
+	}
+	return quota
+}
+
+// cgroup is the process's place in one hierarchy that can limit CPU time.
+type cgroup struct {
+	path   string
+	mounts []string // where the hierarchy may be mounted
+	limit  func(root fs.FS, dir string) (cpus float64, ok bool)
+}
+
+// parseCgroups finds the hierarchies that can limit CPU time in /proc/self/cgroup:
+// lines of "id:controllers:path" (cgroups(7)).
+func parseCgroups(content []byte) []cgroup {
+	var groups []cgroup
+	scanner := bufio.NewScanner(bytes.NewReader(content))
+	for scanner.Scan() {
+		parts := strings.SplitN(scanner.Text(), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		if parts[0] == "0" && parts[1] == "" {
+			groups = append(groups, cgroup{parts[2], []string{"sys/fs/cgroup", "sys/fs/cgroup/unified"}, quotaV2})
+		}
+		for controller := range strings.SplitSeq(parts[1], ",") {
+			if controller == "cpu" {
+				groups = append(groups, cgroup{parts[2], []string{"sys/fs/cgroup/cpu", "sys/fs/cgroup/" + parts[1]}, quotaV1})
+			}
+		}
+	}
+	return groups
+}
+
+// quotaV2 reads cpu.max: "max 100000" or "150000 100000", microseconds of CPU time in
+// each period of so many (Linux's Documentation/admin-guide/cgroup-v2.rst).
+func quotaV2(root fs.FS, dir string) (float64, bool) {
+	content, err := fs.ReadFile(root, path.Join(dir, "cpu.max"))
+	if err != nil {
+		return 0, false
+	}
+	fields := strings.Fields(string(content))
+	if len(fields) != 2 {
+		return 0, false
+	}
+	return ratio(fields[0], fields[1])
+}
+
+// quotaV1 reads cpu.cfs_quota_us and cpu.cfs_period_us; a quota of -1 is none
+// (Linux's Documentation/scheduler/sched-bwc.rst).
+func quotaV1(root fs.FS, dir string) (float64, bool) {
+	quota, err := fs.ReadFile(root, path.Join(dir, "cpu.cfs_quota_us"))
+	if err != nil {
+		return 0, false
+	}
+	period, err := fs.ReadFile(root, path.Join(dir, "cpu.cfs_period_us"))
+	if err != nil {
+		return 0, false
+	}
+	return ratio(strings.TrimSpace(string(quota)), strings.TrimSpace(string(period)))
+}
+
+// ratio is quota / period if both are numbers above zero.
+func ratio(quota, period string) (float64, bool) {
+	q, err := strconv.ParseInt(quota, 10, 64)
+	if err != nil || q <= 0 { // "max" or "-1": no limit
+		return 0, false
+	}
+	p, err := strconv.ParseInt(period, 10, 64)
+	if err != nil || p <= 0 {
+		return 0, false
+	}
+	return float64(q) / float64(p), true
+}

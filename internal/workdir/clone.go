@@ -1,0 +1,220 @@
+package workdir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mode is a way to bring a model into a working directory.
+type Mode string
+
+// The modes. None of them ever writes to the source.
+const (
+	// Auto takes the first that works of Reflink, Link and Symlink. It copies nothing:
+	// a copy of a large model is made only when asked for.
+	Auto Mode = "auto"
+	// Reflink makes a file of its own that shares the source's blocks until either is
+	// written to: at once, and safe from whatever happens to the source. Btrfs, XFS,
+	// bcachefs, OCFS2, ZFS 2.2 and APFS do it, within one file system.
+	Reflink Mode = "reflink"
+	// Link makes a hard link, within one file system. It is the source's own inode
+	// under a second name: who writes to it writes to the source, so tools are to get
+	// it as input only. It keeps the content when the source is deleted, and changes
+	// the source's status-change time (ctime) when it is made and when it is removed.
+	Link Mode = "link"
+	// Symlink makes a symbolic link to the source's absolute path, which is thus read
+	// in place.
+	Symlink Mode = "symlink"
+	// Copy copies every byte.
+	Copy Mode = "copy"
+)
+
+// Validate says whether m is one of the modes.
+func (m Mode) Validate() error {
+	switch m {
+	case Auto, Reflink, Link, Symlink, Copy:
+		return nil
+	default:
+		return fmt.Errorf("%q is no way to isolate a model: use auto, reflink, link, symlink or copy", string(m))
+	}
+}
+
+// copyChunk is what is copied between two looks at the context.
+const copyChunk = 16 << 20
+
+// Clone brings the file src, or what it leads to if it is a symbolic link, to dst,
+// which must not exist, and says by which mode: never Auto. Nothing is left at dst
+// when it fails. Errors wrap those of the file system: fs.ErrNotExist and
+// fs.ErrPermission if the source cannot be read, fs.ErrExist if dst is taken.
+//
+// ctx and progress matter to Copy alone: it stops soon after ctx ends, and calls
+// progress (nil: nobody), from the caller's goroutine, with the bytes copied so far
+// and in all. Nothing is synced to the disk: the clone is not to survive a crash.
+func Clone(ctx context.Context, mode Mode, src, dst string, progress func(done, total int64)) (Mode, error) {
+	if err := mode.Validate(); err != nil {
+		return "", err
+	}
+	if err := ctx.Err(); err != nil {
+		return "", fmt.Errorf("cloning %s: %w", src, err)
+	}
+	source, err := openSource(src)
+	if err != nil {
+		return "", err
+	}
+	defer source.Close()
+	if _, err := os.Lstat(dst); err == nil {
+		return "", &fs.PathError{Op: "clone", Path: dst, Err: fs.ErrExist}
+	}
+
+	switch mode {
+	case Auto:
+		return cloneAuto(source, dst)
+	case Copy:
+		if err := copyFile(ctx, source, dst, progress); err != nil {
+			return "", err
+		}
+		return Copy, nil
+	default:
+		if err := cheap(mode, source, dst); err != nil {
+			return "", fmt.Errorf("isolation %q is not possible from %s to %s: %s (%w); set isolation to auto, or to %s",
+				mode, source.Name(), filepath.Dir(dst), because(mode, err), err, instead(mode))
+		}
+		return mode, nil
+	}
+}
+
+// openSource opens the regular file that path leads to, for reading only. The name of
+// the file it returns is the absolute one without symbolic links.
+func openSource(path string) (*os.File, error) {
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, fmt.Errorf("finding the file to clone: %w", err)
+	}
+	if resolved, err = filepath.Abs(resolved); err != nil {
+		return nil, fmt.Errorf("finding the file to clone: %w", err)
+	}
+	f, err := os.OpenFile(resolved, os.O_RDONLY|unix.O_NONBLOCK, 0) // not to wait for a FIFO's writer
+	if err != nil {
+		return nil, fmt.Errorf("opening the file to clone: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("opening the file to clone: %s: %w", resolved, err)
+	}
+	return f, nil
+}
+
+func cloneAuto(source *os.File, dst string) (Mode, error) {
+	var all []error
+	for _, mode := range []Mode{Reflink, Link, Symlink} {
+		err := cheap(mode, source, dst)
+		if err == nil {
+			return mode, nil
+		}
+		all = append(all, fmt.Errorf("%s: %w", mode, err))
+	}
+	return "", fmt.Errorf("isolating %s in %s: %w; set isolation to copy, or choose another folder for working directories",
+		source.Name(), filepath.Dir(dst), errors.Join(all...))
+}
+
+// cheap clones without copying anything.
+func cheap(mode Mode, source *os.File, dst string) error {
+	switch mode {
+	case Reflink:
+		return reflink(source, dst)
+	case Link:
+		return os.Link(source.Name(), dst)
+	default:
+		return os.Symlink(source.Name(), dst)
+	}
+}
+
+// because says in plain words why a mode that was asked for is not possible.
+func because(mode Mode, err error) string {
+	switch {
+	case errors.Is(err, unix.EXDEV):
+		return "the two are on different file systems"
+	case mode == Link && errors.Is(err, unix.EPERM):
+		return "the file system has no hard links, or the file is another user's that this one may not write to (fs.protected_hardlinks)"
+	case mode == Link && errors.Is(err, unix.EMLINK):
+		return "the file has as many names as its file system allows"
+	case mode == Reflink && cannotReflink(err):
+		return "the file system cannot share blocks between files"
+	default:
+		return "the system refused it"
+	}
+}
+
+// cannotReflink says whether the error means that the file system, or the system, does
+// not know reflinks; which error does is a matter of the file system.
+func cannotReflink(err error) bool {
+	for _, e := range []error{unix.EOPNOTSUPP, unix.ENOTSUP, unix.ENOTTY, unix.ENOSYS, unix.EINVAL, errors.ErrUnsupported} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// instead names the modes that ask less of the file system.
+func instead(mode Mode) string {
+	switch mode {
+	case Reflink:
+		return "link, symlink or copy"
+	case Link:
+		return "symlink or copy"
+	default:
+		return "copy"
+	}
+}
+
+// copyFile copies source to the new file dst and sees that it got all of it.
+func copyFile(ctx context.Context, source *os.File, dst string, progress func(done, total int64)) (err error) {
+	info, err := source.Stat()
+	if err != nil {
+		return fmt.Errorf("copying: %w", err)
+	}
+	target, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("copying %s: %w", source.Name(), err)
+	}
+	defer func() {
+		err = errors.Join(err, target.Close())
+		if err != nil {
+			err = errors.Join(fmt.Errorf("copying %s: %w", source.Name(), err), os.Remove(dst))
+		}
+	}()
+
+	total, done := info.Size(), int64(0)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := io.CopyN(target, source, copyChunk)
+		done += n
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if progress != nil && n > 0 {
+			progress(done, total)
+		}
+		if err != nil { // the end
+			break
+		}
+	}
+	if done != total {
+		return fmt.Errorf("it has %d bytes and had %d when the copy began: it is being written to", done, total)
+	}
+	return nil
+}

@@ -1,0 +1,12 @@
+package workdir
+
+import "golang.org/x/sys/unix"
+
+// available gives the free blocks and their size: the fragment size, as in glibc's
+// statvfs, where the file system tells one.
+func available(st unix.Statfs_t) (blocks, size uint64) {
+	if st.Frsize > 0 {
+		return st.Bavail, uint64(st.Frsize)
+	}
+	return st.Bavail, uint64(st.Bsize)
+}

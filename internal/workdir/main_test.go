@@ -1,0 +1,114 @@
+package workdir
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// These make the test binary another process: one that owns a directory, and one that
+// removes one without root's rights.
+const (
+	ownEnv    = "QUANT_EXPORTER_TEST_OWN"
+	removeEnv = "QUANT_EXPORTER_TEST_REMOVE"
+)
+
+func TestMain(m *testing.M) {
+	var err error
+	switch {
+	case os.Getenv(ownEnv) != "":
+		err = own(os.Getenv(ownEnv))
+	case os.Getenv(removeEnv) != "":
+		err = removeReadOnly(os.Getenv(removeEnv))
+	default:
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+// own makes a working directory with a file, says where it is and waits for the end of
+// its standard input, or to be killed.
+func own(parent string) error {
+	dir, err := Create(parent)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir.Path(), "file"), []byte("x"), 0o600); err != nil {
+		return err
+	}
+	fmt.Println(dir.Path())
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// startOwner runs an owner and gives the path of its directory.
+func startOwner(t *testing.T, parent string) (owner *exec.Cmd, path string) {
+	t.Helper()
+	owner = exec.Command(os.Args[0])
+	owner.Env = append(os.Environ(), ownEnv+"="+parent)
+	stdin, err := owner.StdinPipe()
+	require.NoError(t, err)
+	stdout, err := owner.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, owner.Start())
+	t.Cleanup(func() {
+		stdin.Close()
+		_ = owner.Process.Kill()
+	})
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	require.NoError(t, err)
+	path = strings.TrimSpace(line)
+	require.DirExists(t, path, line)
+	return owner, path
+}
+
+func kill(t *testing.T, owner *exec.Cmd) {
+	t.Helper()
+	require.NoError(t, owner.Process.Kill())
+	_ = owner.Wait()
+}
+
+// removeReadOnly removes a working directory that holds what only root could remove
+// with a plain RemoveAll, and fails if a plain one would do.
+func removeReadOnly(parent string) error {
+	if os.Geteuid() == 0 {
+		const nobody = 65534
+		if err := errors.Join(syscall.Setgid(nobody), syscall.Setuid(nobody)); err != nil {
+			return err
+		}
+	}
+	dir, err := Create(parent)
+	if err != nil {
+		return err
+	}
+	locked := filepath.Join(dir.Path(), "locked")
+	deep := filepath.Join(locked, "deep")
+	if err := os.MkdirAll(deep, 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(deep, "file"), []byte("x"), 0o400); err != nil {
+		return err
+	}
+	for _, path := range []string{deep, locked} {
+		if err := os.Chmod(path, 0); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(locked); !errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("the test tests nothing, a plain RemoveAll says %v", err)
+	}
+	return dir.Remove()
+}
