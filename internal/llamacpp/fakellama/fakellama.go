@@ -1,0 +1,280 @@
+// Package fakellama gives tests a fake llama.cpp: programs named llama-quantize and
+// llama-bench that print what the real ones print, make whole GGUF files in no time,
+// and fail in every way that is asked of them. Their source is in
+// internal/llamacpp/testdata/fakellama.
+//
+// What they do is in the file fake.json beside them, a [Behaviour]; without it they
+// just work. The original runs at 1000 prompt and 100 generation tokens per second, on
+// any host; a quantized copy is 1.25 times as fast (see [Factor]).
+//
+// A measured file is of the stage quantized when the fake llama-quantize made it, or,
+// for tests that measure a lone file, when its name contains "quantized".
+package fakellama
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Tools are the names of the programs.
+var Tools = []string{"llama-quantize", "llama-bench", "llama-perplexity"}
+
+// Behaviour is the content of fake.json.
+type Behaviour struct {
+	Build   Age      `json:"build,omitempty"`
+	GPU     bool     `json:"gpu,omitempty"`     // lists a CUDA device
+	Factors []Factor `json:"factors,omitempty"` // all that match are multiplied
+	// Noise multiplies the duration of each run of llama-bench, the first by the first,
+	// starting over at the end.
+	Noise  []float64 `json:"noise,omitempty"`
+	Faults []Fault   `json:"faults,omitempty"`
+}
+
+// Age is how old a build of llama.cpp is.
+type Age string
+
+// The ages.
+const (
+	Current Age = ""    // 11669
+	Old     Age = "old" // none of the optional flags: --dry-run, jsonl, --progress, --no-warmup, -d, --version, --list-devices
+	IK      Age = "ik"  // ik_llama.cpp: as Old, and --warmup 0|1
+)
+
+// Factor multiplies the samples_ns of the runs that it matches: above 1 is slower. Empty
+// fields match everything.
+type Factor struct {
+	Stage  string  `json:"stage,omitempty"`  // "original", "quantized"
+	Format string  `json:"format,omitempty"` // target of the copy that is measured
+	Phase  string  `json:"phase,omitempty"`  // "prompt", "generation"
+	By     float64 `json:"by"`
+}
+
+// Fault is something that goes wrong in the runs that it matches; the first that matches
+// is taken. Empty fields match everything, except for Step.
+type Fault struct {
+	Tool   string `json:"tool,omitempty"`
+	Step   string `json:"step,omitempty"` // "help", "version", "devices", "dry-run"; "" is the work itself
+	Stage  string `json:"stage,omitempty"`
+	Format string `json:"format,omitempty"`
+	// Calls are the runs concerned, counted from 1 per tool and step; none means all.
+	Calls []int `json:"calls,omitempty"`
+	Do    Do    `json:"do"`
+}
+
+// Do is what goes wrong.
+type Do string
+
+// The faults. Where nothing else is said they come after the first line of progress.
+const (
+	Hang                Do = "hang"
+	HangIgnoringSIGTERM Do = "hang ignoring SIGTERM"
+	// A grandchild ignores SIGTERM and keeps the pipes open; the tool hangs, too.
+	HangWithGrandchild Do = "hang with grandchild"
+	// The tool works, and leaves such a grandchild behind.
+	LeaveGrandchild Do = "leave grandchild"
+
+	SegmentationFault  Do = "SIGSEGV"
+	Abort              Do = "SIGABRT" // as a GGML_ASSERT does
+	IllegalInstruction Do = "SIGILL"
+	Kill               Do = "SIGKILL" // as the kernel does when memory is out
+	WrapperCrash       Do = "exit status 139"
+
+	ExitWithMessage Do = "exit 1"
+	NoResult        Do = "exit 0 without result"
+	NotLoaded       Do = "failed to load model"
+	OutOfMemory     Do = "out of memory"      // ggml's words, exit status 1
+	OutOfGPUMemory  Do = "out of GPU memory"  // CUDA's words, then SIGABRT
+	NoBuffer        Do = "no buffer"          // the model loader's words, exit status 1
+	DiskFull        Do = "disk full"          // a partial output stays behind
+	PartialOutput   Do = "partial output"     // exit status 0 all the same
+	FloodStdout     Do = "flood stdout"       // without end
+	FloodStderr     Do = "flood stderr"       // 20 MB, then the tool works
+	Garbage         Do = "garbage"            // on standard output, instead of the result
+	Truncated       Do = "truncated JSON"     // exit status 0
+	StopAfterFirst  Do = "stop after a phase" // a whole first result, then exit status 1
+	Zero            Do = "samples_ns 0"
+	Negative        Do = "samples_ns -1"
+	NaN             Do = "samples_ns nan"
+	Huge            Do = "samples_ns 1e30"
+	NoSamples       Do = "no samples_ns"
+	WrongTokens     Do = "wrong token count"
+	Twice           Do = "each result twice"
+)
+
+// Call is a run of a tool, as it was logged.
+type Call struct {
+	Tool string   `json:"tool"`
+	Step string   `json:"step"`
+	Args []string `json:"args"` // without the tool's name
+	Dir  string   `json:"dir"`
+	Env  []string `json:"env"`
+}
+
+// Names of files beside the tools.
+const (
+	BehaviourFile = "fake.json"
+	callsFile     = "fake.calls"   // a Call a line
+	OutputsFile   = "fake.outputs" // an Output a line
+	LockFile      = "fake.lock"    // locked by every process of the fake while it lives
+)
+
+// Output is a file that the fake llama-quantize made.
+type Output struct {
+	Path   string `json:"path"`
+	Format string `json:"format"`
+}
+
+// LogCall is for the fake itself: it appends a call and says how many there were of its
+// tool and step, this one included.
+func LogCall(dir string, call Call) (nth int, err error) {
+	if err := AppendLine(filepath.Join(dir, callsFile), call); err != nil {
+		return 0, err
+	}
+	calls, err := readLines[Call](filepath.Join(dir, callsFile))
+	for _, c := range calls {
+		if c.Tool == call.Tool && c.Step == call.Step {
+			nth++
+		}
+	}
+	return nth, err
+}
+
+// Outputs are all that the fake in dir has made so far.
+func Outputs(dir string) ([]Output, error) { return readLines[Output](filepath.Join(dir, OutputsFile)) }
+
+// AppendLine is for the fake itself.
+func AppendLine(path string, value any) error {
+	line, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(append(line, '\n'))
+	return errors.Join(err, file.Close())
+}
+
+func readLines[T any](path string) ([]T, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	var values []T
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var value T
+		if err := json.Unmarshal(lines.Bytes(), &value); err != nil {
+			return nil, err
+		}
+		values = append(values, value)
+	}
+	return values, lines.Err()
+}
+
+// built is the fake's program, made once per test binary, beside it: go test removes
+// that folder in the end.
+var built = sync.OnceValues(func() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(self), "fakellama")
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, "fakellama")
+	build := exec.Command("go", "build", "-o", program,
+		"github.com/quant-exporter/quant-exporter/internal/llamacpp/testdata/fakellama")
+	if output, err := build.CombinedOutput(); err != nil {
+		return "", errors.Join(err, errors.New(string(output)))
+	}
+	return program, nil
+})
+
+// Build makes a folder of tools that behave well, which the end of the test removes. The
+// first call in a test binary compiles the fake.
+func Build(t testing.TB) (dir string) {
+	t.Helper()
+	program, err := built()
+	if err != nil {
+		t.Fatalf("building the fake llama.cpp: %v", err)
+	}
+	dir = t.TempDir()
+	for _, tool := range Tools {
+		if err := os.Symlink(program, filepath.Join(dir, tool)); err != nil {
+			t.Fatalf("installing the fake llama.cpp: %v", err)
+		}
+	}
+	return dir
+}
+
+// BuildWith is Build and Set.
+func BuildWith(t testing.TB, behaviour Behaviour) (dir string) {
+	t.Helper()
+	dir = Build(t)
+	Set(t, dir, behaviour)
+	return dir
+}
+
+// Set changes the behaviour of the tools in dir, from their next start on. An engine
+// that has probed them does not notice another Age: the files are the same.
+func Set(t testing.TB, dir string, behaviour Behaviour) {
+	t.Helper()
+	text, err := json.MarshalIndent(behaviour, "", "  ")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, BehaviourFile), text, 0o600)
+	}
+	if err != nil {
+		t.Fatalf("setting the behaviour of the fake llama.cpp: %v", err)
+	}
+}
+
+// Calls are all runs of the tools in dir so far, in order.
+func Calls(t testing.TB, dir string) []Call {
+	t.Helper()
+	calls, err := readLines[Call](filepath.Join(dir, callsFile))
+	if err != nil {
+		t.Fatalf("reading the calls of the fake llama.cpp: %v", err)
+	}
+	return calls
+}
+
+// NoneLeft fails the test unless every process of the tools in dir has ended,
+// grandchildren too. The locks of a killed process go a moment after its pipes, so this
+// waits a little.
+func NoneLeft(t testing.TB, dir string) {
+	t.Helper()
+	file, err := os.OpenFile(filepath.Join(dir, LockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatalf("opening the lock of the fake llama.cpp: %v", err)
+	}
+	locked := make(chan error, 1)
+	go func() {
+		defer file.Close()
+		locked <- syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
+	}()
+	select {
+	case err := <-locked:
+		if err != nil {
+			t.Fatalf("locking the fake llama.cpp: %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("a process of the fake llama.cpp is still alive")
+	}
+}
