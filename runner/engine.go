@@ -2,6 +2,9 @@ package runner
 
 import (
 	"context"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -39,9 +42,22 @@ type EngineInfo struct {
 	Version string   `json:"version,omitempty"` // as the tool prints it
 	Build   int      `json:"build,omitempty"`   // llama.cpp's build number; 0 when the tool does not say
 	Commit  string   `json:"commit,omitempty"`
-	Formats []Format `json:"-"` // what it can quantize to, as the tool lists it
+	Formats []Format `json:"-"`                 // what it can quantize to, as the tool lists it
+	Imatrix bool     `json:"imatrix,omitempty"` // quantizes with an importance matrix
 	// Threads that a measurement uses; 0 leaves it to the tool.
 	Threads int `json:"threads,omitempty"`
+}
+
+// String names the engine as people would: "llama.cpp 0.7.0 (build 11669)".
+func (i EngineInfo) String() string {
+	text := i.Name
+	if i.Version != "" {
+		text += " " + i.Version
+	}
+	if i.Build > 0 && !strings.Contains(i.Version, strconv.Itoa(i.Build)) {
+		text += fmt.Sprintf(" (build %d)", i.Build)
+	}
+	return text
 }
 
 // Format is one quantization format that an engine can make.

@@ -1,0 +1,116 @@
+// Package event defines the objects by which quant-exporter tells other programs of
+// its outcomes: the data of a QUANT_DECISION event on the A2A bus, which is also a
+// line of `quant-exporter run --output json`.
+//
+// The fields are a contract. Those of the mission (cycle version BC-180) come first,
+// with their names and types; additions follow them.
+package event
+
+import (
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// The event types.
+const (
+	TypeDecision = "QUANT_DECISION"
+	TypeFailure  = "QUANT_FAILURE"
+	TypeEstimate = "QUANT_ESTIMATE"
+)
+
+// CycleVersion names the document in which the mission's fields were laid down.
+const CycleVersion = "BC-180"
+
+// Decision is one outcome of a pair. The three figures are those of Phase, the phase
+// with the largest drop; the quantized throughput is the original one × (1 − drop).
+type Decision struct {
+	EventType             string          `json:"event_type"` // TypeDecision
+	ModelName             string          `json:"model_name"`
+	Decision              verdict.Outcome `json:"decision"`                // kept, rejected; inconclusive never on the bus
+	OriginalThroughput    float64         `json:"original_throughput"`     // tokens per second, median of the rounds
+	QuantizedThroughput   float64         `json:"quantized_throughput"`    // tokens per second
+	ThroughputDropPercent float64         `json:"throughput_drop_percent"` // negative when faster
+	ThresholdPercent      float64         `json:"threshold_percent"`
+	SourceFormat          string          `json:"source_format"`
+	TargetFormat          string          `json:"target_format"`
+	Timestamp             float64         `json:"timestamp"` // Unix seconds, fractional
+	CycleVersion          string          `json:"cycle_version"`
+
+	EventID             *string          `json:"event_id"`          // null where the standing decision did not change
+	PreviousDecision    *verdict.Outcome `json:"previous_decision"` // null the first time
+	Phase               verdict.Phase    `json:"phase"`
+	DropIntervalPercent [2]*float64      `json:"drop_interval_percent"` // low, high; an open end is null
+	IntervalConfidence  float64          `json:"interval_confidence"`   // 0 to 1
+	Rounds              int              `json:"rounds"`
+	Engine              string           `json:"engine"`
+	Host                string           `json:"host"`
+	Entry               string           `json:"entry"` // of the schedule; "" from the command line
+}
+
+// Failure is a pair that could not be decided.
+type Failure struct {
+	EventType    string        `json:"event_type"` // TypeFailure
+	ModelName    string        `json:"model_name"`
+	TargetFormat string        `json:"target_format"`
+	Reason       runner.Reason `json:"reason"`
+	Error        string        `json:"error"`
+}
+
+// Origin is where a result comes from.
+type Origin struct {
+	Host  string
+	Entry string
+}
+
+// NewDecision describes a decided result; it must not be a failure.
+func NewDecision(r *runner.Result, origin Origin) Decision {
+	worst := r.Verdict.Worst()
+	d := Decision{
+		EventType:             TypeDecision,
+		ModelName:             r.Model,
+		Decision:              r.Verdict.Outcome,
+		OriginalThroughput:    worst.Original,
+		QuantizedThroughput:   worst.Quantized,
+		ThroughputDropPercent: worst.Drop * 100,
+		ThresholdPercent:      r.Threshold * 100,
+		SourceFormat:          r.SourceFormat,
+		TargetFormat:          r.TargetFormat,
+		Timestamp:             unixSeconds(r.Finished),
+		CycleVersion:          CycleVersion,
+		Phase:                 worst.Phase,
+		DropIntervalPercent:   [2]*float64{percent(worst.Lower), percent(worst.Upper)},
+		IntervalConfidence:    r.Verdict.Confidence,
+		Rounds:                r.Verdict.Rounds,
+		Engine:                r.Evidence.Engine.String(),
+		Host:                  origin.Host,
+		Entry:                 origin.Entry,
+	}
+	if r.Previous != "" {
+		d.PreviousDecision = &r.Previous
+	}
+	return d
+}
+
+// NewFailure describes a result that is a failure.
+func NewFailure(r *runner.Result) Failure {
+	return Failure{
+		EventType:    TypeFailure,
+		ModelName:    r.Model,
+		TargetFormat: r.TargetFormat,
+		Reason:       r.Failure.Reason,
+		Error:        r.Failure.Error(),
+	}
+}
+
+// unixSeconds keeps microseconds: a float64 holds no more of today's Unix time.
+func unixSeconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
+
+func percent(ratio *float64) *float64 {
+	if ratio == nil {
+		return nil
+	}
+	p := *ratio * 100
+	return &p
+}

@@ -1,0 +1,96 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/quant-exporter/quant-exporter/internal/estimate"
+	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// EstimateTable writes what a dry run computed for people to read.
+func EstimateTable(w io.Writer, model runner.Model, estimates []estimate.Estimate, threshold float64) error {
+	if err := writef(w, "%s: %s, %s, %.2f bits per weight, %s parameters\nestimated from the file's header; nothing was run or measured\n\n",
+		printable(model.Name), model.Header.Format, Bytes(model.Size), model.Header.BitsPerWeight(), count(model.Header.Parameters)); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(t, "target\testimated size\testimated bits/weight\testimated generation drop\t")
+	for _, e := range estimates {
+		outlook := "estimated: below the threshold"
+		if e.DropRatio >= threshold {
+			outlook = "estimated: at or above the threshold"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\n", e.Target, Bytes(e.Bytes), e.BitsPerWeight, Percent(e.DropRatio), outlook)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, e := range estimates {
+		if e.FallbackShare > 0 {
+			if err := writef(w, "\n%s, estimated: %s", e.Target, fallback(e.FallbackShare)); err != nil {
+				return err
+			}
+		}
+		if e.NeedsImatrix {
+			if err := writef(w, "\n%s, estimated: quantizing will need an importance matrix (engine.imatrix).", e.Target); err != nil {
+				return err
+			}
+		}
+	}
+	return writef(w, `
+The drop is estimated as 1 - bytes(original) / bytes(quantized), with the bytes that one
+token of generation reads from memory: weights in use, and half-full KV cache. That is
+the gain at best, where memory bandwidth is the limit; the prompt phase is not estimated.
+Only measurements decide: run without --dry-run.
+`)
+}
+
+// estimateLine is the JSON object of a dry run. It has no throughputs, for none were
+// measured, and no decision.
+type estimateLine struct {
+	EventType     string             `json:"event_type"` // event.TypeEstimate
+	Estimated     bool               `json:"estimated"`  // true
+	ModelName     string             `json:"model_name"`
+	Drop          float64            `json:"throughput_drop_percent"`
+	Threshold     float64            `json:"threshold_percent"`
+	SourceFormat  string             `json:"source_format"`
+	TargetFormat  string             `json:"target_format"`
+	CycleVersion  string             `json:"cycle_version"`
+	Phase         verdict.Phase      `json:"phase"`
+	OriginalFile  runner.FileFigures `json:"original_file"`
+	QuantizedFile runner.FileFigures `json:"quantized_file"`
+}
+
+// EstimateLines writes what a dry run computed, one object a line.
+func EstimateLines(w io.Writer, model runner.Model, estimates []estimate.Estimate, threshold float64) error {
+	for _, e := range estimates {
+		err := writeLine(w, estimateLine{
+			EventType:    event.TypeEstimate,
+			Estimated:    true,
+			ModelName:    model.Name,
+			Drop:         e.DropRatio * 100,
+			Threshold:    threshold * 100,
+			SourceFormat: model.Header.Format,
+			TargetFormat: e.Target,
+			CycleVersion: event.CycleVersion,
+			Phase:        verdict.Generation,
+			OriginalFile: model.Figures(),
+			QuantizedFile: runner.FileFigures{
+				Format: e.Target, Bytes: e.Bytes, Parameters: model.Header.Parameters, BitsPerWeight: e.BitsPerWeight, FallbackShare: e.FallbackShare,
+			},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writef(w io.Writer, format string, args ...any) error {
+	_, err := fmt.Fprintf(w, format, args...)
+	return err
+}

@@ -1,0 +1,53 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// line is what `run --output json` adds to a decision.
+type line struct {
+	event.Decision
+	OriginalFile  runner.FileFigures `json:"original_file"`
+	QuantizedFile runner.FileFigures `json:"quantized_file"`
+	Seconds       map[string]float64 `json:"duration_seconds"` // by operation
+	Repeated      int                `json:"repeated_rounds"`
+	Evidence      *runner.Evidence   `json:"evidence,omitempty"`
+}
+
+// JSONLine writes a result as one object on a line: a decision as on the bus with
+// additions, or a failure. With evidence it holds all that the decision rests on.
+func JSONLine(w io.Writer, r *runner.Result, origin event.Origin, evidence bool) error {
+	var object any = event.NewFailure(r)
+	if r.Failure == nil {
+		l := line{
+			Decision:      event.NewDecision(r, origin),
+			OriginalFile:  r.Original,
+			QuantizedFile: r.Quantized,
+			Seconds:       map[string]float64{},
+			Repeated:      repeatedRounds(*r),
+		}
+		for operation, d := range r.Durations {
+			l.Seconds[string(operation)] = d.Round(time.Microsecond).Seconds()
+		}
+		if evidence {
+			l.Evidence = &r.Evidence
+		}
+		object = l
+	}
+	return writeLine(w, object)
+}
+
+func writeLine(w io.Writer, object any) error {
+	text, err := json.Marshal(object)
+	if err != nil {
+		return fmt.Errorf("encoding a result: %w", err)
+	}
+	_, err = w.Write(append(text, '\n'))
+	return err
+}

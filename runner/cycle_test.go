@@ -1,0 +1,590 @@
+package runner_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/internal/workdir"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// engine is an engine without tools: it copies files instead of quantizing them, and
+// its throughputs are what the test says.
+type engine struct {
+	probe    func() error
+	size     func(format string) (int64, bool)
+	quantize func(job runner.QuantizeJob) error
+	// speed of the n-th measurement (from 0) of a file, in tokens per second.
+	speed   func(file string, n int) (float64, error)
+	measure []string // files in the order in which they were measured
+	counts  map[string]int
+}
+
+func (e *engine) Probe(context.Context) (runner.EngineInfo, error) {
+	var err error
+	if e.probe != nil {
+		err = e.probe()
+	}
+	return runner.EngineInfo{Name: "made up", Formats: []runner.Format{
+		{Name: "F16"}, {Name: "Q8_0"}, {Name: "Q4_K", Alias: "Q4_K_M"}, {Name: "Q4_K_M"}, {Name: "Q2_K"}, {Name: "IQ2_XS", NeedsImatrix: true},
+	}}, err
+}
+
+func (e *engine) QuantizedSize(_ context.Context, job runner.QuantizeJob) (int64, bool, error) {
+	if _, err := os.Stat(filepath.Join(job.Dir, job.Input)); err != nil {
+		return 0, false, err
+	}
+	if e.size == nil {
+		return 1000, true, nil
+	}
+	bytes, exact := e.size(job.Format)
+	return bytes, exact, nil
+}
+
+func (e *engine) Quantize(_ context.Context, job runner.QuantizeJob, report func(done, total int)) (runner.ToolRun, error) {
+	report(1, 1)
+	run := runner.ToolRun{Args: []string{"quantize", job.Format}}
+	if e.quantize != nil {
+		return run, e.quantize(job)
+	}
+	return run, copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+}
+
+func (e *engine) Benchmark(_ context.Context, job runner.BenchmarkJob, report func(float64)) (runner.Measurement, error) {
+	report(0.5)
+	if e.counts == nil {
+		e.counts = map[string]int{}
+	}
+	n := e.counts[job.Model]
+	e.counts[job.Model]++
+	e.measure = append(e.measure, job.Model)
+	speed, err := e.speed(job.Model, n)
+	throughput := map[verdict.Phase]float64{}
+	for _, phase := range job.Phases {
+		throughput[phase] = speed
+	}
+	return runner.Measurement{Throughput: throughput, Threads: 1}, err
+}
+
+func copyFile(from, to string) error {
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, content, 0o600)
+}
+
+// factors gives every file the original's speed times its factor, with a little noise
+// that differs from run to run and is the same in every test run.
+func factors(f map[string]float64) func(string, int) (float64, error) {
+	return func(file string, n int) (float64, error) {
+		factor, ok := f[file]
+		if !ok {
+			factor = 1
+		}
+		return 100 * factor * (1 + 0.002*float64((n*7)%5-2)), nil
+	}
+}
+
+// fixture is a model on disk and a runner for it.
+type fixture struct {
+	t       *testing.T
+	model   runner.Model
+	options runner.Options
+	engine  *engine
+	request runner.Request
+}
+
+func newFixture(t *testing.T, e *engine, targets ...string) *fixture {
+	t.Helper()
+	dir := t.TempDir()
+	path := gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(dir, "models", "tiny.gguf"))
+	found, err := runner.Discover(filepath.Dir(path), false, nil)
+	require.NoError(t, err)
+	require.Len(t, found.Models, 1)
+	if e.speed == nil {
+		e.speed = factors(nil)
+	}
+	f := &fixture{t: t, model: found.Models[0], engine: e, options: runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: workdir.Auto}}
+	f.request = runner.Request{Model: f.model, Targets: targets, Benchmark: runner.DefaultBenchmark(), Threshold: 0.12}
+	return f
+}
+
+// run runs the cycle and sees that nothing of it is left.
+func (f *fixture) run(ctx context.Context) map[string]runner.Result {
+	f.t.Helper()
+	results := map[string]runner.Result{}
+	runner.New(f.engine, f.options).Run(ctx, f.request, func(r runner.Result) {
+		assert.NotContains(f.t, results, r.TargetFormat, "a second result")
+		results[r.TargetFormat] = r
+	})
+	assert.Len(f.t, results, len(f.request.Targets))
+	left, err := filepath.Glob(filepath.Join(f.options.WorkDir, "cycle-*"))
+	require.NoError(f.t, err)
+	assert.Empty(f.t, left, "the working directory is still there")
+	return results
+}
+
+func (f *fixture) failure(target string, results map[string]runner.Result) *runner.Failure {
+	f.t.Helper()
+	r := results[target]
+	require.NotNil(f.t, r.Failure, "%s did not fail: %v", target, r.Outcome())
+	assert.Nil(f.t, r.Verdict)
+	return r.Failure
+}
+
+func TestLadderDecidesEveryTargetByItself(t *testing.T) {
+	e := &engine{speed: factors(map[string]float64{"Q8_0.gguf": 1.4, "Q2_K.gguf": 0.7})}
+	results := newFixture(t, e, "Q8_0", "Q2_K").run(t.Context())
+
+	assert.Equal(t, verdict.Kept, results["Q8_0"].Outcome())
+	assert.Equal(t, verdict.Rejected, results["Q2_K"].Outcome())
+	worst := results["Q2_K"].Verdict.Worst()
+	assert.InDelta(t, 0.3, worst.Drop, 0.01)
+	assert.Equal(t, "F16", results["Q2_K"].SourceFormat)
+	assert.Positive(t, results["Q2_K"].Quantized.Bytes)
+	assert.Positive(t, results["Q2_K"].Original.Parameters)
+}
+
+func TestOriginalServesTheLadderInTurnedOrder(t *testing.T) {
+	// Q2_K is clear at once; Q8_0 has a drop near the threshold and needs more rounds.
+	e := &engine{speed: func(file string, n int) (float64, error) {
+		speed := 100 * (1 + 0.01*float64((n*7)%5-2))
+		switch file {
+		case "Q8_0.gguf":
+			speed = 91 * (1 + 0.02*float64((n*3)%5-2))
+		case "Q2_K.gguf":
+			speed *= 2
+		}
+		return speed, nil
+	}}
+	f := newFixture(t, e, "Q8_0", "Q2_K")
+	results := f.run(t.Context())
+
+	require.Less(t, results["Q2_K"].Verdict.Rounds, results["Q8_0"].Verdict.Rounds)
+	assert.Equal(t, results["Q8_0"].Verdict.Rounds, e.counts["original.gguf"], "one original a round, for all targets")
+	assert.Equal(t, results["Q2_K"].Verdict.Rounds, e.counts["Q2_K.gguf"], "a decided target is not measured any more")
+	assert.Equal(t, []string{
+		"original.gguf", "Q8_0.gguf", "Q2_K.gguf",
+		"Q2_K.gguf", "Q8_0.gguf", "original.gguf",
+		"original.gguf", "Q8_0.gguf", "Q2_K.gguf",
+	}, e.measure[:9])
+	for i, round := range results["Q8_0"].Evidence.Rounds {
+		assert.Equal(t, []runner.Stage{runner.StageOriginal, runner.StageQuantized}[i%2], round.First, "round %d", i+1)
+	}
+}
+
+func TestChangeOfTheStandingDecisionIsConfirmed(t *testing.T) {
+	slower := map[string]float64{"Q2_K.gguf": 0.7}
+	tests := []struct {
+		name        string
+		previous    verdict.Outcome
+		speed       func(string, int) (float64, error)
+		want        verdict.Outcome
+		sets        int
+		unconfirmed bool
+	}{
+		{"same decision", verdict.Rejected, factors(slower), verdict.Rejected, 1, false},
+		{"first decision", "", factors(slower), verdict.Rejected, 1, false},
+		{"confirmed", verdict.Kept, factors(slower), verdict.Rejected, 2, false},
+		{"not confirmed", verdict.Kept, func(file string, n int) (float64, error) {
+			if file == "Q2_K.gguf" && n < 3 { // only the first set sees it slow
+				return 70, nil
+			}
+			return 100, nil
+		}, verdict.Inconclusive, 2, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t, &engine{speed: tt.speed}, "Q2_K")
+			f.request.Previous = func(target string) verdict.Outcome {
+				assert.Equal(t, "Q2_K", target)
+				return tt.previous
+			}
+			r := f.run(t.Context())["Q2_K"]
+			assert.Equal(t, tt.want, r.Outcome())
+			assert.Equal(t, tt.unconfirmed, r.Unconfirmed)
+			assert.Equal(t, tt.previous, r.Previous)
+			assert.Len(t, r.Evidence.Verdicts, tt.sets)
+			// The figures are those of the last set alone.
+			assert.Equal(t, r.Evidence.Verdicts[tt.sets-1].Phases, r.Verdict.Phases)
+		})
+	}
+}
+
+func TestEvidenceAloneGivesTheVerdictAgain(t *testing.T) {
+	for _, previous := range []verdict.Outcome{"", verdict.Kept, verdict.Rejected} {
+		t.Run("previous "+string(previous), func(t *testing.T) {
+			f := newFixture(t, &engine{speed: factors(map[string]float64{"Q2_K.gguf": 0.8})}, "Q8_0", "Q2_K")
+			f.request.Previous = func(string) verdict.Outcome { return previous }
+			for _, r := range f.run(t.Context()) {
+				text, err := json.Marshal(r.Evidence)
+				require.NoError(t, err)
+				var read runner.Evidence
+				require.NoError(t, json.Unmarshal(text, &read))
+				assert.Equal(t, *r.Verdict, read.Verdict(), r.TargetFormat)
+			}
+		})
+	}
+}
+
+// load is an observer whose n-th observation says what the test says.
+type load struct {
+	n     int
+	share func(n int) float64
+}
+
+func (l *load) Observe() func(time.Duration, int) *runner.Load {
+	share := l.share(l.n)
+	l.n++
+	return func(time.Duration, int) *runner.Load { return &runner.Load{Share: share} }
+}
+
+func TestContaminatedRoundIsRepeatedInItsOrder(t *testing.T) {
+	e := &engine{speed: func(file string, n int) (float64, error) {
+		if file == "Q2_K.gguf" && n == 1 { // while others took the CPU
+			return 10, nil
+		}
+		return 100, nil
+	}}
+	f := newFixture(t, e, "Q2_K")
+	// The third run is the copy's in the second round.
+	f.options.Observer = &load{share: func(n int) float64 { return map[bool]float64{true: 0.5}[n == 2] }}
+	r := f.run(t.Context())["Q2_K"]
+
+	assert.Equal(t, verdict.Kept, r.Outcome())
+	var counted []bool
+	var first []runner.Stage
+	for _, round := range r.Evidence.Rounds {
+		counted = append(counted, round.Counted)
+		first = append(first, round.First)
+	}
+	o, q := runner.StageOriginal, runner.StageQuantized
+	assert.Equal(t, []bool{true, false, true, true}, counted)
+	assert.Equal(t, []runner.Stage{o, q, q, o}, first)
+	assert.InDelta(t, 0, r.Verdict.Worst().Drop, 1e-9, "the contaminated round was used")
+}
+
+func TestRepeatedRoundsAreBounded(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q2_K")
+	f.options.Observer = &load{share: func(int) float64 { return 1 }}
+	f.request.Benchmark.MaxRepeats = 2
+	r := f.run(t.Context())["Q2_K"]
+
+	assert.Equal(t, verdict.Kept, r.Outcome())
+	assert.Len(t, r.Evidence.Rounds, 2+r.Verdict.Rounds)
+	assert.False(t, r.Evidence.Rounds[1].Counted)
+	assert.True(t, r.Evidence.Rounds[2].Counted)
+}
+
+func TestBudgetEndsAHopelessCase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// A drop of exactly the threshold, and noise: no number of rounds decides it.
+		e := &engine{speed: func(file string, n int) (float64, error) {
+			time.Sleep(time.Minute)
+			if file == "Q2_K.gguf" {
+				return 88 * (1 + 0.05*float64(n%2*2-1)), nil
+			}
+			return 100, nil
+		}}
+		f := newFixture(t, e, "Q2_K")
+		f.request.Benchmark.Budget = model.Duration(11 * time.Minute)
+		begin := time.Now()
+		r := f.run(t.Context())["Q2_K"]
+
+		assert.Equal(t, verdict.Inconclusive, r.Outcome())
+		assert.Len(t, r.Evidence.Rounds, 5, "a sixth round of two minutes would end after 12")
+		assert.Equal(t, 10*time.Minute, time.Since(begin))
+		assert.Equal(t, 10*time.Minute, r.Durations[runner.OperationBenchmark])
+		worst := r.Verdict.Worst()
+		require.NotNil(t, worst.Lower)
+		require.NotNil(t, worst.Upper)
+		assert.Positive(t, r.Verdict.Resolvable)
+	})
+}
+
+func TestHopelessCaseEndsAtTheLastRound(t *testing.T) {
+	e := &engine{speed: func(file string, n int) (float64, error) {
+		if file == "Q2_K.gguf" {
+			return 88 * (1 + 0.05*float64(n%2*2-1)), nil
+		}
+		return 100, nil
+	}}
+	f := newFixture(t, e, "Q2_K")
+	r := f.run(t.Context())["Q2_K"]
+	assert.Equal(t, verdict.Inconclusive, r.Outcome())
+	assert.False(t, r.Unconfirmed)
+	assert.Equal(t, f.request.Benchmark.Rounds.Max, r.Verdict.Rounds)
+}
+
+func TestFailureOfOneTargetLeavesTheOthers(t *testing.T) {
+	tests := []struct {
+		name   string
+		engine *engine
+		reason runner.Reason
+		want   string
+	}{
+		{"the tool fails", &engine{quantize: func(job runner.QuantizeJob) error {
+			if job.Format == "Q2_K" {
+				return runner.Failf(runner.ReasonCrash, "died of SIGSEGV")
+			}
+			return copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+		}}, runner.ReasonCrash, "quantizing to Q2_K: died of SIGSEGV"},
+		{"no file", &engine{quantize: func(job runner.QuantizeJob) error {
+			if job.Format == "Q2_K" {
+				return nil
+			}
+			return copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+		}}, runner.ReasonQuantize, "left no file"},
+		{"a truncated file", &engine{quantize: func(job runner.QuantizeJob) error {
+			out := filepath.Join(job.Dir, job.Output)
+			err := copyFile(filepath.Join(job.Dir, job.Input), out)
+			if job.Format == "Q2_K" {
+				err = errors.Join(err, os.Truncate(out, 100_000))
+			}
+			return err
+		}}, runner.ReasonQuantize, "not whole"},
+		{"the benchmark fails", &engine{speed: func(file string, _ int) (float64, error) {
+			if file == "Q2_K.gguf" {
+				return 0, runner.Failf(runner.ReasonTimeout, "took too long")
+			}
+			return 100, nil
+		}}, runner.ReasonTimeout, "measuring Q2_K: took too long"},
+		{"an absurd figure", &engine{speed: func(file string, _ int) (float64, error) {
+			return map[bool]float64{true: -1, false: 100}[file == "Q2_K.gguf"], nil
+		}}, runner.ReasonBenchmark, "no usable throughput"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t, tt.engine, "Q8_0", "Q2_K")
+			results := f.run(t.Context())
+			failure := f.failure("Q2_K", results)
+			assert.Equal(t, tt.reason, failure.Reason)
+			require.ErrorContains(t, failure, tt.want)
+			assert.Equal(t, verdict.Kept, results["Q8_0"].Outcome())
+		})
+	}
+}
+
+func TestFailureOfTheWholeCycle(t *testing.T) {
+	tests := []struct {
+		name    string
+		prepare func(f *fixture)
+		reason  runner.Reason
+		want    string
+	}{
+		{"bad model", func(f *fixture) {
+			f.request.Model = runner.Model{Name: "bad", Err: runner.Failf(runner.ReasonBadModel, "cut off")}
+		}, runner.ReasonBadModel, "cut off"},
+		{"engine missing", func(f *fixture) {
+			f.engine.probe = func() error { return runner.Failf(runner.ReasonEngineMissing, "no llama-bench") }
+		}, runner.ReasonEngineMissing, "no llama-bench"},
+		{"original cannot be measured", func(f *fixture) {
+			f.engine.speed = func(file string, _ int) (float64, error) {
+				if file == "original.gguf" {
+					return 0, runner.Failf(runner.ReasonOutOfMemory, "out of memory")
+				}
+				return 100, nil
+			}
+		}, runner.ReasonOutOfMemory, "measuring the original: out of memory"},
+		{"no space, by an exact figure", func(f *fixture) {
+			f.engine.size = func(string) (int64, bool) { return 1 << 60, true }
+		}, runner.ReasonNoSpace, "the cycle needs exactly 2305843009213.7 MB (2305843009213693952 bytes) in"},
+		{"model is changed while measuring", func(f *fixture) {
+			f.engine.speed = func(string, int) (float64, error) {
+				return 100, os.Chtimes(f.model.Path, time.Time{}, time.Unix(1, 0))
+			}
+		}, runner.ReasonSourceChanged, "was modified at"},
+		{"model grows while quantizing", func(f *fixture) {
+			f.engine.quantize = func(job runner.QuantizeJob) error {
+				err := copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+				return errors.Join(err, os.Truncate(f.model.Path, 1<<30))
+			}
+		}, runner.ReasonSourceChanged, "size"},
+		{"model is deleted, and the tool fails of it", func(f *fixture) {
+			f.engine.speed = func(string, int) (float64, error) {
+				return 0, errors.Join(os.Remove(f.model.Path), runner.Failf(runner.ReasonBenchmark, "failed to load model"))
+			}
+		}, runner.ReasonSourceChanged, "tiny.gguf"},
+		{"model is gone before", func(f *fixture) {
+			require.NoError(f.t, os.Remove(f.model.Path))
+		}, runner.ReasonSourceChanged, "tiny.gguf"},
+		{"panic", func(f *fixture) {
+			f.engine.speed = func(string, int) (float64, error) { panic("oops") }
+		}, runner.ReasonInternal, "oops"},
+		{"unknown error", func(f *fixture) {
+			f.options.Lock = func(context.Context) (func(), error) { return nil, errors.New("odd") }
+		}, runner.ReasonInternal, "waiting for the host to be free for measuring: odd"},
+		{"reflink where there is none", func(f *fixture) {
+			f.options.Isolation = "teleport"
+		}, runner.ReasonInternal, "teleport"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t, &engine{}, "Q8_0", "Q2_K")
+			tt.prepare(f)
+			results := f.run(t.Context())
+			for _, target := range []string{"Q8_0", "Q2_K"} {
+				failure := f.failure(target, results)
+				assert.Equal(t, tt.reason, failure.Reason, failure)
+				require.ErrorContains(t, failure, tt.want)
+			}
+		})
+	}
+}
+
+func TestCancelledCycleFailsAsCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	f := newFixture(t, &engine{speed: func(_ string, n int) (float64, error) {
+		if n == 1 {
+			cancel()
+			return 0, ctx.Err()
+		}
+		return 100, nil
+	}}, "Q2_K")
+	released := false
+	f.options.Lock = func(context.Context) (func(), error) { return func() { released = true }, nil }
+	assert.Equal(t, runner.ReasonCanceled, f.failure("Q2_K", f.run(ctx)).Reason)
+	assert.True(t, released, "the measurement lock is still held")
+}
+
+func TestUpperBoundServesWhereTheToolCannotTell(t *testing.T) {
+	f := newFixture(t, &engine{size: func(string) (int64, bool) { return 0, false }}, "Q2_K")
+	assert.Equal(t, verdict.Kept, f.run(t.Context())["Q2_K"].Outcome())
+}
+
+func TestSplitSetKeepsItsShardNames(t *testing.T) {
+	dir := t.TempDir()
+	for i, file := range gguftest.Split(gguftest.Model(gguftest.Tiny()), 2) {
+		file.Write(t, filepath.Join(dir, "models", fmt.Sprintf("a, b-%05d-of-00002.gguf", i+1)))
+	}
+	found, err := runner.Discover(filepath.Join(dir, "models"), false, nil)
+	require.NoError(t, err)
+	require.Len(t, found.Models, 1)
+	whole := gguftest.Model(gguftest.Tiny())
+	e := &engine{speed: factors(nil), quantize: func(job runner.QuantizeJob) error {
+		assert.Equal(t, "original-00001-of-00002.gguf", job.Input)
+		assert.FileExists(t, filepath.Join(job.Dir, "original-00002-of-00002.gguf"))
+		whole.Write(t, filepath.Join(job.Dir, job.Output))
+		return nil
+	}}
+	f := &fixture{t: t, engine: e, options: runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: workdir.Auto}}
+	f.request = runner.Request{Model: found.Models[0], Targets: []string{"Q2_K"}, Benchmark: runner.DefaultBenchmark(), Threshold: 0.12}
+	r := f.run(t.Context())["Q2_K"]
+	assert.Equal(t, verdict.Kept, r.Outcome())
+	assert.Len(t, r.Evidence.Source, 2)
+}
+
+func TestSourceIsNeverWritten(t *testing.T) {
+	for _, mode := range []workdir.Mode{workdir.Auto, workdir.Link, workdir.Symlink, workdir.Copy} {
+		t.Run(string(mode), func(t *testing.T) {
+			f := newFixture(t, &engine{}, "Q2_K")
+			f.options.Isolation = mode
+			before, err := os.ReadFile(f.model.Path)
+			require.NoError(t, err)
+			r := f.run(t.Context())["Q2_K"]
+			require.Nil(t, r.Failure)
+			after, err := os.ReadFile(f.model.Path)
+			require.NoError(t, err)
+			assert.Equal(t, before, after)
+			if mode != workdir.Auto {
+				assert.Equal(t, string(mode), r.Evidence.Isolation)
+			}
+		})
+	}
+}
+
+func TestCheckNamesWhatTheEngineMakes(t *testing.T) {
+	tests := []struct {
+		targets []string
+		want    string
+	}{
+		{[]string{"q2_k", "Q4_K"}, ""},
+		{[]string{"Q2_L"}, `"Q2_L" is no format that this made up makes; it makes F16, IQ2_XS, Q2_K, Q4_K, Q4_K_M, Q8_0`},
+		{[]string{"IQ2_XS"}, "importance matrix"},
+		{[]string{"Q4_K", "q4_k_m"}, "the same format"},
+	}
+	for _, tt := range tests {
+		t.Run(strings.Join(tt.targets, " "), func(t *testing.T) {
+			err := runner.New(&engine{}, runner.Options{}).Check(t.Context(), tt.targets)
+			if tt.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, tt.want)
+			var failure *runner.Failure
+			require.NotErrorAs(t, err, &failure, "a wrong target is the user's mistake, not a failed cycle")
+		})
+	}
+}
+
+func TestProgressGrowsToTheNextLook(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0", "Q2_K")
+	var last runner.Progress
+	f.request.Progress = func(p runner.Progress) {
+		assert.GreaterOrEqual(t, p.Done, 0.0)
+		assert.LessOrEqual(t, p.Done, 1.0)
+		if p.Operation == runner.OperationBenchmark && last.Operation == p.Operation {
+			assert.GreaterOrEqual(t, p.Done, last.Done, "after %+v came %+v", last, p)
+		}
+		last = p
+	}
+	f.run(t.Context())
+	assert.Equal(t, "round 3", last.Detail)
+}
+
+func TestMeasureSelf(t *testing.T) {
+	e := &engine{}
+	f := newFixture(t, e)
+	rounds, err := runner.New(e, f.options).MeasureSelf(t.Context(), f.request, 5)
+	require.NoError(t, err)
+	assert.Len(t, rounds, 5)
+	assert.Len(t, e.measure, 10)
+	for _, file := range e.measure {
+		assert.Equal(t, "original.gguf", file)
+	}
+
+	e.speed = func(string, int) (float64, error) { return 0, runner.Failf(runner.ReasonCrash, "died") }
+	_, err = runner.New(e, f.options).MeasureSelf(t.Context(), f.request, 5)
+	var failure *runner.Failure
+	require.ErrorAs(t, err, &failure)
+	assert.Equal(t, runner.ReasonCrash, failure.Reason)
+}
+
+func TestSettingsThatAreAcceptedCanBeDecidedOn(t *testing.T) {
+	b := runner.DefaultBenchmark()
+	require.Empty(t, b.Validate())
+	for _, rounds := range []runner.Rounds{{Min: 3, Max: 3}, {Min: 3, Max: 1000}, {Min: 1000, Max: 1000}} {
+		for _, alpha := range []float64{0.001, 0.25} {
+			b.Rounds, b.Alpha = rounds, alpha
+			require.Empty(t, b.Validate())
+			c := verdict.Config{Threshold: 0.12, Phases: b.Phases, MinRounds: rounds.Min, MaxRounds: rounds.Max, Alpha: alpha}
+			require.NoError(t, c.Validate(), "the two packages disagree on what is valid")
+		}
+	}
+	for _, bad := range []runner.Benchmark{{}, {Alpha: 1}, {Rounds: runner.Rounds{Min: 2, Max: 1}}} {
+		assert.NotEmpty(t, bad.Validate())
+	}
+}
+
+func TestThreshold(t *testing.T) {
+	require.NoError(t, runner.ValidateThreshold(0.12))
+	for _, bad := range []float64{0, 1, -0.1, 100} {
+		require.Error(t, runner.ValidateThreshold(bad), bad)
+	}
+	require.ErrorContains(t, runner.ValidateThreshold(12), "write 12 % as 0.12")
+}

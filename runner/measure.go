@@ -1,0 +1,237 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+)
+
+// measure runs paired rounds until every pair is decided, or the budget is used up.
+func (c *cycle) measure(ctx context.Context) error {
+	if len(c.undecided()) == 0 {
+		return nil
+	}
+	if err := c.waitIdle(ctx); err != nil {
+		return err
+	}
+	m := c.newMeasuring(c.Benchmark.decision(c.Threshold).NextLook)
+	for len(c.undecided()) > 0 {
+		if m.overBudget() {
+			m.conclude()
+			break
+		}
+		if err := m.round(ctx); err != nil {
+			return err
+		}
+		// Before anything is decided: a decision about a file that was exchanged
+		// meanwhile would be about neither.
+		if err := c.sourceUnchanged(); err != nil {
+			return err
+		}
+		m.look()
+	}
+	return nil
+}
+
+func (c *cycle) waitIdle(ctx context.Context) error {
+	limit := time.Duration(c.Benchmark.WaitIdle)
+	if limit <= 0 || c.WaitIdle == nil {
+		return nil
+	}
+	c.Progress(Progress{Model: c.Model.Name, Operation: OperationBenchmark, Detail: "waiting for the host to be idle"})
+	if err := c.WaitIdle(ctx, limit); err != nil {
+		return fmt.Errorf("waiting for the host to be idle: %w", err)
+	}
+	return nil
+}
+
+// measuring is the state of the rounds of a cycle. In a ladder one measurement of
+// the original per round serves all targets that are still undecided.
+type measuring struct {
+	*cycle
+	decision verdict.Config
+	// milestone is the number of rounds, after n rounds, that progress counts up to.
+	milestone func(n int) int
+
+	begin    time.Time
+	backward bool // the next round measures the copies first
+	rounds   int
+	longest  time.Duration // of all rounds so far
+	runs     int           // of the benchmark, in all rounds so far
+	inRound  int           // of them, in the current round
+}
+
+func (c *cycle) newMeasuring(milestone func(int) int) *measuring {
+	m := &measuring{cycle: c, decision: c.Benchmark.decision(c.Threshold), milestone: milestone, begin: time.Now()}
+	c.benchmarkBegan = m.begin
+	return m
+}
+
+// overBudget says whether another round would end beyond the budget.
+func (m *measuring) overBudget() bool {
+	budget := time.Duration(m.Benchmark.Budget)
+	return budget > 0 && m.rounds > 0 && time.Since(m.begin)+m.longest > budget
+}
+
+// round measures the original once and every undecided copy once. The order turns
+// from round to round (A B, B A, …), so that a drift of the host's speed falls on
+// both stages alike.
+func (m *measuring) round(ctx context.Context) error {
+	begin := time.Now()
+	m.inRound = 0
+	pairs := m.undecided()
+	order := append([]*pair{nil}, pairs...) // nil stands for the original
+	first := StageOriginal
+	if m.backward {
+		slices.Reverse(order)
+		first = StageQuantized
+	}
+
+	var original Sample
+	copies := make(map[*pair]Sample, len(pairs))
+	for _, p := range order {
+		sample, err := m.sample(ctx, p)
+		switch {
+		case err == nil && p == nil:
+			original = sample
+		case err == nil:
+			copies[p] = sample
+		case ctx.Err() != nil:
+			return fmt.Errorf("measuring: %w", errors.Join(context.Cause(ctx), err))
+		case p == nil: // no pair can be judged without its original
+			return fmt.Errorf("measuring the original: %w", m.blameSource(err))
+		default:
+			if changed := m.sourceUnchanged(); changed != nil {
+				return changed
+			}
+			m.fail(p, fmt.Errorf("measuring %s: %w", p.target, err))
+		}
+	}
+
+	anyCounted := false
+	for p, copied := range copies {
+		round := Round{Set: p.set, First: first, Original: original, Quantized: copied}
+		round.Counted = p.repeats >= m.Benchmark.MaxRepeats || !m.contaminated(original) && !m.contaminated(copied)
+		if round.Counted {
+			p.counted = append(p.counted, round.Pairs(m.Benchmark.Phases))
+			anyCounted = true
+		} else {
+			p.repeats++
+		}
+		p.rounds = append(p.rounds, round)
+	}
+	// A round that is repeated is repeated in its own order.
+	if anyCounted {
+		m.backward = !m.backward
+	}
+	m.rounds++
+	m.longest = max(m.longest, time.Since(begin))
+	return nil
+}
+
+func (m *measuring) contaminated(s Sample) bool {
+	return s.Load != nil && s.Load.Share > m.Benchmark.MaxDisturbance
+}
+
+// sample runs the benchmark once, on the original where p is nil.
+func (m *measuring) sample(ctx context.Context, p *pair) (Sample, error) {
+	job := BenchmarkJob{
+		Dir:              m.dir,
+		Model:            m.original,
+		Phases:           m.Benchmark.Phases,
+		PromptTokens:     m.Benchmark.PromptTokens,
+		GenerationTokens: m.Benchmark.GenerationTokens,
+		Depth:            m.Benchmark.Depth,
+	}
+	progress := Progress{Model: m.Model.Name, Operation: OperationBenchmark, Stage: StageOriginal}
+	if p != nil {
+		job.Model, progress.Target, progress.Stage = p.file, p.target, StageQuantized
+	}
+	report := func(done float64) {
+		progress.Done, progress.Detail, progress.Left = m.progress(done)
+		m.Progress(progress)
+	}
+	report(0)
+
+	observed := func(time.Duration, int) *Load { return nil }
+	if m.Observer != nil {
+		observed = m.Observer.Observe()
+	}
+	started := time.Now()
+	measurement, err := m.engine.Benchmark(ctx, job, report)
+	load := observed(measurement.Run.CPUTime, measurement.Threads)
+	if err != nil {
+		return Sample{}, err
+	}
+	if err := plausible(measurement, job.Phases); err != nil {
+		return Sample{}, err
+	}
+	m.runs++
+	m.inRound++
+	return Sample{Started: started, Measurement: measurement, Load: load}, nil
+}
+
+// plausible keeps figures that no verdict can rest on away from it, whichever engine
+// they come from.
+func plausible(measurement Measurement, phases []verdict.Phase) error {
+	for _, phase := range phases {
+		v, ok := measurement.Throughput[phase]
+		if !ok || !(v > 0) || math.IsInf(v, 0) {
+			return Failf(ReasonBenchmark, "the engine gave no usable throughput for the phase %s (%v tokens/s)", phase, v)
+		}
+	}
+	return nil
+}
+
+// progress is how far the rounds are on the way to the next look, given how much of
+// the current run is done.
+func (m *measuring) progress(run float64) (done float64, detail string, remaining time.Duration) {
+	undecided, rounds := m.undecided(), math.MaxInt
+	for _, p := range undecided {
+		rounds = min(rounds, m.milestone(len(p.counted))-len(p.counted))
+	}
+	past := float64(m.runs) + run
+	missing := max(float64(rounds*(len(undecided)+1)-m.inRound)-run, 0)
+	if m.runs > 0 {
+		remaining = time.Duration(missing / float64(m.runs) * float64(time.Since(m.begin)))
+	}
+	return past / max(past+missing, 1), fmt.Sprintf("round %d", m.rounds+1), remaining
+}
+
+// look decides the pairs whose rounds allow it.
+func (m *measuring) look() {
+	for _, p := range m.undecided() {
+		v := verdict.Decide(m.decision, p.counted)
+		if v.Outcome != verdict.GoOn {
+			m.settle(p, v)
+		}
+	}
+}
+
+// conclude ends the pairs for which no time is left.
+func (m *measuring) conclude() {
+	for _, p := range m.undecided() {
+		m.settle(p, verdict.Conclude(m.decision, p.counted))
+	}
+}
+
+// settle takes the verdict on a set of rounds. One that would change the standing
+// decision asks for a second set; the second one's figures are then the pair's.
+func (m *measuring) settle(p *pair, v verdict.Verdict) {
+	p.verdicts = append(p.verdicts, v)
+	switch {
+	case p.set == 2:
+		confirmed := confirm(p.verdicts[0], v)
+		m.decide(p, confirmed, confirmed.Outcome != p.verdicts[0].Outcome)
+	case changes(p.previous, v.Outcome):
+		m.Logger.Info("measuring again, to confirm a change", "model", m.Model.Name, "target", p.target, "standing", p.previous, "now", v.Outcome)
+		p.set, p.counted = 2, nil
+	default:
+		m.decide(p, v, false)
+	}
+}

@@ -1,0 +1,199 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/estimate"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
+	"github.com/quant-exporter/quant-exporter/internal/workdir"
+)
+
+// resolveFormats finds each target among the formats that the engine makes.
+func resolveFormats(info EngineInfo, targets []string) ([]Format, error) {
+	resolved := make([]Format, len(targets))
+	for i, target := range targets {
+		format, ok := findFormat(info.Formats, target)
+		if !ok {
+			return nil, fmt.Errorf("%q is no format that this %s makes; it makes %s", target, info.Name, formatNames(info.Formats))
+		}
+		if format.NeedsImatrix && !info.Imatrix {
+			return nil, fmt.Errorf("%s is useless without an importance matrix: make one with llama-imatrix and name its file as engine.imatrix, or choose another format", target)
+		}
+		for j, earlier := range resolved[:i] {
+			if earlier.Name == format.Name {
+				return nil, fmt.Errorf("the targets %q and %q are the same format: name it once", targets[j], target)
+			}
+		}
+		resolved[i] = format
+	}
+	return resolved, nil
+}
+
+// findFormat takes the name in any case and follows an alias.
+func findFormat(formats []Format, name string) (Format, bool) {
+	for range 2 { // an alias leads to a name in one step
+		i := slices.IndexFunc(formats, func(f Format) bool { return strings.EqualFold(f.Name, name) })
+		if i < 0 {
+			return Format{}, false
+		}
+		if formats[i].Alias == "" {
+			return formats[i], true
+		}
+		name = formats[i].Alias
+	}
+	return Format{}, false
+}
+
+func formatNames(formats []Format) string {
+	names := make([]string, len(formats))
+	for i, f := range formats {
+		names[i] = f.Name
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// isolate makes the working directory, sees that everything will fit into it and
+// brings the original in. The function it returns removes the directory.
+func (c *cycle) isolate(ctx context.Context) (remove func() error, err error) {
+	begin := time.Now()
+	defer func() { c.isolating = time.Since(begin) }()
+	c.Progress(Progress{Model: c.Model.Name, Operation: OperationIsolate})
+
+	if c.source, err = c.Model.Identity(); err != nil {
+		return nil, Failf(ReasonSourceChanged, "looking at the model before the cycle: %w", err)
+	}
+	dir, err := workdir.Create(c.WorkDir)
+	if err != nil {
+		return nil, fmt.Errorf("making a working directory in %s: %w", c.WorkDir, spaceFailure(err))
+	}
+	c.dir = dir.Path()
+	remove = func() error {
+		if err := dir.Remove(); err != nil {
+			return fmt.Errorf("removing the working directory: %w", err)
+		}
+		return nil
+	}
+	if err := c.fits(ctx); err != nil {
+		return nil, errors.Join(err, remove())
+	}
+	if err := c.clone(ctx, c.Isolation, "original"); err != nil {
+		return nil, errors.Join(err, remove())
+	}
+	return remove, nil
+}
+
+// clone brings the original's files into the working directory, under a safe name.
+func (c *cycle) clone(ctx context.Context, mode workdir.Mode, prefix string) error {
+	done := int64(0)
+	for i, file := range c.Model.Files {
+		name := prefix + ".gguf"
+		if len(c.Model.Files) > 1 { // llama.cpp finds the other shards by this pattern
+			name = fmt.Sprintf("%s-%05d-of-%05d.gguf", prefix, i+1, len(c.Model.Files))
+		}
+		if i == 0 {
+			c.original = name
+		}
+		how, err := workdir.Clone(ctx, mode, file, filepath.Join(c.dir, name), func(copied, _ int64) {
+			c.Progress(Progress{
+				Model: c.Model.Name, Operation: OperationIsolate, Detail: "copying",
+				Done: float64(done+copied) / float64(max(c.Model.Size, 1)),
+			})
+		})
+		if err != nil {
+			return fmt.Errorf("bringing %s into the working directory: %w", file, spaceFailure(c.blameSource(err)))
+		}
+		c.isolation = string(how)
+		done += c.source[i].Size
+	}
+	return nil
+}
+
+// fits compares what the cycle will write with what is free. It asks the engine for
+// the exact sizes through links, before anything is copied.
+func (c *cycle) fits(ctx context.Context) error {
+	if err := c.clone(ctx, workdir.Symlink, "plan"); err != nil {
+		return err
+	}
+	need, exactly := int64(0), "exactly"
+	if c.Isolation == workdir.Copy {
+		need = c.Model.Size
+	}
+	for _, p := range c.pairs {
+		bytes, exact, err := c.engine.QuantizedSize(ctx, c.quantizeJob(p))
+		if err != nil {
+			return fmt.Errorf("asking for the size of %s: %w", p.target, c.blameSource(err))
+		}
+		if !exact {
+			bytes, exactly = estimate.UpperBound(c.Model.Header, p.format.Name), "at most"
+		}
+		need += bytes
+	}
+	links, err := filepath.Glob(filepath.Join(c.dir, "plan*.gguf"))
+	if err != nil {
+		return fmt.Errorf("finding the planning links: %w", err)
+	}
+	for _, link := range links {
+		if err := os.Remove(link); err != nil {
+			return fmt.Errorf("removing a planning link: %w", err)
+		}
+	}
+	free, err := workdir.Free(c.dir)
+	if err != nil {
+		return fmt.Errorf("reading the free space of %s: %w", c.WorkDir, err)
+	}
+	if need > free {
+		return Failf(ReasonNoSpace, "the cycle needs %s %s in %s and %s are free: free some, name another folder with --work.dir, or try fewer targets at a time",
+			exactly, bytesText(need), c.WorkDir, bytesText(free))
+	}
+	return nil
+}
+
+// sourceUnchanged fails the cycle when the model is not the file it was.
+func (c *cycle) sourceUnchanged() error {
+	now, err := c.Model.Identity()
+	if err == nil {
+		err = SameFiles(c.source, now)
+	}
+	if err != nil {
+		return Failf(ReasonSourceChanged, "the model changed during the cycle, so nothing can be said of it: %w", err)
+	}
+	return nil
+}
+
+// blameSource puts a change of the model in the place of the error that it led to.
+func (c *cycle) blameSource(err error) error {
+	if changed := c.sourceUnchanged(); err != nil && changed != nil {
+		return fmt.Errorf("%w (which led to: %w)", changed, err)
+	}
+	return err
+}
+
+// Figures describe the model as a whole.
+func (m Model) Figures() FileFigures { return figures(m.Header, m.Size) }
+
+// figures describe a file, or a set of files, by its header.
+func figures(h *gguf.Header, bytes int64) FileFigures {
+	return FileFigures{
+		Format:        h.Format,
+		Bytes:         bytes,
+		Parameters:    h.Parameters,
+		BitsPerWeight: h.BitsPerWeight(),
+	}
+}
+
+// bytesText writes a size as disk tools do, in powers of ten, with the exact figure
+// where rounding would hide a difference.
+func bytesText(n int64) string {
+	if n < 1e6 {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	return fmt.Sprintf("%.1f MB (%d bytes)", float64(n)/1e6, n)
+}

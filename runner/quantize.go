@@ -1,0 +1,86 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
+)
+
+func (c *cycle) quantizeJob(p *pair) QuantizeJob {
+	return QuantizeJob{
+		Dir:             c.dir,
+		Input:           c.original,
+		Output:          p.file,
+		Format:          p.format.Name,
+		AllowRequantize: c.AllowRequantize,
+	}
+}
+
+// quantize makes the copy of every pair. A pair whose copy cannot be made fails by
+// itself; only what concerns them all is returned.
+func (c *cycle) quantize(ctx context.Context) error {
+	begin := time.Now()
+	for i, p := range c.pairs {
+		err := c.quantizeOne(ctx, p, func(done, total int) {
+			fraction := (float64(i) + float64(done)/float64(max(total, 1))) / float64(len(c.pairs))
+			c.Progress(Progress{
+				Model: c.Model.Name, Operation: OperationQuantize, Target: p.target,
+				Done: fraction, Detail: fmt.Sprintf("tensor %d/%d", done, total),
+				Left: left(time.Since(begin), fraction),
+			})
+		})
+		if changed := c.sourceUnchanged(); changed != nil {
+			return errors.Join(changed, err)
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("quantizing: %w", context.Cause(ctx))
+		}
+		if err != nil {
+			c.fail(p, fmt.Errorf("quantizing to %s: %w", p.target, err))
+		}
+	}
+	return nil
+}
+
+func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, total int)) error {
+	begin := time.Now()
+	run, err := c.engine.Quantize(ctx, c.quantizeJob(p), report)
+	p.quantizing, p.quantizeRun = time.Since(begin), run
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(c.dir, p.file)
+	info, err := os.Stat(path)
+	if err != nil {
+		return Failf(ReasonQuantize, "the tool said that it succeeded and left no file: %w", err)
+	}
+	header, err := gguf.Read(path)
+	if err != nil {
+		return Failf(ReasonQuantize, "the tool said that it succeeded and left a file that is not whole: %w", err)
+	}
+	p.quantized = figures(header, info.Size())
+	p.quantized.FallbackShare = gguf.FallbackShare(p.format.Name, header)
+	return nil
+}
+
+// left extrapolates how long the rest of an operation takes.
+func left(spent time.Duration, done float64) time.Duration {
+	if done <= 0 || done > 1 {
+		return 0
+	}
+	return time.Duration(float64(spent) * (1 - done) / done)
+}
+
+// spaceFailure names a full disk as what it is.
+func spaceFailure(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return Failf(ReasonNoSpace, "the disk is full: %w", err)
+	}
+	return err
+}

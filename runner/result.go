@@ -1,0 +1,172 @@
+package runner
+
+import (
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+)
+
+// Operation is a part of a cycle; the words are label values of
+// quant_cycle_duration_seconds.
+type Operation string
+
+// The operations, in the order in which a cycle goes through them.
+const (
+	OperationDiscover  Operation = "discover"
+	OperationIsolate   Operation = "isolate"
+	OperationQuantize  Operation = "quantize"
+	OperationBenchmark Operation = "benchmark"
+	OperationTotal     Operation = "total"
+)
+
+// Stage says which file of a pair a measurement is of.
+type Stage string
+
+// The stages.
+const (
+	StageOriginal  Stage = "original"
+	StageQuantized Stage = "quantized"
+)
+
+// Result is the end of one pair in one cycle: a decision, or a failure.
+type Result struct {
+	Model        string
+	SourceFormat string
+	TargetFormat string
+
+	// Verdict is the decision and what it rests on; nil exactly when Failure is set.
+	Verdict *verdict.Verdict
+	// Unconfirmed says that the pair is inconclusive because a second, independent
+	// set of rounds did not confirm a change of the standing decision.
+	Unconfirmed bool
+	Failure     *Failure
+
+	// Previous is the standing decision before this cycle; "" when there was none.
+	Previous  verdict.Outcome
+	Threshold float64 // the drop, a ratio, from which on a copy is rejected
+
+	Original  FileFigures
+	Quantized FileFigures // zero until the copy is made
+
+	Started  time.Time
+	Finished time.Time
+	// Durations of the operations of this pair. What targets of a ladder share
+	// (isolating, and the original's measurements) is counted whole in each.
+	Durations map[Operation]time.Duration
+
+	Evidence Evidence
+}
+
+// Outcome is the decision, or "" for a failure.
+func (r Result) Outcome() verdict.Outcome {
+	if r.Verdict == nil {
+		return ""
+	}
+	return r.Verdict.Outcome
+}
+
+// FileFigures describe a model file, or a split set as a whole.
+type FileFigures struct {
+	Format        string  `json:"format"`
+	Bytes         int64   `json:"bytes"`
+	Parameters    int64   `json:"parameters"`
+	BitsPerWeight float64 `json:"bits_per_weight"` // of the tensors as stored, metadata left out
+	// FallbackShare is the share of the parameters, 0 to 1, whose rows did not fit
+	// the wanted type's blocks and were stored in another, larger type.
+	FallbackShare float64 `json:"fallback_share"`
+}
+
+// Evidence is everything a decision rests on: enough to compute the verdict again
+// (see [Evidence.Verdict]) and to see under which conditions it was measured.
+type Evidence struct {
+	Model     string          `json:"model"`
+	Source    []FileID        `json:"source"` // the original's files as they were
+	Target    string          `json:"target"`
+	Previous  verdict.Outcome `json:"previous_decision,omitempty"`
+	Engine    EngineInfo      `json:"engine"`
+	Benchmark Benchmark       `json:"benchmark"`
+	Decision  verdict.Config  `json:"decision"`
+	Isolation string          `json:"isolation"`
+	Quantize  ToolRun         `json:"quantize"`
+	// Rounds in the order in which they ran, those that were repeated included.
+	Rounds []Round `json:"rounds"`
+	// Verdicts holds the verdict on each set of rounds: one, or a second one that was
+	// to confirm a change of the standing decision.
+	Verdicts []verdict.Verdict `json:"verdicts"`
+}
+
+// Round is one paired measurement and the conditions it was made under.
+type Round struct {
+	// Set is 1, or 2 for the rounds that are to confirm a change.
+	Set       int    `json:"set"`
+	First     Stage  `json:"first"`   // the stage that was measured first
+	Counted   bool   `json:"counted"` // false: contaminated, and repeated
+	Original  Sample `json:"original"`
+	Quantized Sample `json:"quantized"`
+}
+
+// Sample is one run of the benchmark and what the host did meanwhile.
+type Sample struct {
+	Started     time.Time   `json:"started"`
+	Measurement Measurement `json:"measurement"`
+	// Load is absent where the system does not tell.
+	Load *Load `json:"load,omitempty"`
+}
+
+// Load is what others took of the CPU during a measurement.
+type Load struct {
+	Others float64 `json:"others_cpus"` // in CPUs: 0.5 is half of one, on average
+	Steal  float64 `json:"steal_ratio"` // part of the CPU time wanted that other guests of the hypervisor got
+	// Share, 0 to 1, of the CPUs which the measurement was to have that others took.
+	Share float64 `json:"share_ratio"`
+}
+
+// Verdict computes the outcome again from the evidence alone: from the samples of
+// the rounds that counted, the configuration and the decision that stood before.
+func (e *Evidence) Verdict() verdict.Verdict {
+	first := verdict.Conclude(e.Decision, e.counted(1))
+	if !changes(e.Previous, first.Outcome) {
+		return first
+	}
+	second := verdict.Conclude(e.Decision, e.counted(2))
+	return confirm(first, second)
+}
+
+func (e *Evidence) counted(set int) []verdict.Round {
+	var rounds []verdict.Round
+	for _, r := range e.Rounds {
+		if r.Counted && r.Set == set {
+			rounds = append(rounds, r.Pairs(e.Benchmark.Phases))
+		}
+	}
+	return rounds
+}
+
+// Pairs gives the throughputs of the round as the verdict takes them.
+func (r Round) Pairs(phases []verdict.Phase) verdict.Round {
+	pairs := make(verdict.Round, len(phases))
+	for _, phase := range phases {
+		pairs[phase] = verdict.Pair{
+			Original:  r.Original.Measurement.Throughput[phase],
+			Quantized: r.Quantized.Measurement.Throughput[phase],
+		}
+	}
+	return pairs
+}
+
+// changes says whether a new outcome would take the place of another standing
+// decision. The first decision of a pair replaces nothing.
+func changes(standing, outcome verdict.Outcome) bool {
+	decided := outcome == verdict.Kept || outcome == verdict.Rejected
+	return decided && standing != "" && standing != outcome
+}
+
+// confirm gives the second verdict where it agrees with the first, and calls the
+// pair inconclusive where it does not. Its figures are those of the second set.
+func confirm(first, second verdict.Verdict) verdict.Verdict {
+	if second.Outcome != first.Outcome {
+		second.Outcome = verdict.Inconclusive
+		second.Gate = ""
+	}
+	return second
+}

@@ -1,0 +1,299 @@
+// Package runner takes one model through one cycle: isolate, quantize, measure,
+// decide.
+//
+// The model is cloned into a working directory of the cycle's own and never written
+// to. Every target of the cycle is quantized there; then original and copies are
+// measured in paired rounds, in turned order, until the verdict on each pair is in
+// (see package verdict). Nothing but measurements makes a decision: whatever goes
+// wrong ends a pair as a [Failure] with a reason.
+//
+// What a cycle needs of the rest of the program (an engine, the host's measurement
+// lock, its load) it is given as interfaces and functions in [Options].
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/internal/workdir"
+)
+
+// Options are what all cycles of a Runner have in common.
+type Options struct {
+	// WorkDir is the folder in which each cycle makes its own.
+	WorkDir string
+	// Isolation says how a model gets into the working directory.
+	Isolation workdir.Mode
+	// AllowRequantize lets models be quantized that are quantized already.
+	AllowRequantize bool
+	// Lock waits for the host to be free for measuring. Nil: no lock.
+	Lock func(context.Context) (release func(), err error)
+	// Observer watches what others take of the CPU; nil where that cannot be seen.
+	Observer Observer
+	// WaitIdle waits for the host to be idle, at most for the limit. Nil: no waiting.
+	WaitIdle func(ctx context.Context, limit time.Duration) error
+	Logger   *slog.Logger
+}
+
+// Observer watches the load of the host.
+type Observer interface {
+	// Observe begins to watch. The function it returns ends that, given the CPU time
+	// which the measurement itself used and its number of threads, and says what the
+	// others took; nil where the system does not tell.
+	Observe() func(ours time.Duration, threads int) *Load
+}
+
+// Request is one cycle.
+type Request struct {
+	Model     Model
+	Targets   []string // formats, as the engine lists them
+	Benchmark Benchmark
+	Threshold float64
+	// Previous gives the standing decision of a target, "" for none. Nil: none
+	// stands.
+	Previous func(target string) verdict.Outcome
+	// Progress is told what the cycle does; it must not block. Nil: nobody is.
+	Progress func(Progress)
+}
+
+// Progress is what a cycle does at the moment.
+type Progress struct {
+	Model     string
+	Operation Operation
+	Target    string  // "" while the original is worked on
+	Stage     Stage   // while measuring
+	Done      float64 // of this operation, 0 to 1; while measuring, up to the next look
+	Detail    string  // "tensor 15/39", "round 3"
+	// Left is how long the operation is expected to take yet; 0 when unknown.
+	Left time.Duration
+}
+
+// Runner runs cycles on one engine. It may be used by several goroutines, as far as
+// its engine may; the measurement lock makes their cycles wait for each other.
+type Runner struct {
+	engine Engine
+	Options
+}
+
+// New makes a Runner.
+func New(engine Engine, options Options) *Runner {
+	if options.Lock == nil {
+		options.Lock = func(context.Context) (func(), error) { return func() {}, nil }
+	}
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Runner{engine: engine, Options: options}
+}
+
+// Check says whether the engine is there and makes these targets: a *Failure when it
+// cannot be asked, any other error when a target cannot be made.
+func (r *Runner) Check(ctx context.Context, targets []string) error {
+	info, err := r.engine.Probe(ctx)
+	if err != nil {
+		return AsFailure(fmt.Errorf("looking at the engine: %w", err))
+	}
+	_, err = resolveFormats(info, targets)
+	return err
+}
+
+// Run runs one cycle to its end and hands every pair's result to emit, in the order
+// in which they are decided: once for each target, also when the whole cycle fails.
+// It returns when all results are emitted and the working directory is removed.
+func (r *Runner) Run(ctx context.Context, req Request, emit func(Result)) {
+	c := newCycle(r, req, emit)
+	if err := c.run(ctx); err != nil {
+		c.failUndecided(err)
+	}
+}
+
+// cycle is the state of one Run.
+type cycle struct {
+	*Runner
+	Request
+	emit func(Result)
+
+	started        time.Time
+	isolating      time.Duration
+	benchmarkBegan time.Time
+	info           EngineInfo
+	dir            string // the working directory
+	original       string // base name in dir of the original's first file
+	isolation      string // how the original got there
+	source         []FileID
+	pairs          []*pair
+}
+
+// pair is one target of the cycle.
+type pair struct {
+	target string // as it was asked for
+	format Format
+	file   string // base name in the working directory
+
+	quantized   FileFigures
+	quantizing  time.Duration
+	quantizeRun ToolRun
+
+	previous verdict.Outcome
+	set      int             // which set of rounds is being measured: 1 or 2
+	counted  []verdict.Round // of this set
+	rounds   []Round         // of both, repeated ones included
+	repeats  int
+	verdicts []verdict.Verdict
+
+	done    bool
+	failure *Failure // why it ended, if not with a verdict
+}
+
+func newCycle(r *Runner, req Request, emit func(Result)) *cycle {
+	if req.Progress == nil {
+		req.Progress = func(Progress) {}
+	}
+	c := &cycle{Runner: r, Request: req, emit: emit, started: time.Now()}
+	for _, target := range req.Targets {
+		p := &pair{target: target, set: 1}
+		if req.Previous != nil {
+			p.previous = req.Previous(target)
+		}
+		c.pairs = append(c.pairs, p)
+	}
+	return c
+}
+
+func (c *cycle) run(ctx context.Context) error {
+	if c.Model.Err != nil {
+		return c.Model.Err
+	}
+	return c.prepared(ctx, func() error {
+		if err := c.quantize(ctx); err != nil {
+			return err
+		}
+		return c.measure(ctx)
+	})
+}
+
+// prepared does the work with the host to itself, the engine looked at and the
+// original in a working directory, which is gone afterwards whatever happens.
+func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.Logger.Error("a cycle panicked", "model", c.Model.Name, "panic", p, "stack", string(debug.Stack()))
+			err = Failf(ReasonInternal, "this is a defect of quant-exporter, please report it with the log: %v", p)
+		}
+	}()
+	release, err := c.Lock(ctx)
+	if err != nil {
+		return fmt.Errorf("waiting for the host to be free for measuring: %w", err)
+	}
+	defer release()
+	c.started = time.Now()
+
+	if c.info, err = c.engine.Probe(ctx); err != nil {
+		return fmt.Errorf("looking at the engine: %w", err)
+	}
+	if err := c.resolveTargets(); err != nil {
+		return err
+	}
+	remove, err := c.isolate(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	return work()
+}
+
+// resolveTargets gives every pair its format.
+func (c *cycle) resolveTargets() error {
+	formats, err := resolveFormats(c.info, c.Targets)
+	if err != nil {
+		return Failf(ReasonQuantize, "%w", err)
+	}
+	for i, p := range c.pairs {
+		p.format = formats[i]
+		p.file = formats[i].Name + ".gguf"
+	}
+	return nil
+}
+
+// undecided gives the pairs that are still worked on.
+func (c *cycle) undecided() []*pair {
+	var pairs []*pair
+	for _, p := range c.pairs {
+		if !p.done {
+			pairs = append(pairs, p)
+		}
+	}
+	return pairs
+}
+
+// fail ends one pair.
+func (c *cycle) fail(p *pair, err error) {
+	failure := AsFailure(err)
+	c.Logger.Warn("could not decide", "model", c.Model.Name, "target", p.target, "reason", failure.Reason, "err", err)
+	result := c.result(p)
+	result.Failure = failure
+	p.done, p.failure = true, failure
+	c.emit(result)
+}
+
+func (c *cycle) failUndecided(err error) {
+	for _, p := range c.undecided() {
+		c.fail(p, err)
+	}
+}
+
+// decide ends one pair with its verdict.
+func (c *cycle) decide(p *pair, v verdict.Verdict, unconfirmed bool) {
+	result := c.result(p)
+	result.Verdict = &v
+	result.Unconfirmed = unconfirmed
+	p.done = true
+	c.emit(result)
+}
+
+func (c *cycle) result(p *pair) Result {
+	now := time.Now()
+	original := FileFigures{}
+	if c.Model.Header != nil { // it was read: the model is not a bad one
+		original = c.Model.Figures()
+	}
+	benchmarking := time.Duration(0)
+	if !c.benchmarkBegan.IsZero() {
+		benchmarking = now.Sub(c.benchmarkBegan)
+	}
+	return Result{
+		Model:        c.Model.Name,
+		SourceFormat: original.Format,
+		TargetFormat: p.target,
+		Previous:     p.previous,
+		Threshold:    c.Threshold,
+		Original:     original,
+		Quantized:    p.quantized,
+		Started:      c.started,
+		Finished:     now,
+		Durations: map[Operation]time.Duration{
+			OperationIsolate:   c.isolating,
+			OperationQuantize:  p.quantizing,
+			OperationBenchmark: benchmarking,
+			OperationTotal:     now.Sub(c.started),
+		},
+		Evidence: Evidence{
+			Model:     c.Model.Name,
+			Source:    c.source,
+			Target:    p.target,
+			Previous:  p.previous,
+			Engine:    c.info,
+			Benchmark: c.Benchmark,
+			Decision:  c.Benchmark.decision(c.Threshold),
+			Isolation: c.isolation,
+			Quantize:  p.quantizeRun,
+			Rounds:    p.rounds,
+			Verdicts:  p.verdicts,
+		},
+	}
+}

@@ -1,0 +1,36 @@
+package runner
+
+import (
+	"context"
+)
+
+// MeasureSelf measures a model against itself: rounds in which both stages are the
+// same file, so that whatever difference they show is the host's noise. It returns
+// every round it ran, repeated ones included, of which as many counted as were asked
+// for. Targets, threshold and standing decisions of the request are not used.
+func (r *Runner) MeasureSelf(ctx context.Context, req Request, rounds int) ([]Round, error) {
+	req.Targets = nil
+	c := newCycle(r, req, func(Result) {})
+	self := &pair{target: req.Model.Header.Format, set: 1}
+	err := c.prepared(ctx, func() error {
+		self.file = c.original
+		c.pairs = []*pair{self}
+		m := c.newMeasuring(func(int) int { return rounds })
+		for len(self.counted) < rounds {
+			if err := m.round(ctx); err != nil {
+				return err
+			}
+			if self.done { // measuring the second of the two runs failed
+				return self.failure
+			}
+			if err := c.sourceUnchanged(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, AsFailure(err)
+	}
+	return self.rounds, nil
+}

@@ -1,0 +1,199 @@
+// Command bench-cycle compares whole cycles with the same work done by hand, in one
+// run on this host, for BENCHMARKS.md. It prints Markdown.
+//
+//	go run ./scripts/bench-cycle -tools DIR
+//
+// Nothing else should run on the host meanwhile.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+var ladder = []string{"Q8_0", "Q6_K", "Q4_K_M", "Q3_K_M", "Q2_K"}
+
+func main() {
+	tools := flag.String("tools", "", "folder of llama-bench and llama-quantize")
+	model := flag.String("model", "examples/models/kjv-4m-f16.gguf", "F16 model")
+	repeat := flag.Int("repeat", 3, "times to run everything, in turn")
+	flag.Parse()
+	if err := run(*tools, *model, *repeat); err != nil {
+		fmt.Fprintln(os.Stderr, "bench-cycle:", err)
+		os.Exit(1)
+	}
+}
+
+func run(tools, model string, repeat int) error {
+	dir, err := os.MkdirTemp("", "bench-cycle-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	binary := filepath.Join(dir, "quant-exporter")
+	build := exec.Command("go", "build", "-o", binary, ".")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("building: %w", err)
+	}
+	if tools, err = filepath.Abs(tools); err != nil {
+		return err
+	}
+	if model, err = filepath.Abs(model); err != nil {
+		return err
+	}
+	fmt.Println("| run | one cycle, ladder of five | overhead: wall / summed wall of the tools | rounds per format | peak memory | by hand, F16 once a format | by hand, F16 once | by hand, once a format, all cores |")
+	fmt.Println("|---|---|---|---|---|---|---|---|")
+	for i := range repeat {
+		ours, err := cycle(binary, tools, model, dir)
+		if err != nil {
+			return fmt.Errorf("the cycle: %w", err)
+		}
+		each, err := byHand(tools, model, dir, ours.threads, false)
+		if err != nil {
+			return fmt.Errorf("by hand: %w", err)
+		}
+		once, err := byHand(tools, model, dir, ours.threads, true)
+		if err != nil {
+			return fmt.Errorf("by hand, the original once: %w", err)
+		}
+		all, err := byHand(tools, model, dir, 0, false)
+		if err != nil {
+			return fmt.Errorf("by hand, all cores: %w", err)
+		}
+		fmt.Printf("| %d | %.1f s | %.3f | %s | %.1f MB | %.1f s | %.1f s | %.1f s |\n", i+1, ours.wall.Seconds(),
+			ours.wall.Seconds()/ours.tools.Seconds(), strings.Join(ours.rounds, ", "), float64(ours.peak)/1e6, each.Seconds(), once.Seconds(), all.Seconds())
+	}
+	return nil
+}
+
+type measured struct {
+	wall, tools time.Duration
+	rounds      []string
+	peak        int64 // bytes of resident memory of our process alone
+	threads     int
+}
+
+// cycle runs one cycle of the ladder and adds up the tools' own time from the
+// evidence. The tools' calls that evidence does not keep (asking for versions, formats
+// and sizes) count as overhead.
+func cycle(binary, tools, model, dir string) (*measured, error) {
+	args := []string{"run", "--llamacpp.dir", tools, "--model", model, "--work.dir", filepath.Join(dir, "work"), "--output", "json", "--evidence"}
+	for _, target := range ladder {
+		args = append(args, "--target", target)
+	}
+	cmd := exec.Command(binary, args...)
+	cmd.Dir = dir // away from a configuration file
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	begin := time.Now()
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	m := &measured{}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for tick := time.NewTicker(50 * time.Millisecond); m.wall == 0; {
+		select {
+		case err := <-ended:
+			m.wall = time.Since(begin)
+			tick.Stop()
+			if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+				return nil, err
+			}
+		case <-tick.C:
+			m.peak = max(m.peak, peakMemory(cmd.Process.Pid))
+		}
+	}
+	seen := map[time.Time]bool{} // the original's samples serve every target
+	for line := range bytes.Lines(stdout.Bytes()) {
+		var l struct {
+			Decision verdict.Outcome `json:"decision"`
+			Rounds   int             `json:"rounds"`
+			Evidence runner.Evidence `json:"evidence"`
+		}
+		if err := json.Unmarshal(line, &l); err != nil {
+			return nil, fmt.Errorf("%w in %s", err, line)
+		}
+		if l.Decision == "" {
+			return nil, fmt.Errorf("no decision: %s%s", line, &stderr)
+		}
+		m.rounds = append(m.rounds, strconv.Itoa(l.Rounds))
+		m.tools += l.Evidence.Quantize.Wall
+		for _, round := range l.Evidence.Rounds {
+			for _, s := range []runner.Sample{round.Original, round.Quantized} {
+				if !seen[s.Started] {
+					seen[s.Started] = true
+					m.tools += s.Measurement.Run.Wall
+				}
+				m.threads = s.Measurement.Threads
+			}
+		}
+	}
+	return m, nil
+}
+
+var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
+
+// peakMemory of a process so far; 0 where the system does not tell.
+func peakMemory(pid int) int64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	m := highWater.FindSubmatch(status)
+	if m == nil {
+		return 0
+	}
+	kB, err := strconv.ParseInt(string(m[1]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return kB * 1024
+}
+
+// byHand does what a careful person types: llama-quantize for each format, llama-bench
+// with its five repetitions, either on both models for each format or on all at once.
+func byHand(tools, model, dir string, threads int, once bool) (time.Duration, error) {
+	begin := time.Now()
+	bench := func(models ...string) error {
+		args := []string{"-m", strings.Join(models, ","), "-p", "1024", "-n", "1024", "-b", "1024", "-ub", "1024", "-r", "5", "-o", "jsonl"}
+		if threads > 0 {
+			args = append(args, "-t", strconv.Itoa(threads))
+		}
+		return exec.Command(filepath.Join(tools, "llama-bench"), args...).Run()
+	}
+	models := []string{model}
+	for _, target := range ladder {
+		out := filepath.Join(dir, target+".gguf")
+		if err := exec.Command(filepath.Join(tools, "llama-quantize"), model, out, target).Run(); err != nil {
+			return 0, err
+		}
+		defer os.Remove(out)
+		models = append(models, out)
+		if !once {
+			if err := bench(model, out); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if once {
+		if err := bench(models...); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(begin), nil
+}
