@@ -18,16 +18,17 @@ type Config struct {
 	MaxRounds int `json:"max_rounds"`
 	// Alpha is the one-sided error rate of a verdict as a whole, over all looks and
 	// phases: how often, at a true drop of exactly Threshold, a pair is kept, and how
-	// often it is rejected. 1e-6 ≤ Alpha ≤ 0.25.
+	// often it is rejected. 0.001 ≤ Alpha ≤ 0.25.
 	Alpha float64 `json:"alpha"`
 }
 
 // Bounds of a Config: a t test needs three rounds to be of any use, and a thousand rounds
-// of a second each already take longer than anyone waits.
+// of a second each already take longer than anyone waits. An alpha beyond the bounds was not
+// simulated.
 const (
 	fewestRounds = 3
 	mostRounds   = 1000
-	lowestAlpha  = 1e-6
+	lowestAlpha  = 0.001
 	highestAlpha = 0.25
 )
 

@@ -10,6 +10,7 @@ import (
 // uses. It is not changed once made.
 type plan struct {
 	threshold float64
+	phases    int
 	looks     []plannedLook
 }
 
@@ -22,7 +23,7 @@ type plannedLook struct {
 }
 
 func newPlan(c Config) plan {
-	p := plan{threshold: c.Threshold}
+	p := plan{threshold: c.Threshold, phases: len(c.Phases)}
 	rounds := lookRounds(c.MinRounds, c.MaxRounds)
 	for i, alpha := range lookAlphas(rounds, c.Alpha) {
 		p.looks = append(p.looks, plannedLook{
@@ -63,14 +64,21 @@ func lookRounds(low, high int) []int {
 
 // lookAlphas shares alpha out among the looks, as the package's documentation says.
 func lookAlphas(rounds []int, alpha float64) []float64 {
-	const robust = 6 // rounds from which on a value is trimmed at each end
+	const (
+		robust     = 6    // rounds from which on a value is trimmed at each end
+		coinciding = 0.05 // alpha from which on several looks may spend more than the whole
+	)
 	early := 0
 	for early < len(rounds)-1 && rounds[early] < robust {
 		early++
 	}
 
 	late := float64(len(rounds) - early)
-	share := math.Min(0.94+0.0775*(late-1), 1.25) / late
+	total := 0.80
+	if alpha >= coinciding {
+		total = math.Min(total+0.1125*(late-1), 1.25)
+	}
+	share := total / late
 
 	shares := make([]float64, len(rounds))
 	for i, n := range rounds {
@@ -86,17 +94,17 @@ func lookAlphas(rounds []int, alpha float64) []float64 {
 	return shares
 }
 
-// decide takes every look that the rounds allow, in order, until one decides. d holds the
-// log ratios, one slice a phase, all of the same length. It returns how many looks were
-// taken and what the last of them said: GoOn when more rounds may decide, Inconclusive
-// after the last planned look.
-func (p plan) decide(d [][]float64) (taken int, outcome Outcome) {
+// decide takes every look that so many rounds allow, in order, until one decides.
+// estimate is asked for the drop of a phase, by its place in the configuration, in the
+// first rounds. It returns how many looks were taken and what the last of them said: GoOn
+// when more rounds may decide, Inconclusive after the last planned look.
+func (p plan) decide(rounds int, estimate func(phase, rounds int) estimate) (taken int, outcome Outcome) {
 	for _, look := range p.looks {
-		if len(d[0]) < look.rounds {
+		if rounds < look.rounds {
 			return taken, GoOn
 		}
 		taken++
-		if outcome := p.at(look, d); outcome != GoOn {
+		if outcome := p.at(look, estimate); outcome != GoOn {
 			return taken, outcome
 		}
 	}
@@ -104,10 +112,10 @@ func (p plan) decide(d [][]float64) (taken int, outcome Outcome) {
 }
 
 // at takes one look at every phase: rejected if one is, else kept if all are.
-func (p plan) at(look plannedLook, d [][]float64) Outcome {
+func (p plan) at(look plannedLook, estimate func(phase, rounds int) estimate) Outcome {
 	outcome := Kept
-	for _, ratios := range d {
-		switch look.interval(ratios).outcome(p.threshold) {
+	for phase := range p.phases {
+		switch look.interval(estimate(phase, look.rounds)).outcome(p.threshold) {
 		case Rejected:
 			return Rejected
 		case GoOn:
@@ -117,9 +125,8 @@ func (p plan) at(look plannedLook, d [][]float64) Outcome {
 	return outcome
 }
 
-// interval estimates the drop of one phase from the first rounds.
-func (l plannedLook) interval(d []float64) interval {
-	e := estimateLogRatio(d[:l.rounds])
+// interval around the estimate of one phase.
+func (l plannedLook) interval(e estimate) interval {
 	return interval{
 		estimate: e,
 		lower:    dropOf(e.mean + l.rejectT*e.se),

@@ -86,7 +86,9 @@ func Decide(c Config, rounds []Round) Verdict {
 	d := logRatios(c.Phases, read)
 	p := newPlan(c)
 
-	taken, outcome := p.decide(d)
+	taken, outcome := p.decide(len(read), func(phase, rounds int) estimate {
+		return estimateLogRatio(d[phase][:rounds])
+	})
 	if outcome == GoOn && len(read) < len(rounds) {
 		outcome = Inconclusive
 	}
@@ -102,7 +104,7 @@ func Decide(c Config, rounds []Round) Verdict {
 	}
 	for i, phase := range c.Phases {
 		v.Phases = append(v.Phases, p.report(phase, read[:used], d[i][:used], taken, outcome))
-		v.Resolvable = math.Max(v.Resolvable, Resolvable(c, v.Phases[i].Spread, used))
+		v.Resolvable = math.Max(v.Resolvable, p.resolvable(v.Phases[i].Spread, used))
 	}
 	v.Gate = gate(v.Phases)
 	return v
@@ -187,7 +189,7 @@ func (p plan) report(phase Phase, rounds []Round, d []float64, taken int, outcom
 }
 
 func (l plannedLook) report(d []float64, threshold float64) Look {
-	i := l.interval(d)
+	i := l.interval(estimateLogRatio(d[:l.rounds]))
 	return Look{
 		Rounds:  l.rounds,
 		Alpha:   l.alpha,

@@ -2,7 +2,7 @@
 // the same model, measured again and again by llama-bench, with and without a busy
 // neighbour. The simulation of internal/verdict fits its bursty noise to these traces.
 //
-//	go run ./scripts/record-traces                       all four traces, about 12 minutes
+//	go run ./scripts/record-traces                       all four traces, 15 to 30 minutes
 //	go run ./scripts/record-traces --runs 20 --out DIR   quicker, elsewhere
 //
 // Run it from the root of the repository, on a host that does nothing else: the quiet

@@ -1,0 +1,484 @@
+package verdict
+
+import (
+	"encoding/json"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// oneRound has the same relative throughput, 1 − drop, in both phases.
+func oneRound(drop float64) Round {
+	return Round{Generation: {1000, 1000 * (1 - drop)}, Prompt: {9000, 9000 * (1 - drop)}}
+}
+
+// steady is n rounds without noise.
+func steady(drop float64, n int) []Round {
+	var rounds []Round
+	for range n {
+		rounds = append(rounds, oneRound(drop))
+	}
+	return rounds
+}
+
+// noisy is n rounds with drops around those given; sd is that of each log throughput.
+func noisy(random *rand.Rand, generation, prompt, sd float64, n int) []Round {
+	pair := func(level, drop float64) Pair {
+		return Pair{
+			Original:  level * math.Exp(sd*random.NormFloat64()),
+			Quantized: level * (1 - drop) * math.Exp(sd*random.NormFloat64()),
+		}
+	}
+	var rounds []Round
+	for range n {
+		rounds = append(rounds, Round{Generation: pair(50, generation), Prompt: pair(400, prompt)})
+	}
+	return rounds
+}
+
+func TestDecideWithoutNoise(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		drop    float64
+		rounds  int
+		outcome Outcome
+		used    int
+	}{
+		{"no rounds", 0, 0, GoOn, 0},
+		{"one round is no interval", 0, 1, GoOn, 1},
+		{"nor are two", 0, 2, GoOn, 2},
+		{"much faster, at the first look", -1.7, 3, Kept, 3},
+		{"no drop, at the first look", 0, 3, Kept, 3},
+		{"half, at the first look", 0.5, 3, Rejected, 3},
+		{"what comes after a decision changes nothing", 0.5, 20, Rejected, 3},
+		{"the floor keeps 11.5 % open at three rounds", 0.115, 3, GoOn, 3},
+		{"which is settled a little later", 0.115, 20, Kept, 6},
+		{"between two looks the last one counts", 0.1199, 7, GoOn, 6},
+		{"exactly the threshold is never kept", 0.12, 20, Inconclusive, 20},
+		{"rounds past the last look are not read", 0.12, 25, Inconclusive, 20},
+		{"just beyond the threshold", 0.123, 20, Rejected, 8},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := Decide(Default(), steady(c.drop, c.rounds))
+
+			assert.Equal(t, c.outcome, v.Outcome)
+			assert.Equal(t, c.used, v.Rounds)
+			for _, phase := range v.Phases {
+				assert.Equal(t, c.outcome, phase.Outcome)
+				if c.rounds > 0 {
+					assert.InDelta(t, c.drop, phase.Drop, 1e-12)
+				}
+			}
+		})
+	}
+}
+
+func TestOpenIntervalBeforeTheFirstLook(t *testing.T) {
+	v := Decide(Default(), []Round{oneRound(0.10), oneRound(0.20)})
+
+	for _, phase := range v.Phases {
+		assert.Nil(t, phase.Lower)
+		assert.Nil(t, phase.Upper)
+		assert.Empty(t, phase.Looks)
+		assert.InDelta(t, 1-math.Sqrt(0.9*0.8), phase.Drop, 1e-12)
+		assert.InDelta(t, math.Log(0.9/0.8)/math.Sqrt2, phase.Spread, 1e-12, "the sample standard deviation")
+	}
+	assert.InDelta(t, 1, v.Resolvable, 0)
+
+	text, err := json.Marshal(v)
+	require.NoError(t, err)
+	assert.Contains(t, string(text), `"lower":null,"upper":null`)
+}
+
+func TestEstimateAgreesWithAComputationByHand(t *testing.T) {
+	// n = 6, g = 1, h = 4: trimmed {2, 3, 4, 5}, winsorised {2, 2, 3, 4, 5, 5}.
+	e := estimateLogRatio([]float64{100, 3, 2, 5, 4, -50})
+
+	assert.InDelta(t, 3.5, e.mean, 1e-12)
+	s := math.Sqrt((1.5*1.5*4 + 0.5*0.5*2) / 5)
+	assert.InDelta(t, s*math.Sqrt(5.0/(4*3)), e.se, 1e-12)
+	assert.InDelta(t, e.se*math.Sqrt(6), e.spread, 1e-12)
+}
+
+func TestZeroSpreadHasAFloor(t *testing.T) {
+	e := estimateLogRatio([]float64{0.1, 0.1, 0.1, 0.1})
+
+	assert.InDelta(t, 0, e.spread, 1e-15)
+	assert.InDelta(t, 0.001, e.se, 1e-15)
+}
+
+func TestQuantiles(t *testing.T) {
+	// From any table of Student's t.
+	assert.InDelta(t, 2.919986, upperT(3, 0.05), 1e-6)   // 2 degrees of freedom
+	assert.InDelta(t, 22.327125, upperT(3, 0.001), 1e-5) // 2
+	assert.InDelta(t, 3.364930, upperT(8, 0.01), 1e-6)   // 8 rounds, 6 kept: 5
+	assert.InDelta(t, 1.770933, upperT(20, 0.05), 1e-6)  // 20 rounds, 14 kept: 13
+}
+
+func TestLooks(t *testing.T) {
+	for _, c := range []struct {
+		low, high int
+		rounds    []int
+		alphas    []float64 // of alpha
+	}{
+		{3, 20, []int{3, 4, 6, 8, 12, 16, 20}, []float64{0.02, 0.04, 0.25, 0.25, 0.25, 0.25, 0.25}},
+		{3, 3, []int{3}, []float64{0.80}},
+		{3, 4, []int{3, 4}, []float64{0.02, 0.80}},
+		{3, 6, []int{3, 4, 6}, []float64{0.02, 0.04, 0.80}},
+		{5, 10, []int{5, 6, 8, 10}, []float64{0.04, 1.025 / 3, 1.025 / 3, 1.025 / 3}},
+		{10, 20, []int{10, 12, 16, 20}, []float64{1.1375 / 4, 1.1375 / 4, 1.1375 / 4, 1.1375 / 4}},
+		{16, 30, []int{16, 20, 28, 30}, []float64{1.1375 / 4, 1.1375 / 4, 1.1375 / 4, 1.1375 / 4}},
+		{30, 60, []int{30, 40, 56, 60}, []float64{1.1375 / 4, 1.1375 / 4, 1.1375 / 4, 1.1375 / 4}},
+		{3, 40, []int{3, 4, 6, 8, 12, 16, 20, 28, 40}, []float64{0.02, 0.04, 1.25 / 7, 1.25 / 7, 1.25 / 7, 1.25 / 7, 1.25 / 7, 1.25 / 7, 1.25 / 7}},
+	} {
+		rounds := lookRounds(c.low, c.high)
+		assert.Equal(t, c.rounds, rounds, "%d to %d", c.low, c.high)
+		assert.InDeltaSlice(t, c.alphas, lookAlphas(rounds, 1), 1e-12, "%d to %d", c.low, c.high)
+	}
+}
+
+func TestDefaultAlphas(t *testing.T) {
+	rounds := lookRounds(3, 20)
+	assert.InDeltaSlice(t, []float64{0.001, 0.002, 0.0125, 0.0125, 0.0125, 0.0125, 0.0125}, lookAlphas(rounds, 0.05), 1e-12)
+}
+
+func TestQuantizedFirstTossesFairAndIndependentCoins(t *testing.T) {
+	const seeds, rounds = 2000, 20
+	first, same, alike := 0, 0, 0
+	for seed := range uint64(seeds) {
+		for i := range rounds {
+			if QuantizedFirst(seed, i) {
+				first++
+			}
+			if QuantizedFirst(seed, i) == QuantizedFirst(seed, i+1) {
+				same++
+			}
+			if QuantizedFirst(seed, i) == QuantizedFirst(seed+1, i) {
+				alike++
+			}
+		}
+	}
+	// Four standard deviations of so many tosses are 0.01.
+	assert.InDelta(t, 0.5, float64(first)/(seeds*rounds), 0.01)
+	assert.InDelta(t, 0.5, float64(same)/(seeds*rounds), 0.01, "consecutive rounds")
+	assert.InDelta(t, 0.5, float64(alike)/(seeds*rounds), 0.01, "neighbouring seeds")
+}
+
+func TestNextLook(t *testing.T) {
+	c := Default()
+	for n, next := range map[int]int{0: 3, 2: 3, 3: 4, 4: 6, 5: 6, 8: 12, 19: 20, 20: 0, 30: 0} {
+		assert.Equal(t, next, c.NextLook(n), "after %d rounds", n)
+	}
+	c.MaxRounds = 2
+	assert.Zero(t, c.NextLook(0), "of an invalid configuration")
+}
+
+func TestOnePhaseIsEnoughToReject(t *testing.T) {
+	rounds := steady(-1.7, 3)
+	for _, round := range rounds {
+		round[Prompt] = Pair{100, 80}
+	}
+
+	v := Decide(Default(), rounds)
+
+	assert.Equal(t, Rejected, v.Outcome)
+	assert.Equal(t, Prompt, v.Gate)
+	assert.Equal(t, Prompt, v.Worst().Phase)
+	assert.Equal(t, Kept, v.Phases[0].Outcome)
+	assert.Equal(t, Rejected, v.Phases[1].Outcome)
+}
+
+func TestGateIsTheLargestDrop(t *testing.T) {
+	rounds := steady(0.3, 3)
+	for _, round := range rounds {
+		round[Prompt] = Pair{100, 50}
+	}
+
+	assert.Equal(t, Prompt, Decide(Default(), rounds).Gate)
+
+	for _, round := range rounds {
+		round[Generation] = round[Prompt]
+	}
+	assert.Equal(t, Generation, Decide(Default(), rounds).Gate, "both the same: by name")
+}
+
+func TestAStraddlingPhaseOfARejectedPairIsInconclusive(t *testing.T) {
+	rounds := steady(0.12, 3)
+	for _, round := range rounds {
+		round[Prompt] = Pair{100, 50}
+	}
+
+	v := Decide(Default(), rounds)
+
+	assert.Equal(t, Rejected, v.Outcome)
+	assert.Equal(t, Inconclusive, v.Phases[0].Outcome)
+}
+
+func TestConcludeEndsWhatWouldGoOn(t *testing.T) {
+	rounds := noisy(rand.New(rand.NewPCG(3, 1)), 0.10, -1, 0.05, 5)
+	open, closed := Decide(Default(), rounds), Conclude(Default(), rounds)
+
+	require.Equal(t, GoOn, open.Outcome)
+	assert.Equal(t, GoOn, open.Phases[0].Outcome)
+	assert.Equal(t, Kept, open.Phases[1].Outcome)
+	assert.Equal(t, Inconclusive, closed.Outcome)
+	assert.Equal(t, Inconclusive, closed.Phases[0].Outcome)
+	assert.Equal(t, Kept, closed.Phases[1].Outcome)
+	assert.Equal(t, 4, closed.Rounds, "the last look taken")
+	assert.Equal(t, open.Phases[0].Upper, closed.Phases[0].Upper)
+
+	kept := steady(0, 3)
+	assert.Equal(t, Decide(Default(), kept), Conclude(Default(), kept))
+}
+
+func TestFiguresOfAPhaseAgree(t *testing.T) {
+	rounds := []Round{
+		{Generation: {100, 90}}, {Generation: {400, 360}}, {Generation: {200, 180}},
+	}
+	c := Default()
+	c.Phases = []Phase{Generation}
+
+	phase := Decide(c, rounds).Phases[0]
+
+	assert.InDelta(t, 200, phase.Original, 0, "the median")
+	assert.InDelta(t, 0.1, phase.Drop, 1e-12)
+	assert.InDelta(t, 180, phase.Quantized, 1e-9)
+}
+
+func TestConfidence(t *testing.T) {
+	c := Default()
+	assert.InDelta(t, 0.925, Decide(c, nil).Confidence, 1e-12)
+	c.Phases = c.Phases[:1]
+	assert.InDelta(t, 0.90, Decide(c, nil).Confidence, 1e-12)
+}
+
+func TestRoundsThatAreNoMeasurement(t *testing.T) {
+	for name, bad := range map[string]Round{
+		"nothing measured":    {},
+		"a phase missing":     {Generation: {1, 1}},
+		"zero original":       {Generation: {0, 1}, Prompt: {1, 1}},
+		"zero quantized":      {Generation: {1, 0}, Prompt: {1, 1}},
+		"negative":            {Generation: {1, 1}, Prompt: {-1, -1}},
+		"not a number":        {Generation: {1, math.NaN()}, Prompt: {1, 1}},
+		"infinite":            {Generation: {1, math.Inf(1)}, Prompt: {1, 1}},
+		"beyond any hardware": {Generation: {1e-300, 1e300}, Prompt: {1, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := Default()
+			require.Error(t, bad.Check(c.Phases))
+
+			early := Decide(c, []Round{oneRound(0), oneRound(0), bad, oneRound(0)})
+			assert.Equal(t, Inconclusive, early.Outcome)
+			assert.Equal(t, 2, early.Rounds)
+
+			late := Decide(c, append(steady(0, 3), bad))
+			assert.Equal(t, Kept, late.Outcome, "decided before it")
+		})
+	}
+	assert.NoError(t, oneRound(0.1).Check([]Phase{Generation, Prompt}))
+}
+
+func TestValidate(t *testing.T) {
+	require.NoError(t, Default().Validate())
+	for name, breakIt := range map[string]func(*Config){
+		"threshold is 0":                func(c *Config) { c.Threshold = 0 },
+		"threshold is 1":                func(c *Config) { c.Threshold = 1 },
+		"threshold is NaN":              func(c *Config) { c.Threshold = math.NaN() },
+		"no phases to decide on":        func(c *Config) { c.Phases = nil },
+		`phase "decode" is unknown`:     func(c *Config) { c.Phases = []Phase{"decode"} },
+		`phase "prompt" is named twice`: func(c *Config) { c.Phases = []Phase{Prompt, Prompt} },
+		"the minimum is 2 rounds":       func(c *Config) { c.MinRounds = 2 },
+		"the maximum is 4 rounds":       func(c *Config) { c.MinRounds, c.MaxRounds = 5, 4 },
+		"the maximum is 1001 rounds":    func(c *Config) { c.MaxRounds = 1001 },
+		"alpha is 0:":                   func(c *Config) { c.Alpha = 0 },
+		"alpha is 0.3:":                 func(c *Config) { c.Alpha = 0.3 },
+		"alpha is NaN:":                 func(c *Config) { c.Alpha = math.NaN() },
+	} {
+		c := Default()
+		breakIt(&c)
+		assert.ErrorContains(t, c.Validate(), name)
+		assert.Equal(t, Verdict{Outcome: Inconclusive, Resolvable: 1}, Decide(c, steady(0, 20)), name)
+		assert.InDelta(t, 1, Resolvable(c, 0.01, 20), 0, name)
+	}
+	assert.Equal(t, PhaseVerdict{}, Verdict{}.Worst())
+}
+
+func TestResolvable(t *testing.T) {
+	c := Default()
+	assert.InDelta(t, 1, Resolvable(c, 0.01, 2), 0, "no look in two rounds")
+	assert.InDelta(t, 1, Resolvable(c, math.NaN(), 20), 0)
+	assert.InDelta(t, Resolvable(c, 0.03, 8), Resolvable(c, 0.03, 11), 0, "the last look within 11 rounds is at 8")
+	assert.InDelta(t, Resolvable(c, 0.002, 8), Resolvable(c, 0, 8), 0, "the floor")
+	assert.Less(t, Resolvable(c, 0.03, 20), Resolvable(c, 0.03, 8))
+	assert.Less(t, Resolvable(c, 0.03, 8), Resolvable(c, 0.03, 4))
+	assert.Less(t, Resolvable(c, 0.02, 8), Resolvable(c, 0.03, 8))
+
+	v := Decide(c, noisy(rand.New(rand.NewPCG(1, 1)), 0.12, 0.12, 0.03, 20))
+	noisier := math.Max(v.Phases[0].Spread, v.Phases[1].Spread)
+	assert.InDelta(t, Resolvable(c, noisier, v.Rounds), v.Resolvable, 0, "the noisiest phase limits")
+}
+
+// A verdict that went through JSON with its evidence can be computed again, to the bit.
+func TestVerdictIsRecomputedFromJSON(t *testing.T) {
+	type evidence struct {
+		Config  Config  `json:"config"`
+		Rounds  []Round `json:"rounds"`
+		Verdict Verdict `json:"verdict"`
+	}
+	random := rand.New(rand.NewPCG(5, 5))
+	for range 50 {
+		before := evidence{Config: Default(), Rounds: noisy(random, 0.1, 0.1, 0.02, 20)}
+		before.Verdict = Decide(before.Config, before.Rounds)
+		text, err := json.Marshal(before)
+		require.NoError(t, err)
+
+		var after evidence
+		require.NoError(t, json.Unmarshal(text, &after))
+
+		assert.Equal(t, before, after)
+		assert.Equal(t, after.Verdict, Decide(after.Config, after.Rounds))
+	}
+}
+
+// forAll runs check on many random sets of rounds, around every interesting drop.
+func forAll(t *testing.T, check func(random *rand.Rand, rounds []Round)) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(20, 26))
+	for range 1000 {
+		generation, prompt := 0.3*random.Float64()-0.05, 0.3*random.Float64()-0.05
+		check(random, noisy(random, generation, prompt, 0.05*random.Float64(), 1+random.IntN(22)))
+	}
+}
+
+// scaled multiplies every original and every quantized throughput.
+func scaled(rounds []Round, original, quantized float64) []Round {
+	var out []Round
+	for _, round := range rounds {
+		r := Round{}
+		for phase, pair := range round {
+			r[phase] = Pair{pair.Original * original, pair.Quantized * quantized}
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func TestTheUnitOfThroughputDoesNotMatter(t *testing.T) {
+	forAll(t, func(random *rand.Rand, rounds []Round) {
+		factor := math.Exp(3 * random.NormFloat64())
+		before, after := Decide(Default(), rounds), Decide(Default(), scaled(rounds, factor, factor))
+
+		require.Equal(t, before.Outcome, after.Outcome)
+		require.Equal(t, before.Rounds, after.Rounds)
+		for i := range before.Phases {
+			require.InDelta(t, before.Phases[i].Drop, after.Phases[i].Drop, 1e-12)
+		}
+	})
+}
+
+func TestTheOrderOfThePhasesDoesNotMatter(t *testing.T) {
+	turned := Default()
+	turned.Phases = []Phase{Prompt, Generation}
+	forAll(t, func(_ *rand.Rand, rounds []Round) {
+		before, after := Decide(Default(), rounds), Decide(turned, rounds)
+
+		require.Equal(t, before.Outcome, after.Outcome)
+		require.Equal(t, before.Gate, after.Gate)
+		require.Equal(t, before.Worst(), after.Worst())
+		require.Equal(t, before.Phases[0], after.Phases[1])
+		require.Equal(t, before.Phases[1], after.Phases[0])
+	})
+}
+
+func TestAFasterCopyIsNeverRejectedWhereASlowerOneWasKept(t *testing.T) {
+	kept := 0
+	forAll(t, func(random *rand.Rand, rounds []Round) {
+		if Decide(Default(), rounds).Outcome != Kept {
+			return
+		}
+		kept++
+		require.Equal(t, Kept, Decide(Default(), scaled(rounds, 1, 1+random.Float64())).Outcome)
+	})
+	assert.Greater(t, kept, 100, "the property was hardly tried")
+}
+
+func TestTheIntervalAgreesWithTheOutcome(t *testing.T) {
+	seen := map[Outcome]int{}
+	forAll(t, func(_ *rand.Rand, rounds []Round) {
+		v := Decide(Default(), rounds)
+		seen[v.Outcome]++
+		requireCoherent(t, Default(), v)
+	})
+	for _, outcome := range []Outcome{Kept, Rejected, Inconclusive, GoOn} {
+		assert.Positive(t, seen[outcome], "%s was never tried", outcome)
+	}
+}
+
+// requireCoherent checks what the documentation promises of outcome, interval and gate.
+func requireCoherent(t *testing.T, c Config, v Verdict) {
+	t.Helper()
+	for _, phase := range v.Phases {
+		if v.Outcome == Kept {
+			require.NotNil(t, phase.Upper)
+			require.Less(t, *phase.Upper, c.Threshold)
+			require.Less(t, phase.Drop, c.Threshold)
+		}
+		if phase.Phase == v.Gate {
+			require.NotNil(t, phase.Lower)
+			require.GreaterOrEqual(t, *phase.Lower, c.Threshold)
+		}
+		if phase.Lower != nil {
+			require.LessOrEqual(t, *phase.Lower, phase.Drop)
+		}
+		if phase.Upper != nil {
+			require.LessOrEqual(t, phase.Drop, *phase.Upper)
+		}
+	}
+	require.Equal(t, v.Outcome == Rejected, v.Gate != "")
+	require.LessOrEqual(t, v.Rounds, c.MaxRounds)
+}
+
+func FuzzDecide(f *testing.F) {
+	f.Add(uint8(3), 0.12, 0.05, 100.0, 90.0, 100.0, 200.0, 0.01)
+	f.Add(uint8(20), 0.12, 0.05, 100.0, 88.0, 100.0, 88.0, 0.0)
+	f.Add(uint8(8), 0.5, 0.25, 1e-9, 1e12, 1e12, 1e-9, 30.0)
+	f.Add(uint8(4), 0.12, 0.05, math.NaN(), 0.0, math.Inf(1), -1.0, 0.1)
+	f.Add(uint8(0), 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+	f.Fuzz(func(t *testing.T, n uint8, threshold, alpha, a, b, x, y, noise float64) {
+		c := Default()
+		c.Threshold, c.Alpha = threshold, alpha
+		random := rand.New(rand.NewPCG(uint64(n), 1))
+		var rounds []Round
+		for range n {
+			rounds = append(rounds, Round{
+				Generation: {a * math.Exp(noise*random.NormFloat64()), b * math.Exp(noise*random.NormFloat64())},
+				Prompt:     {x, y * math.Exp(noise*random.NormFloat64())},
+			})
+		}
+
+		v := Decide(c, rounds)
+
+		if c.Validate() != nil {
+			require.Equal(t, Inconclusive, v.Outcome)
+			return
+		}
+		requireCoherent(t, c, v)
+		require.Equal(t, v.Outcome == GoOn, Conclude(c, rounds).Outcome != v.Outcome)
+		_, err := json.Marshal(v)
+		require.NoError(t, err)
+	})
+}
+
+// BenchmarkDecide is the longest there is: 20 rounds that never decide, all looks taken.
+func BenchmarkDecide(b *testing.B) {
+	rounds := steady(0.12, 20)
+	b.ReportAllocs()
+	for b.Loop() {
+		if v := Decide(Default(), rounds); v.Outcome != Inconclusive {
+			b.Fatal(v.Outcome)
+		}
+	}
+}
