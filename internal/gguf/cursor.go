@@ -46,6 +46,9 @@ func (t valueType) size() uint64 {
 	return 0
 }
 
+// bufferSize is enough for the longest string that is kept, a key.
+const bufferSize = 64 << 10
+
 // cursor reads a header's little-endian values front to back and never past its
 // limit. The first error sticks in err; what is read after it is zero.
 type cursor struct {
@@ -53,35 +56,45 @@ type cursor struct {
 	in     *bufio.Reader
 	offset int64 // of the next byte
 	limit  int64
-	buffer []byte
 	err    error
 }
 
 func newCursor(file io.ReadSeeker, limit int64) *cursor {
-	return &cursor{file: file, in: bufio.NewReaderSize(file, 64<<10), limit: limit}
+	return &cursor{file: file, in: bufio.NewReaderSize(file, bufferSize), limit: limit}
 }
 
-// bytes gives the next n bytes, valid until the next call. n is one of our own limits
-// or has been checked against one.
+// bytes gives the next n bytes, valid until the next call, and zeros after an error. n
+// is at most the size of the buffer, as our own limits are.
 func (c *cursor) bytes(n int) []byte {
-	if cap(c.buffer) < n {
-		c.buffer = make([]byte, n)
+	raw := c.peek(n)
+	if c.err == nil {
+		c.discard(n)
 	}
-	buffer := c.buffer[:n]
+	return raw
+}
+
+// peek is bytes without moving on.
+func (c *cursor) peek(n int) []byte {
 	if c.err == nil && int64(n) > c.limit-c.offset {
 		c.err = errPastEnd
 	}
 	if c.err == nil {
-		if _, err := io.ReadFull(c.in, buffer); err != nil {
-			c.err = readError(err)
+		raw, err := c.in.Peek(n)
+		if err == nil {
+			return raw
 		}
+		c.err = readError(err)
 	}
-	if c.err != nil {
-		clear(buffer)
-		return buffer
+	return make([]byte, n)
+}
+
+// discard moves on by n bytes, which have been peeked at.
+func (c *cursor) discard(n int) {
+	if _, err := c.in.Discard(n); err != nil {
+		c.err = readError(err)
+		return
 	}
 	c.offset += int64(n)
-	return buffer
 }
 
 // readError keeps a failing disk apart from a file that shrank while it was read.
@@ -95,24 +108,21 @@ func readError(err error) error {
 func (c *cursor) uint32() uint32 { return binary.LittleEndian.Uint32(c.bytes(4)) }
 func (c *cursor) uint64() uint64 { return binary.LittleEndian.Uint64(c.bytes(8)) }
 
+// skipStrings passes over count strings.
+func (c *cursor) skipStrings(count uint64) {
+	for range count {
+		if c.skip(c.uint64()); c.err != nil {
+			return
+		}
+	}
+}
+
 // name gives a string that must have at most most bytes.
 func (c *cursor) name(most uint64) string {
-	if length := c.peekLength(); c.err == nil && length > most {
+	if length := binary.LittleEndian.Uint64(c.peek(8)); length > most && c.err == nil {
 		c.err = fmt.Errorf("a name of %d bytes at byte %d, where at most %d are possible: the file is damaged", length, c.offset, most)
 	}
 	return c.text(most)
-}
-
-// peekLength looks at the length of the string that comes next.
-func (c *cursor) peekLength() uint64 {
-	if c.err != nil || c.limit-c.offset < 8 {
-		return 0 // the read that follows says why
-	}
-	raw, err := c.in.Peek(8)
-	if err != nil {
-		return 0
-	}
-	return binary.LittleEndian.Uint64(raw)
 }
 
 // text gives a string of at most most bytes; a longer one is passed over and reads as
@@ -123,13 +133,11 @@ func (c *cursor) text(most uint64) string {
 		c.skip(length)
 		return ""
 	}
-	if c.err == nil && int64(length) > c.limit-c.offset {
-		c.err = errPastEnd
-	}
+	raw := c.bytes(int(length))
 	if c.err != nil {
 		return ""
 	}
-	return string(c.bytes(int(length)))
+	return string(raw)
 }
 
 // number reads a value that is to be a count, whatever its type: a negative, fractional
@@ -169,10 +177,8 @@ func (c *cursor) skip(n uint64) {
 		c.err = errPastEnd
 		return
 	case n <= uint64(c.in.Size()):
-		if _, err := c.in.Discard(int(n)); err != nil {
-			c.err = readError(err)
-			return
-		}
+		c.discard(int(n))
+		return
 	default:
 		if _, err := c.file.Seek(c.offset+int64(n), io.SeekStart); err != nil {
 			c.err = err

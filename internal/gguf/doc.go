@@ -13,7 +13,7 @@
 // A parser of our own and not a library, because a header is hostile input: it comes
 // with files of anyone's making, into a process that has to keep serving. Here
 // nothing is allocated by what a file claims. A token list is skipped and never held,
-// everything that is kept has a limit, and a header as a whole may have 256 MiB, so
+// everything that is kept has a limit, and a header as a whole may have 128 MiB, so
 // memory and time stay bounded on a file of any size. The library that was weighed
 // against this, gguf-parser-go v0.28.1, takes lengths up to the file's size at their
 // word: a sparse file of 100 GiB with 80 bytes of header ends the process in the

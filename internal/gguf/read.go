@@ -15,13 +15,14 @@ import (
 // 2000 tensors, names of 64 bytes (ggml's own limit) and 20 MB, nearly all of it the
 // vocabulary.
 const (
-	maxHeader   = 256 << 20 // bytes up to the end of the tensors' entries
+	maxHeader   = 128 << 20 // bytes up to the end of the tensors' entries
 	maxMetadata = 1 << 16   // key-value pairs
 	maxTensors  = 1 << 16
 	maxKey      = 1<<16 - 1 // bytes, the format's own limit
 	maxName     = 256       // bytes of a tensor's name
 	maxString   = 1 << 10   // bytes of a value that is kept
 	maxArray    = 1 << 10   // items of an array that is kept: one per layer
+	maxTexts    = 1 << 22   // items of an array of texts: tokens, merges
 )
 
 // Read reads the header of the GGUF file at path, following symbolic links. The file
@@ -328,15 +329,13 @@ func (m *metadata) readArray(in *cursor, key string) error {
 		return in.err
 	}
 	if key == "tokenizer.ggml.tokens" {
-		m.tokens = int64(min(length, maxHeader))
+		m.tokens = int64(min(length, maxTexts))
 	}
 	switch {
+	case kind == typeString && length > maxTexts:
+		return fmt.Errorf("a list of %d texts, more than %d: the file is damaged", length, maxTexts)
 	case kind == typeString:
-		for range length {
-			if in.skip(in.uint64()); in.err != nil {
-				return in.err
-			}
-		}
+		in.skipStrings(length)
 	case kind.size() == 0:
 		return fmt.Errorf("an array of the unknown or nested type %d: the file is damaged", kind)
 	case wanted(key) && length <= maxArray:

@@ -1,0 +1,484 @@
+package runner_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
+	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// models is a model directory to fill.
+type models struct {
+	t   *testing.T
+	dir string
+}
+
+func newModels(t *testing.T) models {
+	return models{t, filepath.Join(t.TempDir(), "models")}
+}
+
+func (m models) path(name string) string { return filepath.Join(m.dir, name) }
+
+// model writes a tiny model.
+func (m models) model(name string) string {
+	m.t.Helper()
+	return gguftest.Model(gguftest.Tiny()).Write(m.t, m.path(name))
+}
+
+// of writes a tiny model with one metadata value changed.
+func (m models) of(name, key string, value any) {
+	m.t.Helper()
+	file := gguftest.Model(gguftest.Tiny())
+	for i := range file.Metadata {
+		if file.Metadata[i].Key == key {
+			file.Metadata[i].Value = value
+		}
+	}
+	file.Write(m.t, m.path(name))
+}
+
+// split writes some files of a split set.
+func (m models) split(prefix string, count int, numbers ...int) {
+	m.t.Helper()
+	for _, no := range numbers {
+		files := gguftest.Split(gguftest.Model(gguftest.Tiny()), count)
+		files[no-1].Write(m.t, m.path(gguf.ShardPath(prefix, no, count)))
+	}
+}
+
+func (m models) text(name, text string) {
+	m.t.Helper()
+	require.NoError(m.t, os.MkdirAll(filepath.Dir(m.path(name)), 0o755))
+	require.NoError(m.t, os.WriteFile(m.path(name), []byte(text), 0o644))
+}
+
+// link makes a symbolic link.
+func (m models) link(target, name string) {
+	m.t.Helper()
+	require.NoError(m.t, os.MkdirAll(filepath.Dir(m.path(name)), 0o755))
+	require.NoError(m.t, os.Symlink(target, m.path(name)))
+}
+
+func (m models) discover() runner.Found {
+	m.t.Helper()
+	found, err := runner.Discover(m.dir, false, nil)
+	require.NoError(m.t, err)
+	return found
+}
+
+func names(models []runner.Model) []string {
+	var names []string
+	for _, model := range models {
+		names = append(names, model.Name)
+	}
+	return names
+}
+
+func skipped(found runner.Found) map[string]string {
+	reasons := map[string]string{}
+	for _, s := range found.Skipped {
+		reasons[s.Name] = s.Reason
+	}
+	return reasons
+}
+
+func TestDiscoverNames(t *testing.T) {
+	tests := []struct {
+		name string
+		make func(models)
+		want []string
+	}{
+		{"recursively, by relative path", func(m models) {
+			m.model("b.gguf")
+			m.model("a/b.gguf")
+			m.model("a/c/b.gguf")
+		}, []string{"a/b", "a/c/b", "b"}},
+		{"other files do not count", func(m models) {
+			m.model("a.gguf")
+			m.text("README.md", "hello")
+			m.model("b.GGUF")
+			m.model("c.gguf.part")
+			m.model("d.gguf.tmp")
+			m.model("e.gguf.incomplete")
+			m.model("f.gguf.download")
+			require.NoError(m.t, os.Mkdir(m.path("g.gguf"), 0o755))
+		}, []string{"a"}},
+		{"hidden files and directories", func(m models) {
+			m.model("a.gguf")
+			m.model(".b.gguf")
+			m.model(".cache/c.gguf")
+			m.model(".gguf")
+		}, []string{"a"}},
+		{"names that are awkward elsewhere", func(m models) {
+			m.model("a, b.gguf")
+			m.model("new\nline.gguf")
+			m.model("模型 ü/-rf.gguf")
+			m.model("[x]*?.gguf")
+			m.model(`"quoted" 'twice'.gguf`)
+		}, []string{`"quoted" 'twice'`, "[x]*?", "a, b", "new\nline", "模型 ü/-rf"}},
+		{"two that differ where no name can", func(m models) {
+			m.model("a\xff.gguf")
+			m.model(`a\xff.gguf`)
+			m.model("a\xfe.gguf")
+		}, []string{`a\x5cxff`, `a\xfe`, `a\xff`}},
+		{"a split set is one model", func(m models) {
+			m.split("llama", 3, 1, 2, 3)
+			m.split("llama", 2, 1, 2)
+			m.split("sub/llama", 2, 1, 2)
+			m.split("one", 1, 1)
+		}, []string{"llama-00001-of-00002", "llama-00001-of-00003", "one-00001-of-00001", "sub/llama-00001-of-00002"}},
+		{"a hard link is the first of its names", func(m models) {
+			m.model("b.gguf")
+			require.NoError(m.t, os.Link(m.path("b.gguf"), m.path("a.gguf")))
+		}, []string{"a"}},
+		{"a symbolic link is named by its target", func(m models) {
+			m.model("z.gguf")
+			m.link("z.gguf", "a.gguf")
+			m.link(m.path("z.gguf"), "b/absolute.gguf")
+		}, []string{"z"}},
+		{"links to outside are named by the link", func(m models) {
+			outside := newModels(m.t)
+			outside.model("blob")
+			require.NoError(m.t, os.Rename(outside.path("blob"), outside.path("sha256")))
+			m.link(outside.path("sha256"), "b.gguf")
+			m.link(outside.path("sha256"), "a.gguf")
+		}, []string{"a"}},
+		{"links to directories are followed", func(m models) {
+			outside := newModels(m.t)
+			outside.model("a/x.gguf")
+			m.link(outside.dir, "out")
+			m.link(outside.path("a"), "a")
+		}, []string{"a/x"}},
+		{"links in a loop", func(m models) {
+			m.model("d/a.gguf")
+			m.link("..", "d/up")
+			m.link(".", "d/self")
+			m.link("d", "e")
+			m.link("loop2", "loop1")
+			m.link("loop1", "loop2")
+			m.link(m.dir, "d/root")
+		}, []string{"d/a"}},
+		{"two snapshots that share a shard", func(m models) {
+			blobs := newModels(m.t)
+			blobs.split("x", 2, 1, 2)
+			blobs.split("y", 2, 1, 2)
+			for _, snapshot := range []string{"x", "y"} {
+				m.link(blobs.path(gguf.ShardPath(snapshot, 1, 2)), gguf.ShardPath(snapshot+"/m", 1, 2))
+				m.link(blobs.path(gguf.ShardPath("x", 2, 2)), gguf.ShardPath(snapshot+"/m", 2, 2))
+			}
+		}, []string{"x/m-00001-of-00002", "y/m-00001-of-00002"}},
+		{"a split set behind a link", func(m models) {
+			m.split("real/m", 2, 1, 2)
+			m.link("real", "alias")
+			m.link("real/m-00001-of-00002.gguf", "m-00001-of-00002.gguf")
+			m.link("real/m-00002-of-00002.gguf", "m-00002-of-00002.gguf")
+		}, []string{"real/m-00001-of-00002"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newModels(t)
+			require.NoError(t, os.MkdirAll(m.dir, 0o755))
+			tt.make(m)
+			found := m.discover()
+			assert.Equal(t, tt.want, names(found.Models))
+			assert.Equal(t, found, m.discover(), "a second look")
+			for _, model := range found.Models {
+				assert.True(t, filepath.IsAbs(model.Path))
+				assert.Equal(t, model.Path, model.Files[0])
+				assert.Equal(t, model.Header.Size, model.Size)
+				require.NoError(t, model.Err)
+			}
+		})
+	}
+}
+
+func TestSplitSetCountsAllItsFiles(t *testing.T) {
+	m := newModels(t)
+	m.split("m", 3, 3, 1, 2)
+	whole, err := gguf.Read(m.model("whole.gguf"))
+	require.NoError(t, err)
+	found := m.discover()
+	require.Len(t, found.Models, 2)
+	set := found.Models[0]
+	assert.Equal(t, []string{m.path("m-00001-of-00003.gguf"), m.path("m-00002-of-00003.gguf"), m.path("m-00003-of-00003.gguf")}, set.Files)
+	assert.Equal(t, whole.Parameters, set.Header.Parameters)
+	assert.Len(t, set.Header.Tensors, len(whole.Tensors))
+}
+
+// passedOver makes one of every file that is no model.
+func passedOver(m models) {
+	m.of("adapter.gguf", "general.type", "adapter")
+	m.of("mmproj.gguf", "general.type", "mmproj")
+	m.of("clip.gguf", "general.architecture", "clip")
+	m.of("imatrix.gguf", "general.type", "imatrix")
+	m.of("vector.gguf", "general.architecture", "controlvector")
+	m.of("other.gguf", "general.type", "diffusion")
+
+	vocabulary := gguftest.Model(gguftest.Tiny())
+	vocabulary.Tensors = nil
+	vocabulary.Write(m.t, m.path("vocab.gguf"))
+	flux := gguftest.Model(gguftest.Tiny())
+	flux.Tensors = flux.Tensors[1:]
+	flux.Write(m.t, m.path("flux.gguf"))
+	quantized := gguftest.Tiny()
+	quantized.Weights, quantized.FileType = gguf.Q8_0, 7
+	gguftest.Model(quantized).Write(m.t, m.path("quantized.gguf"))
+
+	m.text("garbage.gguf", "<html>404 Not Found</html>")
+	m.text("empty.gguf", "")
+	m.text("half.gguf", "\x00\x00\x00\x00 the rest")
+	require.NoError(m.t, os.Truncate(m.model("cut.gguf"), 100_000))
+	m.split("set", 3, 2)
+	m.link("nowhere", "dangling.gguf")
+	m.split("renamed", 2, 2)
+	require.NoError(m.t, os.Rename(m.path("renamed-00002-of-00002.gguf"), m.path("renamed.gguf")))
+}
+
+func TestPassedOverWithAReason(t *testing.T) {
+	m := newModels(t)
+	m.model("good.gguf")
+	passedOver(m)
+	var log bytes.Buffer
+	found, err := runner.Discover(m.dir, false, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"good"}, names(found.Models))
+
+	tests := []struct {
+		name   string
+		want   string
+		broken bool // comes back with its Err set when asked for
+		globs  bool // and when a glob fits it
+	}{
+		{"adapter", "a LoRA adapter", false, false},
+		{"mmproj", "a multimodal projector", false, false},
+		{"clip", "a multimodal projector", false, false},
+		{"imatrix", "an importance matrix", false, false},
+		{"vector", "a control vector", false, false},
+		{"other", `"diffusion"`, false, false},
+		{"vocab", "without tensors", false, false},
+		{"flux", "without a token embedding", false, false},
+		{"quantized", "quantized already (Q8_0)", false, false},
+		{"garbage", `begins with "<htm"`, true, true},
+		{"empty", "ends after 0 bytes", true, false},
+		{"half", "half-written", true, false},
+		{"cut", "the file has 100000", true, false},
+		{"set-00001-of-00003", `"set-00001-of-00003.gguf", "set-00003-of-00003.gguf"`, true, true},
+		{"dangling", "no such file", true, true},
+		{"renamed", "file 2 of a set of 2", true, true},
+	}
+	reasons := skipped(found)
+	assert.Len(t, reasons, len(tests))
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			assert.Contains(t, reasons[tt.name], tt.want)
+			assert.Contains(t, log.String(), "name="+tt.name)
+
+			for _, ask := range []string{tt.name, tt.name + ".gguf", m.path(tt.name + ".gguf")} {
+				if ask != tt.name && tt.name == "dangling" || ask != tt.name && tt.name == "set-00001-of-00003" {
+					continue // there is no such file
+				}
+				selected, err := found.Select([]string{ask, "good"})
+				var failure *runner.Failure
+				if !tt.broken {
+					require.ErrorAs(t, err, &failure)
+					assert.Equal(t, runner.ReasonBadModel, failure.Reason)
+					require.ErrorContains(t, err, tt.want)
+					require.ErrorContains(t, err, m.path(tt.name))
+					continue
+				}
+				require.NoError(t, err)
+				require.Len(t, selected, 2)
+				broken := selected[0]
+				if broken.Name == "good" {
+					broken = selected[1]
+				}
+				require.ErrorAs(t, broken.Err, &failure)
+				assert.Equal(t, runner.ReasonBadModel, failure.Reason)
+				require.ErrorContains(t, failure, tt.want)
+			}
+		})
+	}
+
+	all, err := found.Select(nil)
+	require.NoError(t, err)
+	var want []string
+	for _, tt := range tests {
+		if tt.globs {
+			want = append(want, tt.name)
+		}
+	}
+	assert.ElementsMatch(t, append(want, "good"), names(all))
+}
+
+func TestQuantizedModelsOnRequest(t *testing.T) {
+	m := newModels(t)
+	passedOver(m)
+	found, err := runner.Discover(m.dir, true, nil)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"quantized"}, names(found.Models))
+}
+
+func TestDirectoryThatCannotBeSearched(t *testing.T) {
+	m := newModels(t)
+	_, err := runner.Discover(m.dir, false, nil)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.ErrorContains(t, err, m.dir)
+	require.ErrorContains(t, err, "--model-dir")
+
+	_, err = runner.Discover(m.model("a.gguf"), false, nil)
+	require.ErrorContains(t, err, "is no directory")
+
+	found, err := runner.Discover("", false, nil)
+	require.NoError(t, err)
+	assert.Empty(t, found.Models)
+}
+
+func TestSelect(t *testing.T) {
+	m := newModels(t)
+	m.model("tiny.gguf")
+	m.model("a/tiny.gguf")
+	m.model("a/Large-F16.gguf")
+	m.model("[1].gguf")
+	m.split("a/set", 2, 1, 2)
+	m.model("hidden/.secret.gguf")
+	m.link("a", "alias")
+	m.link("a/tiny.gguf", "linked.gguf")
+	outside := newModels(t)
+	outside.model("tiny.gguf")
+	t.Chdir(m.dir)
+	found := m.discover()
+
+	const set = "a/set-00001-of-00002"
+	all := []string{"[1]", "a/Large-F16", set, "a/tiny", "tiny"}
+	tests := []struct {
+		patterns []string
+		want     []string
+	}{
+		{nil, all},
+		{[]string{"*"}, all},
+		{[]string{"tiny"}, []string{"tiny"}},
+		{[]string{"tiny.gguf"}, []string{"tiny"}},
+		{[]string{"a/tiny", "tiny", "a/tiny.gguf", "*tiny"}, []string{"a/tiny", "tiny"}},
+		{[]string{"a/*"}, []string{"a/Large-F16", set, "a/tiny"}},
+		{[]string{"*-F16"}, []string{"a/Large-F16"}},
+		{[]string{"t?ny", "[a]/tiny"}, []string{"a/tiny", "tiny"}},
+		{[]string{"[1]"}, []string{"[1]"}},
+		{[]string{`\[1\]`}, []string{"[1]"}},
+		{[]string{set}, []string{set}},
+		{[]string{"a/set-00002-of-00002.gguf"}, []string{set}},
+		{[]string{m.path("a/set-00002-of-00002.gguf")}, []string{set}},
+		{[]string{"./a/tiny.gguf"}, []string{"a/tiny"}},
+		{[]string{"../models/a/../tiny.gguf"}, []string{"tiny"}},
+		{[]string{"alias/tiny"}, []string{"a/tiny"}},
+		{[]string{"alias/set-00001-of-00002"}, []string{set}},
+		{[]string{"linked", "linked.gguf"}, []string{"a/tiny"}},
+		{[]string{outside.path("tiny.gguf"), "tiny"}, []string{outside.path("tiny"), "tiny"}},
+		{[]string{"./hidden/.secret.gguf"}, []string{m.path("hidden/.secret")}},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprint(tt.patterns), func(t *testing.T) {
+			selected, err := found.Select(tt.patterns)
+			require.NoError(t, err)
+			assert.Equal(t, tt.want, names(selected))
+		})
+	}
+}
+
+func TestSelectSaysWhatIsThereInstead(t *testing.T) {
+	m := newModels(t)
+	m.model("llama-8b-f16.gguf")
+	m.model("a/mistral.gguf")
+	m.of("llama-mmproj.gguf", "general.type", "mmproj")
+	m.text("plain", "x")
+	t.Chdir(m.dir)
+	found := m.discover()
+	tests := []struct {
+		pattern string
+		want    []string
+	}{
+		{"llama-8b", []string{`"llama-8b"`, `did you mean "llama-8b-f16"?`, m.dir}},
+		{"x/MISTRAL.gguf", []string{`did you mean "a/mistral"?`}},
+		{"qwen", []string{`there are "a/mistral", "llama-8b-f16"`}},
+		{"qwen*", []string{`there are "a/mistral", "llama-8b-f16"`}},
+		{"*-mmproj", []string{`"llama-mmproj": a multimodal projector, no language model`}},
+		{"[a", []string{`"[a" is malformed`}},
+		{"a", []string{`"a" is a directory`}},
+		{"./plain", []string{"is not named *.gguf"}},
+		{"./none.gguf", []string{`"./none.gguf"`}},
+		{"", []string{`""`}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.pattern, func(t *testing.T) {
+			_, err := found.Select([]string{tt.pattern})
+			for _, want := range tt.want {
+				require.ErrorContains(t, err, want)
+			}
+		})
+	}
+}
+
+func TestNoModelAtAll(t *testing.T) {
+	m := newModels(t)
+	require.NoError(t, os.Mkdir(m.dir, 0o755))
+	_, err := m.discover().Select(nil)
+	require.ErrorContains(t, err, fmt.Sprintf("no model in %q: there is no *.gguf", m.dir))
+
+	for i := range 12 {
+		m.of(fmt.Sprintf("p%02d.gguf", i), "general.type", "mmproj")
+	}
+	_, err = m.discover().Select(nil)
+	require.ErrorContains(t, err, m.dir)
+	require.ErrorContains(t, err, `"p00": a multimodal projector, no language model`)
+	require.ErrorContains(t, err, "and 2 more")
+}
+
+func TestFilesWithoutAModelDirectory(t *testing.T) {
+	m := newModels(t)
+	m.model("a/tiny.gguf")
+	m.model("b/tiny.gguf")
+	m.model("b/other.gguf")
+	m.split("c/set", 2, 1)
+	m.link("a/tiny.gguf", "same.gguf")
+	quantized := gguftest.Tiny()
+	quantized.Weights, quantized.FileType = gguf.Q8_0, 7
+	gguftest.Model(quantized).Write(t, m.path("q8.gguf"))
+	t.Chdir(m.dir)
+	tests := []struct {
+		patterns []string
+		want     []string
+	}{
+		{[]string{"a/tiny.gguf"}, []string{"tiny"}},
+		{[]string{"a/tiny.gguf", "b/other.gguf"}, []string{"other", "tiny"}},
+		{[]string{"a/tiny.gguf", "b/tiny.gguf"}, []string{m.path("a/tiny"), m.path("b/tiny")}},
+		{[]string{"a/tiny.gguf", m.path("a/tiny.gguf"), "same.gguf"}, []string{"tiny"}},
+	}
+	for _, tt := range tests {
+		selected, err := runner.Found{}.Select(tt.patterns)
+		require.NoError(t, err)
+		assert.Equal(t, tt.want, names(selected))
+	}
+
+	selected, err := runner.Found{}.Select([]string{"c/set-00001-of-00002.gguf"})
+	require.NoError(t, err)
+	require.ErrorContains(t, selected[0].Err, `"set-00002-of-00002.gguf"`)
+
+	_, err = runner.Found{}.Select([]string{"q8.gguf"})
+	require.ErrorContains(t, err, "models.allow_requantize")
+	selected, err = runner.Found{AllowRequantize: true}.Select([]string{"q8.gguf"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"q8"}, names(selected))
+
+	for _, pattern := range []string{"tiny", "*", "none.gguf"} {
+		_, err = runner.Found{}.Select([]string{pattern})
+		require.ErrorContains(t, err, "--model-dir", pattern)
+	}
+}
