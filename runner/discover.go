@@ -159,7 +159,6 @@ func (s *search) run() error {
 		return fmt.Errorf("searching the model directory: %w: is this user allowed to read it?", err)
 	}
 	for len(s.links) > 0 {
-		slices.Sort(s.links)
 		link := s.links[0]
 		s.links = s.links[1:]
 		s.enter(link, true)

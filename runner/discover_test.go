@@ -393,6 +393,18 @@ func TestSelect(t *testing.T) {
 	}
 }
 
+func TestSharedShardIsOfTheSetItIsAskedIn(t *testing.T) {
+	m := newModels(t)
+	m.split("x/m", 2, 1, 2)
+	m.split("y/m", 2, 1)
+	require.NoError(t, os.Link(m.path("x/m-00002-of-00002.gguf"), m.path("y/m-00002-of-00002.gguf")))
+	for _, set := range []string{"x", "y"} {
+		selected, err := m.discover().Select([]string{m.path(set + "/m-00002-of-00002.gguf")})
+		require.NoError(t, err)
+		assert.Equal(t, []string{set + "/m-00001-of-00002"}, names(selected))
+	}
+}
+
 func TestSelectSaysWhatIsThereInstead(t *testing.T) {
 	m := newModels(t)
 	m.model("llama-8b-f16.gguf")

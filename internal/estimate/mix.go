@@ -136,7 +136,7 @@ func newMix(model *gguf.Header, target string) (*mix, error) {
 // of the matrices' parameters that fell back.
 func (m *mix) apply() (types []gguf.Type, fallen float64, err error) {
 	types = make([]gguf.Type, len(m.model.Tensors))
-	var all, other int64
+	var all, instead int64
 	for _, i := range inLayerOrder(m.model.Tensors) {
 		tensor := &m.model.Tensors[i]
 		if m.format == copied || !quantizes(tensor) {
@@ -153,11 +153,11 @@ func (m *mix) apply() (types []gguf.Type, fallen float64, err error) {
 		}
 		all += tensor.Elements
 		if types[i] != wanted {
-			other += tensor.Elements
+			instead += tensor.Elements
 		}
 	}
 	if all > 0 {
-		fallen = float64(other) / float64(all)
+		fallen = float64(instead) / float64(all)
 	}
 	return types, fallen, nil
 }

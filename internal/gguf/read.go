@@ -55,12 +55,12 @@ func read(path string) (*Header, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: it is %s, no regular file", ErrNotGGUF, kind(info.Mode()))
+		return nil, fmt.Errorf("%w: it is %s, no regular file", ErrNotGGUF, fileKind(info.Mode()))
 	}
 	return parse(file, info.Size())
 }
 
-func kind(mode fs.FileMode) string {
+func fileKind(mode fs.FileMode) string {
 	if mode.IsDir() {
 		return "a directory"
 	}

@@ -3,6 +3,7 @@ package gguf_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math"
 	"os"
@@ -336,7 +337,7 @@ func (h hole) Read(p []byte) (int, error) {
 	}
 	p = p[:min(int64(len(p)), h.size-at)]
 	n, err := h.Reader.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		clear(p)
 		n = len(p)
 		_, err = h.Seek(at+int64(n), io.SeekStart)

@@ -1,6 +1,7 @@
 package gguf
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -54,7 +55,7 @@ func ReadSet(paths []string) (*Header, error) {
 		set.Size += shard.Size
 	}
 	if set == nil {
-		return nil, fmt.Errorf("reading a model's headers: no file given")
+		return nil, errors.New("reading a model's headers: no file given")
 	}
 	if set.splitTensors > 0 && len(paths) > 1 && int64(len(set.Tensors)) != set.splitTensors {
 		return nil, fmt.Errorf("the set of %q has %d tensors in its files and should have %d by its header: its files are not of one model", paths[0], len(set.Tensors), set.splitTensors)
