@@ -1,0 +1,296 @@
+package llamacpp
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Benchmark runs llama-bench once; see [runner.Engine].
+func (e *Engine) Benchmark(ctx context.Context, job runner.BenchmarkJob, report func(done float64)) (runner.Measurement, error) {
+	tools, err := e.tools(ctx)
+	if err != nil {
+		return runner.Measurement{}, err
+	}
+	c, err := e.benchCommand(tools, job)
+	if err != nil {
+		return runner.Measurement{}, err
+	}
+	progress := benchProgress{}
+	c.onStderr = func(line string) {
+		if progress.add(line) {
+			report(progress.done)
+		}
+	}
+	result, trace, err := e.run(ctx, c)
+	if err != nil {
+		return runner.Measurement{Run: trace}, err
+	}
+	measurement, err := measure(result.Stdout, tools.jsonl, job, c.limit)
+	measurement.Run = trace
+	if err != nil {
+		return measurement, runner.Failf(runner.ReasonBenchmark, "%s gave no usable figure for %s: %w%s", c.tool, job.Model, err, lastWords(result))
+	}
+	report(1)
+	return measurement, nil
+}
+
+// benchCommand is a run of llama-bench.
+func (e *Engine) benchCommand(tools toolset, job runner.BenchmarkJob) (command, error) {
+	if err := checkNames(job.Model); err != nil {
+		return command{}, err
+	}
+	if job.Depth > 0 && !tools.depth {
+		return command{}, runner.Failf(runner.ReasonBenchmark,
+			"benchmark.depth is %d and this build of llama-bench (%s) has no -d: set it to 0, or install llama.cpp b5212 or later", job.Depth, tools.bench.path)
+	}
+	number := strconv.Itoa
+	args := []string{"-m", job.Model, "-r", "1", "-p", "0", "-n", "0"}
+	if slices.Contains(job.Phases, verdict.Prompt) {
+		args[5] = number(job.PromptTokens)
+		args = append(args, "-b", number(job.PromptTokens), "-ub", number(job.PromptTokens))
+	}
+	if slices.Contains(job.Phases, verdict.Generation) {
+		args[7] = number(job.GenerationTokens)
+	}
+	if job.Depth > 0 {
+		args = append(args, "-d", number(job.Depth))
+	}
+	// Given twice, it would be measured twice.
+	if threads := e.benchThreads(tools.gpu); threads > 0 && !hasOption(e.cfg.BenchArgs, "-t", "--threads") {
+		args = append(args, "-t", number(threads))
+	}
+	if tools.jsonl {
+		args = append(args, "-o", "jsonl")
+	} else {
+		args = append(args, "-o", "json")
+	}
+	if tools.progress {
+		args = append(args, "--progress")
+	}
+	return command{
+		operation: operation{
+			tool:     benchTool,
+			doing:    "measuring " + job.Model,
+			reason:   runner.ReasonBenchmark,
+			limit:    time.Duration(e.cfg.Timeouts.Benchmark),
+			limitKey: "engine.timeouts.benchmark",
+		},
+		path: tools.bench.path,
+		args: append(args, e.cfg.BenchArgs...),
+		dir:  job.Dir,
+	}, nil
+}
+
+// benchProgress follows what llama-bench --progress prints:
+//
+//	llama-bench: benchmark 1/2: warmup prompt run
+//	llama-bench: benchmark 1/2: prompt run 1/1
+type benchProgress struct{ done float64 }
+
+var progressLine = regexp.MustCompile(`\bbenchmark (\d{1,3})/(\d{1,3}): (starting|warmup|depth|prompt|generation)\b`)
+
+// stepDone is which part of a test is over when its step begins: a warm-up of the
+// prompt is a whole run, one of the generation is a single token.
+var stepDone = map[string]float64{"starting": 0, "warmup": 0.05, "depth": 0.2, "prompt": 0.5, "generation": 0.3}
+
+// add takes a line and says whether there was progress.
+func (p *benchProgress) add(line string) bool {
+	match := progressLine.FindStringSubmatch(line)
+	if match == nil {
+		return false
+	}
+	test, _ := strconv.Atoi(match[1]) // three digits
+	tests, _ := strconv.Atoi(match[2])
+	if test < 1 || test > tests {
+		return false
+	}
+	done := (float64(test-1) + stepDone[match[3]]) / float64(tests)
+	if done <= p.done {
+		return false
+	}
+	p.done = done
+	return true
+}
+
+// benchRow is one test in llama-bench's JSON.
+type benchRow struct {
+	BuildCommit string      `json:"build_commit"`
+	BuildNumber json.Number `json:"build_number"`
+	CPUInfo     string      `json:"cpu_info"`
+	GPUInfo     string      `json:"gpu_info"`
+	Backends    string      `json:"backends"`
+	Threads     int         `json:"n_threads"`
+	Prompt      int         `json:"n_prompt"`
+	Generation  int         `json:"n_gen"`
+	Depth       int         `json:"n_depth"`
+	// SamplesNS may hold anything that JSON calls a number.
+	SamplesNS []json.Number `json:"samples_ns"`
+}
+
+// maxThroughput in tokens per second: nothing that computes is faster.
+const maxThroughput = 1e12
+
+// measure reads the figures of a run that was given limit at most.
+func measure(stdout []byte, jsonl bool, job runner.BenchmarkJob, limit time.Duration) (runner.Measurement, error) {
+	rows, err := parseRows(stdout, jsonl)
+	if err != nil {
+		return runner.Measurement{}, err
+	}
+	measurement := runner.Measurement{
+		Throughput: make(map[verdict.Phase]float64),
+		SamplesNS:  make(map[verdict.Phase][]int64),
+	}
+	for _, row := range rows {
+		phase, tokens, err := row.phase()
+		if err != nil {
+			return runner.Measurement{}, err
+		}
+		want := map[verdict.Phase]int{verdict.Prompt: job.PromptTokens, verdict.Generation: job.GenerationTokens}[phase]
+		switch {
+		case !slices.Contains(job.Phases, phase):
+			return runner.Measurement{}, fmt.Errorf("it measured the phase %s, which was not asked for", phase)
+		case measurement.SamplesNS[phase] != nil:
+			return runner.Measurement{}, fmt.Errorf("it measured the phase %s more than once: engine.bench_args must give no option several values", phase)
+		case tokens != want:
+			return runner.Measurement{}, fmt.Errorf("it measured the phase %s with %d tokens instead of %d", phase, tokens, want)
+		case row.Depth != job.Depth:
+			return runner.Measurement{}, fmt.Errorf("it measured the phase %s at a depth of %d tokens instead of %d", phase, row.Depth, job.Depth)
+		}
+		samples, mean, err := row.samples(limit)
+		if err != nil {
+			return runner.Measurement{}, fmt.Errorf("phase %s: %w", phase, err)
+		}
+		throughput := float64(tokens) / mean.Seconds()
+		if throughput > maxThroughput {
+			return runner.Measurement{}, fmt.Errorf("phase %s: %d tokens in %v is impossible", phase, tokens, mean)
+		}
+		measurement.SamplesNS[phase] = samples
+		measurement.Throughput[phase] = throughput
+
+		build, _ := row.BuildNumber.Int64() // missing or odd: unknown
+		measurement.Build, measurement.Commit = int(build), row.BuildCommit
+		measurement.Backends, measurement.CPU, measurement.GPU = row.Backends, row.CPUInfo, row.GPUInfo
+		measurement.Threads = row.Threads
+	}
+	for _, phase := range job.Phases {
+		if measurement.SamplesNS[phase] == nil {
+			return runner.Measurement{}, fmt.Errorf("it exited with status 0 and printed no result for the phase %s", phase)
+		}
+	}
+	return measurement, nil
+}
+
+func (r benchRow) phase() (phase verdict.Phase, tokens int, err error) {
+	switch {
+	case r.Prompt > 0 && r.Generation == 0:
+		return verdict.Prompt, r.Prompt, nil
+	case r.Generation > 0 && r.Prompt == 0:
+		return verdict.Generation, r.Generation, nil
+	default:
+		return "", 0, fmt.Errorf("its JSON has a result with n_prompt %d and n_gen %d, which is of no phase", r.Prompt, r.Generation)
+	}
+}
+
+// samples are the row's durations in nanoseconds and their mean.
+func (r benchRow) samples(limit time.Duration) (samples []int64, mean time.Duration, err error) {
+	if len(r.SamplesNS) == 0 {
+		return nil, 0, errors.New("its JSON has no samples_ns")
+	}
+	sum := 0.0
+	for _, text := range r.SamplesNS {
+		// A wrapper may have turned the integers into floating point.
+		ns, err := text.Float64()
+		if err != nil || !(ns >= 1) || ns > float64(limit) {
+			return nil, 0, fmt.Errorf("samples_ns holds %s, which is no duration between 1 ns and the %v that it had", clip(text.String(), 40), limit)
+		}
+		samples = append(samples, int64(ns))
+		sum += ns
+	}
+	return samples, time.Duration(math.Round(sum / float64(len(samples)))), nil
+}
+
+// parseRows reads llama-bench's JSON: an object a line, or one array. Lines before and
+// between the results that are no JSON, which back ends and wrappers may print, are
+// passed over; a result that is cut off is an error.
+func parseRows(stdout []byte, jsonl bool) ([]benchRow, error) {
+	if len(bytes.TrimSpace(stdout)) == 0 {
+		return nil, errors.New("it exited with status 0 and printed no result")
+	}
+	if jsonl {
+		return parseLines(stdout)
+	}
+	return parseArray(stdout)
+}
+
+func parseLines(stdout []byte) ([]benchRow, error) {
+	var rows []benchRow
+	for line := range bytes.Lines(stdout) {
+		line = bytes.TrimSpace(line)
+		if !bytes.HasPrefix(line, []byte("{")) {
+			continue
+		}
+		var row benchRow
+		if err := json.Unmarshal(line, &row); err != nil {
+			return nil, jsonError(err, line)
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("it printed no JSON but %q", clip(firstLine(stdout), 80))
+	}
+	return rows, nil
+}
+
+// arrayStart is the line that the array begins with.
+var arrayStart = regexp.MustCompile(`(?m)^\[\s*$`)
+
+func parseArray(stdout []byte) ([]benchRow, error) {
+	start := arrayStart.FindIndex(stdout)
+	if start == nil {
+		return nil, fmt.Errorf("it printed no JSON but %q", clip(firstLine(stdout), 80))
+	}
+	var rows []benchRow
+	if err := json.NewDecoder(bytes.NewReader(stdout[start[0]:])).Decode(&rows); err != nil {
+		return nil, jsonError(err, stdout[start[0]:])
+	}
+	return rows, nil
+}
+
+// jsonError says what is wrong, and shows the place.
+func jsonError(err error, text []byte) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &syntax) && syntax.Offset >= int64(len(text)):
+		return fmt.Errorf("its JSON is cut off after %q", clip(tailOf(text, 60), 60))
+	case errors.As(err, &syntax):
+		begin := max(syntax.Offset-30, 0)
+		return fmt.Errorf("its JSON is damaged (%w) near %q", err, clip(string(text[begin:min(syntax.Offset+10, int64(len(text)))]), 60))
+	case errors.As(err, &kind):
+		return fmt.Errorf("its JSON has a %s where a number or text belongs: field %s", kind.Value, kind.Field)
+	default:
+		return fmt.Errorf("its JSON cannot be read: %w", err)
+	}
+}
+
+func firstLine(text []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+	return line
+}
+
+func tailOf(text []byte, n int) string {
+	return string(text[max(len(text)-n, 0):])
+}

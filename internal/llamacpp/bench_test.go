@@ -1,0 +1,153 @@
+package llamacpp
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// recordedJob is what the recordings measured.
+var recordedJob = runner.BenchmarkJob{
+	Phases:           []verdict.Phase{verdict.Generation, verdict.Prompt},
+	PromptTokens:     256,
+	GenerationTokens: 64,
+}
+
+func TestMeasureReadsRealOutput(t *testing.T) {
+	got, err := measure([]byte(read(t, "recorded", "bench.jsonl")), true, recordedJob, time.Hour)
+	require.NoError(t, err)
+	samples := got.SamplesNS
+	require.Len(t, samples[verdict.Prompt], 1)
+	require.Len(t, samples[verdict.Generation], 1)
+	assert.InEpsilon(t, 256/(float64(samples[verdict.Prompt][0])/1e9), got.Throughput[verdict.Prompt], 1e-12)
+	assert.InEpsilon(t, 64/(float64(samples[verdict.Generation][0])/1e9), got.Throughput[verdict.Generation], 1e-12)
+	assert.Equal(t, 11669, got.Build)
+	assert.Equal(t, "Debian", got.Commit)
+	assert.Equal(t, "CPU", got.Backends)
+	assert.Equal(t, "AMD EPYC", got.CPU)
+	assert.Empty(t, got.GPU)
+	assert.Equal(t, 1, got.Threads)
+}
+
+func TestMeasureReadsAnArrayWithDepth(t *testing.T) {
+	job := recordedJob
+	job.Depth = 64
+	text := []byte(read(t, "recorded", "bench.json"))
+	got, err := measure(text, false, job, time.Hour)
+	require.NoError(t, err)
+	assert.Len(t, got.Throughput, 2)
+
+	_, err = measure(text, false, recordedJob, time.Hour)
+	assert.ErrorContains(t, err, "at a depth of 64 tokens instead of 0")
+}
+
+func TestMeasureTakesTheMeanOfTheSamples(t *testing.T) {
+	job := runner.BenchmarkJob{Phases: []verdict.Phase{verdict.Generation}, GenerationTokens: 100}
+	got, err := measure([]byte(`{"n_gen": 100, "samples_ns": [1000000000, 3000000000.0], "avg_ns": 1, "stddev_ns": 99999999999999999999}`), true, job, time.Hour)
+	require.NoError(t, err)
+	assert.InDelta(t, 50, got.Throughput[verdict.Generation], 1e-9)
+	assert.Equal(t, []int64{1e9, 3e9}, got.SamplesNS[verdict.Generation])
+	assert.Zero(t, got.Build, "a build that does not say its number")
+}
+
+func TestMeasurePassesOverForeignLines(t *testing.T) {
+	rows := read(t, "recorded", "bench.jsonl")
+	noisy := "[info] some wrapper\n\n" + strings.ReplaceAll(rows, "\n", "\nand a back end\n")
+	_, err := measure([]byte(noisy), true, recordedJob, time.Hour)
+	require.NoError(t, err)
+}
+
+func TestMeasureRefuses(t *testing.T) {
+	rows := read(t, "recorded", "bench.jsonl")
+	first, second, _ := strings.Cut(rows, "\n")
+	array := read(t, "recorded", "bench.json")
+	sample := func(value string) string {
+		return first + "\n" + `{"n_prompt": 0, "n_gen": 64, "samples_ns": [` + value + `]}`
+	}
+	for name, test := range map[string]struct {
+		text  string
+		array bool
+		want  string
+	}{
+		"nothing":             {"  \n", false, "printed no result"},
+		"garbage":             {"<html>502</html>\nmore", false, `no JSON but "<html>502</html>"`},
+		"garbage for array":   {"<html>502</html>", true, `no JSON but "<html>502</html>"`},
+		"one phase missing":   {first, false, "no result for the phase generation"},
+		"phase twice":         {rows + second, false, "phase generation more than once"},
+		"cut off in a line":   {rows[:len(rows)-100], false, "cut off after"},
+		"cut off in an array": {array[:len(array)/2], true, "cut off after"},
+		"array without end":   {strings.TrimSuffix(strings.TrimSpace(array), "]"), true, "cut off after"},
+		"wrong tokens":        {strings.ReplaceAll(rows, `"n_gen": 64`, `"n_gen": 32`), false, "with 32 tokens instead of 64"},
+		"both phases at once": {strings.ReplaceAll(rows, `"n_gen": 0`, `"n_gen": 64`), false, "of no phase"},
+		"zero":                {sample("0"), false, "samples_ns holds 0"},
+		"negative":            {sample("-5"), false, "samples_ns holds -5"},
+		"huge":                {sample("1e30"), false, "samples_ns holds 1e30"},
+		"beyond any float":    {sample("1e999"), false, "samples_ns holds 1e999"},
+		"longer than it had":  {sample("3600000000001"), false, "samples_ns holds 3600000000001"},
+		"impossibly fast":     {sample("0.5"), false, "samples_ns holds 0.5"},
+		"not a number":        {sample("nan"), false, "JSON is damaged"},
+		"text":                {sample(`"soon"`), false, "cannot be read"},
+		"an object":           {sample(`{}`), false, "field samples_ns"},
+		"no samples":          {sample(""), false, "no samples_ns"},
+		"null":                {sample("null"), false, "samples_ns"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := measure([]byte(test.text), !test.array, recordedJob, time.Hour)
+			assert.ErrorContains(t, err, test.want)
+		})
+	}
+}
+
+func TestMeasureRefusesMoreThanATrillionTokensPerSecond(t *testing.T) {
+	job := runner.BenchmarkJob{Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 4096}
+	_, err := measure([]byte(`{"n_prompt": 4096, "samples_ns": [4]}`), true, job, time.Hour)
+	assert.ErrorContains(t, err, "4096 tokens in 4ns is impossible")
+}
+
+func TestMeasureRefusesAPhaseThatWasNotAskedFor(t *testing.T) {
+	job := recordedJob
+	job.Phases = []verdict.Phase{verdict.Generation}
+	_, err := measure([]byte(read(t, "recorded", "bench.jsonl")), true, job, time.Hour)
+	assert.ErrorContains(t, err, "measured the phase prompt, which was not asked for")
+}
+
+func TestBenchProgressRises(t *testing.T) {
+	var progress benchProgress
+	var steps []float64
+	for line := range strings.Lines(read(t, "recorded", "bench-progress.txt")) {
+		if progress.add(line) {
+			steps = append(steps, progress.done)
+		}
+	}
+	assert.Equal(t, []float64{0.025, 0.25, 0.5, 0.525, 0.65}, steps)
+	assert.False(t, progress.add("llama-bench: benchmark 1/2: prompt run 1/1"), "back to an earlier test")
+	assert.False(t, progress.add("llama-bench: benchmark 3/2: prompt run 1/1"))
+}
+
+func FuzzMeasure(f *testing.F) {
+	f.Add([]byte(read(f, "recorded", "bench.jsonl")), true)
+	f.Add([]byte(read(f, "recorded", "bench.json")), false)
+	f.Add([]byte(`{"n_gen": 64, "samples_ns": [1e18, 1]}`), true)
+	f.Add([]byte(`{"n_gen": 64, "samples_ns": [nan]}`), true)
+	f.Add([]byte("[\n{}"), false)
+	f.Fuzz(func(t *testing.T, text []byte, jsonl bool) {
+		got, err := measure(text, jsonl, recordedJob, time.Hour)
+		if err != nil {
+			return
+		}
+		for _, phase := range recordedJob.Phases {
+			v := got.Throughput[phase]
+			require.Greater(t, v, 0.0)
+			require.LessOrEqual(t, v, maxThroughput)
+			require.False(t, math.IsNaN(v))
+			require.NotEmpty(t, got.SamplesNS[phase])
+		}
+	})
+}

@@ -1,0 +1,42 @@
+// Package llamacpp is the engine on llama.cpp's command-line tools: llama-quantize
+// makes the copies and llama-bench measures them. All knowledge of their flags and of
+// what they print is here.
+//
+// # Builds
+//
+// Flags come and go between llama.cpp's builds, several a day. Which of the optional
+// ones a binary has is read from its --help, once per binary: a file that was exchanged
+// (another size or modification time) is asked again. JSON is read by field name, and
+// fields that are not needed are ignored. Builds without -o jsonl, --progress, -d,
+// --dry-run, --version or --list-devices work; so does ik_llama.cpp's llama-bench.
+//
+// # Measuring
+//
+// One llama-bench process measures all phases of a job, one repetition each, after the
+// tool's own warm-up. Throughput is tokens over the mean of samples_ns; avg_ns and
+// stddev_ns are never read, because the sum of squares behind the latter overflows.
+// A figure that cannot be (not above zero, longer than the time the tool was given,
+// more than 10^12 tokens/s, for another number of tokens) is a failure.
+//
+// # Failures
+//
+// Every way in which a tool fails has a reason of package runner's list:
+//
+//   - engine_missing: a tool is not found, not executable, cannot be started, or is
+//     no such tool;
+//   - out_of_memory: it says so, or it died of a SIGKILL that was not ours, which is
+//     how the kernel's out-of-memory killer ends processes;
+//   - crash: it died of any other signal, also in a wrapper script (exit status 128 + n);
+//   - no_space: llama-quantize could not write its output;
+//   - bad_model: llama-quantize could not read its input;
+//   - timeout and canceled: we stopped it;
+//   - quantize and benchmark: anything else, among it a llama-bench that cannot load a
+//     file: llama-quantize has read the original by then, so the copy or the tool is at
+//     fault.
+//
+// # Environment of the tools
+//
+// They get the variables of ours that they or their libraries need (see Environment)
+// and those of [Config.Env]; GGML_NO_BACKTRACE is set unless it is there already,
+// since otherwise a crash starts a debugger. Standard input is the null device.
+package llamacpp

@@ -1,0 +1,142 @@
+package llamacpp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/process"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Engine runs llama.cpp's tools. It is safe for concurrent use, although two
+// measurements at a time disturb each other.
+type Engine struct {
+	cfg         Config
+	autoThreads int
+	environment []string
+	logger      *slog.Logger
+
+	mu    sync.Mutex
+	known toolset
+}
+
+var _ runner.Engine = (*Engine)(nil)
+
+// New makes an engine of a valid configuration. autoThreads is what automatic threads
+// mean on this host, physical cores − 1; 0 leaves them to the tools. Nothing is looked
+// for before the first Probe.
+func New(cfg Config, autoThreads int, logger *slog.Logger) *Engine {
+	return &Engine{
+		cfg:         cfg,
+		autoThreads: autoThreads,
+		environment: Environment(os.Environ(), cfg.Env),
+		logger:      logger,
+	}
+}
+
+// Probe finds the tools and says what they are. The version is the one llama-bench
+// prints; builds whose llama-bench has no --version tell it with every measurement.
+func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
+	tools, err := e.tools(ctx)
+	if err != nil {
+		return runner.EngineInfo{}, err
+	}
+	if _, err := e.imatrix(); err != nil {
+		return runner.EngineInfo{}, err
+	}
+	return runner.EngineInfo{
+		Name:    "llama.cpp",
+		Version: tools.version.name,
+		Build:   tools.version.build,
+		Commit:  tools.version.commit,
+		Formats: append([]runner.Format(nil), tools.formats...),
+		Imatrix: e.cfg.Imatrix != "",
+		Threads: e.benchThreads(tools.gpu),
+	}, nil
+}
+
+// benchThreads is how many threads a measurement uses; 0 when llama-bench decides.
+func (e *Engine) benchThreads(gpu bool) int {
+	if value, ok := option(e.cfg.BenchArgs, "-t", "--threads"); ok {
+		threads, _ := strconv.Atoi(value) // llama-bench will complain
+		return threads
+	}
+	layers, _ := option(e.cfg.BenchArgs, "-ngl", "--n-gpu-layers")
+	device, _ := option(e.cfg.BenchArgs, "-dev", "--device")
+	switch {
+	case e.cfg.Threads > 0:
+		return e.cfg.Threads
+	case gpu && layers != "0" && device != "none":
+		return 0
+	default:
+		return e.autoThreads
+	}
+}
+
+// imatrix is the absolute path of the importance matrix, "" when none is configured.
+func (e *Engine) imatrix() (string, error) {
+	if e.cfg.Imatrix == "" {
+		return "", nil
+	}
+	path, err := filepath.Abs(e.cfg.Imatrix)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		return "", runner.Failf(runner.ReasonQuantize, "engine.imatrix: %w", err)
+	}
+	return path, nil
+}
+
+// command is one run of a tool on a job.
+type command struct {
+	operation
+	path     string
+	args     []string
+	dir      string
+	nice     int
+	onStderr func(line string)
+}
+
+// run runs a tool to its end. The trace is filled in on failure too.
+func (e *Engine) run(ctx context.Context, c command) (process.Result, runner.ToolRun, error) {
+	e.logger.Debug("running", "tool", c.path, "args", c.args, "dir", c.dir)
+	result, err := process.Run(ctx, process.Spec{
+		Path:        c.path,
+		Args:        c.args,
+		Dir:         c.dir,
+		Env:         e.environment,
+		Timeout:     c.limit,
+		Nice:        c.nice,
+		StdoutLimit: outputLimit,
+		OnStderr:    c.onStderr,
+	})
+	trace := runner.ToolRun{
+		Args:    append([]string{c.tool}, c.args...),
+		Wall:    result.Wall,
+		CPUTime: result.CPU,
+	}
+	e.logger.Debug("ran", "tool", c.tool, "wall", result.Wall.Round(time.Millisecond), "cpu", result.CPU.Round(time.Millisecond), "err", err)
+	if err != nil {
+		return result, trace, c.failure(ctx, result, err)
+	}
+	return result, trace, nil
+}
+
+// checkNames guards the tools' command lines: a name that looks like an option, or that
+// llama-bench would split at its comma, must not get there.
+func checkNames(names ...string) error {
+	for _, name := range names {
+		if name == "" || name != filepath.Base(name) || strings.HasPrefix(name, "-") || strings.Contains(name, ",") {
+			return fmt.Errorf("%q is no safe file name for llama.cpp's command lines", name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package llamacpp
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// abilities is what the binaries at hand can do.
+type abilities struct {
+	formats []runner.Format
+	dryRun  bool // llama-quantize --dry-run: b8116 and later
+
+	jsonl    bool // llama-bench -o jsonl: b3661 and later
+	progress bool // llama-bench --progress: b3677 and later
+	depth    bool // llama-bench -d: b5212 and later
+
+	gpu     bool
+	version version
+}
+
+// version is what a tool says of itself.
+type version struct {
+	name   string // "0.7.0"; in builds before b10394 the build number
+	build  int
+	commit string
+}
+
+// hasFlag says whether a tool's help names the flag.
+func hasFlag(help, flag string) bool {
+	return slices.Contains(strings.FieldsFunc(help, func(r rune) bool {
+		return strings.ContainsRune(" \t\r\n,[]<>|()", r)
+	}), flag)
+}
+
+var formatLine = regexp.MustCompile(`(?m)^\s*\d+\s+or\s+([A-Za-z0-9_]+)\s*:(.*)$`)
+
+var aliasText = regexp.MustCompile(`\balias for ([A-Za-z0-9_]+)`)
+
+// needImatrix are the formats that llama-quantize refuses without an importance matrix,
+// whatever the model: those with IQ1, IQ2 or IQ3_XXS tensors, and Q2_K_S. Which others
+// need one for a certain model, IQ3_XS for example, its --dry-run says.
+//
+// Source: tensor_requires_imatrix in llama.cpp's src/llama-quant.cpp, and tried.
+var needImatrix = []string{"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "Q2_K_S"}
+
+// parseFormats reads the types that llama-quantize's help lists, each once, in the
+// help's order. COPY, which is no type, has no number there and is left out.
+func parseFormats(help string) []runner.Format {
+	var formats []runner.Format
+	for _, match := range formatLine.FindAllStringSubmatch(help, -1) {
+		format := runner.Format{Name: match[1], NeedsImatrix: slices.Contains(needImatrix, match[1])}
+		if alias := aliasText.FindStringSubmatch(match[2]); alias != nil {
+			format.Alias = alias[1]
+		}
+		known := slices.ContainsFunc(formats, func(f runner.Format) bool { return f.Name == format.Name })
+		if !known {
+			formats = append(formats, format)
+		}
+	}
+	return formats
+}
+
+var (
+	// "version: 4753 (c392e509)"
+	oldVersion = regexp.MustCompile(`(?m)\bversion: (\d+) \(([0-9A-Za-z]+)\)`)
+	// "version: 0.7.0 (build 11669, commit Debian)"
+	newVersion = regexp.MustCompile(`(?m)\bversion: (\S+) \(build (\d+), commit ([^)\s]+)\)`)
+)
+
+// parseVersion reads what --version prints; the zero value when it is neither form.
+func parseVersion(text string) version {
+	if match := newVersion.FindStringSubmatch(text); match != nil {
+		build, _ := strconv.Atoi(match[2]) // out of range is as good as unknown
+		return version{name: match[1], build: build, commit: match[3]}
+	}
+	if match := oldVersion.FindStringSubmatch(text); match != nil {
+		build, _ := strconv.Atoi(match[1])
+		return version{name: match[1], build: build, commit: match[2]}
+	}
+	return version{}
+}
+
+// "  CUDA0: NVIDIA H200 (143167 MiB, 142634 MiB free)"
+var deviceLine = regexp.MustCompile(`(?m)^\s+([A-Za-z0-9_]+): .*\((\d+) MiB\b`)
+
+// listsGPU reads llama-bench --list-devices. Accelerators that work on the CPU's memory,
+// such as BLAS, are listed with none of their own.
+func listsGPU(devices string) bool {
+	for _, match := range deviceLine.FindAllStringSubmatch(devices, -1) {
+		if strings.Trim(match[2], "0") != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// gpuBackend matches what builds without --list-devices may print of their GPU while
+// they start.
+var gpuBackend = regexp.MustCompile(`(?i)loaded (CUDA|Vulkan|HIP|ROCm|SYCL|Metal|MUSA|CANN|OpenCL) backend|ggml_(cuda_init|vulkan|metal_init|sycl_init|opencl): found`)

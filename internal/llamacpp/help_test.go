@@ -1,0 +1,95 @@
+package llamacpp
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+func read(t testing.TB, path ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(append([]string{"testdata"}, path...)...))
+	require.NoError(t, err)
+	return string(text)
+}
+
+func TestParseFormatsOfTheRealHelp(t *testing.T) {
+	formats := parseFormats(read(t, "fakellama", "help", "llama-quantize.txt"))
+
+	assert.Len(t, formats, 38, "as many types as the help lists, without COPY")
+	for _, want := range []runner.Format{
+		{Name: "Q2_K"},
+		{Name: "Q4_K", Alias: "Q4_K_M"},
+		{Name: "Q4_K_M"},
+		{Name: "F16"},
+		{Name: "BF16"},
+		{Name: "F32"},
+		{Name: "MXFP4_MOE"},
+		{Name: "IQ1_S", NeedsImatrix: true},
+		{Name: "IQ2_M", NeedsImatrix: true},
+		{Name: "IQ3_XXS", NeedsImatrix: true},
+		{Name: "IQ3_S"},
+		{Name: "Q2_K_S", NeedsImatrix: true},
+	} {
+		assert.Contains(t, formats, want)
+	}
+	for _, format := range formats {
+		assert.NotEqual(t, "COPY", format.Name)
+	}
+}
+
+func TestParseVersion(t *testing.T) {
+	for text, want := range map[string]version{
+		"version: 4753 (c392e509)\nbuilt with cc":                                      {"4753", 4753, "c392e509"},
+		"version: 0.2.0-dev (build 10572, commit 3af988fab)\n":                         {"0.2.0-dev", 10572, "3af988fab"},
+		"load_backend: x\nversion: 0.7.0 (build 11669, commit Debian)\nbuilt with GNU": {"0.7.0", 11669, "Debian"},
+		"error: invalid parameter":                                                     {},
+		"":                                                                             {},
+	} {
+		assert.Equal(t, want, parseVersion(text), text)
+	}
+}
+
+func TestListsGPU(t *testing.T) {
+	for text, want := range map[string]bool{
+		"Available devices:\n  (none)\n":                                                           false,
+		"Available devices:\n  BLAS: OpenBLAS (0 MiB, 0 MiB free)\n":                               false,
+		"Available devices:\n  CUDA0: NVIDIA H200 (143167 MiB, 142634 MiB free)\n":                 true,
+		"Available devices:\n  BLAS: x (0 MiB, 0 MiB free)\n  MTL0: Apple M4 (12 MiB, 9 MiB free)": true,
+		"": false,
+	} {
+		assert.Equal(t, want, listsGPU(text), text)
+	}
+}
+
+func TestHasFlag(t *testing.T) {
+	help := read(t, "fakellama", "help", "llama-bench.txt")
+	for flag, want := range map[string]bool{
+		"--progress": true, "jsonl": true, "--n-depth": true, "-d": true, "--list-devices": true, "--version": true,
+		"--prog": false, "--warmup": false,
+	} {
+		assert.Equal(t, want, hasFlag(help, flag), flag)
+	}
+	assert.True(t, hasFlag("usage: x [--help] [--dry-run]", "--dry-run"))
+}
+
+func FuzzParseHelp(f *testing.F) {
+	f.Add(read(f, "fakellama", "help", "llama-quantize.txt"))
+	f.Add("  10  or  Q2_K    :  2.96G\n  15  or  Q4_K    : alias for Q4_K_M\n")
+	f.Add("version: 99999999999999999999 (abc)")
+	f.Fuzz(func(t *testing.T, text string) {
+		seen := map[string]bool{}
+		for _, format := range parseFormats(text) {
+			require.NotEmpty(t, format.Name)
+			require.False(t, seen[format.Name], "%s is listed twice", format.Name)
+			seen[format.Name] = true
+		}
+		parseVersion(text)
+		listsGPU(text)
+	})
+}

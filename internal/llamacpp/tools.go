@@ -1,0 +1,184 @@
+package llamacpp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/process"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+const (
+	quantizeTool = "llama-quantize"
+	benchTool    = "llama-bench"
+)
+
+// probeLimit is how long a tool may take to print its help. Listing the devices of a
+// host with several GPUs takes seconds.
+const probeLimit = time.Minute
+
+// outputLimit is how much a tool may print to its standard output: the largest, a help,
+// is 10 KB.
+const outputLimit = 1 << 20
+
+// toolset is where the tools are and what they can do.
+type toolset struct {
+	quantize, bench binary
+	abilities
+}
+
+// binary is a file that was looked at: when it is exchanged, it compares unequal.
+type binary struct {
+	path     string
+	size     int64
+	modified int64 // nanoseconds of Unix time; a time.Time does not compare
+}
+
+// tools finds the tools and, unless it knows these very files, asks them for their
+// abilities.
+func (e *Engine) tools(ctx context.Context) (toolset, error) {
+	quantize, quantizeErr := e.find(quantizeTool)
+	bench, benchErr := e.find(benchTool)
+	if err := errors.Join(quantizeErr, benchErr); err != nil {
+		return toolset{}, runner.Failf(runner.ReasonEngineMissing,
+			"%w: install llama.cpp (brew install llama.cpp; nix profile install nixpkgs#llama-cpp; winget install llama.cpp; "+
+				"Debian testing: apt install llama.cpp-tools; or https://github.com/ggml-org/llama.cpp/releases), "+
+				"or name the folder of its tools with --llamacpp.dir or LLAMA_CPP_DIR", oneLine(err))
+	}
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.known.quantize == quantize && e.known.bench == bench {
+		return e.known, nil
+	}
+	known := toolset{quantize: quantize, bench: bench}
+	if err := e.ask(ctx, &known); err != nil {
+		return toolset{}, err
+	}
+	e.logger.Debug("llama.cpp probed", "quantize", quantize.path, "bench", bench.path,
+		"version", known.version.name, "build", known.version.build, "formats", len(known.formats), "gpu", known.gpu,
+		"dry_run", known.dryRun, "jsonl", known.jsonl, "progress", known.progress, "depth", known.depth)
+	e.known = known
+	return known, nil
+}
+
+// oneLine puts joined errors on one line.
+func oneLine(err error) error { return errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")) }
+
+// find looks for a tool in the configured folder or on PATH.
+func (e *Engine) find(name string) (binary, error) {
+	where, path := "on PATH", name
+	if e.cfg.Dir != "" {
+		where, path = "in "+e.cfg.Dir, filepath.Join(e.cfg.Dir, name)
+	}
+	path, err := exec.LookPath(path)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return binary{}, fmt.Errorf("%s %s is not executable", name, where)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, exec.ErrNotFound):
+		return binary{}, fmt.Errorf("%s is not %s", name, where)
+	case err != nil:
+		return binary{}, fmt.Errorf("looking for %s %s: %w", name, where, err)
+	}
+	// The tools run in another directory.
+	if path, err = filepath.Abs(path); err != nil {
+		return binary{}, fmt.Errorf("finding the path of %s: %w", name, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return binary{}, fmt.Errorf("looking at %s: %w", name, err)
+	}
+	return binary{path: path, size: info.Size(), modified: info.ModTime().UnixNano()}, nil
+}
+
+// ask fills in the abilities.
+func (e *Engine) ask(ctx context.Context, t *toolset) error {
+	help, err := e.print(ctx, t.quantize.path, "--help")
+	if err != nil {
+		return err
+	}
+	t.formats = parseFormats(help.stdout)
+	if len(t.formats) == 0 {
+		return help.notThe(quantizeTool, "lists no types to quantize to")
+	}
+	t.dryRun = hasFlag(help.stdout, "--dry-run")
+
+	help, err = e.print(ctx, t.bench.path, "--help")
+	if err != nil {
+		return err
+	}
+	if !hasFlag(help.stdout, "--n-prompt") || !hasFlag(help.stdout, "--n-gen") {
+		return help.notThe(benchTool, "names no --n-prompt and --n-gen")
+	}
+	t.jsonl = hasFlag(help.stdout, "jsonl")
+	t.progress = hasFlag(help.stdout, "--progress")
+	t.depth = hasFlag(help.stdout, "--n-depth")
+
+	if hasFlag(help.stdout, "--version") {
+		said, err := e.print(ctx, t.bench.path, "--version")
+		if err != nil {
+			return err
+		}
+		t.version = parseVersion(said.stdout + "\n" + said.stderr)
+	}
+	// Without the list: what the start of the tool told, and that Macs have Metal.
+	t.gpu = gpuBackend.MatchString(help.stderr) || runtime.GOOS == "darwin"
+	if hasFlag(help.stdout, "--list-devices") {
+		devices, err := e.print(ctx, t.bench.path, "--list-devices")
+		if err != nil {
+			return err
+		}
+		t.gpu = listsGPU(devices.stdout)
+	}
+	return nil
+}
+
+// printed is what a tool printed when it was asked about itself.
+type printed struct {
+	path           string
+	stdout, stderr string
+	err            error // how it ended; some tools exit 1 after their help
+}
+
+// print asks a tool about itself. Its exit status does not count, a crash does.
+func (e *Engine) print(ctx context.Context, path, flag string) (printed, error) {
+	op := operation{
+		tool:   filepath.Base(path),
+		doing:  "printing its " + strings.TrimPrefix(flag, "--"),
+		reason: runner.ReasonEngineMissing,
+		limit:  probeLimit,
+	}
+	result, err := process.Run(ctx, process.Spec{
+		Path:        path,
+		Args:        []string{flag},
+		Dir:         string(filepath.Separator),
+		Env:         e.environment,
+		Timeout:     probeLimit,
+		StdoutLimit: outputLimit,
+	})
+	said := printed{path: path, stdout: string(result.Stdout), stderr: strings.Join(result.Tail, "\n"), err: err}
+	var exit *process.ExitError
+	if err == nil || errors.As(err, &exit) && signalOf(exit) == 0 {
+		return said, nil
+	}
+	return said, op.failure(ctx, result, err)
+}
+
+// notThe says that a program is not the tool it is named after. The usual cause is one
+// that cannot load its libraries.
+func (p printed) notThe(tool, why string) error {
+	ended := "exit status 0"
+	if p.err != nil {
+		ended = p.err.Error()
+	}
+	return runner.Failf(runner.ReasonEngineMissing, "%s does not work as llama.cpp's %s: its --help %s (%s%s)",
+		p.path, tool, why, ended, lastWords(process.Result{Stdout: []byte(p.stdout), Tail: strings.Split(p.stderr, "\n")}))
+}
