@@ -17,7 +17,7 @@ import (
 const (
 	maxHeader   = 128 << 20 // bytes up to the end of the tensors' entries
 	maxMetadata = 1 << 16   // key-value pairs
-	maxTensors  = 1 << 16
+	maxTensors  = 1 << 15
 	maxKey      = 1<<16 - 1 // bytes, the format's own limit
 	maxName     = 256       // bytes of a tensor's name
 	maxString   = 1 << 10   // bytes of a value that is kept
@@ -30,7 +30,7 @@ const (
 //
 // The error wraps ErrIncomplete when the file is cut off or half written, ErrNotGGUF
 // when it is something else, or the operating system's error; it names the path.
-// Memory is bounded whatever the file holds: below 25 MB for 65536 tensors with the
+// Memory is bounded whatever the file holds: below 15 MB for 32768 tensors with the
 // longest names, 150 kB for a usual model.
 func Read(path string) (*Header, error) {
 	header, err := read(path)
