@@ -47,7 +47,7 @@ func TestFailureOfRealOutput(t *testing.T) {
 			require.ErrorAs(t, err, &failure)
 			assert.Equal(t, test.reason, failure.Reason, err)
 			for _, want := range test.want {
-				assert.ErrorContains(t, err, want)
+				require.ErrorContains(t, err, want)
 			}
 			assert.NotContains(t, err.Error(), "load_backend", "noise")
 			assert.NotContains(t, err.Error(), "\n")
@@ -85,7 +85,7 @@ func TestFailureForMemoryIsNoCrash(t *testing.T) {
 func TestFailureNamesTheLimitThatWasPassed(t *testing.T) {
 	err := quantizing.failure(t.Context(), process.Result{}, &process.TimeoutError{Limit: time.Hour})
 	assert.Equal(t, runner.ReasonTimeout, runner.AsFailure(err).Reason)
-	assert.ErrorContains(t, err, "ran past its limit of 1h0m0s while quantizing")
+	require.ErrorContains(t, err, "ran past its limit of 1h0m0s while quantizing")
 	assert.ErrorContains(t, err, "raise engine.timeouts.quantize")
 }
 

@@ -65,9 +65,9 @@ func parseFormats(help string) []runner.Format {
 }
 
 var (
-	// "version: 4753 (c392e509)"
+	// As in "version: 4753 (c392e509)".
 	oldVersion = regexp.MustCompile(`(?m)\bversion: (\d+) \(([0-9A-Za-z]+)\)`)
-	// "version: 0.7.0 (build 11669, commit Debian)"
+	// As in "version: 0.7.0 (build 11669, commit Debian)".
 	newVersion = regexp.MustCompile(`(?m)\bversion: (\S+) \(build (\d+), commit ([^)\s]+)\)`)
 )
 
@@ -84,7 +84,7 @@ func parseVersion(text string) version {
 	return version{}
 }
 
-// "  CUDA0: NVIDIA H200 (143167 MiB, 142634 MiB free)"
+// As in "  CUDA0: NVIDIA H200 (143167 MiB, 142634 MiB free)".
 var deviceLine = regexp.MustCompile(`(?m)^\s+([A-Za-z0-9_]+): .*\((\d+) MiB\b`)
 
 // listsGPU reads llama-bench --list-devices. Accelerators that work on the CPU's memory,

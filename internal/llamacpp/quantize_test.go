@@ -46,14 +46,14 @@ func planOf(text string) plan {
 // The model is the bundled one, of 7 898 464 bytes, and llama-quantize made 1 586 528
 // bytes of it.
 func TestPlanIsNotBelowTheRealSizeAndCloseToIt(t *testing.T) {
-	const input, real = 7898464, 1586528
+	const input, made = 7898464, 1586528
 	p := planOf(read(t, "recorded", "dry-run.txt"))
 	require.True(t, p.complete())
 	assert.False(t, p.needsImatrix)
 
 	got := p.bytes(input, "")
-	assert.GreaterOrEqual(t, got, int64(real))
-	assert.LessOrEqual(t, got, int64(real+20_000))
+	assert.GreaterOrEqual(t, got, int64(made))
+	assert.LessOrEqual(t, got, int64(made+20_000))
 	assert.Greater(t, p.bytes(input, "/models/imatrix.gguf"), got, "the matrix is named in the output")
 }
 

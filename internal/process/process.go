@@ -138,8 +138,12 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 // supervise blocks until the leader has ended and its group has been killed. It returns
 // why the group was stopped before its time, or nil.
 func supervise(ctx context.Context, spec Spec, pid int, flooded <-chan struct{}) (cause error) {
-	ended := make(chan error, 1)
-	go func() { ended <- waitEnded(pid) }()
+	var waitErr error // valid once ended is closed
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		waitErr = waitEnded(pid)
+	}()
 
 	var deadline <-chan time.Time
 	if spec.Timeout > 0 {
@@ -149,9 +153,9 @@ func supervise(ctx context.Context, spec Spec, pid int, flooded <-chan struct{})
 	}
 	if cause = renice(pid, spec.Nice); cause == nil {
 		select {
-		case err := <-ended:
+		case <-ended:
 			signalGroup(pid, syscall.SIGKILL) // whoever is left goes with the leader
-			return err
+			return waitErr
 		case <-ctx.Done():
 			cause = context.Cause(ctx)
 		case <-deadline:
