@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"syscall"
@@ -122,7 +123,7 @@ type calibrateFlags struct {
 }
 
 func newFlags(stderr io.Writer) *flags {
-	f := &flags{app: kingpin.New("quant-exporter", "Says, by measuring, whether quantized copies of GGUF models are still worth serving on this host."), log: promslog.NewConfig()}
+	f := &flags{app: kingpin.New("quant-exporter", "Says, by measuring, whether quantized copies of GGUF models are still worth serving on this host."), log: new(promslog.Config)}
 	f.app.UsageWriter(stderr)
 	f.app.HelpFlag.Short('h')
 	f.app.Version(version.Print("quant-exporter"))
@@ -251,6 +252,7 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 			Targets:   f.targets,
 			Benchmark: p.config.Benchmark,
 			Threshold: p.config.Threshold,
+			OrderSeed: rand.Uint64(),
 			Previous:  func(string) verdict.Outcome { return verdict.Outcome(f.previous) },
 			Progress:  p.progress.Show,
 		}, func(result runner.Result) {
@@ -274,15 +276,14 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 
 // estimate is `run --dry-run`: nothing is started, measured, stored or published.
 func (p *program) estimate(models []runner.Model, f runFlags) (int, error) {
+	load := estimate.Workload{GenerationTokens: p.config.Benchmark.GenerationTokens, Depth: p.config.Benchmark.Depth}
 	for _, model := range models {
 		if model.Err != nil {
 			return exitError, model.Err
 		}
 		var estimates []estimate.Estimate
 		for _, target := range f.targets {
-			e, err := estimate.New(model.Header, target, estimate.Workload{
-				GenerationTokens: p.config.Benchmark.GenerationTokens, Depth: p.config.Benchmark.Depth,
-			})
+			e, err := load.Of(model.Header, target)
 			if err != nil {
 				return exitError, fmt.Errorf("estimating %s of %s: %w", target, model.Name, err)
 			}

@@ -58,12 +58,11 @@ type measuring struct {
 	// milestone is the number of rounds, after n rounds, that progress counts up to.
 	milestone func(n int) int
 
-	begin    time.Time
-	backward bool // the next round measures the copies first
-	rounds   int
-	longest  time.Duration // of all rounds so far
-	runs     int           // of the benchmark, in all rounds so far
-	inRound  int           // of them, in the current round
+	begin   time.Time
+	rounds  int
+	longest time.Duration // of all rounds so far
+	runs    int           // of the benchmark, in all rounds so far
+	inRound int           // of them, in the current round
 }
 
 func (c *cycle) newMeasuring(milestone func(int) int) *measuring {
@@ -78,16 +77,16 @@ func (m *measuring) overBudget() bool {
 	return budget > 0 && m.rounds > 0 && time.Since(m.begin)+m.longest > budget
 }
 
-// round measures the original once and every undecided copy once. The order turns
-// from round to round (A B, B A, …), so that a drift of the host's speed falls on
-// both stages alike.
+// round measures the original once and every undecided copy once, in an order that
+// turns from round to round, so that a drift of the host's speed falls on both stages
+// alike; a repeated round takes the next turn.
 func (m *measuring) round(ctx context.Context) error {
 	begin := time.Now()
 	m.inRound = 0
 	pairs := m.undecided()
 	order := append([]*pair{nil}, pairs...) // nil stands for the original
 	first := StageOriginal
-	if m.backward {
+	if verdict.QuantizedFirst(m.OrderSeed, m.rounds) {
 		slices.Reverse(order)
 		first = StageQuantized
 	}
@@ -113,21 +112,15 @@ func (m *measuring) round(ctx context.Context) error {
 		}
 	}
 
-	anyCounted := false
 	for p, copied := range copies {
 		round := Round{Set: p.set, First: first, Original: original, Quantized: copied}
 		round.Counted = p.repeats >= m.Benchmark.MaxRepeats || !m.contaminated(original) && !m.contaminated(copied)
 		if round.Counted {
 			p.counted = append(p.counted, round.Pairs(m.Benchmark.Phases))
-			anyCounted = true
 		} else {
 			p.repeats++
 		}
 		p.rounds = append(p.rounds, round)
-	}
-	// A round that is repeated is repeated in its own order.
-	if anyCounted {
-		m.backward = !m.backward
 	}
 	m.rounds++
 	m.longest = max(m.longest, time.Since(begin))

@@ -54,6 +54,9 @@ type Request struct {
 	Targets   []string // formats, as the engine lists them
 	Benchmark Benchmark
 	Threshold float64
+	// OrderSeed is that of the coins which turn the order of the stages from round to
+	// round: see verdict.QuantizedFirst. Give each cycle its own.
+	OrderSeed uint64
 	// Previous gives the standing decision of a target, "" for none. Nil: none
 	// stands.
 	Previous func(target string) verdict.Outcome

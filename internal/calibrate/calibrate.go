@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"text/tabwriter"
 
@@ -83,7 +84,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		if threads < 1 {
 			return nil, fmt.Errorf("--threads %d: use 1 or more", threads)
 		}
-		rounds, err := o.Runner(threads).MeasureSelf(ctx, runner.Request{Model: o.Model, Benchmark: o.Benchmark, Progress: o.Progress}, o.Rounds)
+		rounds, err := o.Runner(threads).MeasureSelf(ctx, runner.Request{Model: o.Model, Benchmark: o.Benchmark, OrderSeed: rand.Uint64(), Progress: o.Progress}, o.Rounds)
 		if err != nil {
 			return nil, fmt.Errorf("measuring %s against itself with %d threads: %w", o.Model.Name, threads, err)
 		}

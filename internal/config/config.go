@@ -113,7 +113,7 @@ func (c *Config) problems() []runner.Problem {
 			all = append(all, runner.Problem{Path: name + "." + p.Path, Err: p.Err})
 		}
 	}
-	section("engine", c.Engine.Validate())
+	section("engine", engineProblems(c.Engine.Validate()))
 	section("benchmark", c.Benchmark.Validate())
 	if err := c.Work.Isolation.Validate(); err != nil {
 		all = append(all, runner.Problem{Path: "work.isolation", Err: err})
@@ -122,6 +122,19 @@ func (c *Config) problems() []runner.Problem {
 		all = append(all, runner.Problem{Path: "threshold", Err: err})
 	}
 	return all
+}
+
+func engineProblems(err error) []runner.Problem {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	var problems []runner.Problem
+	for _, err := range joined.Unwrap() {
+		key, _, _ := strings.Cut(err.Error(), " ")
+		problems = append(problems, runner.Problem{Path: strings.TrimPrefix(strings.TrimSuffix(key, ":"), "engine."), Err: err})
+	}
+	return problems
 }
 
 func (c *Config) resolvePaths(dir string) {

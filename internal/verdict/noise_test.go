@@ -72,6 +72,23 @@ func trending(factor, sd float64) func(*rand.Rand) func() float64 {
 	}
 }
 
+// ladder spreads the two runs of a round as the last of five targets sees them: four
+// other runs lie between.
+func ladder(start func(*rand.Rand) func() float64) func(*rand.Rand) func() float64 {
+	return func(random *rand.Rand) func() float64 {
+		next, second := start(random), false
+		return func() float64 {
+			if second {
+				for range 4 {
+					next()
+				}
+			}
+			second = !second
+			return next()
+		}
+	}
+}
+
 // outlying is iid, but that now and then a run loses 20 to 45 %.
 func outlying(probability, sd float64) func(*rand.Rand) func() float64 {
 	return func(random *rand.Rand) func() float64 {

@@ -35,6 +35,7 @@ func noiseKinds(t *testing.T) []noiseKind {
 		{name: "iid 3 %", quiet: true, start: perPhase(iid(0.03))},
 		{name: "random walk 1 % + iid 1 %", quiet: true, start: perPhase(walking(0.01, 0.01))},
 		{name: "trend −1 % a run + iid 1 %", quiet: true, start: perPhase(trending(0.99, 0.01))},
+		{name: "the same, fifth of a ladder", start: perPhase(ladder(trending(0.99, 0.01)))},
 		{name: "3 % lasting for a run or two (AR 0.5)", quiet: true, start: perPhase(lasting(0.5, 0.03))},
 		{name: "5 % outliers + iid 1 %", start: perPhase(outlying(0.05, 0.01))},
 		{name: "15 % outliers + iid 1 %", start: perPhase(outlying(0.15, 0.01))},
@@ -63,8 +64,8 @@ func noiseKinds(t *testing.T) []noiseKind {
 
 // cycle is one simulated cycle: what its rounds measured, whatever the true drop is.
 type cycle struct {
-	tossed   logs    // a coin chose which stage each round measured first
-	inTurn   logs    // the same runs, A B and B A in turn
+	turned   logs    // in the order of QuantizedFirst
+	inTurn   logs    // the same runs, strictly A B and B A in turn
 	measured []int   // rounds measured by the time so many count: more where some were repeated
 	runs     [10]run // of their own, for the methods without rounds
 }
@@ -106,7 +107,7 @@ func (l *logs) estimate(phase, rounds int) estimate {
 // newCycle measures round after round, as production does: one in which load was visible
 // is measured again, a bounded number of times.
 func newCycle(kind noiseKind, random *rand.Rand, rounds int) *cycle {
-	c := cycle{tossed: newLogs(rounds), inTurn: newLogs(rounds), measured: make([]int, rounds)}
+	c := cycle{turned: newLogs(rounds), inTurn: newLogs(rounds), measured: make([]int, rounds)}
 	next, coins := kind.start(random), random.Uint64()
 	measured := 0
 	for i := range rounds {
@@ -116,7 +117,7 @@ func newCycle(kind noiseKind, random *rand.Rand, rounds int) *cycle {
 			first, second = next(), next()
 			measured++
 		}
-		c.tossed.add(first, second, QuantizedFirst(coins, i))
+		c.turned.add(first, second, QuantizedFirst(coins, i))
 		c.inTurn.add(first, second, i%2 == 1)
 		c.measured[i] = measured
 	}
@@ -130,7 +131,7 @@ func newCycle(kind noiseKind, random *rand.Rand, rounds int) *cycle {
 // A rule decides a simulated cycle whose true log ratio is shift in each of its phases.
 type rule func(c *cycle, shift float64) (outcome Outcome, measured int)
 
-// sequential is the method of this package, the code that production runs. order is tossed
+// sequential is the method of this package, the code that production runs. order is turned
 // or inTurn.
 func sequential(p plan, order func(*cycle) *logs) rule {
 	return func(c *cycle, shift float64) (Outcome, int) {
@@ -144,7 +145,7 @@ func sequential(p plan, order func(*cycle) *logs) rule {
 	}
 }
 
-func tossed(c *cycle) *logs { return &c.tossed }
+func turned(c *cycle) *logs { return &c.turned }
 func inTurn(c *cycle) *logs { return &c.inTurn }
 
 // blocks is what most people do: several runs of one model, then as many of the other,
@@ -247,7 +248,7 @@ func simulate(kind noiseKind, seed uint64) []*cell {
 		config := Default()
 		config.Phases = config.Phases[:phases]
 		cells = append(cells,
-			newCell(phases, this, sequential(newPlan(config), tossed)),
+			newCell(phases, this, sequential(newPlan(config), turned)),
 			newCell(phases, "this, A B B A in turn", sequential(newPlan(config), inTurn)))
 	}
 	cells = append(cells, newCell(1, "single shot", blocks(1)), newCell(1, "5 + 5 runs", blocks(5)))
@@ -310,9 +311,9 @@ func TestErrorRatesOfOtherPlans(t *testing.T) {
 // with two, where each is at its worst.
 func errorsOf(t *testing.T, config Config, kind noiseKind) {
 	t.Helper()
-	rejects := sequential(newPlan(config), tossed)
+	rejects := sequential(newPlan(config), turned)
 	config.Phases = config.Phases[:1]
-	keeps := sequential(newPlan(config), tossed)
+	keeps := sequential(newPlan(config), turned)
 
 	random := rand.New(rand.NewPCG(uint64(config.MinRounds), uint64(config.MaxRounds)))
 	kept, rejected := 0, 0
