@@ -41,10 +41,10 @@
 // Each look spends its own part of Config.Alpha. Looks before the sixth round get little,
 // 2 % of it at three rounds and 4 % at four or five, because with so few rounds the t
 // distribution holds only if the noise is nearly normal, and a clear case needs no more.
-// The K others share alike: 0.80 + 0.1125·(K−1) of Alpha between them, at most 1.05 of it.
+// The K others share alike: 0.80 + 0.1125·(K−1) of Alpha between them, at most all of it.
 // Several may spend more than there is because they look at the same rounds, so that their
 // errors coincide. For the default of 3 to 20 rounds and Alpha 0.05 that is 0.001, 0.002
-// and five times 0.0105. Below 0.05 it is 0.80 whatever K is: so far out, the tails of a
+// and five times 0.01. Below 0.05 it is 0.80 whatever K is: so far out, the tails of a
 // trimmed mean of few rounds are heavier than those of t.
 //
 // The tests simulate that no verdict errs more often than Alpha: under independent and

@@ -76,7 +76,7 @@ func lookAlphas(rounds []int, alpha float64) []float64 {
 	late := float64(len(rounds) - early)
 	total := 0.80
 	if alpha >= coinciding {
-		total = math.Min(total+0.1125*(late-1), 1.05)
+		total = math.Min(total+0.1125*(late-1), 1)
 	}
 	share := total / late
 
