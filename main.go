@@ -246,6 +246,7 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	var worst outcomes
 	for _, model := range models {
 		var results []runner.Result
+		var busy *host.HeldError // only with --no-wait
 		var writeErr error
 		r.Run(ctx, runner.Request{
 			Model:     model,
@@ -256,6 +257,9 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 			Previous:  func(string) verdict.Outcome { return verdict.Outcome(f.previous) },
 			Progress:  p.progress.Show,
 		}, func(result runner.Result) {
+			if result.Failure != nil && errors.As(result.Failure, &busy) {
+				return
+			}
 			worst.add(&result)
 			results = append(results, result)
 			if f.output == "json" {
@@ -264,6 +268,9 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 			}
 		})
 		p.progress.Clear()
+		if busy != nil {
+			return exitError, busy
+		}
 		if f.output == "text" {
 			writeErr = report.Table(p.stdout, inOrder(results, f.targets), p.colored())
 		}

@@ -290,7 +290,10 @@ func shards(path string) (first string, all func(yield func(string) bool)) {
 	}
 	shard := func(no int) string { return dir + gguf.ShardPath(prefix, no, count) }
 	return shard(1), func(yield func(string) bool) {
-		for no := 1; no <= count && yield(shard(no)); no++ {
+		for no := range count {
+			if !yield(shard(no + 1)) {
+				return
+			}
 		}
 	}
 }

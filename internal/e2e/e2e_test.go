@@ -18,6 +18,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -104,7 +106,11 @@ func newHost(t *testing.T, config string, args ...string) *host {
 	h := &host{t: t, dir: t.TempDir()}
 	file := filepath.Join(h.dir, "config.yml")
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
-	h.args = append([]string{"--config.file", file, "--work.dir", filepath.Join(h.dir, "work"), "--host.lock", filepath.Join(h.dir, "lock")}, args...)
+	h.args = []string{"--config.file", file, "--work.dir", filepath.Join(h.dir, "work")}
+	if !slices.Contains(args, "--host.lock") {
+		h.args = append(h.args, "--host.lock", filepath.Join(h.dir, "lock"))
+	}
+	h.args = append(h.args, args...)
 	return h
 }
 
@@ -258,9 +264,9 @@ func TestFormatThatNeedsAnImatrix(t *testing.T) {
 	assert.Contains(t, string(text), "llama-imatrix")
 
 	imatrix := filepath.Join(t.TempDir(), "imatrix.gguf")
-	make := exec.Command(filepath.Join(shared.tools, "llama-imatrix"), "-m", bundled(), "-f", filepath.Join(shared.root, "examples", "models", "kjv-heldout.txt"),
+	command := exec.Command(filepath.Join(shared.tools, "llama-imatrix"), "-m", bundled(), "-f", filepath.Join(shared.root, "examples", "models", "kjv-heldout.txt"),
 		"-o", imatrix, "-c", "128", "--chunks", "4")
-	out, err := make.CombinedOutput()
+	out, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	outcomes, _ := newHost(t, quick+"engine: {imatrix: "+imatrix+"}\n").run("--model", bundled(), "--target", "IQ2_XS")
 	require.Len(t, outcomes, 1)
@@ -345,16 +351,19 @@ func TestWhatAKilledProcessLeavesIsRemovedAtTheNextStart(t *testing.T) {
 }
 
 func TestSecondRunWaitsForTheHost(t *testing.T) {
-	h := newHost(t, "benchmark: {generation_tokens: 1000000}\n")
+	config := "benchmark: {generation_tokens: 1000000}\n"
+	h := newHost(t, config)
 	first := h.command("run", "--model", bundled())
 	h.startUntilMeasuring(first)
 
-	outcomes, code := h.run("--model", bundled(), "--no-wait")
-	require.Len(t, outcomes, 1)
-	assert.Equal(t, 5, code)
-	assert.Contains(t, outcomes[0].Error, fmt.Sprint(first.Process.Pid))
+	other := newHost(t, config, "--host.lock", filepath.Join(h.dir, "lock"))
+	impatient := other.command("run", "--model", bundled(), "--no-wait")
+	text, err := impatient.CombinedOutput()
+	require.Error(t, err)
+	assert.Equal(t, 1, impatient.ProcessState.ExitCode())
+	assert.Contains(t, string(text), fmt.Sprintf("pid %d", first.Process.Pid))
 
-	second := h.command("run", "--model", bundled())
+	second := other.command("run", "--model", bundled())
 	lines := &watch{seen: make(chan struct{}), text: fmt.Sprintf("pid=%d", first.Process.Pid)}
 	second.Stderr = lines
 	require.NoError(t, second.Start())
@@ -368,6 +377,7 @@ func TestSecondRunWaitsForTheHost(t *testing.T) {
 		require.True(t, h.ends(cmd, 10*time.Second))
 	}
 	h.nothingLeft()
+	other.nothingLeft()
 }
 
 func TestDryRunAgreesWithTheRealSizes(t *testing.T) {
@@ -416,7 +426,7 @@ func (h *host) startUntilMeasuring(cmd *exec.Cmd) (tool int) {
 	ctx, cancel := context.WithTimeout(h.t.Context(), 10*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
-		out, err := exec.CommandContext(ctx, "ps", "-o", "pid=", "--ppid", fmt.Sprint(cmd.Process.Pid)).Output()
+		out, err := exec.CommandContext(ctx, "ps", "-o", "pid=", "--ppid", strconv.Itoa(cmd.Process.Pid)).Output()
 		if _, scanErr := fmt.Sscan(string(out), &tool); err == nil && scanErr == nil {
 			return tool
 		}
@@ -452,7 +462,7 @@ func (h *host) gone(pid int) {
 
 // zombie says whether the process has ended and only waits for an init to notice.
 func zombie(pid int) bool {
-	out, err := exec.Command("ps", "-o", "stat=", "-p", fmt.Sprint(pid)).Output()
+	out, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
 	return err != nil || strings.HasPrefix(strings.TrimSpace(string(out)), "Z")
 }
 

@@ -35,8 +35,7 @@ const (
 func Read(path string) (*Header, error) {
 	header, err := read(path)
 	if err != nil {
-		var pathError *fs.PathError
-		if errors.As(err, &pathError) { // names the path itself
+		if _, ok := errors.AsType[*fs.PathError](err); ok { // names the path itself
 			return nil, fmt.Errorf("reading the model's header: %w", err)
 		}
 		return nil, fmt.Errorf("reading the header of %q: %w", path, err)

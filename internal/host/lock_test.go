@@ -37,7 +37,7 @@ func TestLockHeldByAnotherProcessUntilItIsKilled(t *testing.T) {
 	assert.Equal(t, holder.Process.Pid, held.Holder.PID)
 	assert.Equal(t, filepath.Base(os.Args[0]), held.Holder.Command, "flags are not for everybody to read")
 	assert.WithinDuration(t, time.Now(), held.Holder.Since, time.Hour)
-	assert.ErrorContains(t, err, "--no-wait")
+	require.ErrorContains(t, err, "--no-wait")
 
 	waiting := make(chan Holder, 10)
 	acquired := make(chan error, 1)
@@ -59,7 +59,8 @@ func TestLockKeepsGoroutinesApart(t *testing.T) {
 	for range 4 {
 		group.Go(func() {
 			release, err := NewLock(path).Acquire(t.Context(), true, nil)
-			if !assert.NoError(t, err) {
+			if err != nil {
+				t.Errorf("waiting for the lock: %v", err)
 				return
 			}
 			assert.Equal(t, int32(1), holders.Add(1))

@@ -3,6 +3,7 @@ package host
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -76,7 +77,7 @@ func allowedCPUs(root fs.FS) ([]int, error) {
 	}
 	text, ok := field(status, "Cpus_allowed_list:")
 	if !ok {
-		return nil, fmt.Errorf("no Cpus_allowed_list in /proc/self/status")
+		return nil, errors.New("no Cpus_allowed_list in /proc/self/status")
 	}
 	allowed, err := parseCPUList(text)
 	if err != nil {
@@ -86,7 +87,7 @@ func allowedCPUs(root fs.FS) ([]int, error) {
 		allowed = intersect(allowed, online)
 	}
 	if len(allowed) == 0 {
-		return nil, fmt.Errorf("no CPU is both allowed and online")
+		return nil, errors.New("no CPU is both allowed and online")
 	}
 	return allowed, nil
 }

@@ -108,7 +108,7 @@ func removeReadOnly(parent string) error {
 		}
 	}
 	if err := os.RemoveAll(locked); !errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("the test tests nothing, a plain RemoveAll says %v", err)
+		return fmt.Errorf("the test tests nothing, a plain RemoveAll says: %w", err)
 	}
 	return dir.Remove()
 }

@@ -229,7 +229,8 @@ func TestCreateAndSweepTogether(t *testing.T) {
 		makers.Go(func() {
 			for range 100 {
 				dir, err := Create(parent)
-				if !assert.NoError(t, err) {
+				if err != nil {
+					t.Errorf("creating a directory: %v", err)
 					return
 				}
 				file := filepath.Join(dir.Path(), "file")

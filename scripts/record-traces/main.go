@@ -63,11 +63,11 @@ func main() {
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	if err := recordAll(ctx, *bench, *model, *out, *runs, *seed); err != nil {
 		fmt.Fprintf(os.Stderr, "record-traces: %v\n", err)
 		os.Exit(1)
 	}
+	stop()
 }
 
 func recordAll(ctx context.Context, bench, model, out string, runs, seed int) error {
