@@ -23,24 +23,23 @@ type line struct {
 // JSONLine writes a result as one object on a line: a decision as on the bus with
 // additions, or a failure. With evidence it holds all that the decision rests on.
 func JSONLine(w io.Writer, r *runner.Result, origin event.Origin, evidence bool) error {
-	var object any = event.NewFailure(r)
-	if r.Failure == nil {
-		l := line{
-			Decision:      event.NewDecision(r, origin),
-			OriginalFile:  r.Original,
-			QuantizedFile: r.Quantized,
-			Seconds:       map[string]float64{},
-			Repeated:      repeatedRounds(*r),
-		}
-		for operation, d := range r.Durations {
-			l.Seconds[string(operation)] = d.Round(time.Microsecond).Seconds()
-		}
-		if evidence {
-			l.Evidence = &r.Evidence
-		}
-		object = l
+	if r.Failure != nil {
+		return writeLine(w, event.NewFailure(r))
 	}
-	return writeLine(w, object)
+	l := line{
+		Decision:      event.NewDecision(r, origin),
+		OriginalFile:  r.Original,
+		QuantizedFile: r.Quantized,
+		Seconds:       map[string]float64{},
+		Repeated:      repeatedRounds(*r),
+	}
+	for operation, d := range r.Durations {
+		l.Seconds[string(operation)] = d.Round(time.Microsecond).Seconds()
+	}
+	if evidence {
+		l.Evidence = &r.Evidence
+	}
+	return writeLine(w, l)
 }
 
 func writeLine(w io.Writer, object any) error {
