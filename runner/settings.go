@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -46,7 +45,7 @@ type Benchmark struct {
 // Rounds bounds the number of paired rounds of one verdict.
 type Rounds struct {
 	Min int `yaml:"min" json:"min"` // first look; default 3, which is also the least
-	Max int `yaml:"max" json:"max"` // last look; default 20
+	Max int `yaml:"max" json:"max"` // last look; default 56
 }
 
 // DefaultBenchmark is the mission's measurement: 1024 tokens in each phase.
@@ -55,7 +54,7 @@ func DefaultBenchmark() Benchmark {
 		Phases:           []verdict.Phase{verdict.Generation, verdict.Prompt},
 		PromptTokens:     1024,
 		GenerationTokens: 1024,
-		Rounds:           Rounds{Min: 3, Max: 20},
+		Rounds:           Rounds{Min: 3, Max: 56},
 		Alpha:            0.05,
 		Budget:           model.Duration(4 * time.Hour),
 		MaxDisturbance:   0.1,
@@ -127,7 +126,7 @@ func ValidateThreshold(t float64) error {
 	if t >= 1 && t < 100 {
 		return fmt.Errorf("the threshold %v is not between 0 and 1: it is a ratio, so write %v %% as %v", t, t, t/100)
 	}
-	return errors.New("the threshold must be a ratio between 0 and 1, such as 0.12 for 12 %")
+	return fmt.Errorf("the threshold %v is not between 0 and 1: it is a ratio, such as 0.12 for 12 %%", t)
 }
 
 // decision is what the verdict on these measurements needs to know.

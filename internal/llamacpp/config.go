@@ -1,13 +1,15 @@
 package llamacpp
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
+
+	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Config is the engine section of the configuration.
@@ -48,62 +50,63 @@ type Config struct {
 type Timeouts struct {
 	Quantize  model.Duration `yaml:"quantize"`  // one quantization
 	Benchmark model.Duration `yaml:"benchmark"` // one measurement of one file, all phases
-	Evaluate  model.Duration `yaml:"evaluate"`  // one quality evaluation
 }
 
 // DefaultConfig has the tools on PATH, automatic threads, quantization at nice level 10,
-// and 6 hours for a quantization, 2 for a measurement, 12 for an evaluation.
+// and 6 hours for a quantization, 2 for a measurement.
 func DefaultConfig() Config {
 	return Config{
 		Nice: 10,
 		Timeouts: Timeouts{
 			Quantize:  model.Duration(6 * time.Hour),
 			Benchmark: model.Duration(2 * time.Hour),
-			Evaluate:  model.Duration(12 * time.Hour),
 		},
 	}
 }
 
-// Validate returns all that is wrong with the section, joined.
-func (c Config) Validate() error {
-	var problems []error
-	problem := func(format string, args ...any) {
-		problems = append(problems, fmt.Errorf(format, args...))
+// Validate finds every value that cannot be used.
+func (c Config) Validate() []runner.Problem {
+	var problems []runner.Problem
+	add := func(path, format string, args ...any) {
+		problems = append(problems, runner.Problem{Path: path, Err: fmt.Errorf(format, args...)})
 	}
-	for name := range c.Env {
+	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
-			problem("engine.env: %q is no name of an environment variable", name)
+			add("env", "%q is no name of an environment variable: use one without = and not empty", name)
+		} else if strings.Contains(c.Env[name], "\x00") {
+			add("env", "the value of %s holds a zero byte: no environment can", name)
 		}
 	}
 	if c.Threads < 0 {
-		problem("engine.threads: %d is below 0 (0 is automatic)", c.Threads)
+		add("threads", "%d is below 0: use 0 for automatic, or a number of threads", c.Threads)
 	}
 	if c.Threads > 0 && hasOption(c.BenchArgs, "-t", "--threads") {
-		problem("engine.threads is %d and engine.bench_args sets the threads as well: use one of them", c.Threads)
+		add("threads", "it is %d and bench_args sets the threads as well: use one of them", c.Threads)
 	}
 	if c.Nice < 0 || c.Nice > 19 {
-		problem("engine.nice: %d is not between 0 and 19", c.Nice)
+		add("nice", "%d is no nice level: use 0 to 19", c.Nice)
 	}
-	for _, limit := range []struct {
-		key   string
-		value model.Duration
-	}{
-		{"quantize", c.Timeouts.Quantize},
-		{"benchmark", c.Timeouts.Benchmark},
-		{"evaluate", c.Timeouts.Evaluate},
-	} {
-		if limit.value <= 0 {
-			problem("engine.timeouts.%s: %v is not above 0", limit.key, limit.value)
+	positive := func(path string, limit model.Duration) {
+		if limit <= 0 {
+			add(path, "%v leaves no time: use a duration above 0, such as 2h", limit)
 		}
 	}
-	problems = append(problems, refuse("engine.bench_args", c.BenchArgs, reservedBenchOptions)...)
-	problems = append(problems, refuse("engine.quantize_args", c.QuantizeArgs, reservedQuantizeOptions)...)
+	positive("timeouts.quantize", c.Timeouts.Quantize)
+	positive("timeouts.benchmark", c.Timeouts.Benchmark)
 	for _, arg := range c.BenchArgs {
+		if instead, ok := refused(arg, reservedBenchOptions); ok {
+			add("bench_args", "%s is not allowed here: %s", arg, instead)
+		}
 		if strings.Contains(arg, ",") {
-			problem("engine.bench_args: %q: llama-bench takes a comma for several values and would measure each; give one", arg)
+			add("bench_args", "%q: llama-bench takes a comma for several values and would measure each: give one", arg)
 		}
 	}
-	return errors.Join(problems...)
+	for _, arg := range c.QuantizeArgs {
+		if instead, ok := refused(arg, reservedQuantizeOptions); ok {
+			add("quantize_args", "%s is not allowed here: %s", arg, instead)
+		}
+	}
+	return problems
 }
 
 // reservedBenchOptions are those of llama-bench that the exporter sets, and what to do
@@ -134,16 +137,14 @@ type reserved struct {
 	options []string
 }
 
-func refuse(key string, args []string, table []reserved) []error {
-	var problems []error
-	for _, arg := range args {
-		for _, entry := range table {
-			if slices.Contains(entry.options, canonical(arg)) {
-				problems = append(problems, fmt.Errorf("%s: %s is not allowed here: %s", key, arg, entry.instead))
-			}
+// refused says whether an argument is a reserved option, and what to do instead.
+func refused(arg string, table []reserved) (instead string, ok bool) {
+	for _, entry := range table {
+		if slices.Contains(entry.options, canonical(arg)) {
+			return entry.instead, true
 		}
 	}
-	return problems
+	return "", false
 }
 
 // canonical spells a long option with hyphens, as the tools do before they compare.

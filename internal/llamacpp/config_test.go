@@ -11,7 +11,7 @@ import (
 )
 
 func TestDefaultConfigIsValid(t *testing.T) {
-	require.NoError(t, DefaultConfig().Validate())
+	require.Empty(t, DefaultConfig().Validate())
 }
 
 func TestConfigReadsYAMLOverItsDefaults(t *testing.T) {
@@ -37,36 +37,40 @@ timeouts: {benchmark: 1h30m}
 	want.Imatrix = "/models/imatrix.gguf"
 	want.Timeouts.Benchmark = model.Duration(90 * 60e9)
 	assert.Equal(t, want, config)
-	require.NoError(t, config.Validate())
+	require.Empty(t, config.Validate())
 }
 
 func TestConfigRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(*Config)
-		want   string
+		change     func(*Config)
+		path, want string
 	}{
-		"variable without name":       {func(c *Config) { c.Env = map[string]string{"": "x"} }, `engine.env: "" is no name`},
-		"variable with equals sign":   {func(c *Config) { c.Env = map[string]string{"A=B": "x"} }, `engine.env: "A=B"`},
-		"negative threads":            {func(c *Config) { c.Threads = -1 }, "engine.threads: -1"},
-		"threads twice":               {func(c *Config) { c.Threads, c.BenchArgs = 2, []string{"-t", "4"} }, "use one of them"},
-		"nice too high":               {func(c *Config) { c.Nice = 20 }, "engine.nice: 20"},
-		"nice too low":                {func(c *Config) { c.Nice = -1 }, "engine.nice: -1"},
-		"no time to quantize":         {func(c *Config) { c.Timeouts.Quantize = 0 }, "engine.timeouts.quantize"},
-		"no time to measure":          {func(c *Config) { c.Timeouts.Benchmark = 0 }, "engine.timeouts.benchmark"},
-		"no time to evaluate":         {func(c *Config) { c.Timeouts.Evaluate = 0 }, "engine.timeouts.evaluate"},
-		"model":                       {func(c *Config) { c.BenchArgs = []string{"-m", "x"} }, "-m is not allowed here"},
-		"prompt":                      {func(c *Config) { c.BenchArgs = []string{"-p", "1"} }, "use benchmark.prompt_tokens"},
-		"generation, with underscore": {func(c *Config) { c.BenchArgs = []string{"--n_gen", "1"} }, "use benchmark.generation_tokens"},
-		"repetitions":                 {func(c *Config) { c.BenchArgs = []string{"-r", "3"} }, "use benchmark.rounds"},
-		"output":                      {func(c *Config) { c.BenchArgs = []string{"--output", "md"} }, "--output is not allowed here"},
-		"several values":              {func(c *Config) { c.BenchArgs = []string{"-ngl", "0,99"} }, `"0,99"`},
-		"imatrix as argument":         {func(c *Config) { c.QuantizeArgs = []string{"--imatrix", "x"} }, "use engine.imatrix"},
-		"split output":                {func(c *Config) { c.QuantizeArgs = []string{"--keep-split"} }, "one file"},
+		"variable without name":       {func(c *Config) { c.Env = map[string]string{"": "x"} }, "env", `"" is no name`},
+		"variable with equals sign":   {func(c *Config) { c.Env = map[string]string{"A=B": "x"} }, "env", `"A=B" is no name`},
+		"zero byte in a value":        {func(c *Config) { c.Env = map[string]string{"A": "\x00"} }, "env", "the value of A"},
+		"negative threads":            {func(c *Config) { c.Threads = -1 }, "threads", "-1 is below 0"},
+		"threads twice":               {func(c *Config) { c.Threads, c.BenchArgs = 2, []string{"-t", "4"} }, "threads", "use one of them"},
+		"nice too high":               {func(c *Config) { c.Nice = 20 }, "nice", "20 is no nice level"},
+		"nice too low":                {func(c *Config) { c.Nice = -1 }, "nice", "-1 is no nice level"},
+		"no time to quantize":         {func(c *Config) { c.Timeouts.Quantize = 0 }, "timeouts.quantize", "above 0"},
+		"no time to measure":          {func(c *Config) { c.Timeouts.Benchmark = 0 }, "timeouts.benchmark", "above 0"},
+		"model":                       {func(c *Config) { c.BenchArgs = []string{"-m", "x"} }, "bench_args", "-m is not allowed here"},
+		"prompt":                      {func(c *Config) { c.BenchArgs = []string{"-p", "1"} }, "bench_args", "use benchmark.prompt_tokens"},
+		"generation, with underscore": {func(c *Config) { c.BenchArgs = []string{"--n_gen", "1"} }, "bench_args", "use benchmark.generation_tokens"},
+		"repetitions":                 {func(c *Config) { c.BenchArgs = []string{"-r", "3"} }, "bench_args", "use benchmark.rounds"},
+		"output":                      {func(c *Config) { c.BenchArgs = []string{"--output", "md"} }, "bench_args", "--output is not allowed here"},
+		"several values":              {func(c *Config) { c.BenchArgs = []string{"-ngl", "0,99"} }, "bench_args", `"0,99"`},
+		"imatrix as argument":         {func(c *Config) { c.QuantizeArgs = []string{"--imatrix", "x"} }, "quantize_args", "use engine.imatrix"},
+		"split output":                {func(c *Config) { c.QuantizeArgs = []string{"--keep-split"} }, "quantize_args", "one file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := DefaultConfig()
 			test.change(&config)
-			assert.ErrorContains(t, config.Validate(), test.want)
+			problems := config.Validate()
+			require.Len(t, problems, 1)
+			assert.Equal(t, test.path, problems[0].Path)
+			require.ErrorContains(t, problems[0].Err, test.want)
+			assert.NotContains(t, problems[0].Err.Error(), "engine."+test.path, "whoever reports the problem names the key")
 		})
 	}
 }
@@ -74,9 +78,7 @@ func TestConfigRefuses(t *testing.T) {
 func TestConfigNamesAllProblems(t *testing.T) {
 	config := DefaultConfig()
 	config.Nice, config.Threads = 40, -3
-	err := config.Validate()
-	require.ErrorContains(t, err, "engine.nice")
-	require.ErrorContains(t, err, "engine.threads")
+	require.Len(t, config.Validate(), 2)
 }
 
 func TestEnvironmentIsPickedByName(t *testing.T) {

@@ -190,7 +190,7 @@ func TestThreads(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t, fakellama.Behaviour{GPU: test.gpu})
 			test.change(&p.config)
-			require.NoError(t, p.config.Validate())
+			require.Empty(t, p.config.Validate())
 			engine := p.engine()
 			info, err := engine.Probe(t.Context())
 			require.NoError(t, err)

@@ -26,7 +26,7 @@ import (
 )
 
 // Tools are the names of the programs.
-var Tools = []string{"llama-quantize", "llama-bench", "llama-perplexity"}
+var Tools = []string{"llama-quantize", "llama-bench"}
 
 // Behaviour is the content of fake.json.
 type Behaviour struct {

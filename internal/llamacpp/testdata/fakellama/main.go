@@ -55,8 +55,7 @@ func main() {
 	case "llama-bench":
 		f.bench()
 	default:
-		f.begin("", "", "")
-		f.fail("the fake evaluates nothing")
+		f.fail("the fake is no such tool")
 	}
 }
 
