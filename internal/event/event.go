@@ -7,6 +7,7 @@
 package event
 
 import (
+	"math"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -74,7 +75,7 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 		OriginalThroughput:    worst.Original,
 		QuantizedThroughput:   worst.Quantized,
 		ThroughputDropPercent: worst.Drop * 100,
-		ThresholdPercent:      r.Threshold * 100,
+		ThresholdPercent:      ThresholdPercent(r.Threshold),
 		SourceFormat:          r.SourceFormat,
 		TargetFormat:          r.TargetFormat,
 		Timestamp:             unixSeconds(r.Finished),
@@ -88,7 +89,7 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 		Entry:                 origin.Entry,
 	}
 	if r.Previous != "" {
-		d.PreviousDecision = &r.Previous
+		d.PreviousDecision = new(r.Previous)
 	}
 	return d
 }
@@ -104,11 +105,17 @@ func NewFailure(r *runner.Result) Failure {
 	}
 }
 
+// ThresholdPercent is a threshold, a ratio, as a percentage: of 0.07 it is 7, where the
+// plain product is 7.000000000000001. Somebody gave that figure, and looks for it.
+func ThresholdPercent(ratio float64) float64 { return math.Round(ratio*1e12) / 1e10 }
+
 // unixSeconds keeps microseconds: a float64 holds no more of today's Unix time.
 func unixSeconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
+// percent of an interval's end, nil when it is open. One so far out that its percentage
+// is beyond every number, which JSON has no word for, is open, too.
 func percent(ratio *float64) *float64 {
-	if ratio == nil {
+	if ratio == nil || math.IsInf(*ratio*100, 0) {
 		return nil
 	}
 	p := *ratio * 100
