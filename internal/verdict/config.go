@@ -32,10 +32,10 @@ const (
 	highestAlpha = 0.25
 )
 
-// Default asks for both phases, a threshold of 12 %, 3 to 20 rounds and an error rate
-// of 5 %.
+// Default asks for both phases, a threshold of 12 %, 3 to 56 rounds and an error rate
+// of 5 %. The package's documentation says why 56.
 func Default() Config {
-	return Config{Threshold: 0.12, Phases: []Phase{Generation, Prompt}, MinRounds: 3, MaxRounds: 20, Alpha: 0.05}
+	return Config{Threshold: 0.12, Phases: []Phase{Generation, Prompt}, MinRounds: 3, MaxRounds: 56, Alpha: 0.05}
 }
 
 // Validate says, all at once, what of the configuration cannot be used and what to give

@@ -18,7 +18,8 @@ type noiseKind struct {
 	name    string
 	quiet   bool // no more than 3 % from run to run, without outliers
 	start   func(*rand.Rand) func() run
-	repeats int // how often, at most, a contended round is measured again
+	certain bool // so noisy to a t test that no verdict may be wrong, let alone 5 %
+	repeats int  // how often, at most, a contended round is measured again
 }
 
 // perPhase makes a noise that both phases have independently: the worst case for a

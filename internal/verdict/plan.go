@@ -1,10 +1,6 @@
 package verdict
 
-import (
-	"math"
-
-	"gonum.org/v1/gonum/stat/distuv"
-)
+import "gonum.org/v1/gonum/stat/distuv"
 
 // plan is a valid configuration made ready: where the looks are and which quantiles each
 // uses. It is not changed once made.
@@ -66,7 +62,7 @@ func lookRounds(low, high int) []int {
 func lookAlphas(rounds []int, alpha float64) []float64 {
 	const (
 		robust     = 6    // rounds from which on a value is trimmed at each end
-		coinciding = 0.05 // alpha from which on several looks may spend more than the whole
+		coinciding = 0.05 // alpha from which on several late looks may spend more of it than one
 	)
 	early := 0
 	for early < len(rounds)-1 && rounds[early] < robust {
@@ -75,8 +71,8 @@ func lookAlphas(rounds []int, alpha float64) []float64 {
 
 	late := float64(len(rounds) - early)
 	total := 0.80
-	if alpha >= coinciding {
-		total = math.Min(total+0.1125*(late-1), 1)
+	if alpha >= coinciding && late > 1 {
+		total = 0.90
 	}
 	share := total / late
 

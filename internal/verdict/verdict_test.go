@@ -53,13 +53,13 @@ func TestDecideWithoutNoise(t *testing.T) {
 		{"much faster, at the first look", -1.7, 3, Kept, 3},
 		{"no drop, at the first look", 0, 3, Kept, 3},
 		{"half, at the first look", 0.5, 3, Rejected, 3},
-		{"what comes after a decision changes nothing", 0.5, 20, Rejected, 3},
+		{"what comes after a decision changes nothing", 0.5, 56, Rejected, 3},
 		{"the floor keeps 11.5 % open at three rounds", 0.115, 3, GoOn, 3},
-		{"which is settled a little later", 0.115, 20, Kept, 6},
+		{"which is settled a little later", 0.115, 56, Kept, 6},
 		{"between two looks the last one counts", 0.1199, 7, GoOn, 6},
-		{"exactly the threshold is never kept", 0.12, 20, Inconclusive, 20},
-		{"rounds past the last look are not read", 0.12, 25, Inconclusive, 20},
-		{"just beyond the threshold", 0.123, 20, Rejected, 8},
+		{"exactly the threshold is never kept", 0.12, 56, Inconclusive, 56},
+		{"rounds past the last look are not read", 0.12, 60, Inconclusive, 56},
+		{"just beyond the threshold", 0.123, 56, Rejected, 8},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := Decide(Default(), steady(c.drop, c.rounds))
@@ -124,15 +124,16 @@ func TestLooks(t *testing.T) {
 		rounds    []int
 		alphas    []float64 // of alpha
 	}{
-		{3, 20, []int{3, 4, 6, 8, 12, 16, 20}, []float64{0.02, 0.04, 0.20, 0.20, 0.20, 0.20, 0.20}},
+		{3, 56, []int{3, 4, 6, 8, 12, 16, 20, 28, 40, 56}, []float64{0.02, 0.04, 0.1125, 0.1125, 0.1125, 0.1125, 0.1125, 0.1125, 0.1125, 0.1125}},
+		{3, 20, []int{3, 4, 6, 8, 12, 16, 20}, []float64{0.02, 0.04, 0.18, 0.18, 0.18, 0.18, 0.18}},
 		{3, 3, []int{3}, []float64{0.80}},
 		{3, 4, []int{3, 4}, []float64{0.02, 0.80}},
 		{3, 6, []int{3, 4, 6}, []float64{0.02, 0.04, 0.80}},
-		{5, 10, []int{5, 6, 8, 10}, []float64{0.04, 1.00 / 3, 1.00 / 3, 1.00 / 3}},
-		{10, 20, []int{10, 12, 16, 20}, []float64{1.00 / 4, 1.00 / 4, 1.00 / 4, 1.00 / 4}},
-		{16, 30, []int{16, 20, 28, 30}, []float64{1.00 / 4, 1.00 / 4, 1.00 / 4, 1.00 / 4}},
-		{30, 60, []int{30, 40, 56, 60}, []float64{1.00 / 4, 1.00 / 4, 1.00 / 4, 1.00 / 4}},
-		{3, 40, []int{3, 4, 6, 8, 12, 16, 20, 28, 40}, []float64{0.02, 0.04, 1.00 / 7, 1.00 / 7, 1.00 / 7, 1.00 / 7, 1.00 / 7, 1.00 / 7, 1.00 / 7}},
+		{5, 10, []int{5, 6, 8, 10}, []float64{0.04, 0.30, 0.30, 0.30}},
+		{10, 20, []int{10, 12, 16, 20}, []float64{0.225, 0.225, 0.225, 0.225}},
+		{16, 30, []int{16, 20, 28, 30}, []float64{0.225, 0.225, 0.225, 0.225}},
+		{30, 60, []int{30, 40, 56, 60}, []float64{0.225, 0.225, 0.225, 0.225}},
+		{56, 100, []int{56, 80, 100}, []float64{0.30, 0.30, 0.30}},
 	} {
 		rounds := lookRounds(c.low, c.high)
 		assert.Equal(t, c.rounds, rounds, "%d to %d", c.low, c.high)
@@ -141,8 +142,13 @@ func TestLooks(t *testing.T) {
 }
 
 func TestDefaultAlphas(t *testing.T) {
-	rounds := lookRounds(3, 20)
-	assert.InDeltaSlice(t, []float64{0.001, 0.002, 0.0100, 0.0100, 0.0100, 0.0100, 0.0100}, lookAlphas(rounds, 0.05), 1e-12)
+	c := Default()
+	rounds := lookRounds(c.MinRounds, c.MaxRounds)
+	assert.InDeltaSlice(t, []float64{0.001, 0.002, 0.005625, 0.005625, 0.005625, 0.005625, 0.005625, 0.005625, 0.005625, 0.005625}, lookAlphas(rounds, c.Alpha), 1e-12)
+}
+
+func TestSeveralLooksSpendNoMoreThanOneBelowFivePercent(t *testing.T) {
+	assert.InDeltaSlice(t, []float64{0.0002, 0.0004, 0.004, 0.004}, lookAlphas(lookRounds(3, 8), 0.01), 1e-12)
 }
 
 func TestOrderTurnsInTwosByFairCoins(t *testing.T) {
@@ -171,7 +177,7 @@ func TestOrderTurnsInTwosByFairCoins(t *testing.T) {
 
 func TestNextLook(t *testing.T) {
 	c := Default()
-	for n, next := range map[int]int{0: 3, 2: 3, 3: 4, 4: 6, 5: 6, 8: 12, 19: 20, 20: 0, 30: 0} {
+	for n, next := range map[int]int{0: 3, 2: 3, 3: 4, 4: 6, 5: 6, 8: 12, 19: 20, 20: 28, 40: 56, 55: 56, 56: 0, 70: 0} {
 		assert.Equal(t, next, c.NextLook(n), "after %d rounds", n)
 	}
 	c.MaxRounds = 2
@@ -318,7 +324,7 @@ func TestResolvable(t *testing.T) {
 	assert.Less(t, Resolvable(c, 0.03, 8), Resolvable(c, 0.03, 4))
 	assert.Less(t, Resolvable(c, 0.02, 8), Resolvable(c, 0.03, 8))
 
-	v := Decide(c, noisy(rand.New(rand.NewPCG(1, 1)), 0.12, 0.12, 0.03, 20))
+	v := Decide(c, noisy(rand.New(rand.NewPCG(1, 1)), 0.12, 0.12, 0.03, c.MaxRounds))
 	noisier := math.Max(v.Phases[0].Spread, v.Phases[1].Spread)
 	assert.InDelta(t, Resolvable(c, noisier, v.Rounds), v.Resolvable, 0, "the noisiest phase limits")
 }
@@ -332,7 +338,7 @@ func TestVerdictIsRecomputedFromJSON(t *testing.T) {
 	}
 	random := rand.New(rand.NewPCG(5, 5))
 	for range 50 {
-		before := evidence{Config: Default(), Rounds: noisy(random, 0.1, 0.1, 0.02, 20)}
+		before := evidence{Config: Default(), Rounds: noisy(random, 0.1, 0.1, 0.02, Default().MaxRounds)}
 		before.Verdict = Decide(before.Config, before.Rounds)
 		text, err := json.Marshal(before)
 		require.NoError(t, err)
@@ -351,7 +357,7 @@ func forAll(t *testing.T, check func(random *rand.Rand, rounds []Round)) {
 	random := rand.New(rand.NewPCG(20, 26))
 	for range 1000 {
 		generation, prompt := 0.3*random.Float64()-0.05, 0.3*random.Float64()-0.05
-		check(random, noisy(random, generation, prompt, 0.05*random.Float64(), 1+random.IntN(22)))
+		check(random, noisy(random, generation, prompt, 0.05*random.Float64(), 1+random.IntN(60)))
 	}
 }
 
@@ -445,7 +451,7 @@ func requireCoherent(t *testing.T, c Config, v Verdict) {
 
 func FuzzDecide(f *testing.F) {
 	f.Add(uint8(3), 0.12, 0.05, 100.0, 90.0, 100.0, 200.0, 0.01)
-	f.Add(uint8(20), 0.12, 0.05, 100.0, 88.0, 100.0, 88.0, 0.0)
+	f.Add(uint8(56), 0.12, 0.05, 100.0, 88.0, 100.0, 88.0, 0.0)
 	f.Add(uint8(8), 0.5, 0.25, 1e-9, 1e12, 1e12, 1e-9, 30.0)
 	f.Add(uint8(4), 0.12, 0.05, math.NaN(), 0.0, math.Inf(1), -1.0, 0.1)
 	f.Add(uint8(0), 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -474,9 +480,9 @@ func FuzzDecide(f *testing.F) {
 	})
 }
 
-// BenchmarkDecide is the longest there is: 20 rounds that never decide, all looks taken.
+// BenchmarkDecide is the longest there is by default: 56 rounds that never decide, all looks taken.
 func BenchmarkDecide(b *testing.B) {
-	rounds := steady(0.12, 20)
+	rounds := steady(0.12, Default().MaxRounds)
 	b.ReportAllocs()
 	for b.Loop() {
 		if v := Decide(Default(), rounds); v.Outcome != Inconclusive {
