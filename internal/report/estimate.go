@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
@@ -11,43 +12,44 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// EstimateTable writes what a dry run computed for people to read.
+// EstimateTable writes what a dry run computed for people to read. It ends with an empty
+// line, so that tables can follow each other.
 func EstimateTable(w io.Writer, model runner.Model, estimates []estimate.Estimate, threshold float64) error {
-	if err := writef(w, "%s: %s, %s, %.2f bits per weight, %s parameters\nestimated from the file's header; nothing was run or measured\n\n",
-		printable(model.Name), model.Header.Format, Bytes(model.Size), model.Header.BitsPerWeight(), count(model.Header.Parameters)); err != nil {
-		return err
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(t, "target\testimated size\testimated bits/weight\testimated generation drop\t")
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s: %s, %s, %.2f bits per weight, %s parameters\nestimated from the file's header; nothing was run or measured\n\n",
+		Name(model.Name), model.Header.Format, size(model.Size), model.Header.BitsPerWeight(), count(model.Header.Parameters))
+
+	t := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
+	fmt.Fprintf(t, "target\testimated size\testimated bits/weight\testimated generation drop\tthreshold %s\n", Threshold(threshold))
 	for _, e := range estimates {
-		outlook := "estimated: below the threshold"
+		outlook := "estimated: below"
 		if e.DropRatio >= threshold {
-			outlook = "estimated: at or above the threshold"
+			outlook = "estimated: at or above"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\n", e.Target, Bytes(e.Bytes), e.BitsPerWeight, Percent(e.DropRatio), outlook)
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\n", Name(e.Target), size(e.Bytes), e.BitsPerWeight, Percent(e.DropRatio), outlook)
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
+	t.Flush()
+
+	text.WriteString("\n")
 	for _, e := range estimates {
 		if e.FallbackShare > 0 {
-			if err := writef(w, "\n%s, estimated: %s", e.Target, fallback(e.FallbackShare)); err != nil {
-				return err
-			}
+			fmt.Fprintf(&text, "%s, estimated: %s\n", Name(e.Target), fallback(e.FallbackShare))
 		}
 		if e.NeedsImatrix {
-			if err := writef(w, "\n%s, estimated: quantizing will need an importance matrix (engine.imatrix).", e.Target); err != nil {
-				return err
-			}
+			fmt.Fprintf(&text, "%s, estimated: quantizing will need an importance matrix (engine.imatrix).\n", Name(e.Target))
 		}
 	}
-	return writef(w, `
-The drop is estimated as 1 - bytes(original) / bytes(quantized), with the bytes that one
+	text.WriteString(estimateLegend)
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+const estimateLegend = `The drop is estimated as 1 - bytes(original) / bytes(quantized), with the bytes that one
 token of generation reads from memory: weights in use, and half-full KV cache. That is
 the gain at best, where memory bandwidth is the limit; the prompt phase is not estimated.
 Only measurements decide: run without --dry-run.
-`)
-}
+
+`
 
 // estimateLine is the JSON object of a dry run. It has no throughputs, for none were
 // measured, and no decision.
@@ -73,7 +75,7 @@ func EstimateLines(w io.Writer, model runner.Model, estimates []estimate.Estimat
 			Estimated:    true,
 			ModelName:    model.Name,
 			Drop:         e.DropRatio * 100,
-			Threshold:    threshold * 100,
+			Threshold:    event.ThresholdPercent(threshold),
 			SourceFormat: model.Header.Format,
 			TargetFormat: e.Target,
 			CycleVersion: event.CycleVersion,
@@ -88,9 +90,4 @@ func EstimateLines(w io.Writer, model runner.Model, estimates []estimate.Estimat
 		}
 	}
 	return nil
-}
-
-func writef(w io.Writer, format string, args ...any) error {
-	_, err := fmt.Fprintf(w, format, args...)
-	return err
 }

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,11 +43,15 @@ func JSONLine(w io.Writer, r *runner.Result, origin event.Origin, evidence bool)
 	return writeLine(w, l)
 }
 
+// writeLine writes in one piece, and leaves <, > and & as they are: nothing here becomes
+// part of a web page.
 func writeLine(w io.Writer, object any) error {
-	text, err := json.Marshal(object)
-	if err != nil {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(object); err != nil {
 		return fmt.Errorf("encoding a result: %w", err)
 	}
-	_, err = w.Write(append(text, '\n'))
+	_, err := w.Write(text.Bytes())
 	return err
 }

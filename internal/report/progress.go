@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -13,24 +14,29 @@ import (
 )
 
 // Progress shows what a cycle does: on a terminal a bar that is drawn over and over,
-// elsewhere a plain line whenever the cycle comes to something new. Its methods may
-// be called by several goroutines.
+// elsewhere a plain line whenever the cycle comes to another step (a target to quantize,
+// a round to measure). Its methods may be called by several goroutines.
+//
+// What cannot be shown is lost without a word: a cycle does not end because nobody can
+// look on.
 type Progress struct {
 	w     io.Writer
-	width int // of the terminal; 0 where there is none
+	width func() int // columns of the terminal; nil where there is none
 
 	mu    sync.Mutex
 	drawn bool
-	last  string
+	last  string // step that has its line
 }
 
 // NewProgress shows progress on w; fd is its file descriptor, -1 for none.
 func NewProgress(w io.Writer, fd int) *Progress {
 	p := &Progress{w: w}
 	if fd >= 0 && term.IsTerminal(fd) {
-		p.width = 80
-		if width, _, err := term.GetSize(fd); err == nil && width > 0 {
-			p.width = width
+		p.width = func() int { // asked every time: windows are resized
+			if width, _, err := term.GetSize(fd); err == nil && width > 0 {
+				return width
+			}
+			return 80
 		}
 	}
 	return p
@@ -40,13 +46,14 @@ func NewProgress(w io.Writer, fd int) *Progress {
 func (p *Progress) Show(now runner.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.width > 0 {
-		p.draw(now)
+	if p.width != nil {
+		p.drawn = true
+		_, _ = fmt.Fprintf(p.w, "\r\x1b[K%s", fit(bar(now), p.width()-1)) // the last column may wrap the line
 		return
 	}
-	if text := what(now); text != p.last {
+	if text := step(now); text != p.last {
 		p.last = text
-		fmt.Fprintf(p.w, "%s\n", text)
+		_, _ = fmt.Fprintf(p.w, "%s%s\n", text, left(now))
 	}
 }
 
@@ -54,69 +61,86 @@ func (p *Progress) Show(now runner.Progress) {
 func (p *Progress) Clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.drawn {
-		fmt.Fprint(p.w, "\r\x1b[K")
-		p.drawn = false
-	}
+	p.clear()
 }
 
 // Write clears the bar before it passes a log line on.
 func (p *Progress) Write(text []byte) (int, error) {
-	p.Clear()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.clear()
 	return p.w.Write(text)
 }
 
-const barWidth = 24
-
-func (p *Progress) draw(now runner.Progress) {
-	full := int(now.Done * barWidth)
-	full = min(max(full, 0), barWidth)
-	text := "[" + strings.Repeat("#", full) + strings.Repeat(".", barWidth-full) + "] " + what(now)
-	if now.Detail != "" && now.Operation == runner.OperationQuantize {
-		text += ", " + now.Detail
+func (p *Progress) clear() {
+	if p.drawn {
+		_, _ = fmt.Fprint(p.w, "\r\x1b[K")
+		p.drawn = false
 	}
-	if now.Left > 0 {
-		text += ", " + remaining(now)
-	}
-	if runes := []rune(text); len(runes) >= p.width { // a wrapped line could not be drawn over
-		text = string(runes[:p.width-1])
-	}
-	fmt.Fprintf(p.w, "\r\x1b[K%s", text)
-	p.drawn = true
 }
 
-// remaining says that a measurement's time left is only that to the next look: how
-// many looks it takes is not known before.
-func remaining(now runner.Progress) string {
-	text := "about " + max(now.Left.Round(time.Second), time.Second).String()
-	if now.Operation == runner.OperationBenchmark {
-		return text + " to the next look"
+// bar is all that is known of the work.
+func bar(now runner.Progress) string {
+	const width = 24
+	full := 0
+	if now.Done > 0 { // not so for NaN
+		full = int(min(now.Done, 1) * width)
 	}
-	return text + " left"
+	text := "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "] " + step(now)
+	switch {
+	case now.Operation == runner.OperationQuantize && now.Detail != "":
+		text += ", " + Name(now.Detail)
+	case now.Stage == runner.StageOriginal:
+		text += ", measuring the original"
+	case now.Stage == runner.StageQuantized:
+		text += ", measuring " + Name(now.Target)
+	}
+	return text + left(now)
 }
 
-// what names the work without the figures that change all the time.
-func what(now runner.Progress) string {
-	name := printable(now.Model)
-	switch now.Operation {
-	case runner.OperationQuantize:
-		return fmt.Sprintf("%s: quantizing to %s", name, now.Target)
-	case runner.OperationBenchmark:
-		subject := "the original"
-		switch {
-		case now.Target != "":
-			subject = now.Target
-		case now.Stage == "":
-			return fmt.Sprintf("%s: %s", name, now.Detail)
-		}
-		return fmt.Sprintf("%s: %s, measuring %s", name, now.Detail, subject)
+// step names the work without what changes during it: it stays the same while a target
+// is quantized, and throughout a round.
+func step(now runner.Progress) string {
+	text := Name(now.Model) + ": "
+	switch {
+	case now.Operation == runner.OperationQuantize:
+		return text + "quantizing to " + Name(now.Target)
+	case now.Operation == runner.OperationBenchmark && now.Detail != "":
+		return text + Name(now.Detail)
+	case now.Detail != "":
+		return text + string(now.Operation) + ", " + Name(now.Detail)
 	default:
-		text := fmt.Sprintf("%s: %s", name, now.Operation)
-		if now.Detail != "" {
-			text += ", " + now.Detail
-		}
-		return text
+		return text + string(now.Operation)
 	}
+}
+
+// left is the time that the work is expected to take yet, "" when that is unknown. A
+// measurement's is only that to the next look: how many looks it takes is not known
+// before.
+func left(now runner.Progress) string {
+	if now.Left <= 0 {
+		return ""
+	}
+	text := max(now.Left.Round(time.Second), time.Second).String()
+	if now.Operation == runner.OperationBenchmark {
+		return ", next look in about " + text
+	}
+	return ", about " + text + " left"
+}
+
+// fit cuts text to so many columns. Beyond ASCII every character counts as two columns,
+// the most that any takes: a line that is cut a little early is still drawn over, and one
+// that wraps is not.
+func fit(text string, columns int) string {
+	for i, r := range text {
+		if r < utf8.RuneSelf {
+			columns--
+		} else {
+			columns -= 2
+		}
+		if columns < 0 {
+			return text[:i]
+		}
+	}
+	return text
 }

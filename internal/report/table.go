@@ -1,11 +1,15 @@
 // Package report shows people and programs what cycles do and find: a table, JSON
 // lines, and progress while they run.
+//
+// Names of files and messages of tools are other people's text. What is written for
+// people holds none of their control characters: see [Name] and [Text].
 package report
 
 import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,49 +18,42 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Table writes the results of one cycle for people to read, with what needs an
-// explanation below it. It does nothing for no results.
+// Table writes the results of one cycle, which share a model and its settings, for
+// people to read, with what needs an explanation below. It ends with an empty line, so
+// that tables can follow each other, and does nothing for no results.
 func Table(w io.Writer, results []runner.Result, color bool) error {
 	if len(results) == 0 {
 		return nil
 	}
 	var text strings.Builder
 	heading(&text, results)
-	rows(&text, results)
-	notes(&text, results)
-	out := text.String()
-	if color {
-		out = colored.Replace(out)
-	} else {
-		out = plain.Replace(out)
-	}
-	_, err := io.WriteString(w, out)
+	rows(&text, results, color)
+	text.WriteString("\n")
+	failures(&text, results)
+	remarks(&text, results)
+	legend(&text, results)
+	text.WriteString("\n")
+	_, err := io.WriteString(w, text.String())
 	return err
 }
 
-// Decisions are marked while the table is laid out, and coloured afterwards, so that
-// escape sequences do not count as columns.
-var (
-	colored = strings.NewReplacer("\x01", "\x1b[1;32m", "\x02", "\x1b[1;31m", "\x03", "\x1b[1;33m", "\x04", "\x1b[0m")
-	plain   = strings.NewReplacer("\x01", "", "\x02", "", "\x03", "", "\x04", "")
-)
-
+// heading says what was measured and with what, as far as a cycle came.
 func heading(w io.Writer, results []runner.Result) {
 	r := results[0]
-	fmt.Fprintf(w, "%s: %s, %s", printable(r.Model), r.SourceFormat, Bytes(r.Original.Bytes))
-	if r.Original.Parameters > 0 {
-		fmt.Fprintf(w, ", %.2f bits per weight, %s parameters", r.Original.BitsPerWeight, count(r.Original.Parameters))
+	fmt.Fprint(w, Name(r.Model))
+	if r.Original.Bytes > 0 { // its header was read
+		fmt.Fprintf(w, ": %s, %s, %.2f bits per weight, %s parameters", r.SourceFormat, size(r.Original.Bytes), r.Original.BitsPerWeight, count(r.Original.Parameters))
 	}
 	if engine := r.Evidence.Engine; engine.Name != "" {
-		fmt.Fprintf(w, "; %s", engine)
+		fmt.Fprintf(w, "; %s", Name(engine.String()))
 		if threads := threadsOf(results); threads > 0 {
-			fmt.Fprintf(w, ", %d %s", threads, plural(threads, "thread", "threads"))
+			fmt.Fprintf(w, ", %d %s", threads, Plural(threads, "thread", "threads"))
 		}
 	}
 	fmt.Fprint(w, "\n\n")
 }
 
-// threadsOf is what the tool said it used.
+// threadsOf is what the tool said it used; 0 when it did not.
 func threadsOf(results []runner.Result) int {
 	for _, r := range results {
 		for _, round := range r.Evidence.Rounds {
@@ -68,87 +65,138 @@ func threadsOf(results []runner.Result) int {
 	return 0
 }
 
-func rows(w io.Writer, results []runner.Result) {
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+// rows writes the table itself. The head has two lines, and the decision is one word, for
+// two phases to fit 120 columns; the word is the last cell, whose colour no column's width
+// depends on.
+func rows(w io.Writer, results []runner.Result, color bool) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	phases := results[0].Evidence.Benchmark.Phases
-	fmt.Fprint(t, "target\tsize\tbits/weight")
+	separator := "\t\tbits/\t"
 	for _, phase := range phases {
-		fmt.Fprintf(t, "\t%s, tokens/s\tdrop", phase)
+		fmt.Fprint(t, separator, phase)
+		separator = "\t\t"
 	}
-	fmt.Fprintln(t, "\trounds\tdecision")
+	fmt.Fprint(t, "\n", "target\tsize\tweight", strings.Repeat("\ttokens/s\tdrop %", len(phases)), "\trounds\tdecision\n")
 	for _, r := range results {
-		fmt.Fprintf(t, "%s\t%s\t%s", r.TargetFormat, Bytes(r.Quantized.Bytes), bitsPerWeight(r.Quantized))
+		fmt.Fprintf(t, "%s\t%s\t%s", Name(r.TargetFormat), size(r.Quantized.Bytes), bitsPerWeight(r.Quantized))
 		for _, phase := range phases {
-			before, drop := phaseCells(r.Verdict, phase)
-			fmt.Fprintf(t, "\t%s\t%s", before, drop)
+			throughput, drop := phaseCells(r.Verdict, phase)
+			fmt.Fprintf(t, "\t%s\t%s", throughput, drop)
 		}
 		rounds := "-"
 		if r.Verdict != nil {
-			rounds = fmt.Sprint(r.Verdict.Rounds)
+			rounds = strconv.Itoa(r.Verdict.Rounds)
 		}
-		fmt.Fprintf(t, "\t%s\t%s\n", rounds, decision(r))
+		fmt.Fprintf(t, "\t%s\t%s\n", rounds, decision(r, color))
 	}
 	t.Flush()
 }
 
-func phaseCells(v *verdict.Verdict, phase verdict.Phase) (throughput, drop string) {
-	if v == nil {
-		return "-", "-"
+func bitsPerWeight(f runner.FileFigures) string {
+	if f.Bytes == 0 {
+		return "-"
 	}
-	for _, p := range v.Phases {
-		if p.Phase == phase {
-			return fmt.Sprintf("%s -> %s", Throughput(p.Original), Throughput(p.Quantized)), Drop(p)
+	return fmt.Sprintf("%.2f", f.BitsPerWeight)
+}
+
+func phaseCells(v *verdict.Verdict, phase verdict.Phase) (throughput, drop string) {
+	if v != nil && v.Rounds > 0 {
+		for _, p := range v.Phases {
+			if p.Phase == phase {
+				return Throughput(p.Original) + " -> " + Throughput(p.Quantized),
+					fmt.Sprintf("%s [%s, %s]", Tenths(p.Drop), bound(p.Lower), bound(p.Upper))
+			}
 		}
 	}
 	return "-", "-"
 }
 
-func decision(r runner.Result) string {
+func bound(ratio *float64) string {
+	if ratio == nil {
+		return "open"
+	}
+	return Tenths(*ratio)
+}
+
+// Colours as every terminal knows them (ECMA-48, SGR).
+const (
+	green  = "\x1b[1;32m"
+	red    = "\x1b[1;31m"
+	yellow = "\x1b[1;33m"
+	normal = "\x1b[0m"
+)
+
+// decision is how a result ended, in a word.
+func decision(r runner.Result, color bool) string {
+	word, tint := string(r.Outcome()), yellow
 	switch {
 	case r.Failure != nil:
-		return "\x03failed\x04 (" + string(r.Failure.Reason) + ")"
-	case r.Verdict.Outcome == verdict.Kept:
-		return "\x01kept\x04"
-	case r.Verdict.Outcome == verdict.Rejected:
-		return "\x02rejected\x04 (" + string(r.Verdict.Gate) + ")"
-	default:
-		return "\x03" + string(r.Verdict.Outcome) + "\x04"
+		word = "failed"
+	case r.Outcome() == verdict.Kept:
+		tint = green
+	case r.Outcome() == verdict.Rejected:
+		tint = red
+	}
+	if !color {
+		return word
+	}
+	return tint + word + normal
+}
+
+// failures writes every failure once, with all targets that ended with it: what ends a
+// whole cycle would otherwise be read as many times as there are targets.
+func failures(w io.Writer, results []runner.Result) {
+	var order []string
+	targets := map[string][]string{}
+	for _, r := range results {
+		if r.Failure == nil {
+			continue
+		}
+		what := fmt.Sprintf("failed (%s): %s", r.Failure.Reason, strings.ReplaceAll(Text(r.Failure.Error()), "\n", "\n  "))
+		if targets[what] == nil {
+			order = append(order, what)
+		}
+		targets[what] = append(targets[what], Name(r.TargetFormat))
+	}
+	for _, what := range order {
+		fmt.Fprintf(w, "%s %s\n", strings.Join(targets[what], ", "), what)
 	}
 }
 
-// notes explain what the table cannot.
-func notes(w io.Writer, results []runner.Result) {
-	fmt.Fprintln(w)
+// remarks explain what the rows cannot.
+func remarks(w io.Writer, results []runner.Result) {
 	for _, r := range results {
 		if r.Failure != nil {
-			fmt.Fprintf(w, "%s failed (%s): %s\n", r.TargetFormat, r.Failure.Reason, r.Failure)
 			continue
 		}
+		remark := func(format string, args ...any) {
+			fmt.Fprintf(w, "%s: %s\n", Name(r.TargetFormat), fmt.Sprintf(format, args...))
+		}
+		switch {
+		case r.Verdict.Outcome == verdict.Rejected:
+			remark("rejected in the %s phase.", r.Verdict.Gate)
+		case r.Unconfirmed:
+			remark("a second set of rounds did not confirm a change, so %s stands.", r.Previous)
+		case r.Verdict.Outcome == verdict.Inconclusive:
+			remark("%s", inconclusive(r.Verdict))
+		}
 		if share := r.Quantized.FallbackShare; share > 0 {
-			fmt.Fprintf(w, "%s: %s\n", r.TargetFormat, fallback(share))
+			remark("%s", fallback(share))
 		}
-		if r.Unconfirmed {
-			fmt.Fprintf(w, "%s: a second set of rounds did not confirm a change, so %s stands.\n", r.TargetFormat, r.Previous)
-		} else if r.Verdict.Outcome == verdict.Inconclusive {
-			fmt.Fprintf(w, "%s: the drop is too close to the threshold for this host's noise; in %d rounds it resolves a difference of %s. Try `quant-exporter calibrate`.\n",
-				r.TargetFormat, r.Verdict.Rounds, Percent(r.Verdict.Resolvable))
-		}
-		if repeated := repeatedRounds(r); repeated > 0 {
-			fmt.Fprintf(w, "%s: %d %s while other processes took the CPU were measured again.\n", r.TargetFormat, repeated, plural(repeated, "round", "rounds"))
+		if n := repeatedRounds(r); n > 0 {
+			remark("%d %s measured again, for other processes took the CPU meanwhile.", n, Plural(n, "round was", "rounds were"))
 		}
 	}
-	fmt.Fprintf(w, "A copy is rejected when it is %s or more slower in any phase. A drop below zero is a gain.\n", Percent(results[0].Threshold))
-	for _, r := range results {
-		if r.Verdict != nil {
-			fmt.Fprintf(w, "In brackets: the interval at a confidence of %.4g %%.", r.Verdict.Confidence*100)
-			break
-		}
+}
+
+// inconclusive says why there is no decision, and what to do for one.
+func inconclusive(v *verdict.Verdict) string {
+	if v.Resolvable >= 1 { // not even one look, or noise beyond all bounds
+		return fmt.Sprintf("%d %s not enough to tell any drop from none; raise benchmark.budget, and see `quant-exporter calibrate`.",
+			v.Rounds, Plural(v.Rounds, "round is", "rounds are"))
 	}
-	total := time.Duration(0)
-	for _, r := range results {
-		total = max(total, r.Durations[runner.OperationTotal])
-	}
-	fmt.Fprintf(w, " The cycle took %s.\n", total.Round(100*time.Millisecond))
+	return fmt.Sprintf("too close to the threshold: with this host's noise, %d rounds resolve %s. See `quant-exporter calibrate`.",
+		v.Rounds, Percent(v.Resolvable))
 }
 
 // fallback explains why a copy is larger than its format's name says.
@@ -156,6 +204,7 @@ func fallback(share float64) string {
 	return fmt.Sprintf("%.0f %% of the parameters are in rows that do not fit its blocks, and are stored in larger types.", math.Ceil(share*100))
 }
 
+// repeatedRounds counts those that did not count.
 func repeatedRounds(r runner.Result) int {
 	n := 0
 	for _, round := range r.Evidence.Rounds {
@@ -166,72 +215,21 @@ func repeatedRounds(r runner.Result) int {
 	return n
 }
 
-// Drop writes a drop with its interval: "-41.0 % [-43.2, -38.9]".
-func Drop(p verdict.PhaseVerdict) string {
-	return fmt.Sprintf("%s [%s, %s]", Percent(p.Drop), bound(p.Lower), bound(p.Upper))
-}
-
-func bound(ratio *float64) string {
-	if ratio == nil {
-		return "open"
+// legend says how to read the table: of the columns only what is in them.
+func legend(w io.Writer, results []runner.Result) {
+	var total time.Duration
+	var measured *verdict.Verdict
+	for _, r := range results {
+		total = max(total, r.Durations[runner.OperationTotal])
+		if r.Verdict != nil {
+			measured = r.Verdict
+		}
 	}
-	return fmt.Sprintf("%.1f", *ratio*100)
-}
-
-// Percent writes a ratio as a percentage with one decimal.
-func Percent(ratio float64) string { return fmt.Sprintf("%.1f %%", ratio*100) }
-
-// Throughput writes tokens per second with three to four digits that mean something.
-func Throughput(v float64) string {
-	switch {
-	case v >= 100:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
-		return fmt.Sprintf("%.1f", v)
-	default:
-		return fmt.Sprintf("%.2f", v)
+	if measured != nil {
+		fmt.Fprintf(w, "A copy is rejected when it is %s or more slower in any phase. A drop below zero is a gain.\n", Threshold(results[0].Threshold))
+		if measured.Confidence > 0 {
+			fmt.Fprintf(w, "In brackets: the interval at a confidence of %.4g %%. ", measured.Confidence*100)
+		}
 	}
-}
-
-// Bytes writes a size in powers of ten, as file managers and disk vendors do.
-func Bytes(n int64) string {
-	switch {
-	case n == 0:
-		return "-"
-	case n < 1e6:
-		return fmt.Sprintf("%.0f kB", float64(n)/1e3)
-	case n < 1e9:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	default:
-		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
-	}
-}
-
-func bitsPerWeight(f runner.FileFigures) string {
-	if f.Bytes == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%.2f", f.BitsPerWeight)
-}
-
-func count(n int64) string {
-	if n < 1e9 {
-		return fmt.Sprintf("%.1f M", float64(n)/1e6)
-	}
-	return fmt.Sprintf("%.1f B", float64(n)/1e9)
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
-}
-
-// printable quotes a name that would disturb a terminal.
-func printable(name string) string {
-	if quoted := fmt.Sprintf("%q", name); quoted != `"`+name+`"` {
-		return quoted
-	}
-	return name
+	fmt.Fprintf(w, "The cycle took %s.\n", total.Round(100*time.Millisecond))
 }

@@ -1,0 +1,222 @@
+package report_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", file)
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err, "go test -update writes it")
+	assert.Equal(t, string(want), got)
+}
+
+// hostile is a name of everything that does something to a terminal: line ends, escape
+// sequences of both kinds, a mark that turns the direction of writing, a byte that is no
+// UTF-8, and the control characters that once marked colours in our own layout.
+const hostile = "a\nb\r\x1b[2J\u009b31m\u202egpj\x01\x02\x03\x04\xff\t\x7fz"
+
+// harmless says whether a person's terminal shows text as it is; line ends are ours.
+func harmless(t *testing.T, text string) {
+	t.Helper()
+	assert.True(t, utf8.ValidString(text), "%q", text)
+	for _, r := range text {
+		if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
+			assert.Failf(t, "raw control character", "%q in %q", r, text)
+		}
+	}
+}
+
+func phase(name verdict.Phase, original, drop, margin float64) verdict.PhaseVerdict {
+	return verdict.PhaseVerdict{
+		Phase: name, Drop: drop, Lower: new(drop - margin), Upper: new(drop + margin),
+		Original: original, Quantized: original * (1 - drop),
+	}
+}
+
+// decided is a pair of a ladder on a 7B model.
+func decided(target string, bytes int64, v verdict.Verdict) runner.Result {
+	v.Confidence = 0.925
+	return runner.Result{
+		Model:        "llama-7b",
+		SourceFormat: "F16",
+		TargetFormat: target,
+		Threshold:    0.12,
+		Verdict:      &v,
+		Original:     runner.FileFigures{Format: "F16", Bytes: 13_500_000_000, Parameters: 6_740_000_000, BitsPerWeight: 16},
+		Quantized:    runner.FileFigures{Format: target, Bytes: bytes, Parameters: 6_740_000_000, BitsPerWeight: float64(bytes) * 8 / 6_740_000_000},
+		Durations:    map[runner.Operation]time.Duration{runner.OperationTotal: 83_400 * time.Millisecond},
+		Evidence: runner.Evidence{
+			Engine:    runner.EngineInfo{Name: "llama.cpp", Version: "0.7.0", Build: 11669},
+			Benchmark: runner.Benchmark{Phases: []verdict.Phase{verdict.Generation, verdict.Prompt}},
+			Rounds:    []runner.Round{{Counted: true, Original: runner.Sample{Measurement: runner.Measurement{Threads: 7}}}},
+		},
+	}
+}
+
+func failed(target string, reason runner.Reason, message string) runner.Result {
+	r := decided(target, 0, verdict.Verdict{})
+	r.Verdict, r.Quantized, r.Evidence.Rounds = nil, runner.FileFigures{}, nil
+	r.Failure = &runner.Failure{Reason: reason, Err: errors.New(message)}
+	return r
+}
+
+// ladder has every way that a pair can end.
+func ladder() []runner.Result {
+	kept := decided("Q8_0", 7_160_000_000, verdict.Verdict{Outcome: verdict.Kept, Rounds: 3, Phases: []verdict.PhaseVerdict{
+		phase(verdict.Generation, 13.44, -0.8234, 0.0521), phase(verdict.Prompt, 10214, -0.0004, 0.0113),
+	}})
+	rejected := decided("Q6_K", 5_530_000_000, verdict.Verdict{Outcome: verdict.Rejected, Gate: verdict.Prompt, Rounds: 4, Phases: []verdict.PhaseVerdict{
+		phase(verdict.Generation, 13.51, -1.2, 0.11), phase(verdict.Prompt, 10214, 0.2512, 0.0311),
+	}})
+	noisy := decided("Q4_K_M", 4_080_000_000, verdict.Verdict{Outcome: verdict.Inconclusive, Rounds: 56, Resolvable: 0.0449, Phases: []verdict.PhaseVerdict{
+		phase(verdict.Generation, 13.5, -1.7, 0.2), phase(verdict.Prompt, 10214, 0.118, 0.0311),
+	}})
+	noisy.Evidence.Rounds = append(noisy.Evidence.Rounds, runner.Round{}, runner.Round{})
+	unconfirmed := decided("Q3_K_M", 3_300_000_000, verdict.Verdict{Outcome: verdict.Inconclusive, Rounds: 8, Resolvable: 0.03, Phases: []verdict.PhaseVerdict{
+		phase(verdict.Generation, 13.5, -1.9, 0.2), phase(verdict.Prompt, 10214, 0.09, 0.02),
+	}})
+	unconfirmed.Unconfirmed, unconfirmed.Previous = true, verdict.Kept
+	unconfirmed.Quantized.FallbackShare = 0.0412
+	unconfirmed.Evidence.Rounds = append(unconfirmed.Evidence.Rounds, runner.Round{})
+	return []runner.Result{
+		kept, rejected, noisy, unconfirmed,
+		failed("Q2_K", runner.ReasonCrash, "measuring Q2_K: llama-bench died of signal 11; its last lines:\nggml: assertion failed\naborting"),
+	}
+}
+
+func table(t *testing.T, results []runner.Result, color bool) string {
+	t.Helper()
+	var out bytes.Buffer
+	require.NoError(t, report.Table(&out, results, color))
+	return out.String()
+}
+
+func TestTable(t *testing.T) {
+	onePhase := ladder()[:1]
+	onePhase[0].Evidence.Benchmark.Phases = []verdict.Phase{verdict.Generation}
+	onePhase[0].Verdict.Phases = onePhase[0].Verdict.Phases[:1]
+
+	open := ladder()[:1]
+	open[0].Verdict.Outcome, open[0].Verdict.Resolvable = verdict.Inconclusive, 1
+	open[0].Verdict.Rounds = 1
+	for i := range open[0].Verdict.Phases {
+		open[0].Verdict.Phases[i].Lower, open[0].Verdict.Phases[i].Upper = nil, nil
+	}
+
+	// The whole cycle failed before the header was read: every figure is zero.
+	var bad []runner.Result
+	for _, target := range []string{"Q4_K_M", "Q2_K"} {
+		r := failed(target, runner.ReasonBadModel, "\"/models/llama-7b.gguf\" is cut off: download it again")
+		r.Original, r.SourceFormat, r.Evidence.Engine = runner.FileFigures{}, "", runner.EngineInfo{}
+		bad = append(bad, r)
+	}
+
+	evil := ladder()[1:]
+	for i := range evil {
+		evil[i].Model, evil[i].TargetFormat = hostile, hostile
+		evil[i].Evidence.Engine.Version = hostile
+	}
+	evil[len(evil)-1].Failure.Err = errors.New("llama-quantize said: " + hostile)
+
+	for file, results := range map[string][]runner.Result{
+		"ladder.txt":    ladder(),
+		"one-phase.txt": onePhase,
+		"open.txt":      open,
+		"bad-model.txt": bad,
+		"hostile.txt":   evil,
+	} {
+		t.Run(file, func(t *testing.T) {
+			text := table(t, results, false)
+			golden(t, file, text)
+			harmless(t, text)
+		})
+	}
+	assert.Empty(t, table(t, nil, true))
+}
+
+func TestTheTableFits120Columns(t *testing.T) {
+	head, _, found := strings.Cut(table(t, ladder(), false), "\n\nQ2_K failed")
+	require.True(t, found)
+	for line := range strings.Lines(head) {
+		assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 120, line)
+	}
+}
+
+func TestColorsAreAllThatColorAdds(t *testing.T) {
+	colored := table(t, ladder(), true)
+	for _, word := range []string{"\x1b[1;32mkept\x1b[0m\n", "\x1b[1;31mrejected\x1b[0m\n", "\x1b[1;33minconclusive\x1b[0m\n", "\x1b[1;33mfailed\x1b[0m\n"} {
+		assert.Contains(t, colored, word)
+	}
+	without := strings.NewReplacer("\x1b[1;32m", "", "\x1b[1;31m", "", "\x1b[1;33m", "", "\x1b[0m", "").Replace(colored)
+	assert.Equal(t, table(t, ladder(), false), without)
+}
+
+func TestNothingHostileComesThroughColors(t *testing.T) {
+	results := ladder()
+	for i := range results {
+		results[i].Model, results[i].TargetFormat = hostile, hostile
+	}
+	results[4].Failure.Err = errors.New(hostile)
+	text := table(t, results, true)
+	harmless(t, strings.NewReplacer("\x1b[1;32m", "", "\x1b[1;31m", "", "\x1b[1;33m", "", "\x1b[0m", "").Replace(text))
+	assert.Equal(t, len(results), strings.Count(text, "\x1b[0m"), "one coloured word a row")
+}
+
+func TestFigures(t *testing.T) {
+	assert.Equal(t, "0.0 %", report.Percent(-0.0004))
+	assert.Equal(t, "-0.1 %", report.Percent(-0.0005))
+	assert.Equal(t, "12 %", report.Threshold(0.12))
+	assert.Equal(t, "12.34 %", report.Threshold(0.1234))
+	for v, want := range map[float64]string{10214.4: "10214", 100: "100", 13.44: "13.4", 1.005: "1.00", 0.012345: "0.0123", 1e-9: "1e-09", 0: "0"} {
+		assert.Equal(t, want, report.Throughput(v))
+	}
+}
+
+func TestNameAndText(t *testing.T) {
+	for _, name := range []string{"llama", "日本語", "שלום", "tab here", `it's "q" \ x`, ""} {
+		assert.Equal(t, name, report.Name(name))
+		assert.Equal(t, name, report.Text(name))
+	}
+	assert.Equal(t, `"a\nb"`, report.Name("a\nb"))
+	assert.Equal(t, "a\nb\\x1bc\\u202e", report.Text("a\nb\x1bc\u202e"))
+}
+
+func FuzzText(f *testing.F) {
+	f.Add(hostile)
+	f.Add("llama\x85\u2028\u2066")
+	f.Fuzz(func(t *testing.T, text string) {
+		harmless(t, report.Text(text))
+		harmless(t, report.Name(text))
+		assert.NotContains(t, report.Name(text), "\n")
+	})
+}
+
+// full is a disk without room.
+type full struct{}
+
+var errFull = errors.New("no space left on device")
+
+func (full) Write([]byte) (int, error) { return 0, errFull }
