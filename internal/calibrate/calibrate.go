@@ -5,13 +5,11 @@ package calibrate
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"slices"
-	"text/tabwriter"
 
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -22,48 +20,41 @@ import (
 type Options struct {
 	Model     runner.Model
 	Rounds    int   // for each number of threads, 4 to 100
-	Threads   []int // the numbers of threads to try
+	Threads   []int // the numbers of threads to try, each 1 or more
 	Benchmark runner.Benchmark
-	Threshold float64
+	Threshold float64 // a ratio, 0 < t < 1
 	// Runner makes a runner whose engine uses that many threads.
-	Runner   func(threads int) *runner.Runner
+	Runner func(threads int) *runner.Runner
+	// Progress is told what is measured, as that of a runner.Request. Nil: nobody is.
 	Progress func(runner.Progress)
 }
 
-// Report is what a calibration found.
-type Report struct {
-	Model     string  `json:"model_name"`
-	Format    string  `json:"format"`
-	Threshold float64 `json:"threshold"` // a ratio
-	Threads   []Row   `json:"threads"`
-	// Recommended is the number of threads to measure with: of those that resolve
-	// nearly the smallest drop, the fastest.
-	Recommended int `json:"recommended_threads"`
-	// Warning says, where it is so, that the threshold is below what this host
-	// resolves; else it is "".
-	Warning string `json:"warning,omitempty"`
+// Validate says, all at once, what cannot be calibrated with: it names the flags of the
+// command line, and the keys of the configuration.
+func (o Options) Validate() error {
+	var errs []error
+	if o.Rounds < 4 || o.Rounds > 100 {
+		errs = append(errs, fmt.Errorf("--rounds %d: a spread needs 4 to 100 rounds", o.Rounds))
+	}
+	if len(o.Threads) == 0 {
+		errs = append(errs, errors.New("--threads: give at least one number of threads"))
+	}
+	for i, threads := range o.Threads {
+		switch {
+		case threads < 1:
+			errs = append(errs, fmt.Errorf("--threads %d: use 1 or more", threads))
+		case slices.Contains(o.Threads[:i], threads):
+			errs = append(errs, fmt.Errorf("--threads %d is given twice: give each number once", threads))
+		}
+	}
+	for _, problem := range o.Benchmark.Validate() {
+		errs = append(errs, fmt.Errorf("benchmark.%s: %w", problem.Path, problem.Err))
+	}
+	if err := runner.ValidateThreshold(o.Threshold); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
-
-// Row is what one number of threads gave.
-type Row struct {
-	Threads  int     `json:"threads"`
-	Rounds   int     `json:"rounds"`
-	Repeated int     `json:"repeated_rounds"` // contaminated by other processes, and not counted
-	Phases   []Phase `json:"phases"`
-}
-
-// Phase is what one phase of them gave.
-type Phase struct {
-	Phase      verdict.Phase `json:"phase"`
-	Throughput float64       `json:"throughput"` // tokens per second, median
-	Spread     float64       `json:"spread"`     // standard deviation of the log ratio from round to round
-	// Resolves gives the smallest drop, a ratio, that can be told from none: within 4,
-	// 8 and 20 rounds.
-	Resolves [3]float64 `json:"resolves"`
-}
-
-// horizons are the numbers of rounds that Phase.Resolves is about.
-var horizons = [3]int{4, 8, 20}
 
 // DefaultThreads are the numbers of threads to try on so many cores: one, half of
 // them, all but one, and all.
@@ -74,106 +65,151 @@ func DefaultThreads(cores int) []int {
 	return slices.Compact(threads)
 }
 
-// Run measures. It fails when any measurement does.
+// Run measures. It fails before anything is measured when an option cannot be used, and
+// when any measurement does.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	if o.Rounds < 4 || o.Rounds > 100 {
-		return nil, fmt.Errorf("--rounds %d: a spread needs 4 to 100 rounds", o.Rounds)
+	if err := o.Validate(); err != nil {
+		return nil, err
 	}
-	found := &Report{Model: o.Model.Name, Format: o.Model.Header.Format, Threshold: o.Threshold}
+	found := &Report{Model: o.Model.Name, Format: o.Model.Header.Format, Threshold: o.Threshold, MaxRounds: o.Benchmark.Rounds.Max}
 	for _, threads := range o.Threads {
-		if threads < 1 {
-			return nil, fmt.Errorf("--threads %d: use 1 or more", threads)
-		}
-		rounds, err := o.Runner(threads).MeasureSelf(ctx, runner.Request{Model: o.Model, Benchmark: o.Benchmark, OrderSeed: rand.Uint64(), Progress: o.Progress}, o.Rounds)
+		rounds, err := o.Runner(threads).MeasureSelf(ctx, runner.Request{
+			Model:     o.Model,
+			Benchmark: o.Benchmark,
+			OrderSeed: rand.Uint64(),
+			Progress:  o.progress(threads),
+		}, o.Rounds)
 		if err != nil {
-			return nil, fmt.Errorf("measuring %s against itself with %d threads: %w", o.Model.Name, threads, err)
+			return nil, fmt.Errorf("measuring %s against itself with %s: %w", o.Model.Name, countThreads(threads), err)
 		}
 		found.Threads = append(found.Threads, row(threads, rounds, o.Benchmark))
 	}
-	found.recommend(o.Benchmark.Rounds.Max)
+	found.recommend()
 	return found, nil
+}
+
+// progress adds the number of threads to what is told.
+func (o Options) progress(threads int) func(runner.Progress) {
+	if o.Progress == nil {
+		return nil
+	}
+	return func(now runner.Progress) {
+		if now.Stage != "" { // in a round
+			now.Detail = countThreads(threads) + ", " + now.Detail
+		}
+		o.Progress(now)
+	}
 }
 
 // row computes what the rounds at one number of threads say.
 func row(threads int, rounds []runner.Round, b runner.Benchmark) Row {
-	counted, pairs := 0, []verdict.Round{}
+	var counted []verdict.Round
 	for _, r := range rounds {
 		if r.Counted {
-			counted++
-			pairs = append(pairs, r.Pairs(b.Phases))
+			counted = append(counted, r.Pairs(b.Phases))
 		}
 	}
-	r := Row{Threads: threads, Rounds: counted, Repeated: len(rounds) - counted}
-	// The looks of a cycle are of no concern here: one look at all the rounds, and what
-	// looks of the default plan would resolve with the spread that it finds.
-	once := verdict.Config{Threshold: 0.5, Phases: b.Phases, MinRounds: counted, MaxRounds: counted, Alpha: b.Alpha}
-	plan := verdict.Config{Threshold: 0.5, Phases: b.Phases, MinRounds: b.Rounds.Min, MaxRounds: max(b.Rounds.Max, horizons[2]), Alpha: b.Alpha}
-	for _, v := range verdict.Decide(once, pairs).Phases {
-		p := Phase{Phase: v.Phase, Throughput: v.Original, Spread: v.Spread}
-		for i, n := range horizons {
-			p.Resolves[i] = verdict.Resolvable(plan, v.Spread, n)
-		}
-		r.Phases = append(r.Phases, p)
+	r := Row{Threads: threads, Rounds: len(counted), Repeated: len(rounds) - len(counted)}
+	// The looks of a cycle are of no concern to the spread: one look at all the rounds.
+	once := config(b)
+	once.MinRounds, once.MaxRounds = len(counted), len(counted)
+	for _, v := range verdict.Decide(once, counted).Phases {
+		r.Phases = append(r.Phases, Phase{
+			Phase:      v.Phase,
+			Throughput: v.Original,
+			Spread:     v.Spread,
+			Resolves:   resolutions(config(b), v.Spread),
+		})
 	}
 	return r
 }
 
+// config of a verdict on such rounds. Its threshold has no influence on what is computed
+// here, and only has to be valid.
+func config(b runner.Benchmark) verdict.Config {
+	return verdict.Config{Threshold: 0.5, Phases: b.Phases, MinRounds: b.Rounds.Min, MaxRounds: b.Rounds.Max, Alpha: b.Alpha}
+}
+
+// resolutions are for 4, 8 and 20 rounds and for as many as a cycle may take. Beyond
+// that, they say what raising the maximum to so many would give.
+func resolutions(c verdict.Config, spread float64) []Resolution {
+	horizons := []int{4, 8, 20, c.MaxRounds}
+	slices.Sort(horizons)
+	allowed := c.MaxRounds
+	var all []Resolution
+	for _, n := range slices.Compact(horizons) {
+		if n < c.MinRounds { // a cycle takes no look so early
+			continue
+		}
+		c.MaxRounds = max(allowed, n)
+		all = append(all, Resolution{Rounds: n, Drop: verdict.Resolvable(c, spread, n)})
+	}
+	return all
+}
+
 // recommend chooses the number of threads and compares what it resolves with the
 // threshold.
-func (r *Report) recommend(maxRounds int) {
+func (r *Report) recommend() {
 	const nearly = 1.25 // spreads of a handful of rounds are not known better than that
 	best := math.Inf(1)
 	for _, row := range r.Threads {
-		best = math.Min(best, row.resolves())
+		best = min(best, row.resolves(r.MaxRounds))
 	}
-	var chosen Row
-	for _, row := range r.Threads {
-		if row.resolves() <= best*nearly && row.speed() > chosen.speed() {
+	var chosen *Row
+	for i := range r.Threads {
+		if row := &r.Threads[i]; row.resolves(r.MaxRounds) <= best*nearly && row.preferred(chosen) {
 			chosen = row
 		}
 	}
+	if chosen == nil {
+		return
+	}
 	r.Recommended = chosen.Threads
-	if resolved := chosen.resolves(); resolved > r.Threshold {
-		r.Warning = fmt.Sprintf("this host tells a drop of %s from none within %d rounds, and the threshold is %s: expect inconclusive cycles; free the host of other work, raise benchmark.rounds.max (%d), or measure more tokens",
-			report.Percent(resolved), horizons[2], report.Percent(r.Threshold), maxRounds)
+	if resolved := chosen.resolves(r.MaxRounds); resolved > r.Threshold {
+		r.Warning = fmt.Sprintf("this host tells a drop of %s from none within %d rounds (benchmark.rounds.max), and the threshold is %s: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max",
+			report.Percent(resolved), r.MaxRounds, report.Threshold(r.Threshold))
 	}
 }
 
-// resolves is the smallest drop resolved within the last horizon in every phase.
-func (r Row) resolves() float64 {
+// preferred says whether the row is faster than the other one, or as fast with fewer
+// threads.
+func (r *Row) preferred(other *Row) bool {
+	if other == nil || r.speed() != other.speed() {
+		return other == nil || r.speed() > other.speed()
+	}
+	return r.Threads < other.Threads
+}
+
+// resolves is the smallest drop told from none within so many rounds in every phase; 1,
+// which is nothing, when that is not known.
+func (r *Row) resolves(rounds int) float64 {
+	if len(r.Phases) == 0 {
+		return 1
+	}
 	worst := 0.0
 	for _, p := range r.Phases {
-		worst = math.Max(worst, p.Resolves[len(horizons)-1])
+		worst = max(worst, p.resolves(rounds))
 	}
 	return worst
 }
 
+func (p Phase) resolves(rounds int) float64 {
+	for _, r := range p.Resolves {
+		if r.Rounds == rounds {
+			return r.Drop
+		}
+	}
+	return 1
+}
+
 // speed is the throughput of the first, primary phase.
-func (r Row) speed() float64 {
+func (r *Row) speed() float64 {
 	if len(r.Phases) == 0 {
 		return 0
 	}
 	return r.Phases[0].Throughput
 }
 
-// WriteJSON writes the report as one object on a line.
-func (r *Report) WriteJSON(w io.Writer) error { return json.NewEncoder(w).Encode(r) }
-
-// WriteText writes the report for people to read.
-func (r *Report) WriteText(w io.Writer) error {
-	fmt.Fprintf(w, "%s (%s) against itself: what differs is this host's noise.\n\n", r.Model, r.Format)
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintf(t, "threads\tphase\ttokens/s\tspread\tsmallest drop told from none in %d\t%d\t%d rounds\trounds\trepeated\n", horizons[0], horizons[1], horizons[2])
-	for _, row := range r.Threads {
-		for _, p := range row.Phases {
-			fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", row.Threads, p.Phase, report.Throughput(p.Throughput), report.Percent(p.Spread),
-				report.Percent(p.Resolves[0]), report.Percent(p.Resolves[1]), report.Percent(p.Resolves[2]), row.Rounds, row.Repeated)
-		}
-	}
-	t.Flush()
-	fmt.Fprintf(w, "\nRecommended: %d %s (engine.threads in the configuration file).\n", r.Recommended, map[bool]string{true: "thread", false: "threads"}[r.Recommended == 1])
-	if r.Warning != "" {
-		fmt.Fprintf(w, "Warning: %s.\n", r.Warning)
-	}
-	return nil
+func countThreads(n int) string {
+	return fmt.Sprintf("%d %s", n, report.Plural(n, "thread", "threads"))
 }

@@ -291,9 +291,12 @@ func TestCalibrate(t *testing.T) {
 			Threads int `json:"threads"`
 			Rounds  int `json:"rounds"`
 			Phases  []struct {
-				Throughput float64    `json:"throughput"`
-				Spread     float64    `json:"spread"`
-				Resolves   [3]float64 `json:"resolves"`
+				Throughput float64 `json:"throughput"`
+				Spread     float64 `json:"spread"`
+				Resolves   []struct {
+					Rounds int     `json:"rounds"`
+					Drop   float64 `json:"drop_ratio"`
+				} `json:"resolves"`
 			} `json:"phases"`
 		} `json:"threads"`
 		Recommended int `json:"recommended_threads"`
@@ -306,7 +309,10 @@ func TestCalibrate(t *testing.T) {
 	for _, p := range report.Threads[0].Phases {
 		assert.Positive(t, p.Throughput)
 		assert.Positive(t, p.Spread)
-		assert.Greater(t, p.Resolves[0], p.Resolves[2], "more rounds resolve less")
+		require.Len(t, p.Resolves, 3)
+		assert.Equal(t, 4, p.Resolves[0].Rounds)
+		assert.Equal(t, 20, p.Resolves[2].Rounds)
+		assert.Greater(t, p.Resolves[0].Drop, p.Resolves[2].Drop, "more rounds resolve less")
 	}
 }
 

@@ -1,0 +1,336 @@
+package calibrate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/internal/workdir"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", file)
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err, "go test -update writes it")
+	assert.Equal(t, string(want), got)
+}
+
+func benchmark(minRounds, maxRounds int) runner.Benchmark {
+	b := runner.DefaultBenchmark()
+	b.Rounds = runner.Rounds{Min: minRounds, Max: maxRounds}
+	return b
+}
+
+// rounds of which each is so much slower or faster, in turn, that the log ratios are
+// ±noise; both phases alike.
+func rounds(n int, throughput, noise float64) []runner.Round {
+	sample := func(v float64) runner.Sample {
+		return runner.Sample{Measurement: runner.Measurement{Throughput: map[verdict.Phase]float64{verdict.Generation: v, verdict.Prompt: 8 * v}}}
+	}
+	all := make([]runner.Round, n)
+	for i := range all {
+		all[i] = runner.Round{Set: 1, Counted: true, Original: sample(throughput), Quantized: sample(throughput * math.Exp(noise))}
+		noise = -noise
+	}
+	return all
+}
+
+func TestRow(t *testing.T) {
+	t.Run("figures", func(t *testing.T) {
+		// Four values of ±0.03 have a standard deviation of 0.03·√(4/3).
+		measured := append(rounds(4, 100, 0.03), runner.Round{Original: rounds(1, 1, 0)[0].Original})
+		r := row(2, measured, benchmark(3, 56))
+		assert.Equal(t, 2, r.Threads)
+		assert.Equal(t, 4, r.Rounds)
+		assert.Equal(t, 1, r.Repeated)
+		require.Len(t, r.Phases, 2)
+		for i, name := range []verdict.Phase{verdict.Generation, verdict.Prompt} {
+			p := r.Phases[i]
+			assert.Equal(t, name, p.Phase)
+			assert.InEpsilon(t, []float64{100, 800}[i], p.Throughput, 1e-12)
+			assert.InEpsilon(t, 0.03*math.Sqrt(4./3), p.Spread, 1e-9)
+		}
+	})
+	t.Run("no noise at all", func(t *testing.T) {
+		p := row(1, rounds(8, 100, 0), benchmark(3, 56)).Phases[0]
+		assert.Zero(t, p.Spread)
+		for _, at := range p.Resolves {
+			assert.Positive(t, at.Drop, "nothing is known for certain")
+			assert.Less(t, at.Drop, 0.05)
+		}
+	})
+	t.Run("noise beyond all bounds", func(t *testing.T) {
+		measured := rounds(4, 100, 0)
+		measured[0].Quantized.Measurement.Throughput[verdict.Generation] = 1e12
+		measured[1].Quantized.Measurement.Throughput[verdict.Generation] = 1e-9
+		p := row(1, measured, benchmark(3, 56)).Phases[0]
+		assert.False(t, math.IsInf(p.Spread, 0) || math.IsNaN(p.Spread))
+		assert.InDelta(t, 1, p.Resolves[0].Drop, 1e-6)
+	})
+	t.Run("figures that are none", func(t *testing.T) {
+		measured := rounds(4, 100, 0.03)
+		measured[0].Original.Measurement.Throughput[verdict.Prompt] = math.NaN()
+		report := Report{Threshold: 0.12, MaxRounds: 56, Threads: []Row{row(1, measured, benchmark(3, 56))}}
+		report.recommend()
+		_, err := json.Marshal(report)
+		assert.NoError(t, err)
+	})
+}
+
+func TestResolutions(t *testing.T) {
+	for name, c := range map[string]struct {
+		min, max int
+		rounds   []int
+	}{
+		"default":           {3, 56, []int{4, 8, 20, 56}},
+		"max among them":    {3, 20, []int{4, 8, 20}},
+		"max below":         {3, 6, []int{4, 6, 8, 20}},
+		"min leaves some":   {10, 56, []int{20, 56}},
+		"nothing but max":   {30, 56, []int{56}},
+		"min is one of it":  {8, 8, []int{8, 20}},
+		"as few as they go": {3, 3, []int{3, 4, 8, 20}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var at []int
+			last := 1.0
+			for _, r := range resolutions(config(benchmark(c.min, c.max)), 0.03) {
+				at = append(at, r.Rounds)
+				assert.Less(t, r.Drop, last, "%d rounds resolve more than fewer", r.Rounds)
+				last = r.Drop
+			}
+			assert.Equal(t, c.rounds, at)
+		})
+	}
+}
+
+// threads is a row that resolves so much within 56 rounds, and much less within fewer.
+func threads(n int, speed, resolves float64) Row {
+	at := []Resolution{{4, 0.9}, {8, 0.8}, {20, 0.7}, {56, resolves}}
+	return Row{Threads: n, Rounds: 8, Phases: []Phase{
+		{Phase: verdict.Generation, Throughput: speed, Spread: resolves, Resolves: []Resolution{{56, resolves / 2}}},
+		{Phase: verdict.Prompt, Throughput: 9 * speed, Spread: resolves, Resolves: at},
+	}}
+}
+
+func TestRecommend(t *testing.T) {
+	for name, c := range map[string]struct {
+		rows        []Row
+		recommended int
+		warns       bool
+	}{
+		"the fastest of equally quiet ones":     {[]Row{threads(1, 10, 0.05), threads(3, 25, 0.05), threads(4, 20, 0.05)}, 3, false},
+		"a little more noise is none":           {[]Row{threads(1, 10, 0.05), threads(4, 20, 0.0625)}, 4, false},
+		"much more is":                          {[]Row{threads(1, 10, 0.05), threads(4, 20, 0.0626)}, 1, false},
+		"the fewest of equally fast ones":       {[]Row{threads(4, 20, 0.05), threads(2, 20, 0.05), threads(3, 20, 0.05)}, 2, false},
+		"at the threshold":                      {[]Row{threads(1, 10, 0.12)}, 1, false},
+		"above the threshold":                   {[]Row{threads(1, 10, 0.1201)}, 1, true},
+		"the one that is chosen is what counts": {[]Row{threads(1, 10, 0.11), threads(2, 20, 0.13)}, 2, true},
+		"nothing resolved":                      {[]Row{threads(2, 20, 1), threads(1, 10, 1)}, 2, true},
+		"no figures beside some":                {[]Row{{Threads: 8}, threads(2, 20, 0.05)}, 2, false},
+		"no figures":                            {[]Row{{Threads: 8}}, 8, true},
+		"nothing measured":                      {nil, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := Report{Threshold: 0.12, MaxRounds: 56, Threads: c.rows}
+			r.recommend()
+			assert.Equal(t, c.recommended, r.Recommended)
+			assert.Equal(t, c.warns, r.Warning != "", r.Warning)
+		})
+	}
+}
+
+func TestTheWarningIsAboutTheRoundsThatACycleTakes(t *testing.T) {
+	r := Report{Threshold: 0.12, MaxRounds: 56, Threads: []Row{threads(1, 10, 0.1534)}}
+	r.recommend()
+	assert.Equal(t, "this host tells a drop of 15.3 % from none within 56 rounds (benchmark.rounds.max), and the threshold is 12 %: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max", r.Warning)
+
+	r = Report{Threshold: 0.12, MaxRounds: 20, Threads: []Row{threads(1, 10, 0.01)}}
+	r.Threads[0].Phases = r.Threads[0].Phases[1:]
+	r.recommend()
+	assert.Contains(t, r.Warning, "70.0 % from none within 20 rounds", "what 56 would resolve is of no use")
+}
+
+// found is a report with figures of its own: what a verdict computes is not tested here.
+func found() *Report {
+	phases := func(speed, spread float64, resolves ...float64) []Phase {
+		at := []Resolution{{4, resolves[0]}, {8, resolves[1]}, {20, resolves[2]}, {56, resolves[3]}}
+		return []Phase{
+			{Phase: verdict.Generation, Throughput: speed, Spread: spread, Resolves: at},
+			{Phase: verdict.Prompt, Throughput: 8 * speed, Spread: 2 * spread, Resolves: at},
+		}
+	}
+	r := &Report{Model: "llama-7b", Format: "F16", Threshold: 0.12, MaxRounds: 56, Threads: []Row{
+		{Threads: 1, Rounds: 8, Phases: phases(4, 0.015, 0.072, 0.026, 0.013, 0.007)},
+		{Threads: 7, Rounds: 8, Repeated: 2, Phases: phases(13.5, 0.25, 1, 0.542, 0.315, 0.187)},
+	}}
+	r.recommend()
+	return r
+}
+
+func text(t *testing.T, r *Report) string {
+	t.Helper()
+	var out bytes.Buffer
+	require.NoError(t, r.WriteText(&out))
+	return out.String()
+}
+
+func TestWriteText(t *testing.T) {
+	golden(t, "quiet.txt", text(t, found()))
+
+	noisy := found()
+	noisy.Threads = noisy.Threads[1:]
+	noisy.recommend()
+	golden(t, "noisy.txt", text(t, noisy))
+	for line := range bytes.Lines([]byte(text(t, found()))) {
+		assert.LessOrEqual(t, utf8.RuneCount(line), 121, "%s", line)
+	}
+
+	evil := found()
+	evil.Model = "\x1b[2J\u202e\n"
+	assert.Contains(t, text(t, evil), `"\x1b[2J\u202e\n" (F16)`)
+}
+
+func TestWriteJSON(t *testing.T) {
+	var out bytes.Buffer
+	require.NoError(t, found().WriteJSON(&out))
+	golden(t, "report.json", out.String())
+}
+
+type full struct{}
+
+var errFull = errors.New("no space left on device")
+
+func (full) Write([]byte) (int, error) { return 0, errFull }
+
+func TestErrorsOfTheWriterAreNotLost(t *testing.T) {
+	assert.ErrorIs(t, found().WriteText(full{}), errFull)
+	assert.ErrorIs(t, found().WriteJSON(full{}), errFull)
+}
+
+func TestDefaultThreads(t *testing.T) {
+	for cores, want := range map[int][]int{0: {1}, 1: {1}, 2: {1, 2}, 3: {1, 2, 3}, 4: {1, 2, 3, 4}, 16: {1, 8, 15, 16}} {
+		assert.Equal(t, want, append([]int{}, DefaultThreads(cores)...), "%d cores", cores)
+	}
+}
+
+// engine measures without a tool: the same speed always, more with more threads.
+type engine struct {
+	threads int
+	err     error
+}
+
+func (e engine) Probe(context.Context) (runner.EngineInfo, error) {
+	return runner.EngineInfo{Name: "fake"}, nil
+}
+
+func (e engine) QuantizedSize(context.Context, runner.QuantizeJob) (int64, bool, error) {
+	return 0, true, errors.New("not asked for in a calibration")
+}
+
+func (e engine) Quantize(context.Context, runner.QuantizeJob, func(done, total int)) (runner.ToolRun, error) {
+	return runner.ToolRun{}, errors.New("not asked for in a calibration")
+}
+
+func (e engine) Benchmark(_ context.Context, job runner.BenchmarkJob, report func(float64)) (runner.Measurement, error) {
+	report(0.5)
+	throughput := map[verdict.Phase]float64{}
+	for _, phase := range job.Phases {
+		throughput[phase] = 10 * float64(e.threads)
+	}
+	return runner.Measurement{Throughput: throughput, Threads: e.threads}, e.err
+}
+
+// options calibrate the bundled model on an engine of ours.
+func options(t *testing.T, err error) Options {
+	t.Helper()
+	path, absErr := filepath.Abs("../../examples/models/kjv-4m-f16.gguf")
+	require.NoError(t, absErr)
+	models, selectErr := runner.Found{}.Select([]string{path})
+	require.NoError(t, selectErr)
+	require.Len(t, models, 1)
+	return Options{
+		Model: models[0], Rounds: 4, Threads: []int{1, 2}, Benchmark: benchmark(3, 56), Threshold: 0.12,
+		Runner: func(threads int) *runner.Runner {
+			return runner.New(engine{threads, err}, runner.Options{WorkDir: t.TempDir(), Isolation: workdir.Symlink})
+		},
+	}
+}
+
+func TestRun(t *testing.T) {
+	o := options(t, nil)
+	var mu sync.Mutex
+	details := map[string]bool{}
+	o.Progress = func(now runner.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		details[now.Detail] = true
+	}
+	found, err := Run(t.Context(), o)
+	require.NoError(t, err)
+	assert.Equal(t, "kjv-4m-f16", found.Model)
+	assert.Equal(t, "F16", found.Format)
+	assert.Equal(t, 56, found.MaxRounds)
+	require.Len(t, found.Threads, 2)
+	for i, row := range found.Threads {
+		assert.Equal(t, i+1, row.Threads)
+		assert.Equal(t, 4, row.Rounds)
+		assert.InEpsilon(t, 10*float64(i+1), row.Phases[0].Throughput, 1e-12)
+		assert.Zero(t, row.Phases[0].Spread)
+	}
+	assert.Equal(t, 2, found.Recommended)
+	assert.Empty(t, found.Warning)
+	assert.Contains(t, details, "1 thread, round 1")
+	assert.Contains(t, details, "2 threads, round 4")
+}
+
+func TestRunFailsWithItsMeasurement(t *testing.T) {
+	_, err := Run(t.Context(), options(t, runner.Failf(runner.ReasonCrash, "died of signal 11")))
+	require.ErrorContains(t, err, "against itself with 1 thread: ")
+	require.ErrorContains(t, err, "died of signal 11")
+	var failure *runner.Failure
+	require.ErrorAs(t, err, &failure)
+	assert.Equal(t, runner.ReasonCrash, failure.Reason)
+}
+
+func TestOptionsAreCheckedBeforeAnythingIsMeasured(t *testing.T) {
+	for want, change := range map[string]func(*Options){
+		"--rounds 3: a spread needs 4 to 100 rounds":   func(o *Options) { o.Rounds = 3 },
+		"--rounds 101: a spread needs 4 to 100 rounds": func(o *Options) { o.Rounds = 101 },
+		"--threads 0: use 1 or more":                   func(o *Options) { o.Threads = []int{1, 0} },
+		"--threads 2 is given twice":                   func(o *Options) { o.Threads = []int{2, 1, 2} },
+		"--threads: give at least one":                 func(o *Options) { o.Threads = nil },
+		"benchmark.alpha: ":                            func(o *Options) { o.Benchmark.Alpha = math.NaN() },
+		"benchmark.phases: ":                           func(o *Options) { o.Benchmark.Phases = nil },
+		"such as 0.12 for 12 %":                        func(o *Options) { o.Threshold = math.NaN() },
+	} {
+		t.Run(want, func(t *testing.T) {
+			o := options(t, nil)
+			o.Runner = func(int) *runner.Runner {
+				t.Error("a runner was asked for")
+				return nil
+			}
+			change(&o)
+			_, err := Run(t.Context(), o)
+			assert.ErrorContains(t, err, want)
+		})
+	}
+}
