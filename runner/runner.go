@@ -237,7 +237,6 @@ func (c *cycle) undecided() []*pair {
 // fail ends one pair.
 func (c *cycle) fail(p *pair, err error) {
 	failure := AsFailure(err)
-	c.Logger.Warn("could not decide", "model", c.Model.Name, "target", p.target, "reason", failure.Reason, "err", err)
 	result := c.result(p)
 	result.Failure = failure
 	p.done, p.failure = true, failure

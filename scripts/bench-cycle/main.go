@@ -55,6 +55,11 @@ func run(tools, model string, repeat int) error {
 	if model, err = filepath.Abs(model); err != nil {
 		return err
 	}
+	size, large, err := largeModelMemory(binary, dir)
+	if err != nil {
+		return fmt.Errorf("the cycle on a large model: %w", err)
+	}
+	fmt.Printf("Peak memory of our process on a sparse file of %.0f GB: %.1f MB\n\n", float64(size)/1e9, float64(large.peak)/1e6)
 	fmt.Println("| run | one cycle, ladder of five | overhead: wall / summed wall of the tools | rounds per format | peak memory | by hand, F16 once a format | by hand, F16 once | by hand, once a format, all cores |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
 	for i := range repeat {

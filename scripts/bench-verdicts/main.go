@@ -32,6 +32,7 @@ type options struct {
 	factor    float64
 	neighbour bool
 	threads   int
+	tokens    int
 	record    string
 }
 
@@ -43,6 +44,7 @@ func main() {
 	flag.Float64Var(&o.factor, "factor", 1, "how much longer the copy's samples shall have taken")
 	flag.BoolVar(&o.neighbour, "neighbour", false, "run beside a neighbour that is busy 1 to 3 s and idle 0 to 2 s in turn")
 	flag.IntVar(&o.threads, "threads", 0, "engine.threads; 0 is the program's default")
+	flag.IntVar(&o.tokens, "tokens", 1024, "tokens of each phase")
 	flag.StringVar(&o.record, "record", "", "append every cycle's evidence to this file, one object a line")
 	flag.Parse()
 	if err := run(o); err != nil {
@@ -106,6 +108,7 @@ func prepare(o options, dir string) (config string, err error) {
 		text = fmt.Sprintf("engine:\n  dir: %q\n  threads: %d\n  env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: F16.gguf, SLOWBENCH_FACTOR: %q}\n",
 			dir, o.threads, filepath.Join(tools, "llama-bench"), strconv.FormatFloat(o.factor, 'g', -1, 64))
 	}
+	text += fmt.Sprintf("benchmark: {prompt_tokens: %d, generation_tokens: %d}\n", o.tokens, o.tokens)
 	config = filepath.Join(dir, "config.yml")
 	return config, os.WriteFile(config, []byte(text), 0o600)
 }
@@ -197,8 +200,8 @@ func (t *tally) print(o options) {
 	if o.neighbour {
 		load = "busy neighbour"
 	}
-	fmt.Println("| true drop | host | cycles | kept | rejected | inconclusive | mean rounds | repeated | mean time measuring | single shots that reject |")
-	fmt.Println("|---|---|---|---|---|---|---|---|---|---|")
-	fmt.Printf("| %.1f %% | %s | %.0f | %d | %d | %d | %.1f | %.1f | %s | %d of %d |\n", drop, load, n, t.kept, t.rejected, t.inconclusive,
+	fmt.Println("| true drop | host | tokens | cycles | kept | rejected | inconclusive | mean rounds | repeated | mean time measuring | single shots that reject |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Printf("| %.1f %% | %s | %d | %.0f | %d | %d | %d | %.1f | %.1f | %s | %d of %d |\n", drop, load, o.tokens, n, t.kept, t.rejected, t.inconclusive,
 		float64(t.rounds)/n, float64(t.repeated)/n, time.Duration(t.seconds/n*float64(time.Second)).Round(100*time.Millisecond), t.singleRejected, t.single)
 }
