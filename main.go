@@ -55,7 +55,7 @@ func main() {
 func mainStatus(args []string, stdout, stderr *os.File) int {
 	ctx, stop := signalContext()
 	defer stop()
-	flags := newFlags(stderr)
+	flags := newFlags(stdout)
 	command, err := flags.app.Parse(args)
 	if err != nil {
 		fmt.Fprintf(stderr, "quant-exporter: %v (quant-exporter --help lists commands and flags)\n", err)
@@ -105,6 +105,7 @@ type runFlags struct {
 	models    []string
 	targets   []string
 	threshold string
+	byFlag    bool // the threshold; else by QUANT_THRESHOLD
 	previous  string
 	dryRun    bool
 	verbose   bool
@@ -122,9 +123,9 @@ type calibrateFlags struct {
 	noWait  bool
 }
 
-func newFlags(stderr io.Writer) *flags {
+func newFlags(stdout io.Writer) *flags {
 	f := &flags{app: kingpin.New("quant-exporter", "Says, by measuring, whether quantized copies of GGUF models are still worth serving on this host."), log: new(promslog.Config)}
-	f.app.UsageWriter(stderr)
+	f.app.UsageWriter(stdout)
 	f.app.HelpFlag.Short('h')
 	f.app.Version(version.Print("quant-exporter"))
 	f.app.VersionFlag.Short('V')
@@ -139,7 +140,7 @@ func newFlags(stderr io.Writer) *flags {
 	f.run.command = run
 	run.Flag("model", "Model to take: a name, a glob or a path. Repeatable; default: all in the model folder.").StringsVar(&f.run.models)
 	run.Flag("target", "Format to quantize to, one of those llama-quantize lists. Repeatable; default: "+defaultTarget+".").StringsVar(&f.run.targets)
-	run.Flag("threshold", "Drop in throughput, a ratio, from which on a copy is rejected; default: 0.12.").Envar("QUANT_THRESHOLD").StringVar(&f.run.threshold)
+	run.Flag("threshold", "Drop in throughput, a ratio, from which on a copy is rejected; default: 0.12.").Envar("QUANT_THRESHOLD").IsSetByUser(&f.run.byFlag).StringVar(&f.run.threshold)
 	run.Flag("previous", "The standing decision; a verdict that would change it is confirmed by a second set of rounds.").EnumVar(&f.run.previous, string(verdict.Kept), string(verdict.Rejected))
 	run.Flag("dry-run", "Estimate sizes and drops from the file headers; start no tool, measure nothing.").Envar("DRY_RUN").BoolVar(&f.run.dryRun)
 	run.Flag("verbose", "Log what is done, and the models that are passed over, with reasons.").BoolVar(&f.run.verbose)
@@ -213,8 +214,12 @@ func (f *flags) loadConfig() (*config.Config, error) {
 			*key = *flag
 		}
 	}
-	if f.run.threshold != "" {
-		if c.Threshold, err = config.ParseThreshold("--threshold (or QUANT_THRESHOLD)", f.run.threshold); err != nil {
+	if f.run.threshold != "" || f.run.byFlag {
+		source := "QUANT_THRESHOLD"
+		if f.run.byFlag {
+			source = "--threshold"
+		}
+		if c.Threshold, err = config.ParseThreshold(source, f.run.threshold); err != nil {
 			return nil, err
 		}
 	}
@@ -223,6 +228,9 @@ func (f *flags) loadConfig() (*config.Config, error) {
 
 // run is the command `run`: cycles now, one after the other.
 func (p *program) run(ctx context.Context, f runFlags) (int, error) {
+	if f.evidence && f.output != "json" {
+		return exitError, errors.New("--evidence goes with --output json: a table has no room for it")
+	}
 	begin := time.Now()
 	models, err := p.models(f.models)
 	if err != nil {

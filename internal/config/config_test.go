@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -78,18 +79,10 @@ threshold: 0.2
 	assert.Equal(t, want, *c)
 
 	defaults := Default()
-	set := valuesOf(c)
+	set := maps.Collect(c.Keys())
 	for key, value := range defaults.Keys() {
 		assert.NotEqual(t, value, set[key], "this test sets every key: %s", key)
 	}
-}
-
-func valuesOf(c *Config) map[string]any {
-	values := map[string]any{}
-	for key, value := range c.Keys() {
-		values[key] = value
-	}
-	return values
 }
 
 func TestAliasesStandForWhatTheyName(t *testing.T) {
@@ -103,8 +96,8 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		text string
 		want []string // the lines of the error
 	}{
-		"unknown key at the top": {"threshhold: 0.1", []string{
-			"c.yml:1: threshhold: there is no such key; the keys here are benchmark, engine, models, threshold, work",
+		"unknown key at the top": {"treshold: 0.1", []string{
+			"c.yml:1: treshold: there is no such key; the keys here are benchmark, engine, models, threshold, work",
 		}},
 		"unknown key in a section": {"models:\n  directory: /x", []string{
 			"c.yml:2: models.directory: there is no such key; the keys here are allow_requantize, dir",
@@ -248,7 +241,7 @@ func TestShippedFileShowsTheDefaults(t *testing.T) {
 	var tree any
 	require.NoError(t, yaml.Unmarshal(text, &tree))
 	defaults := Default()
-	want := valuesOf(&defaults)
+	want := maps.Collect(defaults.Keys())
 	for key, value := range c.Keys() {
 		if _, ok := lookUp(tree, key); !ok { // it is there as a comment
 			name := key[strings.LastIndex(key, ".")+1:]

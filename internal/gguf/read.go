@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Limits of what is believed. Real headers are far below: the largest known have some
@@ -44,7 +45,8 @@ func Read(path string) (*Header, error) {
 }
 
 func read(path string) (*Header, error) {
-	file, err := os.Open(path)
+	// A named pipe that nobody writes to would block the opening for good.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"gopkg.in/yaml.v3"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+)
+
+func readme(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	return string(text)
+}
+
+// table gives the rows of the README's table whose heading begins so, as cells.
+func table(t *testing.T, heading string) [][]string {
+	t.Helper()
+	_, rest, found := strings.Cut(readme(t), "\n| "+heading)
+	require.True(t, found, "the README has no table %q", heading)
+	var rows [][]string
+	for i, line := range strings.Split(rest, "\n")[1:] {
+		if !strings.HasPrefix(line, "|") {
+			break
+		}
+		if i == 0 { // the line below the heading
+			continue
+		}
+		var cells []string
+		for cell := range strings.SplitSeq(strings.Trim(line, "|"), "|") {
+			cells = append(cells, strings.TrimSpace(cell))
+		}
+		rows = append(rows, cells)
+	}
+	return rows
+}
+
+var code = regexp.MustCompile("`([^`]*)`")
+
+// names are the words in code type of a cell.
+func names(cell string) []string {
+	var all []string
+	for _, match := range code.FindAllStringSubmatch(cell, -1) {
+		all = append(all, match[1])
+	}
+	return all
+}
+
+// documented is a flag that a person may use, under the name that the README gives it.
+type documented struct {
+	name string // "run --model"
+	*kingpin.FlagModel
+}
+
+func documentedFlags() []documented {
+	model := newFlags(io.Discard).app.Model()
+	var all []documented
+	add := func(prefix string, group *kingpin.FlagGroupModel) {
+		for _, flag := range group.Flags {
+			if !flag.Hidden {
+				all = append(all, documented{prefix + "--" + flag.Name, flag})
+			}
+		}
+	}
+	add("", model.FlagGroupModel)
+	for _, command := range model.FlattenedCommands() {
+		if command.Name != "help" {
+			add(command.Name+" ", command.FlagGroupModel)
+		}
+	}
+	return all
+}
+
+func TestReadmeHasEveryFlag(t *testing.T) {
+	rows := map[string][]string{}
+	for _, row := range table(t, "flag | environment") {
+		for _, name := range names(row[0]) {
+			rows[name] = row
+		}
+	}
+	var flags []string
+	for _, flag := range documentedFlags() {
+		flags = append(flags, flag.name)
+		row, ok := rows[flag.name]
+		if !assert.True(t, ok, "%s is not in the README", flag.name) {
+			continue
+		}
+		assert.Equal(t, flag.Envar, strings.Join(names(row[1]), ""), "environment of %s", flag.name)
+		log := strings.HasPrefix(flag.name, "--log.")
+		for _, value := range flag.Default {
+			if value != "false" && !log {
+				assert.Contains(t, row[2], value, "default of %s", flag.name)
+			}
+		}
+		if !log { // these texts are promslog's
+			assert.Regexp(t, `\.$`, flag.Help, "help of %s", flag.name)
+		}
+	}
+	for name := range rows {
+		assert.Contains(t, flags, name, "the README has a flag that does not exist")
+	}
+	for _, match := range regexp.MustCompile(`--[a-z][a-z.-]*[a-z]`).FindAllString(readme(t), -1) {
+		assert.True(t, slices.ContainsFunc(flags, func(flag string) bool { return flag == match || strings.HasSuffix(flag, " "+match) }),
+			"the README speaks of %s, which does not exist", match)
+	}
+}
+
+func TestHelpOfCommandsIsASentence(t *testing.T) {
+	app := newFlags(io.Discard).app.Model()
+	assert.Regexp(t, `\.$`, app.Help)
+	for _, command := range app.FlattenedCommands() {
+		assert.Regexp(t, `\.$`, command.Help, command.Name)
+		for _, arg := range command.Args {
+			if command.Name != "help" {
+				assert.Regexp(t, `\.$`, arg.Help, command.Name)
+			}
+		}
+	}
+}
+
+func TestHelpNamesTheDefaultsOfTheConfiguration(t *testing.T) {
+	defaults := config.Default()
+	for flag, value := range map[string]string{
+		"run --threshold": strconv.FormatFloat(defaults.Threshold, 'g', -1, 64),
+		"run --target":    defaultTarget,
+		"--work.dir":      defaults.Work.Dir,
+	} {
+		i := slices.IndexFunc(documentedFlags(), func(f documented) bool { return f.name == flag })
+		require.GreaterOrEqual(t, i, 0, flag)
+		assert.Contains(t, documentedFlags()[i].Help, "default: "+value+".", flag)
+	}
+}
+
+func TestReadmeHasEveryKeyAndItsDefault(t *testing.T) {
+	rows := map[string]string{}
+	for _, row := range table(t, "key | default") {
+		rows[names(row[0])[0]] = row[1]
+	}
+	defaults := config.Default()
+	known := map[string]bool{}
+	for key, value := range defaults.Keys() {
+		known[key] = true
+		for i := range key { // the sections that it is in
+			known[key[:i]] = known[key[:i]] || key[i] == '.'
+		}
+		cell, ok := rows[key]
+		if !assert.True(t, ok, "%s is not in the README", key) {
+			continue
+		}
+		want := reflect.New(reflect.TypeOf(value))
+		require.NoError(t, yaml.Unmarshal([]byte(strings.Join(names(cell), "")), want.Interface()), key)
+		shown := want.Elem()
+		if (shown.Kind() == reflect.Slice || shown.Kind() == reflect.Map) && shown.Len() == 0 {
+			shown = reflect.Zero(shown.Type()) // [] and nothing are one
+		}
+		assert.Equal(t, value, shown.Interface(), "default of %s", key)
+	}
+	for key := range rows {
+		assert.True(t, known[key], "the README has the key %s, which does not exist", key)
+	}
+	for _, match := range regexp.MustCompile("`((?:models|work|engine|benchmark|threshold|storage|a2a|schedule)\\.[a-z_.]+)`").FindAllStringSubmatch(readme(t), -1) {
+		assert.True(t, known[match[1]], "the README speaks of the key %s, which does not exist", match[1])
+	}
+}
+
+func TestReadmeHasEveryReasonOfAFailure(t *testing.T) {
+	// The contract has them, and no cycle gives them before there is a quality
+	// evaluation and a store.
+	later := []string{"evaluate", "interrupted"}
+	want := stringConstants(t, filepath.Join("runner", "failure.go"), "Reason")
+	want = slices.DeleteFunc(want, func(reason string) bool { return slices.Contains(later, reason) })
+	var got []string
+	for _, row := range table(t, "reason | what happened") {
+		got = append(got, names(row[0])...)
+		assert.NotEmpty(t, row[1])
+	}
+	assert.Equal(t, want, got)
+}
+
+// stringConstants are the values of the constants of a type in a file, in its order.
+func stringConstants(t *testing.T, file, typeName string) []string {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+	require.NoError(t, err)
+	var values []string
+	ast.Inspect(parsed, func(node ast.Node) bool {
+		spec, ok := node.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if name, ok := spec.Type.(*ast.Ident); ok && name.Name == typeName {
+			value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			require.NoError(t, err)
+			values = append(values, value)
+		}
+		return true
+	})
+	require.NotEmpty(t, values)
+	return values
+}
+
+func TestReadmeHasEveryExitStatus(t *testing.T) {
+	var got []string
+	for _, row := range table(t, "exit status of `run` | meaning") {
+		got = append(got, row[0])
+	}
+	var want []string
+	for _, status := range []int{exitKept, exitRejected, exitInconclusive, exitFailed, exitError} {
+		want = append(want, strconv.Itoa(status))
+	}
+	assert.Equal(t, want, got)
+}
