@@ -1,40 +1,42 @@
 # make        lists the targets
 SHELL := /bin/sh
 GO ?= go
-TOOLS := $(CURDIR)/.tools
+TOOLS := .tools
 # The linter is built with the module's own Go, so that it understands the module.
 GOLANGCI_LINT_VERSION := v2.15.0
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMON := github.com/prometheus/common/version
-LDFLAGS := -X $(COMMON).Version=$(VERSION) -X $(COMMON).Revision=$(shell git rev-parse HEAD 2>/dev/null) -X $(COMMON).Branch=$(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
+LDFLAGS := -X $(COMMON).Version=$(VERSION) -X $(COMMON).Revision=$(shell git rev-parse HEAD 2>/dev/null)
 FUZZTIME ?= 30s
 
-.PHONY: help build demo test lint fuzz bench llama-cpp simulation
+.PHONY: help build demo test lint fuzz bench bench-verdicts simulation traces llama-cpp
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' Makefile
 
 build: ## build ./quant-exporter
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o quant-exporter .
 
 demo: build ## run a real cycle on the bundled model (fetches llama.cpp's tools if they are missing)
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
-	./quant-exporter run --llamacpp.dir "$${LLAMA_CPP_DIR:-$$tools}" --model examples/models/kjv-4m-f16.gguf \
-		--target Q8_0 --target Q6_K --target Q4_K_M --target Q3_K_M --target Q2_K
+	env -u QUANT_THRESHOLD -u DRY_RUN -u MODEL_DIR ./quant-exporter run --config.file examples/demo.yml \
+		--llamacpp.dir "$$tools" --work.dir data/work --model examples/models/kjv-4m-f16.gguf \
+		--target Q8_0 --target Q6_K --target Q4_K_M --target Q3_K_M --target Q2_K; \
+	status=$$?; case $$status in 3 | 4) ;; *) exit $$status ;; esac # rejected, inconclusive: fine results
 
 test: lint ## lint, then run all tests, those with the real llama.cpp last
 	$(GO) test -race $$($(GO) list ./... | grep -v /internal/e2e)
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
-	LLAMA_CPP_DIR="$${LLAMA_CPP_DIR:-$$tools}" $(GO) test -race -count=1 ./internal/e2e/...
+	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 ./internal/e2e/...
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## gofmt, go vet, golangci-lint
-	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w these: $$unformatted"; exit 1; }
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt -w these: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	GOOS=darwin $(GO) vet ./...
-	$< run
+	./$< run
 
 $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION):
-	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	GOBIN="$(CURDIR)/$(TOOLS)" $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv $(TOOLS)/golangci-lint $@
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)
@@ -47,7 +49,21 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 
 bench: build ## Go benchmarks, and whole cycles beside the same tools by hand (see BENCHMARKS.md)
 	$(GO) test -run '^$$' -bench . -benchmem ./...
-	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && $(GO) run ./scripts/bench-cycle -tools "$${LLAMA_CPP_DIR:-$$tools}"
+	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && $(GO) run ./scripts/bench-cycle -tools "$$tools"
+
+bench-verdicts: ## count right and wrong verdicts of real cycles: hours, on a host that does nothing else
+	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
+	$(GO) run ./scripts/bench-verdicts -tools "$$tools" -cycles 100 -neighbour && \
+	$(GO) run ./scripts/bench-verdicts -tools "$$tools" -cycles 50 -factor 1.25 && \
+	$(GO) run ./scripts/bench-verdicts -tools "$$tools" -cycles 50 -factor 1.053
+
+simulation: ## simulate the error rates of verdicts, as a Markdown table
+	@mkdir -p test-output
+	$(GO) test ./internal/verdict -count=1 -run TestErrorRates -args -table "$(CURDIR)/test-output/error-rates.md"
+	@cat test-output/error-rates.md
+
+traces: ## record anew the noise of this host that the simulation uses
+	$(GO) run ./scripts/record-traces
 
 llama-cpp: ## fetch llama.cpp's tools into .tools, if they are not on PATH
 	@scripts/get-llama-cpp $(TOOLS)/llama.cpp

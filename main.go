@@ -61,28 +61,31 @@ func mainStatus(args []string, stdout, stderr *os.File) int {
 		fmt.Fprintf(stderr, "quant-exporter: %v (quant-exporter --help lists commands and flags)\n", err)
 		return exitError
 	}
+	status := exitKept
 	p, err := flags.program(stdout, stderr)
-	if err == nil {
-		var status int
-		switch command {
-		case flags.run.command.FullCommand():
-			status, err = p.run(ctx, flags.run)
-		case flags.calibrate.command.FullCommand():
-			err = p.calibrate(ctx, flags.calibrate)
-		}
-		if err == nil {
-			return status
-		}
+	switch {
+	case err != nil:
+	case command == flags.run.command.FullCommand():
+		status, err = p.run(ctx, flags.run)
+	case command == flags.calibrate.command.FullCommand():
+		err = p.calibrate(ctx, flags.calibrate)
 	}
-	p.progress.Clear()
-	fmt.Fprintf(stderr, "quant-exporter: %v\n", err)
-	return exitError
+	if err != nil {
+		p.progress.Clear()
+		fmt.Fprintf(stderr, "quant-exporter: %s\n", report.Text(err.Error()))
+		return exitError
+	}
+	return status
 }
 
-// signalContext is cancelled by the first SIGINT or SIGTERM; the second one ends the
-// process at once, as it would without us.
+// signalContext is cancelled by the first signal that asks the process to end; the
+// second one ends it at once, as it would without us.
 func signalContext() (context.Context, context.CancelFunc) {
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	signals := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), signals...)
 	context.AfterFunc(ctx, cancel)
 	return ctx, cancel
 }
@@ -96,22 +99,32 @@ type flags struct {
 	workDir     string
 	hostLock    string
 	log         *promslog.Config
+	threshold   threshold
 	run         runFlags
 	calibrate   calibrateFlags
 }
 
+// threshold as it was given; the environment serves every command.
+type threshold struct {
+	text   string
+	byFlag bool // else by QUANT_THRESHOLD
+}
+
+func (t *threshold) flag(command *kingpin.CmdClause) {
+	command.Flag("threshold", "Drop in throughput, a ratio, from which on a copy is rejected; default: 0.12.").
+		Envar("QUANT_THRESHOLD").IsSetByUser(&t.byFlag).StringVar(&t.text)
+}
+
 type runFlags struct {
-	command   *kingpin.CmdClause
-	models    []string
-	targets   []string
-	threshold string
-	byFlag    bool // the threshold; else by QUANT_THRESHOLD
-	previous  string
-	dryRun    bool
-	verbose   bool
-	output    string
-	evidence  bool
-	noWait    bool
+	command  *kingpin.CmdClause
+	models   []string
+	targets  []string
+	previous string
+	dryRun   bool
+	verbose  bool
+	output   string
+	evidence bool
+	noWait   bool
 }
 
 type calibrateFlags struct {
@@ -129,7 +142,7 @@ func newFlags(stdout io.Writer) *flags {
 	f.app.HelpFlag.Short('h')
 	f.app.Version(version.Print("quant-exporter"))
 	f.app.VersionFlag.Short('V')
-	f.app.Flag("config.file", "Configuration file; none is needed.").Default(defaultConfigFile).StringVar(&f.configFile)
+	f.app.Flag("config.file", "Configuration file; optional.").Default(defaultConfigFile).StringVar(&f.configFile)
 	f.app.Flag("model-dir", "Folder that is searched, recursively, for *.gguf.").Envar("MODEL_DIR").StringVar(&f.modelDir)
 	f.app.Flag("llamacpp.dir", "Folder of llama-quantize and llama-bench; default: PATH.").Envar("LLAMA_CPP_DIR").StringVar(&f.llamaCppDir)
 	f.app.Flag("work.dir", "Folder for the working directories of cycles; default: data/work.").StringVar(&f.workDir)
@@ -140,7 +153,7 @@ func newFlags(stdout io.Writer) *flags {
 	f.run.command = run
 	run.Flag("model", "Model to take: a name, a glob or a path. Repeatable; default: all in the model folder.").StringsVar(&f.run.models)
 	run.Flag("target", "Format to quantize to, one of those llama-quantize lists. Repeatable; default: "+defaultTarget+".").StringsVar(&f.run.targets)
-	run.Flag("threshold", "Drop in throughput, a ratio, from which on a copy is rejected; default: 0.12.").Envar("QUANT_THRESHOLD").IsSetByUser(&f.run.byFlag).StringVar(&f.run.threshold)
+	f.threshold.flag(run)
 	run.Flag("previous", "The standing decision; a verdict that would change it is confirmed by a second set of rounds.").EnumVar(&f.run.previous, string(verdict.Kept), string(verdict.Rejected))
 	run.Flag("dry-run", "Estimate sizes and drops from the file headers; start no tool, measure nothing.").Envar("DRY_RUN").BoolVar(&f.run.dryRun)
 	run.Flag("verbose", "Log what is done, and the models that are passed over, with reasons.").BoolVar(&f.run.verbose)
@@ -153,6 +166,7 @@ func newFlags(stdout io.Writer) *flags {
 	cal.Arg("model", "A name, a glob that fits one model, or a path.").Required().StringVar(&f.calibrate.model)
 	cal.Flag("rounds", "Rounds for each number of threads, 4 to 100.").Default("8").IntVar(&f.calibrate.rounds)
 	cal.Flag("threads", "Number of threads to try. Repeatable; default: one, half of the cores, all but one, all.").IntsVar(&f.calibrate.threads)
+	f.threshold.flag(cal)
 	cal.Flag("output", "text: a table. json: one object.").Default("text").EnumVar(&f.calibrate.output, "text", "json")
 	cal.Flag("no-wait", "Fail at once when another measurement runs on this host, instead of waiting for it.").BoolVar(&f.calibrate.noWait)
 	return f
@@ -167,7 +181,6 @@ type program struct {
 	hardware host.Hardware
 	stdout   *os.File
 	progress *report.Progress
-	level    *promslog.Level
 	logger   *slog.Logger
 }
 
@@ -176,7 +189,6 @@ func (f *flags) program(stdout, stderr *os.File) (*program, error) {
 		hostLock: f.hostLock,
 		stdout:   stdout,
 		progress: report.NewProgress(stderr, int(stderr.Fd())),
-		level:    f.log.Level,
 	}
 	f.log.Writer = p.progress
 	p.logger = promslog.New(f.log)
@@ -205,25 +217,25 @@ func (f *flags) loadConfig() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	for flag, key := range map[*string]*string{
-		&f.modelDir:    &c.Models.Dir,
-		&f.llamaCppDir: &c.Engine.Dir,
-		&f.workDir:     &c.Work.Dir,
-	} {
-		if *flag != "" {
-			*key = *flag
-		}
-	}
-	if f.run.threshold != "" || f.run.byFlag {
+	override(&c.Models.Dir, f.modelDir)
+	override(&c.Engine.Dir, f.llamaCppDir)
+	override(&c.Work.Dir, f.workDir)
+	if t := f.threshold; t.text != "" || t.byFlag {
 		source := "QUANT_THRESHOLD"
-		if f.run.byFlag {
+		if t.byFlag {
 			source = "--threshold"
 		}
-		if c.Threshold, err = config.ParseThreshold(source, f.run.threshold); err != nil {
+		if c.Threshold, err = config.ParseThreshold(source, t.text); err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
+}
+
+func override(key *string, flag string) {
+	if flag != "" {
+		*key = flag
+	}
 }
 
 // run is the command `run`: cycles now, one after the other.
@@ -243,12 +255,15 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	if f.dryRun {
 		return p.estimate(models, f)
 	}
-	engine := p.engine(p.config.Engine.Threads)
-	r := p.runner(engine, f.noWait)
-	if err := r.Check(ctx, f.targets); err != nil && !errors.As(err, new(*runner.Failure)) {
+	r := p.runner(p.engine(p.config.Engine.Threads), f.noWait)
+	formats, err := r.Formats(ctx, f.targets)
+	switch {
+	case err == nil:
+		f.targets = formats
+	case !errors.As(err, new(*runner.Failure)): // that, every cycle will say
 		return exitError, err
 	}
-	if err := p.sweep(); err != nil {
+	if err := p.prepare(ctx, f.noWait); err != nil {
 		return exitError, err
 	}
 	var worst outcomes
@@ -285,6 +300,9 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 		if writeErr != nil {
 			return exitError, fmt.Errorf("writing the result: %w", writeErr)
 		}
+		if ctx.Err() != nil { // the other models were not even begun
+			break
+		}
 	}
 	return worst.status(), nil
 }
@@ -292,9 +310,13 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 // estimate is `run --dry-run`: nothing is started, measured, stored or published.
 func (p *program) estimate(models []runner.Model, f runFlags) (int, error) {
 	load := estimate.Workload{GenerationTokens: p.config.Benchmark.GenerationTokens, Depth: p.config.Benchmark.Depth}
+	var worst outcomes
 	for _, model := range models {
 		if model.Err != nil {
-			return exitError, model.Err
+			if err := p.unusable(model, f, &worst); err != nil {
+				return exitError, err
+			}
+			continue
 		}
 		var estimates []estimate.Estimate
 		for _, target := range f.targets {
@@ -312,7 +334,26 @@ func (p *program) estimate(models []runner.Model, f runFlags) (int, error) {
 			return exitError, fmt.Errorf("writing the estimate: %w", err)
 		}
 	}
-	return exitKept, nil
+	return worst.status(), nil
+}
+
+// unusable reports a model that cannot even be estimated, as a cycle would.
+func (p *program) unusable(model runner.Model, f runFlags, worst *outcomes) error {
+	var results []runner.Result
+	for _, target := range f.targets {
+		result := runner.Result{Model: model.Name, TargetFormat: target, Failure: runner.AsFailure(model.Err)}
+		worst.add(&result)
+		results = append(results, result)
+		if f.output == "json" {
+			if err := report.JSONLine(p.stdout, &result, event.Origin{}, false); err != nil {
+				return fmt.Errorf("writing the result: %w", err)
+			}
+		}
+	}
+	if f.output == "json" {
+		return nil
+	}
+	return report.Table(p.stdout, results, p.colored())
 }
 
 // calibrate is the command `calibrate`.
@@ -327,7 +368,10 @@ func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
 	if err := models[0].Err; err != nil {
 		return err
 	}
-	if err := p.sweep(); err != nil {
+	for _, problem := range p.calibrated(1).Validate() {
+		return fmt.Errorf("calibrate sets the number of threads: %w", problem.Err)
+	}
+	if err := p.prepare(ctx, f.noWait); err != nil {
 		return err
 	}
 	threads := f.threads
@@ -355,22 +399,25 @@ func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
 
 // models finds what the patterns name.
 func (p *program) models(patterns []string) ([]runner.Model, error) {
-	found := runner.Found{}
-	if dir := p.config.Models.Dir; dir != "" {
-		var err error
-		if found, err = runner.Discover(dir, p.config.Models.AllowRequantize, p.logger); err != nil {
-			return nil, err
-		}
-	} else if len(patterns) == 0 {
+	if p.config.Models.Dir == "" && len(patterns) == 0 {
 		return nil, errors.New("which models? Name the folder that holds them with --model-dir (or MODEL_DIR, or models.dir in the configuration file), or single files with --model PATH")
+	}
+	found, err := runner.Discover(p.config.Models.Dir, p.config.Models.AllowRequantize, p.logger)
+	if err != nil {
+		return nil, err
 	}
 	return found.Select(patterns)
 }
 
-func (p *program) engine(threads int) runner.Engine {
+// calibrated is the engine's configuration with a number of threads.
+func (p *program) calibrated(threads int) llamacpp.Config {
 	c := p.config.Engine
 	c.Threads = threads
-	return llamacpp.New(c, host.BenchmarkThreads(p.topology.Usable()), p.logger)
+	return c
+}
+
+func (p *program) engine(threads int) runner.Engine {
+	return llamacpp.New(p.calibrated(threads), host.BenchmarkThreads(p.topology.Usable()), p.logger)
 }
 
 func (p *program) runner(engine runner.Engine, noWait bool) *runner.Runner {
@@ -379,6 +426,7 @@ func (p *program) runner(engine runner.Engine, noWait bool) *runner.Runner {
 		WorkDir:         p.config.Work.Dir,
 		Isolation:       p.config.Work.Isolation,
 		AllowRequantize: p.config.Models.AllowRequantize,
+		Hardware:        p.hardware.String(),
 		Lock: func(ctx context.Context) (func(), error) {
 			return lock.Acquire(ctx, !noWait, func(holder host.Holder) {
 				p.logger.Warn("another measurement runs on this host: waiting for it to end (--no-wait would give up)", "pid", holder.PID, "since", holder.Since)
@@ -416,14 +464,29 @@ func (p *program) waitIdle(ctx context.Context, limit time.Duration) error {
 	return err
 }
 
-// sweep removes what a killed process left behind.
-func (p *program) sweep() error {
+// prepare sees that the measurement lock and the working folder can be used at all, and
+// removes from that what killed processes left.
+func (p *program) prepare(ctx context.Context, noWait bool) error {
+	release, err := host.NewLock(p.hostLock).Acquire(ctx, false, nil)
+	switch held := new(host.HeldError); {
+	case err == nil:
+		release()
+	case noWait || !errors.As(err, &held):
+		return err
+	}
 	removed, err := workdir.Sweep(p.config.Work.Dir)
 	for _, dir := range removed {
 		p.logger.Info("removed the working directory of a process that was killed", "dir", dir)
 	}
 	if err != nil {
-		return fmt.Errorf("clearing %s of what killed processes left: %w", p.config.Work.Dir, err)
+		p.logger.Warn("could not clear the working folder of what killed processes left", "dir", p.config.Work.Dir, "err", err)
+	}
+	dir, err := workdir.Create(p.config.Work.Dir)
+	if err == nil {
+		err = dir.Remove()
+	}
+	if err != nil {
+		return fmt.Errorf("the working folder %q cannot be used: %w: name another with --work.dir", p.config.Work.Dir, err)
 	}
 	return nil
 }

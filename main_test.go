@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
@@ -538,4 +539,62 @@ func TestCalibrateWithTheFake(t *testing.T) {
 	require.Zero(t, got.status, got.stderr)
 	assert.True(t, json.Valid([]byte(got.stdout)), got.stdout)
 	p.nothingLeft()
+}
+
+func TestQuantizedModelByItsPathWhereItIsAllowed(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{})
+	shape := gguftest.Tiny()
+	shape.Weights, shape.FileType = gguf.Q8_0, 7
+	path := gguftest.Model(shape).Write(t, filepath.Join(p.dir, "q8.gguf"))
+	run := func() ended {
+		return p.start("run", "--model", path, "--llamacpp.dir", p.tools, "--output", "json")
+	}
+	got := run()
+	assert.Equal(t, exitError, got.status)
+	assert.Contains(t, got.stderr, "models.allow_requantize")
+	p.configure(quick + "models: {allow_requantize: true}\n")
+	got = run()
+	assert.Zero(t, got.status, got.stderr)
+	assert.Equal(t, "q8", got.one(t).Model)
+}
+
+func TestTargetsAreCalledAsTheToolCallsThem(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{})
+	assert.Equal(t, "Q4_K_M", p.run("--target", "q4_k", "--output", "json").one(t).Target)
+}
+
+func TestDryRunGoesOnAfterADamagedModel(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{})
+	bad := gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(p.models, "bad.gguf"))
+	require.NoError(t, os.Truncate(bad, 1000))
+	args := []string{"--dry-run", "--model", "bad", "--model", "m"}
+	got := p.run(append(args, "--output", "json")...)
+	assert.Equal(t, exitFailed, got.status, got.stderr)
+	all := got.outcomes(t)
+	require.Len(t, all, 2)
+	assert.Equal(t, runner.ReasonBadModel, all[0].Reason)
+	assert.True(t, all[1].Estimated)
+	assert.Contains(t, p.run(args...).stdout, "bad_model")
+}
+
+func TestCalibrateSetsTheThreadsItself(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{})
+	p.configure(`engine: {bench_args: ["-t", "4"]}`)
+	got := p.start("calibrate", p.model, "--llamacpp.dir", p.tools)
+	assert.Equal(t, exitError, got.status)
+	assert.Contains(t, got.stderr, "bench_args")
+}
+
+func TestLockThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{})
+	require.NoError(t, os.Mkdir(filepath.Join(p.dir, "lock"), 0o700))
+	got := p.run("--output", "json")
+	assert.Equal(t, exitError, got.status, got.stdout)
+	assert.Empty(t, got.stdout)
+	assert.Contains(t, got.stderr, filepath.Join(p.dir, "lock"))
 }

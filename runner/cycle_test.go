@@ -28,6 +28,7 @@ import (
 type engine struct {
 	probe    func() error
 	size     func(format string) (int64, bool)
+	refuse   string // a format whose size it does not tell but fails
 	quantize func(job runner.QuantizeJob) error
 	// speed of the n-th measurement (from 0) of a file, in tokens per second.
 	speed   func(file string, n int) (float64, error)
@@ -48,6 +49,9 @@ func (e *engine) Probe(context.Context) (runner.EngineInfo, error) {
 func (e *engine) QuantizedSize(_ context.Context, job runner.QuantizeJob) (int64, bool, error) {
 	if _, err := os.Stat(filepath.Join(job.Dir, job.Input)); err != nil {
 		return 0, false, err
+	}
+	if job.Format == e.refuse {
+		return 0, false, runner.Failf(runner.ReasonQuantize, "needs an importance matrix")
 	}
 	if e.size == nil {
 		return 1000, true, nil
@@ -287,9 +291,10 @@ func TestRepeatedRoundsAreBounded(t *testing.T) {
 	r := f.run(t.Context())["Q2_K"]
 
 	assert.Equal(t, verdict.Kept, r.Outcome())
-	assert.Len(t, r.Evidence.Rounds, 2+r.Verdict.Rounds)
-	assert.False(t, r.Evidence.Rounds[1].Counted)
-	assert.True(t, r.Evidence.Rounds[2].Counted)
+	assert.Len(t, r.Evidence.Rounds, 3*r.Verdict.Rounds)
+	for i, round := range r.Evidence.Rounds {
+		assert.Equal(t, i%3 == 2, round.Counted, "measurement %d: each round is repeated twice, then it counts", i+1)
+	}
 }
 
 func TestBudgetEndsAHopelessCase(t *testing.T) {
@@ -316,6 +321,58 @@ func TestBudgetEndsAHopelessCase(t *testing.T) {
 		require.NotNil(t, worst.Upper)
 		assert.Positive(t, r.Verdict.Resolvable)
 	})
+}
+
+func TestBudgetThatLeavesNoRoundToConfirm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &engine{speed: func(file string, _ int) (float64, error) {
+			time.Sleep(time.Minute)
+			return map[string]float64{"Q2_K.gguf": 50, "original.gguf": 100}[file], nil
+		}}
+		f := newFixture(t, e, "Q2_K")
+		f.request.Benchmark.Budget = model.Duration(7 * time.Minute) // three rounds, and no fourth
+		f.request.Previous = func(string) verdict.Outcome { return verdict.Kept }
+		r := f.run(t.Context())["Q2_K"]
+
+		assert.Equal(t, verdict.Inconclusive, r.Outcome())
+		assert.True(t, r.Unconfirmed)
+		assert.Equal(t, 3, r.Verdict.Rounds, "the figures are those of the first set")
+		assert.InDelta(t, 0.5, r.Verdict.Worst().Drop, 1e-9)
+		assert.Empty(t, r.Verdict.Gate)
+		assert.Equal(t, *r.Verdict, r.Evidence.Verdict())
+	})
+}
+
+func TestModelExchangedSinceItWasFound(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q2_K")
+	other := gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(t.TempDir(), "other.gguf"))
+	require.NoError(t, os.Rename(other, f.model.Path))
+	failure := f.failure("Q2_K", f.run(t.Context()))
+	assert.Equal(t, runner.ReasonSourceChanged, failure.Reason)
+	assert.ErrorContains(t, failure, "is another file now")
+}
+
+// threads is an observer that notes the number of threads it is told.
+type threads struct{ told []int }
+
+func (o *threads) Observe() func(time.Duration, int) *runner.Load {
+	return func(_ time.Duration, n int) *runner.Load {
+		o.told = append(o.told, n)
+		return nil
+	}
+}
+
+func TestLoadIsJudgedByTheThreadsThatWereAskedFor(t *testing.T) {
+	// The engine leaves the number to its tool, as with a GPU: what the tool reports is
+	// then not what works on the measurement.
+	f := newFixture(t, &engine{}, "Q2_K")
+	observer := &threads{}
+	f.options.Observer = observer
+	f.run(t.Context())
+	require.NotEmpty(t, observer.told)
+	for _, n := range observer.told {
+		assert.Zero(t, n)
+	}
 }
 
 func TestHopelessCaseEndsAtTheLastRound(t *testing.T) {
@@ -345,6 +402,7 @@ func TestFailureOfOneTargetLeavesTheOthers(t *testing.T) {
 			}
 			return copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
 		}}, runner.ReasonCrash, "quantizing to Q2_K: died of SIGSEGV"},
+		{"the tool refuses before", &engine{refuse: "Q2_K"}, runner.ReasonQuantize, "asking for the size of Q2_K: needs an importance matrix"},
 		{"no file", &engine{quantize: func(job runner.QuantizeJob) error {
 			if job.Format == "Q2_K" {
 				return nil
@@ -429,7 +487,7 @@ func TestFailureOfTheWholeCycle(t *testing.T) {
 		}, runner.ReasonInternal, "oops"},
 		{"unknown error", func(f *fixture) {
 			f.options.Lock = func(context.Context) (func(), error) { return nil, errors.New("odd") }
-		}, runner.ReasonInternal, "waiting for the host to be free for measuring: odd"},
+		}, runner.ReasonInternal, "odd"},
 		{"reflink where there is none", func(f *fixture) {
 			f.options.Isolation = "teleport"
 		}, runner.ReasonInternal, "teleport"},
@@ -509,21 +567,22 @@ func TestSourceIsNeverWritten(t *testing.T) {
 	}
 }
 
-func TestCheckNamesWhatTheEngineMakes(t *testing.T) {
+func TestFormatsAreThoseTheEngineMakes(t *testing.T) {
 	tests := []struct {
 		targets []string
 		want    string
 	}{
-		{[]string{"q2_k", "Q4_K"}, ""},
+		{[]string{"q2_k", "Q4_K"}, ""}, // in any case, and by an alias
 		{[]string{"Q2_L"}, `"Q2_L" is no format that this made up makes; it makes F16, IQ2_XS, Q2_K, Q4_K, Q4_K_M, Q8_0`},
 		{[]string{"IQ2_XS"}, "importance matrix"},
 		{[]string{"Q4_K", "q4_k_m"}, "the same format"},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.targets, " "), func(t *testing.T) {
-			err := runner.New(&engine{}, runner.Options{}).Check(t.Context(), tt.targets)
+			names, err := runner.New(&engine{}, runner.Options{}).Formats(t.Context(), tt.targets)
 			if tt.want == "" {
 				require.NoError(t, err)
+				assert.Equal(t, []string{"Q2_K", "Q4_K_M"}, names)
 				return
 			}
 			require.ErrorContains(t, err, tt.want)

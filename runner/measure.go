@@ -2,7 +2,6 @@ package runner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -16,10 +15,10 @@ func (c *cycle) measure(ctx context.Context) error {
 	if len(c.undecided()) == 0 {
 		return nil
 	}
-	if err := c.waitIdle(ctx); err != nil {
+	if err := c.waitForIdle(ctx); err != nil {
 		return err
 	}
-	m := c.newMeasuring(c.Benchmark.decision(c.Threshold).NextLook)
+	m := c.newMeasuring(c.Benchmark.Decision(c.Threshold).NextLook)
 	for len(c.undecided()) > 0 {
 		if m.overBudget() {
 			m.conclude()
@@ -38,16 +37,13 @@ func (c *cycle) measure(ctx context.Context) error {
 	return nil
 }
 
-func (c *cycle) waitIdle(ctx context.Context) error {
+func (c *cycle) waitForIdle(ctx context.Context) error {
 	limit := time.Duration(c.Benchmark.WaitIdle)
 	if limit <= 0 || c.WaitIdle == nil {
 		return nil
 	}
 	c.Progress(Progress{Model: c.Model.Name, Operation: OperationBenchmark, Detail: "waiting for the host to be idle"})
-	if err := c.WaitIdle(ctx, limit); err != nil {
-		return fmt.Errorf("waiting for the host to be idle: %w", err)
-	}
-	return nil
+	return c.WaitIdle(ctx, limit)
 }
 
 // measuring is the state of the rounds of a cycle. In a ladder one measurement of
@@ -59,14 +55,15 @@ type measuring struct {
 	milestone func(n int) int
 
 	begin   time.Time
-	rounds  int
-	longest time.Duration // of all rounds so far
-	runs    int           // of the benchmark, in all rounds so far
+	rounds  int           // so far, repeated ones included
+	turn    int           // of the order: rounds so far that counted for any pair
+	longest time.Duration // of all runs of the benchmark so far
+	runs    int           // so far
 	inRound int           // of them, in the current round
 }
 
 func (c *cycle) newMeasuring(milestone func(int) int) *measuring {
-	m := &measuring{cycle: c, decision: c.Benchmark.decision(c.Threshold), milestone: milestone, begin: time.Now()}
+	m := &measuring{cycle: c, decision: c.Benchmark.Decision(c.Threshold), milestone: milestone, begin: time.Now()}
 	c.benchmarkBegan = m.begin
 	return m
 }
@@ -74,19 +71,19 @@ func (c *cycle) newMeasuring(milestone func(int) int) *measuring {
 // overBudget says whether another round would end beyond the budget.
 func (m *measuring) overBudget() bool {
 	budget := time.Duration(m.Benchmark.Budget)
-	return budget > 0 && m.rounds > 0 && time.Since(m.begin)+m.longest > budget
+	next := m.longest * time.Duration(len(m.undecided())+1)
+	return budget > 0 && m.rounds > 0 && time.Since(m.begin)+next > budget
 }
 
-// round measures the original once and every undecided copy once, in an order that
-// turns from round to round, so that a drift of the host's speed falls on both stages
-// alike; a repeated round takes the next turn.
+// round measures the original once and every undecided copy once. Two rounds after each
+// other have opposite order, so that a drift of the host's speed falls on both stages
+// alike; one that has to be repeated for all is repeated in its own order.
 func (m *measuring) round(ctx context.Context) error {
-	begin := time.Now()
 	m.inRound = 0
 	pairs := m.undecided()
 	order := append([]*pair{nil}, pairs...) // nil stands for the original
 	first := StageOriginal
-	if verdict.QuantizedFirst(m.OrderSeed, m.rounds) {
+	if verdict.QuantizedFirst(m.OrderSeed, m.turn) {
 		slices.Reverse(order)
 		first = StageQuantized
 	}
@@ -100,30 +97,35 @@ func (m *measuring) round(ctx context.Context) error {
 			original = sample
 		case err == nil:
 			copies[p] = sample
-		case ctx.Err() != nil:
-			return fmt.Errorf("measuring: %w", errors.Join(context.Cause(ctx), err))
 		case p == nil: // no pair can be judged without its original
 			return fmt.Errorf("measuring the original: %w", m.blameSource(err))
 		default:
-			if changed := m.sourceUnchanged(); changed != nil {
-				return changed
+			err = fmt.Errorf("measuring %s: %w", p.target, err)
+			if err := m.concernsAll(ctx, err); err != nil {
+				return err
 			}
-			m.fail(p, fmt.Errorf("measuring %s: %w", p.target, err))
+			m.fail(p, err)
+			if len(m.undecided()) == 0 {
+				return nil
+			}
 		}
 	}
 
+	counted := false
 	for p, copied := range copies {
 		round := Round{Set: p.set, First: first, Original: original, Quantized: copied}
 		round.Counted = p.repeats >= m.Benchmark.MaxRepeats || !m.contaminated(original) && !m.contaminated(copied)
+		p.repeats++
 		if round.Counted {
-			p.counted = append(p.counted, round.Pairs(m.Benchmark.Phases))
-		} else {
-			p.repeats++
+			p.counted, p.repeats = append(p.counted, round.Throughputs(m.Benchmark.Phases)), 0
+			counted = true
 		}
 		p.rounds = append(p.rounds, round)
 	}
 	m.rounds++
-	m.longest = max(m.longest, time.Since(begin))
+	if counted {
+		m.turn++
+	}
 	return nil
 }
 
@@ -157,7 +159,7 @@ func (m *measuring) sample(ctx context.Context, p *pair) (Sample, error) {
 	}
 	started := time.Now()
 	measurement, err := m.engine.Benchmark(ctx, job, report)
-	load := observed(measurement.Run.CPUTime, measurement.Threads)
+	load := observed(measurement.Run.CPUTime, m.info.Threads)
 	if err != nil {
 		return Sample{}, err
 	}
@@ -166,6 +168,7 @@ func (m *measuring) sample(ctx context.Context, p *pair) (Sample, error) {
 	}
 	m.runs++
 	m.inRound++
+	m.longest = max(m.longest, time.Since(started))
 	return Sample{Started: started, Measurement: measurement, Load: load}, nil
 }
 
@@ -174,7 +177,7 @@ func (m *measuring) sample(ctx context.Context, p *pair) (Sample, error) {
 func plausible(measurement Measurement, phases []verdict.Phase) error {
 	for _, phase := range phases {
 		v, ok := measurement.Throughput[phase]
-		if !ok || !(v > 0) || math.IsInf(v, 0) {
+		if !ok || !verdict.Usable(v) {
 			return Failf(ReasonBenchmark, "the engine gave no usable throughput for the phase %s (%v tokens/s)", phase, v)
 		}
 	}
@@ -223,7 +226,7 @@ func (m *measuring) settle(p *pair, v verdict.Verdict) {
 		m.decide(p, confirmed, confirmed.Outcome != p.verdicts[0].Outcome)
 	case changes(p.previous, v.Outcome):
 		m.Logger.Info("measuring again, to confirm a change", "model", m.Model.Name, "target", p.target, "standing", p.previous, "now", v.Outcome)
-		p.set, p.counted = 2, nil
+		p.set, p.counted, p.repeats = 2, nil, 0
 	default:
 		m.decide(p, v, false)
 	}

@@ -23,6 +23,7 @@ type Model struct {
 	Path  string   // absolute, of the first file
 	Files []string // all files in order; the first is Path
 	Size  int64    // bytes, all files together
+	IDs   []FileID // the files as they were when Header was read
 	// Header is the model's header, of a split set that of all files together. Nil
 	// when Err is set.
 	Header *gguf.Header
@@ -96,6 +97,7 @@ func (u *unit) read(dir string) (Model, error) {
 	if err != nil {
 		return model, &Failure{Reason: ReasonBadModel, Err: err}
 	}
+	model.IDs = ids
 	for _, id := range ids {
 		model.Size += id.Size
 	}

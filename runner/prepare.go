@@ -2,7 +2,6 @@ package runner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,34 +59,23 @@ func formatNames(formats []Format) string {
 	return strings.Join(names, ", ")
 }
 
-// isolate makes the working directory, sees that everything will fit into it and
-// brings the original in. The function it returns removes the directory.
-func (c *cycle) isolate(ctx context.Context) (remove func() error, err error) {
+// isolate sees that everything will fit into the working directory and brings the
+// original in.
+func (c *cycle) isolate(ctx context.Context) error {
 	begin := time.Now()
 	defer func() { c.isolating = time.Since(begin) }()
 	c.Progress(Progress{Model: c.Model.Name, Operation: OperationIsolate})
 
-	if c.source, err = c.Model.Identity(); err != nil {
-		return nil, Failf(ReasonSourceChanged, "looking at the model before the cycle: %w", err)
-	}
-	dir, err := workdir.Create(c.WorkDir)
-	if err != nil {
-		return nil, fmt.Errorf("making a working directory in %s: %w", c.WorkDir, spaceFailure(err))
-	}
-	c.dir = dir.Path()
-	remove = func() error {
-		if err := dir.Remove(); err != nil {
-			return fmt.Errorf("removing the working directory: %w", err)
-		}
-		return nil
+	if err := c.sourceUnchanged(); err != nil { // since its header was read
+		return err
 	}
 	if err := c.fits(ctx); err != nil {
-		return nil, errors.Join(err, remove())
+		return err
 	}
-	if err := c.clone(ctx, c.Isolation, "original"); err != nil {
-		return nil, errors.Join(err, remove())
+	if len(c.pairs) > 0 && len(c.undecided()) == 0 { // the engine refused them all
+		return nil
 	}
-	return remove, nil
+	return c.clone(ctx, c.Isolation, "original")
 }
 
 // clone brings the original's files into the working directory, under a safe name.
@@ -96,7 +84,7 @@ func (c *cycle) clone(ctx context.Context, mode workdir.Mode, prefix string) err
 	for i, file := range c.Model.Files {
 		name := prefix + ".gguf"
 		if len(c.Model.Files) > 1 { // llama.cpp finds the other shards by this pattern
-			name = fmt.Sprintf("%s-%05d-of-%05d.gguf", prefix, i+1, len(c.Model.Files))
+			name = gguf.ShardPath(prefix, i+1, len(c.Model.Files))
 		}
 		if i == 0 {
 			c.original = name
@@ -108,16 +96,17 @@ func (c *cycle) clone(ctx context.Context, mode workdir.Mode, prefix string) err
 			})
 		})
 		if err != nil {
-			return fmt.Errorf("bringing %s into the working directory: %w", file, spaceFailure(c.blameSource(err)))
+			return fmt.Errorf("bringing %s into the working directory: %w", file, c.blameSource(spaceFailure(err)))
 		}
 		c.isolation = string(how)
-		done += c.source[i].Size
+		done += c.Model.IDs[i].Size
 	}
 	return nil
 }
 
 // fits compares what the cycle will write with what is free. It asks the engine for
-// the exact sizes through links, before anything is copied.
+// the exact sizes through links, before anything is copied. A pair that the engine
+// refuses at this point fails by itself.
 func (c *cycle) fits(ctx context.Context) error {
 	if err := c.clone(ctx, workdir.Symlink, "plan"); err != nil {
 		return err
@@ -126,10 +115,15 @@ func (c *cycle) fits(ctx context.Context) error {
 	if c.Isolation == workdir.Copy {
 		need = c.Model.Size
 	}
-	for _, p := range c.pairs {
+	for _, p := range c.undecided() {
 		bytes, exact, err := c.engine.QuantizedSize(ctx, c.quantizeJob(p))
 		if err != nil {
-			return fmt.Errorf("asking for the size of %s: %w", p.target, c.blameSource(err))
+			err = fmt.Errorf("asking for the size of %s: %w", p.target, err)
+			if err := c.concernsAll(ctx, err); err != nil {
+				return err
+			}
+			c.fail(p, err)
+			continue
 		}
 		if !exact {
 			bytes, exactly = estimate.UpperBound(c.Model.Header, p.format.Name), "at most"
@@ -160,20 +154,32 @@ func (c *cycle) fits(ctx context.Context) error {
 func (c *cycle) sourceUnchanged() error {
 	now, err := c.Model.Identity()
 	if err == nil {
-		err = SameFiles(c.source, now)
+		err = SameFiles(c.Model.IDs, now)
 	}
 	if err != nil {
-		return Failf(ReasonSourceChanged, "the model changed during the cycle, so nothing can be said of it: %w", err)
+		return Failf(ReasonSourceChanged, "the model changed since its header was read, so nothing can be said of it: %w", err)
 	}
 	return nil
 }
 
 // blameSource puts a change of the model in the place of the error that it led to.
 func (c *cycle) blameSource(err error) error {
-	if changed := c.sourceUnchanged(); err != nil && changed != nil {
+	if changed := c.sourceUnchanged(); changed != nil {
 		return fmt.Errorf("%w (which led to: %w)", changed, err)
 	}
 	return err
+}
+
+// concernsAll says, of the error of one pair, whether it ends the whole cycle: because
+// it was told to stop, or because the model has changed. Nil when it does not.
+func (c *cycle) concernsAll(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	if changed := c.sourceUnchanged(); changed != nil {
+		return fmt.Errorf("%w (which led to: %w)", changed, err)
+	}
+	return nil
 }
 
 // Figures describe the model as a whole.

@@ -26,26 +26,26 @@ func (c *cycle) quantizeJob(p *pair) QuantizeJob {
 // itself; only what concerns them all is returned.
 func (c *cycle) quantize(ctx context.Context) error {
 	begin := time.Now()
-	for i, p := range c.pairs {
+	pairs := c.undecided()
+	for i, p := range pairs {
 		err := c.quantizeOne(ctx, p, func(done, total int) {
-			fraction := (float64(i) + float64(done)/float64(max(total, 1))) / float64(len(c.pairs))
+			fraction := (float64(i) + float64(done)/float64(max(total, 1))) / float64(len(pairs))
 			c.Progress(Progress{
 				Model: c.Model.Name, Operation: OperationQuantize, Target: p.target,
 				Done: fraction, Detail: fmt.Sprintf("tensor %d/%d", done, total),
 				Left: left(time.Since(begin), fraction),
 			})
 		})
-		if changed := c.sourceUnchanged(); changed != nil {
-			return errors.Join(changed, err)
+		if err == nil {
+			continue
 		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("quantizing: %w", context.Cause(ctx))
+		err = fmt.Errorf("quantizing to %s: %w", p.target, err)
+		if err := c.concernsAll(ctx, err); err != nil {
+			return err
 		}
-		if err != nil {
-			c.fail(p, fmt.Errorf("quantizing to %s: %w", p.target, err))
-		}
+		c.fail(p, err)
 	}
-	return nil
+	return c.sourceUnchanged()
 }
 
 func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, total int)) error {

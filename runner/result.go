@@ -12,7 +12,6 @@ type Operation string
 
 // The operations, in the order in which a cycle goes through them.
 const (
-	OperationDiscover  Operation = "discover"
 	OperationIsolate   Operation = "isolate"
 	OperationQuantize  Operation = "quantize"
 	OperationBenchmark Operation = "benchmark"
@@ -84,6 +83,7 @@ type Evidence struct {
 	Target    string          `json:"target"`
 	Previous  verdict.Outcome `json:"previous_decision,omitempty"`
 	Engine    EngineInfo      `json:"engine"`
+	Hardware  string          `json:"hardware"`
 	Benchmark Benchmark       `json:"benchmark"`
 	Decision  verdict.Config  `json:"decision"`
 	Isolation string          `json:"isolation"`
@@ -136,14 +136,14 @@ func (e *Evidence) counted(set int) []verdict.Round {
 	var rounds []verdict.Round
 	for _, r := range e.Rounds {
 		if r.Counted && r.Set == set {
-			rounds = append(rounds, r.Pairs(e.Benchmark.Phases))
+			rounds = append(rounds, r.Throughputs(e.Benchmark.Phases))
 		}
 	}
 	return rounds
 }
 
-// Pairs gives the throughputs of the round as the verdict takes them.
-func (r Round) Pairs(phases []verdict.Phase) verdict.Round {
+// Throughputs of the round, as the verdict takes them.
+func (r Round) Throughputs(phases []verdict.Phase) verdict.Round {
 	pairs := make(verdict.Round, len(phases))
 	for _, phase := range phases {
 		pairs[phase] = verdict.Pair{
@@ -162,11 +162,15 @@ func changes(standing, outcome verdict.Outcome) bool {
 }
 
 // confirm gives the second verdict where it agrees with the first, and calls the
-// pair inconclusive where it does not. Its figures are those of the second set.
+// pair inconclusive where it does not. The figures are those of the second set, or of
+// the first where the budget left no round for a second.
 func confirm(first, second verdict.Verdict) verdict.Verdict {
-	if second.Outcome != first.Outcome {
-		second.Outcome = verdict.Inconclusive
-		second.Gate = ""
+	confirmed := second
+	if second.Rounds == 0 {
+		confirmed = first
 	}
-	return second
+	if second.Outcome != first.Outcome {
+		confirmed.Outcome, confirmed.Gate = verdict.Inconclusive, ""
+	}
+	return confirmed
 }

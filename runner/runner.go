@@ -3,7 +3,7 @@
 //
 // The model is cloned into a working directory of the cycle's own and never written
 // to. Every target of the cycle is quantized there; then original and copies are
-// measured in paired rounds, in turned order, until the verdict on each pair is in
+// measured in paired rounds, until the verdict on each pair is in
 // (see package verdict). Nothing but measurements makes a decision: whatever goes
 // wrong ends a pair as a [Failure] with a reason.
 //
@@ -13,7 +13,6 @@ package runner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -31,6 +30,8 @@ type Options struct {
 	Isolation workdir.Mode
 	// AllowRequantize lets models be quantized that are quantized already.
 	AllowRequantize bool
+	// Hardware describes the machine, for the evidence.
+	Hardware string
 	// Lock waits for the host to be free for measuring. Nil: no lock.
 	Lock func(context.Context) (release func(), err error)
 	// Observer watches what others take of the CPU; nil where that cannot be seen.
@@ -51,11 +52,11 @@ type Observer interface {
 // Request is one cycle.
 type Request struct {
 	Model     Model
-	Targets   []string // formats, as the engine lists them
+	Targets   []string // formats; see Runner.Formats
 	Benchmark Benchmark
 	Threshold float64
-	// OrderSeed is that of the coins which turn the order of the stages from round to
-	// round: see verdict.QuantizedFirst. Give each cycle its own.
+	// OrderSeed is that of the coins which choose the order of the stages in every two
+	// rounds: see verdict.QuantizedFirst. Give each cycle its own.
 	OrderSeed uint64
 	// Previous gives the standing decision of a target, "" for none. Nil: none
 	// stands.
@@ -94,15 +95,23 @@ func New(engine Engine, options Options) *Runner {
 	return &Runner{engine: engine, Options: options}
 }
 
-// Check says whether the engine is there and makes these targets: a *Failure when it
-// cannot be asked, any other error when a target cannot be made.
-func (r *Runner) Check(ctx context.Context, targets []string) error {
+// Formats gives the targets the names by which results will call them: the engine's own
+// spelling, aliases resolved. The error is a *Failure when the engine cannot be asked,
+// any other when a target cannot be made.
+func (r *Runner) Formats(ctx context.Context, targets []string) ([]string, error) {
 	info, err := r.engine.Probe(ctx)
 	if err != nil {
-		return AsFailure(fmt.Errorf("looking at the engine: %w", err))
+		return nil, AsFailure(fmt.Errorf("looking at the engine: %w", err))
 	}
-	_, err = resolveFormats(info, targets)
-	return err
+	formats, err := resolveFormats(info, targets)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(formats))
+	for i, f := range formats {
+		names[i] = f.Name
+	}
+	return names, nil
 }
 
 // Run runs one cycle to its end and hands every pair's result to emit, in the order
@@ -146,7 +155,7 @@ type pair struct {
 	set      int             // which set of rounds is being measured: 1 or 2
 	counted  []verdict.Round // of this set
 	rounds   []Round         // of both, repeated ones included
-	repeats  int
+	repeats  int             // of the round that is being repeated
 	verdicts []verdict.Verdict
 
 	done    bool
@@ -191,7 +200,7 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	}()
 	release, err := c.Lock(ctx)
 	if err != nil {
-		return fmt.Errorf("waiting for the host to be free for measuring: %w", err)
+		return err
 	}
 	defer release()
 	c.started = time.Now()
@@ -202,11 +211,19 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	if err := c.resolveTargets(); err != nil {
 		return err
 	}
-	remove, err := c.isolate(ctx)
+	dir, err := workdir.Create(c.WorkDir)
 	if err != nil {
+		return fmt.Errorf("making a working directory in %s: %w", c.WorkDir, spaceFailure(err))
+	}
+	defer func() {
+		if err := dir.Remove(); err != nil {
+			c.Logger.Error("the working directory stays behind until the next start", "dir", dir.Path(), "err", err)
+		}
+	}()
+	c.dir = dir.Path()
+	if err := c.isolate(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, remove()) }()
 	return work()
 }
 
@@ -286,12 +303,13 @@ func (c *cycle) result(p *pair) Result {
 		},
 		Evidence: Evidence{
 			Model:     c.Model.Name,
-			Source:    c.source,
+			Source:    c.Model.IDs,
 			Target:    p.target,
 			Previous:  p.previous,
 			Engine:    c.info,
+			Hardware:  c.Hardware,
 			Benchmark: c.Benchmark,
-			Decision:  c.Benchmark.decision(c.Threshold),
+			Decision:  c.Benchmark.Decision(c.Threshold),
 			Isolation: c.isolation,
 			Quantize:  p.quantizeRun,
 			Rounds:    p.rounds,

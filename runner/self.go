@@ -15,6 +15,9 @@ func (r *Runner) MeasureSelf(ctx context.Context, req Request, rounds int) ([]Ro
 	err := c.prepared(ctx, func() error {
 		self.file = c.original
 		c.pairs = []*pair{self}
+		if err := c.waitForIdle(ctx); err != nil {
+			return err
+		}
 		m := c.newMeasuring(func(int) int { return rounds })
 		for len(self.counted) < rounds {
 			if err := m.round(ctx); err != nil {

@@ -34,8 +34,8 @@ type Benchmark struct {
 	// that other processes and the hypervisor may take before a run counts as
 	// contaminated and its round is repeated. Default 0.1; 1 repeats nothing.
 	MaxDisturbance float64 `yaml:"max_disturbance" json:"max_disturbance"`
-	// MaxRepeats bounds the repeated rounds of a pair; after that contaminated rounds
-	// count like any other. Default 10.
+	// MaxRepeats bounds how often one round is repeated; contaminated after that, it
+	// counts all the same. Default 3.
 	MaxRepeats int `yaml:"max_repeats" json:"max_repeats"`
 	// WaitIdle holds a cycle until other processes leave the host idle, for at most
 	// this long; then it goes on regardless. Default 0: no waiting.
@@ -58,7 +58,7 @@ func DefaultBenchmark() Benchmark {
 		Alpha:            0.05,
 		Budget:           model.Duration(4 * time.Hour),
 		MaxDisturbance:   0.1,
-		MaxRepeats:       10,
+		MaxRepeats:       3,
 	}
 }
 
@@ -109,7 +109,7 @@ func (b Benchmark) Validate() []Problem {
 		add("max_disturbance", "%v is no share: use 0 to 1, such as 0.1", b.MaxDisturbance)
 	}
 	if b.MaxRepeats < 0 {
-		add("max_repeats", "%d rounds cannot be repeated: use 0 or more", b.MaxRepeats)
+		add("max_repeats", "a round cannot be repeated %d times: use 0 or more", b.MaxRepeats)
 	}
 	return problems
 }
@@ -129,8 +129,8 @@ func ValidateThreshold(t float64) error {
 	return fmt.Errorf("the threshold %v is not between 0 and 1: it is a ratio, such as 0.12 for 12 %%", t)
 }
 
-// decision is what the verdict on these measurements needs to know.
-func (b Benchmark) decision(threshold float64) verdict.Config {
+// Decision is what the verdict on these measurements needs to know.
+func (b Benchmark) Decision(threshold float64) verdict.Config {
 	return verdict.Config{
 		Threshold: threshold,
 		Phases:    b.Phases,

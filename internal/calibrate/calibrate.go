@@ -106,29 +106,26 @@ func row(threads int, rounds []runner.Round, b runner.Benchmark) Row {
 	var counted []verdict.Round
 	for _, r := range rounds {
 		if r.Counted {
-			counted = append(counted, r.Pairs(b.Phases))
+			counted = append(counted, r.Throughputs(b.Phases))
 		}
 	}
 	r := Row{Threads: threads, Rounds: len(counted), Repeated: len(rounds) - len(counted)}
 	// The looks of a cycle are of no concern to the spread: one look at all the rounds.
-	once := config(b)
+	once := b.Decision(anyThreshold)
 	once.MinRounds, once.MaxRounds = len(counted), len(counted)
 	for _, v := range verdict.Decide(once, counted).Phases {
 		r.Phases = append(r.Phases, Phase{
 			Phase:      v.Phase,
 			Throughput: v.Original,
 			Spread:     v.Spread,
-			Resolves:   resolutions(config(b), v.Spread),
+			Resolves:   resolutions(b.Decision(anyThreshold), v.Spread),
 		})
 	}
 	return r
 }
 
-// config of a verdict on such rounds. Its threshold has no influence on what is computed
-// here, and only has to be valid.
-func config(b runner.Benchmark) verdict.Config {
-	return verdict.Config{Threshold: 0.5, Phases: b.Phases, MinRounds: b.Rounds.Min, MaxRounds: b.Rounds.Max, Alpha: b.Alpha}
-}
+// anyThreshold is a valid one: none has an influence on what is computed here.
+const anyThreshold = 0.5
 
 // resolutions are for 4, 8 and 20 rounds and for as many as a cycle may take. Beyond
 // that, they say what raising the maximum to so many would give.
@@ -166,7 +163,7 @@ func (r *Report) recommend() {
 	}
 	r.Recommended = chosen.Threads
 	if resolved := chosen.resolves(r.MaxRounds); resolved > r.Threshold {
-		r.Warning = fmt.Sprintf("this host tells a drop of %s from none within %d rounds (benchmark.rounds.max), and the threshold is %s: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max",
+		r.Warning = fmt.Sprintf("this host detects no drop below %s within %d rounds (benchmark.rounds.max), and the threshold is %s: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max",
 			report.Percent(resolved), r.MaxRounds, report.Threshold(r.Threshold))
 	}
 }

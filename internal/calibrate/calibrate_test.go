@@ -112,7 +112,7 @@ func TestResolutions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var at []int
 			last := 1.0
-			for _, r := range resolutions(config(benchmark(c.min, c.max)), 0.03) {
+			for _, r := range resolutions(benchmark(c.min, c.max).Decision(anyThreshold), 0.03) {
 				at = append(at, r.Rounds)
 				assert.Less(t, r.Drop, last, "%d rounds resolve more than fewer", r.Rounds)
 				last = r.Drop
@@ -161,12 +161,12 @@ func TestRecommend(t *testing.T) {
 func TestTheWarningIsAboutTheRoundsThatACycleTakes(t *testing.T) {
 	r := Report{Threshold: 0.12, MaxRounds: 56, Threads: []Row{threads(1, 10, 0.1534)}}
 	r.recommend()
-	assert.Equal(t, "this host tells a drop of 15.3 % from none within 56 rounds (benchmark.rounds.max), and the threshold is 12 %: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max", r.Warning)
+	assert.Equal(t, "this host detects no drop below 15.3 % within 56 rounds (benchmark.rounds.max), and the threshold is 12 %: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max", r.Warning)
 
 	r = Report{Threshold: 0.12, MaxRounds: 20, Threads: []Row{threads(1, 10, 0.01)}}
 	r.Threads[0].Phases = r.Threads[0].Phases[1:]
 	r.recommend()
-	assert.Contains(t, r.Warning, "70.0 % from none within 20 rounds", "what 56 would resolve is of no use")
+	assert.Contains(t, r.Warning, "70.0 % within 20 rounds", "what 56 would resolve is of no use")
 }
 
 // found is a report with figures of its own: what a verdict computes is not tested here.

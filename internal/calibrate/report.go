@@ -60,7 +60,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s (%s) against itself: whatever differs is this host's noise.\n\n", report.Name(r.Model), r.Format)
 	r.table(&text)
-	fmt.Fprintf(&text, "\nspread:    standard deviation of a single round's ratio, in the rounds measured\nresolves:  the smallest drop told from none within so many rounds; a cycle takes up to %d\n", r.MaxRounds)
+	fmt.Fprintf(&text, "\nspread:    standard deviation of a single round's ratio, in the rounds measured\nresolves:  the smallest drop that is detected within so many rounds; a cycle takes up to %d\n", r.MaxRounds)
 	fmt.Fprintf(&text, "\nRecommended: %s (engine.threads in the configuration file).\n", countThreads(r.Recommended))
 	if r.Warning != "" {
 		fmt.Fprintf(&text, "Warning: %s.\n", r.Warning)

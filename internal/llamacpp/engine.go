@@ -90,7 +90,7 @@ func (e *Engine) imatrix() (string, error) {
 		_, err = os.Stat(path)
 	}
 	if err != nil {
-		return "", runner.Failf(runner.ReasonQuantize, "engine.imatrix: %w", err)
+		return "", runner.Failf(runner.ReasonQuantize, "engine.imatrix: %w: name a file that llama-imatrix made, or take the key out", err)
 	}
 	return path, nil
 }

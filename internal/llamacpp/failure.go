@@ -81,11 +81,11 @@ func (op operation) died(exit *process.ExitError, result process.Result) error {
 	}
 	switch {
 	case outOfMemory.MatchString(text):
-		return fail(runner.ReasonOutOfMemory, fmt.Sprintf("ran out of memory (%v)", exit), "")
+		return fail(runner.ReasonOutOfMemory, fmt.Sprintf("ran out of memory (%v)", exit), memoryAdvice)
 	case quantizing && diskFull.MatchString(text):
-		return fail(runner.ReasonNoSpace, fmt.Sprintf("could not write its output (%v)", exit), ": most likely the disk is full")
+		return fail(runner.ReasonNoSpace, fmt.Sprintf("could not write its output (%v)", exit), ": most likely the disk is full; free some, or name another folder with --work.dir")
 	case sig == syscall.SIGKILL:
-		return fail(runner.ReasonOutOfMemory, "was killed by SIGKILL"+inWrapper(exit), ": most likely by the kernel's out-of-memory killer")
+		return fail(runner.ReasonOutOfMemory, "was killed by SIGKILL"+inWrapper(exit), ": most likely by the kernel's out-of-memory killer"+memoryAdvice)
 	case sig == syscall.SIGILL:
 		return fail(runner.ReasonCrash, "was killed by SIGILL"+inWrapper(exit),
 			": it uses instructions that this CPU lacks; install a build for it, or name another libggml-cpu-*.so as GGML_BACKEND_PATH in engine.env")
@@ -97,6 +97,9 @@ func (op operation) died(exit *process.ExitError, result process.Result) error {
 		return fail(op.reason, fmt.Sprintf("failed (%v)", exit), hint(text))
 	}
 }
+
+// memoryAdvice is what to do when a tool has no memory.
+const memoryAdvice = "; it takes more memory, a smaller model, or fewer GPU layers (-ngl in engine.bench_args)"
 
 // signalOf is the signal that ended the process, or the child of a shell script that it
 // is: shells exit with 128 + n then. 0 when it exited.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -85,6 +86,10 @@ func (e *Engine) QuantizedSize(ctx context.Context, job runner.QuantizeJob) (byt
 	return plan.bytes(input, imatrix), true, nil
 }
 
+// dryRunLimit is how long llama-quantize may take to read a header, also from a slow
+// disk.
+const dryRunLimit = 10 * time.Minute
+
 // quantizeCommand is a run of llama-quantize.
 func (e *Engine) quantizeCommand(ctx context.Context, job runner.QuantizeJob, dryRun bool) (command, error) {
 	tools, err := e.tools(ctx)
@@ -121,13 +126,17 @@ func (e *Engine) quantizeCommand(ctx context.Context, job runner.QuantizeJob, dr
 	if threads > 0 {
 		args = append(args, strconv.Itoa(threads))
 	}
+	limit, limitKey := time.Duration(e.cfg.Timeouts.Quantize), "engine.timeouts.quantize"
+	if dryRun && limit > dryRunLimit {
+		limit, limitKey = dryRunLimit, ""
+	}
 	return command{
 		operation: operation{
 			tool:     quantizeTool,
 			doing:    fmt.Sprintf("quantizing %s to %s", job.Input, job.Format),
 			reason:   runner.ReasonQuantize,
-			limit:    time.Duration(e.cfg.Timeouts.Quantize),
-			limitKey: "engine.timeouts.quantize",
+			limit:    limit,
+			limitKey: limitKey,
 		},
 		path: tools.quantize.path,
 		args: args,
@@ -210,16 +219,13 @@ func (p *plan) bytes(input int64, imatrix string) int64 {
 	return size
 }
 
-// "model-00001-of-00003.gguf", as llama.cpp names the shards of a split model.
-var shardName = regexp.MustCompile(`^(.*)-00001-of-(\d{5})\.gguf$`)
-
 // inputBytes is the size of a model in all its files.
 func inputBytes(dir, first string) (int64, error) {
 	names := []string{first}
-	if match := shardName.FindStringSubmatch(first); match != nil {
-		shards, _ := strconv.Atoi(match[2]) // five digits
-		for i := 2; i <= shards; i++ {
-			names = append(names, fmt.Sprintf("%s-%05d-of-%s.gguf", match[1], i, match[2]))
+	if prefix, _, count, ok := gguf.ShardName(first); ok {
+		names = nil
+		for no := range count {
+			names = append(names, gguf.ShardPath(prefix, no+1, count))
 		}
 	}
 	total := int64(0)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -18,6 +19,9 @@ type line struct {
 	QuantizedFile runner.FileFigures `json:"quantized_file"`
 	Seconds       map[string]float64 `json:"duration_seconds"` // by operation
 	Repeated      int                `json:"repeated_rounds"`
+	// Resolvable is, of an inconclusive pair, the smallest drop that could be told from
+	// none with so many rounds on this host.
+	Resolvable *float64 `json:"resolvable_drop_percent,omitempty"`
 	Evidence      *runner.Evidence   `json:"evidence,omitempty"`
 }
 
@@ -36,6 +40,10 @@ func JSONLine(w io.Writer, r *runner.Result, origin event.Origin, evidence bool)
 	}
 	for operation, d := range r.Durations {
 		l.Seconds[string(operation)] = d.Round(time.Microsecond).Seconds()
+	}
+	if r.Verdict.Outcome == verdict.Inconclusive {
+		resolvable := r.Verdict.Resolvable * 100
+		l.Resolvable = &resolvable
 	}
 	if evidence {
 		l.Evidence = &r.Evidence

@@ -74,7 +74,7 @@ func TestBar(t *testing.T) {
 		"[############] llama: round 2, measuring Q2_K, next look in about 1m30s":      measuring(2, "Q2_K", 1, 90*time.Second),
 		"[############] llama: round 3, measuring Q2_K":                                measuring(3, "Q2_K", math.Inf(1), 0),
 		"[............] llama: round 4, measuring Q2_K":                                measuring(4, "Q2_K", math.NaN(), -time.Second),
-		"[............] llama: discover":                                               {Model: "llama", Operation: runner.OperationDiscover, Done: -1},
+		"[............] llama: isolate":                                                {Model: "llama", Operation: runner.OperationIsolate, Done: -1},
 	} {
 		wantBar, wantText, _ := strings.Cut(want, "]")
 		gotBar, gotText, _ := strings.Cut(bar(now), "]")

@@ -184,7 +184,7 @@ func remarks(w io.Writer, results []runner.Result) {
 			remark("%s", fallback(share))
 		}
 		if n := repeatedRounds(r); n > 0 {
-			remark("%d %s measured again, for other processes took the CPU meanwhile.", n, Plural(n, "round was", "rounds were"))
+			remark("%d %s measured again, because other processes used the CPU meanwhile.", n, Plural(n, "round was", "rounds were"))
 		}
 	}
 }
@@ -195,7 +195,7 @@ func inconclusive(v *verdict.Verdict) string {
 		return fmt.Sprintf("%d %s not enough to tell any drop from none; raise benchmark.budget, and see `quant-exporter calibrate`.",
 			v.Rounds, Plural(v.Rounds, "round is", "rounds are"))
 	}
-	return fmt.Sprintf("too close to the threshold: with this host's noise, %d rounds resolve %s. See `quant-exporter calibrate`.",
+	return fmt.Sprintf("too close to the threshold: with this host's noise, %d rounds detect drops of %s and more. See `quant-exporter calibrate`.",
 		v.Rounds, Percent(v.Resolvable))
 }
 

@@ -40,9 +40,9 @@
 //
 // The default is 3 to 56 rounds. On a noisy shared host, where the log ratio was measured
 // to spread by 0.23 from round to round in generation and by 0.17 in prompt, a maximum of
-// 20 rounds leaves 48 % of the cycles of a model against itself inconclusive, 40 leave
-// 16 % and 56 leave 6 % (296 recorded runs resampled, both phases). Easy cases still end
-// after 3 or 4, and the time budget of a cycle bounds the rest.
+// 20 rounds leaves about half of the cycles of a model against itself inconclusive, 40
+// about a sixth and 56 about one in sixteen. Easy cases still end after 3 or 4, and the
+// time budget of a cycle bounds the rest.
 //
 // Each look spends its own part of Config.Alpha. Looks before the sixth round get little,
 // 2 % of it at three rounds and 4 % at four or five, because with so few rounds the t

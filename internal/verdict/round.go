@@ -29,18 +29,19 @@ func (r Round) Check(phases []Phase) error {
 		if !ok {
 			return fmt.Errorf("the round has no %s phase: measure every phase in every round", phase)
 		}
-		if !usable(pair.Original) {
+		if !Usable(pair.Original) {
 			return fmt.Errorf("the original's throughput in the %s phase is %v tokens/s, which is no measurement", phase, pair.Original)
 		}
-		if !usable(pair.Quantized) {
+		if !Usable(pair.Quantized) {
 			return fmt.Errorf("the quantized model's throughput in the %s phase is %v tokens/s, which is no measurement", phase, pair.Quantized)
 		}
 	}
 	return nil
 }
 
-// usable is false for NaN, too.
-func usable(throughput float64) bool { return throughput >= slowest && throughput <= fastest }
+// Usable says whether a number, in tokens per second, can be a throughput: not zero,
+// negative, infinite, NaN, or beyond 1e-9 to 1e12.
+func Usable(throughput float64) bool { return throughput >= slowest && throughput <= fastest }
 
 // leadingUsable is the rounds before the first that Check refuses.
 func leadingUsable(phases []Phase, rounds []Round) []Round {

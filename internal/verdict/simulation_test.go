@@ -43,7 +43,7 @@ func noiseKinds(t *testing.T) []noiseKind {
 	halved := bursts{slow: 0.4, factor: 0.5, dwell: 2, sd: 0.01}
 	kinds = append(kinds,
 		noiseKind{name: "halved 40 % of the time", start: bursty(halved, halved)},
-		noiseKind{name: "halved 40 % of the time, repeated", start: bursty(halved, halved), repeats: 5})
+		noiseKind{name: "halved 40 % of the time, repeated", start: bursty(halved, halved), repeats: 3})
 
 	for threads := 1; threads <= 2; threads++ {
 		quiet := readTrace(t, fmt.Sprintf("quiet-t%d.json", threads))
@@ -55,9 +55,9 @@ func noiseKinds(t *testing.T) []noiseKind {
 		kinds = append(kinds,
 			noiseKind{name: name + ", host at rest, resampled", start: quiet.resampled()},
 			noiseKind{name: name + ", neighbour, fitted", start: bursty(generation, prompt)},
-			noiseKind{name: name + ", neighbour, fitted, repeated", start: bursty(generation, prompt), repeats: 5},
+			noiseKind{name: name + ", neighbour, fitted, repeated", start: bursty(generation, prompt), repeats: 3},
 			noiseKind{name: name + ", neighbour, resampled", start: loaded.resampled()},
-			noiseKind{name: name + ", neighbour, resampled, repeated", start: loaded.resampled(), repeats: 5})
+			noiseKind{name: name + ", neighbour, resampled, repeated", start: loaded.resampled(), repeats: 3})
 	}
 	return kinds
 }

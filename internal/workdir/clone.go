@@ -47,7 +47,7 @@ func (m Mode) Validate() error {
 }
 
 // copyChunk is what is copied between two looks at the context.
-const copyChunk = 16 << 20
+const copyChunk = 4 << 20
 
 // Clone brings the file src, or what it leads to if it is a symbolic link, to dst,
 // which must not exist, and says by which mode: never Auto. Nothing is left at dst

@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -70,7 +71,10 @@ func run(o options) error {
 		}
 		defer func() { _ = neighbour.Process.Kill(); _ = neighbour.Wait() }()
 	}
-	var t tally
+	t := tally{}
+	if t.byHand, err = byHand(o); err != nil {
+		return fmt.Errorf("llama-bench by hand: %w", err)
+	}
 	for i := range o.cycles {
 		line, err := cycle(o, dir, config)
 		if err != nil {
@@ -162,6 +166,21 @@ type tally struct {
 	rounds, repeated             int
 	seconds                      float64
 	single, singleRejected       int
+	byHand                       time.Duration
+}
+
+// byHand is the wall time of llama-bench with its own five repetitions on both models,
+// with as many threads as the program uses.
+func byHand(o options) (time.Duration, error) {
+	threads := o.threads
+	if threads == 0 {
+		threads = host.BenchmarkThreads(host.ReadTopology().Usable())
+	}
+	tokens := strconv.Itoa(o.tokens)
+	begin := time.Now()
+	err := exec.Command(filepath.Join(o.tools, "llama-bench"), "-m", o.model+","+o.model, "-r", "5",
+		"-p", tokens, "-n", tokens, "-b", tokens, "-ub", tokens, "-t", strconv.Itoa(threads), "-o", "jsonl").Run()
+	return time.Since(begin), err
 }
 
 func (t *tally) add(l *line) {
@@ -183,7 +202,7 @@ func (t *tally) add(l *line) {
 	}
 	for _, round := range evidence.Rounds {
 		rejected := false
-		for _, pair := range round.Pairs(evidence.Benchmark.Phases) {
+		for _, pair := range round.Throughputs(evidence.Benchmark.Phases) {
 			rejected = rejected || 1-pair.Quantized/pair.Original >= evidence.Decision.Threshold
 		}
 		t.single++
@@ -200,8 +219,8 @@ func (t *tally) print(o options) {
 	if o.neighbour {
 		load = "busy neighbour"
 	}
-	fmt.Println("| true drop | host | tokens | cycles | kept | rejected | inconclusive | mean rounds | repeated | mean time measuring | single shots that reject |")
-	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|")
-	fmt.Printf("| %.1f %% | %s | %d | %.0f | %d | %d | %d | %.1f | %.1f | %s | %d of %d |\n", drop, load, o.tokens, n, t.kept, t.rejected, t.inconclusive,
-		float64(t.rounds)/n, float64(t.repeated)/n, time.Duration(t.seconds/n*float64(time.Second)).Round(100*time.Millisecond), t.singleRejected, t.single)
+	fmt.Println("| true drop | host | tokens | cycles | kept | rejected | inconclusive | mean rounds | repeated | mean time measuring | `llama-bench -r 5` on both | single shots that reject |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Printf("| %.1f %% | %s | %d | %.0f | %d | %d | %d | %.1f | %.1f | %s | %s | %d of %d |\n", drop, load, o.tokens, n, t.kept, t.rejected, t.inconclusive,
+		float64(t.rounds)/n, float64(t.repeated)/n, time.Duration(t.seconds/n*float64(time.Second)).Round(100*time.Millisecond), t.byHand.Round(100*time.Millisecond), t.singleRejected, t.single)
 }
