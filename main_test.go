@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -22,19 +21,17 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
 // binary is the program, built with the race detector.
 var binary string
 
 func TestMain(m *testing.M) {
-	flag.Parse()
 	dir, err := os.MkdirTemp("", "quant-exporter-test-")
 	if err == nil {
 		binary = filepath.Join(dir, "quant-exporter")
@@ -437,13 +434,7 @@ func TestTableOfALadder(t *testing.T) {
 	got := p.run("--target", "Q8_0", "--target", "Q4_0", "--target", "Q3_K_M", "--target", "Q2_K")
 	assert.Equal(t, exitFailed, got.status, got.stderr)
 	text := duration.ReplaceAllString(got.stdout, "${1}TIME")
-	golden := filepath.Join("testdata", "ladder.txt")
-	if *update {
-		require.NoError(t, os.WriteFile(golden, []byte(text), 0o600))
-	}
-	want, err := os.ReadFile(golden)
-	require.NoError(t, err)
-	assert.Equal(t, string(want), text, "go test -run TableOfALadder . -update writes it anew")
+	golden.Check(t, "ladder.txt", text)
 }
 
 func TestDryRun(t *testing.T) {

@@ -5,9 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"math"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -16,23 +14,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", file)
-	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err, "go test -update writes it")
-	assert.Equal(t, string(want), got)
-}
 
 func benchmark(minRounds, maxRounds int) runner.Benchmark {
 	b := runner.DefaultBenchmark()
@@ -194,12 +180,12 @@ func text(t *testing.T, r *Report) string {
 }
 
 func TestWriteText(t *testing.T) {
-	golden(t, "quiet.txt", text(t, found()))
+	golden.Check(t, "quiet.txt", text(t, found()))
 
 	noisy := found()
 	noisy.Threads = noisy.Threads[1:]
 	noisy.recommend()
-	golden(t, "noisy.txt", text(t, noisy))
+	golden.Check(t, "noisy.txt", text(t, noisy))
 	for line := range bytes.Lines([]byte(text(t, found()))) {
 		assert.LessOrEqual(t, utf8.RuneCount(line), 121, "%s", line)
 	}
@@ -212,7 +198,7 @@ func TestWriteText(t *testing.T) {
 func TestWriteJSON(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, found().WriteJSON(&out))
-	golden(t, "report.json", out.String())
+	golden.Check(t, "report.json", out.String())
 }
 
 type full struct{}

@@ -3,11 +3,8 @@ package event_test
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -15,25 +12,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// golden compares the very bytes: the order of the fields is a part of the contract.
-func golden(t *testing.T, file string, object any) {
+// check compares the very bytes: the order of the fields is a part of the contract.
+func check(t *testing.T, file string, object any) {
 	t.Helper()
 	got, err := json.MarshalIndent(object, "", "  ")
 	require.NoError(t, err)
-	got = append(got, '\n')
-	path := filepath.Join("testdata", file)
-	if *update {
-		require.NoError(t, os.WriteFile(path, got, 0o644))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err, "go test -update writes it")
-	assert.Equal(t, string(want), string(got))
+	golden.Check(t, file, string(got)+"\n")
 }
 
 // rejected is a result with figures that binary fractions hold exactly.
@@ -61,14 +50,14 @@ func rejected() *runner.Result {
 
 func TestDecision(t *testing.T) {
 	t.Run("with everything", func(t *testing.T) {
-		golden(t, "decision.json", event.NewDecision(rejected(), event.Origin{Host: "build-7", Entry: "nightly"}))
+		check(t, "decision.json", event.NewDecision(rejected(), event.Origin{Host: "build-7", Entry: "nightly"}))
 	})
 	t.Run("the first one, from the command line, with open ends", func(t *testing.T) {
 		r := rejected()
 		r.Previous = ""
 		r.Verdict.Outcome = verdict.Inconclusive
 		r.Verdict.Phases[1].Lower, r.Verdict.Phases[1].Upper = nil, nil
-		golden(t, "decision-first-open.json", event.NewDecision(r, event.Origin{}))
+		check(t, "decision-first-open.json", event.NewDecision(r, event.Origin{}))
 	})
 	t.Run("the standing decision is a copy", func(t *testing.T) {
 		r := rejected()
@@ -83,7 +72,7 @@ func TestFailure(t *testing.T) {
 	r := rejected()
 	r.Verdict = nil
 	r.Failure = &runner.Failure{Reason: runner.ReasonCrash, Err: errors.New("llama-bench died of signal 11\n\x1b[31m<boom>")}
-	golden(t, "failure.json", event.NewFailure(r))
+	check(t, "failure.json", event.NewFailure(r))
 }
 
 // An end of the interval that a float64 holds and its percentage not.

@@ -21,8 +21,8 @@ type line struct {
 	Repeated      int                `json:"repeated_rounds"`
 	// Resolvable is, of an inconclusive pair, the smallest drop that could be told from
 	// none with so many rounds on this host.
-	Resolvable *float64 `json:"resolvable_drop_percent,omitempty"`
-	Evidence      *runner.Evidence   `json:"evidence,omitempty"`
+	Resolvable *float64         `json:"resolvable_drop_percent,omitempty"`
+	Evidence   *runner.Evidence `json:"evidence,omitempty"`
 }
 
 // JSONLine writes a result as one object on a line: a decision as on the bus with

@@ -13,6 +13,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
+	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -40,9 +41,9 @@ func lineOf(t *testing.T, r runner.Result, evidence bool) string {
 }
 
 func TestJSONLine(t *testing.T) {
-	golden(t, "decision.json", lineOf(t, quarter(), false))
+	golden.Check(t, "decision.json", lineOf(t, quarter(), false))
 	failure := failed("Q2_K", runner.ReasonCrash, "llama-bench <F16> died of signal 11\n\x1b[31m")
-	golden(t, "failure.json", lineOf(t, failure, false))
+	golden.Check(t, "failure.json", lineOf(t, failure, false))
 	assert.Equal(t, lineOf(t, failure, false), lineOf(t, failure, true))
 }
 
@@ -87,14 +88,14 @@ func TestEstimates(t *testing.T) {
 	model, estimates := llama()
 	var table, lines bytes.Buffer
 	require.NoError(t, report.EstimateTable(&table, model, estimates, 0.12))
-	golden(t, "estimate.txt", table.String())
+	golden.Check(t, "estimate.txt", table.String())
 	for line := range bytes.Lines(table.Bytes()) {
 		if bytes.Contains(line, []byte("Q")) {
 			assert.Contains(t, string(line), "estimated", "every line about a target")
 		}
 	}
 	require.NoError(t, report.EstimateLines(&lines, model, estimates, 0.07))
-	golden(t, "estimate.json", lines.String())
+	golden.Check(t, "estimate.json", lines.String())
 	for line := range bytes.Lines(lines.Bytes()) {
 		var object map[string]any
 		require.NoError(t, json.Unmarshal(line, &object))

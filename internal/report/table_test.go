@@ -3,9 +3,6 @@ package report_test
 import (
 	"bytes"
 	"errors"
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,23 +12,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", file)
-	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err, "go test -update writes it")
-	assert.Equal(t, string(want), got)
-}
 
 // hostile is a name of everything that does something to a terminal: line ends, escape
 // sequences of both kinds, a mark that turns the direction of writing, a byte that is no
@@ -150,7 +135,7 @@ func TestTable(t *testing.T) {
 	} {
 		t.Run(file, func(t *testing.T) {
 			text := table(t, results, false)
-			golden(t, file, text)
+			golden.Check(t, file, text)
 			harmless(t, text)
 		})
 	}
