@@ -137,7 +137,6 @@ type cycle struct {
 	dir            string // the working directory
 	original       string // base name in dir of the original's first file
 	isolation      string // how the original got there
-	source         []FileID
 	pairs          []*pair
 }
 
