@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -375,7 +376,7 @@ func TestSecondRunWaitsForTheHost(t *testing.T) {
 	select {
 	case <-lines.seen:
 	case <-time.After(30 * time.Second):
-		assert.Fail(t, "the second run does not say for whom it waits", lines.all.String())
+		assert.Fail(t, "the second run does not say for whom it waits", lines.sofar())
 	}
 	for _, cmd := range []*exec.Cmd{second, first} {
 		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
@@ -419,13 +420,13 @@ func TestDryRunAgreesWithTheRealSizes(t *testing.T) {
 // of the tool.
 func (h *host) startUntilMeasuring(cmd *exec.Cmd) (tool int) {
 	h.t.Helper()
-	lines := &watch{seen: make(chan struct{}), text: "measuring"}
+	lines := &watch{seen: make(chan struct{}), text: "round 1"}
 	cmd.Stderr = lines
 	require.NoError(h.t, cmd.Start())
 	select {
 	case <-lines.seen:
 	case <-time.After(time.Minute):
-		require.Fail(h.t, "the cycle does not get to measuring", lines.all.String())
+		require.Fail(h.t, "the cycle does not get to measuring", lines.sofar())
 	}
 	// The tool is started right after it was announced.
 	ctx, cancel := context.WithTimeout(h.t.Context(), 10*time.Second)
@@ -475,11 +476,22 @@ func zombie(pid int) bool {
 type watch struct {
 	seen chan struct{}
 	text string
+
+	mu   sync.Mutex
 	all  bytes.Buffer
 	done bool
 }
 
+// sofar is all that was written yet.
+func (w *watch) sofar() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all.String()
+}
+
 func (w *watch) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.all.Write(p)
 	if !w.done && strings.Contains(w.all.String(), w.text) {
 		w.done = true
