@@ -176,8 +176,7 @@ func (m *measuring) sample(ctx context.Context, p *pair) (Sample, error) {
 // they come from.
 func plausible(measurement Measurement, phases []verdict.Phase) error {
 	for _, phase := range phases {
-		v, ok := measurement.Throughput[phase]
-		if !ok || !verdict.Usable(v) {
+		if v := measurement.Throughput[phase]; !verdict.Usable(v) { // 0 where it is missing
 			return Failf(ReasonBenchmark, "the engine gave no usable throughput for the phase %s (%v tokens/s)", phase, v)
 		}
 	}
