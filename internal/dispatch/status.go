@@ -1,0 +1,63 @@
+package dispatch
+
+import (
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Status is what goes on at a moment; nobody changes it, or anything it points to.
+type Status struct {
+	Running *Running // nil when nothing runs
+	Queue   []Waiting
+	Entries []EntryStatus // in the order of the schedule
+	Engine  EngineStatus
+}
+
+// Running is the run that goes on.
+type Running struct {
+	Entry   string // "" when it was asked for by hand
+	Due     time.Time
+	Started time.Time
+	Cycle   uint64 // the current one; 0 between two cycles
+	Model   string // of the current cycle
+	Targets []string
+	// Done and Models count the models of the run.
+	Done, Models int
+	// Waiting says what the cycle waits for ("another measurement on this host"); ""
+	// while it works.
+	Waiting string
+	// Progress of the current cycle.
+	Progress runner.Progress
+	// Ratio, 0 to 1, of the current cycle that is done, as far as can be told.
+	Ratio float64
+}
+
+// Waiting is a run that was due and waits for its turn.
+type Waiting struct {
+	Entry string
+	Due   time.Time
+	// Until is when it is dropped if it has not begun; zero: never.
+	Until time.Time
+}
+
+// EntryStatus is the state of one entry of the schedule.
+type EntryStatus struct {
+	Name      string
+	Suspended bool
+	Next      time.Time // zero when suspended
+	Running   bool
+	Queued    int
+	// Problems are the patterns of the entry that name nothing, and why.
+	Problems []string
+}
+
+// EngineStatus says whether cycles can run at all.
+type EngineStatus struct {
+	Checked time.Time // zero before the first look
+	Up      bool
+	Info    runner.EngineInfo
+	// Backends, CPU and GPU as the last measurement told them; "" before.
+	Backends, CPU, GPU string
+	Err                string // why it is not up
+}

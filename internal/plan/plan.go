@@ -1,0 +1,125 @@
+// Package plan says which pairs the schedule decides: what its entries name, among the
+// models that were found.
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Entry is what the schedule says of an entry.
+type Entry struct {
+	Name      string
+	Models    []string // patterns: see runner.Found.Select
+	Targets   []string // formats, in any case
+	Threshold float64  // ratio
+}
+
+// Plan is every pair that is scheduled, each under one entry.
+type Plan struct {
+	Entries   []Resolved // in the order of the schedule
+	Conflicts []Conflict
+}
+
+// Resolved is an entry and the models it names now.
+type Resolved struct {
+	Entry
+	Models []Model // sorted by name; without those it may not decide
+	// Unresolved are the errors of the patterns that name nothing usable.
+	Unresolved []error
+}
+
+// Model is a model and the targets under which the entry decides it.
+type Model struct {
+	runner.Model
+	Targets []string // canonical names
+}
+
+// SourceFormat of the model; "" when it cannot be read.
+func (m *Model) SourceFormat() string {
+	if m.Header == nil {
+		return ""
+	}
+	return m.Header.Format
+}
+
+// Conflict is a pair that a second entry names, too. The first one decides it.
+type Conflict struct {
+	Model, Target string
+	First, Second string // names of the entries
+}
+
+// Error says what to do about it.
+func (c Conflict) Error() string {
+	return fmt.Sprintf("the entries %q and %q both decide %s of %q, and would overwrite each other's figures: let one of them name other models or targets",
+		c.First, c.Second, c.Target, c.Model)
+}
+
+// Finder finds models by patterns: runner.Found does.
+type Finder interface {
+	Select(patterns []string) ([]runner.Model, error)
+}
+
+// Make resolves the entries, in their order: a pair belongs to the first that names it.
+func Make(entries []Entry, found Finder) Plan {
+	var p Plan
+	owners := map[[2]string]string{}
+	for _, entry := range entries {
+		resolved := Resolved{Entry: entry}
+		seen := map[string]bool{}
+		for _, pattern := range entry.Models {
+			models, err := found.Select([]string{pattern})
+			if err != nil {
+				resolved.Unresolved = append(resolved.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, err))
+				continue
+			}
+			for _, model := range models {
+				if seen[model.Name] {
+					continue
+				}
+				seen[model.Name] = true
+				targets := p.claim(owners, entry, model.Name)
+				if len(targets) > 0 {
+					resolved.Models = append(resolved.Models, Model{model, targets})
+				}
+			}
+		}
+		slices.SortFunc(resolved.Models, func(a, b Model) int { return strings.Compare(a.Name, b.Name) })
+		p.Entries = append(p.Entries, resolved)
+	}
+	return p
+}
+
+// claim gives the targets of a model that no earlier entry decides.
+func (p *Plan) claim(owners map[[2]string]string, entry Entry, model string) []string {
+	var free []string
+	for _, target := range entry.Targets {
+		target = Canonical(target)
+		pair := [2]string{model, target}
+		owner, taken := owners[pair]
+		switch {
+		case !taken:
+			owners[pair] = entry.Name
+			free = append(free, target)
+		case owner != entry.Name:
+			p.Conflicts = append(p.Conflicts, Conflict{model, target, owner, entry.Name})
+		}
+	}
+	return free
+}
+
+// aliases of llama-quantize, by which one format may be named twice.
+var aliases = map[string]string{"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
+
+// Canonical is the one name of a format: two names that llama-quantize takes for the
+// same format are one pair, whether it is installed or not.
+func Canonical(target string) string {
+	target = strings.ToUpper(target)
+	if name, ok := aliases[target]; ok {
+		return name
+	}
+	return target
+}

@@ -1,0 +1,185 @@
+package store
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// PairID names a pair: a model and a target.
+type PairID struct {
+	Model  string `json:"model_name"`
+	Target string `json:"target_format"`
+}
+
+// State is what is known at a moment, of one committed transaction: nobody changes it,
+// or anything it points to, ever again.
+type State struct {
+	Pairs    map[PairID]*Pair
+	Models   map[string]*Model
+	Counters Counters
+	Outbox   OutboxState
+	// Cycles that were begun and have not ended, oldest first.
+	Running []*Cycle
+}
+
+// Pair is what is known of a pair.
+type Pair struct {
+	PairID
+	// Standing is the last kept or rejected; "" before the first.
+	Standing verdict.Outcome `json:"standing_decision"`
+	// StandingSince is when Standing last changed.
+	StandingSince time.Time `json:"standing_since"`
+	// Decided is the latest decision with its figures, inconclusive included; nil
+	// before the first.
+	Decided *Decided `json:"decided"`
+	// Failed is the latest failure, when it is newer than Decided; else nil.
+	Failed *Failed `json:"failed"`
+}
+
+// Decided is a decision and the figures it rests on.
+type Decided struct {
+	Cycle        uint64          `json:"cycle"`
+	Entry        string          `json:"entry"` // "" from the command line
+	Finished     time.Time       `json:"finished"`
+	SourceFormat string          `json:"source_format"`
+	Threshold    float64         `json:"threshold"` // ratio
+	Verdict      verdict.Verdict `json:"verdict"`
+	Unconfirmed  bool            `json:"unconfirmed,omitempty"` // see runner.Result
+	// Original is, per phase, the median of the original's throughput over all rounds
+	// of the cycle that counted, in tokens per second.
+	Original      map[verdict.Phase]float64 `json:"original_throughput"`
+	OriginalFile  runner.FileFigures        `json:"original_file"`
+	QuantizedFile runner.FileFigures        `json:"quantized_file"`
+	Engine        runner.EngineInfo         `json:"engine"`
+	Host          string                    `json:"host"`
+}
+
+// Failed is a pair that could not be decided.
+type Failed struct {
+	Cycle    uint64        `json:"cycle"`
+	Entry    string        `json:"entry"`
+	Finished time.Time     `json:"finished"`
+	Reason   runner.Reason `json:"reason"`
+	Error    string        `json:"error"`
+}
+
+// Model is what is known of a model, as of its last cycle.
+type Model struct {
+	Name string `json:"model_name"`
+	// LastRun is when the last result of any of its pairs came in.
+	LastRun time.Time `json:"last_run"`
+	// LastSuccess is when its last cycle ended in which no pair failed; zero before.
+	LastSuccess time.Time `json:"last_success"`
+	// Durations of the last cycle's operations; quantize is the sum over its targets.
+	Durations map[runner.Operation]time.Duration `json:"durations_ns"`
+	// Latest names the pair that was decided last.
+	Latest PairID `json:"latest"`
+}
+
+// Counters only ever grow; they survive restarts.
+type Counters struct {
+	Decisions  map[DecisionKey]uint64
+	Failures   map[FailureKey]uint64
+	Rejections map[RejectionKey]uint64
+	Skipped    map[SkippedKey]uint64
+	// Published counts the events that the bus has taken.
+	Published uint64
+	// PublishFailures counts attempts that failed, by reason.
+	PublishFailures map[string]uint64
+}
+
+// DecisionKey is what decisions are counted by.
+type DecisionKey struct {
+	Outcome                     verdict.Outcome
+	Model, SourceFormat, Target string
+}
+
+// FailureKey is what failures are counted by.
+type FailureKey struct {
+	Model  string
+	Reason runner.Reason
+}
+
+// RejectionKey is what rejections are counted by.
+type RejectionKey struct {
+	Model, Target string
+	Gate          verdict.Phase
+}
+
+// SkippedKey is what skipped runs and pairs are counted by.
+type SkippedKey struct {
+	Entry  string
+	Reason SkipReason
+}
+
+// SkipReason says why something that was due did not run.
+type SkipReason string
+
+// The reasons.
+const (
+	SkipOverlap   SkipReason = "overlap"   // an earlier run of the entry was not over
+	SkipDeadline  SkipReason = "deadline"  // it would have begun too late
+	SkipUnchanged SkipReason = "unchanged" // nothing has changed since the last decision
+	SkipConflict  SkipReason = "conflict"  // another entry decides this pair
+)
+
+// Cycle is one run over one model.
+type Cycle struct {
+	ID      uint64     `json:"cycle"` // from 1, in the order in which cycles began
+	Entry   string     `json:"entry"` // "" from the command line
+	Model   string     `json:"model_name"`
+	Targets []string   `json:"target_formats"`
+	Due     time.Time  `json:"due"` // zero from the command line
+	Started time.Time  `json:"started"`
+	Ended   *time.Time `json:"ended"` // nil while it runs
+	// Undecided are the targets without a result yet; none are left when it has ended.
+	Undecided []string `json:"undecided,omitempty"`
+}
+
+// Delivery says where an event is on its way to the bus.
+type Delivery string
+
+// The states of delivery.
+const (
+	Held       Delivery = "held"       // there was no bus to send it to
+	Pending    Delivery = "pending"    // the bus does not have it yet
+	Delivered  Delivery = "delivered"  // the bus has it
+	Superseded Delivery = "superseded" // held, and not the last of its pair when a bus was first configured: never sent
+)
+
+// Event is an event of the outbox.
+type Event struct {
+	// Seq numbers the events of this store from 1, in the order of their commits.
+	Seq uint64 `json:"seq"`
+	// Producer and Number are those of the bus: each producer numbers its events from
+	// 1 without a gap. Zero while the event is held, or is superseded.
+	Producer string `json:"producer,omitempty"`
+	Number   uint64 `json:"number,omitempty"`
+	ID       string `json:"event_id"`
+	Type     string `json:"event_type"`
+	PairID
+	// Data is the JSON of the event, as it goes out.
+	Data      json.RawMessage `json:"data"`
+	Created   time.Time       `json:"created"`
+	Delivery  Delivery        `json:"delivery"`
+	Delivered *time.Time      `json:"delivered"` // nil before
+}
+
+// OutboxState sums up the outbox.
+type OutboxState struct {
+	Producer string // the one of the events to come
+	Pending  int    // held ones not counted
+	Held     int
+	// OldestPending is when the oldest pending event was made; zero when there is
+	// none.
+	OldestPending time.Time
+}
+
+// EntryState is what the schedule has to remember of an entry.
+type EntryState struct {
+	Spec string    `json:"spec"` // the schedule by which it fired; a changed one starts afresh
+	Last time.Time `json:"last"` // when it last fired, or was first seen
+}
