@@ -427,8 +427,9 @@ func (p *program) runner(engine runner.Engine, noWait bool) *runner.Runner {
 		Isolation:       p.config.Work.Isolation,
 		AllowRequantize: p.config.Models.AllowRequantize,
 		Hardware:        p.hardware.String(),
-		Lock: func(ctx context.Context) (func(), error) {
+		Lock: func(ctx context.Context, waiting func(string)) (func(), error) {
 			return lock.Acquire(ctx, !noWait, func(holder host.Holder) {
+				waiting("another measurement on this host: " + holder.String())
 				p.logger.Warn("another measurement runs on this host: waiting for it to end (--no-wait would give up)", "pid", holder.PID, "since", holder.Since)
 			})
 		},

@@ -486,7 +486,7 @@ func TestFailureOfTheWholeCycle(t *testing.T) {
 			f.engine.speed = func(string, int) (float64, error) { panic("oops") }
 		}, runner.ReasonInternal, "oops"},
 		{"unknown error", func(f *fixture) {
-			f.options.Lock = func(context.Context) (func(), error) { return nil, errors.New("odd") }
+			f.options.Lock = func(context.Context, func(string)) (func(), error) { return nil, errors.New("odd") }
 		}, runner.ReasonInternal, "odd"},
 		{"reflink where there is none", func(f *fixture) {
 			f.options.Isolation = "teleport"
@@ -516,7 +516,7 @@ func TestCancelledCycleFailsAsCanceled(t *testing.T) {
 		return 100, nil
 	}}, "Q2_K")
 	released := false
-	f.options.Lock = func(context.Context) (func(), error) { return func() { released = true }, nil }
+	f.options.Lock = func(context.Context, func(string)) (func(), error) { return func() { released = true }, nil }
 	assert.Equal(t, runner.ReasonCanceled, f.failure("Q2_K", f.run(ctx)).Reason)
 	assert.True(t, released, "the measurement lock is still held")
 }

@@ -7,11 +7,13 @@ import (
 )
 
 // Operation is a part of a cycle; the words are label values of
-// quant_cycle_duration_seconds.
+// quant_cycle_duration_seconds, but for OperationWait.
 type Operation string
 
 // The operations, in the order in which a cycle goes through them.
 const (
+	OperationDiscover  Operation = "discover" // before the cycle, by who starts it
+	OperationWait      Operation = "wait"     // for other measurements on the host; not a part of the total
 	OperationIsolate   Operation = "isolate"
 	OperationQuantize  Operation = "quantize"
 	OperationBenchmark Operation = "benchmark"

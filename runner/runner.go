@@ -32,8 +32,9 @@ type Options struct {
 	AllowRequantize bool
 	// Hardware describes the machine, for the evidence.
 	Hardware string
-	// Lock waits for the host to be free for measuring. Nil: no lock.
-	Lock func(context.Context) (release func(), err error)
+	// Lock waits for the host to be free for measuring and calls waiting, with a word
+	// on what is in the way, when it is not free at once. Nil: no lock.
+	Lock func(ctx context.Context, waiting func(why string)) (release func(), err error)
 	// Observer watches what others take of the CPU; nil where that cannot be seen.
 	Observer Observer
 	// WaitIdle waits for the host to be idle, at most for the limit. Nil: no waiting.
@@ -87,7 +88,7 @@ type Runner struct {
 // New makes a Runner.
 func New(engine Engine, options Options) *Runner {
 	if options.Lock == nil {
-		options.Lock = func(context.Context) (func(), error) { return func() {}, nil }
+		options.Lock = func(context.Context, func(string)) (func(), error) { return func() {}, nil }
 	}
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)
@@ -197,7 +198,9 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 			err = Failf(ReasonInternal, "this is a defect of quant-exporter, please report it with the log: %v", p)
 		}
 	}()
-	release, err := c.Lock(ctx)
+	release, err := c.Lock(ctx, func(why string) {
+		c.Progress(Progress{Model: c.Model.Name, Operation: OperationWait, Detail: why})
+	})
 	if err != nil {
 		return err
 	}
