@@ -28,7 +28,8 @@ type Plan struct {
 type Resolved struct {
 	Entry
 	Models []Model // sorted by name; without those it may not decide
-	// Unresolved are the errors of the patterns that name nothing usable.
+	// Unresolved are the errors of the globs that fit nothing. A model that is named and
+	// cannot be used is among Models, with its Err set.
 	Unresolved []error
 }
 
@@ -72,9 +73,13 @@ func Make(entries []Entry, found Finder) Plan {
 		seen := map[string]bool{}
 		for _, pattern := range entry.Models {
 			models, err := found.Select([]string{pattern})
-			if err != nil {
+			switch {
+			case err != nil && isGlob(pattern):
 				resolved.Unresolved = append(resolved.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, err))
 				continue
+			case err != nil: // somebody counts on this one: its cycles fail, and say why
+				name := strings.TrimSuffix(pattern, ".gguf")
+				models = []runner.Model{{Name: name, Path: pattern, Err: runner.Failf(runner.ReasonBadModel, "%w", err)}}
 			}
 			for _, model := range models {
 				if seen[model.Name] {
@@ -110,6 +115,8 @@ func (p *Plan) claim(owners map[[2]string]string, entry Entry, model string) []s
 	}
 	return free
 }
+
+func isGlob(pattern string) bool { return strings.ContainsAny(pattern, "*?[") }
 
 // aliases of llama-quantize, by which one format may be named twice.
 var aliases = map[string]string{"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
