@@ -1,0 +1,143 @@
+package testservers
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// RedisOptions says how a redis-server runs beyond its address and folder.
+type RedisOptions struct {
+	// Config is the text of a redis.conf. Default "": none.
+	Config string
+	// Args follow our own: {"--appendonly", "yes"}. By default nothing is kept on disk.
+	// {"--sentinel"} with a Config makes it a Sentinel.
+	Args []string
+}
+
+// Redis is a running redis-server.
+type Redis struct {
+	Addr   string // host:port
+	Socket string // path of its Unix socket, short enough for one
+	Dir    string // its working folder: AOF, RDB
+
+	t      testing.TB
+	server *server
+	cli    string
+}
+
+// StartRedis starts a redis-server and waits until it answers PING.
+func StartRedis(t testing.TB, options RedisOptions) *Redis {
+	t.Helper()
+	// A test's own folder may be too long a path for a socket (about 100 bytes).
+	sockets, err := os.MkdirTemp("", "redis-")
+	if err != nil {
+		t.Fatalf("making a folder for the socket of redis-server: %v", err)
+	}
+	t.Cleanup(func() { os.RemoveAll(sockets) })
+	s := newServer(t, "redis-server")
+	r := &Redis{Socket: filepath.Join(sockets, "s"), Dir: s.dir, t: t, server: s, cli: Tool(t, "redis-cli")}
+
+	var config []string
+	if options.Config != "" {
+		config = []string{filepath.Join(s.dir, "redis.conf")}
+		if err := os.WriteFile(config[0], []byte(options.Config), 0o600); err != nil {
+			t.Fatalf("writing the configuration of redis-server: %v", err)
+		}
+	}
+	s.args = func(port int) []string {
+		args := append(config, "--bind", "127.0.0.1", "--port", strconv.Itoa(port),
+			"--unixsocket", r.Socket, "--dir", s.dir, "--save", "", "--appendonly", "no")
+		return append(args, options.Args...)
+	}
+	s.ready = r.ping
+	s.launch(t)
+	r.Addr = loopback(s.port)
+	return r
+}
+
+// ping asks through the socket, where only this server can answer.
+func (r *Redis) ping(ctx context.Context) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", r.Socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return err
+	}
+	answer, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	// NOAUTH comes only after loading, too: the server wants a password, and is ready.
+	if !strings.HasPrefix(answer, "+PONG") && !strings.HasPrefix(answer, "-NOAUTH") {
+		return fmt.Errorf("PING is answered with %q", answer)
+	}
+	return nil
+}
+
+// Kill ends the server as a power cut would (SIGKILL), and waits until it is gone.
+func (r *Redis) Kill() {
+	r.t.Helper()
+	r.server.kill(r.t)
+}
+
+// Stop asks the server to end (SIGTERM: it saves what it was told to keep), and waits
+// until it has.
+func (r *Redis) Stop() {
+	r.t.Helper()
+	r.server.stop(r.t)
+}
+
+// Restart starts the server again, on its port and folder, and waits until it has loaded
+// its data and answers. One that is running is stopped first.
+func (r *Redis) Restart() {
+	r.t.Helper()
+	r.Stop()
+	if err := r.server.start(r.t.Context()); err != nil {
+		r.t.Fatalf("restarting: %v; it printed:\n%s", err, r.server.output())
+	}
+}
+
+// Freeze stops the server in its tracks (SIGSTOP): its connections stay open, and nobody
+// answers. It has taken effect when Freeze returns.
+func (r *Redis) Freeze() {
+	r.t.Helper()
+	r.server.signal(r.t, syscall.SIGSTOP)
+	if err := waitStopped(r.server.cmd.Process.Pid); err != nil {
+		r.t.Fatalf("waiting for redis-server to freeze: %v", err)
+	}
+}
+
+// Thaw lets a frozen server go on.
+func (r *Redis) Thaw() {
+	r.t.Helper()
+	r.server.signal(r.t, syscall.SIGCONT)
+}
+
+// CLI is what redis-cli prints for these arguments: CLI("xlen", "stream"). An error that
+// Redis answers with is printed too, as redis-cli does: "WRONGTYPE ...".
+func (r *Redis) CLI(args ...string) string {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, r.cli, append([]string{"-s", r.Socket}, args...)...).CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("redis-cli %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}

@@ -1,0 +1,89 @@
+package testservers
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// packages names the Debian package of each program.
+var packages = map[string]string{
+	"redis-server":                 "redis-server",
+	"redis-cli":                    "redis-server",
+	"prometheus":                   "prometheus",
+	"promtool":                     "prometheus",
+	"prometheus-alertmanager":      "prometheus-alertmanager",
+	"amtool":                       "prometheus-alertmanager",
+	"prometheus-node-exporter":     "prometheus-node-exporter",
+	"prometheus-blackbox-exporter": "prometheus-blackbox-exporter",
+	"chromium":                     "chromium",
+}
+
+// fetched remembers, per package, the folder of its programs or why there is none: the
+// script runs once per process.
+var fetched sync.Map // of func() (string, error)
+
+// Tool is the path of a program, downloaded first if need be: redis-server, redis-cli,
+// prometheus, promtool, prometheus-alertmanager, amtool, prometheus-node-exporter,
+// prometheus-blackbox-exporter or chromium.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	if dir := os.Getenv("TEST_TOOLS_DIR"); dir != "" {
+		path, err := exec.LookPath(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatalf("TEST_TOOLS_DIR is %s, and it holds no program %s: %v", dir, name, err)
+		}
+		return path
+	}
+	pkg, ok := packages[name]
+	if !ok {
+		t.Fatalf("testservers.Tool(%q): this program is not in its table of Debian packages", name)
+	}
+	get, _ := fetched.LoadOrStore(pkg, sync.OnceValues(func() (string, error) { return fetch(pkg) }))
+	dir, err := get.(func() (string, error))()
+	if err != nil {
+		t.Fatalf("%s is needed: %v", name, err)
+	}
+	return filepath.Join(dir, name)
+}
+
+// fetch is the folder with the programs of a Debian package.
+func fetch(pkg string) (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	script := filepath.Join(root, "scripts", "get-debian-tools")
+	get := exec.Command(script, filepath.Join(root, ".tools", "debian"), pkg)
+	var out, diagnostics bytes.Buffer
+	get.Stdout, get.Stderr = &out, &diagnostics
+	if err := get.Run(); err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s", script, pkg, err, &diagnostics)
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+// moduleRoot is the folder of go.mod: the working folder, which is that of the tested
+// package, or one above it.
+func moduleRoot() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("there is no go.mod in %s or above it", start)
+		}
+	}
+}
