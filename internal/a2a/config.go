@@ -1,13 +1,26 @@
 package a2a
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
+
+	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Config is the section `a2a:` of the configuration.
 type Config struct {
-	// URL of Redis. Default "": there is no bus, and events stay in the store.
+	// URL of Redis; see [Config.Endpoint] for its forms. It may hold a password, so it
+	// is a secret: print [Config.Redacted] only. Default "": there is no bus, and
+	// events stay in the store.
 	URL string `yaml:"url"`
 	// Username and PasswordFile, whose content is the password, take precedence over
 	// those in URL. Default: A2A_USERNAME and A2A_PASSWORD in the environment.
@@ -19,6 +32,245 @@ type Config struct {
 	// bound.
 	MaxLen int `yaml:"max_len"`
 	// Timeout bounds connecting, and each command. Default 5s.
-	Timeout model.Duration   `yaml:"timeout"`
-	TLS     config.TLSConfig `yaml:"tls_config"`
+	Timeout model.Duration `yaml:"timeout"`
+	// TLS says how a server reached by a URL with "rediss" proves itself, and how we
+	// do. Default: by the certificates the system trusts, and not at all.
+	TLS config.TLSConfig `yaml:"tls_config"`
+}
+
+// DefaultConfig has no bus.
+func DefaultConfig() Config {
+	return Config{Stream: "{a2a}:events", MaxLen: 100_000, Timeout: model.Duration(5 * time.Second)}
+}
+
+// Validate finds every value that cannot be used, as far as that can be told without
+// reading files or connecting. No message has a part of the URL that may be secret.
+func (c Config) Validate() []runner.Problem {
+	var problems []runner.Problem
+	add := func(path, format string, args ...any) {
+		problems = append(problems, runner.Problem{Path: path, Err: fmt.Errorf(format, args...)})
+	}
+	if c.URL != "" {
+		endpoint, err := c.Endpoint()
+		switch {
+		case err != nil:
+			add("url", "%w", err)
+		case !endpoint.TLS && c.TLS != config.TLSConfig{}:
+			add("tls_config", "it has no effect, as the url does not ask for TLS: write rediss instead of redis there")
+		}
+	}
+	if c.Stream == "" {
+		add("stream", "it is empty: name a key, such as %q", DefaultConfig().Stream)
+	}
+	if c.MaxLen < 0 {
+		add("max_len", "%d is below 0: use a number of entries, or 0 for no bound", c.MaxLen)
+	}
+	if c.Timeout <= 0 {
+		add("timeout", "%v leaves no time: use a duration above 0, such as 5s", c.Timeout)
+	}
+	if err := c.TLS.Validate(); err != nil {
+		add("tls_config", "%w", err)
+	}
+	return problems
+}
+
+// Secret stands in for what must not be shown.
+const Secret = "<secret>"
+
+// Redacted is the configuration with its secrets replaced by [Secret]; an unset one
+// stays empty.
+func (c Config) Redacted() Config {
+	c.URL = RedactURL(c.URL)
+	if c.TLS.Key != "" {
+		c.TLS.Key = Secret
+	}
+	return c
+}
+
+// RedactURL hides the credentials in a URL, also in a malformed one: what may belong to
+// a password is hidden, if need be with more. A text that is no URL stays as it is.
+func RedactURL(text string) string {
+	scheme, rest, found := strings.Cut(text, "://")
+	at := strings.LastIndex(rest, "@") // an unescaped password may hold any of ":/?#@"
+	if !found || at < 0 {
+		return text
+	}
+	// Without a colon it may be a password all the same: some clients read it so.
+	shown := Secret
+	if user, _, both := strings.Cut(rest[:at], ":"); both {
+		shown = user + ":" + Secret
+	}
+	return scheme + "://" + shown + rest[at:]
+}
+
+// Kind is how the servers of an [Endpoint] belong together.
+type Kind int
+
+// The kinds.
+const (
+	Single   Kind = iota // one server
+	Sentinel             // Sentinels that know the server
+	Cluster              // some of the nodes of a Redis Cluster
+)
+
+// Endpoint is what a URL says.
+type Endpoint struct {
+	Kind Kind
+	// Addrs are host:port; that of a Unix socket is its path. Of a Single there is one.
+	Addrs  []string
+	Master string // what the Sentinels call the server; else ""
+	DB     int    // of a Cluster 0
+	// Username and Password as in the URL, "" without. They are Redis's; of Sentinels
+	// no password is supported.
+	Username, Password string
+	TLS                bool
+}
+
+// schemes of URLs.
+var schemes = map[string]Endpoint{
+	"redis":           {Kind: Single},
+	"rediss":          {Kind: Single, TLS: true},
+	"unix":            {Kind: Single},
+	"redis+sentinel":  {Kind: Sentinel},
+	"rediss+sentinel": {Kind: Sentinel, TLS: true},
+	"redis+cluster":   {Kind: Cluster},
+	"rediss+cluster":  {Kind: Cluster, TLS: true},
+}
+
+const forms = "redis://HOST:PORT/DB, unix:///PATH?db=DB, redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB or redis+cluster://HOST:PORT,HOST:PORT (rediss with TLS)"
+
+// Endpoint reads the URL:
+//
+//	redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]
+//	unix://[[USER]:PASSWORD@]/PATH[?db=DB]
+//	redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]]…/MASTER[/DB]
+//	redis+cluster://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]]…
+//
+// and the same with rediss, for TLS to every server and Sentinel. The default port is
+// 6379, of Sentinels 26379; the default DB is 0. The first two forms are those of
+// go-redis and redis-cli. In a user or password, what is special in a URL is escaped
+// (%40 for @). No error tells a user or a password.
+func (c Config) Endpoint() (Endpoint, error) {
+	e, err := parseURL(c.URL)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	return *e, nil
+}
+
+func parseURL(text string) (*Endpoint, error) {
+	scheme, rest, found := strings.Cut(text, "://")
+	if !found {
+		return nil, errors.New("it is no URL: write " + forms)
+	}
+	e, known := schemes[scheme]
+	if !known {
+		return nil, errors.New("its scheme is not known here: write " + forms)
+	}
+	// The library's url.Parse knows of no lists, so that hosts and the rest go apart.
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority, rest := rest[:end], rest[end:]
+	if strings.Contains(rest, "@") {
+		return nil, errors.New("there is an @ after the host: in a password write / as %2F, ? as %3F and # as %23; elsewhere @ as %40")
+	}
+	hosts, err := e.credentials(authority)
+	if err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(rest)
+	switch {
+	case err != nil:
+		return nil, errors.New("what follows the host is malformed: write " + forms)
+	case scheme == "unix":
+		return &e, e.socket(hosts, u)
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("there are options after a ? or #, and none are known here: leave them out")
+	}
+	if err := e.servers(hosts); err != nil {
+		return nil, err
+	}
+	return &e, e.database(strings.FieldsFunc(u.Path, func(r rune) bool { return r == '/' }))
+}
+
+// credentials takes user and password off the front of the hosts.
+func (e *Endpoint) credentials(authority string) (hosts string, err error) {
+	at := strings.LastIndex(authority, "@")
+	if at < 0 {
+		return authority, nil
+	}
+	user, password, _ := strings.Cut(authority[:at], ":")
+	var errUser, errPassword error
+	e.Username, errUser = url.PathUnescape(user)
+	e.Password, errPassword = url.PathUnescape(password)
+	if errUser != nil || errPassword != nil {
+		return "", errors.New("the user or the password has a % that escapes nothing: write it as %25")
+	}
+	return authority[at+1:], nil
+}
+
+// socket reads what follows unix://.
+func (e *Endpoint) socket(host string, u *url.URL) error {
+	if host != "" || u.Path == "" {
+		return errors.New("the path of the socket has to be absolute: write unix:///PATH")
+	}
+	e.Addrs = []string{u.Path}
+	query := u.Query()
+	db := query["db"]
+	query.Del("db")
+	if len(query) > 0 || u.Fragment != "" {
+		return errors.New("there are options that are not known here: write unix:///PATH?db=DB")
+	}
+	return e.database(db)
+}
+
+// servers reads the hosts.
+func (e *Endpoint) servers(list string) error {
+	for server := range strings.SplitSeq(list, ",") {
+		u, err := url.Parse("//" + server)
+		bare := strings.Count(server, ":") > 1 && !strings.HasPrefix(server, "[") // ::1
+		if err != nil || u.Hostname() == "" || bare {
+			return fmt.Errorf("%q is no host: write HOST:PORT, and an IPv6 address as [::1]:PORT", server)
+		}
+		port := cmp.Or(u.Port(), e.port())
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("%q is no port: use 1 to 65535", port)
+		}
+		e.Addrs = append(e.Addrs, net.JoinHostPort(u.Hostname(), port))
+	}
+	if e.Kind == Single && len(e.Addrs) > 1 {
+		return fmt.Errorf("it names %d hosts: write redis+sentinel or redis+cluster instead of redis, or one host", len(e.Addrs))
+	}
+	return nil
+}
+
+// port is the default one.
+func (e *Endpoint) port() string {
+	if e.Kind == Sentinel {
+		return "26379"
+	}
+	return "6379"
+}
+
+// database reads the path of the URL, element by element.
+func (e *Endpoint) database(path []string) error {
+	switch {
+	case e.Kind == Cluster && len(path) > 0:
+		return errors.New("a cluster has no databases: leave out what follows the hosts")
+	case e.Kind == Sentinel && len(path) == 0:
+		return errors.New("it does not say what the Sentinels call the server: write redis+sentinel://HOST:PORT/MASTER/DB")
+	case e.Kind == Sentinel:
+		e.Master, path = path[0], path[1:]
+	}
+	if len(path) == 0 {
+		return nil
+	}
+	db, err := strconv.ParseUint(path[0], 10, 31)
+	if err != nil || len(path) > 1 {
+		return fmt.Errorf("%q is no number of a database: use 0 or more", strings.Join(path, "/"))
+	}
+	e.DB = int(db)
+	return nil
 }
