@@ -1,0 +1,212 @@
+package a2a
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/config"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/quant-exporter/quant-exporter/internal/store"
+)
+
+// Secrets come from the environment: A2A_USERNAME and A2A_PASSWORD. Each counts where
+// the configuration does not give its counterpart, and before that of the URL.
+type Secrets struct {
+	Username, Password string
+}
+
+// clientName is what CLIENT LIST shows for our connections.
+const clientName = "quant-exporter"
+
+//go:embed deliver.lua
+var deliverLua string
+
+// offer is an event and what the script has to know beside it.
+type offer struct {
+	store.Event
+	previous string // ID of the event before it; "" when it is not known
+	base     uint64 // number of the producer's last event that is no longer kept
+}
+
+// The outcomes of an offer: see deliver.lua.
+const (
+	added     = "added"
+	duplicate = "duplicate"
+	gap       = "gap"
+	conflict  = "conflict"
+)
+
+// answer is what the script returns: see deliver.lua.
+type answer struct {
+	outcome string
+	mark    uint64
+	id      string
+}
+
+// client offers events to Redis. It never tries twice, and no call takes longer than the
+// configured timeout.
+type client struct {
+	redis   redis.UniversalClient
+	script  *redis.Script
+	keys    []string // of the script
+	maxLen  int
+	timeout time.Duration
+}
+
+// newClient connects to nothing yet.
+func newClient(cfg Config, secrets Secrets) (*client, error) {
+	marks, err := marksKey(cfg.Stream)
+	if err != nil {
+		return nil, fmt.Errorf("a2a.stream: %w", err)
+	}
+	options, cluster, err := clientOptions(cfg, secrets)
+	if err != nil {
+		return nil, err
+	}
+	// go-redis prints to a log of its own what it returns as errors as well.
+	logging.Disable()
+	// Not NewUniversalClient: it takes a list of one node for a single server.
+	var universal redis.UniversalClient
+	switch {
+	case cluster:
+		universal = redis.NewClusterClient(options.Cluster())
+	case options.MasterName != "":
+		universal = redis.NewFailoverClient(options.Failover())
+	default:
+		universal = redis.NewClient(options.Simple())
+	}
+	return &client{
+		redis:   universal,
+		script:  redis.NewScript(deliverLua),
+		keys:    []string{cfg.Stream, marks},
+		maxLen:  cfg.MaxLen,
+		timeout: time.Duration(cfg.Timeout),
+	}, nil
+}
+
+// clientOptions are those of every kind of server.
+func clientOptions(cfg Config, secrets Secrets) (options *redis.UniversalOptions, cluster bool, err error) {
+	endpoint, err := cfg.Endpoint()
+	if err != nil {
+		return nil, false, fmt.Errorf("a2a.url: %w", err)
+	}
+	timeout := time.Duration(cfg.Timeout)
+	options = &redis.UniversalOptions{
+		Addrs:      endpoint.Addrs,
+		MasterName: endpoint.Master,
+		DB:         endpoint.DB,
+
+		CredentialsProviderContext: credentials(cfg, secrets, endpoint),
+
+		DialTimeout:  timeout,
+		ReadTimeout:  timeout,
+		WriteTimeout: timeout,
+		// Without it go-redis goes by the timeouts above only, one after another.
+		ContextTimeoutEnabled: true,
+		// The relay retries, which the script makes safe.
+		MaxRetries:    -1,
+		DialerRetries: 1,
+
+		Protocol: 2, // nothing that RESP3 adds is used
+		// The options that name a connection use commands that a user may lack, and
+		// then refuse the connection. HELLO is allowed to everybody.
+		DisableIdentity: true,
+		OnConnect: func(ctx context.Context, conn *redis.Conn) error {
+			err := conn.Hello(ctx, 2, "", "", clientName).Err()
+			if _, refused := errors.AsType[redis.Error](err); refused {
+				return nil // a server without HELLO, or that wants a password: it says so again
+			}
+			return err
+		},
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	if endpoint.TLS {
+		// Without a name in it, each server is checked by the one it is called by.
+		options.TLSConfig, err = config.NewTLSConfig(&cfg.TLS)
+		if err != nil {
+			return nil, false, fmt.Errorf("a2a.tls_config: %w", err)
+		}
+	}
+	return options, endpoint.Kind == Cluster, nil
+}
+
+// credentials are asked for at every connect: a password that changed in its file is
+// the one of the next connection.
+func credentials(cfg Config, secrets Secrets, endpoint Endpoint) func(context.Context) (username, password string, err error) {
+	username := firstNonEmpty(cfg.Username, secrets.Username, endpoint.Username)
+	password := firstNonEmpty(secrets.Password, endpoint.Password)
+	return func(context.Context) (string, string, error) {
+		if cfg.PasswordFile == "" {
+			return username, password, nil
+		}
+		text, err := os.ReadFile(cfg.PasswordFile)
+		if err != nil {
+			return "", "", &credentialsError{fmt.Errorf("a2a.password_file: %w", err)}
+		}
+		return username, strings.TrimSpace(string(text)), nil
+	}
+}
+
+// credentialsError says that there is no password to show to the server.
+type credentialsError struct{ error }
+
+func (e *credentialsError) Unwrap() error { return e.error }
+
+func firstNonEmpty(values ...string) string {
+	for _, value := range values {
+		if value != "" {
+			return value
+		}
+	}
+	return ""
+}
+
+// offer gives the event to the script.
+func (c *client) offer(ctx context.Context, o offer) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	reply, err := c.script.Run(ctx, c.redis, c.keys,
+		o.Producer, o.Number, o.ID, o.previous, o.base, c.maxLen, o.Type, []byte(o.Data)).Slice()
+	if err != nil {
+		return answer{}, err
+	}
+	if len(reply) == 3 {
+		outcome, isOutcome := reply[0].(string)
+		mark, isMark := reply[1].(int64)
+		id, isID := reply[2].(string)
+		if isOutcome && isMark && isID && mark >= 0 {
+			return answer{outcome, uint64(mark), id}, nil
+		}
+	}
+	return answer{}, fmt.Errorf("%w: %q", errAnswer, fmt.Sprint(reply))
+}
+
+// errAnswer is a fault of the server, or of something between.
+var errAnswer = errors.New("the script returns what it never does")
+
+// close ends the calls that wait for the server, too.
+func (c *client) close() error { return c.redis.Close() }
+
+// marksKey is the key of the marks of a stream, in the same slot of a cluster: that of
+// the part in braces, when there is one, else of the whole name.
+// (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags)
+func marksKey(stream string) (string, error) {
+	_, rest, opened := strings.Cut(stream, "{")
+	tag, _, closed := strings.Cut(rest, "}")
+	switch {
+	case opened && closed && tag != "":
+		return stream + ":producers", nil
+	case strings.ContainsAny(stream, "{}"):
+		return "", fmt.Errorf("the braces of %q name no hash tag: write it as in {a2a}:events, or without braces", stream)
+	default:
+		return "{" + stream + "}:producers", nil
+	}
+}

@@ -1,0 +1,390 @@
+package a2a
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/store"
+)
+
+// Outbox is where the events wait, and stay for a while after they were delivered: the
+// store. Its methods are called from one goroutine.
+type Outbox interface {
+	// NextPending gives the pending events with the smallest Seq, at most limit; the
+	// batch stops where the producer changes.
+	NextPending(limit int) ([]store.Event, error)
+	// Window gives the first and the last numbered event of the producer that is kept,
+	// delivered ones included; ok is false when there is none.
+	Window(producer string) (oldest, newest store.Event, ok bool, err error)
+	// From gives the producer's kept events from the number on, in order, at most
+	// limit, delivered ones included.
+	From(producer string, number uint64, limit int) ([]store.Event, error)
+	// MarkDelivered notes that the bus has the producer's events up to the number, one
+	// included; resent of them were delivered before, and had been lost by the server.
+	// A number below one noted before takes nothing back.
+	MarkDelivered(producer string, through, resent uint64) error
+	// NewProducer gives the pending events, and those to come, to a new producer,
+	// numbered from 1.
+	NewProducer(why string) error
+	// CountPublishFailure counts a failed attempt under one of the [Reasons].
+	CountPublishFailure(reason string) error
+	// Changed gives a channel that is closed, or sent to, when there may be new events.
+	Changed() <-chan struct{}
+	State() *store.State
+}
+
+// Status is what is known of the bus.
+type Status struct {
+	// Up says that the last attempt to reach the bus succeeded; false before the first.
+	Up bool
+	// Since is when that began to be so; zero before the first attempt.
+	Since time.Time
+	// Reason, one of the [Reasons], and Err say why it is not up; "" when it is, and
+	// before the first attempt.
+	Reason, Err string
+}
+
+const (
+	// batchSize is how many events are read from, and noted in, the store at a time.
+	batchSize = 100
+	// The mark is looked at this often at least, so that events which the server lost
+	// come back although nothing new happens.
+	minCheckInterval = 30 * time.Second
+	maxCheckInterval = 60 * time.Second
+	// Pauses after failures double from the first to the longest; see backoff.
+	firstPause   = 500 * time.Millisecond
+	longestPause = 30 * time.Second
+)
+
+// bus takes events: the client, but for tests of the relay's timing.
+type bus interface {
+	offer(context.Context, offer) (answer, error)
+	close() error
+}
+
+// Relay delivers the events of an outbox to the bus. See the package documentation for
+// what it guarantees.
+type Relay struct {
+	bus    bus
+	outbox Outbox
+	log    *slog.Logger
+	stream string
+	status atomic.Pointer[Status]
+	// failing is the reason that was last logged, "" once everything was delivered.
+	failing string
+	// nextCheck is when the mark is to be looked at, if nothing is sent until then.
+	nextCheck time.Time
+}
+
+// New makes a relay for a configuration that [Config.Validate] accepts, with a URL. It
+// does not connect: whether the bus is up is no reason not to start. Errors are those of
+// the configuration: a file of tls_config that cannot be read, for one.
+func New(cfg Config, secrets Secrets, outbox Outbox, log *slog.Logger) (*Relay, error) {
+	client, err := newClient(cfg, secrets)
+	if err != nil {
+		return nil, err
+	}
+	return newRelay(client, cfg.Stream, outbox, log), nil
+}
+
+func newRelay(b bus, stream string, outbox Outbox, log *slog.Logger) *Relay {
+	r := &Relay{bus: b, outbox: outbox, log: log, stream: stream}
+	r.status.Store(&Status{})
+	return r
+}
+
+// Status is safe for concurrent use and never waits for the bus.
+func (r *Relay) Status() Status { return *r.status.Load() }
+
+// Up says whether the last attempt to reach the bus succeeded; false before the first.
+// It is safe for concurrent use and never waits for the bus.
+func (r *Relay) Up() bool { return r.Status().Up }
+
+// Run delivers what is pending and what comes, and tries again for as long as that
+// fails, until ctx ends; it returns nil then, at the latest when the configured timeout
+// has passed, however the server behaves. It closes the relay: it, or Flush, is called
+// once.
+func (r *Relay) Run(ctx context.Context) error {
+	defer r.closeWith(ctx)()
+	failures := 0
+	for ctx.Err() == nil {
+		changed := r.outbox.Changed() // before looking: what comes meanwhile is not missed
+		check := !time.Now().Before(r.nextCheck)
+		err := r.attempt(ctx, check)
+		pause := time.Until(r.nextCheck)
+		if err != nil {
+			failures++
+			pause, changed = backoff(failures), nil
+			r.nextCheck = time.Time{} // the server may come back with less than it had
+		} else {
+			failures = 0
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+	return nil
+}
+
+// Flush delivers what is pending and returns when that is done, when an attempt fails,
+// or when ctx ends; the events that were not delivered stay in the outbox, and the error
+// says how many. It closes the relay: it, or Run, is called once.
+func (r *Relay) Flush(ctx context.Context) error {
+	defer r.closeWith(ctx)()
+	err := r.attempt(ctx, false)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%d events wait in the store for the A2A bus: %w", r.outbox.State().Outbox.Pending, err)
+}
+
+// closeWith closes the bus when ctx ends, which ends a call that waits for the server,
+// or when the function that it returns is called.
+func (r *Relay) closeWith(ctx context.Context) func() {
+	stop := context.AfterFunc(ctx, func() { _ = r.bus.close() })
+	return func() {
+		if stop() {
+			_ = r.bus.close()
+		}
+	}
+}
+
+// backoff is the pause after so many failures in a row: twice the one before, up to the
+// longest, less up to half of it by chance, so that several exporters do not come back
+// at once.
+func backoff(failures int) time.Duration {
+	pause := longestPause
+	if doublings := failures - 1; doublings < 10 {
+		pause = min(pause, firstPause<<doublings)
+	}
+	return pause - rand.N(pause/2)
+}
+
+// attempt delivers everything that is pending, or else looks at the mark if check says
+// so. How it ended is counted and logged.
+func (r *Relay) attempt(ctx context.Context, check bool) error {
+	wasUp := r.Up()
+	err := r.deliver(ctx, check)
+	if ctx.Err() != nil {
+		return nil // we stop: no failure
+	}
+	if err == nil {
+		if r.Up() && (!wasUp || r.failing != "") {
+			r.failing = ""
+			r.log.Info("Events are published", "stream", r.stream)
+		}
+		return nil
+	}
+	reason := reasonOf(err)
+	if reason != r.failing {
+		r.failing = reason
+		r.log.Warn("Events cannot be published; they wait in the store and are tried again",
+			"stream", r.stream, "reason", reason, "err", err, "advice", advice[reason], "pending", r.outbox.State().Outbox.Pending)
+	}
+	if reason != ReasonStore { // which says nothing of the bus
+		since := time.Now()
+		if !wasUp && !r.Status().Since.IsZero() {
+			since = r.Status().Since
+		}
+		r.status.Store(&Status{Since: since, Reason: reason, Err: err.Error()})
+	}
+	if err := r.outbox.CountPublishFailure(reason); err != nil {
+		r.log.Error("A failure to publish is not counted", "reason", reason, "err", err)
+	}
+	return err
+}
+
+// succeeded notes that the server has answered.
+func (r *Relay) succeeded() {
+	r.nextCheck = time.Now().Add(minCheckInterval + rand.N(maxCheckInterval-minCheckInterval))
+	if !r.Up() {
+		r.status.Store(&Status{Up: true, Since: time.Now()})
+	}
+}
+
+// foreign says that the event at a producer's mark is not one that we sent.
+type foreign struct{ why string }
+
+func (f *foreign) Error() string { return f.why }
+
+// deliver is attempt without what is said about it.
+func (r *Relay) deliver(ctx context.Context, check bool) error {
+	renamed := false
+	for {
+		producer, number, err := r.next()
+		if err != nil {
+			return &storeError{fmt.Errorf("reading the events to publish: %w", err)}
+		}
+		if number == 0 && !check {
+			return nil
+		}
+		check = false // what is sent now looks at the mark
+		if number == 0 {
+			err = r.look(ctx)
+		} else {
+			err = r.send(ctx, producer, number)
+		}
+		stranger, ok := errors.AsType[*foreign](err)
+		switch {
+		case !ok && err != nil:
+			return err
+		case ok && renamed: // even the new name is taken: somebody plays with the marks
+			return err
+		case ok:
+			renamed = true
+			r.log.Warn("Another exporter publishes under the producer of this one: was its state copied, or restored from a backup? This one goes on under a new producer",
+				"stream", r.stream, "why", stranger.why)
+			if err := r.outbox.NewProducer(stranger.why); err != nil {
+				return &storeError{fmt.Errorf("taking a new producer: %w", err)}
+			}
+		}
+	}
+}
+
+// next is the event that has been pending for longest; number is 0 when there is none.
+func (r *Relay) next() (producer string, number uint64, err error) {
+	pending, err := r.outbox.NextPending(1)
+	if err != nil || len(pending) == 0 {
+		return "", 0, err
+	}
+	return pending[0].Producer, pending[0].Number, nil
+}
+
+// look offers the last event of the current producer again, which shows whether the
+// server still has it. Without one it only tries the way there.
+func (r *Relay) look(ctx context.Context) error {
+	producer := r.outbox.State().Outbox.Producer
+	_, newest, ok, err := r.outbox.Window(producer)
+	if err != nil {
+		return &storeError{fmt.Errorf("reading the last event that was published: %w", err)}
+	}
+	if ok {
+		return r.send(ctx, producer, newest.Number)
+	}
+	if _, err := r.bus.offer(ctx, offer{Event: store.Event{Producer: producer}}); err != nil {
+		return err
+	}
+	r.succeeded()
+	return nil
+}
+
+// send offers the producer's events from the number on until the bus has the last one,
+// going back to what the server lacks.
+func (r *Relay) send(ctx context.Context, producer string, number uint64) error {
+	for {
+		b, err := r.batch(producer, number)
+		if err != nil {
+			return &storeError{fmt.Errorf("reading the events to publish: %w", err)}
+		}
+		if len(b.events) == 0 {
+			return nil
+		}
+		next, err := r.sendBatch(ctx, b)
+		if err != nil {
+			return err
+		}
+		number = next
+	}
+}
+
+// batch is a run of a producer's events, with what the script has to know beside it.
+type batch struct {
+	producer string
+	events   []store.Event
+	previous string // ID of the event before them; "" when it is not known
+	base     uint64
+}
+
+func (r *Relay) batch(producer string, number uint64) (batch, error) {
+	b := batch{producer: producer}
+	oldest, _, ok, err := r.outbox.Window(producer)
+	if err != nil || !ok {
+		return b, err
+	}
+	b.base = oldest.Number - 1
+	b.events, err = r.outbox.From(producer, max(number, 1)-1, batchSize+1)
+	if len(b.events) > 0 && b.events[0].Number < number {
+		b.previous = b.events[0].ID
+		b.events = b.events[1:]
+	}
+	return b, err
+}
+
+// sendBatch offers the events until one is not simply the next, notes what the bus has,
+// and gives the number to go on with.
+func (r *Relay) sendBatch(ctx context.Context, b batch) (next uint64, err error) {
+	var fresh bool // something is on the bus that the store does not know to be there
+	var resent uint64
+	for _, event := range b.events {
+		a, failed := r.bus.offer(ctx, offer{event, b.previous, b.base})
+		if failed != nil {
+			err = failed
+			break
+		}
+		r.succeeded()
+		if a.outcome != added {
+			next, err = r.resume(b.producer, event, a)
+			fresh = fresh || a.outcome == duplicate && event.Delivery != store.Delivered
+			break
+		}
+		next, b.previous = event.Number+1, event.ID
+		if event.Delivery == store.Delivered {
+			resent++
+		} else {
+			fresh = true
+		}
+	}
+	if next > 1 && (fresh || resent > 0) {
+		if failed := r.outbox.MarkDelivered(b.producer, next-1, resent); failed != nil {
+			err = errors.Join(err, &storeError{fmt.Errorf("noting that events were published: %w", failed)})
+		}
+	}
+	return next, err
+}
+
+// resume is the number to go on with after an event that was not added: the one after
+// the mark, if the mark is ours.
+func (r *Relay) resume(producer string, event store.Event, a answer) (next uint64, err error) {
+	ours := a.outcome != conflict
+	if ours {
+		if ours, err = r.knows(producer, a); err != nil {
+			return 0, &storeError{fmt.Errorf("looking up an event that was published: %w", err)}
+		}
+	}
+	if !ours {
+		return 0, &foreign{fmt.Sprintf("the last event of producer %s on the bus, number %d with the ID %s, is not known here", producer, a.mark, a.id)}
+	}
+	if a.outcome == gap {
+		r.log.Warn("The A2A bus lacks events: it lost them, or is another server. Those that are kept are published again",
+			"stream", r.stream, "producer", producer, "from", a.mark+1, "through", event.Number-1)
+	}
+	return a.mark + 1, nil
+}
+
+// knows says whether the event at the mark is ours, or so old that it is no longer kept.
+func (r *Relay) knows(producer string, a answer) (bool, error) {
+	if a.id == "" {
+		return true, nil
+	}
+	events, err := r.outbox.From(producer, a.mark, 1)
+	if err != nil {
+		return false, err
+	}
+	if len(events) > 0 && events[0].Number == a.mark {
+		return events[0].ID == a.id, nil
+	}
+	oldest, _, ok, err := r.outbox.Window(producer)
+	return ok && a.mark < oldest.Number, err
+}
