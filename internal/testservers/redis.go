@@ -46,17 +46,12 @@ func StartRedis(t testing.TB, options RedisOptions) *Redis {
 	s := newServer(t, "redis-server")
 	r := &Redis{Socket: filepath.Join(sockets, "s"), Dir: s.dir, t: t, server: s, cli: Tool(t, "redis-cli")}
 
-	var config []string
-	if options.Config != "" {
-		config = []string{filepath.Join(s.dir, "redis.conf")}
-		if err := os.WriteFile(config[0], []byte(options.Config), 0o600); err != nil {
-			t.Fatalf("writing the configuration of redis-server: %v", err)
-		}
-	}
+	s.write(t, "redis.conf", options.Config)
 	s.args = func(port int) []string {
-		args := append(config, "--bind", "127.0.0.1", "--port", strconv.Itoa(port),
-			"--unixsocket", r.Socket, "--dir", s.dir, "--save", "", "--appendonly", "no")
-		return append(args, options.Args...)
+		return append([]string{
+			"redis.conf", "--bind", "127.0.0.1", "--port", strconv.Itoa(port),
+			"--unixsocket", r.Socket, "--dir", s.dir, "--save", "", "--appendonly", "no",
+		}, options.Args...)
 	}
 	s.ready = r.ping
 	s.launch(t)
