@@ -1,0 +1,148 @@
+package web
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/quant-exporter/quant-exporter/internal/store"
+)
+
+// How many events one answer may hold.
+const (
+	defaultEvents = 100
+	mostEvents    = 1000
+)
+
+// apiPrefix begins the paths, below the route prefix, whose errors are JSON.
+const apiPrefix = "/api/"
+
+// answer is the form of every answer of the API, in the manner of Prometheus'.
+type answer struct {
+	Status    string    `json:"status"` // success, error
+	Data      any       `json:"data,omitempty"`
+	ErrorType errorType `json:"errorType,omitempty"`
+	Error     string    `json:"error,omitempty"`
+}
+
+// errorType is a word that programs may rely on.
+type errorType string
+
+// The error types, each with one status.
+const (
+	errorBadData     errorType = "bad_data"    // 400: a parameter
+	errorForbidden   errorType = "forbidden"   // 403: switched off, or from another site
+	errorInternal    errorType = "internal"    // 500
+	errorUnavailable errorType = "unavailable" // 503: try again later
+)
+
+func (e errorType) status() int {
+	switch e {
+	case errorBadData:
+		return http.StatusBadRequest
+	case errorForbidden:
+		return http.StatusForbidden
+	case errorUnavailable:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusInternalServerError
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, a answer) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(a) // of what came out of the store as JSON; the client may be gone
+}
+
+// refuse says in the path's own form why there is no answer.
+func refuse(w http.ResponseWriter, r *http.Request, kind errorType, text string) {
+	if strings.HasPrefix(r.URL.Path, apiPrefix) {
+		writeJSON(w, kind.status(), answer{Status: "error", ErrorType: kind, Error: text})
+		return
+	}
+	writeText(w, kind.status(), text)
+}
+
+// eventsPage is a part of the events.
+type eventsPage struct {
+	Events []store.Event `json:"events"`
+	// NextAfter is the parameter `after` of the next part; absent when there is none.
+	NextAfter *uint64 `json:"next_after,omitempty"`
+}
+
+func (s *server) events(w http.ResponseWriter, r *http.Request) {
+	q, err := parseEventsQuery(r.URL.Query())
+	if err != nil {
+		refuse(w, r, errorBadData, err.Error())
+		return
+	}
+	page, err := q.read(s.Store)
+	if err != nil {
+		refuse(w, r, errorInternal, "reading the events: "+err.Error())
+		return
+	}
+	writeJSON(w, http.StatusOK, answer{Status: "success", Data: page})
+}
+
+// eventsQuery is what is asked of the events.
+type eventsQuery struct {
+	after    uint64
+	limit    int
+	delivery store.Delivery // "" for all
+}
+
+func parseEventsQuery(values url.Values) (eventsQuery, error) {
+	q := eventsQuery{limit: defaultEvents}
+	var err error
+	if text := values.Get("after"); text != "" {
+		if q.after, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return q, fmt.Errorf("after is %q: give the seq of an event, a whole number; those behind it are listed", text)
+		}
+	}
+	if text := values.Get("limit"); text != "" {
+		if q.limit, err = strconv.Atoi(text); err != nil || q.limit < 1 || q.limit > mostEvents {
+			return q, fmt.Errorf("limit is %q: give a whole number from 1 to %d", text, mostEvents)
+		}
+	}
+	switch q.delivery = store.Delivery(values.Get("delivery")); q.delivery {
+	case "", store.Held, store.Pending, store.Delivered, store.Superseded:
+		return q, nil
+	default:
+		return q, fmt.Errorf("delivery is %q: give %s, %s, %s or %s, or leave it out for all",
+			q.delivery, store.Held, store.Pending, store.Delivered, store.Superseded)
+	}
+}
+
+// read collects one event more than asked for, to know whether there is a next part.
+func (q eventsQuery) read(from Store) (eventsPage, error) {
+	page := eventsPage{Events: []store.Event{}}
+	size := q.limit + 1
+	if q.delivery != "" { // most may be passed over
+		size = mostEvents
+	}
+	for after := q.after; ; {
+		batch, err := from.Events(after, size)
+		if err != nil {
+			return page, err
+		}
+		for _, event := range batch {
+			if q.delivery != "" && event.Delivery != q.delivery {
+				continue
+			}
+			if len(page.Events) == q.limit {
+				page.NextAfter = &page.Events[q.limit-1].Seq
+				return page, nil
+			}
+			page.Events = append(page.Events, event)
+		}
+		if len(batch) < size {
+			return page, nil
+		}
+		after = batch[len(batch)-1].Seq
+	}
+}

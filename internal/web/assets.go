@@ -1,0 +1,62 @@
+package web
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"html/template"
+	"net/http"
+	"path"
+	"strings"
+)
+
+//go:embed assets
+var embedded embed.FS
+
+// assets are the files that pages refer to, and the pages themselves.
+type assets struct {
+	page  *template.Template
+	files map[string]asset  // by the last segment of the path
+	names map[string]string // that segment, by the name of the file
+}
+
+type asset struct {
+	contentType string
+	content     []byte
+}
+
+// loadAssets gives each file a name that changes with its content, so that it can be
+// kept forever. It panics when what was built in is not whole, as a test would show.
+func loadAssets() assets {
+	a := assets{
+		page:  template.Must(template.ParseFS(embedded, "assets/page.html")),
+		files: map[string]asset{},
+		names: map[string]string{},
+	}
+	for name, contentType := range map[string]string{
+		"style.css": "text/css; charset=utf-8",
+		"icon.svg":  "image/svg+xml",
+	} {
+		content, err := embedded.ReadFile("assets/" + name)
+		if err != nil {
+			panic(err)
+		}
+		sum := sha256.Sum256(content)
+		extension := path.Ext(name)
+		hashed := strings.TrimSuffix(name, extension) + "." + hex.EncodeToString(sum[:6]) + extension
+		a.files[hashed] = asset{contentType, content}
+		a.names[name] = hashed
+	}
+	return a
+}
+
+func (s *server) static(w http.ResponseWriter, r *http.Request) {
+	file, ok := s.assets.files[r.PathValue("file")]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", file.contentType)
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	_, _ = w.Write(file.content)
+}

@@ -1,0 +1,92 @@
+package web
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+)
+
+const (
+	// maxDownloads bounds how many exports and backups are made or sent at once, and so
+	// the disk space they take meanwhile: that of as many copies of the state.
+	maxDownloads = 2
+	// downloadTimeout is how long a client may take to fetch one.
+	downloadTimeout = 10 * time.Minute
+)
+
+func (s *server) export(w http.ResponseWriter, r *http.Request) {
+	s.download(w, r, "application/x-ndjson", "ndjson", s.Store.Export)
+}
+
+func (s *server) backup(w http.ResponseWriter, r *http.Request) {
+	s.download(w, r, "application/octet-stream", "db", func(to io.Writer) error {
+		_, err := s.Store.Backup(to)
+		return err
+	})
+}
+
+// download sends what write writes, as a file. It is written to disk before the first
+// byte is sent: the store's transaction, which holds up those that need the file to grow,
+// is as short as it can be, and what fails ends with an error instead of half a file.
+func (s *server) download(w http.ResponseWriter, r *http.Request, contentType, suffix string, write func(io.Writer) error) {
+	select {
+	case s.downloads <- struct{}{}:
+		defer func() { <-s.downloads }()
+	default:
+		w.Header().Set("Retry-After", "10")
+		refuse(w, r, errorUnavailable, fmt.Sprintf("%d exports or backups are under way already: try again when one is done", maxDownloads))
+		return
+	}
+	file, size, err := s.spool(write)
+	if err != nil {
+		s.Logger.Error("A download failed", "path", r.URL.Path, "err", err)
+		refuse(w, r, errorInternal, err.Error())
+		return
+	}
+	defer file.Close()
+
+	name := "quant-exporter-" + time.Now().UTC().Format("20060102T150405Z") + "." + suffix
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	w.Header().Set("Cache-Control", "no-store")
+	// The server's own limit is meant for pages. Where none can be set there is none.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(downloadTimeout))
+	if _, err := io.Copy(w, file); err != nil {
+		s.Logger.Warn("A client did not fetch all of a download", "path", r.URL.Path, "err", err)
+	}
+}
+
+// spool gives a file, at its beginning, of what write writes. Nothing is left of it when
+// it is closed, nor when the process is killed.
+func (s *server) spool(write func(io.Writer) error) (file *os.File, size int64, err error) {
+	if file, err = os.CreateTemp(s.SpoolDir, ".quant-exporter-download-*"); err != nil {
+		return nil, 0, fmt.Errorf("making a temporary file: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = file.Close()
+		}
+	}()
+	if err = os.Remove(file.Name()); err != nil { // the open file stays, without a name
+		return nil, 0, fmt.Errorf("hiding a temporary file: %w", err)
+	}
+	buffer := bufio.NewWriterSize(file, 64<<10)
+	if err = write(buffer); err == nil {
+		err = buffer.Flush()
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("copying the state: %w", err)
+	}
+	if size, err = file.Seek(0, io.SeekCurrent); err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading a temporary file: %w", err)
+	}
+	return file, size, nil
+}

@@ -1,0 +1,79 @@
+package web
+
+import (
+	"net/http"
+	"net/http/pprof"
+)
+
+// Flags that turn routes on.
+const (
+	flagLifecycle = "--web.enable-lifecycle"
+	flagAdminAPI  = "--web.enable-admin-api"
+)
+
+// Route is one thing that can be asked for. GET includes HEAD.
+type Route struct {
+	Method string
+	// Path below the route prefix; {name} stands for a segment and {name...} for the
+	// rest.
+	Path string
+	Help string
+	// Flag that must be given for anything but status 403; "" for none.
+	Flag string
+}
+
+// Routes are all that the exporter serves.
+func Routes() []Route {
+	var all []Route
+	for _, r := range routes() {
+		all = append(all, r.Route)
+	}
+	return all
+}
+
+// route is a Route and what answers it.
+type route struct {
+	Route
+	handler func(*server) http.Handler
+}
+
+func routes() []route {
+	return []route{
+		{Route{"GET", "/", "status page", ""}, method((*server).page)},
+		{Route{"GET", "/static/{file}", "style sheet and icon of the status page", ""}, method((*server).static)},
+		{Route{"GET", "/metrics", "metrics, for Prometheus", ""}, func(s *server) http.Handler { return s.Metrics }},
+		{Route{"GET", "/config", "effective configuration, secrets hidden", ""}, method((*server).config)},
+		{Route{"GET", "/-/healthy", "200 as long as the process answers", ""}, method((*server).healthy)},
+		{Route{"GET", "/-/ready", "200 once the state is loaded and the models are found, 503 with the reason before", ""}, method((*server).ready)},
+		{Route{"POST", "/-/reload", "reads the configuration again; 500 with the reason when the old one stays", flagLifecycle}, method((*server).reload)},
+		{Route{"PUT", "/-/reload", "the same", flagLifecycle}, method((*server).reload)},
+		{Route{"GET", "/api/v1/events", "events with the state of their delivery, oldest first; parameters limit, after, delivery", ""}, method((*server).events)},
+		{Route{"GET", "/api/v1/export", "everything in the state, as JSON lines", ""}, method((*server).export)},
+		{Route{"POST", "/api/v1/admin/backup", "a copy of the state's file", flagAdminAPI}, method((*server).backup)},
+		{Route{"GET", "/debug/pprof/{profile...}", "profiles of the process, for go tool pprof", ""}, function(pprof.Index)},
+		{Route{"GET", "/debug/pprof/cmdline", "command line of the process", ""}, function(pprof.Cmdline)},
+		{Route{"GET", "/debug/pprof/profile", "CPU profile; parameter seconds", ""}, function(pprof.Profile)},
+		{Route{"GET", "/debug/pprof/symbol", "names of program counters", ""}, function(pprof.Symbol)},
+		{Route{"POST", "/debug/pprof/symbol", "the same", ""}, function(pprof.Symbol)},
+		{Route{"GET", "/debug/pprof/trace", "execution trace; parameter seconds", ""}, function(pprof.Trace)},
+	}
+}
+
+func method(f func(*server, http.ResponseWriter, *http.Request)) func(*server) http.Handler {
+	return func(s *server) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f(s, w, r) })
+	}
+}
+
+func function(f http.HandlerFunc) func(*server) http.Handler {
+	return func(*server) http.Handler { return f }
+}
+
+// pattern of net/http.ServeMux, in which a plain "/" would stand for every path.
+func (r *route) pattern() string {
+	path := r.Path
+	if path == "/" {
+		path = "/{$}"
+	}
+	return r.Method + " " + path
+}

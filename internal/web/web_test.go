@@ -1,0 +1,309 @@
+package web_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/html"
+
+	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/web"
+)
+
+// fakeStore is a state of which tests say what it holds and how it fails.
+type fakeStore struct {
+	events []store.Event
+	reads  int // calls of Events
+	export func(io.Writer) error
+	backup func(io.Writer) error
+	err    error // of Events
+}
+
+func (s *fakeStore) Events(after uint64, limit int) ([]store.Event, error) {
+	s.reads++
+	var all []store.Event
+	for _, event := range s.events {
+		if event.Seq > after && len(all) < limit {
+			all = append(all, event)
+		}
+	}
+	return all, s.err
+}
+
+func (s *fakeStore) Export(w io.Writer) error { return s.export(w) }
+
+func (s *fakeStore) Backup(w io.Writer) (int64, error) { return 0, s.backup(w) }
+
+func writes(text string) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := io.WriteString(w, text)
+		return err
+	}
+}
+
+// options of an exporter that has everything turned on and knows nothing yet.
+func options(t *testing.T) web.Options {
+	return web.Options{
+		Version: "1.2.3",
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "quant 1\n") }),
+		Ready:   func() error { return nil },
+		Config:  func() (string, error) { return "threshold: 0.12\n", nil },
+		Reload:  func(context.Context) error { return nil },
+		State:   func() *store.State { return nil },
+		Plan:    func() *plan.Plan { return nil },
+		Status:  func() *dispatch.Status { return nil },
+		Bus:     func() web.BusStatus { return web.BusStatus{} },
+		Store: &fakeStore{
+			export: writes("{}\n"),
+			backup: writes("bolt"),
+		},
+		Lifecycle: true,
+		AdminAPI:  true,
+		SpoolDir:  t.TempDir(),
+	}
+}
+
+// ask gives the answer to one request; edits change it before it is sent.
+func ask(handler http.Handler, method, target string, edits ...func(*http.Request)) *httptest.ResponseRecorder {
+	request := httptest.NewRequest(method, target, nil)
+	for _, edit := range edits {
+		edit(request)
+	}
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, request)
+	return recorder
+}
+
+func header(name, value string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Set(name, value) }
+}
+
+// example is a path that the route serves.
+func example(t *testing.T, handler http.Handler, route web.Route) string {
+	t.Helper()
+	path := strings.ReplaceAll(route.Path, "{profile...}", "goroutine")
+	if strings.Contains(path, "{file}") {
+		return links(t, handler, "/")["stylesheet"]
+	}
+	switch path {
+	case "/debug/pprof/trace":
+		path += "?seconds=0.001"
+	case "/debug/pprof/profile":
+		path += "?seconds=1" // the shortest there is
+	}
+	return path
+}
+
+// links of the page by their texts, or what they are the link of.
+func links(t *testing.T, handler http.Handler, path string) map[string]string {
+	t.Helper()
+	response := ask(handler, "GET", path)
+	require.Equal(t, http.StatusOK, response.Code)
+	document, err := html.Parse(response.Body)
+	require.NoError(t, err)
+	all := map[string]string{}
+	for node := range document.Descendants() {
+		attributes := map[string]string{}
+		for _, a := range node.Attr {
+			attributes[a.Key] = a.Val
+		}
+		switch node.Data {
+		case "a":
+			all[node.FirstChild.Data] = attributes["href"]
+		case "link":
+			all[attributes["rel"]] = attributes["href"]
+		}
+	}
+	return all
+}
+
+func TestRoutes(t *testing.T) {
+	handler := web.New(options(t))
+	methods := map[string][]string{}
+	for _, route := range web.Routes() {
+		methods[route.Path] = append(methods[route.Path], route.Method)
+	}
+	for _, route := range web.Routes() {
+		t.Run(route.Method+" "+route.Path, func(t *testing.T) {
+			path := example(t, handler, route)
+			assert.NotEmpty(t, route.Help)
+			response := ask(handler, route.Method, path)
+			assert.Equal(t, http.StatusOK, response.Code, response.Body)
+			assert.NotEmpty(t, response.Header().Get("Content-Type"))
+			assert.NotEmpty(t, response.Body.String())
+
+			assert.Equal(t, "nosniff", response.Header().Get("X-Content-Type-Options"))
+			assert.Equal(t, "no-referrer", response.Header().Get("Referrer-Policy"))
+			assert.Equal(t, "deny", response.Header().Get("X-Frame-Options"))
+			policy := response.Header().Get("Content-Security-Policy")
+			assert.Contains(t, policy, "default-src 'none'")
+			assert.Contains(t, policy, "frame-ancestors 'none'")
+			assert.NotContains(t, policy, "unsafe")
+
+			response = ask(handler, "DELETE", path)
+			assert.Equal(t, http.StatusMethodNotAllowed, response.Code)
+			for _, method := range methods[route.Path] {
+				assert.Contains(t, response.Header().Get("Allow"), method)
+			}
+		})
+	}
+}
+
+func TestUnknownPaths(t *testing.T) {
+	handler := web.New(options(t))
+	for _, path := range []string{
+		"/nope", "/index.html", "/metrics/", "/-/", "/-/nope", "/api", "/api/v1/", "/api/v1/nope",
+		"/api/v1/events/1", "/api/v1/admin", "/static/", "/static/style.css", "/static/a/b",
+		"/debug/", "/debug/pprof/nope", "/favicon.ico",
+	} {
+		assert.Equal(t, http.StatusNotFound, ask(handler, "GET", path).Code, path)
+	}
+}
+
+func TestMethods(t *testing.T) {
+	handler := web.New(options(t))
+	assert.Equal(t, http.StatusMethodNotAllowed, ask(handler, "GET", "/-/reload").Code, "a link must not reload")
+	assert.Equal(t, http.StatusMethodNotAllowed, ask(handler, "GET", "/api/v1/admin/backup").Code)
+	assert.Equal(t, http.StatusMethodNotAllowed, ask(handler, "POST", "/metrics").Code)
+	assert.Equal(t, http.StatusOK, ask(handler, "HEAD", "/-/ready").Code)
+}
+
+func TestHealth(t *testing.T) {
+	o := options(t)
+	o.Ready = func() error { return errors.New("looking for models in \x1b[31m/srv") }
+	handler := web.New(o)
+
+	response := ask(handler, "GET", "/-/healthy")
+	assert.Equal(t, http.StatusOK, response.Code)
+
+	response = ask(handler, "GET", "/-/ready")
+	assert.Equal(t, http.StatusServiceUnavailable, response.Code)
+	assert.Equal(t, "quant-exporter is not ready: looking for models in \\x1b[31m/srv\n", response.Body.String())
+}
+
+func TestConfig(t *testing.T) {
+	o := options(t)
+	response := ask(web.New(o), "GET", "/config")
+	assert.Equal(t, "text/yaml; charset=utf-8", response.Header().Get("Content-Type"))
+	assert.Equal(t, "threshold: 0.12\n", response.Body.String())
+
+	o.Config = func() (string, error) { return "", errors.New("no YAML") }
+	response = ask(web.New(o), "GET", "/config")
+	assert.Equal(t, http.StatusInternalServerError, response.Code)
+	assert.Contains(t, response.Body.String(), "no YAML")
+}
+
+func TestReload(t *testing.T) {
+	o := options(t)
+	var failure error
+	reloads := 0
+	o.Reload = func(context.Context) error { reloads++; return failure }
+	handler := web.New(o)
+	assert.Equal(t, http.StatusOK, ask(handler, "POST", "/-/reload").Code)
+	assert.Equal(t, http.StatusOK, ask(handler, "PUT", "/-/reload").Code)
+	assert.Equal(t, 2, reloads)
+
+	failure = errors.New("quant.yml:3: schedule: two problems\nquant.yml:4: another")
+	response := ask(handler, "POST", "/-/reload")
+	assert.Equal(t, http.StatusInternalServerError, response.Code)
+	assert.Contains(t, response.Body.String(), failure.Error())
+}
+
+func TestSwitchedOff(t *testing.T) {
+	o := options(t)
+	o.Lifecycle, o.AdminAPI = false, false
+	never := func() { assert.Fail(t, "it was done all the same") }
+	o.Reload = func(context.Context) error { never(); return nil }
+	o.Store = &fakeStore{backup: func(io.Writer) error { never(); return nil }}
+	handler := web.New(o)
+	seen := map[string]bool{}
+	for _, route := range web.Routes() {
+		if route.Flag == "" {
+			continue
+		}
+		seen[route.Path] = true
+		response := ask(handler, route.Method, route.Path)
+		assert.Equal(t, http.StatusForbidden, response.Code, route.Path)
+		assert.Contains(t, response.Body.String(), route.Flag)
+	}
+	assert.Equal(t, map[string]bool{"/-/reload": true, "/api/v1/admin/backup": true}, seen)
+
+	o.Lifecycle, o.Reload = true, nil
+	assert.Equal(t, http.StatusForbidden, ask(web.New(o), "POST", "/-/reload").Code)
+}
+
+func TestOtherSites(t *testing.T) {
+	o := options(t)
+	o.ExternalURL = &url.URL{Scheme: "https", Host: "quant.example.org"}
+	handler := web.New(o)
+	for _, path := range []string{"/-/reload", "/api/v1/admin/backup"} {
+		for name, edit := range map[string]func(*http.Request){
+			"cross-site":   header("Sec-Fetch-Site", "cross-site"),
+			"same-site":    header("Sec-Fetch-Site", "same-site"),
+			"other origin": header("Origin", "https://evil.example"),
+		} {
+			response := ask(handler, "POST", path, edit)
+			assert.Equal(t, http.StatusForbidden, response.Code, "%s, %s", path, name)
+			assert.Contains(t, response.Body.String(), "another site")
+		}
+		for name, edit := range map[string]func(*http.Request){
+			"curl":             func(*http.Request) {},
+			"our own page":     header("Sec-Fetch-Site", "same-origin"),
+			"behind the proxy": header("Origin", "https://quant.example.org"),
+		} {
+			assert.Equal(t, http.StatusOK, ask(handler, "POST", path, edit).Code, "%s, %s", path, name)
+		}
+	}
+	assert.Equal(t, http.StatusOK, ask(handler, "GET", "/", header("Sec-Fetch-Site", "cross-site")).Code, "links from elsewhere work")
+}
+
+// Errors of the API are JSON, wherever it is mounted, and those of other paths are text.
+func TestRefusalsSpeakThePathsLanguage(t *testing.T) {
+	for _, prefix := range []string{"", "/quant", "/api"} {
+		o := options(t)
+		o.RoutePrefix = prefix
+		o.AdminAPI, o.Lifecycle = false, false
+		handler := web.New(o)
+
+		response := ask(handler, "POST", prefix+"/api/v1/admin/backup")
+		var got map[string]string
+		require.NoError(t, json.Unmarshal(response.Body.Bytes(), &got), response.Body)
+		assert.Equal(t, "error", got["status"])
+		assert.Equal(t, "forbidden", got["errorType"])
+		assert.Equal(t, "application/json; charset=utf-8", response.Header().Get("Content-Type"))
+
+		response = ask(handler, "POST", prefix+"/-/reload")
+		assert.Equal(t, "text/plain; charset=utf-8", response.Header().Get("Content-Type"), prefix)
+	}
+}
+
+// What an operator sets in --web.config.file comes before us, and wins.
+func TestHeadersOfTheOperatorStay(t *testing.T) {
+	recorder := httptest.NewRecorder()
+	recorder.Header().Set("X-Frame-Options", "sameorigin")
+	web.New(options(t)).ServeHTTP(recorder, httptest.NewRequest("GET", "/", nil))
+	assert.Equal(t, []string{"sameorigin"}, recorder.Header().Values("X-Frame-Options"))
+}
+
+func TestAssetsAreKeptForever(t *testing.T) {
+	handler := web.New(options(t))
+	all := links(t, handler, "/")
+	for link, contentType := range map[string]string{"stylesheet": "text/css; charset=utf-8", "icon": "image/svg+xml"} {
+		response := ask(handler, "GET", all[link])
+		assert.Equal(t, http.StatusOK, response.Code)
+		assert.Equal(t, contentType, response.Header().Get("Content-Type"))
+		assert.Contains(t, response.Header().Get("Cache-Control"), "immutable")
+	}
+	assert.Equal(t, "no-store", ask(handler, "GET", "/").Header().Get("Cache-Control"))
+}
