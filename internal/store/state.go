@@ -85,8 +85,10 @@ type Counters struct {
 	Failures   map[FailureKey]uint64
 	Rejections map[RejectionKey]uint64
 	Skipped    map[SkippedKey]uint64
-	// Published counts the events that the bus has taken.
+	// Published counts the events that the bus has taken, each once.
 	Published uint64
+	// Replayed counts those that it was given again because it had lost them.
+	Replayed uint64
 	// PublishFailures counts attempts that failed, by reason.
 	PublishFailures map[string]uint64
 }

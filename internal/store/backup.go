@@ -1,0 +1,194 @@
+package store
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/bbolt"
+)
+
+// Stats are about the file.
+type Stats struct {
+	FileBytes int64 // as the file system tells
+	FreeBytes int64 // of those, what the next results will use; 0 in OpenForReading
+}
+
+// Stats reads them; FileBytes is 0 when the file system does not tell.
+func (s *Store) Stats() Stats {
+	var stats Stats
+	if info, err := os.Stat(s.path); err == nil {
+		stats.FileBytes = info.Size()
+	}
+	free := s.db.Stats()
+	stats.FreeBytes = int64(free.FreePageN+free.PendingPageN) * s.pageSize
+	return stats
+}
+
+// Backup writes a copy of the state as of now to w, and says how many bytes. Opened as
+// a state it takes a new producer. A copy of that size is made beside the state first,
+// and removed at the end, so that a slow w holds up nothing.
+func (s *Store) Backup(w io.Writer) (n int64, err error) {
+	temp, err := s.copyTo(filepath.Dir(s.path))
+	if err != nil {
+		return 0, fmt.Errorf("backing up the state: %w", err)
+	}
+	defer func() { err = errors.Join(err, remove(temp)) }()
+	f, err := os.Open(temp)
+	if err != nil {
+		return 0, fmt.Errorf("backing up the state: %w", err)
+	}
+	defer f.Close()
+	if n, err = io.Copy(w, f); err != nil {
+		return n, fmt.Errorf("backing up the state: %w", err)
+	}
+	return n, nil
+}
+
+// BackupFile writes a copy of the state as of now to a new file, which only its owner
+// can read: all of it, on the disk, or none. A file that exists is left alone, and the
+// error wraps fs.ErrExist.
+func (s *Store) BackupFile(path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = fs.ErrExist
+		}
+		return fmt.Errorf("backing up the state to %s: %w: name a new file", path, err)
+	}
+	temp, err := s.copyTo(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("backing up the state to %s: %w", path, err)
+	}
+	if err := rename(temp, path); err != nil {
+		return errors.Join(fmt.Errorf("backing up the state to %s: %w", path, err), remove(temp))
+	}
+	return nil
+}
+
+// copyTo makes a copy of the state, marked as one, in a directory.
+func (s *Store) copyTo(dir string) (path string, err error) {
+	f, err := os.CreateTemp(dir, tempGlob)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, remove(f.Name()))
+		}
+	}()
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(f)
+		return err
+	})
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", err
+	}
+	db, err := openBolt(f.Name(), false)
+	if err != nil {
+		return "", err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		m, err := get[meta](tx, bucketMeta, []byte(metaState))
+		if err != nil {
+			return err
+		}
+		now := s.clock().UTC()
+		m.Backup = &now
+		_, err = put(&draft{tx: tx}, bucketMeta, []byte(metaState), m)
+		return err
+	})
+	return f.Name(), errors.Join(err, db.Close())
+}
+
+// Export writes the whole state as of now as JSON, one object a line. Its first field,
+// kind, says what it is: meta, entry, cycle, result, pair, model, counter or event. A
+// slow w holds up no other method, but while it lasts the file may grow.
+func (s *Store) Export(w io.Writer) error {
+	out := bufio.NewWriter(w)
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		if err := exportMeta(out, tx); err != nil {
+			return err
+		}
+		for _, kind := range []struct{ name, bucket string }{
+			{"entry", bucketEntries},
+			{"cycle", bucketCycles},
+			{"result", bucketResults},
+			{"pair", bucketPairs},
+			{"model", bucketModels},
+			{"counter", bucketCounters},
+			{"event", bucketEvents},
+		} {
+			err := tx.Bucket([]byte(kind.bucket)).ForEach(func(k, v []byte) error {
+				line, err := exported(kind.bucket, k, v)
+				if err != nil {
+					return fmt.Errorf("the %s %q: %w", kind.name, k, err)
+				}
+				return writeLine(out, kind.name, line)
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return out.Flush()
+	})
+	if err != nil {
+		return fmt.Errorf("exporting the state: %w", err)
+	}
+	return nil
+}
+
+func exportMeta(w io.Writer, tx *bbolt.Tx) error {
+	version, err := versionOf(tx)
+	if err != nil {
+		return err
+	}
+	m, err := get[meta](tx, bucketMeta, []byte(metaState))
+	if err != nil {
+		return err
+	}
+	line, err := json.Marshal(struct {
+		Schema int `json:"schema"`
+		*meta
+	}{version, m})
+	if err != nil {
+		return err
+	}
+	return writeLine(w, "meta", line)
+}
+
+// exported is a value as a JSON object that says its key, too.
+func exported(bucket string, key, value []byte) ([]byte, error) {
+	switch bucket {
+	case bucketEntries:
+		entry, err := decode[EntryState](bucket, key, value)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(struct {
+			Entry string `json:"entry"`
+			*EntryState
+		}{string(key), entry})
+	case bucketCounters:
+		n, err := numberAt(value)
+		if err != nil {
+			return nil, err
+		}
+		return exportedCounter(string(key), n)
+	default:
+		return value, nil
+	}
+}
+
+// writeLine puts kind before the other fields of a JSON object.
+func writeLine(w io.Writer, kind string, object []byte) error {
+	if len(object) < 3 || object[0] != '{' || !json.Valid(object) {
+		return errors.New("what is stored is no JSON object")
+	}
+	_, err := fmt.Fprintf(w, "{\"kind\":%q,%s\n", kind, object[1:])
+	return err
+}

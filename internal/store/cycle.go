@@ -1,0 +1,290 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Committed says what a result changed.
+type Committed struct {
+	Changed bool   // the standing decision
+	Event   *Event // that tells so; nil when it did not change
+}
+
+// BeginCycle records that a cycle begins, before it does anything, and returns its id,
+// which c.ID is not read for. Started is now where it is zero. A pair can be in one
+// running cycle only.
+func (s *Store) BeginCycle(c Cycle) (id uint64, err error) {
+	err = s.update(fmt.Sprintf("storing that a cycle of %q begins", c.Model), func(d *draft) error {
+		if err := d.checkCycle(&c); err != nil {
+			return err
+		}
+		if id, err = d.bucket(bucketCycles).NextSequence(); err != nil {
+			return err
+		}
+		c.ID, c.Ended, c.Undecided = id, nil, c.Targets
+		if c.Started.IsZero() {
+			c.Started = d.now
+		}
+		c.Started, c.Due = c.Started.UTC(), c.Due.UTC()
+		return d.putCycle(&c)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return id, nil
+}
+
+func (d *draft) checkCycle(c *Cycle) error {
+	if err := checkName("a model", c.Model); err != nil {
+		return err
+	}
+	if len(c.Targets) == 0 {
+		return errors.New("it has no targets")
+	}
+	for i, target := range c.Targets {
+		if err := checkName("a target", target); err != nil {
+			return err
+		}
+		if slices.Contains(c.Targets[:i], target) {
+			return fmt.Errorf("it names %s twice", target)
+		}
+		for _, other := range d.state.Running {
+			if other.Model == c.Model && slices.Contains(other.Undecided, target) {
+				return fmt.Errorf("cycle %d, begun at %s, is deciding %s, too", other.ID, other.Started.Format(time.RFC3339), target)
+			}
+		}
+	}
+	return nil
+}
+
+// Commit stores the result of one target of a running cycle: see the package's
+// guarantees. r is not changed, and nothing of it is kept. A target that has a result
+// already is an ErrCommitted, and changes nothing.
+func (s *Store) Commit(cycle uint64, r *runner.Result) (Committed, error) {
+	var committed Committed
+	err := s.update(fmt.Sprintf("storing the result of %s of %q", r.TargetFormat, r.Model), func(d *draft) error {
+		c, err := d.running(cycle)
+		if err != nil {
+			return err
+		}
+		if err := checkResult(c, r); err != nil {
+			return err
+		}
+		if committed, err = d.commit(c, r); err != nil {
+			return err
+		}
+		return d.prune(PairID{r.Model, r.TargetFormat})
+	})
+	if err != nil {
+		return Committed{}, err
+	}
+	return committed, nil
+}
+
+// running finds a cycle that has not ended.
+func (d *draft) running(id uint64) (*Cycle, error) {
+	for _, c := range d.state.Running {
+		if c.ID == id {
+			return c, nil
+		}
+	}
+	c, ok, err := find[Cycle](d.tx, bucketCycles, number(id))
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, fmt.Errorf("there is no cycle %d", id)
+	default:
+		return nil, fmt.Errorf("cycle %d ended at %s: %w", id, c.Ended.Format(time.RFC3339), ErrCommitted)
+	}
+}
+
+func checkResult(c *Cycle, r *runner.Result) error {
+	switch {
+	case r.Model != c.Model || !slices.Contains(c.Targets, r.TargetFormat):
+		return fmt.Errorf("cycle %d decides %v of %q", c.ID, c.Targets, c.Model)
+	case !slices.Contains(c.Undecided, r.TargetFormat):
+		return fmt.Errorf("cycle %d: %w", c.ID, ErrCommitted)
+	case (r.Verdict == nil) == (r.Failure == nil):
+		return errors.New("it has to be a decision or a failure")
+	case r.Failure != nil && r.Failure.Reason == "":
+		return errors.New("the failure has no reason")
+	case r.Verdict != nil && !standingOutcome(r.Verdict.Outcome) && r.Verdict.Outcome != verdict.Inconclusive:
+		return fmt.Errorf("%q is no decision", r.Verdict.Outcome)
+	}
+	return nil
+}
+
+// commit writes all that a result changes.
+func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
+	id := PairID{r.Model, r.TargetFormat}
+	pair := Pair{PairID: id}
+	if known := d.state.Pairs[id]; known != nil {
+		pair = *known
+	}
+	record := newRecord(c, d.host, r, pair.Standing)
+	var e *Event
+	if record.Changed {
+		var err error
+		if e, err = d.emit(c, r, pair.Standing); err != nil {
+			return Committed{}, err
+		}
+		record.EventSeq, record.EventID = e.Seq, e.ID
+		pair.Standing, pair.StandingSince = r.Verdict.Outcome, record.Finished
+	}
+	point := record.point()
+	for _, counter := range point.counters(id) {
+		if err := d.count(counter, 1); err != nil {
+			return Committed{}, err
+		}
+	}
+
+	model := Model{Name: r.Model}
+	if known := d.state.Models[r.Model]; known != nil {
+		model = *known
+	}
+	model.LastRun = record.Finished
+	if r.Failure != nil {
+		pair.Failed = &Failed{c.ID, c.Entry, record.Finished, record.Failure.Reason, record.Failure.Error}
+	} else {
+		pair.Failed = nil
+		pair.Decided = newDecided(&record, r)
+		model.Latest = id
+	}
+
+	rest := *c
+	rest.Undecided = slices.DeleteFunc(slices.Clone(c.Undecided), func(target string) bool { return target == id.Target })
+
+	_, recordErr := put(d, bucketResults, resultKey(c.ID, id.Target), &record)
+	_, pointErr := put(d, point.history(), historyKey(id, c.ID), &point)
+	err := errors.Join(recordErr, pointErr, d.putPair(&pair), d.putModel(&model), d.putCycle(&rest))
+	return Committed{Changed: record.Changed, Event: e}, err
+}
+
+func newDecided(record *Record, r *runner.Result) *Decided {
+	return &Decided{
+		Cycle:         record.Cycle,
+		Entry:         record.Entry,
+		Finished:      record.Finished,
+		SourceFormat:  record.SourceFormat,
+		Threshold:     record.Threshold,
+		Verdict:       *record.Verdict,
+		Unconfirmed:   record.Unconfirmed,
+		Original:      originals(r),
+		OriginalFile:  record.Original,
+		QuantizedFile: record.Quantized,
+		Engine:        record.Evidence.Engine,
+		Host:          record.Host,
+	}
+}
+
+// emit writes the event of a change.
+func (d *draft) emit(c *Cycle, r *runner.Result, standing verdict.Outcome) (*Event, error) {
+	told := *r
+	told.Previous = standing
+	data := event.NewDecision(&told, event.Origin{Host: d.host, Entry: c.Entry})
+	data.EventID = new(rand.Text())
+	text, err := json.Marshal(data)
+	if err != nil {
+		return nil, fmt.Errorf("writing the event: %w", err)
+	}
+	return d.addEvent(Event{
+		ID:     *data.EventID,
+		Type:   event.TypeDecision,
+		PairID: PairID{r.Model, r.TargetFormat},
+		Data:   text,
+	})
+}
+
+// EndCycle records that a cycle has ended, and the durations of its operations: those of
+// its results, and extra ones of the cycle itself. A target that it leaves without a
+// result gets the failure "internal". When no target failed, this is the model's
+// LastSuccess. Ending a cycle again is an ErrCommitted.
+func (s *Store) EndCycle(cycle uint64, extra map[runner.Operation]time.Duration) error {
+	return s.update(fmt.Sprintf("storing the end of cycle %d", cycle), func(d *draft) error {
+		c, err := d.running(cycle)
+		if err != nil {
+			return err
+		}
+		return d.end(c, extra, func() *runner.Failure {
+			return runner.Failf(runner.ReasonInternal, "the cycle ended without a result for this target; this is a defect, please report it with the exporter's log")
+		})
+	})
+}
+
+// end ends a cycle, of which the targets without a result fail.
+func (d *draft) end(c *Cycle, extra map[runner.Operation]time.Duration, missing func() *runner.Failure) error {
+	for _, target := range c.Undecided {
+		_, err := d.commit(c, &runner.Result{
+			Model: c.Model, TargetFormat: target, Failure: missing(), Started: c.Started, Finished: d.now,
+		})
+		if err != nil {
+			return err
+		}
+		if c, err = d.running(c.ID); err != nil {
+			return err
+		}
+	}
+	records, err := recordsOf(d.tx, c.ID)
+	if err != nil {
+		return err
+	}
+	model := *d.state.Models[c.Model] // there since its first result
+	success := len(records) == len(c.Targets)
+	for _, r := range records {
+		success = success && r.Failure == nil
+	}
+	if success {
+		model.LastSuccess = d.now
+	}
+	if durations := durationsOf(records, extra); len(durations) > 0 {
+		model.Durations = durations
+	}
+	ended := *c
+	ended.Ended = &d.now
+	return errors.Join(d.putModel(&model), d.putCycle(&ended))
+}
+
+// durationsOf a cycle: quantizing is done for each target, and what its targets share is
+// counted whole in the largest.
+func durationsOf(records []Record, extra map[runner.Operation]time.Duration) map[runner.Operation]time.Duration {
+	durations := map[runner.Operation]time.Duration{}
+	for _, r := range records {
+		for operation, duration := range r.Durations {
+			if operation == runner.OperationQuantize {
+				durations[operation] += duration
+			} else {
+				durations[operation] = max(durations[operation], duration)
+			}
+		}
+	}
+	for operation, duration := range extra {
+		durations[operation] = duration
+	}
+	return durations
+}
+
+// interrupt ends the cycles that an earlier process began and did not end.
+func (s *Store) interrupt(d *draft) error {
+	for _, c := range slices.Clone(d.state.Running) {
+		s.logger.Warn("A cycle was interrupted", "cycle", c.ID, "entry", c.Entry, "model", c.Model, "begun", c.Started, "undecided", c.Undecided)
+		err := d.end(c, nil, func() *runner.Failure {
+			return runner.Failf(runner.ReasonInterrupted,
+				"the exporter was stopped or killed during the cycle that began at %s; it is not run again by itself: the entry's next run, or quant-exporter run, decides the pair",
+				c.Started.Format(time.RFC3339))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

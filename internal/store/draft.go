@@ -1,0 +1,241 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// content is what the store has in memory of the file.
+type content struct {
+	state   *State
+	meta    meta
+	settled int // events in Delivered or Superseded
+}
+
+// load reads it.
+func load(tx *bbolt.Tx) (content, error) {
+	state := &State{Pairs: map[PairID]*Pair{}, Models: map[string]*Model{}, Counters: newCounters()}
+	c := content{state: state}
+	m, err := get[meta](tx, bucketMeta, []byte(metaState))
+	if err != nil {
+		return content{}, err
+	}
+	c.meta = *m
+	err = errors.Join(
+		each(tx, bucketPairs, func(p *Pair) { state.Pairs[p.PairID] = p }),
+		each(tx, bucketModels, func(m *Model) { state.Models[m.Name] = m }),
+		eachNumber(tx, bucketCounters, state.Counters.set),
+		loadRunning(tx, state),
+	)
+	if err != nil {
+		return content{}, err
+	}
+	state.Outbox = OutboxState{Producer: c.meta.Producer, Pending: count(tx, bucketPending), Held: count(tx, bucketHeld)}
+	c.settled = count(tx, bucketSettled)
+	state.Outbox.OldestPending, err = oldestPending(tx)
+	return c, err
+}
+
+// loadRunning finds the cycles that have not ended.
+func loadRunning(tx *bbolt.Tx, state *State) error {
+	return each(tx, bucketCycles, func(c *Cycle) {
+		if c.Ended == nil {
+			state.Running = append(state.Running, c)
+		}
+	})
+}
+
+func oldestPending(tx *bbolt.Tx) (time.Time, error) {
+	seq, _ := tx.Bucket([]byte(bucketPending)).Cursor().First()
+	if seq == nil {
+		return time.Time{}, nil
+	}
+	e, err := get[Event](tx, bucketEvents, seq)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return e.Created, nil
+}
+
+// count counts keys; it reads them all.
+func count(tx *bbolt.Tx, bucket string) int {
+	n := 0
+	c := tx.Bucket([]byte(bucket)).Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		n++
+	}
+	return n
+}
+
+// get reads the JSON under a key, which has to be there.
+func get[T any](tx *bbolt.Tx, bucket string, key []byte) (*T, error) {
+	value, ok, err := find[T](tx, bucket, key)
+	if err == nil && !ok {
+		err = fmt.Errorf("nothing is stored under %q in %s", key, bucket)
+	}
+	return value, err
+}
+
+// find reads the JSON under a key.
+func find[T any](tx *bbolt.Tx, bucket string, key []byte) (*T, bool, error) {
+	data := tx.Bucket([]byte(bucket)).Get(key)
+	if data == nil {
+		return nil, false, nil
+	}
+	value, err := decode[T](bucket, key, data)
+	return value, err == nil, err
+}
+
+func decode[T any](bucket string, key, data []byte) (*T, error) {
+	value := new(T)
+	if err := json.Unmarshal(data, value); err != nil {
+		return nil, fmt.Errorf("reading %q of %s: %w", key, bucket, err)
+	}
+	return value, nil
+}
+
+// each reads every JSON value of a bucket.
+func each[T any](tx *bbolt.Tx, bucket string, f func(*T)) error {
+	return tx.Bucket([]byte(bucket)).ForEach(func(k, data []byte) error {
+		value, err := decode[T](bucket, k, data)
+		if err == nil {
+			f(value)
+		}
+		return err
+	})
+}
+
+// eachNumber reads every number of a bucket.
+func eachNumber(tx *bbolt.Tx, bucket string, f func(key string, n uint64) error) error {
+	return tx.Bucket([]byte(bucket)).ForEach(func(k, v []byte) error {
+		n, err := numberAt(v)
+		if err != nil {
+			return err
+		}
+		return f(string(k), n)
+	})
+}
+
+// draft is a transaction and the content as it will be once it is committed.
+type draft struct {
+	content
+
+	tx        *bbolt.Tx
+	now       time.Time // UTC
+	retention Retention
+	host      string
+	sweep     []byte // where the pruning goes on
+
+	offered bool // there are new pending events
+	dirty   bool // something was written
+}
+
+// begin makes a draft of content, of which nothing is shared that the draft changes.
+func (c content) begin(tx *bbolt.Tx) *draft {
+	next := *c.state
+	next.Pairs = maps.Clone(next.Pairs)
+	next.Models = maps.Clone(next.Models)
+	next.Counters = next.Counters.clone()
+	next.Running = slices.Clone(next.Running)
+	c.state = &next
+	return &draft{content: c, tx: tx}
+}
+
+func (d *draft) bucket(name string) *bbolt.Bucket { return d.tx.Bucket([]byte(name)) }
+
+// put writes a value and returns it as the next start will load it: without what its
+// JSON leaves out, and without any memory shared with the caller's.
+func put[T any](d *draft, bucket string, key []byte, value *T) (*T, error) {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return nil, fmt.Errorf("writing %q of %s: %w", key, bucket, err)
+	}
+	if err := d.putRaw(bucket, key, data); err != nil {
+		return nil, err
+	}
+	return decode[T](bucket, key, data)
+}
+
+func (d *draft) putRaw(bucket string, key, value []byte) error {
+	d.dirty = true
+	if err := d.bucket(bucket).Put(key, value); err != nil {
+		return fmt.Errorf("writing %q of %s: %w", key, bucket, err)
+	}
+	return nil
+}
+
+func (d *draft) delete(bucket string, key []byte) error {
+	d.dirty = true
+	if err := d.bucket(bucket).Delete(key); err != nil {
+		return fmt.Errorf("deleting %q of %s: %w", key, bucket, err)
+	}
+	return nil
+}
+
+func (d *draft) putMeta() error {
+	_, err := put(d, bucketMeta, []byte(metaState), &d.meta)
+	d.state.Outbox.Producer = d.meta.Producer
+	return err
+}
+
+// add adds to the number under a key.
+func (d *draft) add(bucket, key string, n uint64) (uint64, error) {
+	if old := d.bucket(bucket).Get([]byte(key)); old != nil {
+		before, err := numberAt(old)
+		if err != nil {
+			return 0, err
+		}
+		n += before
+	}
+	return n, d.putRaw(bucket, []byte(key), number(n))
+}
+
+// count adds to a counter.
+func (d *draft) count(key string, n uint64) error {
+	now, err := d.add(bucketCounters, key, n)
+	if err != nil {
+		return err
+	}
+	return d.state.Counters.set(key, now)
+}
+
+func (d *draft) putPair(p *Pair) error {
+	stored, err := put(d, bucketPairs, pairKey(p.PairID), p)
+	if err == nil {
+		d.state.Pairs[p.PairID] = stored
+	}
+	return err
+}
+
+func (d *draft) putModel(m *Model) error {
+	stored, err := put(d, bucketModels, []byte(m.Name), m)
+	if err == nil {
+		d.state.Models[m.Name] = stored
+	}
+	return err
+}
+
+// putCycle writes a cycle and keeps it among the running ones until it has ended.
+func (d *draft) putCycle(c *Cycle) error {
+	stored, err := put(d, bucketCycles, number(c.ID), c)
+	if err != nil {
+		return err
+	}
+	running := slices.DeleteFunc(d.state.Running, func(r *Cycle) bool { return r.ID == c.ID })
+	if stored.Ended == nil {
+		running = append(running, stored)
+		slices.SortFunc(running, func(a, b *Cycle) int { return bytes.Compare(number(a.ID), number(b.ID)) })
+	}
+	if len(running) == 0 {
+		running = nil
+	}
+	d.state.Running = running
+	return nil
+}

@@ -1,0 +1,387 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/quant-exporter/quant-exporter/internal/host"
+)
+
+// Names in the directory of the state.
+const (
+	fileName  = "state.db"
+	lockName  = "lock"
+	freshName = fileName + ".new"      // a state on its way to becoming the state
+	tempGlob  = fileName + ".*.backup" // copies on their way out
+)
+
+const fileMode = 0o640
+
+// initialMap is the address space, not memory, that a state is given at once on 64-bit
+// systems. A write that needs more than there is waits for every reader to end, and a
+// reader may be a slow client of an export.
+const initialMap = strconv.IntSize / 64 << 30
+
+// allocation is by how much the file grows: bbolt's own 16 MiB would be most of it.
+const allocation = 1 << 20
+
+// LockedError says that another process has the state.
+type LockedError struct {
+	Path    string    // the directory of the state
+	PID     int       // 0: not known
+	Command string    // program and subcommand
+	Since   time.Time // when it opened the state
+}
+
+// Error names the process and says what to do.
+func (e *LockedError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("the state in %s is in use by another process, which has not said its pid: stop it, or use its HTTP endpoints", e.Path)
+	}
+	return fmt.Sprintf("the state in %s is in use by pid %d (%s, since %s): stop it, or use its HTTP endpoints",
+		e.Path, e.PID, e.Command, e.Since.Local().Format(time.DateTime))
+}
+
+// Open opens the state in a directory, for this process alone, and makes both where
+// there is none. A *LockedError says that another process has it.
+//
+// Cycles that were running when the state was last closed, or its process killed, end
+// here: each of their targets without a result gets the failure "interrupted".
+func Open(dir string, o Options) (*Store, error) { return openWith(dir, o, currentSchema()) }
+
+func openWith(dir string, o Options, layout schema) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("making the directory of the state: %w", err)
+	}
+	unlock, err := acquire(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := newStore(filepath.Join(dir, fileName), unlock, o)
+	if err := s.open(layout, o.Publish); err != nil {
+		unlock()
+		return nil, err
+	}
+	return s, nil
+}
+
+// OpenForReading opens a state that is there, for this process alone, and changes
+// nothing about it: no cycle is ended, no schema migrated, and whatever would write is an
+// ErrReadOnly. Where there is no state the error wraps fs.ErrNotExist.
+func OpenForReading(dir string) (*Store, error) {
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Stat(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no state in %s (%w): name the directory of an exporter's state with --storage.path", dir, fs.ErrNotExist)
+		}
+		return nil, fmt.Errorf("opening the state: %w", err)
+	}
+	unlock, err := acquire(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := newStore(path, unlock, Options{})
+	s.readOnly = true
+	layout := currentSchema()
+	version, err := s.openFile(true, layout)
+	if err == nil && version < layout.version {
+		err = fmt.Errorf("the state %s has schema %d, and this version reads %d: start the exporter once, which migrates it", path, version, layout.version)
+	}
+	if err == nil {
+		err = s.load()
+	}
+	if err != nil {
+		s.abandon()
+		unlock()
+		return nil, err
+	}
+	return s, nil
+}
+
+// acquire takes the lock of the state, under which this process writes its pid for
+// others to see.
+func acquire(dir string) (unlock func(), err error) {
+	unlock, err = host.NewLock(filepath.Join(dir, lockName)).Acquire(context.Background(), false, nil)
+	var held *host.HeldError
+	var file *fs.PathError
+	switch {
+	case errors.As(err, &held):
+		return nil, &LockedError{Path: dir, PID: held.Holder.PID, Command: held.Holder.Command, Since: held.Holder.Since}
+	case errors.As(err, &file): // without the advice, which is about the measurement lock
+		return nil, fmt.Errorf("locking the state in %s: %w", dir, file)
+	case err != nil:
+		return nil, fmt.Errorf("locking the state in %s: %w", dir, err)
+	}
+	return unlock, nil
+}
+
+// open opens the file for writing and brings it up to date.
+func (s *Store) open(layout schema, publish bool) (err error) {
+	defer func() {
+		if err != nil {
+			s.abandon()
+		}
+	}()
+	if err := s.tidy(layout); err != nil {
+		return err
+	}
+	// First for reading, so that nothing is ever written to a file that is not ours.
+	version, err := s.openFile(true, layout)
+	if err != nil {
+		return err
+	}
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("opening the state %s: %w", s.path, err)
+	}
+	if _, err := s.openFile(false, layout); err != nil {
+		return err
+	}
+	if version < layout.version {
+		if err := layout.migrate(s.db, version); err != nil {
+			return fmt.Errorf("migrating the state %s: %w; it was left as it was", s.path, err)
+		}
+		s.logger.Info("Migrated the state", "file", s.path, "from", version, "to", layout.version)
+	}
+	if err := s.load(); err != nil {
+		return err
+	}
+	identity, err := identityOf(s.path)
+	if err != nil {
+		return err
+	}
+	return s.update("bringing the state "+s.path+" up to date", func(d *draft) error {
+		if err := s.recognize(d, identity); err != nil {
+			return err
+		}
+		if publish {
+			if err := d.publish(); err != nil {
+				return err
+			}
+		}
+		d.offered = d.state.Outbox.Pending > 0
+		if d.offered && !d.dirty {
+			s.offer()
+		}
+		return s.interrupt(d)
+	})
+}
+
+// tidy removes what a killed process may have left, and makes a state where none is.
+// That is made under another name, so that what has the name is a whole one.
+func (s *Store) tidy(layout schema) error {
+	dir := filepath.Dir(s.path)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("opening the state: %w", err)
+	}
+	for _, file := range files {
+		partial, err := filepath.Match(tempGlob, file.Name())
+		if err == nil && (partial || file.Name() == freshName) {
+			err = remove(filepath.Join(dir, file.Name()))
+		}
+		if err != nil {
+			return fmt.Errorf("removing what an earlier process left: %w", err)
+		}
+	}
+	if _, err := os.Lstat(s.path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	fresh := filepath.Join(dir, freshName)
+	if err := s.create(fresh, layout); err != nil {
+		return errors.Join(fmt.Errorf("making the state %s: %w", s.path, err), remove(fresh))
+	}
+	return nil
+}
+
+func (s *Store) create(fresh string, layout schema) error {
+	db, err := bbolt.Open(fresh, fileMode, &bbolt.Options{Timeout: time.Second})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range buckets() {
+			if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				return err
+			}
+		}
+		d := &draft{tx: tx, content: content{state: &State{}}}
+		d.meta = meta{Producer: newProducerName(), ProducerSince: s.clock().UTC(), ProducerWhy: "a new state"}
+		return errors.Join(d.putMeta(), setVersion(tx, layout.version))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	return rename(fresh, s.path)
+}
+
+// openFile opens the file and says the version of its layout. A file that cannot be ours
+// is an error.
+func (s *Store) openFile(readOnly bool, layout schema) (version int, err error) {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return 0, fmt.Errorf("opening the state: %w", err)
+	}
+	if info.Size() == 0 { // which bbolt would fill
+		return 0, s.damaged(errors.New("it is empty"))
+	}
+	s.db, err = openBolt(s.path, readOnly)
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return 0, &LockedError{Path: filepath.Dir(s.path)}
+	case errors.Is(err, fs.ErrPermission):
+		return 0, fmt.Errorf("opening the state: %w", err)
+	case err != nil:
+		return 0, s.damaged(err)
+	}
+	s.pageSize = int64(s.db.Info().PageSize)
+	err = s.view(func(tx *bbolt.Tx) error {
+		if tx.Size() > info.Size() {
+			return fmt.Errorf("it is cut off: %d of %d bytes", info.Size(), tx.Size())
+		}
+		version, err = versionOf(tx)
+		return err
+	})
+	if err != nil {
+		return 0, s.damaged(err)
+	}
+	if version > layout.version {
+		return 0, fmt.Errorf("the state %s is of a newer version of this program (schema %d; this one reads up to %d) and was left as it is: run that version, or restore a backup made by this one",
+			s.path, version, layout.version)
+	}
+	return version, nil
+}
+
+// openBolt opens a bbolt file. What bbolt panics of is an error.
+func openBolt(path string, readOnly bool) (db *bbolt.DB, err error) {
+	var file *os.File
+	options := &bbolt.Options{
+		Timeout: time.Second, ReadOnly: readOnly,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			file, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
+			return file, err
+		},
+	}
+	if !readOnly {
+		options.InitialMmapSize = initialMap
+	}
+	err = guard(func() error {
+		db, err = bbolt.Open(path, fileMode, options)
+		return err
+	})
+	if err != nil {
+		if file != nil {
+			_ = file.Close() // open still, with its lock, after a panic
+		}
+		return nil, err
+	}
+	db.AllocSize = allocation
+	return db, nil
+}
+
+// guard makes errors of the panics, and of the faults of memory, by which bbolt answers
+// pages that are damaged.
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	return f()
+}
+
+// view reads a file that may be damaged.
+func (s *Store) view(f func(*bbolt.Tx) error) error {
+	return guard(func() error { return s.db.View(f) })
+}
+
+func (s *Store) load() error {
+	err := s.view(func(tx *bbolt.Tx) (err error) {
+		for _, name := range buckets() {
+			if tx.Bucket([]byte(name)) == nil {
+				return fmt.Errorf("the bucket %s is missing", name)
+			}
+		}
+		s.content, err = load(tx)
+		return err
+	})
+	if err != nil {
+		return s.damaged(err)
+	}
+	s.current.Store(s.content.state)
+	return nil
+}
+
+// abandon closes a file that turned out to be of no use.
+func (s *Store) abandon() {
+	if s.db != nil {
+		_ = s.db.Close()
+	}
+}
+
+func (s *Store) damaged(err error) error {
+	return fmt.Errorf("the state %s is damaged, or is the file of another program (%w); it was left as it is: restore a backup in its place, or move it away to start afresh", s.path, err)
+}
+
+// recognize takes a new producer where this is not the file that it was.
+func (s *Store) recognize(d *draft, identity string) error {
+	var why string
+	switch {
+	case d.meta.Backup != nil:
+		why = "this is a backup of " + d.meta.Backup.Format(time.RFC3339)
+	case d.meta.File != "" && d.meta.File != identity:
+		why = "the file was copied or restored: it was " + d.meta.File + " (device:inode) and is " + identity
+	case d.meta.File == identity:
+		return nil
+	}
+	d.meta.File, d.meta.Backup = identity, nil
+	if why == "" {
+		return d.putMeta()
+	}
+	s.logger.Warn("The state is a copy: its coming events have a new producer", "file", s.path, "reason", why)
+	return d.newProducer(why)
+}
+
+// identityOf names a file on this host: device:inode.
+func identityOf(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("opening the state: %w", err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "", fmt.Errorf("opening the state %s: the system does not tell its inode", path)
+	}
+	return fmt.Sprintf("%d:%d", stat.Dev, stat.Ino), nil
+}
+
+// rename gives a file its final name, durably. Its content is on the disk already.
+func rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(to))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// remove removes a file that may not be there.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,325 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/bbolt"
+)
+
+// addEvent completes an event and writes it: pending under the next number, or held
+// while no bus was ever configured.
+func (d *draft) addEvent(e Event) (*Event, error) {
+	seq, err := d.bucket(bucketEvents).NextSequence()
+	if err != nil {
+		return nil, err
+	}
+	e.Seq, e.Created = seq, d.now
+	if d.meta.Bus {
+		return d.offer(&e)
+	}
+	e.Delivery = Held
+	d.state.Outbox.Held++
+	if err := d.putRaw(bucketHeld, number(seq), number(seq)); err != nil {
+		return nil, err
+	}
+	return put(d, bucketEvents, number(seq), &e)
+}
+
+// offer makes an event pending, under the next number of the producer.
+func (d *draft) offer(e *Event) (*Event, error) {
+	if err := d.enumerate(e); err != nil {
+		return nil, err
+	}
+	e.Delivery = Pending
+	if err := d.putRaw(bucketPending, number(e.Seq), number(e.Seq)); err != nil {
+		return nil, err
+	}
+	if d.state.Outbox.Pending == 0 {
+		d.state.Outbox.OldestPending = e.Created
+	}
+	d.state.Outbox.Pending++
+	d.offered = true
+	return put(d, bucketEvents, number(e.Seq), e)
+}
+
+// enumerate gives an event the next number of the producer.
+func (d *draft) enumerate(e *Event) error {
+	d.meta.Newest++
+	e.Producer, e.Number = d.meta.Producer, d.meta.Newest
+	if err := d.putRaw(bucketNumbers, numberKey(e.Producer, e.Number), number(e.Seq)); err != nil {
+		return err
+	}
+	return d.putMeta()
+}
+
+// SetPublish says whether a bus is configured. With the first one in the life of the
+// store the latest held event of each pair becomes pending, in their order, and the
+// older ones are superseded. Otherwise it changes nothing: events go on to be numbered
+// and pending without a bus, too, for the one to come.
+func (s *Store) SetPublish(bus bool) error {
+	return s.update("getting the events ready for the bus", func(d *draft) error {
+		if !bus {
+			return nil
+		}
+		return d.publish()
+	})
+}
+
+func (d *draft) publish() error {
+	if d.meta.Bus {
+		return nil
+	}
+	d.meta.Bus = true
+	if err := d.putMeta(); err != nil {
+		return err
+	}
+	var held []*Event
+	latest := map[PairID]uint64{}
+	c := d.bucket(bucketHeld).Cursor()
+	for seq, _ := c.First(); seq != nil; seq, _ = c.Next() {
+		e, err := get[Event](d.tx, bucketEvents, seq)
+		if err != nil {
+			return err
+		}
+		held = append(held, e)
+		latest[e.PairID] = e.Seq
+	}
+	for _, e := range held {
+		if err := d.delete(bucketHeld, number(e.Seq)); err != nil {
+			return err
+		}
+		d.state.Outbox.Held--
+		if e.Seq == latest[e.PairID] {
+			if _, err := d.offer(e); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := d.settle(e, Superseded); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle writes an event that will not go out any more, because it has or never will.
+func (d *draft) settle(e *Event, delivery Delivery) error {
+	e.Delivery = delivery
+	d.settled++
+	if err := d.putRaw(bucketSettled, number(e.Seq), number(uint64(d.now.Unix()))); err != nil {
+		return err
+	}
+	_, err := put(d, bucketEvents, number(e.Seq), e)
+	return err
+}
+
+// Events reads up to limit events after a Seq, the oldest first. A limit of 0 or less is
+// none.
+func (s *Store) Events(after uint64, limit int) ([]Event, error) {
+	var events []Event
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket([]byte(bucketEvents)).Cursor()
+		for k, v := c.Seek(number(after + 1)); k != nil && after+1 != 0 && (limit <= 0 || len(events) < limit); k, v = c.Next() {
+			e, err := decode[Event](bucketEvents, k, v)
+			if err != nil {
+				return err
+			}
+			events = append(events, *e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the events: %w", err)
+	}
+	return events, nil
+}
+
+// NextPending reads up to limit of the oldest pending events, all of one producer: where
+// it changes the batch ends. A limit of 0 or less is none.
+func (s *Store) NextPending(limit int) ([]Event, error) {
+	var events []Event
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket([]byte(bucketPending)).Cursor()
+		for seq, _ := c.First(); seq != nil && (limit <= 0 || len(events) < limit); seq, _ = c.Next() {
+			e, err := get[Event](tx, bucketEvents, seq)
+			if err != nil {
+				return err
+			}
+			if len(events) > 0 && e.Producer != events[0].Producer {
+				return nil
+			}
+			events = append(events, *e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the pending events: %w", err)
+	}
+	return events, nil
+}
+
+// Window reads the oldest and the newest of a producer's events that are kept, delivered
+// ones too; false when none is.
+func (s *Store) Window(producer string) (oldest, newest Event, ok bool, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		prefix := producerPrefix(producer)
+		first, seq := tx.Bucket([]byte(bucketNumbers)).Cursor().Seek(prefix)
+		if !bytes.HasPrefix(first, prefix) {
+			return nil
+		}
+		e, err := get[Event](tx, bucketEvents, seq)
+		if err != nil {
+			return err
+		}
+		oldest, ok = *e, true
+		return newestFirst(tx.Bucket([]byte(bucketNumbers)), prefix, func(_, seq []byte) (bool, error) {
+			e, err := get[Event](tx, bucketEvents, seq)
+			if err == nil {
+				newest = *e
+			}
+			return false, err
+		})
+	})
+	if err != nil {
+		return Event{}, Event{}, false, fmt.Errorf("reading the events of the producer %s: %w", producer, err)
+	}
+	return oldest, newest, ok, nil
+}
+
+// From reads up to limit events of a producer from a number on, delivered ones too, in
+// their order: what a bus that lost its newest entries is to get again. A limit of 0 or
+// less is none.
+func (s *Store) From(producer string, n uint64, limit int) ([]Event, error) {
+	var events []Event
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		prefix := producerPrefix(producer)
+		c := tx.Bucket([]byte(bucketNumbers)).Cursor()
+		for k, seq := c.Seek(numberKey(producer, n)); bytes.HasPrefix(k, prefix) && (limit <= 0 || len(events) < limit); k, seq = c.Next() {
+			e, err := get[Event](tx, bucketEvents, seq)
+			if err != nil {
+				return err
+			}
+			events = append(events, *e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the events of the producer %s: %w", producer, err)
+	}
+	return events, nil
+}
+
+// MarkDelivered marks the producer's pending events up to a number as delivered, and
+// counts them as published. Those that were delivered before are not counted again:
+// resent says how many of them the bus got once more because it had lost them, which
+// Counters.Replayed counts. Nothing pending up to there is no error.
+func (s *Store) MarkDelivered(producer string, through, resent uint64) error {
+	return s.update("marking events as delivered", func(d *draft) error {
+		delivered, err := d.pendingOf(producer, through)
+		if err != nil {
+			return err
+		}
+		for _, e := range delivered {
+			e.Delivered = &d.now
+			if err := d.delete(bucketPending, number(e.Seq)); err != nil {
+				return err
+			}
+			if err := d.settle(e, Delivered); err != nil {
+				return err
+			}
+		}
+		if n := len(delivered); n > 0 {
+			if err := d.count(counterKey(countPublished), uint64(n)); err != nil {
+				return err
+			}
+			d.state.Outbox.Pending -= n
+			if d.state.Outbox.OldestPending, err = oldestPending(d.tx); err != nil {
+				return err
+			}
+		}
+		if resent > 0 {
+			if err := d.count(counterKey(countReplayed), resent); err != nil {
+				return err
+			}
+		}
+		return d.pruneEvents()
+	})
+}
+
+// pendingOf reads the pending events of a producer up to a number, in their order.
+func (d *draft) pendingOf(producer string, through uint64) ([]*Event, error) {
+	var events []*Event
+	c := d.bucket(bucketPending).Cursor()
+	for seq, _ := c.First(); seq != nil; seq, _ = c.Next() {
+		e, err := get[Event](d.tx, bucketEvents, seq)
+		if err != nil {
+			return nil, err
+		}
+		if e.Producer != producer {
+			continue
+		}
+		if e.Number > through {
+			break // numbers of a producer ascend as Seq does
+		}
+		events = append(events, e)
+	}
+	return events, nil
+}
+
+// CountPublishFailure counts a failed attempt to hand events to the bus.
+func (s *Store) CountPublishFailure(reason string) error {
+	return s.update("counting a failure to publish", func(d *draft) error {
+		if err := checkName("a reason", reason); err != nil {
+			return err
+		}
+		return d.count(counterKey(countPublishFailure, reason), 1)
+	})
+}
+
+// NewProducer gives the events to come a new producer, under which they are numbered
+// from 1, and puts those that are pending under the present one under the new one, in
+// their order. why is kept and logged.
+//
+// The relay calls it when the bus shows that another copy of this state has used our
+// producer's numbers: the mark of our producer on the bus is above our newest number, or
+// the event at the mark is, by its id, not the one that has that number here. Which of
+// the pending events the bus has can then not be told by their numbers: offered under
+// them they would be taken for duplicates and lost. One that was pending when the copy
+// was made, and was delivered by the other, goes out a second time under the same
+// event_id. Pending events of earlier producers keep their names: those were given up
+// because Open knew the copy for one, before it made any event of its own.
+func (s *Store) NewProducer(why string) error {
+	return s.update("taking a new producer", func(d *draft) error {
+		pending, err := d.pendingOf(d.meta.Producer, d.meta.Newest)
+		if err != nil {
+			return err
+		}
+		for _, e := range slices.Backward(pending) {
+			if err := d.delete(bucketNumbers, numberKey(e.Producer, e.Number)); err != nil {
+				return err
+			}
+		}
+		s.logger.Warn("The coming events have a new producer", "reason", why, "before", d.meta.Producer, "renumbered", len(pending))
+		if err := d.newProducer(why); err != nil {
+			return err
+		}
+		for _, e := range pending {
+			if err := d.enumerate(e); err != nil {
+				return err
+			}
+			if _, err := put(d, bucketEvents, number(e.Seq), e); err != nil {
+				return err
+			}
+		}
+		d.offered = len(pending) > 0
+		return nil
+	})
+}
+
+func (d *draft) newProducer(why string) error {
+	d.meta.Producer, d.meta.Newest = newProducerName(), 0
+	d.meta.ProducerSince, d.meta.ProducerWhy = d.now, why
+	return d.putMeta()
+}

@@ -1,0 +1,267 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Record is everything of one result.
+type Record struct {
+	Cycle uint64 `json:"cycle"`
+	Entry string `json:"entry"` // "" from the command line
+	Host  string `json:"host"`
+	PairID
+	SourceFormat string `json:"source_format"`
+
+	// Verdict is nil exactly when Failure is set.
+	Verdict     *verdict.Verdict `json:"verdict,omitempty"`
+	Unconfirmed bool             `json:"unconfirmed,omitempty"` // see runner.Result
+	Failure     *RecordFailure   `json:"failure,omitempty"`
+
+	// Previous is the standing decision that this result met; "" when there was none.
+	Previous verdict.Outcome `json:"previous_decision"`
+	// Changed says that it changed, and EventSeq and EventID which event told so.
+	Changed   bool    `json:"changed"`
+	EventSeq  uint64  `json:"event_seq,omitempty"`
+	EventID   string  `json:"event_id,omitempty"`
+	Threshold float64 `json:"threshold"` // ratio
+
+	Original  runner.FileFigures `json:"original_file"`
+	Quantized runner.FileFigures `json:"quantized_file"`
+
+	Started   time.Time                          `json:"started"`
+	Finished  time.Time                          `json:"finished"`
+	Durations map[runner.Operation]time.Duration `json:"durations_ns"`
+	Evidence  runner.Evidence                    `json:"evidence"`
+}
+
+// RecordFailure is why a pair could not be decided.
+type RecordFailure struct {
+	Reason runner.Reason `json:"reason"`
+	Error  string        `json:"error"`
+}
+
+// Point is what a plot shows of one result.
+type Point struct {
+	Time  time.Time `json:"time"` // when the result came in
+	Cycle uint64    `json:"cycle"`
+	// Outcome is "" for a failure, Reason "" for a decision.
+	Outcome verdict.Outcome `json:"outcome,omitempty"`
+	Reason  runner.Reason   `json:"reason,omitempty"`
+	Gate    verdict.Phase   `json:"gate,omitempty"`
+	Changed bool            `json:"changed,omitempty"` // the standing decision, by this result
+
+	SourceFormat string       `json:"source_format"`
+	Threshold    float64      `json:"threshold"`        // ratio
+	Bytes        int64        `json:"bytes"`            // of the quantized file; 0 when there was none
+	Phases       []PointPhase `json:"phases,omitempty"` // in the order of the configuration
+}
+
+// PointPhase is one phase of a Point: tokens per second, and ratios.
+type PointPhase struct {
+	Phase     verdict.Phase `json:"phase"`
+	Original  float64       `json:"original"`
+	Quantized float64       `json:"quantized"`
+	Drop      float64       `json:"drop"`
+	Lower     *float64      `json:"lower"` // nil: open
+	Upper     *float64      `json:"upper"`
+}
+
+func newRecord(cycle *Cycle, host string, r *runner.Result, standing verdict.Outcome) Record {
+	record := Record{
+		Cycle: cycle.ID, Entry: cycle.Entry, Host: host,
+		PairID:       PairID{r.Model, r.TargetFormat},
+		SourceFormat: r.SourceFormat,
+		Verdict:      r.Verdict,
+		Unconfirmed:  r.Unconfirmed,
+		Previous:     standing,
+		Changed:      standingOutcome(r.Outcome()) && r.Outcome() != standing,
+		Threshold:    r.Threshold,
+		Original:     r.Original,
+		Quantized:    r.Quantized,
+		Started:      r.Started.UTC(),
+		Finished:     r.Finished.UTC(),
+		Durations:    r.Durations,
+		Evidence:     r.Evidence,
+	}
+	if r.Failure != nil {
+		record.Failure = &RecordFailure{r.Failure.Reason, r.Failure.Error()}
+	}
+	return record
+}
+
+// standingOutcome says whether an outcome can stand.
+func standingOutcome(o verdict.Outcome) bool { return o == verdict.Kept || o == verdict.Rejected }
+
+func (r *Record) point() Point {
+	p := Point{
+		Time: r.Finished, Cycle: r.Cycle, Changed: r.Changed,
+		SourceFormat: r.SourceFormat, Threshold: r.Threshold, Bytes: r.Quantized.Bytes,
+	}
+	if r.Failure != nil {
+		p.Reason = r.Failure.Reason
+		return p
+	}
+	p.Outcome = r.Verdict.Outcome
+	if p.Outcome == verdict.Rejected {
+		p.Gate = r.Verdict.Gate
+	}
+	for _, phase := range r.Verdict.Phases {
+		p.Phases = append(p.Phases, PointPhase{phase.Phase, phase.Original, phase.Quantized, phase.Drop, phase.Lower, phase.Upper})
+	}
+	return p
+}
+
+// history is the bucket that the point belongs to.
+func (p *Point) history() string {
+	if p.Reason != "" {
+		return bucketFailed
+	}
+	return bucketDecided
+}
+
+// counters are the keys of those that count the result.
+func (p *Point) counters(id PairID) []string {
+	if p.Reason != "" {
+		return []string{counterKey(countFailure, id.Model, string(p.Reason))}
+	}
+	keys := []string{counterKey(countDecision, string(p.Outcome), id.Model, p.SourceFormat, id.Target)}
+	if p.Outcome == verdict.Rejected {
+		keys = append(keys, counterKey(countRejection, id.Model, id.Target, string(p.Gate)))
+	}
+	return keys
+}
+
+// originals are, per phase, the medians of the original's throughput over all rounds of
+// the cycle that counted: the rounds of its latest target hold all of them. A phase
+// without such rounds has the figure of the verdict.
+func originals(r *runner.Result) map[verdict.Phase]float64 {
+	medians := map[verdict.Phase]float64{}
+	for _, phase := range r.Verdict.Phases {
+		var samples []float64
+		for _, round := range r.Evidence.Rounds {
+			if throughput, ok := round.Original.Measurement.Throughput[phase.Phase]; ok && round.Counted {
+				samples = append(samples, throughput)
+			}
+		}
+		if len(samples) == 0 {
+			samples = []float64{phase.Original}
+		}
+		slices.Sort(samples)
+		middle := len(samples) / 2
+		medians[phase.Phase] = samples[middle]
+		if len(samples)%2 == 0 {
+			medians[phase.Phase] = (samples[middle-1] + samples[middle]) / 2
+		}
+	}
+	return medians
+}
+
+// Cycle reads a cycle and its results, by the names of their targets; false when it is
+// not, or no longer, there.
+func (s *Store) Cycle(id uint64) (Cycle, []Record, bool, error) {
+	var cycle Cycle
+	var records []Record
+	known := false
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		stored, ok, err := find[Cycle](tx, bucketCycles, number(id))
+		if err != nil || !ok {
+			return err
+		}
+		cycle, known = *stored, true
+		records, err = recordsOf(tx, id)
+		return err
+	})
+	if err != nil {
+		return Cycle{}, nil, false, fmt.Errorf("reading cycle %d: %w", id, err)
+	}
+	return cycle, records, known, nil
+}
+
+func recordsOf(tx *bbolt.Tx, cycle uint64) ([]Record, error) {
+	var records []Record
+	prefix := number(cycle)
+	c := tx.Bucket([]byte(bucketResults)).Cursor()
+	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		record, err := decode[Record](bucketResults, k, v)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, *record)
+	}
+	return records, nil
+}
+
+// Cycles reads up to limit cycles, the newest first: those before a cycle, or from the
+// newest on when before is 0. A limit of 0 or less is none.
+func (s *Store) Cycles(before uint64, limit int) ([]Cycle, error) {
+	var cycles []Cycle
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket([]byte(bucketCycles)).Cursor()
+		k, v := c.Last()
+		if before > 0 {
+			if k, _ = c.Seek(number(before)); k != nil {
+				k, v = c.Prev()
+			} else {
+				k, v = c.Last()
+			}
+		}
+		for ; k != nil && (limit <= 0 || len(cycles) < limit); k, v = c.Prev() {
+			cycle, err := decode[Cycle](bucketCycles, k, v)
+			if err != nil {
+				return err
+			}
+			cycles = append(cycles, *cycle)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the cycles: %w", err)
+	}
+	return cycles, nil
+}
+
+// History reads the latest results of a pair, at most limit of them, the oldest first. A
+// limit of 0 or less is none.
+func (s *Store) History(id PairID, limit int) ([]Point, error) {
+	var points []Point
+	err := s.db.View(func(tx *bbolt.Tx) (err error) {
+		points, err = historyOf(tx, id, limit)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the history of %s of %q: %w", id.Target, id.Model, err)
+	}
+	return points, nil
+}
+
+func historyOf(tx *bbolt.Tx, id PairID, limit int) ([]Point, error) {
+	var points []Point
+	for _, bucket := range []string{bucketDecided, bucketFailed} {
+		taken := 0
+		err := newestFirst(tx.Bucket([]byte(bucket)), pairKey(id), func(k, v []byte) (bool, error) {
+			point, err := decode[Point](bucket, k, v)
+			if err != nil {
+				return false, err
+			}
+			points = append(points, *point)
+			taken++
+			return limit <= 0 || taken < limit, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(points, func(a, b Point) int { return bytes.Compare(number(a.Cycle), number(b.Cycle)) })
+	if limit > 0 && len(points) > limit {
+		points = points[len(points)-limit:]
+	}
+	return points, nil
+}

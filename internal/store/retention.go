@@ -1,0 +1,169 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Bounds of what a transaction prunes and of the events that are kept.
+const (
+	maxPruned     = 16 // results of a pair and kind, and twice as many events, in one transaction
+	settledWindow = 7 * 24 * time.Hour
+	settledKept   = 10_000
+)
+
+// Retention bounds the results that are kept of each pair: the section
+// `storage.retention:` of the configuration. The newest decision and the newest failure
+// of a pair always stay, and so do its standing decision, its latest figures and its
+// counters.
+type Retention struct {
+	// Age beyond which results go. Default 365d; 0 is no bound.
+	Age model.Duration `yaml:"age"`
+	// Cycles is how many decided results are kept of each pair, and, counted by
+	// themselves, how many failed ones: neither pushes out the other. Default 200; 0 is
+	// no bound.
+	Cycles int `yaml:"cycles"`
+}
+
+// DefaultRetention keeps a year and 200 cycles.
+func DefaultRetention() Retention {
+	return Retention{Age: model.Duration(365 * 24 * time.Hour), Cycles: 200}
+}
+
+// Validate finds every value that cannot be used.
+func (r Retention) Validate() []runner.Problem {
+	var problems []runner.Problem
+	if r.Age < 0 {
+		problems = append(problems, runner.Problem{Path: "age", Err: fmt.Errorf("%v is no age: use a duration such as 365d, or 0 for no bound", time.Duration(r.Age))})
+	}
+	if r.Cycles < 0 {
+		problems = append(problems, runner.Problem{Path: "cycles", Err: fmt.Errorf("%d cycles cannot be kept: use 1 or more, or 0 for no bound", r.Cycles)})
+	}
+	return problems
+}
+
+// prune removes what is beyond the bounds: of this pair, of the next one in turn, and
+// of the events.
+func (d *draft) prune(id PairID) error {
+	if err := d.pruneResults(id); err != nil {
+		return err
+	}
+	pairs := d.bucket(bucketPairs).Cursor()
+	k, v := pairs.Seek(d.sweep)
+	if k == nil {
+		k, v = pairs.First()
+	}
+	if k != nil {
+		var next PairID
+		if err := json.Unmarshal(v, &next); err != nil {
+			return fmt.Errorf("the pair %q: %w", k, err)
+		}
+		d.sweep = append(bytes.Clone(k), 0)
+		if err := d.pruneResults(next); err != nil {
+			return err
+		}
+	}
+	return d.pruneEvents()
+}
+
+func (d *draft) pruneResults(id PairID) error {
+	if d.retention == (Retention{}) {
+		return nil
+	}
+	for _, bucket := range []string{bucketDecided, bucketFailed} {
+		var keys [][]byte // oldest first
+		prefix := pairKey(id)
+		c := d.bucket(bucket).Cursor()
+		for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+			keys = append(keys, bytes.Clone(k))
+		}
+		excess := 0
+		if d.retention.Cycles > 0 {
+			excess = len(keys) - d.retention.Cycles
+		}
+		for i, k := range keys[:min(max(len(keys)-1, 0), maxPruned)] {
+			point, err := get[Point](d.tx, bucket, k)
+			if err != nil {
+				return err
+			}
+			expired := d.retention.Age > 0 && d.now.Sub(point.Time) > time.Duration(d.retention.Age)
+			if i >= excess && !expired {
+				break
+			}
+			if err := d.pruneResult(id, bucket, k, point); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// pruneResult removes one result, and its cycle with the last one of it.
+func (d *draft) pruneResult(id PairID, bucket string, key []byte, point *Point) error {
+	for _, counter := range point.counters(id) {
+		if _, err := d.add(bucketPruned, counter, 1); err != nil {
+			return err
+		}
+	}
+	if point.Changed {
+		if _, err := d.add(bucketPruned, counterKey(countChange, id.Model, id.Target), 1); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(d.delete(bucket, key), d.delete(bucketResults, resultKey(point.Cycle, id.Target))); err != nil {
+		return err
+	}
+	of := number(point.Cycle)
+	if k, _ := d.bucket(bucketResults).Cursor().Seek(of); bytes.HasPrefix(k, of) {
+		return nil
+	}
+	cycle, err := get[Cycle](d.tx, bucketCycles, of)
+	if err != nil || cycle.Ended == nil {
+		return err
+	}
+	return d.delete(bucketCycles, of)
+}
+
+// pruneEvents removes settled events, the oldest first. The last one stays: when the
+// producer of today has any on the bus, that is its newest, by which the relay sees
+// whether the bus still has what it had.
+func (d *draft) pruneEvents() error {
+	for range 2 * maxPruned {
+		c := d.bucket(bucketSettled).Cursor()
+		seq, since := c.First()
+		if d.settled <= 1 || seq == nil {
+			return nil
+		}
+		at, err := numberAt(since)
+		if err != nil {
+			return err
+		}
+		if d.settled <= settledKept && d.now.Sub(time.Unix(int64(at), 0)) <= settledWindow {
+			return nil
+		}
+		e, err := get[Event](d.tx, bucketEvents, seq)
+		if err != nil {
+			return err
+		}
+		if _, err := d.add(bucketPruned, counterKey(countEvent, string(e.Delivery)), 1); err != nil {
+			return err
+		}
+		if e.Number > 0 {
+			if err := d.delete(bucketNumbers, numberKey(e.Producer, e.Number)); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(d.delete(bucketEvents, number(e.Seq)), d.delete(bucketSettled, number(e.Seq))); err != nil {
+			return err
+		}
+		d.settled--
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// The buckets. Numbers in keys are eight bytes, big-endian, so that keys sort by them;
+// values are JSON objects where nothing else is said.
+const (
+	bucketMeta     = "meta"            // metaSchema: the version in decimal; metaState: meta
+	bucketEntries  = "entries"         // entry → EntryState
+	bucketCycles   = "cycles"          // cycle → Cycle
+	bucketResults  = "results"         // cycle, target → Record
+	bucketDecided  = "history.decided" // model NUL target NUL cycle → Point
+	bucketFailed   = "history.failed"  // the same, of failures
+	bucketPairs    = "pairs"           // model NUL target NUL → Pair
+	bucketModels   = "models"          // model → Model
+	bucketCounters = "counters"        // kind NUL label NUL label… → number
+	bucketPruned   = "pruned"          // the same, of what Retention has removed: see Check
+	bucketEvents   = "events"          // seq → Event
+	bucketNumbers  = "events.numbers"  // producer NUL number → seq, of the numbered ones
+	bucketPending  = "events.pending"  // seq → seq, of those in Pending
+	bucketHeld     = "events.held"     // seq → seq, of those in Held
+	bucketSettled  = "events.settled"  // seq → Unix seconds since when, of those in Delivered or Superseded
+)
+
+func buckets() []string {
+	return []string{
+		bucketMeta, bucketEntries, bucketCycles, bucketResults, bucketDecided, bucketFailed, bucketPairs, bucketModels,
+		bucketCounters, bucketPruned, bucketEvents, bucketNumbers, bucketPending, bucketHeld, bucketSettled,
+	}
+}
+
+// The keys of bucketMeta.
+const (
+	metaSchema = "schema"
+	metaState  = "state"
+)
+
+// meta is what there is one of.
+type meta struct {
+	// File is device:inode of the file when it was last opened; "" before.
+	File string `json:"file"`
+	// Backup is when this copy was made; nil in a state that is in use.
+	Backup *time.Time `json:"backup,omitempty"`
+	// Producer is the name under which events are numbered, Newest the last number
+	// given.
+	Producer      string    `json:"producer"`
+	ProducerSince time.Time `json:"producer_since"`
+	ProducerWhy   string    `json:"producer_why"`
+	Newest        uint64    `json:"newest_number"`
+	// Bus says that a bus has been configured at some time.
+	Bus bool `json:"bus"`
+	// Accepted is the caller's: see Store.Accepted.
+	Accepted string `json:"accepted,omitempty"`
+}
+
+// schema is the version of the layout above, and how to get there.
+type schema struct {
+	version int
+	// migrations from a version to the next one, by the former; all that are needed
+	// run in one transaction.
+	migrations map[int]func(*bbolt.Tx) error
+}
+
+func currentSchema() schema { return schema{version: 1} }
+
+// versionOf reads the version of the file's layout.
+func versionOf(tx *bbolt.Tx) (int, error) {
+	b := tx.Bucket([]byte(bucketMeta))
+	if b == nil {
+		return 0, errors.New("a bbolt file of another program")
+	}
+	version, err := strconv.Atoi(string(b.Get([]byte(metaSchema))))
+	if err != nil || version < 1 {
+		return 0, errors.New("a bbolt file without the version of its schema")
+	}
+	return version, nil
+}
+
+func setVersion(tx *bbolt.Tx, version int) error {
+	return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaSchema), []byte(strconv.Itoa(version)))
+}
+
+// migrate brings the file from a version to the current one, wholly or not at all.
+func (s schema) migrate(db *bbolt.DB, from int) error {
+	return db.Update(func(tx *bbolt.Tx) error {
+		for version := from; version < s.version; version++ {
+			step, ok := s.migrations[version]
+			if !ok {
+				return fmt.Errorf("there is no way from schema %d to %d", version, version+1)
+			}
+			if err := step(tx); err != nil {
+				return fmt.Errorf("from schema %d to %d: %w", version, version+1, err)
+			}
+		}
+		return setVersion(tx, s.version)
+	})
+}
+
+func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// numberAt reads the number at the end of a key or value.
+func numberAt(b []byte) (uint64, error) {
+	if len(b) < 8 {
+		return 0, fmt.Errorf("%q is too short for a number", b)
+	}
+	return binary.BigEndian.Uint64(b[len(b)-8:]), nil
+}
+
+func resultKey(cycle uint64, target string) []byte { return append(number(cycle), target...) }
+
+func pairKey(id PairID) []byte { return []byte(id.Model + "\x00" + id.Target + "\x00") }
+
+func historyKey(id PairID, cycle uint64) []byte { return append(pairKey(id), number(cycle)...) }
+
+func producerPrefix(producer string) []byte { return []byte(producer + "\x00") }
+
+func numberKey(producer string, n uint64) []byte {
+	return append(producerPrefix(producer), number(n)...)
+}
+
+// newestFirst calls f with what is under a prefix followed by a number, in descending
+// order, until f says stop.
+func newestFirst(b *bbolt.Bucket, prefix []byte, f func(k, v []byte) (more bool, err error)) error {
+	c := b.Cursor()
+	k, v := c.Seek(append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, 9)...)) // beyond every number
+	if k == nil {
+		k, v = c.Last()
+	} else {
+		k, v = c.Prev()
+	}
+	for ; bytes.HasPrefix(k, prefix); k, v = c.Prev() {
+		if more, err := f(k, v); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkName refuses what cannot be part of a key.
+func checkName(what, name string) error {
+	if name == "" || len(name) > 4096 || strings.ContainsRune(name, 0) {
+		return fmt.Errorf("%q is no name of %s: it has to have 1 to 4096 bytes, none of them NUL", name, what)
+	}
+	return nil
+}
