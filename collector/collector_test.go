@@ -1,0 +1,547 @@
+package collector
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/expfmt"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
+	"github.com/quant-exporter/quant-exporter/internal/golden"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// noon is when things happen in these tests.
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 250_000_000, time.UTC)
+
+// publishReasons stand for those of the relay.
+var publishReasons = []string{"timeout", "refused"}
+
+// model is a scheduled model of that format; "" is one that cannot be read.
+func model(name, format string, targets ...string) plan.Model {
+	m := plan.Model{Model: runner.Model{Name: name}, Targets: targets}
+	if format == "" {
+		m.Err = errors.New("cut off")
+		return m
+	}
+	m.Header = &gguf.Header{Format: format, Parameters: 1_000_000}
+	m.Size = 2_000_000
+	return m
+}
+
+// entry is one of the schedule, with the default threshold.
+func entry(name string, models ...plan.Model) plan.Resolved {
+	return plan.Resolved{Entry: plan.Entry{Name: name, Threshold: 0.12}, Models: models}
+}
+
+func planOf(entries ...plan.Resolved) *plan.Plan { return &plan.Plan{Entries: entries} }
+
+// phase has figures that agree with each other: a drop from 100 tokens per second.
+func phase(name verdict.Phase, drop, lower, upper float64) verdict.PhaseVerdict {
+	return verdict.PhaseVerdict{
+		Phase: name, Drop: drop, Lower: &lower, Upper: &upper, Original: 100, Quantized: 100 * (1 - drop),
+	}
+}
+
+// decided is a decision of a model of that source format, with an original that is a
+// little faster over the whole cycle than in the rounds that decided.
+func decided(source, target string, outcome verdict.Outcome, phases ...verdict.PhaseVerdict) *store.Decided {
+	d := &store.Decided{
+		SourceFormat:  source,
+		Finished:      noon,
+		Threshold:     0.12,
+		Verdict:       verdict.Verdict{Outcome: outcome, Rounds: 4, Phases: phases},
+		Original:      map[verdict.Phase]float64{},
+		OriginalFile:  runner.FileFigures{Format: source, Bytes: 1_999_999, Parameters: 999_999},
+		QuantizedFile: runner.FileFigures{Format: target, Bytes: 500_000, Parameters: 1_000_001},
+	}
+	for _, phase := range phases {
+		d.Original[phase.Phase] = phase.Original + 1
+	}
+	return d
+}
+
+// stateOf holds the pairs, each the latest of its model as far as no later one is.
+func stateOf(pairs ...*store.Pair) *store.State {
+	s := &store.State{Pairs: map[store.PairID]*store.Pair{}, Models: map[string]*store.Model{}}
+	for _, pair := range pairs {
+		s.Pairs[pair.PairID] = pair
+		s.Models[pair.Model] = &store.Model{Name: pair.Model, LastRun: noon, Latest: pair.PairID}
+	}
+	return s
+}
+
+func pair(model, target string, standing verdict.Outcome, d *store.Decided) *store.Pair {
+	return &store.Pair{PairID: store.PairID{Model: model, Target: target}, Standing: standing, Decided: d}
+}
+
+// show gives the text format of what a collector, updated so, exports, of these families
+// only if any are named. The registry is pedantic: it takes no inconsistent metric.
+func show(t *testing.T, live Live, p *plan.Plan, s *store.State, names ...string) string {
+	t.Helper()
+	c := New(live, publishReasons)
+	c.Update(p, s)
+	return textOf(t, c, names...)
+}
+
+// textOf is show for what is a collector already.
+func textOf(t *testing.T, c prometheus.Collector, names ...string) string {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(c))
+	return gathered(t, registry, names...)
+}
+
+func gathered(t *testing.T, gatherer prometheus.Gatherer, names ...string) string {
+	t.Helper()
+	families, err := gatherer.Gather()
+	require.NoError(t, err)
+	var text strings.Builder
+	for _, family := range families {
+		if len(names) == 0 || slices.Contains(names, family.GetName()) {
+			_, err := expfmt.MetricFamilyToText(&text, family)
+			require.NoError(t, err)
+		}
+	}
+	return text.String()
+}
+
+// samples are the lines of a text format that are not comments.
+func samples(text string) []string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "#") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+// nasty is a name that a file may have.
+const nasty = "a \"quoted\" \\ name\nof {two} lines, größer=1"
+
+// everything is a plan and a state in which every family has a value, and most have
+// several.
+func everything() (*plan.Plan, *store.State) {
+	p := planOf(
+		entry("nightly", model("chat/small", "F16", "Q2_K", "Q4_K_M"), model(nasty, "BF16", "Q2_K")),
+		entry("weekly", model("chat/small", "F16", "Q8_0"), model("damaged", "", "Q2_K")),
+	)
+	s := stateOf(
+		pair("chat/small", "Q4_K_M", verdict.Kept, decided("F16", "Q4_K_M", verdict.Kept,
+			phase(verdict.Generation, -0.25, -0.3, -0.2), phase(verdict.Prompt, 0.0625, 0.05, 0.07))),
+		pair("chat/small", "Q2_K", verdict.Rejected, decided("F16", "Q2_K", verdict.Rejected,
+			phase(verdict.Generation, 0.25, 0.2, 0.3), phase(verdict.Prompt, 0.5, 0.4, 0.6))),
+		pair("gone", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, phase(verdict.Generation, 0, -0.1, 0.1))),
+	)
+	s.Models["chat/small"].LastSuccess = noon.Add(-time.Hour)
+	s.Models["chat/small"].Durations = map[runner.Operation]time.Duration{
+		runner.OperationIsolate: 250 * time.Millisecond, runner.OperationQuantize: 90 * time.Second,
+		runner.OperationBenchmark: time.Hour, runner.OperationTotal: time.Hour + 91*time.Second,
+	}
+	s.Counters = store.Counters{
+		Decisions: map[store.DecisionKey]uint64{
+			{Outcome: verdict.Kept, Model: "chat/small", SourceFormat: "F16", Target: "Q4_K_M"}:   3,
+			{Outcome: verdict.Rejected, Model: "chat/small", SourceFormat: "F16", Target: "Q2_K"}: 2,
+			{Outcome: verdict.Kept, Model: "gone", SourceFormat: "F16", Target: "Q2_K"}:           9,
+		},
+		Failures: map[store.FailureKey]uint64{
+			{Model: "damaged", Reason: runner.ReasonBadModel}: 4,
+			{Model: "gone", Reason: runner.ReasonTimeout}:     9,
+		},
+		Rejections: map[store.RejectionKey]uint64{
+			{Model: "chat/small", Target: "Q2_K", Gate: verdict.Prompt}: 2,
+			{Model: "chat/small", Target: "Q2_K", Gate: "quality"}:      1,
+			{Model: "gone", Target: "Q2_K", Gate: verdict.Prompt}:       9,
+		},
+		Skipped: map[store.SkippedKey]uint64{
+			{Entry: "nightly", Reason: store.SkipOverlap}: 5,
+			{Entry: "gone", Reason: store.SkipOverlap}:    9,
+		},
+		Published:       6,
+		PublishFailures: map[string]uint64{"timeout": 7},
+	}
+	s.Outbox = store.OutboxState{Pending: 2, Held: 9, OldestPending: noon.Add(-time.Minute)}
+	return p, s
+}
+
+// busy is a status in which every live family has a value.
+func busy() *dispatch.Status {
+	return &dispatch.Status{
+		Running: &dispatch.Running{Entry: "nightly", Cycle: 7, Model: "chat/small", Ratio: 0.375},
+		Entries: []dispatch.EntryStatus{
+			{Name: "nightly", Next: noon.Add(24 * time.Hour), Running: true, Queued: 1},
+			{Name: "weekly", Suspended: true},
+		},
+		Engine: dispatch.EngineStatus{
+			Checked: noon, Up: true, Info: runner.EngineInfo{Version: "0.7.0", Build: 11669},
+			Backends: "CPU", CPU: "AMD EPYC",
+		},
+	}
+}
+
+func busyLive() Live {
+	return Live{Status: busy, Bus: func() Bus { return Bus{Configured: true, Up: true} }}
+}
+
+func TestEverything(t *testing.T) {
+	p, s := everything()
+	golden.Check(t, "everything.txt", show(t, busyLive(), p, s))
+}
+
+func TestBeforeTheFirstCycle(t *testing.T) {
+	p := planOf(entry("nightly", model("chat/small", "F16", "Q2_K")))
+	golden.Check(t, "before.txt", show(t, Live{}, p, &store.State{}))
+}
+
+// Each family of the table has a value in everything; one that no code fills would be
+// documented and never seen.
+func TestEveryFamilyIsExported(t *testing.T) {
+	registry := everythingRegistry(t)
+	for _, family := range Families() {
+		n, err := testutil.GatherAndCount(registry, family.Name)
+		require.NoError(t, err)
+		assert.Positive(t, n, family.Name)
+	}
+}
+
+func everythingRegistry(t *testing.T) *prometheus.Registry {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	c := New(busyLive(), publishReasons)
+	c.Update(everything())
+	require.NoError(t, registry.Register(c))
+	NewReloads(registry).Done(nil)
+	NewStorage(registry, func() (size, free int64) { return 65536, 4096 }).WriteFailed()
+	return registry
+}
+
+func TestLint(t *testing.T) {
+	problems, err := testutil.GatherAndLint(everythingRegistry(t))
+	require.NoError(t, err)
+	assert.Empty(t, problems)
+}
+
+// The names are a contract. What is left of it is `later`: who adds one of these takes it
+// out of that list.
+func TestFamilies(t *testing.T) {
+	later := []string{
+		"quant_cycle_kl_divergence", "quant_cycle_top1_agreement_ratio", "quant_cycle_perplexity", "quant_cycle_chosen_info",
+	}
+	contract := []string{
+		"quant_cycle_decision_total{result,model_name,source_format,target_format} counter",
+		"quant_cycle_last_decision{result,model_name,source_format,target_format} gauge",
+		"quant_cycle_throughput_tokens_per_second{model_name,format,stage} gauge",
+		"quant_cycle_phase_throughput_tokens_per_second{model_name,source_format,target_format,phase,stage} gauge",
+		"quant_cycle_throughput_drop_ratio{model_name,source_format,target_format,phase} gauge",
+		"quant_cycle_throughput_drop_lower_ratio{model_name,source_format,target_format,phase} gauge",
+		"quant_cycle_throughput_drop_upper_ratio{model_name,source_format,target_format,phase} gauge",
+		"quant_cycle_threshold_ratio{model_name,target_format} gauge",
+		"quant_cycle_duration_seconds{model_name,operation} gauge",
+		"quant_cycle_last_run_timestamp{model_name} gauge",
+		"quant_cycle_last_run_timestamp_seconds{model_name} gauge",
+		"quant_cycle_last_success_timestamp_seconds{model_name} gauge",
+		"quant_cycle_next_run_timestamp_seconds{entry} gauge",
+		"quant_cycle_running{entry} gauge",
+		"quant_cycle_queued{entry} gauge",
+		"quant_cycle_progress_ratio{model_name} gauge",
+		"quant_cycle_failures_total{model_name,reason} counter",
+		"quant_cycle_rejections_total{model_name,target_format,gate} counter",
+		"quant_cycle_skipped_total{entry,reason} counter",
+		"quant_cycle_model_size_bytes{model_name,format} gauge",
+		"quant_cycle_model_parameters{model_name,format} gauge",
+		"quant_cycle_events_published_total{} counter",
+		"quant_cycle_events_pending{} gauge",
+		"quant_cycle_events_oldest_pending_timestamp_seconds{} gauge",
+		"quant_cycle_event_publish_failures_total{reason} counter",
+		"quant_cycle_bus_up{} gauge",
+		"quant_cycle_engine_up{} gauge",
+		"quant_cycle_engine_info{version,build,backends,cpu,gpu} gauge",
+		"quant_exporter_config_last_reload_successful{} gauge",
+		"quant_exporter_config_last_reload_success_timestamp_seconds{} gauge",
+		"quant_exporter_storage_size_bytes{} gauge",
+		"quant_exporter_storage_free_bytes{} gauge",
+		"quant_exporter_storage_write_failures_total{} counter",
+	}
+	var got []string
+	for _, family := range Families() {
+		got = append(got, fmt.Sprintf("%s{%s} %s", family.Name, strings.Join(family.Labels, ","), family.Type))
+		assert.NotContains(t, later, family.Name)
+		assert.Regexp(t, `^[A-Z1].*\.$`, family.Help, "a sentence")
+	}
+	assert.Equal(t, contract, got)
+}
+
+func TestFamiliesAreTheCallers(t *testing.T) {
+	list := Families()
+	list[0].Name, list[0].Labels[0] = "changed", "changed"
+	assert.NotContains(t, fmt.Sprint(Families()), "changed")
+}
+
+func TestLastDecision(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		pair *store.Pair
+		want string // the result whose series is 1
+	}{
+		{"none yet", pair("m", "Q2_K", "", nil), ""},
+		{"first kept", pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept)), "kept"},
+		{"first rejected", pair("m", "Q2_K", verdict.Rejected, decided("F16", "Q2_K", verdict.Rejected)), "rejected"},
+		{"first inconclusive", pair("m", "Q2_K", "", decided("F16", "Q2_K", verdict.Inconclusive)), "inconclusive"},
+		{"inconclusive after kept", pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Inconclusive)), "kept"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var want []string
+			for _, result := range []string{"inconclusive", "kept", "rejected"} {
+				want = append(want, fmt.Sprintf(
+					`quant_cycle_last_decision{model_name="m",result=%q,source_format="F16",target_format="Q2_K"} %v`,
+					result, boolean(result == test.want)))
+			}
+			text := show(t, Live{}, planOf(entry("e", model("m", "F16", "Q2_K"))), stateOf(test.pair), "quant_cycle_last_decision")
+			assert.Equal(t, want, samples(text))
+		})
+	}
+}
+
+// What becomes of a few series where the state or the plan is unlike the usual one.
+func TestSeries(t *testing.T) {
+	usual := planOf(entry("e", model("m", "F16", "Q2_K")))
+	both := []verdict.PhaseVerdict{phase(verdict.Prompt, 0.5, 0.4, 0.6), phase(verdict.Generation, 0.25, 0.2, 0.3)}
+	open := verdict.PhaseVerdict{Phase: verdict.Prompt, Drop: 0.25, Original: 100, Quantized: 75}
+	unmeasured := decided("F16", "Q2_K", verdict.Inconclusive, verdict.PhaseVerdict{Phase: verdict.Prompt})
+	unmeasured.Verdict.Rounds = 0
+	stricter := decided("F16", "Q2_K", verdict.Kept)
+	stricter.Threshold = 0.05
+	moved := stateOf(pair("m", "Q2_K", verdict.Kept, decided("F32", "Q2_K", verdict.Kept, both...)))
+	moved.Counters.Decisions = map[store.DecisionKey]uint64{
+		{Outcome: verdict.Kept, Model: "m", SourceFormat: "F32", Target: "Q2_K"}: 2,
+	}
+	failed := stateOf(pair("m", "Q2_K", "", nil))
+	failed.Counters.Failures = map[store.FailureKey]uint64{{Model: "m", Reason: "of_a_later_version"}: 1}
+
+	for _, test := range []struct {
+		name   string
+		plan   *plan.Plan
+		state  *store.State
+		family string
+		want   []string
+	}{
+		{
+			"the primary phase is generation, wherever it stands", usual,
+			stateOf(pair("m", "Q2_K", verdict.Rejected, decided("F16", "Q2_K", verdict.Rejected, both...))),
+			"quant_cycle_throughput_tokens_per_second",
+			[]string{
+				`{format="F16",model_name="m",stage="original"} 101`,
+				`{format="Q2_K",model_name="m",stage="quantized"} 75`,
+			},
+		},
+		{
+			"the other phase is primary where generation is not measured", usual,
+			stateOf(pair("m", "Q2_K", verdict.Rejected, decided("F16", "Q2_K", verdict.Rejected, both[:1]...))),
+			"quant_cycle_throughput_tokens_per_second",
+			[]string{
+				`{format="F16",model_name="m",stage="original"} 101`,
+				`{format="Q2_K",model_name="m",stage="quantized"} 50`,
+			},
+		},
+		{
+			"a model against itself has two stages of one format",
+			planOf(entry("e", model("m", "F16", "F16"))),
+			stateOf(pair("m", "F16", verdict.Kept, decided("F16", "F16", verdict.Kept, both[1]))),
+			"quant_cycle_throughput_tokens_per_second",
+			[]string{
+				`{format="F16",model_name="m",stage="original"} 101`,
+				`{format="F16",model_name="m",stage="quantized"} 75`,
+			},
+		},
+		{
+			"a model against itself has the size of the original",
+			planOf(entry("e", model("m", "F16", "F16", "Q2_K"))),
+			stateOf(
+				pair("m", "F16", verdict.Kept, decided("F16", "F16", verdict.Kept, both...)),
+				pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, both...)),
+			),
+			"quant_cycle_model_size_bytes",
+			[]string{`{format="F16",model_name="m"} 2e+06`, `{format="Q2_K",model_name="m"} 500000`},
+		},
+		{
+			"a model that cannot be read any more has the size it was last measured with",
+			planOf(entry("e", model("m", "", "Q2_K"))),
+			stateOf(pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, both...))),
+			"quant_cycle_model_size_bytes",
+			[]string{`{format="F16",model_name="m"} 1.999999e+06`, `{format="Q2_K",model_name="m"} 500000`},
+		},
+		{
+			"open ends are infinite: the lower one", usual,
+			stateOf(pair("m", "Q2_K", "", decided("F16", "Q2_K", verdict.Inconclusive, open))),
+			"quant_cycle_throughput_drop_lower_ratio",
+			[]string{`{model_name="m",phase="prompt",source_format="F16",target_format="Q2_K"} -Inf`},
+		},
+		{
+			"open ends are infinite: the upper one", usual,
+			stateOf(pair("m", "Q2_K", "", decided("F16", "Q2_K", verdict.Inconclusive, open))),
+			"quant_cycle_throughput_drop_upper_ratio",
+			[]string{`{model_name="m",phase="prompt",source_format="F16",target_format="Q2_K"} +Inf`},
+		},
+		{
+			"without a round there is no throughput", usual,
+			stateOf(pair("m", "Q2_K", "", unmeasured)),
+			"quant_cycle_throughput_tokens_per_second", nil,
+		},
+		{
+			"without a round there is no drop", usual,
+			stateOf(pair("m", "Q2_K", "", unmeasured)),
+			"quant_cycle_throughput_drop_ratio", nil,
+		},
+		{
+			"the threshold is that of the decision", usual,
+			stateOf(pair("m", "Q2_K", verdict.Kept, stricter)),
+			"quant_cycle_threshold_ratio",
+			[]string{`{model_name="m",target_format="Q2_K"} 0.05`},
+		},
+		{
+			"a new source format counts from 0, beside the old one", usual, moved,
+			"quant_cycle_decision_total",
+			[]string{
+				`{model_name="m",result="inconclusive",source_format="F16",target_format="Q2_K"} 0`,
+				`{model_name="m",result="kept",source_format="F16",target_format="Q2_K"} 0`,
+				`{model_name="m",result="kept",source_format="F32",target_format="Q2_K"} 2`,
+				`{model_name="m",result="rejected",source_format="F16",target_format="Q2_K"} 0`,
+			},
+		},
+		{
+			"figures keep the source format they were measured with", usual, moved,
+			"quant_cycle_throughput_drop_ratio",
+			[]string{
+				`{model_name="m",phase="generation",source_format="F32",target_format="Q2_K"} 0.25`,
+				`{model_name="m",phase="prompt",source_format="F32",target_format="Q2_K"} 0.5`,
+			},
+		},
+		{
+			"the format of a model that cannot be read is not made up",
+			planOf(entry("e", model("m", "", "Q2_K"))), &store.State{},
+			"quant_cycle_decision_total", nil,
+		},
+		{
+			"a model without a run has no time of one", usual, &store.State{},
+			"quant_cycle_last_run_timestamp_seconds", nil,
+		},
+		{
+			"a model without a success has no time of one", usual, stateOf(pair("m", "Q2_K", "", nil)),
+			"quant_cycle_last_success_timestamp_seconds", nil,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var want []string
+			for _, series := range test.want {
+				want = append(want, test.family+series)
+			}
+			assert.Equal(t, want, samples(show(t, Live{}, test.plan, test.state, test.family)))
+		})
+	}
+
+	t.Run("a reason that this version does not know is shown", func(t *testing.T) {
+		lines := samples(show(t, Live{}, usual, failed, "quant_cycle_failures_total"))
+		assert.Len(t, lines, len(reasons)+1)
+		assert.Contains(t, lines, `quant_cycle_failures_total{model_name="m",reason="of_a_later_version"} 1`)
+	})
+}
+
+func TestCurrent(t *testing.T) {
+	engine := func(e dispatch.EngineStatus) Live {
+		return Live{Status: func() *dispatch.Status { return &dispatch.Status{Engine: e} }}
+	}
+	for _, test := range []struct {
+		name string
+		live Live
+		want []string
+	}{
+		{"no sources", Live{}, nil},
+		{"no status yet", Live{Status: func() *dispatch.Status { return nil }}, nil},
+		{"no bus configured", Live{Bus: func() Bus { return Bus{} }}, nil},
+		{"bus down", Live{Bus: func() Bus { return Bus{Configured: true} }}, []string{"quant_cycle_bus_up 0"}},
+		{"engine not looked for", engine(dispatch.EngineStatus{}), nil},
+		{"engine missing", engine(dispatch.EngineStatus{Checked: noon, Err: "not found"}), []string{"quant_cycle_engine_up 0"}},
+		{
+			"engine that does not tell its build", engine(dispatch.EngineStatus{Checked: noon, Up: true}),
+			[]string{`quant_cycle_engine_info{backends="",build="",cpu="",gpu="",version=""} 1`, "quant_cycle_engine_up 1"},
+		},
+		{
+			"engine that prints no UTF-8",
+			engine(dispatch.EngineStatus{Checked: noon, Up: true, CPU: "Core\xae"}),
+			[]string{`quant_cycle_engine_info{backends="",build="",cpu="Core` + "\uFFFD" + `",gpu="",version=""} 1`, "quant_cycle_engine_up 1"},
+		},
+		{
+			"between two cycles", Live{Status: func() *dispatch.Status {
+				return &dispatch.Status{Running: &dispatch.Running{Entry: "e", Model: "m", Ratio: 1}}
+			}}, nil,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			assert.Equal(t, test.want, samples(show(t, test.live, nil, nil)))
+		})
+	}
+}
+
+// A reload takes a model away; what it brings back goes on counting.
+func TestReload(t *testing.T) {
+	c := New(Live{}, publishReasons)
+	few, all := planOf(entry("e", model("kept", "F16", "Q2_K"))), planOf(entry("e", model("kept", "F16", "Q2_K"), model("gone", "F16", "Q2_K")))
+	state := stateOf(pair("gone", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, phase(verdict.Generation, 0, -0.1, 0.1))))
+	state.Counters.Decisions = map[store.DecisionKey]uint64{
+		{Outcome: verdict.Kept, Model: "gone", SourceFormat: "F16", Target: "Q2_K"}: 5,
+	}
+	text := func() string { return textOf(t, c) }
+	const counted = `quant_cycle_decision_total{model_name="gone",result="kept",source_format="F16",target_format="Q2_K"} 5`
+
+	c.Update(nil, state)
+	assert.Empty(t, text(), "nothing is scheduled yet")
+	c.Update(all, nil)
+	assert.Contains(t, text(), counted)
+	c.Update(few, nil)
+	assert.NotContains(t, text(), `"gone"`)
+	assert.Contains(t, text(), `"kept"`)
+	c.Update(all, nil)
+	assert.Contains(t, text(), counted)
+}
+
+func TestReloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // where it is the year 2000
+		registry := prometheus.NewPedanticRegistry()
+		reloads := NewReloads(registry)
+		reloads.Done(nil)
+		succeeded := samples(gathered(t, registry))
+		assert.Equal(t, []string{
+			"quant_exporter_config_last_reload_success_timestamp_seconds 9.466848e+08",
+			"quant_exporter_config_last_reload_successful 1",
+		}, succeeded)
+		time.Sleep(time.Hour) // in no time
+		reloads.Done(errors.New("no such key"))
+		assert.Equal(t, []string{succeeded[0], "quant_exporter_config_last_reload_successful 0"}, samples(gathered(t, registry)))
+	})
+}
+
+func TestStorage(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	storage := NewStorage(registry, func() (size, free int64) { return 65536, 4096 })
+	storage.WriteFailed()
+	storage.WriteFailed()
+	assert.Equal(t, []string{
+		"quant_exporter_storage_free_bytes 4096",
+		"quant_exporter_storage_size_bytes 65536",
+		"quant_exporter_storage_write_failures_total 2",
+	}, samples(gathered(t, registry)))
+}

@@ -1,0 +1,245 @@
+package collector
+
+import (
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Family describes one metric family: what /metrics says of it, and its labels.
+type Family struct {
+	Name   string
+	Type   string   // "counter" or "gauge"
+	Help   string   // one sentence, with the unit
+	Labels []string // in the order in which documentation names them
+}
+
+// The types of families.
+const (
+	counter = "counter"
+	gauge   = "gauge"
+)
+
+// family is the place of a Family in the table.
+type family int
+
+// The families, in the order of the table.
+const (
+	decisionTotal family = iota
+	lastDecision
+	throughput
+	phaseThroughput
+	dropRatio
+	dropLower
+	dropUpper
+	thresholdRatio
+	duration
+	lastRun
+	lastRunSeconds
+	lastSuccess
+	nextRun
+	running
+	queued
+	progress
+	failuresTotal
+	rejectionsTotal
+	skippedTotal
+	modelSize
+	modelParameters
+	eventsPublished
+	eventsPending
+	eventsOldest
+	publishFailures
+	busUp
+	engineUp
+	engineInfo
+
+	reloadSuccessful // from here on those of the exporter itself: see self.go
+	reloadSeconds
+	storageSize
+	storageFree
+	storageWriteFailures
+
+	firstOfExporter = reloadSuccessful
+)
+
+// families is the one list of what is exported: metrics, HELP and documentation are made
+// of it.
+var families = [...]Family{
+	decisionTotal: {
+		"quant_cycle_decision_total", counter,
+		"Decisions made since the state was created, by result: kept, rejected or inconclusive.",
+		[]string{"result", "model_name", "source_format", "target_format"},
+	},
+	lastDecision: {
+		"quant_cycle_last_decision", gauge,
+		"1 for the decision that stands as of the last finished cycle, else 0; inconclusive is 1 only while neither kept nor rejected stands.",
+		[]string{"result", "model_name", "source_format", "target_format"},
+	},
+	throughput: {
+		"quant_cycle_throughput_tokens_per_second", gauge,
+		"Throughput in tokens per second as of the last finished cycle, of generation or, where that is not measured, of prompt; stage original is the median over the cycle's rounds.",
+		[]string{"model_name", "format", "stage"},
+	},
+	phaseThroughput: {
+		"quant_cycle_phase_throughput_tokens_per_second", gauge,
+		"Throughput in tokens per second of each phase and stage, over the rounds that decided, as of the last finished cycle.",
+		[]string{"model_name", "source_format", "target_format", "phase", "stage"},
+	},
+	dropRatio: {
+		"quant_cycle_throughput_drop_ratio", gauge,
+		"Drop in throughput from original to quantized, as a ratio of the original's and negative when faster, as of the last finished cycle.",
+		[]string{"model_name", "source_format", "target_format", "phase"},
+	},
+	dropLower: {
+		"quant_cycle_throughput_drop_lower_ratio", gauge,
+		"Lower end of the interval around the drop in throughput, a ratio, -Inf when open, as of the last finished cycle.",
+		[]string{"model_name", "source_format", "target_format", "phase"},
+	},
+	dropUpper: {
+		"quant_cycle_throughput_drop_upper_ratio", gauge,
+		"Upper end of the interval around the drop in throughput, a ratio, +Inf when open, as of the last finished cycle.",
+		[]string{"model_name", "source_format", "target_format", "phase"},
+	},
+	thresholdRatio: {
+		"quant_cycle_threshold_ratio", gauge,
+		"Drop in throughput, a ratio, from which on a copy is rejected, as of the last finished cycle; as configured before the first.",
+		[]string{"model_name", "target_format"},
+	},
+	duration: {
+		"quant_cycle_duration_seconds", gauge,
+		"Time in seconds that each operation took, as of the last finished cycle of the model.",
+		[]string{"model_name", "operation"},
+	},
+	lastRun: {
+		"quant_cycle_last_run_timestamp", gauge,
+		"The value of quant_cycle_last_run_timestamp_seconds, in Unix seconds, under its first name.",
+		[]string{"model_name"},
+	},
+	lastRunSeconds: {
+		"quant_cycle_last_run_timestamp_seconds", gauge,
+		"When the last result of the model came in, decision or failure, in Unix seconds; absent before the first.",
+		[]string{"model_name"},
+	},
+	lastSuccess: {
+		"quant_cycle_last_success_timestamp_seconds", gauge,
+		"When the last cycle of the model ended without a failure, in Unix seconds; absent before the first.",
+		[]string{"model_name"},
+	},
+	nextRun: {
+		"quant_cycle_next_run_timestamp_seconds", gauge,
+		"When the entry of the schedule is due next, in Unix seconds; absent while it is suspended.",
+		[]string{"entry"},
+	},
+	running: {
+		"quant_cycle_running", gauge,
+		"1 while a run of the entry of the schedule goes on, else 0.",
+		[]string{"entry"},
+	},
+	queued: {
+		"quant_cycle_queued", gauge,
+		"Runs of the entry of the schedule that were due and wait for their turn.",
+		[]string{"entry"},
+	},
+	progress: {
+		"quant_cycle_progress_ratio", gauge,
+		"How much of the model's cycle is done, a ratio from 0 to 1; absent while none runs.",
+		[]string{"model_name"},
+	},
+	failuresTotal: {
+		"quant_cycle_failures_total", counter,
+		"Pairs that could not be decided since the state was created, by reason; they are no decisions.",
+		[]string{"model_name", "reason"},
+	},
+	rejectionsTotal: {
+		"quant_cycle_rejections_total", counter,
+		"Decisions for rejected since the state was created, by the gate that was not passed.",
+		[]string{"model_name", "target_format", "gate"},
+	},
+	skippedTotal: {
+		"quant_cycle_skipped_total", counter,
+		"What was due by the entry of the schedule and did not run, since the state was created, by reason.",
+		[]string{"entry", "reason"},
+	},
+	modelSize: {
+		"quant_cycle_model_size_bytes", gauge,
+		"Size of the model's files in bytes: of the original as found, of quantized formats as of the last finished cycle.",
+		[]string{"model_name", "format"},
+	},
+	modelParameters: {
+		"quant_cycle_model_parameters", gauge,
+		"Number of the model's parameters: of the original as found, of quantized formats as of the last finished cycle.",
+		[]string{"model_name", "format"},
+	},
+	eventsPublished: {
+		"quant_cycle_events_published_total", counter,
+		"Events that the A2A bus has taken since the state was created.", nil,
+	},
+	eventsPending: {
+		"quant_cycle_events_pending", gauge,
+		"Events that the A2A bus does not have yet; those held because no bus is configured are not counted.", nil,
+	},
+	eventsOldest: {
+		"quant_cycle_events_oldest_pending_timestamp_seconds", gauge,
+		"When the oldest pending event was made, in Unix seconds; absent when there is none.", nil,
+	},
+	publishFailures: {
+		"quant_cycle_event_publish_failures_total", counter,
+		"Attempts to send events to the A2A bus that failed since the state was created, by reason.",
+		[]string{"reason"},
+	},
+	busUp: {
+		"quant_cycle_bus_up", gauge,
+		"1 when the A2A bus answered last time, else 0; absent when none is configured.", nil,
+	},
+	engineUp: {
+		"quant_cycle_engine_up", gauge,
+		"1 when the engine that quantizes and measures was found last time, else 0; absent before the first look.", nil,
+	},
+	engineInfo: {
+		"quant_cycle_engine_info", gauge,
+		"Always 1, labeled by the engine and what it last measured on; absent while it is not up.",
+		[]string{"version", "build", "backends", "cpu", "gpu"},
+	},
+
+	reloadSuccessful: {
+		"quant_exporter_config_last_reload_successful", gauge,
+		"1 when the last attempt to load the configuration was successful, else 0.", nil,
+	},
+	reloadSeconds: {
+		"quant_exporter_config_last_reload_success_timestamp_seconds", gauge,
+		"When the configuration was last loaded successfully, in Unix seconds.", nil,
+	},
+	storageSize: {
+		"quant_exporter_storage_size_bytes", gauge,
+		"Size of the state's file in bytes; it never shrinks.", nil,
+	},
+	storageFree: {
+		"quant_exporter_storage_free_bytes", gauge,
+		"Bytes of the state's file that are free for new entries.", nil,
+	},
+	storageWriteFailures: {
+		"quant_exporter_storage_write_failures_total", counter,
+		"Writes to the state that failed since the exporter was started.", nil,
+	},
+}
+
+// Families lists the families of this package, in the order of the documentation: those
+// of the [Collector], then those of [Reloads] and [Storage]. The caller owns the list.
+func Families() []Family {
+	list := slices.Clone(families[:])
+	for i := range list {
+		list[i].Labels = slices.Clone(list[i].Labels)
+	}
+	return list
+}
+
+// desc makes the descriptor by which client_golang knows the family.
+func (f family) desc() *prometheus.Desc {
+	return prometheus.NewDesc(families[f].Name, families[f].Help, families[f].Labels, nil)
+}
+
+// opts are those of a metric that client_golang keeps the value of.
+func (f family) opts() prometheus.Opts {
+	return prometheus.Opts{Name: families[f].Name, Help: families[f].Help}
+}

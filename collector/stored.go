@@ -1,0 +1,257 @@
+package collector
+
+import (
+	"math"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Label values that are known in advance. A test holds them against their packages.
+var (
+	outcomes = []verdict.Outcome{verdict.Kept, verdict.Rejected, verdict.Inconclusive}
+	gates    = []verdict.Phase{verdict.Generation, verdict.Prompt}
+	reasons  = []runner.Reason{
+		runner.ReasonEngineMissing, runner.ReasonBadModel, runner.ReasonSourceChanged,
+		runner.ReasonNoSpace, runner.ReasonQuantize, runner.ReasonBenchmark, runner.ReasonEvaluate,
+		runner.ReasonCrash, runner.ReasonOutOfMemory, runner.ReasonTimeout, runner.ReasonCanceled,
+		runner.ReasonInterrupted, runner.ReasonInternal,
+	}
+	skipReasons = []store.SkipReason{store.SkipOverlap, store.SkipDeadline, store.SkipUnchanged, store.SkipConflict}
+)
+
+// stored adds what the state says of what is scheduled. Zeros come last, and count only
+// where the state says nothing.
+func (b *builder) stored(p *plan.Plan, s *store.State, publishReasons []string) {
+	b.counted(scheduledBy(p), &s.Counters)
+	for i := range p.Entries {
+		entry := &p.Entries[i]
+		for j := range entry.Models {
+			model := &entry.Models[j]
+			b.model(model, s)
+			for _, target := range model.Targets {
+				b.pair(model, s.Pairs[store.PairID{Model: model.Name, Target: target}], target, entry.Threshold)
+			}
+		}
+	}
+	b.events(&s.Outbox)
+	b.zeros(p, publishReasons)
+}
+
+// scheduled is what the plan names.
+type scheduled struct {
+	entries map[string]bool
+	models  map[string]bool
+	pairs   map[store.PairID]bool
+}
+
+func scheduledBy(p *plan.Plan) scheduled {
+	s := scheduled{map[string]bool{}, map[string]bool{}, map[store.PairID]bool{}}
+	for i := range p.Entries {
+		s.entries[p.Entries[i].Name] = true
+		for _, model := range p.Entries[i].Models {
+			s.models[model.Name] = true
+			for _, target := range model.Targets {
+				s.pairs[store.PairID{Model: model.Name, Target: target}] = true
+			}
+		}
+	}
+	return s
+}
+
+func (b *builder) counted(scheduled scheduled, counters *store.Counters) {
+	for key, n := range counters.Decisions {
+		if scheduled.pairs[store.PairID{Model: key.Model, Target: key.Target}] {
+			b.add(decisionTotal, float64(n), string(key.Outcome), key.Model, key.SourceFormat, key.Target)
+		}
+	}
+	for key, n := range counters.Failures {
+		if scheduled.models[key.Model] {
+			b.add(failuresTotal, float64(n), key.Model, string(key.Reason))
+		}
+	}
+	for key, n := range counters.Rejections {
+		if scheduled.pairs[store.PairID{Model: key.Model, Target: key.Target}] {
+			b.add(rejectionsTotal, float64(n), key.Model, key.Target, string(key.Gate))
+		}
+	}
+	for key, n := range counters.Skipped {
+		if scheduled.entries[key.Entry] {
+			b.add(skippedTotal, float64(n), key.Entry, string(key.Reason))
+		}
+	}
+	for reason, n := range counters.PublishFailures {
+		b.add(publishFailures, float64(n), reason)
+	}
+	b.add(eventsPublished, float64(counters.Published))
+}
+
+// zeros adds the counters that nothing was counted by yet.
+func (b *builder) zeros(p *plan.Plan, publishReasons []string) {
+	for i := range p.Entries {
+		entry := &p.Entries[i]
+		for _, reason := range skipReasons {
+			b.add(skippedTotal, 0, entry.Name, string(reason))
+		}
+		for j := range entry.Models {
+			model := &entry.Models[j]
+			for _, reason := range reasons {
+				b.add(failuresTotal, 0, model.Name, string(reason))
+			}
+			for _, target := range model.Targets {
+				for _, gate := range gates {
+					b.add(rejectionsTotal, 0, model.Name, target, string(gate))
+				}
+				source := model.SourceFormat()
+				if source == "" { // it cannot be read now; nor could it be decided
+					continue
+				}
+				for _, outcome := range outcomes {
+					b.add(decisionTotal, 0, string(outcome), model.Name, source, target)
+				}
+			}
+		}
+	}
+	for _, reason := range publishReasons {
+		b.add(publishFailures, 0, reason)
+	}
+}
+
+// model adds what is known of a model as such. Its own format comes before those of its
+// pairs, one of which may be the same: a model against itself.
+func (b *builder) model(m *plan.Model, s *store.State) {
+	var latest *store.Decided
+	known := s.Models[m.Name]
+	if known != nil {
+		if pair := s.Pairs[known.Latest]; pair != nil {
+			latest = pair.Decided
+		}
+	}
+	switch {
+	case m.Header != nil:
+		b.file(m.Name, m.Header.Format, m.Size, m.Header.Parameters)
+	case latest != nil:
+		b.file(m.Name, latest.SourceFormat, latest.OriginalFile.Bytes, latest.OriginalFile.Parameters)
+	}
+	if latest != nil {
+		if phase, ok := primary(latest); ok {
+			if median, ok := latest.Original[phase.Phase]; ok {
+				b.add(throughput, median, m.Name, latest.SourceFormat, string(runner.StageOriginal))
+			}
+		}
+	}
+	if known == nil {
+		return
+	}
+	for operation, d := range known.Durations {
+		b.add(duration, d.Seconds(), m.Name, string(operation))
+	}
+	b.time(lastRun, known.LastRun, m.Name)
+	b.time(lastRunSeconds, known.LastRun, m.Name)
+	b.time(lastSuccess, known.LastSuccess, m.Name)
+}
+
+// pair adds the latest decision of a pair. Its figures keep the source format that they
+// were measured with; p is nil when nothing is known of the pair.
+func (b *builder) pair(m *plan.Model, p *store.Pair, target string, threshold float64) {
+	if p == nil {
+		p = &store.Pair{}
+	}
+	if p.Decided == nil {
+		b.add(thresholdRatio, threshold, m.Name, target)
+		b.standing(p, m.Name, m.SourceFormat(), target)
+		return
+	}
+	d := p.Decided
+	b.add(thresholdRatio, d.Threshold, m.Name, target)
+	b.standing(p, m.Name, d.SourceFormat, target)
+	if phase, ok := primary(d); ok {
+		b.add(throughput, phase.Quantized, m.Name, target, string(runner.StageQuantized))
+	}
+	for _, phase := range measured(d) {
+		labels := func(more ...string) []string {
+			return append([]string{m.Name, d.SourceFormat, target, string(phase.Phase)}, more...)
+		}
+		b.add(phaseThroughput, phase.Original, labels(string(runner.StageOriginal))...)
+		b.add(phaseThroughput, phase.Quantized, labels(string(runner.StageQuantized))...)
+		b.add(dropRatio, phase.Drop, labels()...)
+		b.add(dropLower, valueOr(phase.Lower, math.Inf(-1)), labels()...)
+		b.add(dropUpper, valueOr(phase.Upper, math.Inf(+1)), labels()...)
+	}
+	b.file(m.Name, target, d.QuantizedFile.Bytes, d.QuantizedFile.Parameters)
+}
+
+// standing adds the state set of a pair's decision, unless its source format is unknown.
+func (b *builder) standing(p *store.Pair, model, source, target string) {
+	if source == "" {
+		return
+	}
+	standing := p.Standing
+	if standing == "" && p.Decided != nil {
+		standing = verdict.Inconclusive
+	}
+	for _, outcome := range outcomes {
+		b.add(lastDecision, boolean(outcome == standing), string(outcome), model, source, target)
+	}
+}
+
+func (b *builder) file(model, format string, bytes, parameters int64) {
+	b.add(modelSize, float64(bytes), model, format)
+	b.add(modelParameters, float64(parameters), model, format)
+}
+
+func (b *builder) events(outbox *store.OutboxState) {
+	b.add(eventsPending, float64(outbox.Pending))
+	b.time(eventsOldest, outbox.OldestPending)
+}
+
+// time adds a timestamp in Unix seconds. That of what never happened is absent: a 0 would
+// have happened 56 years ago.
+func (b *builder) time(f family, t time.Time, labels ...string) {
+	if !t.IsZero() {
+		b.add(f, unixSeconds(t), labels...)
+	}
+}
+
+// measured are the phases of a decision with their figures: none when time was up before
+// a round was over.
+func measured(d *store.Decided) []verdict.PhaseVerdict {
+	if d.Verdict.Rounds == 0 {
+		return nil
+	}
+	return d.Verdict.Phases
+}
+
+// primary is the phase that a single figure is about.
+func primary(d *store.Decided) (verdict.PhaseVerdict, bool) {
+	phases := measured(d)
+	for _, phase := range phases {
+		if phase.Phase == verdict.Generation {
+			return phase, true
+		}
+	}
+	if len(phases) == 0 {
+		return verdict.PhaseVerdict{}, false
+	}
+	return phases[0], true
+}
+
+func valueOr(end *float64, open float64) float64 {
+	if end == nil {
+		return open
+	}
+	return *end
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// unixSeconds keeps microseconds: a float64 holds no more of today's Unix time.
+func unixSeconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
