@@ -61,3 +61,37 @@ type EngineStatus struct {
 	Backends, CPU, GPU string
 	Err                string // why it is not up
 }
+
+// Status is what goes on now.
+func (d *Dispatcher) Status() *Status {
+	next := d.Next()
+	engine := d.engine.now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := &Status{Running: d.running, Engine: engine}
+	queued := map[string]int{}
+	for _, f := range d.queue {
+		s.Queue = append(s.Queue, Waiting{Entry: f.Entry, Due: f.Due, Until: f.Deadline})
+		queued[f.Entry]++
+	}
+	problems := map[string][]string{}
+	for _, resolved := range d.plan.Entries {
+		for _, err := range resolved.Unresolved {
+			problems[resolved.Name] = append(problems[resolved.Name], err.Error())
+		}
+	}
+	for _, conflict := range d.plan.Conflicts {
+		problems[conflict.Second] = append(problems[conflict.Second], conflict.Error())
+	}
+	for _, entry := range d.config.Entries {
+		s.Entries = append(s.Entries, EntryStatus{
+			Name:      entry.Name,
+			Suspended: entry.Suspended,
+			Next:      next[entry.Name],
+			Running:   d.running != nil && d.running.Entry == entry.Name,
+			Queued:    queued[entry.Name],
+			Problems:  problems[entry.Name],
+		})
+	}
+	return s
+}

@@ -26,8 +26,9 @@ type line struct {
 }
 
 // JSONLine writes a result as one object on a line: a decision as on the bus with
-// additions, or a failure. With evidence it holds all that the decision rests on.
-func JSONLine(w io.Writer, r *runner.Result, origin event.Origin, evidence bool) error {
+// additions, or a failure. eventID is that of the event which the decision raised, "" when
+// it raised none. With evidence the line holds all that the decision rests on.
+func JSONLine(w io.Writer, r *runner.Result, origin event.Origin, eventID string, evidence bool) error {
 	if r.Failure != nil {
 		return writeLine(w, event.NewFailure(r))
 	}
@@ -37,6 +38,9 @@ func JSONLine(w io.Writer, r *runner.Result, origin event.Origin, evidence bool)
 		QuantizedFile: r.Quantized,
 		Seconds:       map[string]float64{},
 		Repeated:      repeatedRounds(*r),
+	}
+	if eventID != "" {
+		l.EventID = &eventID
 	}
 	for operation, d := range r.Durations {
 		l.Seconds[string(operation)] = d.Round(time.Microsecond).Seconds()

@@ -185,3 +185,11 @@ type EntryState struct {
 	Spec string    `json:"spec"` // the schedule by which it fired; a changed one starts afresh
 	Last time.Time `json:"last"` // when it last fired, or was first seen
 }
+
+// Standing is the standing decision of a pair; "" when none stands.
+func (s *State) Standing(id PairID) verdict.Outcome {
+	if pair := s.Pairs[id]; pair != nil {
+		return pair.Standing
+	}
+	return ""
+}

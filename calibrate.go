@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/quant-exporter/quant-exporter/internal/calibrate"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// calibrate is the command `calibrate`.
+func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
+	models, err := p.models([]string{f.model})
+	if err != nil {
+		return err
+	}
+	if len(models) != 1 {
+		return fmt.Errorf("%q fits %d models: name one", f.model, len(models))
+	}
+	if err := models[0].Err; err != nil {
+		return err
+	}
+	for _, problem := range p.calibrated(1).Validate() {
+		return fmt.Errorf("calibrate sets the number of threads: %w", problem.Err)
+	}
+	if err := p.prepare(ctx, f.noWait); err != nil {
+		return err
+	}
+	threads := f.threads
+	if len(threads) == 0 {
+		threads = calibrate.DefaultThreads(p.topology.Usable())
+	}
+	found, err := calibrate.Run(ctx, calibrate.Options{
+		Model:     models[0],
+		Rounds:    f.rounds,
+		Threads:   threads,
+		Benchmark: p.config.Benchmark,
+		Threshold: p.config.Threshold,
+		Runner:    func(threads int) *runner.Runner { return p.runner(p.config, p.engine(p.calibrated(threads)), f.noWait) },
+		Progress:  p.progress.Show,
+	})
+	p.progress.Clear()
+	if err != nil {
+		return err
+	}
+	if f.output == "json" {
+		return found.WriteJSON(p.stdout)
+	}
+	return found.WriteText(p.stdout)
+}
+
+// calibrated is the engine's configuration with a number of threads.
+func (p *program) calibrated(threads int) llamacpp.Config {
+	c := p.config.Engine
+	c.Threads = threads
+	return c
+}

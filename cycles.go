@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/host"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/workdir"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+var errNoModels = errors.New("which models? Name the folder that holds them with --model-dir (or MODEL_DIR, or models.dir in the configuration file), or single files with --model PATH")
+
+// models finds what the patterns name.
+func (p *program) models(patterns []string) ([]runner.Model, error) {
+	if p.config.Models.Dir == "" && len(patterns) == 0 {
+		return nil, errNoModels
+	}
+	found, err := runner.Discover(p.config.Models.Dir, p.config.Models.AllowRequantize, p.logger)
+	if err != nil {
+		return nil, err
+	}
+	return found.Select(patterns)
+}
+
+func (p *program) engine(c llamacpp.Config) *llamacpp.Engine {
+	return llamacpp.New(c, host.BenchmarkThreads(p.topology.Usable()), p.logger)
+}
+
+func (p *program) runner(c *config.Config, engine runner.Engine, noWait bool) *runner.Runner {
+	lock := host.NewLock(p.flags.hostLock)
+	return runner.New(engine, runner.Options{
+		WorkDir:         c.Work.Dir,
+		Isolation:       c.Work.Isolation,
+		AllowRequantize: c.Models.AllowRequantize,
+		Hardware:        p.hardware.String(),
+		Lock: func(ctx context.Context, waiting func(string)) (func(), error) {
+			return lock.Acquire(ctx, !noWait, func(holder host.Holder) {
+				waiting("another measurement on this host: " + holder.String())
+				p.logger.Warn("another measurement runs on this host: waiting for it to end (--no-wait would give up)", "pid", holder.PID, "since", holder.Since)
+			})
+		},
+		Observer: observer{host.NewLoad(p.topology), p.topology.Cores},
+		WaitIdle: p.waitIdle,
+		Logger:   p.logger,
+	})
+}
+
+// observer lets the runner see the load of the host.
+type observer struct {
+	load  *host.Load
+	cores int
+}
+
+// Observe implements runner.Observer.
+func (o observer) Observe() func(ours time.Duration, threads int) *runner.Load {
+	before, begin := o.load.Read(), time.Now()
+	return func(ours time.Duration, threads int) *runner.Load {
+		d, ok := host.Disturb(before, o.load.Read(), time.Since(begin), ours, o.cores, threads)
+		if !ok {
+			return nil
+		}
+		return &runner.Load{Others: d.Others, Steal: d.Steal, Share: d.Share}
+	}
+}
+
+func (p *program) waitIdle(ctx context.Context, limit time.Duration) error {
+	idle, err := host.WaitIdle(ctx, host.NewLoad(p.topology).Read, host.DefaultIdle(limit), nil)
+	if err == nil && !idle {
+		p.logger.Warn("the host did not become idle in the time given: measuring regardless", "wait_idle", limit)
+	}
+	return err
+}
+
+// prepare sees that the measurement lock and the working folder can be used at all, and
+// removes from that what killed processes left.
+func (p *program) prepare(ctx context.Context, noWait bool) error {
+	release, err := host.NewLock(p.flags.hostLock).Acquire(ctx, false, nil)
+	switch held := new(host.HeldError); {
+	case err == nil:
+		release()
+	case noWait || !errors.As(err, &held):
+		return err
+	}
+	removed, err := workdir.Sweep(p.config.Work.Dir)
+	for _, dir := range removed {
+		p.logger.Info("removed the working directory of a process that was killed", "dir", dir)
+	}
+	if err != nil {
+		p.logger.Warn("could not clear the working folder of what killed processes left", "dir", p.config.Work.Dir, "err", err)
+	}
+	dir, err := workdir.Create(p.config.Work.Dir)
+	if err == nil {
+		err = dir.Remove()
+	}
+	if err != nil {
+		return fmt.Errorf("the working folder %q cannot be used: %w: name another with --work.dir", p.config.Work.Dir, err)
+	}
+	return nil
+}

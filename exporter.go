@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/quant-exporter/quant-exporter/collector"
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
+)
+
+// exporter is the serving program: the parts that stay, and the configuration that a
+// reload exchanges.
+type exporter struct {
+	p          *program
+	store      *store.Store
+	dispatcher *dispatch.Dispatcher
+	scheduler  *schedule.Scheduler
+	collector  *collector.Collector
+	bus        *bus
+	reloads    *collector.Reloads
+
+	applying sync.Mutex
+	config   atomic.Pointer[config.Config] // nil until it is ready
+}
+
+func (p *program) newExporter(state *store.Store, registry prometheus.Registerer) *exporter {
+	e := &exporter{p: p, store: state, bus: newBus(state, p.logger), reloads: collector.NewReloads(registry)}
+	storage := collector.NewStorage(registry, func() (size, free int64) {
+		stats := state.Stats()
+		return stats.FileBytes, stats.FreeBytes
+	})
+	e.scheduler = schedule.New(schedule.Options{
+		Clock:  schedule.SystemClock{},
+		Memory: memory{state},
+		Host:   p.hardware.Host,
+		Fire:   func(f schedule.Fire) { e.dispatcher.Due(f) },
+		Missed: func(entry string, due time.Time) { e.dispatcher.Missed(entry, due) },
+		Logger: p.logger,
+	})
+	e.dispatcher = dispatch.New(dispatch.Options{
+		Store:       state,
+		Next:        e.scheduler.Next,
+		Planned:     func(p *plan.Plan) { e.collector.Update(p, state.State()) },
+		WriteFailed: storage.WriteFailed,
+		Logger:      p.logger,
+	})
+	e.collector = collector.New(collector.Live{Status: e.dispatcher.Status, Bus: e.bus.live}, a2a.Reasons())
+	state.OnCommit(func(now *store.State) { e.collector.Update(e.dispatcher.Plan(), now) })
+	return e
+}
+
+// memory lets the schedule remember in the store.
+type memory struct{ *store.Store }
+
+// Entry implements schedule.Memory.
+func (m memory) Entry(name string) (schedule.State, bool) {
+	s, ok := m.Store.Entry(name)
+	return schedule.State(s), ok
+}
+
+// SetEntry implements schedule.Memory.
+func (m memory) SetEntry(name string, s schedule.State) error {
+	return m.Store.SetEntry(name, store.EntryState(s))
+}
+
+// start takes the first configuration.
+func (e *exporter) start(c *config.Config) error {
+	begin := time.Now()
+	if err := e.apply(c); err != nil {
+		return err
+	}
+	e.p.logger.Info("ready", "entries", len(c.Schedule), "models", countModels(e.dispatcher.Plan()), "took", time.Since(begin).Round(time.Millisecond))
+	if len(c.Schedule) == 0 {
+		e.p.logger.Warn("nothing is scheduled: add entries to schedule: in the configuration file", "file", e.p.flags.configFile)
+	}
+	return nil
+}
+
+func countModels(p *plan.Plan) int {
+	names := map[string]bool{}
+	for _, entry := range p.Entries {
+		for _, model := range entry.Models {
+			names[model.Name] = true
+		}
+	}
+	return len(names)
+}
+
+// isReady gives nil once the state is loaded and the models are discovered.
+func (e *exporter) isReady() error {
+	if e.config.Load() == nil {
+		return errors.New("looking for models")
+	}
+	return nil
+}
+
+// reload reads the configuration again. One that cannot be used changes nothing.
+func (e *exporter) reload(context.Context) (err error) {
+	defer func() {
+		e.reloads.Done(err)
+		if err != nil {
+			e.p.logger.Error("the configuration is not reloaded: the one before stays", "err", err)
+		} else {
+			e.p.logger.Info("the configuration is reloaded", "file", e.p.flags.configFile)
+		}
+	}()
+	c, err := e.p.flags.loadConfig()
+	if err != nil {
+		return err
+	}
+	return e.apply(c)
+}
+
+// apply makes everything of the configuration that can fail, and only then exchanges it.
+func (e *exporter) apply(c *config.Config) error {
+	e.applying.Lock()
+	defer e.applying.Unlock()
+	before := e.config.Load()
+	if before != nil && before.Storage.Path != c.Storage.Path {
+		return fmt.Errorf("storage.path cannot change while the exporter runs (from %q to %q): restart it", before.Storage.Path, c.Storage.Path)
+	}
+	discover := e.p.discoverer(c)
+	found, err := discover()
+	if err != nil {
+		return err
+	}
+	if err := e.accept(c, found); err != nil {
+		return err
+	}
+	relay, err := e.bus.relayFor(c.A2A)
+	if err != nil {
+		return err
+	}
+	if err := e.store.SetPublish(c.A2A.URL != ""); err != nil {
+		return err
+	}
+	e.store.SetRetention(c.Storage.Retention)
+	e.bus.set(c.A2A, relay)
+	e.dispatcher.Configure(e.p.dispatched(c, discover), found)
+	if err := e.scheduler.Replace(scheduled(c)); err != nil {
+		return err // not after config.Load has validated it
+	}
+	e.config.Store(c)
+	return nil
+}
+
+// accept refuses pairs that two entries decide, unless a new file made them so since the
+// same configuration was accepted: an exporter has to start again whatever was copied
+// into the model folder.
+func (e *exporter) accept(c *config.Config, found *plan.Plan) error {
+	if len(found.Conflicts) > 0 && e.store.Accepted() != c.Hash() {
+		return conflictsError(e.p.flags.configFile, c, found)
+	}
+	return e.store.SetAccepted(c.Hash())
+}
+
+func conflictsError(file string, c *config.Config, found *plan.Plan) error {
+	var errs []error
+	for _, conflict := range found.Conflicts {
+		for _, entry := range c.Schedule {
+			if entry.Name == conflict.Second {
+				errs = append(errs, fmt.Errorf("%s:%d: schedule: %w", file, entry.Line, conflict))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// discoverer finds models and says which of them the schedule decides.
+func (p *program) discoverer(c *config.Config) func() (*plan.Plan, error) {
+	return func() (*plan.Plan, error) {
+		found, err := runner.Discover(c.Models.Dir, c.Models.AllowRequantize, p.logger)
+		if err != nil {
+			return nil, err
+		}
+		resolved := plan.Make(c.Plan(), found)
+		if c.Models.Dir == "" && len(c.Schedule) > 0 && countModels(&resolved) == 0 {
+			return nil, errNoModels
+		}
+		return &resolved, nil
+	}
+}
+
+// dispatched is what the dispatcher needs to know of a configuration.
+func (p *program) dispatched(c *config.Config, discover func() (*plan.Plan, error)) dispatch.Config {
+	d := dispatch.Config{Discover: discover, Engine: p.engine(c.Engine).Probe}
+	for _, entry := range c.Schedule {
+		d.Entries = append(d.Entries, dispatch.Entry{
+			Name:      entry.Name,
+			Overlap:   entry.Overlap,
+			Timeout:   time.Duration(entry.Timeout),
+			Suspended: entry.Suspend,
+			Threshold: entry.Threshold,
+			Benchmark: entry.Benchmark,
+			Runner:    p.runner(c, p.engine(entry.Engine), false),
+		})
+	}
+	return d
+}
+
+func scheduled(c *config.Config) []schedule.Entry {
+	entries := make([]schedule.Entry, len(c.Schedule))
+	for i, entry := range c.Schedule {
+		entries[i] = entry.Entry
+	}
+	return entries
+}
+
+// shownConfig is the configuration in force, without its secrets.
+func (e *exporter) shownConfig() (string, error) {
+	c := e.config.Load()
+	if c == nil {
+		return "", e.isReady()
+	}
+	text, err := c.Redacted()
+	return string(text), err
+}

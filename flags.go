@@ -1,0 +1,205 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/promslog"
+	promslogflag "github.com/prometheus/common/promslog/flag"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/host"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+)
+
+const (
+	defaultConfigFile = "quant-exporter.yml"
+	defaultTarget     = "Q2_K"
+	defaultAddress    = ":10180"
+)
+
+// flags are the command line.
+type flags struct {
+	app         *kingpin.Application
+	configFile  string
+	modelDir    string
+	llamaCppDir string
+	workDir     string
+	storagePath string
+	hostLock    string
+	log         *promslog.Config
+	threshold   threshold
+	serve       serveFlags
+	run         runFlags
+	calibrate   calibrateFlags
+	events      eventsFlags
+	export      *kingpin.CmdClause
+	backup      backupFlags
+}
+
+// threshold as it was given; the environment serves every command.
+type threshold struct {
+	text   string
+	byFlag bool // else by QUANT_THRESHOLD
+}
+
+func (t *threshold) flag(command *kingpin.CmdClause) {
+	command.Flag("threshold", "Drop in throughput, a ratio, from which on a copy is rejected; default: 0.12.").
+		Envar("QUANT_THRESHOLD").IsSetByUser(&t.byFlag).StringVar(&t.text)
+}
+
+type serveFlags struct {
+	command     *kingpin.CmdClause
+	check       bool
+	web         *web.FlagConfig
+	externalURL string
+	routePrefix string
+	lifecycle   bool
+	adminAPI    bool
+}
+
+type runFlags struct {
+	command  *kingpin.CmdClause
+	entry    string
+	models   []string
+	targets  []string
+	dryRun   bool
+	noRecord bool
+	verbose  bool
+	output   string
+	evidence bool
+	noWait   bool
+}
+
+type calibrateFlags struct {
+	command *kingpin.CmdClause
+	model   string
+	rounds  int
+	threads []int
+	output  string
+	noWait  bool
+}
+
+type eventsFlags struct {
+	command  *kingpin.CmdClause
+	delivery string
+	output   string
+}
+
+type backupFlags struct {
+	command *kingpin.CmdClause
+	file    string
+}
+
+func newFlags(stdout io.Writer) *flags {
+	f := &flags{app: kingpin.New("quant-exporter", "Says, by measuring, whether quantized copies of GGUF models are still worth serving on this host."), log: new(promslog.Config)}
+	f.app.UsageWriter(stdout)
+	f.app.HelpFlag.Short('h')
+	f.app.Version(version.Print("quant-exporter"))
+	f.app.VersionFlag.Short('V')
+	f.app.Flag("config.file", "Configuration file; optional.").Default(defaultConfigFile).StringVar(&f.configFile)
+	f.app.Flag("model-dir", "Folder that is searched, recursively, for *.gguf.").Envar("MODEL_DIR").StringVar(&f.modelDir)
+	f.app.Flag("llamacpp.dir", "Folder of llama-quantize and llama-bench; default: PATH.").Envar("LLAMA_CPP_DIR").StringVar(&f.llamaCppDir)
+	f.app.Flag("work.dir", "Folder for the working directories of cycles; default: data/work.").StringVar(&f.workDir)
+	f.app.Flag("storage.path", "Folder of the state: decisions, counters, history, events; default: data.").StringVar(&f.storagePath)
+	f.app.Flag("host.lock", "Lock file that keeps measurements on this host from disturbing each other; default: "+host.DefaultLockPath()+".").StringVar(&f.hostLock)
+	f.serve.flags(f.app)
+	promslogflag.AddFlags(f.app, f.log)
+
+	f.serve.command = f.app.Command("serve", "Run cycles when the schedule says so, and serve what is known. Without a command, this is what happens.").Default()
+	f.threshold.flag(f.serve.command)
+	f.run.flags(f.app, &f.threshold)
+	f.calibrate.flags(f.app, &f.threshold)
+	f.events.flags(f.app)
+	f.export = f.app.Command("export", "Write the state as JSON lines to standard output.")
+	f.backup.command = f.app.Command("backup", "Copy the state into a file, consistent and whole.")
+	f.backup.command.Arg("file", "The copy; it must not exist.").Required().StringVar(&f.backup.file)
+	return f
+}
+
+// flags of the server are those of the program, as with other exporters.
+func (f *serveFlags) flags(app *kingpin.Application) {
+	app.Flag("config.check", "Check the configuration, find the models, print what is due when, and exit.").BoolVar(&f.check)
+	f.web = kingpinflag.AddFlags(app, defaultAddress)
+	app.Flag("web.external-url", "URL by which people reach the server, when that is behind a reverse proxy; links are made with it.").PlaceHolder("URL").StringVar(&f.externalURL)
+	app.Flag("web.route-prefix", "Path below which everything is served; default: that of --web.external-url.").PlaceHolder("PATH").StringVar(&f.routePrefix)
+	app.Flag("web.enable-lifecycle", "Let POST /-/reload read the configuration again, as SIGHUP does.").BoolVar(&f.lifecycle)
+	app.Flag("web.enable-admin-api", "Let requests to /api/v1/admin/ act.").BoolVar(&f.adminAPI)
+}
+
+func (f *runFlags) flags(app *kingpin.Application, t *threshold) {
+	run := app.Command("run", "Run cycles now: quantize models, measure them against their originals, decide.")
+	f.command = run
+	run.Flag("entry", "Take models, targets and settings from this entry of the schedule.").StringVar(&f.entry)
+	run.Flag("model", "Model to take: a name, a glob or a path. Repeatable; default: all in the model folder.").StringsVar(&f.models)
+	run.Flag("target", "Format to quantize to, one of those llama-quantize lists. Repeatable; default: "+defaultTarget+".").StringsVar(&f.targets)
+	t.flag(run)
+	run.Flag("dry-run", "Estimate sizes and drops from the file headers; start no tool, measure nothing.").Envar("DRY_RUN").BoolVar(&f.dryRun)
+	run.Flag("no-record", "Store nothing and raise no event: a look without consequences.").BoolVar(&f.noRecord)
+	run.Flag("verbose", "Log what is done, and the models that are passed over, with reasons.").BoolVar(&f.verbose)
+	run.Flag("output", "text: a table. json: one object a line.").Default("text").EnumVar(&f.output, "text", "json")
+	run.Flag("evidence", "With --output json: add everything that the decision rests on.").BoolVar(&f.evidence)
+	run.Flag("no-wait", "Fail at once when another measurement runs on this host, instead of waiting for it.").BoolVar(&f.noWait)
+}
+
+func (f *calibrateFlags) flags(app *kingpin.Application, t *threshold) {
+	cal := app.Command("calibrate", "Measure a model against itself, and say which drop this host can tell from none.")
+	f.command = cal
+	cal.Arg("model", "A name, a glob that fits one model, or a path.").Required().StringVar(&f.model)
+	cal.Flag("rounds", "Rounds for each number of threads, 4 to 100.").Default("8").IntVar(&f.rounds)
+	cal.Flag("threads", "Number of threads to try. Repeatable; default: one, half of the cores, all but one, all.").IntsVar(&f.threads)
+	t.flag(cal)
+	cal.Flag("output", "text: a table. json: one object.").Default("text").EnumVar(&f.output, "text", "json")
+	cal.Flag("no-wait", "Fail at once when another measurement runs on this host, instead of waiting for it.").BoolVar(&f.noWait)
+}
+
+func (f *eventsFlags) flags(app *kingpin.Application) {
+	f.command = app.Command("events", "List the events that are kept, oldest first, and how far they are on their way to the bus.")
+	f.command.Flag("delivery", "Only those held, pending, delivered or superseded.").
+		EnumVar(&f.delivery, string(store.Held), string(store.Pending), string(store.Delivered), string(store.Superseded))
+	f.command.Flag("output", "text: a table. json: one object a line.").Default("text").EnumVar(&f.output, "text", "json")
+}
+
+// loadConfig reads the configuration file, which only has to be there when it was
+// asked for, and lets the flags have their way.
+func (f *flags) loadConfig() (*config.Config, error) {
+	c, err := config.Load(f.configFile)
+	if errors.Is(err, fs.ErrNotExist) && f.configFile == defaultConfigFile {
+		defaults := config.Default()
+		c, err = &defaults, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	override(&c.Models.Dir, f.modelDir)
+	override(&c.Engine.Dir, f.llamaCppDir)
+	override(&c.Work.Dir, f.workDir)
+	override(&c.Storage.Path, f.storagePath)
+	for i := range c.Schedule {
+		override(&c.Schedule[i].Engine.Dir, f.llamaCppDir)
+	}
+	if t := f.threshold; t.text != "" || t.byFlag {
+		source := "QUANT_THRESHOLD"
+		if t.byFlag {
+			source = "--threshold"
+		}
+		if c.Threshold, err = config.ParseThreshold(source, t.text); err != nil {
+			return nil, err
+		}
+		for i := range c.Schedule {
+			c.Schedule[i].Threshold = c.Threshold
+		}
+	}
+	return c, nil
+}
+
+func override(key *string, flag string) {
+	if flag != "" {
+		*key = flag
+	}
+}

@@ -1,0 +1,224 @@
+package dispatch
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
+)
+
+// Entry is what a run of an entry of the schedule needs to know of it.
+type Entry struct {
+	Name      string
+	Overlap   schedule.Overlap
+	Timeout   time.Duration // of a run; 0: no bound
+	Suspended bool
+	Threshold float64
+	Benchmark runner.Benchmark
+	Runner    Runner
+}
+
+// Runner runs a cycle: *runner.Runner does.
+type Runner interface {
+	Run(ctx context.Context, req runner.Request, emit func(runner.Result))
+}
+
+// Config is what a reload exchanges.
+type Config struct {
+	Entries []Entry // in the order of the schedule
+	// Discover finds the models and resolves the entries.
+	Discover func() (*plan.Plan, error)
+	// Engine says whether cycles can run.
+	Engine func(context.Context) (runner.EngineInfo, error)
+}
+
+// Store is what must survive: *store.Store.
+type Store interface {
+	State() *store.State
+	BeginCycle(store.Cycle) (uint64, error)
+	Commit(cycle uint64, r *runner.Result) (store.Committed, error)
+	EndCycle(cycle uint64, extra map[runner.Operation]time.Duration) error
+	CountSkipped(entry string, reason store.SkipReason, n uint64) error
+}
+
+// Options are what a Dispatcher works with.
+type Options struct {
+	Store Store
+	// Next gives the next fire of each entry, for the status.
+	Next func() map[string]time.Time
+	// Planned is told of each new plan.
+	Planned func(*plan.Plan)
+	// WriteFailed is told of each failed attempt to store something.
+	WriteFailed func()
+	Logger      *slog.Logger
+}
+
+// Dispatcher runs what is due. Its methods are safe for concurrent use.
+type Dispatcher struct {
+	Options
+	journal *journal
+	engine  engineWatch
+	wake    chan struct{}
+
+	mu      sync.Mutex
+	config  Config
+	plan    *plan.Plan
+	queue   []schedule.Fire // by Due
+	running *Running
+}
+
+// New makes a Dispatcher, which does nothing before Configure and Run.
+func New(options Options) *Dispatcher {
+	return &Dispatcher{
+		Options: options,
+		journal: &journal{failed: options.WriteFailed, logger: options.Logger},
+		engine:  engineWatch{logger: options.Logger, look: make(chan struct{}, 1)},
+		wake:    make(chan struct{}, 1),
+		plan:    &plan.Plan{},
+	}
+}
+
+// Configure takes a new configuration and the plan made with it. The run that goes on
+// keeps its own; what waits of entries that are gone does not run any more.
+func (d *Dispatcher) Configure(c Config, p *plan.Plan) {
+	d.mu.Lock()
+	d.config, d.plan = c, p
+	d.queue = slices.DeleteFunc(d.queue, func(f schedule.Fire) bool {
+		_, found := c.entry(f.Entry)
+		return !found
+	})
+	d.mu.Unlock()
+	d.Planned(p)
+	d.engine.again()
+}
+
+func (c Config) entry(name string) (Entry, bool) {
+	i := slices.IndexFunc(c.Entries, func(e Entry) bool { return e.Name == name })
+	if i < 0 {
+		return Entry{}, false
+	}
+	return c.Entries[i], true
+}
+
+// Plan is the latest one.
+func (d *Dispatcher) Plan() *plan.Plan {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.plan
+}
+
+// Due takes a fire of the schedule. It does not wait for the run.
+func (d *Dispatcher) Due(f schedule.Fire) {
+	for _, skip := range d.enqueue(f) {
+		d.skipped(f.Entry, skip, 1)
+	}
+	select {
+	case d.wake <- struct{}{}:
+	default: // it is awake
+	}
+}
+
+// enqueue says why this fire, or one that has waited for too long, is skipped.
+func (d *Dispatcher) enqueue(f schedule.Fire) (skipped []store.SkipReason) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	entry, found := d.config.entry(f.Entry)
+	if !found { // removed by a reload this very moment
+		return nil
+	}
+	running := d.running != nil && d.running.Entry == f.Entry
+	queued := slices.IndexFunc(d.queue, func(q schedule.Fire) bool { return q.Entry == f.Entry })
+	if queued >= 0 && late(d.queue[queued]) { // it would be dropped, and must not cost the newer one
+		d.Logger.Warn("a run waited longer for its turn than its starting_deadline and is skipped", "entry", f.Entry, "due", d.queue[queued].Due)
+		d.queue = slices.Delete(d.queue, queued, queued+1)
+		skipped, queued = append(skipped, store.SkipDeadline), -1
+	}
+	if queued >= 0 || running && entry.Overlap != schedule.Queue {
+		d.Logger.Warn("a run is skipped: an earlier one of the entry is not over", "entry", f.Entry, "due", f.Due)
+		return append(skipped, store.SkipOverlap)
+	}
+	at := slices.IndexFunc(d.queue, func(q schedule.Fire) bool { return q.Due.After(f.Due) })
+	if at < 0 {
+		at = len(d.queue)
+	}
+	d.queue = slices.Insert(d.queue, at, f)
+	return skipped
+}
+
+func late(f schedule.Fire) bool { return !f.Deadline.IsZero() && time.Now().After(f.Deadline) }
+
+func (d *Dispatcher) skipped(entry string, reason store.SkipReason, n uint64) {
+	d.journal.write("counting a skipped run", func() error { return d.Store.CountSkipped(entry, reason, n) })
+}
+
+// Missed counts a fire that came too late to be run at all.
+func (d *Dispatcher) Missed(entry string, due time.Time) {
+	d.Logger.Warn("a run was missed by more than its starting_deadline and is skipped", "entry", entry, "due", due)
+	d.skipped(entry, store.SkipDeadline, 1)
+}
+
+// Run runs what is due until the context ends; then the current cycle is cancelled and
+// its results are stored before Run returns.
+func (d *Dispatcher) Run(ctx context.Context) {
+	var background sync.WaitGroup
+	background.Go(func() { d.engine.run(ctx, d.probe) })
+	background.Go(func() { d.journal.run(ctx) })
+	defer background.Wait()
+	for ctx.Err() == nil {
+		fire, entry, turn := d.next()
+		switch turn {
+		case run:
+			d.run(ctx, fire, entry)
+		case tooLate:
+			d.Logger.Warn("a run waited longer for its turn than its starting_deadline and is skipped", "entry", fire.Entry, "due", fire.Due)
+			d.skipped(fire.Entry, store.SkipDeadline, 1)
+		case nobody:
+			select {
+			case <-ctx.Done():
+			case <-d.wake:
+			}
+		}
+	}
+}
+
+// turn is what becomes of the head of the queue.
+type turn int
+
+const (
+	nobody turn = iota
+	run
+	tooLate
+)
+
+// next takes the fire whose turn it is.
+func (d *Dispatcher) next() (schedule.Fire, Entry, turn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.queue) == 0 {
+		return schedule.Fire{}, Entry{}, nobody
+	}
+	fire := d.queue[0]
+	d.queue = slices.Delete(d.queue, 0, 1)
+	if late(fire) {
+		return fire, Entry{}, tooLate
+	}
+	entry, _ := d.config.entry(fire.Entry) // Configure sees that it is there
+	d.running = &Running{Entry: fire.Entry, Due: fire.Due, Started: time.Now()}
+	return fire, entry, run
+}
+
+func (d *Dispatcher) probe(ctx context.Context) (runner.EngineInfo, error) {
+	d.mu.Lock()
+	probe := d.config.Engine
+	d.mu.Unlock()
+	if probe == nil {
+		return runner.EngineInfo{}, runner.Failf(runner.ReasonEngineMissing, "there is no configuration yet")
+	}
+	return probe(ctx)
+}

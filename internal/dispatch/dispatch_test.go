@@ -1,0 +1,457 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
+)
+
+// kept is what is in the fake store.
+type memory struct {
+	mu      sync.Mutex
+	full    bool // every write fails
+	state   store.State
+	began   []store.Cycle
+	results []runner.Result
+	ended   []uint64
+	skipped map[store.SkippedKey]uint64
+}
+
+var errFull = errors.New("no space left on device")
+
+func (m *memory) write(f func()) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.full {
+		return errFull
+	}
+	f()
+	return nil
+}
+
+func (m *memory) State() *store.State { return &m.state }
+
+func (m *memory) BeginCycle(c store.Cycle) (id uint64, err error) {
+	err = m.write(func() { m.began = append(m.began, c); id = uint64(len(m.began)) })
+	return id, err
+}
+
+func (m *memory) Commit(_ uint64, r *runner.Result) (store.Committed, error) {
+	return store.Committed{}, m.write(func() { m.results = append(m.results, *r) })
+}
+
+func (m *memory) EndCycle(id uint64, _ map[runner.Operation]time.Duration) error {
+	return m.write(func() { m.ended = append(m.ended, id) })
+}
+
+func (m *memory) CountSkipped(entry string, reason store.SkipReason, n uint64) error {
+	return m.write(func() { m.skipped[store.SkippedKey{Entry: entry, Reason: reason}] += n })
+}
+
+func (m *memory) setFull(full bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.full = full
+}
+
+// models of the results, in order.
+func (m *memory) models() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var names []string
+	for _, r := range m.results {
+		names = append(names, r.Model)
+	}
+	return names
+}
+
+// engine is a Runner whose cycles take an hour, unless a test wants something else.
+type engine func(ctx context.Context, req runner.Request, emit func(runner.Result))
+
+func (e engine) Run(ctx context.Context, req runner.Request, emit func(runner.Result)) {
+	e(ctx, req, emit)
+}
+
+func hour(ctx context.Context, req runner.Request, emit func(runner.Result)) {
+	var failure *runner.Failure
+	select {
+	case <-time.After(time.Hour):
+	case <-ctx.Done():
+		failure = runner.AsFailure(ctx.Err())
+	}
+	for _, target := range req.Targets {
+		r := runner.Result{Model: req.Model.Name, TargetFormat: target, Finished: time.Now(), Failure: failure}
+		if failure == nil {
+			r.Verdict = &verdict.Verdict{Outcome: verdict.Kept, Phases: []verdict.PhaseVerdict{{Phase: verdict.Generation}}}
+		}
+		emit(r)
+	}
+}
+
+// bench is a Dispatcher under test, in a bubble of synctest.
+type bench struct {
+	t *testing.T
+	*Dispatcher
+	memory   *memory
+	failures int
+	find     func() (*plan.Plan, error)
+	stop     func()
+}
+
+// newBench has an entry of each name, with one model of the same name.
+func newBench(t *testing.T, run engine, names ...string) *bench {
+	b := &bench{t: t, memory: &memory{skipped: map[store.SkippedKey]uint64{}, state: store.State{Pairs: map[store.PairID]*store.Pair{}}}}
+	b.Dispatcher = New(Options{
+		Store:       b.memory,
+		Next:        func() map[string]time.Time { return nil },
+		Planned:     func(*plan.Plan) {},
+		WriteFailed: func() { b.failures++ },
+		Logger:      slog.New(slog.DiscardHandler),
+	})
+	var c Config
+	var p plan.Plan
+	for _, name := range names {
+		c.Entries = append(c.Entries, Entry{Name: name, Overlap: schedule.Forbid, Threshold: 0.12, Runner: run})
+		p.Entries = append(p.Entries, resolved(name, name))
+	}
+	b.find = func() (*plan.Plan, error) { return &p, nil }
+	c.Discover = func() (*plan.Plan, error) { return b.find() }
+	c.Engine = func(context.Context) (runner.EngineInfo, error) { return runner.EngineInfo{Name: "fake"}, nil }
+	b.Configure(c, &p)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.Run(ctx)
+	}()
+	b.stop = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(b.stop)
+	return b
+}
+
+func resolved(entry string, models ...string) plan.Resolved {
+	r := plan.Resolved{Entry: plan.Entry{Name: entry}}
+	for _, model := range models {
+		r.Models = append(r.Models, plan.Model{Model: runner.Model{Name: model}, Targets: []string{"Q2_K"}})
+	}
+	return r
+}
+
+// change applies a change to the configuration as a reload does.
+func (b *bench) change(f func(*Config)) {
+	b.mu.Lock()
+	c, p := b.config, b.plan
+	b.mu.Unlock()
+	c.Entries = append([]Entry(nil), c.Entries...)
+	f(&c)
+	b.Configure(c, p)
+}
+
+func (b *bench) due(entry string) {
+	b.Due(schedule.Fire{Entry: entry, Due: time.Now(), Deadline: time.Now().Add(90 * time.Minute)})
+	synctest.Wait()
+}
+
+// pass lets time pass.
+func (b *bench) pass(d time.Duration) {
+	time.Sleep(d) // of the bubble
+	synctest.Wait()
+}
+
+func (b *bench) skips(entry string, reason store.SkipReason) uint64 {
+	b.memory.mu.Lock()
+	defer b.memory.mu.Unlock()
+	return b.memory.skipped[store.SkippedKey{Entry: entry, Reason: reason}]
+}
+
+func TestOneAtATimeInTheOrderOfTheirDueTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a", "b", "c")
+		b.due("a")
+		later := time.Now().Add(time.Minute)
+		b.Due(schedule.Fire{Entry: "c", Due: later})
+		b.Due(schedule.Fire{Entry: "b", Due: later.Add(-time.Second)})
+		synctest.Wait()
+		status := b.Status()
+		assert.Equal(t, "a", status.Running.Entry)
+		require.Len(t, status.Queue, 2)
+		assert.Equal(t, "b", status.Queue[0].Entry, "what was due first is first")
+		assert.True(t, status.Entries[0].Running)
+		assert.Equal(t, 1, status.Entries[1].Queued)
+		b.pass(3 * time.Hour)
+		assert.Equal(t, []string{"a", "b", "c"}, b.memory.models())
+		assert.Nil(t, b.Status().Running)
+	})
+}
+
+func TestOverlap(t *testing.T) {
+	for overlap, runs := range map[schedule.Overlap]int{schedule.Forbid: 1, schedule.Queue: 2} {
+		t.Run(string(overlap), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, hour, "a")
+				b.change(func(c *Config) { c.Entries[0].Overlap = overlap })
+				for range 4 {
+					b.due("a")
+				}
+				assert.EqualValues(t, 4-runs, b.skips("a", store.SkipOverlap))
+				b.pass(4 * time.Hour)
+				assert.Len(t, b.memory.models(), runs)
+			})
+		})
+	}
+}
+
+func TestWhatWaitsAndIsDueAgainWaitsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a", "b")
+		b.due("a")
+		b.due("b")
+		b.due("b")
+		assert.Len(t, b.Status().Queue, 1)
+		assert.EqualValues(t, 1, b.skips("b", store.SkipOverlap))
+	})
+}
+
+func TestWhatWaitedTooLongIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a", "b", "c")
+		b.due("a")
+		b.due("b")
+		b.due("c") // its turn would come after two hours, and 90 minutes are allowed
+		b.pass(5 * time.Hour)
+		assert.Equal(t, []string{"a", "b"}, b.memory.models())
+		assert.EqualValues(t, 1, b.skips("c", store.SkipDeadline))
+	})
+}
+
+func TestWhatIsTooLateDoesNotCostTheNextFire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, func(ctx context.Context, req runner.Request, emit func(runner.Result)) {
+			hour(ctx, req, func(runner.Result) {})
+			hour(ctx, req, emit)
+		}, "a", "b")
+		b.due("a")
+		b.due("b")
+		b.pass(91 * time.Minute)
+		b.due("b")
+		assert.EqualValues(t, 1, b.skips("b", store.SkipDeadline))
+		assert.Zero(t, b.skips("b", store.SkipOverlap))
+		b.pass(3 * time.Hour)
+		assert.Equal(t, []string{"a", "b"}, b.memory.models())
+	})
+}
+
+func TestAPanicFailsThatCycleOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, func(ctx context.Context, req runner.Request, emit func(runner.Result)) {
+			if req.Model.Name == "a" {
+				panic("a defect")
+			}
+			hour(ctx, req, emit)
+		}, "a", "b")
+		b.due("a")
+		b.due("b")
+		b.due("a")
+		b.pass(3 * time.Hour)
+		require.Equal(t, []string{"a", "b", "a"}, b.memory.models(), "every pair of the cycle has its failure, and the entry runs again")
+		assert.Equal(t, runner.ReasonInternal, b.memory.results[0].Failure.Reason)
+		assert.ErrorContains(t, b.memory.results[0].Failure, "a defect")
+		assert.Equal(t, []uint64{1, 2, 3}, b.memory.ended)
+	})
+}
+
+func TestATimeoutEndsTheRunAndTheNextGoesOnWhereItEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a")
+		b.find = func() (*plan.Plan, error) {
+			return &plan.Plan{Entries: []plan.Resolved{resolved("a", "m1", "m2", "m3", "m4")}}, nil
+		}
+		b.change(func(c *Config) { c.Entries[0].Timeout = 90 * time.Minute })
+		b.due("a")
+		b.pass(2 * time.Hour)
+		require.Equal(t, []string{"m1", "m2"}, b.memory.models())
+		failure := b.memory.results[1].Failure
+		assert.Equal(t, runner.ReasonTimeout, failure.Reason)
+		assert.ErrorContains(t, failure, "1h30m")
+		assert.Nil(t, b.Status().Running)
+
+		b.memory.state.Pairs[store.PairID{Model: "m1", Target: "Q2_K"}] = &store.Pair{Decided: &store.Decided{Finished: b.memory.results[0].Finished}}
+		b.memory.state.Pairs[store.PairID{Model: "m2", Target: "Q2_K"}] = &store.Pair{Failed: &store.Failed{Finished: b.memory.results[1].Finished}}
+		b.due("a")
+		b.pass(2 * time.Hour)
+		assert.Equal(t, []string{"m1", "m2", "m3", "m4"}, b.memory.models(), "the ones that were not reached come first")
+	})
+}
+
+func TestTheModelDecidedLongestAgoGoesFirst(t *testing.T) {
+	decided := func(hours int) *store.Pair {
+		return &store.Pair{Decided: &store.Decided{Finished: time.Unix(0, 0).Add(time.Duration(hours) * time.Hour)}}
+	}
+	state := &store.State{Pairs: map[store.PairID]*store.Pair{
+		{Model: "young", Target: "Q2_K"}: decided(9),
+		{Model: "young", Target: "Q8_0"}: decided(8),
+		{Model: "mixed", Target: "Q2_K"}: decided(10),
+		{Model: "mixed", Target: "Q8_0"}: decided(2),
+		{Model: "old", Target: "Q2_K"}:   decided(3),
+		{Model: "old", Target: "Q8_0"}:   decided(3),
+	}}
+	var models []plan.Model
+	for _, name := range []string{"young", "old", "mixed", "never"} {
+		models = append(models, plan.Model{Model: runner.Model{Name: name}, Targets: []string{"Q2_K", "Q8_0"}})
+	}
+	oldestFirst(models, state)
+	var names []string
+	for _, m := range models {
+		names = append(names, m.Name)
+	}
+	assert.Equal(t, []string{"never", "mixed", "old", "young"}, names)
+}
+
+func TestAFullDiskLosesNoResultAndHoldsFurtherCycles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a", "b")
+		b.due("a")
+		b.memory.setFull(true)
+		b.pass(time.Hour)
+		assert.Empty(t, b.memory.models())
+		assert.NotZero(t, b.failures)
+		b.due("b")
+		assert.Nil(t, b.Status().Running, "a cycle that cannot be recorded does not run")
+		assert.Len(t, b.memory.began, 1)
+
+		b.memory.setFull(false)
+		b.pass(retryEvery)
+		assert.Equal(t, []string{"a"}, b.memory.models())
+		assert.Equal(t, []uint64{1}, b.memory.ended)
+		b.due("b")
+		b.pass(time.Hour)
+		assert.Equal(t, []string{"a", "b"}, b.memory.models())
+	})
+}
+
+func TestReloadLetsTheRunGoOnAndDropsWhatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a", "b", "c")
+		b.due("a")
+		b.due("b")
+		b.due("c")
+		b.change(func(c *Config) { c.Entries = c.Entries[2:] })
+		b.pass(3 * time.Hour)
+		assert.Equal(t, []string{"a", "c"}, b.memory.models())
+		b.due("a")
+		assert.Nil(t, b.Status().Running)
+	})
+}
+
+func TestTheStopCancelsTheCycleAndKeepsItsResults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a", "b")
+		b.due("a")
+		b.due("b")
+		b.stop()
+		require.Equal(t, []string{"a"}, b.memory.models(), "nothing new begins")
+		assert.Equal(t, runner.ReasonCanceled, b.memory.results[0].Failure.Reason)
+		assert.Equal(t, []uint64{1}, b.memory.ended)
+	})
+}
+
+func TestTheEngineIsLookedForUntilItIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a")
+		missing := runner.Failf(runner.ReasonEngineMissing, "llama-bench is not on PATH")
+		var mu sync.Mutex
+		b.change(func(c *Config) {
+			c.Engine = func(context.Context) (runner.EngineInfo, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if missing != nil {
+					return runner.EngineInfo{}, missing
+				}
+				return runner.EngineInfo{Name: "llama.cpp", Build: 7}, nil
+			}
+		})
+		synctest.Wait()
+		engine := b.Status().Engine
+		assert.False(t, engine.Up)
+		assert.Equal(t, "llama-bench is not on PATH", engine.Err)
+		mu.Lock()
+		missing = nil
+		mu.Unlock()
+		b.pass(lookEvery)
+		engine = b.Status().Engine
+		assert.True(t, engine.Up)
+		assert.Equal(t, 7, engine.Info.Build)
+		assert.Empty(t, engine.Err)
+	})
+}
+
+func TestConflictsAndProblemsOfTheModels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a", "b")
+		first := b.Plan()
+		second := &plan.Plan{
+			Entries: []plan.Resolved{first.Entries[0], {Entry: plan.Entry{Name: "b"}, Unresolved: []error{errors.New("no such model")}}},
+			Conflicts: []plan.Conflict{
+				{Model: "x", Target: "Q2_K", First: "a", Second: "b"},
+				{Model: "y", Target: "Q2_K", First: "a", Second: "b"},
+			},
+		}
+		b.find = func() (*plan.Plan, error) { return second, nil }
+		b.due("b")
+		assert.EqualValues(t, 2, b.skips("b", store.SkipConflict))
+		assert.Zero(t, b.skips("a", store.SkipConflict))
+		assert.Same(t, second, b.Plan())
+		assert.Len(t, b.Status().Entries[1].Problems, 3)
+
+		b.find = func() (*plan.Plan, error) { return nil, errors.New("input/output error") }
+		b.due("a")
+		b.pass(time.Hour)
+		assert.Equal(t, []string{"a"}, b.memory.models(), "the models of before")
+	})
+}
+
+func TestStatusFollowsTheCycle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		steps := make(chan runner.Progress)
+		b := newBench(t, func(ctx context.Context, req runner.Request, emit func(runner.Result)) {
+			for p := range steps {
+				req.Progress(p)
+			}
+			hour(ctx, req, emit)
+		}, "a")
+		b.due("a")
+		last := -1.0
+		for i, p := range []runner.Progress{
+			{Operation: runner.OperationWait, Detail: "another measurement"},
+			{Operation: runner.OperationIsolate},
+			{Operation: runner.OperationQuantize, Done: 0.5},
+			{Operation: runner.OperationBenchmark, Done: 0.5},
+			{Operation: runner.OperationBenchmark, Done: 0.1}, // on the way to the next look
+		} {
+			steps <- p
+			synctest.Wait()
+			running := b.Status().Running
+			assert.GreaterOrEqual(t, running.Ratio, last, strconv.Itoa(i))
+			last = running.Ratio
+			assert.Equal(t, i == 0, running.Waiting != "")
+			assert.EqualValues(t, 1, running.Cycle)
+			assert.Equal(t, "a", running.Model)
+		}
+		close(steps)
+		b.pass(time.Hour)
+	})
+}

@@ -1,0 +1,241 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
+)
+
+// errTimeout is why a run is over that reached its entry's timeout.
+var errTimeout = errors.New("the run reached its timeout")
+
+// run runs the cycles of one fire: one a model, the one that was looked at longest ago
+// first, so that a run which is cut off by its timeout goes on where it ended.
+func (d *Dispatcher) run(ctx context.Context, fire schedule.Fire, entry Entry) {
+	defer d.over()
+	if entry.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, entry.Timeout, errTimeout)
+		defer cancel()
+	}
+	logger := d.Logger.With("entry", fire.Entry)
+	logger.Info("a run begins", "due", fire.Due, "reason", fire.Reason)
+	begin := time.Now()
+	models := d.discover(fire.Entry)
+	discovering := time.Since(begin)
+	oldestFirst(models, d.Store.State())
+	if len(models) == 0 {
+		logger.Warn("the run is over: the entry names no model that is there")
+	}
+	d.update(func(r *Running) { r.Models = len(models) })
+	for i, model := range models {
+		if ctx.Err() != nil {
+			logger.Warn("the run ends early", "cause", context.Cause(ctx), "models_left", len(models)-i)
+			return
+		}
+		d.cycle(ctx, fire, entry, model, discovering)
+		d.update(func(r *Running) { r.Done = i + 1 })
+	}
+	logger.Info("the run is over", "models", len(models), "took", time.Since(begin).Round(time.Millisecond))
+}
+
+// discover makes a new plan and gives the models of the entry in it; of the old one when
+// the models cannot be looked for, so that their cycles say what is wrong.
+func (d *Dispatcher) discover(entry string) []plan.Model {
+	d.mu.Lock()
+	find := d.config.Discover
+	d.mu.Unlock()
+	fresh, err := find()
+	if err != nil {
+		d.Logger.Error("looking for models failed: taking those that were there before", "err", err)
+		fresh = d.Plan()
+	} else {
+		d.mu.Lock()
+		d.plan = fresh
+		d.mu.Unlock()
+		d.Planned(fresh)
+	}
+	conflicts := uint64(0)
+	for _, conflict := range fresh.Conflicts {
+		if conflict.Second == entry {
+			conflicts++
+			d.Logger.Warn("a pair is skipped", "entry", entry, "err", conflict)
+		}
+	}
+	if conflicts > 0 {
+		d.skipped(entry, store.SkipConflict, conflicts)
+	}
+	i := slices.IndexFunc(fresh.Entries, func(r plan.Resolved) bool { return r.Name == entry })
+	if i < 0 { // removed by a reload this very moment
+		return nil
+	}
+	for _, problem := range fresh.Entries[i].Unresolved {
+		d.Logger.Warn("a pattern of the entry names no model", "err", problem)
+	}
+	return slices.Clone(fresh.Entries[i].Models)
+}
+
+// oldestFirst sorts models by the pair of theirs that was decided longest ago, never
+// first. A failure counts, so that a model that always fails does not hold up the others.
+func oldestFirst(models []plan.Model, state *store.State) {
+	oldest := func(m plan.Model) time.Time {
+		times := make([]time.Time, 0, len(m.Targets))
+		for _, target := range m.Targets {
+			times = append(times, lastTried(state.Pairs[store.PairID{Model: m.Name, Target: target}]))
+		}
+		return slices.MinFunc(times, time.Time.Compare)
+	}
+	slices.SortStableFunc(models, func(a, b plan.Model) int { return oldest(a).Compare(oldest(b)) })
+}
+
+func lastTried(p *store.Pair) time.Time {
+	switch {
+	case p == nil:
+		return time.Time{}
+	case p.Failed != nil:
+		return p.Failed.Finished
+	case p.Decided != nil:
+		return p.Decided.Finished
+	}
+	return time.Time{}
+}
+
+// cycle runs one cycle and stores its results.
+func (d *Dispatcher) cycle(ctx context.Context, fire schedule.Fire, entry Entry, model plan.Model, discovering time.Duration) {
+	logger := d.Logger.With("entry", entry.Name, "model", model.Name)
+	if !d.journal.clear() {
+		logger.Error("a cycle is not run: what the last ones found is not stored yet")
+		return
+	}
+	id, err := d.Store.BeginCycle(store.Cycle{Entry: entry.Name, Model: model.Name, Targets: model.Targets, Due: fire.Due, Started: time.Now()})
+	if err != nil {
+		logger.Error("a cycle is not run: it cannot be recorded", "err", err)
+		d.WriteFailed()
+		return
+	}
+	logger = logger.With("cycle", id)
+	d.update(func(r *Running) {
+		r.Cycle, r.Model, r.Targets = id, model.Name, model.Targets
+		r.Progress, r.Ratio, r.Waiting = runner.Progress{}, 0, ""
+	})
+	undecided := slices.Clone(model.Targets)
+	d.protected(func() {
+		entry.Runner.Run(ctx, runner.Request{
+			Model:     model.Model,
+			Targets:   model.Targets,
+			Benchmark: entry.Benchmark,
+			Threshold: entry.Threshold,
+			OrderSeed: rand.Uint64(),
+			Previous: func(target string) verdict.Outcome {
+				return d.Store.State().Standing(store.PairID{Model: model.Name, Target: target})
+			},
+			Progress: d.progress,
+		}, func(r runner.Result) {
+			r.Failure = timedOut(ctx, entry, r.Failure)
+			undecided = slices.DeleteFunc(undecided, func(target string) bool { return target == r.TargetFormat })
+			d.record(id, r)
+		})
+	}, func(failure *runner.Failure) {
+		for _, target := range undecided {
+			now := time.Now()
+			d.record(id, runner.Result{Model: model.Name, SourceFormat: model.SourceFormat(), TargetFormat: target, Threshold: entry.Threshold, Started: now, Finished: now, Failure: failure})
+		}
+	})
+	d.journal.write("ending the cycle", func() error {
+		return d.Store.EndCycle(id, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
+	})
+	d.update(func(r *Running) { r.Cycle, r.Model, r.Targets = 0, "", nil })
+}
+
+// protected turns a panic of work into a failure.
+func (d *Dispatcher) protected(work func(), panicked func(*runner.Failure)) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.Logger.Error("a cycle panicked", "panic", p, "stack", string(debug.Stack()))
+			panicked(runner.Failf(runner.ReasonInternal, "this is a defect of quant-exporter, please report it with the log: %v", p))
+		}
+	}()
+	work()
+}
+
+// timedOut gives a failure its true reason when the entry's timeout was the cause.
+func timedOut(ctx context.Context, entry Entry, f *runner.Failure) *runner.Failure {
+	if f == nil || f.Reason != runner.ReasonCanceled || !errors.Is(context.Cause(ctx), errTimeout) {
+		return f
+	}
+	return runner.Failf(runner.ReasonTimeout, "the run of the entry %q took longer than its timeout of %v: %w", entry.Name, entry.Timeout, f)
+}
+
+// record stores one result, and says so.
+func (d *Dispatcher) record(cycle uint64, r runner.Result) {
+	logger := d.Logger.With("cycle", cycle, "model", r.Model, "target", r.TargetFormat)
+	if r.Failure != nil {
+		logger.Error("a pair could not be decided", "reason", r.Failure.Reason, "err", r.Failure)
+	} else {
+		if rounds := r.Evidence.Rounds; len(rounds) > 0 {
+			d.engine.measured(rounds[0].Original.Measurement)
+		}
+		worst := r.Verdict.Worst()
+		logger.Info("a pair is decided", "decision", r.Verdict.Outcome, "drop", percent(worst.Drop), "phase", worst.Phase, "threshold", percent(r.Threshold), "rounds", r.Verdict.Rounds)
+	}
+	d.journal.write("a result", func() error {
+		committed, err := d.Store.Commit(cycle, &r)
+		if err == nil && committed.Changed {
+			logger.Info("the decision has changed", "event_id", committed.Event.ID, "now", r.Verdict.Outcome)
+		}
+		return err
+	})
+}
+
+func percent(ratio float64) string { return fmt.Sprintf("%.1f%%", ratio*100) }
+
+// progress keeps what the cycle does for the status.
+func (d *Dispatcher) progress(p runner.Progress) {
+	d.update(func(r *Running) {
+		r.Progress, r.Waiting = p, ""
+		if p.Operation == runner.OperationWait {
+			r.Waiting = p.Detail
+		}
+		r.Ratio = max(r.Ratio, ratio(p))
+	})
+}
+
+// update changes what is known of the run, for everybody who asks from now on.
+func (d *Dispatcher) update(change func(*Running)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := *d.running
+	change(&now)
+	d.running = &now
+}
+
+func (d *Dispatcher) over() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.running = nil
+}
+
+// ratio is how much of a cycle is done, if quantizing takes a fifth of it and measuring
+// the rest: a guess.
+func ratio(p runner.Progress) float64 {
+	const quantizing = 0.2
+	done := min(max(p.Done, 0), 1)
+	switch p.Operation {
+	case runner.OperationQuantize:
+		return quantizing * done
+	case runner.OperationBenchmark:
+		return quantizing + (1-quantizing)*done
+	default:
+		return 0
+	}
+}

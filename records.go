@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// deliverWithin is how long `run` tries to send its events before it leaves them to who
+// opens the state next.
+const deliverWithin = 10 * time.Second
+
+// records keep what `run` finds, as that of a scheduled cycle is kept.
+type records struct {
+	p     *program
+	store *store.Store // nil: nothing is kept
+	cycle store.Cycle  // its ID is 0 before it is recorded
+	err   error        // of recording it
+	// changed counts the events that were raised.
+	changed int
+}
+
+func (p *program) openRecords(none bool, entry string) (*records, error) {
+	if none {
+		return &records{p: p}, nil
+	}
+	s, err := p.openStore()
+	if locked := new(store.LockedError); errors.As(err, &locked) {
+		return nil, fmt.Errorf("%w: --no-record runs without it, and keeps nothing", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &records{p: p, store: s, cycle: store.Cycle{Entry: entry}}, nil
+}
+
+// next is the model of the next cycle.
+func (r *records) next(model string, targets []string) {
+	r.cycle = store.Cycle{Entry: r.cycle.Entry, Model: model, Targets: targets}
+}
+
+// begin records the cycle, once, when it has the host to itself: a cycle that could not
+// get that with --no-wait never was.
+func (r *records) begin() error {
+	if r.store != nil && r.cycle.ID == 0 && r.err == nil {
+		r.cycle.Started = time.Now()
+		r.cycle.ID, r.err = r.store.BeginCycle(r.cycle)
+	}
+	return r.err
+}
+
+// standing gives the standing decision of a target of the cycle's model.
+func (r *records) standing(target string) verdict.Outcome {
+	if r.store == nil {
+		return ""
+	}
+	return r.store.State().Standing(store.PairID{Model: r.cycle.Model, Target: target})
+}
+
+// add keeps a result and gives the id of the event that it raised, if it did.
+func (r *records) add(result *runner.Result) (eventID string, err error) {
+	if r.store == nil {
+		return "", nil
+	}
+	if err := r.begin(); err != nil {
+		return "", err
+	}
+	committed, err := r.store.Commit(r.cycle.ID, result)
+	if err != nil || !committed.Changed {
+		return "", err
+	}
+	r.changed++
+	return committed.Event.ID, nil
+}
+
+func (r *records) end(discovering time.Duration) error {
+	if r.store == nil || r.cycle.ID == 0 {
+		return r.err
+	}
+	return r.store.EndCycle(r.cycle.ID, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
+}
+
+// close sends the events that were raised, or says where they are.
+func (r *records) close(ctx context.Context, say bool) error {
+	if r.store == nil {
+		return nil
+	}
+	if r.changed > 0 {
+		r.deliver(ctx, say)
+	}
+	return r.store.Close()
+}
+
+// deliver sends the events that were raised to the bus, and says what became of them.
+func (r *records) deliver(ctx context.Context, say bool) {
+	raised := fmt.Sprintf("%d %s raised", r.changed, report.Plural(r.changed, "event was", "events were"))
+	if r.p.config.A2A.URL == "" {
+		if say {
+			fmt.Fprintf(r.p.stdout, "%s, and kept: no bus is configured (quant-exporter events lists them).\n", raised)
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliverWithin)
+	defer cancel()
+	relay, err := newRelay(r.p.config.A2A, r.store, r.p.logger)
+	if err == nil {
+		err = relay.Flush(ctx)
+	}
+	if err != nil {
+		r.p.logger.Warn("not all events reached the bus: they are kept, and go out with the next run or by the exporter", "err", err)
+		return
+	}
+	if say {
+		fmt.Fprintf(r.p.stdout, "%s, and sent to the bus.\n", raised)
+	}
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/estimate"
+	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/host"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// settings are what cycles from the command line go by.
+type settings struct {
+	entry     string // "" without one
+	models    []string
+	targets   []string
+	threshold float64
+	benchmark runner.Benchmark
+	engine    llamacpp.Config
+}
+
+// settings are those of an entry, or the global ones; flags come before both.
+func (p *program) settings(f runFlags) (settings, error) {
+	s := settings{
+		targets:   []string{defaultTarget},
+		threshold: p.config.Threshold,
+		benchmark: p.config.Benchmark,
+		engine:    p.config.Engine,
+	}
+	if f.entry != "" {
+		i := slices.IndexFunc(p.config.Schedule, func(e config.Entry) bool { return e.Name == f.entry })
+		if i < 0 {
+			return s, fmt.Errorf("--entry: %s has no entry %q in its schedule; it has %s", p.flags.configFile, f.entry, entryNames(p.config.Schedule))
+		}
+		e := p.config.Schedule[i]
+		s = settings{e.Name, e.Models, e.Targets, e.Threshold, e.Benchmark, e.Engine}
+	}
+	if len(f.models) > 0 {
+		s.models = f.models
+	}
+	if len(f.targets) > 0 {
+		s.targets = f.targets
+	}
+	return s, nil
+}
+
+func entryNames(entries []config.Entry) string {
+	if len(entries) == 0 {
+		return "none"
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = strconv.Quote(e.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// run is the command `run`: cycles now, one after the other.
+func (p *program) run(ctx context.Context, f runFlags) (int, error) {
+	if f.evidence && f.output != "json" {
+		return exitError, errors.New("--evidence goes with --output json: a table has no room for it")
+	}
+	s, err := p.settings(f)
+	if err != nil {
+		return exitError, err
+	}
+	begin := time.Now()
+	models, err := p.models(s.models)
+	if err != nil {
+		return exitError, err
+	}
+	discovering := time.Since(begin)
+	p.logger.Debug("found models", "count", len(models), "took", discovering)
+	if f.dryRun {
+		return p.estimate(models, s, f.output)
+	}
+	r := p.runner(p.config, p.engine(s.engine), f.noWait)
+	formats, err := r.Formats(ctx, s.targets)
+	switch {
+	case err == nil:
+		s.targets = formats
+	case !errors.As(err, new(*runner.Failure)): // that, every cycle will say
+		return exitError, err
+	}
+	if err := p.prepare(ctx, f.noWait); err != nil {
+		return exitError, err
+	}
+	records, err := p.openRecords(f.noRecord, s.entry)
+	if err != nil {
+		return exitError, err
+	}
+	status, err := p.cycles(ctx, r, models, s, f, records, discovering)
+	return status, errors.Join(err, records.close(ctx, f.output == "text"))
+}
+
+// cycles runs one cycle a model and writes what it finds.
+func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.Model, s settings, f runFlags, records *records, discovering time.Duration) (int, error) {
+	var worst outcomes
+	for _, model := range models {
+		var results []runner.Result
+		var busy *host.HeldError // only with --no-wait
+		var writeErr error
+		records.next(model.Name, s.targets)
+		r.Run(ctx, runner.Request{
+			Model:     model,
+			Targets:   s.targets,
+			Benchmark: s.benchmark,
+			Threshold: s.threshold,
+			OrderSeed: rand.Uint64(),
+			Previous:  records.standing,
+			Progress: func(now runner.Progress) {
+				if now.Operation != runner.OperationWait {
+					_ = records.begin() // add will say it
+				}
+				p.progress.Show(now)
+			},
+		}, func(result runner.Result) {
+			if result.Failure != nil && errors.As(result.Failure, &busy) {
+				return
+			}
+			eventID, err := records.add(&result)
+			writeErr = errors.Join(writeErr, err)
+			worst.add(&result)
+			results = append(results, result)
+			if f.output == "json" {
+				p.progress.Clear()
+				origin := event.Origin{Host: p.hardware.Host, Entry: s.entry}
+				writeErr = errors.Join(writeErr, report.JSONLine(p.stdout, &result, origin, eventID, f.evidence))
+			}
+		})
+		p.progress.Clear()
+		if busy != nil {
+			return exitError, busy
+		}
+		writeErr = errors.Join(writeErr, records.end(discovering))
+		if f.output == "text" {
+			writeErr = errors.Join(writeErr, report.Table(p.stdout, inOrder(results, s.targets), p.colored()))
+		}
+		if writeErr != nil {
+			return exitError, fmt.Errorf("writing the result: %w", writeErr)
+		}
+		if ctx.Err() != nil { // the other models were not even begun
+			break
+		}
+	}
+	return worst.status(), nil
+}
+
+// estimate is `run --dry-run`: nothing is started, measured, stored or published.
+func (p *program) estimate(models []runner.Model, s settings, output string) (int, error) {
+	load := estimate.Workload{GenerationTokens: s.benchmark.GenerationTokens, Depth: s.benchmark.Depth}
+	var worst outcomes
+	for _, model := range models {
+		if model.Err != nil {
+			if err := p.unusable(model, s.targets, output, &worst); err != nil {
+				return exitError, err
+			}
+			continue
+		}
+		var estimates []estimate.Estimate
+		for _, target := range s.targets {
+			e, err := load.Of(model.Header, target)
+			if err != nil {
+				return exitError, fmt.Errorf("estimating %s of %s: %w", target, model.Name, err)
+			}
+			estimates = append(estimates, e)
+		}
+		write := report.EstimateTable
+		if output == "json" {
+			write = report.EstimateLines
+		}
+		if err := write(p.stdout, model, estimates, s.threshold); err != nil {
+			return exitError, fmt.Errorf("writing the estimate: %w", err)
+		}
+	}
+	return worst.status(), nil
+}
+
+// unusable reports a model that cannot even be estimated, as a cycle would.
+func (p *program) unusable(model runner.Model, targets []string, output string, worst *outcomes) error {
+	var results []runner.Result
+	for _, target := range targets {
+		result := runner.Result{Model: model.Name, TargetFormat: target, Failure: runner.AsFailure(model.Err)}
+		worst.add(&result)
+		results = append(results, result)
+		if output == "json" {
+			if err := report.JSONLine(p.stdout, &result, event.Origin{}, "", false); err != nil {
+				return fmt.Errorf("writing the result: %w", err)
+			}
+		}
+	}
+	if output == "json" {
+		return nil
+	}
+	return report.Table(p.stdout, results, p.colored())
+}
+
+func (p *program) colored() bool {
+	return term.IsTerminal(int(p.stdout.Fd())) && os.Getenv("NO_COLOR") == ""
+}
+
+// inOrder sorts results as their targets were named.
+func inOrder(results []runner.Result, targets []string) []runner.Result {
+	var sorted []runner.Result
+	for _, target := range targets {
+		for _, r := range results {
+			if r.TargetFormat == target {
+				sorted = append(sorted, r)
+			}
+		}
+	}
+	return sorted
+}
+
+// outcomes remembers the worst of what happened.
+type outcomes struct{ failed, rejected, inconclusive bool }
+
+func (o *outcomes) add(r *runner.Result) {
+	switch {
+	case r.Failure != nil:
+		o.failed = true
+	case r.Verdict.Outcome == verdict.Rejected:
+		o.rejected = true
+	case r.Verdict.Outcome == verdict.Inconclusive:
+		o.inconclusive = true
+	}
+}
+
+// status is the exit status, in the contract's order of badness.
+func (o *outcomes) status() int {
+	switch {
+	case o.failed:
+		return exitFailed
+	case o.rejected:
+		return exitRejected
+	case o.inconclusive:
+		return exitInconclusive
+	default:
+		return exitKept
+	}
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/version"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/quant-exporter/quant-exporter/collector"
+	"github.com/quant-exporter/quant-exporter/internal/web"
+)
+
+// maxScrapes in flight; a further one gets 503. Prometheus servers take one each.
+const maxScrapes = 8
+
+// serve is the program without a command: cycles when they are due, and HTTP.
+func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
+	p.logger.Info("starting", "version", version.Info(), "build", version.BuildContext(), "config", p.flags.configFile)
+	if err := p.prepare(ctx, false); err != nil {
+		return err
+	}
+	state, err := p.openStore()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, state.Close()) }()
+
+	registry := collector.NewRegistry()
+	e := p.newExporter(state, registry)
+	handler, err := e.handler(f, registry)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return web.Serve(ctx, web.ServeOptions{Handler: handler, Flags: f.web, Logger: p.logger})
+	})
+	group.Go(func() error {
+		if err := e.start(p.config); err != nil {
+			return err
+		}
+		group.Go(func() error { e.scheduler.Run(ctx); return nil })
+		group.Go(func() error { e.dispatcher.Run(ctx); return nil })
+		group.Go(func() error { e.bus.run(ctx); return nil })
+		e.reloadOnHangUp(ctx)
+		return nil
+	})
+	err = group.Wait()
+	p.logger.Info("stopped")
+	return err
+}
+
+// handler are the routes, and what is behind them.
+func (e *exporter) handler(f serveFlags, registry *prometheus.Registry) (http.Handler, error) {
+	external, prefix, err := web.Mount(f.externalURL, f.routePrefix)
+	if err != nil {
+		return nil, err
+	}
+	registry.MustRegister(e.collector)
+	return web.New(web.Options{
+		RoutePrefix: prefix,
+		ExternalURL: external,
+		Version:     version.Version,
+		Metrics:     collector.Handler(registry, maxScrapes, e.p.logger),
+		Ready:       e.isReady,
+		Config:      e.shownConfig,
+		Reload:      e.reload,
+		Lifecycle:   f.lifecycle,
+		AdminAPI:    f.adminAPI,
+		State:       e.store.State,
+		Plan:        e.dispatcher.Plan,
+		Status:      e.dispatcher.Status,
+		Bus:         e.bus.status,
+		Store:       e.store,
+		Logger:      e.p.logger,
+	}), nil
+}
+
+// reloadOnHangUp reads the configuration again at each SIGHUP, until the context ends.
+func (e *exporter) reloadOnHangUp(ctx context.Context) {
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP)
+	defer signal.Stop(hangUp)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangUp:
+			_ = e.reload(ctx) // it has logged what is wrong
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+)
+
+// openStore opens the state to change it.
+func (p *program) openStore() (*store.Store, error) {
+	return store.Open(p.config.Storage.Path, store.Options{
+		Retention: p.config.Storage.Retention,
+		Publish:   p.config.A2A.URL != "",
+		Host:      p.hardware.Host,
+		Logger:    p.logger,
+	})
+}
+
+// reading opens the state for a command that only reads it; endpoint gives the same on
+// a running exporter.
+func (p *program) reading(endpoint string, read func(*store.Store) error) error {
+	s, err := store.OpenForReading(p.config.Storage.Path)
+	if locked := new(store.LockedError); errors.As(err, &locked) {
+		return fmt.Errorf("%w: if that is a serving exporter, %s gives the same", err, endpoint)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(read(s), s.Close())
+}
+
+// events is the command `events`.
+func (p *program) events(f eventsFlags) error {
+	return p.reading("GET /api/v1/events", func(s *store.Store) error {
+		events, err := s.Events(0, 0)
+		if err != nil {
+			return err
+		}
+		var shown []store.Event
+		for _, e := range events {
+			if f.delivery == "" || f.delivery == string(e.Delivery) {
+				shown = append(shown, e)
+			}
+		}
+		if f.output == "json" {
+			encoder := json.NewEncoder(p.stdout)
+			for _, e := range shown {
+				if err := encoder.Encode(e); err != nil {
+					return fmt.Errorf("writing the events: %w", err)
+				}
+			}
+			return nil
+		}
+		return p.eventTable(shown)
+	})
+}
+
+func (p *program) eventTable(events []store.Event) error {
+	if len(events) == 0 {
+		_, err := fmt.Fprintln(p.stdout, "There are no such events.")
+		return err
+	}
+	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "made\tmodel\ttarget\tdecision\tbefore\tdelivery\tevent_id")
+	for _, e := range events {
+		var data struct {
+			Decision string  `json:"decision"`
+			Previous *string `json:"previous_decision"`
+		}
+		if err := json.Unmarshal(e.Data, &data); err != nil {
+			return fmt.Errorf("reading the event %s: %w", e.ID, err)
+		}
+		before := "-"
+		if data.Previous != nil {
+			before = *data.Previous
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Created.Local().Format(time.DateTime), report.Name(e.Model), report.Name(e.Target), data.Decision, before, e.Delivery, e.ID)
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("writing the events: %w", err)
+	}
+	return nil
+}
+
+// export is the command `export`.
+func (p *program) export() error {
+	return p.reading("GET /api/v1/export", func(s *store.Store) error { return s.Export(p.stdout) })
+}
+
+// backup is the command `backup`.
+func (p *program) backup(file string) error {
+	return p.reading("POST /api/v1/admin/backup (with --web.enable-admin-api)", func(s *store.Store) error { return s.BackupFile(file) })
+}
