@@ -121,10 +121,10 @@ func clientOptions(cfg Config, secrets Secrets) (options *redis.UniversalOptions
 		DisableIdentity: true,
 		OnConnect: func(ctx context.Context, conn *redis.Conn) error {
 			err := conn.Hello(ctx, 2, "", "", clientName).Err()
-			if _, refused := errors.AsType[redis.Error](err); refused {
-				return nil // a server without HELLO, or that wants a password: it says so again
+			if reply, ok := errors.AsType[redis.Error](err); ok && !redis.IsAuthError(reply) {
+				return nil // a server before Redis 6, without HELLO
 			}
-			return err
+			return err // that it wants a password: to the script it would only hang up
 		},
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}

@@ -1,0 +1,336 @@
+package a2a
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/testservers"
+)
+
+// The entry as redis-cli shows it: the fields of the contract, in their order.
+func TestEntry(t *testing.T) {
+	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	outbox := newMemory()
+	outbox.add(1)
+	deliver(t, relayTo(t, configOf("redis://"+server.Addr), outbox))
+
+	lines := strings.Split(server.CLI("xrange", stream, "-", "+"), "\n")
+	require.Len(t, lines, 7)
+	assert.Equal(t, []string{"event_type", "QUANT_DECISION", "event_id", outbox.ids()[0], "data", `{"seq":1}`}, lines[1:])
+	assert.Equal(t, "1 "+outbox.ids()[0], server.CLI("hget", marks, outbox.producer))
+}
+
+// Each case does something to a server that has ten events, adds an eleventh, or none,
+// and says what is in the stream then.
+func TestWhatBecomesOfTheServer(t *testing.T) {
+	const have = 10
+	all := func(ids []string) []string { return ids }
+	cases := map[string]struct {
+		kept int // delivered events that the store keeps; 0 is all
+		do   func(*testservers.Redis)
+		add  int
+		want func(ids []string) []string
+		// How many were published again.
+		resent uint64
+	}{
+		"nothing": {add: 1, want: all},
+		"SCRIPT FLUSH": {
+			do:  func(r *testservers.Redis) { r.CLI("script", "flush") },
+			add: 1, want: all,
+		},
+		"FLUSHALL": {
+			do:  func(r *testservers.Redis) { r.CLI("flushall") },
+			add: 1, want: all, resent: have,
+		},
+		"FLUSHALL, and nothing new": {
+			do:   func(r *testservers.Redis) { r.CLI("flushall") },
+			want: all, resent: have,
+		},
+		"FLUSHALL, and the store keeps three": {
+			kept: 3,
+			do:   func(r *testservers.Redis) { r.CLI("flushall") },
+			add:  1, want: func(ids []string) []string { return ids[have-3:] }, resent: 3,
+		},
+		"the marks are deleted": { // nobody can tell what the stream has: it gets all that is kept
+			kept: 3,
+			do:   func(r *testservers.Redis) { r.CLI("del", marks) },
+			add:  1, want: func(ids []string) []string { return append(ids[:have:have], ids[have-3:]...) }, resent: 3,
+		},
+		"the stream is deleted": {
+			do:  func(r *testservers.Redis) { r.CLI("del", stream) },
+			add: 1, want: func(ids []string) []string { return ids[have:] },
+		},
+		"the stream is trimmed": {
+			do:  func(r *testservers.Redis) { r.CLI("xtrim", stream, "maxlen", "2") },
+			add: 1, want: func(ids []string) []string { return ids[have-2:] },
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			outbox := newMemory()
+			relay := relayTo(t, configOf("redis://"+server.Addr), outbox)
+			outbox.add(have)
+			deliver(t, relay)
+			ids := outbox.ids()
+			if c.kept > 0 {
+				outbox.keep(c.kept)
+			}
+			if c.do != nil {
+				c.do(server)
+			}
+			if c.add > 0 {
+				outbox.add(c.add)
+				kept := outbox.ids()
+				ids = append(ids, kept[len(kept)-c.add:]...)
+			}
+			deliver(t, relay)
+
+			assert.Equal(t, c.want(ids), onBus(t, observer(t, server)))
+			assert.Equal(t, have+c.add, outbox.published)
+			assert.Equal(t, c.resent, outbox.resent)
+			assert.Empty(t, outbox.whys, "no reason to take a new producer")
+			assert.Empty(t, outbox.failures)
+		})
+	}
+}
+
+// The server comes back from its last snapshot. What it lost is published again, as far
+// as the store keeps it, whether or not something new happens.
+func TestServerComesBackOlder(t *testing.T) {
+	for name, c := range map[string]struct{ kept, add, missing int }{
+		"with nothing new":                 {kept: 100},
+		"with something new":               {kept: 100, add: 1},
+		"with more than a batch new":       {kept: 100, add: 250},
+		"the window begins after the mark": {kept: 5, add: 1},
+		"older than the window":            {kept: 2, add: 1, missing: 3},
+		"older than the window, no news":   {kept: 2, missing: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			outbox := newMemory()
+			relay := relayTo(t, configOf("redis://"+server.Addr), outbox)
+			outbox.add(4)
+			deliver(t, relay)
+			server.CLI("save")
+			outbox.add(5)
+			deliver(t, relay)
+			want := outbox.ids()
+
+			server.Kill()
+			server.Restart()
+			require.Equal(t, "4", server.CLI("xlen", stream), "the snapshot")
+			outbox.keep(c.kept)
+			outbox.add(c.add)
+			kept := outbox.ids()
+			want = append(want, kept[len(kept)-c.add:]...)
+			want = append(want[:4:4], want[4+c.missing:]...)
+			// The connection is found dead first; a relay that runs tries again.
+			if relay.attempt(t.Context(), true) != nil {
+				deliver(t, relay)
+			}
+
+			assert.Equal(t, want, onBus(t, observer(t, server)))
+			assert.Equal(t, uint64(5-c.missing), outbox.resent)
+			assert.Empty(t, outbox.whys)
+		})
+	}
+}
+
+// Whoever finds at the mark what it did not send takes a new producer, and publishes
+// what it has not delivered, once.
+func TestForeignMark(t *testing.T) {
+	for name, c := range map[string]struct {
+		mark string // "" leaves it
+		do   func(*testing.T, Config, *memory)
+		add  int
+		want int // new producers
+	}{
+		"the mark is above ours":                 {mark: "11 X", add: 1, want: 1},
+		"it is above ours, and nothing is new":   {mark: "11 X", want: 1},
+		"it is far above ours":                   {mark: "9007199254740991 X", add: 3, want: 1},
+		"another event is at the mark":           {mark: "10 X", add: 1, want: 1},
+		"another event, and nothing is new":      {mark: "10 X", want: 1},
+		"another event is below our last":        {mark: "7 X", add: 1, want: 1},
+		"another event was sent for the next":    {mark: "11 X", add: 4, want: 1},
+		"our own, of which we had lost the note": {add: 1, want: 0},
+		"a copy has published more": {add: 2, want: 1, do: func(t *testing.T, cfg Config, original *memory) {
+			copied := original.copied()
+			copied.add(3)
+			deliver(t, relayTo(t, cfg, copied))
+			require.Empty(t, copied.whys, "it was the first")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			cfg := configOf("redis://" + server.Addr)
+			outbox := newMemory()
+			relay := relayTo(t, cfg, outbox)
+			outbox.add(10)
+			deliver(t, relay)
+			if c.mark != "" {
+				server.CLI("hset", marks, outbox.producer, c.mark)
+			}
+			if c.do != nil {
+				c.do(t, cfg, outbox)
+			}
+			before := onBus(t, observer(t, server))
+			outbox.add(c.add)
+			deliver(t, relay)
+			deliver(t, relay) // and all is well
+
+			assert.Equal(t, append(before, outbox.ids()[10:]...), onBus(t, observer(t, server)))
+			assert.Len(t, outbox.whys, c.want)
+			assert.Zero(t, outbox.State().Outbox.Pending)
+		})
+	}
+}
+
+// What was sent, and not noted before the process was killed, is a duplicate: it is
+// noted, and not sent again.
+func TestKilledBeforeNoting(t *testing.T) {
+	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	cfg := configOf("redis://" + server.Addr)
+	outbox := newMemory()
+	outbox.add(7)
+	unnoted := outbox.copied()
+	deliver(t, relayTo(t, cfg, outbox))
+	unnoted.add(2)
+	deliver(t, relayTo(t, cfg, unnoted))
+
+	assert.Equal(t, unnoted.ids(), onBus(t, observer(t, server)))
+	assert.Equal(t, 9, unnoted.published)
+	assert.Zero(t, unnoted.resent)
+	assert.Empty(t, unnoted.whys)
+}
+
+// Several exporters on one stream: each is in order, and in full.
+func TestProducersShareAStream(t *testing.T) {
+	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	outboxes := []*memory{newMemory(), newMemory(), newMemory()}
+	for _, outbox := range outboxes {
+		run(t, relayTo(t, configOf("redis://"+server.Addr), outbox))
+	}
+	for range 30 {
+		for _, outbox := range outboxes {
+			outbox.add(3)
+		}
+	}
+	for _, outbox := range outboxes {
+		outbox.wait(func() bool { return outbox.published == 90 })
+	}
+	all := onBus(t, observer(t, server))
+	assert.Len(t, all, 3*90)
+	for _, outbox := range outboxes {
+		want := outbox.ids()
+		ours := map[string]bool{}
+		for _, id := range want {
+			ours[id] = true
+		}
+		var got []string
+		for _, id := range all {
+			if ours[id] {
+				got = append(got, id)
+			}
+		}
+		assert.Equal(t, want, got)
+	}
+}
+
+// An old producer's pending events go out before those of the new one.
+func TestPendingOfAnOldProducer(t *testing.T) {
+	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	outbox := newMemory()
+	outbox.add(3)
+	outbox.producer, outbox.number = "another", 0
+	outbox.add(3)
+	deliver(t, relayTo(t, configOf("redis://"+server.Addr), outbox))
+	assert.Equal(t, outbox.ids(), onBus(t, observer(t, server)))
+}
+
+func TestMaxLen(t *testing.T) {
+	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	outbox := newMemory()
+	outbox.add(1000)
+	cfg := configOf("redis://" + server.Addr)
+	cfg.MaxLen = 150 // Redis drops whole nodes of 100 entries
+	deliver(t, relayTo(t, cfg, outbox))
+	left, err := strconv.Atoi(server.CLI("xlen", stream))
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, left, 150)
+	assert.Less(t, left, 300)
+	ids := onBus(t, observer(t, server))
+	assert.Equal(t, outbox.ids()[1000-len(ids):], ids)
+
+	cfg.MaxLen = 0
+	outbox.add(400)
+	deliver(t, relayTo(t, cfg, outbox))
+	assert.Len(t, onBus(t, observer(t, server)), left+400)
+}
+
+func TestFlush(t *testing.T) {
+	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	cfg := configOf("redis://" + server.Addr)
+	outbox := newMemory()
+	outbox.add(3)
+	require.NoError(t, relayTo(t, cfg, outbox).Flush(t.Context()))
+	assert.Equal(t, outbox.ids(), onBus(t, observer(t, server)))
+
+	t.Run("leaves in the store what cannot be delivered", func(t *testing.T) {
+		server.Kill()
+		outbox.add(2)
+		err := relayTo(t, cfg, outbox).Flush(t.Context())
+		assert.ErrorContains(t, err, "2 events wait in the store for the A2A bus: ")
+		assert.Equal(t, []string{ReasonConnection}, outbox.failures)
+		server.Restart()
+	})
+	t.Run("ends with its context, while the server answers nothing", func(t *testing.T) {
+		server.Freeze()
+		defer server.Thaw()
+		ctx, cancel := context.WithCancel(t.Context())
+		relay := relayTo(t, cfg, outbox)
+		go cancel()
+		assert.ErrorIs(t, relay.Flush(ctx), context.Canceled)
+	})
+}
+
+// The exporter stops at once, whatever state the server is in: the timeout, which bounds
+// it in any case, is beyond that of the test here.
+func TestStopWhileTheServerIsFrozen(t *testing.T) {
+	certificates := newCertificates(t)
+	tlsPort := testservers.FreePort(t)
+	server := testservers.StartRedis(t, testservers.RedisOptions{Args: certificates.args(tlsPort)})
+	for name, cfg := range map[string]Config{
+		"TCP":  configOf("redis://" + server.Addr),
+		"Unix": configOf("unix://" + server.Socket),
+		"TLS":  certificates.config(tlsPort),
+	} {
+		cfg.Timeout = 24 * 60 * patience
+		t.Run(name+", connected", func(t *testing.T) {
+			outbox := newMemory()
+			relay := relayTo(t, cfg, outbox)
+			outbox.add(1)
+			stop := run(t, relay)
+			outbox.wait(func() bool { return outbox.published == 1 })
+			server.Freeze()
+			defer server.Thaw()
+			outbox.add(1)
+			stop()
+		})
+		t.Run(name+", connecting", func(t *testing.T) {
+			server.Freeze()
+			defer server.Thaw()
+			outbox := newMemory()
+			outbox.add(1)
+			stop := run(t, relayTo(t, cfg, outbox))
+			stop()
+			assert.Equal(t, store.Pending, outbox.events[0].Delivery)
+		})
+	}
+}

@@ -1,0 +1,152 @@
+package a2a
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/testservers"
+)
+
+// Every kind of server, for real: what is delivered is in its stream.
+func TestEndpoints(t *testing.T) {
+	certificates := newCertificates(t)
+	tlsPort := testservers.FreePort(t)
+	server := testservers.StartRedis(t, testservers.RedisOptions{Args: certificates.args(tlsPort)})
+	host, port, err := net.SplitHostPort(server.Addr)
+	require.NoError(t, err)
+	sentinel := testservers.StartRedis(t, testservers.RedisOptions{
+		Config: fmt.Sprintf("sentinel monitor main %s %s 1\n", host, port),
+		Args:   []string{"--sentinel"},
+	})
+	cluster := testservers.StartRedis(t, testservers.RedisOptions{Args: []string{"--cluster-enabled", "yes"}})
+	cluster.CLI("cluster", "addslotsrange", "0", "16383")
+	waitFor(t, cluster, "cluster_state:ok", "cluster", "info")
+	const nobody = "127.0.0.1:1" // one of several that is down
+
+	for name, c := range map[string]struct {
+		cfg    Config
+		server *testservers.Redis
+	}{
+		"TCP":                         {configOf("redis://" + server.Addr), server},
+		"Unix socket":                 {configOf("unix://" + server.Socket), server},
+		"TLS":                         {certificates.config(tlsPort), server},
+		"Sentinel":                    {configOf("redis+sentinel://" + sentinel.Addr + "/main/0"), server},
+		"Sentinels, one of them down": {configOf("redis+sentinel://" + nobody + "," + sentinel.Addr + "/main"), server},
+		"Cluster":                     {configOf("redis+cluster://" + cluster.Addr), cluster},
+		"Cluster, one node down":      {configOf("redis+cluster://" + nobody + "," + cluster.Addr), cluster},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.server.CLI("flushall")
+			outbox := newMemory()
+			outbox.add(3)
+			relay := relayTo(t, c.cfg, outbox)
+			deliver(t, relay)
+			c.server.CLI("flushall")
+			outbox.add(1)
+			deliver(t, relay)
+			assert.Equal(t, outbox.ids(), onBus(t, observer(t, c.server)))
+		})
+	}
+	t.Run("Cluster, minimal ACL", func(t *testing.T) {
+		cluster.CLI("flushall")
+		aclUser(cluster, append(minimal, "+cluster|slots")...)
+		outbox := newMemory()
+		outbox.add(1)
+		deliver(t, relayTo(t, configOf("redis+cluster://exporter:hunter2@"+cluster.Addr), outbox))
+		assert.Equal(t, outbox.ids(), onBus(t, observer(t, cluster)))
+	})
+	t.Run("stream and marks share a slot", func(t *testing.T) {
+		for _, name := range []string{"{a2a}:events", "events", "a:b", "x{y}z", "{a}{b}", "{{a}", "a}b{c}"} {
+			key, err := marksKey(name)
+			require.NoError(t, err)
+			assert.NotEqual(t, name, key)
+			assert.Equal(t, cluster.CLI("cluster", "keyslot", name), cluster.CLI("cluster", "keyslot", key), key)
+		}
+		for _, name := range []string{"{}", "a{}b{c}", "a}b", "{a", "}{"} {
+			_, err := marksKey(name)
+			assert.Error(t, err, name)
+		}
+	})
+}
+
+// What the configuration names comes before the environment, and that before the URL.
+func TestCredentials(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(file, []byte("from file\r\n"), 0o600))
+	both := Config{Username: "config", PasswordFile: file}
+	environment := Secrets{"environment", "from environment"}
+	url := Endpoint{Username: "url", Password: "from url"}
+	for _, c := range []struct {
+		cfg                Config
+		secrets            Secrets
+		endpoint           Endpoint
+		username, password string
+	}{
+		{Config{}, Secrets{}, Endpoint{}, "", ""},
+		{Config{}, Secrets{}, url, "url", "from url"},
+		{Config{}, environment, url, "environment", "from environment"},
+		{both, environment, url, "config", "from file"},
+		{Config{PasswordFile: file}, Secrets{}, url, "url", "from file"},
+		{Config{Username: "config"}, environment, url, "config", "from environment"},
+	} {
+		username, password, err := credentials(c.cfg, c.secrets, c.endpoint)(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, c.username, username)
+		assert.Equal(t, c.password, password)
+	}
+}
+
+// A password that is changed in its file is used at the next connect, without a restart.
+func TestPasswordIsRotated(t *testing.T) {
+	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	aclUser(server, minimal...)
+	cfg := configOf("redis://" + server.Addr)
+	cfg.Username, cfg.PasswordFile = "exporter", filepath.Join(t.TempDir(), "password")
+	write := func(password string) {
+		require.NoError(t, os.WriteFile(cfg.PasswordFile, []byte(password+"\n"), 0o600))
+	}
+	outbox := newMemory()
+	book := &logBook{}
+	relay, err := New(cfg, Secrets{}, outbox, book.logger())
+	require.NoError(t, err)
+	defer relay.bus.close()
+	attempt := func() string {
+		outbox.add(1)
+		if err := relay.attempt(t.Context(), true); err != nil {
+			return reasonOf(err)
+		}
+		return ""
+	}
+
+	assert.Equal(t, ReasonAuth, attempt(), "there is no file")
+	assert.Contains(t, book.String(), "password_file")
+	write("hunter1")
+	assert.Equal(t, ReasonAuth, attempt(), "another password")
+	write("hunter2")
+	assert.Empty(t, attempt())
+	server.CLI("acl", "setuser", "exporter", "resetpass", ">hunter3")
+	server.CLI("client", "kill", "user", "exporter")
+	write("hunter3")
+	attempt() // may find the connection dead
+	assert.Empty(t, attempt())
+	assert.Equal(t, outbox.ids(), onBus(t, observer(t, server)))
+	assert.NotContains(t, book.String(), "hunter")
+}
+
+func TestNewRefusesWhatItCannotUse(t *testing.T) {
+	for want, cfg := range map[string]Config{
+		"a2a.url: ":    {URL: "http://:hunter2@h", Stream: stream, Timeout: patience},
+		"a2a.stream: ": {URL: "redis://h", Stream: "{}", Timeout: patience},
+	} {
+		_, err := New(cfg, Secrets{}, newMemory(), slog.New(slog.DiscardHandler))
+		assert.ErrorContains(t, err, want)
+		assert.NotContains(t, err.Error(), "hunter2")
+	}
+}
