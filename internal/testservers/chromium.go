@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"testing"
 )
@@ -22,7 +23,10 @@ func DumpDOM(t testing.TB, url string, args ...string) string {
 		"--disable-breakpad",      // its crash handler outlives it
 		"--user-data-dir=" + t.TempDir(), "--dump-dom", url,
 	}, args...)...)
+	runtime.LockOSThread() // see spawn
+	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = attributes()
+	cmd.WaitDelay = patience
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var document, diagnostics bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &document, &diagnostics
