@@ -225,7 +225,7 @@ func everythingRegistry(t *testing.T) *prometheus.Registry {
 	c.Update(everything())
 	require.NoError(t, registry.Register(c))
 	NewReloads(registry).Done(nil)
-	NewStorage(registry, func() store.Stats { return store.Stats{FileBytes: 65536, FreeBytes: 4096} }).WriteFailed()
+	NewStorage(registry, func() (size, free int64) { return 65536, 4096 }).WriteFailed()
 	return registry
 }
 
@@ -536,7 +536,7 @@ func TestReloads(t *testing.T) {
 
 func TestStorage(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	storage := NewStorage(registry, func() store.Stats { return store.Stats{FileBytes: 65536, FreeBytes: 4096} })
+	storage := NewStorage(registry, func() (size, free int64) { return 65536, 4096 })
 	storage.WriteFailed()
 	storage.WriteFailed()
 	assert.Equal(t, []string{

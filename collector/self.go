@@ -4,8 +4,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
-
-	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
 // NewRegistry makes a registry with what every exporter tells of itself:
@@ -58,12 +56,19 @@ type Storage struct {
 }
 
 // NewStorage registers the metrics, and panics when they are registered already. stats is
-// asked at each scrape, by several goroutines at once.
-func NewStorage(registerer prometheus.Registerer, stats func() store.Stats) *Storage {
+// asked at each scrape, by several goroutines at once, for the size of the file in bytes
+// and for how many of them are free for new entries.
+func NewStorage(registerer prometheus.Registerer, stats func() (size, free int64)) *Storage {
 	s := &Storage{writeFailures: prometheus.NewCounter(prometheus.CounterOpts(storageWriteFailures.opts()))}
 	registerer.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts(storageSize.opts()), func() float64 { return float64(stats().FileBytes) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts(storageFree.opts()), func() float64 { return float64(stats().FreeBytes) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts(storageSize.opts()), func() float64 {
+			size, _ := stats()
+			return float64(size)
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts(storageFree.opts()), func() float64 {
+			_, free := stats()
+			return float64(free)
+		}),
 		s.writeFailures,
 	)
 	return s
