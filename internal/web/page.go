@@ -43,6 +43,8 @@ type view struct {
 	Queue    []waitingView
 	Entries  []entryView
 	Pairs    []pairView
+	// FirstRun is when the first decisions are to be made, where there is none yet.
+	FirstRun moment
 }
 
 type engineView struct {
@@ -91,7 +93,7 @@ func (s *server) view(now time.Time) view {
 		Links:   s.links,
 		Style:   s.assets.names["style.css"],
 		Icon:    s.assets.names["icon.svg"],
-		Version: s.Version,
+		Version: report.Name(s.Version),
 		Made:    momentOf(now, now),
 		Engine:  viewEngine(status.Engine, now),
 		Bus:     viewBus(s.Bus(), state, now),
@@ -101,6 +103,9 @@ func (s *server) view(now time.Time) view {
 	}
 	if err := s.Ready(); err != nil {
 		v.NotReady = report.Text(err.Error())
+	}
+	if len(state.Pairs) == 0 {
+		v.FirstRun = momentOf(nextRun(status.Entries), now)
 	}
 	for _, waiting := range status.Queue {
 		v.Queue = append(v.Queue, waitingView{report.Name(waiting.Entry), momentOf(waiting.Due, now), momentOf(waiting.Until, now)})
@@ -182,6 +187,17 @@ func viewEntries(entries []dispatch.EntryStatus, conflicts []plan.Conflict, now 
 		all = append(all, v)
 	}
 	return all
+}
+
+// nextRun of all entries; zero when none is to come.
+func nextRun(entries []dispatch.EntryStatus) time.Time {
+	var next time.Time
+	for _, e := range entries {
+		if next.IsZero() || !e.Next.IsZero() && e.Next.Before(next) {
+			next = e.Next
+		}
+	}
+	return next
 }
 
 // viewPairs gives every pair that is scheduled or known, by model and target.

@@ -53,7 +53,7 @@ func writes(text string) func(io.Writer) error {
 }
 
 // options of an exporter that has everything turned on and knows nothing yet.
-func options(t *testing.T) web.Options {
+func options(t testing.TB) web.Options {
 	return web.Options{
 		Version: "1.2.3",
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "quant 1\n") }),

@@ -1,0 +1,4 @@
+package web
+
+// ServeOn is Serve on listeners that a test made.
+var ServeOn = serve

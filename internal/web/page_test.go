@@ -1,0 +1,346 @@
+package web_test
+
+import (
+	"errors"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/html"
+
+	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
+	"github.com/quant-exporter/quant-exporter/internal/golden"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/internal/web"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// now is the time in a synctest bubble.
+var now = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// known is all that a page is made of.
+type known struct {
+	state  *store.State
+	plan   *plan.Plan
+	status *dispatch.Status
+	bus    web.BusStatus
+	ready  error
+}
+
+func (k known) options(t testing.TB) web.Options {
+	o := options(t)
+	o.State = func() *store.State { return k.state }
+	o.Plan = func() *plan.Plan { return k.plan }
+	o.Status = func() *dispatch.Status { return k.status }
+	o.Bus = func() web.BusStatus { return k.bus }
+	o.Ready = func() error { return k.ready }
+	return o
+}
+
+func model(name, format string, targets ...string) plan.Model {
+	return plan.Model{Model: runner.Model{Name: name, Header: &gguf.Header{Format: format}}, Targets: targets}
+}
+
+func phase(name verdict.Phase, outcome verdict.Outcome, original, drop float64) verdict.PhaseVerdict {
+	return verdict.PhaseVerdict{
+		Phase: name, Outcome: outcome, Drop: drop, Lower: new(drop - 0.01), Upper: new(drop + 0.01),
+		Original: original, Quantized: original * (1 - drop),
+	}
+}
+
+// decided is a pair with the outcome of its latest measurement.
+func decided(id store.PairID, standing, outcome verdict.Outcome, ago time.Duration, phases ...verdict.PhaseVerdict) *store.Pair {
+	v := verdict.Verdict{Outcome: outcome, Rounds: 5, Phases: phases, Confidence: 0.925}
+	for _, p := range phases {
+		if outcome == verdict.Rejected && p.Outcome == verdict.Rejected {
+			v.Gate = p.Phase
+		}
+	}
+	return &store.Pair{
+		PairID: id, Standing: standing, StandingSince: now.Add(-ago),
+		Decided: &store.Decided{Finished: now.Add(-ago), SourceFormat: "F16", Threshold: 0.12, Verdict: v},
+	}
+}
+
+func pairs(all ...*store.Pair) map[store.PairID]*store.Pair {
+	m := map[store.PairID]*store.Pair{}
+	for _, pair := range all {
+		m[pair.PairID] = pair
+	}
+	return m
+}
+
+var engineUp = dispatch.EngineStatus{
+	Checked: now.Add(-20 * time.Second), Up: true,
+	Info:     runner.EngineInfo{Name: "llama.cpp", Version: "0.7.0", Build: 11669},
+	Backends: "CPU", CPU: "AMD EPYC 9754",
+}
+
+func nightly(models ...plan.Model) *plan.Plan {
+	return &plan.Plan{Entries: []plan.Resolved{{
+		Entry:  plan.Entry{Name: "nightly", Models: []string{"*"}, Targets: []string{"Q2_K"}, Threshold: 0.12},
+		Models: models,
+	}}}
+}
+
+func scheduled(names ...string) []dispatch.EntryStatus {
+	var all []dispatch.EntryStatus
+	for i, name := range names {
+		all = append(all, dispatch.EntryStatus{Name: name, Next: now.Add(time.Duration(i+3) * time.Hour)})
+	}
+	return all
+}
+
+// states in which people find the page.
+func states() map[string]known {
+	llama, qwen := "llama-7b", "team/qwen-0.5b"
+	running := &dispatch.Status{
+		Running: &dispatch.Running{
+			Entry: "nightly", Due: now.Add(-9 * time.Minute), Started: now.Add(-8 * time.Minute),
+			Cycle: 7, Model: llama, Targets: []string{"Q2_K", "Q4_K_M"}, Done: 1, Models: 3, Ratio: 0.426,
+			Progress: runner.Progress{
+				Model: llama, Operation: runner.OperationBenchmark, Target: "Q2_K", Stage: runner.StageQuantized,
+				Detail: "round 3", Left: 200 * time.Second,
+			},
+		},
+		Queue:   []dispatch.Waiting{{Entry: "weekly", Due: now.Add(-time.Minute), Until: now.Add(59 * time.Minute)}, {Entry: "by-hand", Due: now}},
+		Entries: scheduled("nightly", "weekly"),
+		Engine:  engineUp,
+	}
+	running.Entries[0].Running = true
+	running.Entries[1].Queued = 1
+
+	decisions := known{
+		state: &store.State{
+			Pairs: pairs(
+				decided(store.PairID{Model: llama, Target: "Q4_K_M"}, verdict.Kept, verdict.Kept, 5*time.Hour,
+					phase(verdict.Generation, verdict.Kept, 41.25, -0.382), phase(verdict.Prompt, verdict.Kept, 812, 0.031)),
+				decided(store.PairID{Model: llama, Target: "Q2_K"}, verdict.Rejected, verdict.Rejected, 5*time.Hour,
+					phase(verdict.Generation, verdict.Rejected, 41.25, 0.173), phase(verdict.Prompt, verdict.Kept, 812, 0.05)),
+				decided(store.PairID{Model: llama, Target: "Q3_K_M"}, verdict.Rejected, verdict.Rejected, 49*time.Hour,
+					phase(verdict.Generation, verdict.Inconclusive, 41.25, 0.04), phase(verdict.Prompt, verdict.Rejected, 812, 0.204)),
+				decided(store.PairID{Model: qwen, Target: "Q2_K"}, verdict.Kept, verdict.Inconclusive, 90*time.Minute,
+					phase(verdict.Generation, verdict.Inconclusive, 7.5, 0.117)),
+				decided(store.PairID{Model: qwen, Target: "Q4_0"}, "", verdict.Inconclusive, 90*time.Second,
+					phase(verdict.Generation, verdict.Inconclusive, 7.5, 0.12)),
+				&store.Pair{PairID: store.PairID{Model: qwen, Target: "Q8_0"}, Failed: &store.Failed{
+					Finished: now.Add(-time.Hour), Reason: runner.ReasonOutOfMemory,
+					Error: "llama-bench was killed (signal 9) while it measured qwen-0.5b:\nthe host has too little memory",
+				}},
+				decided(store.PairID{Model: "gone", Target: "Q2_K"}, verdict.Kept, verdict.Kept, 24*time.Hour,
+					phase(verdict.Generation, verdict.Kept, 0.0123, 0)),
+			),
+			Outbox:   store.OutboxState{Pending: 2, OldestPending: now.Add(-3 * time.Minute)},
+			Counters: store.Counters{Published: 12},
+		},
+		plan: nightly(model(llama, "F16", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M"), model(qwen, "BF16", "Q2_K", "Q4_0", "Q8_0")),
+		status: &dispatch.Status{
+			Entries: append(scheduled("nightly"), dispatch.EntryStatus{Name: "paused", Suspended: true}),
+			Engine:  engineUp,
+		},
+		bus: web.BusStatus{Configured: true, Error: "dial tcp 127.0.0.1:6379: connect: connection refused"},
+	}
+	decisions.plan.Conflicts = []plan.Conflict{{Model: llama, Target: "Q2_K", First: "nightly", Second: "paused"}}
+	failedAgain := decisions.state.Pairs[store.PairID{Model: llama, Target: "Q4_K_M"}]
+	failedAgain.Failed = &store.Failed{Finished: now.Add(-30 * time.Second), Reason: runner.ReasonTimeout, Error: "llama-quantize ran past 6h"}
+	decisions.state.Pairs[store.PairID{Model: qwen, Target: "Q2_K"}].Decided.Unconfirmed = true
+	decisions.state.Pairs[store.PairID{Model: qwen, Target: "Q4_0"}].Decided.Verdict.Phases[0].Upper = nil
+
+	return map[string]known{
+		"starting":  {ready: errors.New("opening the state in data/")},
+		"empty":     {status: &dispatch.Status{Engine: engineUp}},
+		"no-models": {plan: nightly(), status: &dispatch.Status{Engine: engineUp, Entries: []dispatch.EntryStatus{{Name: "nightly", Next: now.Add(time.Hour), Problems: []string{`"*": there is no model in "/srv/models"`}}}}},
+		"first-run": {
+			state:  &store.State{Outbox: store.OutboxState{}},
+			plan:   nightly(model(llama, "F16", "Q2_K"), model(qwen, "BF16", "Q2_K")),
+			status: &dispatch.Status{Entries: scheduled("nightly"), Engine: engineUp},
+		},
+		"running": {
+			state:  &store.State{Outbox: store.OutboxState{Held: 1}},
+			plan:   nightly(model(llama, "F16", "Q2_K", "Q4_K_M")),
+			status: running,
+		},
+		"engine-missing": {
+			plan: nightly(model(llama, "F16", "Q2_K")),
+			status: &dispatch.Status{
+				Entries: scheduled("nightly"),
+				Engine:  dispatch.EngineStatus{Checked: now.Add(-20 * time.Second), Err: `llama-quantize is not in "/opt/llama.cpp" nor on PATH`},
+			},
+			bus: web.BusStatus{Configured: true, Up: true},
+		},
+		"decisions": decisions,
+	}
+}
+
+var assetHash = regexp.MustCompile(`\.[0-9a-f]{12}\.`)
+
+func TestPage(t *testing.T) {
+	for name, k := range states() {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				require.Equal(t, now, time.Now().UTC())
+				response := ask(web.New(k.options(t)), "GET", "/")
+				require.Equal(t, http.StatusOK, response.Code)
+				assert.Equal(t, "text/html; charset=utf-8", response.Header().Get("Content-Type"))
+				golden.Check(t, name+".html", assetHash.ReplaceAllString(response.Body.String(), ".HASH."))
+			})
+		})
+	}
+}
+
+// hostile are texts that become something else wherever one is not escaped or not shown
+// as what it is.
+var hostile = []string{
+	`<script>alert(1)</script>.gguf`,
+	`"><img src=x onerror=alert(1)>`,
+	`' onmouseover='alert(1)`,
+	`</title></style></textarea><svg onload=alert(1)>`,
+	`<!-- --!> {{.}} ]]> &lt;b&gt; &amp;`,
+	`javascript:alert(1)`,
+	"a\nb\r\x1b[2J\u009b31m\u202egpj\u2066\x01\x7f\u0085\u2028z",
+}
+
+// everywhere is a page on which every text that is not ours is the given one.
+func everywhere(text string) known {
+	id := store.PairID{Model: text, Target: text}
+	pair := decided(id, verdict.Kept, verdict.Kept, time.Hour, phase(verdict.Generation, verdict.Kept, 10, 0.01))
+	pair.Decided.SourceFormat = text
+	pair.Failed = &store.Failed{Finished: now, Reason: runner.ReasonCrash, Error: text}
+	return known{
+		ready: errors.New(text),
+		state: &store.State{Pairs: pairs(pair)},
+		plan: &plan.Plan{
+			Entries:   []plan.Resolved{{Entry: plan.Entry{Name: text, Threshold: 0.12}, Models: []plan.Model{model(text, text, text+"2")}}},
+			Conflicts: []plan.Conflict{{Model: text, Target: text, First: text, Second: text}},
+		},
+		status: &dispatch.Status{
+			Running: &dispatch.Running{Entry: text, Model: text, Models: 1, Waiting: text},
+			Queue:   []dispatch.Waiting{{Entry: text}},
+			Entries: []dispatch.EntryStatus{{Name: text, Problems: []string{text}}},
+			Engine:  dispatch.EngineStatus{Checked: now, Err: text},
+		},
+		bus: web.BusStatus{Configured: true, Error: text},
+	}
+}
+
+// skeleton is a document without its texts and the values of its attributes.
+func skeleton(t *testing.T, document string) (tags []string, text string) {
+	t.Helper()
+	tokens := html.NewTokenizer(strings.NewReader(document))
+	var all strings.Builder
+	for {
+		switch tokens.Next() {
+		case html.ErrorToken:
+			return tags, all.String()
+		case html.TextToken:
+			all.WriteString(tokens.Token().Data)
+		default:
+			token := tokens.Token()
+			tag := token.Type.String() + " " + token.Data
+			if token.Type == html.CommentToken {
+				tag = "comment"
+			}
+			for _, attribute := range token.Attr {
+				tag += " " + attribute.Key
+			}
+			tags = append(tags, tag)
+		}
+	}
+}
+
+// With hostile texts a page has the tags and attributes that it has with harmless ones,
+// and the texts are on it, readable and without control characters.
+func TestHostileTexts(t *testing.T) {
+	page := func(text string, change func(*known)) string {
+		k := everywhere(text)
+		change(&k)
+		o := k.options(t)
+		o.Version = text
+		response := ask(web.New(o), "GET", "/")
+		require.Equal(t, http.StatusOK, response.Code)
+		return response.Body.String()
+	}
+	for _, change := range []func(*known){
+		func(*known) {},
+		func(k *known) { // texts that the first page has no place for
+			k.status.Running.Waiting = ""
+			k.status.Running.Progress = runner.Progress{Operation: runner.OperationQuantize, Target: k.status.Running.Entry, Detail: k.status.Running.Entry}
+			k.status.Engine = dispatch.EngineStatus{
+				Checked: now, Up: true, Info: runner.EngineInfo{Name: "llama.cpp", Version: k.status.Running.Entry},
+				Backends: k.status.Running.Entry, CPU: k.status.Running.Entry, GPU: k.status.Running.Entry,
+			}
+		},
+	} {
+		want, harmless := skeleton(t, page("harmless", change))
+		for _, text := range hostile {
+			got, shown := skeleton(t, page(text, change))
+			assert.Equal(t, want, got, text)
+			assert.True(t, utf8.ValidString(shown))
+			for _, r := range shown {
+				if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028') {
+					assert.Failf(t, "raw control character", "%q", r)
+				}
+			}
+			if !strings.ContainsAny(text, "\n") {
+				assert.GreaterOrEqual(t, strings.Count(shown, text), strings.Count(harmless, "harmless"), "everything is shown as it is: %q", text)
+			}
+		}
+	}
+}
+
+// What the page says with colour it says in words, too.
+func TestDecisionsAreWords(t *testing.T) {
+	response := ask(web.New(states()["decisions"].options(t)), "GET", "/")
+	document, err := html.Parse(response.Body)
+	require.NoError(t, err)
+	var badges []string
+	for node := range document.Descendants() {
+		for _, a := range node.Attr {
+			if a.Key == "class" && strings.HasPrefix(a.Val, "badge") {
+				badges = append(badges, node.FirstChild.Data)
+			}
+			assert.NotEqual(t, "style", a.Key, "the policy forbids it")
+			assert.False(t, strings.HasPrefix(a.Key, "on"), a.Key)
+		}
+		assert.NotContains(t, []string{"script", "style", "iframe", "img"}, node.Data)
+	}
+	for _, word := range []string{"kept", "rejected", "inconclusive", "undecided", string(runner.ReasonOutOfMemory), "down", "suspended"} {
+		assert.Contains(t, badges, word)
+	}
+}
+
+func TestPairsAreInOrder(t *testing.T) {
+	response := ask(web.New(states()["decisions"].options(t)), "GET", "/")
+	rows := regexp.MustCompile(`<th scope="row"><bdi>(.*?)</bdi>`).FindAllStringSubmatch(response.Body.String(), -1)
+	var names []string
+	for _, row := range rows[:8] {
+		names = append(names, row[1])
+	}
+	assert.True(t, slices.IsSorted(names), "%q", names)
+	assert.Contains(t, response.Body.String(), "not scheduled", "what is known of a model that went away stays visible")
+}
+
+func BenchmarkPage(b *testing.B) {
+	all := map[store.PairID]*store.Pair{}
+	for i := range 500 {
+		id := store.PairID{Model: "model-" + time.Duration(i).String(), Target: "Q2_K"}
+		all[id] = decided(id, verdict.Kept, verdict.Kept, time.Hour, phase(verdict.Generation, verdict.Kept, 10, 0.01))
+	}
+	k := known{state: &store.State{Pairs: all}}
+	handler := web.New(k.options(b))
+	b.ReportAllocs()
+	for b.Loop() {
+		ask(handler, "GET", "/")
+	}
+}
