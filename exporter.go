@@ -52,12 +52,12 @@ func (p *program) newExporter(state *store.Store, registry prometheus.Registerer
 	e.dispatcher = dispatch.New(dispatch.Options{
 		Store:       state,
 		Next:        e.scheduler.Next,
-		Planned:     func(p *plan.Plan) { e.collector.Update(p, state.State()) },
+		Planned:     func(p *plan.Plan) { e.collector.Update(p, nil) },
 		WriteFailed: storage.WriteFailed,
 		Logger:      p.logger,
 	})
 	e.collector = collector.New(collector.Live{Status: e.dispatcher.Status, Bus: e.bus.live}, a2a.Reasons())
-	state.OnCommit(func(now *store.State) { e.collector.Update(e.dispatcher.Plan(), now) })
+	state.OnCommit(func(now *store.State) { e.collector.Update(nil, now) })
 	return e
 }
 
@@ -81,6 +81,7 @@ func (e *exporter) start(c *config.Config) error {
 	if err := e.apply(c); err != nil {
 		return err
 	}
+	e.reloads.Done(nil)
 	e.p.logger.Info("ready", "entries", len(c.Schedule), "models", countModels(e.dispatcher.Plan()), "took", time.Since(begin).Round(time.Millisecond))
 	if len(c.Schedule) == 0 {
 		e.p.logger.Warn("nothing is scheduled: add entries to schedule: in the configuration file", "file", e.p.flags.configFile)

@@ -119,14 +119,15 @@ func (p *place) command(args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
 	ctx, cancel := context.WithTimeout(p.t.Context(), 3*time.Minute) // against hangs
 	p.t.Cleanup(cancel)
 	stderr = new(bytes.Buffer)
-	cmd = exec.CommandContext(ctx, binary, append(args, "--config.file", p.config, "--work.dir", p.work(), "--host.lock", filepath.Join(p.dir, "lock"))...)
+	cmd = exec.CommandContext(ctx, binary, append(args, "--config.file", p.config, "--work.dir", p.work(), "--storage.path", p.state(), "--host.lock", filepath.Join(p.dir, "lock"))...)
 	cmd.Dir = p.dir
 	cmd.Stderr = stderr
 	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + p.dir}, p.env...)
 	return cmd, stderr
 }
 
-func (p *place) work() string { return filepath.Join(p.dir, "work") }
+func (p *place) work() string  { return filepath.Join(p.dir, "work") }
+func (p *place) state() string { return filepath.Join(p.dir, "state") }
 
 // nothingLeft says that no tool runs any more and that the working folder is empty.
 func (p *place) nothingLeft() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -434,20 +433,22 @@ func TestStatusFollowsTheCycle(t *testing.T) {
 			hour(ctx, req, emit)
 		}, "a")
 		b.due("a")
-		last := -1.0
-		for i, p := range []runner.Progress{
-			{Operation: runner.OperationWait, Detail: "another measurement"},
-			{Operation: runner.OperationIsolate},
-			{Operation: runner.OperationQuantize, Done: 0.5},
-			{Operation: runner.OperationBenchmark, Done: 0.5},
-			{Operation: runner.OperationBenchmark, Done: 0.1}, // on the way to the next look
+		for _, step := range []struct {
+			runner.Progress
+			ratio float64
+		}{
+			{runner.Progress{Operation: runner.OperationWait, Detail: "another measurement"}, 0},
+			{runner.Progress{Operation: runner.OperationIsolate, Done: 0.5}, 0},
+			{runner.Progress{Operation: runner.OperationQuantize, Done: 0.5}, 0.1},
+			{runner.Progress{Operation: runner.OperationBenchmark, Done: 0.5}, 0.6},
+			{runner.Progress{Operation: runner.OperationBenchmark, Done: 2}, 1},
+			{runner.Progress{Operation: runner.OperationBenchmark, Done: 0.25}, 0.4}, // the look decided nothing
 		} {
-			steps <- p
+			steps <- step.Progress
 			synctest.Wait()
 			running := b.Status().Running
-			assert.GreaterOrEqual(t, running.Ratio, last, strconv.Itoa(i))
-			last = running.Ratio
-			assert.Equal(t, i == 0, running.Waiting != "")
+			assert.InDelta(t, step.ratio, running.Ratio, 1e-9)
+			assert.Equal(t, step.Operation == runner.OperationWait, running.Waiting != "")
 			assert.EqualValues(t, 1, running.Cycle)
 			assert.Equal(t, "a", running.Model)
 		}

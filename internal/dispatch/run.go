@@ -206,7 +206,7 @@ func (d *Dispatcher) progress(p runner.Progress) {
 		if p.Operation == runner.OperationWait {
 			r.Waiting = p.Detail
 		}
-		r.Ratio = max(r.Ratio, ratio(p))
+		r.Ratio = ratio(p)
 	})
 }
 
@@ -225,8 +225,8 @@ func (d *Dispatcher) over() {
 	d.running = nil
 }
 
-// ratio is how much of a cycle is done, if quantizing takes a fifth of it and measuring
-// the rest: a guess.
+// ratio is how much of a cycle is done, if quantizing takes a fifth of it and measuring up
+// to the next look the rest: a guess, which falls back when that look decides nothing.
 func ratio(p runner.Progress) float64 {
 	const quantizing = 0.2
 	done := min(max(p.Done, 0), 1)

@@ -29,7 +29,8 @@ type Running struct {
 	Waiting string
 	// Progress of the current cycle.
 	Progress runner.Progress
-	// Ratio, 0 to 1, of the current cycle that is done, as far as can be told.
+	// Ratio, 0 to 1, of the current cycle that is done, if its next look decides: an
+	// estimate, which falls back when it does not.
 	Ratio float64
 }
 

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"net/http"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+)
+
+func TestServeRunsWhatIsDueShowsAndKeepsIt(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{Factors: []fakellama.Factor{slowed}})
+	p.configure(once)
+	s := p.serve()
+	s.mustLog("the run is over")
+	pair := []string{"model_name", "m", "target_format", "Q2_K", "source_format", "F16"}
+	assert.EqualValues(t, 1, s.mustHave("quant_cycle_decision_total", append(pair, "result", "rejected")...))
+	assert.EqualValues(t, 0, s.mustHave("quant_cycle_decision_total", append(pair, "result", "kept")...))
+	assert.EqualValues(t, 1, s.mustHave("quant_cycle_last_decision", append(pair, "result", "rejected")...))
+	assert.Zero(t, s.stop(), s.log())
+	p.nothingLeft()
+
+	opened := p.opened()
+	assert.Equal(t, verdict.Rejected, opened.State().Standing(store.PairID{Model: "m", Target: "Q2_K"}))
+	events, err := opened.Events(0, 0)
+	require.NoError(t, err)
+	assert.Len(t, events, 1)
+	require.NoError(t, opened.Check())
+}
+
+func TestStopCancelsTheCycleAndRecordsThat(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Do: fakellama.HangIgnoringSIGTERM}}})
+	p.configure(once)
+	s := p.serve("--log.level=debug")
+	s.mustLog(`msg=running tool=\S*llama-bench`)
+	assert.Zero(t, s.stop(), s.log())
+	p.nothingLeft()
+	assert.EqualValues(t, 1, p.opened().State().Counters.Failures[store.FailureKey{Model: "m", Reason: "canceled"}])
+}
+
+func TestKilledCycleIsInterruptedAndNotRunAgain(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Do: fakellama.Hang}}})
+	p.configure(once)
+	s := p.serve("--log.level=debug")
+	s.mustLog(`msg=running tool=\S*llama-bench`)
+	s.kill()
+	p.configure(quick + `schedule: [{name: once, cron: "@yearly", targets: [Q2_K]}]`)
+	again := p.serve()
+	again.mustLog("msg=ready")
+	assert.EqualValues(t, 1, again.mustHave("quant_cycle_failures_total", "model_name", "m", "reason", "interrupted"))
+	assert.EqualValues(t, 0, again.mustHave("quant_cycle_running", "entry", "once"))
+	assert.Zero(t, again.stop())
+	p.nothingLeft()
+}
+
+func TestReload(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(*server) string{
+		"SIGHUP": func(s *server) string {
+			require.NoError(t, s.cmd.Process.Signal(syscall.SIGHUP))
+			return ""
+		},
+		"POST": func(s *server) string {
+			_, body := s.do(http.MethodPost, "/-/reload")
+			return body
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, fakellama.Behaviour{})
+			p.configure(quick + `schedule: [{name: one, cron: "@yearly", targets: [Q2_K]}]`)
+			s := p.serve("--web.enable-lifecycle")
+			s.mustLog("msg=ready")
+			assert.EqualValues(t, 1, s.mustHave("quant_exporter_config_last_reload_successful"))
+
+			p.configure(quick + `schedule: [{name: two, cron: "61 * * * *", target: [Q8_0]}]`)
+			body := ask(s)
+			s.mustLog("is not reloaded.*config.yml:")
+			if body != "" {
+				assert.Contains(t, body, "cron")
+				assert.Contains(t, body, "target")
+			}
+			assert.EqualValues(t, 0, s.mustHave("quant_exporter_config_last_reload_successful"))
+			s.mustHave("quant_cycle_next_run_timestamp_seconds", "entry", "one")
+
+			p.configure(quick + `schedule: [{name: two, cron: "@yearly", targets: [Q8_0]}]`)
+			ask(s)
+			s.mustLog("configuration is reloaded")
+			assert.EqualValues(t, 1, s.mustHave("quant_exporter_config_last_reload_successful"))
+			_, found := s.value("quant_cycle_next_run_timestamp_seconds", "entry", "one")
+			assert.False(t, found)
+			s.mustHave("quant_cycle_decision_total", "target_format", "Q8_0", "result", "kept")
+			_, found = s.value("quant_cycle_decision_total", "target_format", "Q2_K", "result", "kept")
+			assert.False(t, found, "what is scheduled no more has left")
+		})
+	}
+}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/store"
+)
+
+// often is a schedule that is due at once and every second.
+const often = quick + `
+schedule: [{name: often, cron: "@every 1s", run_on_start: true, targets: [Q2_K]}]
+`
+
+// once is a schedule that is due at the start, and never again in a test.
+const once = quick + `
+schedule: [{name: once, cron: "@yearly", run_on_start: true, targets: [Q2_K]}]
+`
+
+// server is a running exporter.
+type server struct {
+	t   *testing.T
+	url string // http://127.0.0.1:PORT
+	cmd *exec.Cmd
+	// ended is closed when the process is gone.
+	ended chan struct{}
+
+	mu    sync.Mutex
+	lines []string // of the log so far
+	more  chan struct{}
+}
+
+// serve starts the exporter on the place's models and waits until it listens. It is
+// killed at the end of the test, unless that has ended it.
+func (p *place) serve(args ...string) *server {
+	p.t.Helper()
+	s := p.serveOnly(append([]string{"--model-dir", p.models, "--llamacpp.dir", p.tools}, args...)...)
+	return s
+}
+
+// serveOnly starts the exporter with these flags, a free port and the place's own.
+func (p *place) serveOnly(args ...string) *server {
+	p.t.Helper()
+	if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--web.listen-address") }) {
+		args = append(args, "--web.listen-address=127.0.0.1:0")
+	}
+	cmd, _ := p.command(args...)
+	s := &server{t: p.t, cmd: cmd, ended: make(chan struct{}), more: make(chan struct{})}
+	cmd.Stderr = nil
+	log, err := cmd.StderrPipe()
+	require.NoError(p.t, err)
+	require.NoError(p.t, cmd.Start())
+	go s.follow(log)
+	p.t.Cleanup(func() {
+		s.kill()
+		if p.t.Failed() {
+			p.t.Log(s.log())
+		}
+		assert.NotContains(p.t, s.log(), "DATA RACE")
+	})
+	if line, ok := s.logged("Listening on|quant-exporter: "); ok {
+		if match := regexp.MustCompile(`Listening on" address=(\S+)`).FindStringSubmatch(line); match != nil {
+			s.url = "http://" + match[1]
+		}
+	}
+	return s
+}
+
+func (s *server) follow(log io.Reader) {
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		s.mu.Lock()
+		s.lines = append(s.lines, lines.Text())
+		close(s.more)
+		s.more = make(chan struct{})
+		s.mu.Unlock()
+	}
+	_ = s.cmd.Wait() // its status is in ProcessState
+	close(s.ended)
+}
+
+func (s *server) log() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.lines, "\n")
+}
+
+// logged waits for a line of the log that fits; ok is false when the process ended
+// without one.
+func (s *server) logged(pattern string) (line string, ok bool) {
+	s.t.Helper()
+	fits := regexp.MustCompile(pattern)
+	limit := time.After(time.Minute) // against hangs
+	seen, over := 0, false
+	for {
+		s.mu.Lock()
+		for ; seen < len(s.lines); seen++ {
+			if fits.MatchString(s.lines[seen]) {
+				defer s.mu.Unlock()
+				return s.lines[seen], true
+			}
+		}
+		more := s.more
+		s.mu.Unlock()
+		if over {
+			return "", false
+		}
+		select {
+		case <-more:
+		case <-s.ended:
+			over = true
+		case <-limit:
+			require.Fail(s.t, "the log has no such line", "%s\n%s", pattern, s.log())
+		}
+	}
+}
+
+// mustLog is logged for a line that has to come.
+func (s *server) mustLog(pattern string) string {
+	s.t.Helper()
+	line, ok := s.logged(pattern)
+	require.True(s.t, ok, "the exporter ended without logging %q:\n%s", pattern, s.log())
+	return line
+}
+
+// kill is kill -9.
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.ended
+}
+
+// stop asks the process to end, as service managers do, and gives its exit status.
+func (s *server) stop() int {
+	s.t.Helper()
+	require.NoError(s.t, s.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-s.ended:
+	case <-time.After(time.Minute):
+		require.Fail(s.t, "the exporter does not stop", s.log())
+	}
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// get gives status and body.
+func (s *server) get(path string) (status int, body string) {
+	s.t.Helper()
+	return s.do(http.MethodGet, path)
+}
+
+func (s *server) do(method, path string) (status int, body string) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, nil)
+	require.NoError(s.t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(s.t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	require.NoError(s.t, err)
+	return response.StatusCode, string(text)
+}
+
+// metrics are the families that the exporter shows, by name.
+func (s *server) metrics() map[string]*dto.MetricFamily {
+	s.t.Helper()
+	status, body := s.get("/metrics")
+	require.Equal(s.t, http.StatusOK, status, body)
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
+	require.NoError(s.t, err)
+	return families
+}
+
+// value of the series whose labels include these (name, value, ...), of which there is
+// to be one; ok is false when there is none.
+func (s *server) value(name string, labels ...string) (value float64, ok bool) {
+	s.t.Helper()
+	family := s.metrics()[name]
+	for _, metric := range family.GetMetric() {
+		if !has(metric, labels) {
+			continue
+		}
+		require.False(s.t, ok, "%s %v names several series", name, labels)
+		value, ok = metric.GetCounter().GetValue()+metric.GetGauge().GetValue()+metric.GetUntyped().GetValue(), true
+	}
+	return value, ok
+}
+
+// mustHave gives the value of a series that has to be there.
+func (s *server) mustHave(name string, labels ...string) float64 {
+	s.t.Helper()
+	value, ok := s.value(name, labels...)
+	require.True(s.t, ok, "there is no %s %v", name, labels)
+	return value
+}
+
+func has(metric *dto.Metric, labels []string) bool {
+	for i := 0; i < len(labels); i += 2 {
+		if !slices.ContainsFunc(metric.GetLabel(), func(l *dto.LabelPair) bool {
+			return l.GetName() == labels[i] && l.GetValue() == labels[i+1]
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// opened is the place's state, once no exporter has it any more.
+func (p *place) opened() *store.Store {
+	p.t.Helper()
+	s, err := store.OpenForReading(p.state())
+	require.NoError(p.t, err)
+	p.t.Cleanup(func() { assert.NoError(p.t, s.Close()) })
+	return s
+}
