@@ -1,36 +1,47 @@
 // Package config reads quant-exporter.yml.
 //
 // The file is decoded strictly: a key that is not known is an error, and so is a
-// value that cannot be used. Every problem found in a file is reported at once, each
-// with the file, the line, the key and what to write instead. Every key has a
-// default, so that an empty file is valid.
+// value that cannot be used. Every problem found in a file is reported at once, in the
+// order of its lines, each with the file, the line, the key and what to write instead.
+// No message tells a password. Every key has a default, so that an empty file is valid.
 //
 // The sections are the configuration types of the packages that use them; this
 // package composes them and finds the lines of what they object to.
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Config is the whole file.
+// Config is the whole file. Nobody changes it once it is in use.
 type Config struct {
 	Models    Models           `yaml:"models"`
 	Work      Work             `yaml:"work"`
+	Storage   Storage          `yaml:"storage"`
 	Engine    llamacpp.Config  `yaml:"engine"`
 	Benchmark runner.Benchmark `yaml:"benchmark"`
 	// Threshold is the drop in throughput, a ratio between 0 and 1, from which on a
 	// quantized copy is rejected. Default 0.12.
-	Threshold float64 `yaml:"threshold"`
+	Threshold float64    `yaml:"threshold"`
+	A2A       a2a.Config `yaml:"a2a"`
+	// Schedule has no entries by default: nothing is due.
+	Schedule []Entry `yaml:"schedule"`
+
+	hash string
 }
 
 // Models says which models there are.
@@ -53,18 +64,29 @@ type Work struct {
 	Isolation workdir.Mode `yaml:"isolation"`
 }
 
+// Storage says what is remembered, and where.
+type Storage struct {
+	// Path is the folder of the state. Default data, in the current directory.
+	Path string `yaml:"path"`
+	// Retention bounds what is kept of the past.
+	Retention store.Retention `yaml:"retention"`
+}
+
 // Default is the configuration of an empty file.
 func Default() Config {
 	return Config{
 		Work:      Work{Dir: filepath.Join("data", "work"), Isolation: workdir.Auto},
+		Storage:   Storage{Path: "data", Retention: store.DefaultRetention()},
 		Engine:    llamacpp.DefaultConfig(),
 		Benchmark: runner.DefaultBenchmark(),
 		Threshold: 0.12,
+		A2A:       a2a.DefaultConfig(),
 	}
 }
 
 // Load reads a file. Relative paths in it are taken from the file's own folder, as
-// Prometheus does. The error joins all problems of the file, one a line.
+// Prometheus does; of the models of an entry, those that begin with ./ or ../ are paths,
+// and the others names. The error joins all problems of the file, one a line.
 func Load(file string) (*Config, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -80,55 +102,75 @@ func Parse(file string, text []byte) (*Config, error) {
 		return nil, err
 	}
 	c := Default()
-	problems := document.decode(&c)
-	for _, p := range c.problems() {
-		problems = append(problems, problem{document.lineOf(p.Path), p.Path, p.Err})
-	}
-	if len(problems) > 0 {
-		slices.SortStableFunc(problems, func(a, b problem) int { return a.line - b.line })
-		errs := make([]error, len(problems))
-		for i, p := range problems {
-			errs[i] = fmt.Errorf("%s:%d: %s: %w", file, p.line, p.path, p.err)
-		}
-		return nil, errors.Join(errs...)
-	}
-	for path, value := range c.paths() {
-		if document.has(path) && *value != "" && !filepath.IsAbs(*value) {
-			*value = filepath.Join(filepath.Dir(file), *value)
-		}
+	hash := sha256.Sum256(text)
+	c.hash = hex.EncodeToString(hash[:])
+	dir := filepath.Dir(file)
+	r := reader{document: document, dir: dir}
+
+	r.section("", document.root, reflect.ValueOf(&c).Elem())
+	r.rebase(c.paths())
+	c.A2A.TLS.SetDirectory(dir)
+	problems := c.problems()
+	r.object(problems)
+	// The entries start from the sections, so these have to be complete, wherever they
+	// stand in the file.
+	r.schedule(&c, problems)
+	if err := r.err(file); err != nil {
+		return nil, err
 	}
 	return &c, nil
 }
 
-// problems collects what each section says of its values.
+// Hash tells files apart: SHA-256 of the text that was read, in hexadecimal; "" of the
+// defaults.
+func (c *Config) Hash() string { return c.hash }
+
+// problems collects what each section says of its values; of the schedule, each entry
+// does.
 func (c *Config) problems() []runner.Problem {
-	var all []runner.Problem
-	section := func(name string, problems []runner.Problem) {
-		for _, p := range problems {
-			all = append(all, runner.Problem{Path: name + "." + p.Path, Err: p.Err})
+	all := settings(c.Threshold, c.Benchmark, c.Engine)
+	add := func(path string, err error) {
+		if err != nil {
+			all = append(all, runner.Problem{Path: path, Err: err})
 		}
 	}
-	section("engine", c.Engine.Validate())
-	section("benchmark", c.Benchmark.Validate())
-	if err := c.Work.Isolation.Validate(); err != nil {
-		all = append(all, runner.Problem{Path: "work.isolation", Err: err})
-	}
+	add("work.isolation", c.Work.Isolation.Validate())
 	if c.Work.Dir == "" {
-		all = append(all, runner.Problem{Path: "work.dir", Err: errors.New("it is empty: name a folder, such as data/work")})
+		add("work.dir", errors.New("it is empty: name a folder, such as data/work"))
 	}
-	if err := runner.ValidateThreshold(c.Threshold); err != nil {
-		all = append(all, runner.Problem{Path: "threshold", Err: err})
+	if c.Storage.Path == "" {
+		add("storage.path", errors.New("it is empty: name a folder, such as data"))
 	}
-	return all
+	all = append(all, below("storage.retention", c.Storage.Retention.Validate())...)
+	return append(all, below("a2a", c.A2A.Validate())...)
+}
+
+// settings are the problems of what an entry of the schedule may set for itself.
+func settings(threshold float64, benchmark runner.Benchmark, engine llamacpp.Config) []runner.Problem {
+	problems := slices.Concat(below("benchmark", benchmark.Validate()), below("engine", engine.Validate()))
+	if err := runner.ValidateThreshold(threshold); err != nil {
+		problems = append(problems, runner.Problem{Path: "threshold", Err: err})
+	}
+	return problems
+}
+
+// below names the problems of a section by their whole paths.
+func below(section string, problems []runner.Problem) []runner.Problem {
+	for i := range problems {
+		problems[i].Path = section + "." + problems[i].Path
+	}
+	return problems
 }
 
 // paths are the values that are paths of files, by their keys.
 func (c *Config) paths() map[string]*string {
 	return map[string]*string{
-		"models.dir":     &c.Models.Dir,
-		"work.dir":       &c.Work.Dir,
-		"engine.dir":     &c.Engine.Dir,
-		"engine.imatrix": &c.Engine.Imatrix,
+		"models.dir":        &c.Models.Dir,
+		"work.dir":          &c.Work.Dir,
+		"storage.path":      &c.Storage.Path,
+		"engine.dir":        &c.Engine.Dir,
+		"engine.imatrix":    &c.Engine.Imatrix,
+		"a2a.password_file": &c.A2A.PasswordFile,
 	}
 }
 

@@ -1,22 +1,41 @@
 package config
 
 import (
+	"bytes"
+	"crypto/tls"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
+	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
+	"github.com/quant-exporter/quant-exporter/schedule"
 )
+
+// parse reads a text that is right. The hash of the result is taken away, as it tells
+// two texts of one meaning apart.
+func parse(t *testing.T, text string) Config {
+	t.Helper()
+	c, err := Parse("c.yml", []byte(text))
+	require.NoError(t, err, "%s", text)
+	c.hash = ""
+	return *c
+}
 
 func TestFilesThatSayNothingMeanTheDefaults(t *testing.T) {
 	for name, text := range map[string]string{
@@ -28,11 +47,12 @@ func TestFilesThatSayNothingMeanTheDefaults(t *testing.T) {
 		"empty values":   "engine:\n  nice:\n  env:\n  timeouts:\n    quantize:\nbenchmark:\n  phases:\nthreshold: ~\n",
 		"byte order":     "\ufeffthreshold: 0.12\n",
 		"windows' lines": "engine:\r\n  nice: 10\r\n",
+		"no entries":     "schedule: []\n",
+		"no schedule":    "schedule:\n  # - name: nightly\n",
+		"no bus":         "a2a:\n  # url: redis://h\n  tls_config:\nstorage: {retention: }\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := Parse("c.yml", []byte(text))
-			require.NoError(t, err)
-			assert.Equal(t, Default(), *c)
+			assert.Equal(t, Default(), parse(t, text))
 		})
 	}
 }
@@ -62,9 +82,19 @@ benchmark:
   max_repeats: 0
   wait_idle: 90s
 threshold: 0.2
+storage: {path: /var/lib/q, retention: {age: 30d, cycles: 7}}
+a2a:
+  url: rediss://h
+  username: u
+  password_file: /etc/q/password
+  stream: s
+  max_len: 0
+  timeout: 1s
+  tls_config: {ca: A, cert: C, key: K, server_name: n, insecure_skip_verify: true, min_version: TLS12, max_version: TLS13}
 `))
 	require.NoError(t, err)
 	want := Default()
+	want.hash = c.hash
 	want.Models = Models{Dir: "/srv/models", AllowRequantize: true}
 	want.Work = Work{Dir: "/var/work", Isolation: workdir.Copy}
 	e := &want.Engine
@@ -76,12 +106,19 @@ threshold: 0.2
 	b.Rounds.Min, b.Rounds.Max, b.Alpha, b.Budget = 4, 5, 0.1, 0
 	b.MaxDisturbance, b.MaxRepeats, b.WaitIdle = 1, 0, model.Duration(90*time.Second)
 	want.Threshold = 0.2
+	want.Storage = Storage{Path: "/var/lib/q", Retention: store.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
+	want.A2A = a2a.Config{
+		URL: "rediss://h", Username: "u", PasswordFile: "/etc/q/password", Stream: "s", Timeout: model.Duration(time.Second),
+		TLS: config.TLSConfig{CA: "A", Cert: "C", Key: "K", ServerName: "n", InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13},
+	}
 	assert.Equal(t, want, *c)
 
 	defaults := Default()
 	set := maps.Collect(c.Keys())
 	for key, value := range defaults.Keys() {
-		assert.NotEqual(t, value, set[key], "this test sets every key: %s", key)
+		if !strings.HasPrefix(key, "schedule[]") { // see TestEntryReadsEveryKey
+			assert.NotEqual(t, value, set[key], "this test sets every key: %s", key)
+		}
 	}
 }
 
@@ -97,7 +134,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		want []string // the lines of the error
 	}{
 		"unknown key at the top": {"treshold: 0.1", []string{
-			"c.yml:1: treshold: there is no such key; the keys here are benchmark, engine, models, threshold, work",
+			"c.yml:1: treshold: there is no such key; the keys here are a2a, benchmark, engine, models, schedule, storage, threshold, work",
 		}},
 		"unknown key in a section": {"models:\n  directory: /x", []string{
 			"c.yml:2: models.directory: there is no such key; the keys here are allow_requantize, dir",
@@ -109,13 +146,13 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 			"c.yml:1: engine.timeouts.evaluate: there is no such key; the keys here are benchmark, quantize",
 		}},
 		"keys in another case": {"Threshold: 0.1", []string{
-			"c.yml:1: Threshold: there is no such key; the keys here are benchmark, engine, models, threshold, work",
+			"c.yml:1: Threshold: there is no such key; the keys here are a2a, benchmark, engine, models, schedule, storage, threshold, work",
 		}},
 		"key that is a list": {"? [a, b]\n: c", []string{
-			"c.yml:1: a list: there is no such key; the keys here are benchmark, engine, models, threshold, work",
+			"c.yml:1: a list: there is no such key; the keys here are a2a, benchmark, engine, models, schedule, storage, threshold, work",
 		}},
 		"key with a newline": {`"a\nb": c`, []string{
-			`c.yml:1: a\nb: there is no such key; the keys here are benchmark, engine, models, threshold, work`,
+			`c.yml:1: a\nb: there is no such key; the keys here are a2a, benchmark, engine, models, schedule, storage, threshold, work`,
 		}},
 		"merge key": {"engine:\n  <<: {nice: 3}", []string{
 			"c.yml:2: engine.<<: there is no such key; the keys here are bench_args, dir, env, imatrix, nice, quantize_args, threads, timeouts",
@@ -134,8 +171,8 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"text for a map":      {"engine: {env: A=B}", []string{`c.yml:1: engine.env: "A=B" is not a section of names and texts: write one such as {NAME: text}`}},
 		"list for a text":     {"models: {dir: [a]}", []string{"c.yml:1: models.dir: a list is not a text"}},
 		"text for a section":  {"engine: /opt/llama", []string{`c.yml:1: engine: "/opt/llama" is no section of keys; the keys are bench_args, dir, env, imatrix, nice, quantize_args, threads, timeouts`}},
-		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is no section of keys; the keys are benchmark, engine, models, threshold, work"}},
-		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is no section of keys; the keys are benchmark, engine, models, threshold, work`}},
+		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is no section of keys; the keys are a2a, benchmark, engine, models, schedule, storage, threshold, work"}},
+		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is no section of keys; the keys are a2a, benchmark, engine, models, schedule, storage, threshold, work`}},
 		"duration in words":   {"benchmark:\n  budget: 5 hours", []string{`c.yml:2: benchmark.budget: "5 hours" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
 		"duration, no unit":   {"benchmark:\n  budget: 90", []string{`c.yml:2: benchmark.budget: "90" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
 		"duration, fraction":  {"benchmark:\n  budget: 1.5h", []string{`c.yml:2: benchmark.budget: "1.5h" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
@@ -145,9 +182,16 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"section twice":       {"engine: {nice: 1}\nwork:\nengine: {nice: 2}", []string{"c.yml:3: engine: the key is in line 1 already: keep one"}},
 		"two documents":       {"threshold: 0.1\n---\nthreshold: 0.2", []string{"c.yml:2: the file holds more than one YAML document: keep one"}},
 		"no YAML":             {"engine: [", []string{"c.yml:1: this is no YAML: did not find expected node content"}},
-		"no YAML, unknown &":  {"threshold: *t", []string{"c.yml: this is no YAML: unknown anchor 't' referenced"}},
-		"no YAML, tab":        {"engine:\n\tnice: 1", []string{"c.yml:2: this is no YAML: found character that cannot start any token"}},
-		"no YAML, binary":     {"\x00\x01", []string{"c.yml: this is no YAML: control characters are not allowed"}},
+		"no YAML, unknown &":  {"threshold: *t", []string{"c.yml:1: this is no YAML: an alias stands for nothing: a text that begins with * needs quotes"}},
+		"no YAML, tab":        {"engine:\n\tnice: 1", []string{"c.yml:2: this is no YAML: found character that cannot start any token: a text that begins with @, %, ` or a tab needs quotes; spaces indent, not tabs"}},
+		"no YAML, binary":     {"\x00\x01", []string{"c.yml:1: this is no YAML: control characters are not allowed"}},
+		"no YAML, bytes":      {"threshold: 0.1\nwork: \xff", []string{"c.yml:2: this is no YAML: invalid leading UTF-8 octet"}},
+		"no YAML, cron":       {"schedule:\n- name: n\n  cron: * * * * *", []string{`c.yml:3: this is no YAML: did not find expected alphabetic or numeric character: a text that begins with * needs quotes, as in "*"`}},
+		"no YAML, @daily":     {"schedule:\n- name: n\n  cron: @daily", []string{"c.yml:3: this is no YAML: found character that cannot start any token: a text that begins with @, %, ` or a tab needs quotes; spaces indent, not tabs"}},
+		"no YAML, a glob":     {"schedule:\n- name: n\n  cron: '@daily'\n  models: [*-f16]", []string{"c.yml:4: this is no YAML: an alias stands for nothing: a text that begins with * needs quotes"}},
+		"no YAML, the stream": {"a2a: {stream: {a2a}:events}", []string{`c.yml:1: this is no YAML: did not find expected ',' or '}'`}},
+		"no YAML, a stream":   {"a2a:\n  stream: {a2a}:events", []string{`c.yml:1: this is no YAML: did not find expected key: a text that begins with { or [ needs quotes, as in "{a2a}:events"`}},
+		"no YAML, colons":     {"engine: nice: 3", []string{"c.yml:1: this is no YAML: mapping values are not allowed in this context: is the line indented like its neighbours? A text with a colon and a space in it needs quotes"}},
 		"threshold in %":      {"threshold: 12", []string{"c.yml:1: threshold: the threshold 12 is not between 0 and 1: it is a ratio, so write 12 % as 0.12"}},
 		"threshold 0":         {"threshold: 0", []string{"c.yml:1: threshold: the threshold 0 is not between 0 and 1: it is a ratio, such as 0.12 for 12 %"}},
 		"threshold NaN":       {"threshold: .nan", []string{"c.yml:1: threshold: the threshold NaN is not between 0 and 1: it is a ratio, such as 0.12 for 12 %"}},
@@ -155,6 +199,17 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"no phase":            {"benchmark:\n  phases: []", []string{"c.yml:2: benchmark.phases: needs at least one of generation and prompt"}},
 		"unknown phase":       {"benchmark:\n  phases: [decode]", []string{`c.yml:2: benchmark.phases: "decode" is no phase: use generation or prompt`}},
 		"empty work.dir":      {"work: {dir: ''}", []string{"c.yml:1: work.dir: it is empty: name a folder, such as data/work"}},
+		"empty storage.path":  {"storage:\n  path: ''", []string{"c.yml:2: storage.path: it is empty: name a folder, such as data"}},
+		"retention":           {"storage:\n  retention:\n    cycles: -1", []string{"c.yml:3: storage.retention.cycles: -1 cycles cannot be kept: use 1 or more, or 0 for no bound"}},
+		"no time for the bus": {"a2a: {timeout: 0}", []string{"c.yml:1: a2a.timeout: 0s leaves no time: use a duration above 0, such as 5s"}},
+		"bus of another kind": {"a2a:\n  url: amqp://h", []string{"c.yml:2: a2a.url: its scheme is not known here: write redis://HOST:PORT/DB, unix:///PATH?db=DB, redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB or redis+cluster://HOST:PORT,HOST:PORT (rediss with TLS)"}},
+		"unknown TLS key": {"a2a:\n  tls_config:\n    ca_path: /x", []string{
+			"c.yml:3: a2a.tls_config.ca_path: there is no such key; the keys here are ca, ca_file, cert, cert_file, insecure_skip_verify, key, key_file, max_version, min_version, server_name",
+		}},
+		"a secret manager's key": {"a2a:\n  tls_config:\n    key_ref: x", []string{
+			"c.yml:3: a2a.tls_config.key_ref: there is no such key; the keys here are ca, ca_file, cert, cert_file, insecure_skip_verify, key, key_file, max_version, min_version, server_name",
+		}},
+		"version of TLS":      {"a2a:\n  tls_config:\n    min_version: '1.2'", []string{`c.yml:3: a2a.tls_config.min_version: "1.2" is not a version of TLS: write TLS12 or TLS13`}},
 		"negative threads":    {"engine:\n  threads: -1", []string{"c.yml:2: engine.threads: -1 is below 0: use 0 for automatic, or a number of threads"}},
 		"no time":             {"engine:\n  timeouts:\n    benchmark: 0s", []string{"c.yml:3: engine.timeouts.benchmark: 0s leaves no time: use a duration above 0, such as 2h"}},
 		"reserved option":     {"engine:\n  bench_args:\n    - -r\n    - 5", []string{"c.yml:2: engine.bench_args: -r is not allowed here: use benchmark.rounds"}},
@@ -206,19 +261,38 @@ func TestVariableNamedTwice(t *testing.T) {
 func TestRelativePathsAreTakenFromTheFilesFolder(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "c.yml")
-	require.NoError(t, os.WriteFile(file, []byte("models: {dir: models}\nwork: {dir: ../work}\nengine: {dir: ./bin, imatrix: /i.gguf}\n"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte(`
+models: {dir: models}
+work: {dir: ../work}
+engine: {dir: ./bin, imatrix: /i.gguf}
+storage: {path: state}
+a2a: {password_file: password, tls_config: {ca_file: ca.pem, cert_file: c.pem, key_file: /k.pem}}
+schedule:
+  - {name: own, cron: "@daily", engine: {dir: bin2, imatrix: i.gguf}, models: [a, ./b.gguf, ../c.gguf, sub/d.gguf, /e.gguf]}
+  - {name: inherits, cron: "@daily"}
+`), 0o600))
 	c, err := Load(file)
 	require.NoError(t, err)
 	assert.Equal(t, filepath.Join(dir, "models"), c.Models.Dir)
 	assert.Equal(t, filepath.Join(filepath.Dir(dir), "work"), c.Work.Dir)
 	assert.Equal(t, filepath.Join(dir, "bin"), c.Engine.Dir)
 	assert.Equal(t, "/i.gguf", c.Engine.Imatrix)
+	assert.Equal(t, filepath.Join(dir, "state"), c.Storage.Path)
+	assert.Equal(t, filepath.Join(dir, "password"), c.A2A.PasswordFile)
+	assert.Equal(t, config.TLSConfig{CAFile: filepath.Join(dir, "ca.pem"), CertFile: filepath.Join(dir, "c.pem"), KeyFile: "/k.pem"}, c.A2A.TLS)
+
+	own, inherits := c.Schedule[0], c.Schedule[1]
+	assert.Equal(t, filepath.Join(dir, "bin2"), own.Engine.Dir)
+	assert.Equal(t, filepath.Join(dir, "i.gguf"), own.Engine.Imatrix)
+	assert.Equal(t, []string{"a", filepath.Join(dir, "b.gguf"), filepath.Join(filepath.Dir(dir), "c.gguf"), "sub/d.gguf", "/e.gguf"}, own.Models)
+	assert.Equal(t, c.Engine, inherits.Engine)
 }
 
 func TestDefaultPathsAreNotTheFiles(t *testing.T) {
 	c, err := Parse("/etc/quant-exporter.yml", nil)
 	require.NoError(t, err)
 	assert.Equal(t, filepath.Join("data", "work"), c.Work.Dir, "a file that says nothing of it must not move it to /etc")
+	assert.Equal(t, "data", c.Storage.Path)
 	assert.Empty(t, c.Models.Dir)
 	assert.Empty(t, c.Engine.Dir)
 }
@@ -232,30 +306,71 @@ func TestMissingFile(t *testing.T) {
 // shipped is the commented file that comes with the program.
 var shipped = filepath.Join("..", "..", "quant-exporter.yml")
 
-func TestShippedFileShowsTheDefaults(t *testing.T) {
+func shippedText(t testing.TB) string {
+	t.Helper()
 	text, err := os.ReadFile(shipped)
 	require.NoError(t, err)
-	c, err := Parse("quant-exporter.yml", text)
-	require.NoError(t, err)
+	return string(text)
+}
 
-	var tree any
-	require.NoError(t, yaml.Unmarshal(text, &tree))
-	defaults := Default()
-	want := maps.Collect(defaults.Keys())
-	for key, value := range c.Keys() {
-		if _, ok := lookUp(tree, key); !ok { // it is there as a comment
-			name := key[strings.LastIndex(key, ".")+1:]
-			assert.Regexp(t, `(?m)^\s*# `+regexp.QuoteMeta(name)+`: `, string(text), "%s is not in the file", key)
-			continue
-		}
-		if list, ok := value.([]string); ok && len(list) == 0 { // [] where the default is nothing
-			value = []string(nil)
-		}
-		if m, ok := value.(map[string]string); ok && len(m) == 0 {
-			value = map[string]string(nil)
-		}
-		assert.Equal(t, want[key], value, key)
+// commented are the keys that are in the shipped file behind a #.
+var commented = regexp.MustCompile(`(?m)^( *)# ([a-z_]+: )`)
+
+func TestShippedFileShowsTheDefaults(t *testing.T) {
+	text := shippedText(t)
+	c := parse(t, text)
+	require.Len(t, c.Schedule, 1)
+
+	want := Default()
+	nightly := want.newEntry(c.Schedule[0].Line)
+	nightly.Name, nightly.Cron = "nightly", "0 3 * * *"
+	want.Schedule = []Entry{nightly}
+	// [] and {} stand where the default is nothing.
+	for _, engine := range []*llamacpp.Config{&want.Engine, &want.Schedule[0].Engine} {
+		engine.Env, engine.BenchArgs, engine.QuantizeArgs = map[string]string{}, []string{}, []string{}
 	}
+	assert.Equal(t, want, c)
+}
+
+func TestShippedFileHasEveryKey(t *testing.T) {
+	// The examples are keys, too, and right.
+	text := commented.ReplaceAllString(shippedText(t), "$1$2")
+	c := parse(t, text)
+	assert.NotEmpty(t, c.A2A.URL)
+
+	var tree map[string]any
+	require.NoError(t, yaml.Unmarshal([]byte(text), &tree))
+	for key := range c.Keys() {
+		root, path := tree, key
+		if below, ok := strings.CutPrefix(key, "schedule[]."); ok {
+			root, path = tree["schedule"].([]any)[0].(map[string]any), below
+		}
+		_, ok := lookUp(root, path)
+		assert.True(t, ok, "%s is not in the file", key)
+	}
+	// What is behind a # though it is a default.
+	for key, value := range map[string]string{"work.dir": "data/work", "storage.path": "data"} {
+		got, _ := lookUp(tree, key)
+		assert.Equal(t, value, got, key)
+	}
+}
+
+func TestFileOfTheIssue(t *testing.T) {
+	c := parse(t, `
+schedule:
+  - name: nightly
+    cron: "0 3 * * *"
+    models: ["*"]
+    targets: [Q2_K]
+a2a:
+  url: redis://127.0.0.1:6379/0
+`)
+	want := Default()
+	nightly := want.newEntry(3)
+	nightly.Name, nightly.Cron = "nightly", "0 3 * * *"
+	want.Schedule = []Entry{nightly}
+	want.A2A.URL = "redis://127.0.0.1:6379/0"
+	assert.Equal(t, want, c)
 }
 
 func lookUp(tree any, path string) (value any, ok bool) {
@@ -269,6 +384,20 @@ func lookUp(tree any, path string) (value any, ok bool) {
 		}
 	}
 	return tree, true
+}
+
+func TestHashTellsTextsApart(t *testing.T) {
+	a, err := Parse("a.yml", []byte("threshold: 0.1"))
+	require.NoError(t, err)
+	same, err := Parse("b.yml", []byte("threshold: 0.1"))
+	require.NoError(t, err)
+	other, err := Parse("a.yml", []byte("threshold: 0.2"))
+	require.NoError(t, err)
+	assert.Len(t, a.Hash(), 64)
+	assert.Equal(t, a.Hash(), same.Hash())
+	assert.NotEqual(t, a.Hash(), other.Hash())
+	defaults := Default()
+	assert.Empty(t, defaults.Hash())
 }
 
 func TestThresholdAsText(t *testing.T) {
@@ -293,30 +422,46 @@ func TestThresholdAsText(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	text, err := os.ReadFile(shipped)
-	require.NoError(f, err)
-	f.Add(text)
+	f.Add([]byte(shippedText(f)))
 	for _, seed := range []string{
 		"", "threshold: 0.2", "engine: {env: {A: b}, bench_args: [-ngl, 99]}", "engine: &e {timeouts: *e}", "a: &a [*a]",
 		"benchmark: {phases: [prompt], rounds: {min: 3, max: 4}, budget: 4h}", "---\n---\n", "- 1", "? [a]\n: b", "engine: [", "\x00",
 		"engine: !!binary aGVsbG8=", "<<: *x", "threshold: !!str 0.1", "\"a\\nb\": c", "work: {dir: \"\"}",
+		"schedule: [{name: n, cron: '@daily'}]", "schedule: [{name: n, cron: '@every 1h', engine: {env: {A: b}}}]\nengine: {env: {C: d}}",
+		"schedule: &s [*s]", "schedule: [*a]", "schedule: &a\n- &e {name: n, cron: '0 3 * * *', models: [./x], threshold: 0.5}\n- *e", "schedule: [null, 1, [], {}]",
+		"schedule: {name: n}", "storage: {retention: {age: 1d, cycles: 3}}", "a2a: {url: 'redis+sentinel://a,b/m', stream: s, tls_config: {ca: x}}",
+		"a2a: {url: 'rediss://h', tls_config: {min_version: TLS12, cert: c, key: k}}", "a2a: {tls_config: &t {tls_config: *t}}", "\xff\xfe( 00", "threshold: 'x",
 	} {
 		f.Add([]byte(seed))
 	}
-	place := regexp.MustCompile(`^c\.yml:(\d+: )?`)
+	place := regexp.MustCompile(`^c\.yml:[1-9]\d*: .`)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := Parse("c.yml", text)
 		if err != nil {
+			last, lines := 0, len(text)+1 // of UTF-16
+			if utf8.Valid(text) {
+				lines = 1 + bytes.Count(text, []byte("\n")) + bytes.Count(text, []byte("\r")) +
+					bytes.Count(text, []byte("\u0085")) + bytes.Count(text, []byte("\u2028")) + bytes.Count(text, []byte("\u2029"))
+			}
 			for line := range strings.SplitSeq(err.Error(), "\n") {
-				assert.Regexp(t, place, line, "every line of the message says where")
+				require.Regexp(t, place, line, "every line of the message says where")
+				number, _, _ := strings.Cut(strings.TrimPrefix(line, "c.yml:"), ":")
+				n, err := strconv.Atoi(number)
+				require.NoError(t, err)
+				assert.GreaterOrEqual(t, n, last, "the lines are in order")
+				assert.LessOrEqual(t, n, lines)
+				last = n
 			}
 			return
 		}
 		assert.Empty(t, c.problems())
-		// What was read means the same when it is written down and read again.
+		for i := range c.Schedule {
+			assert.Empty(t, c.Schedule[i].problems())
+		}
+		// What was read can be written down and read again.
 		again, err := yaml.Marshal(c)
 		require.NoError(t, err)
-		_, err = Parse(string(filepath.Separator)+"c.yml", again)
+		_, err = Parse("c.yml", again)
 		require.NoError(t, err, "%s", again)
 	})
 }
@@ -326,9 +471,25 @@ func TestKeysAreInTheOrderOfTheFile(t *testing.T) {
 	var keys []string
 	for key := range c.Keys() {
 		keys = append(keys, key)
-		if key == "work.isolation" {
+		if key == "storage.path" {
 			break
 		}
 	}
-	assert.Equal(t, []string{"models.dir", "models.allow_requantize", "work.dir", "work.isolation"}, keys)
+	assert.Equal(t, []string{"models.dir", "models.allow_requantize", "work.dir", "work.isolation", "storage.path"}, keys)
+}
+
+func TestKeysOfAnEntryCome(t *testing.T) {
+	c := Default()
+	got := map[string]any{}
+	for key, value := range c.Keys() {
+		if name, ok := strings.CutPrefix(key, "schedule[]."); ok {
+			got[name] = value
+		}
+	}
+	assert.Equal(t, map[string]any{
+		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
+		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
+		"suspend": false, "run_on_start": false,
+		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"),
+	}, got)
 }

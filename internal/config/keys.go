@@ -5,13 +5,32 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/prometheus/common/config"
+
+	"github.com/quant-exporter/quant-exporter/schedule"
 )
+
+// tlsConfig is documented as one key: Prometheus has it, too.
+var tlsConfig = reflect.TypeFor[config.TLSConfig]()
 
 // fields gives the fields of a struct type that are keys of the file, by key, in order.
 func fields(t reflect.Type) iter.Seq2[string, reflect.StructField] {
 	return func(yield func(string, reflect.StructField) bool) {
 		for f := range t.Fields() {
+			if f.Anonymous { // inline
+				for key, inner := range fields(f.Type) {
+					inner.Index = append(slices.Clone(f.Index), inner.Index...)
+					if !yield(key, inner) {
+						return
+					}
+				}
+				continue
+			}
 			key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+			if t == tlsConfig && strings.HasSuffix(key, "_ref") { // of a secret manager, which we have not
+				continue
+			}
 			if key != "" && key != "-" && !yield(key, f) {
 				return
 			}
@@ -39,24 +58,48 @@ func keysOf(t reflect.Type) string {
 	return strings.Join(keys, ", ")
 }
 
+// Inherited is the value that Keys gives for a key of an entry whose default is the
+// file's own section, or key, of this name.
+type Inherited string
+
 // Keys gives every key there is and its value in c, by its path of names, such as
-// "benchmark.rounds.min", in the order of the file.
+// "benchmark.rounds.min", in the order of the file. The keys of an entry come as
+// "schedule[].cron", with their defaults.
 func (c *Config) Keys() iter.Seq2[string, any] {
 	return func(yield func(string, any) bool) {
-		walk("", reflect.ValueOf(c).Elem(), yield)
+		if walk("", reflect.ValueOf(c).Elem(), yield) {
+			entryKeys(yield)
+		}
 	}
 }
 
 func walk(prefix string, section reflect.Value, yield func(string, any) bool) bool {
 	for key, f := range fields(section.Type()) {
 		value := section.FieldByIndex(f.Index)
-		if value.Kind() == reflect.Struct {
+		switch {
+		case f.Type == scheduleType:
+		case f.Type.Kind() == reflect.Struct && f.Type != tlsConfig:
 			if !walk(prefix+key+".", value, yield) {
 				return false
 			}
-		} else if !yield(prefix+key, value.Interface()) {
-			return false
+		default:
+			if !yield(prefix+key, value.Interface()) {
+				return false
+			}
 		}
 	}
 	return true
+}
+
+func entryKeys(yield func(string, any) bool) {
+	entry := reflect.ValueOf(Entry{Entry: schedule.Default()})
+	for key, f := range fields(entry.Type()) {
+		value := entry.FieldByIndex(f.Index).Interface()
+		if len(f.Index) == 1 { // not of the embedded schedule.Entry
+			value = Inherited(key)
+		}
+		if !yield("schedule[]."+key, value) {
+			return
+		}
+	}
 }

@@ -1,0 +1,189 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
+	"gopkg.in/yaml.v3"
+
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// reader reads a document into values, as far as it can, and collects all that is wrong
+// with it.
+type reader struct {
+	document document
+	dir      string // of the file
+	problems []problem
+}
+
+// problem is what is wrong in one place of the file.
+type problem struct {
+	line int
+	path string // of keys, such as "engine.nice" and "schedule[0].cron"
+	err  error
+}
+
+func (r *reader) problem(line int, path, format string, args ...any) {
+	r.problems = append(r.problems, problem{line, path, fmt.Errorf(format, args...)})
+}
+
+// object takes in what is wrong with values, except for those that could not be read: a
+// default stands in for them.
+func (r *reader) object(problems []runner.Problem) {
+	unread := map[string]bool{}
+	for _, p := range r.problems {
+		unread[p.path] = true
+	}
+	for _, p := range problems {
+		if !unread[p.Path] {
+			r.problems = append(r.problems, problem{r.document.lineOf(p.Path), p.Path, p.Err})
+		}
+	}
+}
+
+// err joins the problems; nil when there is none.
+func (r *reader) err(file string) error {
+	slices.SortStableFunc(r.problems, func(a, b problem) int { return a.line - b.line })
+	var errs []error
+	for _, p := range r.problems {
+		for line := range strings.SplitSeq(p.err.Error(), "\n") { // one may be several, joined
+			errs = append(errs, fmt.Errorf("%s:%d: %s: %s", file, p.line, p.path, line))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// rebase takes the paths that the file names from the file's folder.
+func (r *reader) rebase(paths map[string]*string) {
+	for key, path := range paths {
+		if r.document.has(key) {
+			*path = config.JoinDir(r.dir, *path)
+		}
+	}
+}
+
+// section reads a mapping into a struct. path ends in a dot, or is empty.
+func (r *reader) section(path string, node *yaml.Node, into reflect.Value) {
+	switch {
+	case node == nil, isNull(node): // "engine:" with everything below it commented out
+		return
+	case node.Kind != yaml.MappingNode && path == "":
+		r.problem(node.Line, "(the whole file)", "%s is no section of keys; the keys are %s", shown(node), keysOf(into.Type()))
+		return
+	case node.Kind != yaml.MappingNode:
+		r.problem(node.Line, strings.TrimSuffix(path, "."), "%s is no section of keys; the keys are %s", shown(node), keysOf(into.Type()))
+		return
+	}
+	lines := map[string]int{} // of the keys so far
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], resolve(node.Content[i+1])
+		name := key.Value // "" where the key is no scalar
+		field, known := fieldOf(into, name)
+		if !known {
+			r.problem(key.Line, path+strings.Trim(shown(key), `"`), "there is no such key; the keys here are %s", keysOf(into.Type()))
+			continue
+		}
+		if first, twice := lines[name]; twice {
+			r.problem(key.Line, path+name, "the key is in line %d already: keep one", first)
+			continue
+		}
+		lines[name] = key.Line
+		switch {
+		case field.Type() == scheduleType: // read when all sections are
+		case field.Kind() == reflect.Struct:
+			r.section(path+name+".", value, field)
+		default:
+			r.value(path+name, value, field)
+		}
+	}
+}
+
+// value reads what stands for a key. Nothing at all leaves what is there already, and a
+// map adds to it.
+func (r *reader) value(path string, node *yaml.Node, into reflect.Value) {
+	if isNull(node) {
+		return
+	}
+	decoded := reflect.New(into.Type()) // a value half decoded must not stay
+	err := node.Decode(decoded.Interface())
+	cut := into.Kind() == reflect.Int && node.ShortTag() == "!!float" // 1.5 would be read as 1
+	if err != nil || cut {
+		r.problem(node.Line, path, "%s is not %s%s", shown(node), wanted(into.Type()), within(node, into, err))
+		return
+	}
+	if names, ok := reflect.TypeAssert[map[string]string](into); ok && len(names) > 0 {
+		merged := maps.Clone(names) // which others have, too
+		maps.Copy(merged, decoded.Elem().Interface().(map[string]string))
+		into.Set(reflect.ValueOf(merged))
+		return
+	}
+	into.Set(decoded.Elem())
+}
+
+// wanted says which kind of value a key takes.
+func wanted(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[model.Duration]():
+		return "a duration: write one such as 90s, 15m, 4h or 1d"
+	case reflect.TypeFor[config.TLSVersion]():
+		return "a version of TLS: write TLS12 or TLS13"
+	}
+	switch t.Kind() {
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list: write one such as [a, b]"
+	case reflect.Map:
+		return "a section of names and texts: write one such as {NAME: text}"
+	default:
+		return "a text"
+	}
+}
+
+// within says what is wrong inside of a list or a section that is in its place: the
+// YAML library does.
+func within(node *yaml.Node, into reflect.Value, err error) string {
+	inPlace := node.Kind == yaml.SequenceNode && into.Kind() == reflect.Slice || node.Kind == yaml.MappingNode && into.Kind() == reflect.Map
+	var kind *yaml.TypeError
+	if !inPlace || !errors.As(err, &kind) {
+		return ""
+	}
+	return " (" + strings.Join(kind.Errors, "; ") + ")"
+}
+
+// shown is a value, or a key, as a message names it: without what may be secret.
+func shown(node *yaml.Node) string {
+	switch {
+	case node.Kind == yaml.MappingNode:
+		return "a section of keys"
+	case node.Kind == yaml.SequenceNode:
+		return "a list"
+	case node.ShortTag() == "!!binary":
+		return "binary data"
+	case strings.Contains(node.Value, "PRIVATE KEY"): // PEM
+		return "a private key"
+	default:
+		return fmt.Sprintf("%q", clip(a2a.RedactURL(node.Value)))
+	}
+}
+
+// clip keeps messages short.
+func clip(text string) string {
+	const limit = 60
+	if runes := []rune(text); len(runes) > limit {
+		return string(runes[:limit]) + "…"
+	}
+	return text
+}

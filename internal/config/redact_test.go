@@ -1,0 +1,88 @@
+package config
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestRedactedReadsBackTheSame(t *testing.T) {
+	for name, text := range map[string]string{
+		"nothing": "", "the issue's kind": "schedule: [{name: nightly, cron: '0 3 * * *'}]\na2a: {url: 'redis://127.0.0.1:6379/0'}",
+		"sections and entries": sections + entries, "the shipped file": shippedText(t),
+		"paths": "work: {dir: w}\nengine: {dir: d}\nschedule: [{name: n, cron: '@every 1h', models: [./a.gguf], engine: {imatrix: i}}]\na2a: {password_file: p, url: 'rediss://h', tls_config: {ca_file: ca, min_version: TLS13}}",
+		"texts": "schedule: [{name: 'a: #b', cron: '@daily', models: ['*', '@x', 'null', '1']}]\nstorage: {retention: {age: 0, cycles: 0}}\nbenchmark: {budget: 90s}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Null and empty are one to us, and to YAML where nothing is written.
+			c := parse(t, strings.NewReplacer("env: {} ", "# ", "_args: [] ", "_args: null ", "bench_args: [],", "").Replace(text))
+			shown, err := c.Redacted()
+			require.NoError(t, err)
+			again := parse(t, string(shown))
+			for i := range again.Schedule {
+				again.Schedule[i].Line = c.Schedule[i].Line
+			}
+			assert.Equal(t, c, again)
+		})
+	}
+}
+
+// hunter2 stands for every secret here.
+const withSecrets = `
+engine: {env: {HF_TOKEN: hunter2, AWS_SECRET_ACCESS_KEY: hunter2, PROXY: "http://u:hunter2@proxy:3128", CUDA_VISIBLE_DEVICES: "0"}}
+a2a:
+  url: rediss://user:hunter2@redis/0
+  tls_config: {cert: certificate, key: hunter2}
+schedule:
+  - {name: n, cron: "@daily", engine: {env: {db_password: hunter2, MODE: fast}}}
+`
+
+func TestRedactedHidesSecrets(t *testing.T) {
+	c := parse(t, withSecrets)
+	before := parse(t, withSecrets)
+	text, err := c.Redacted()
+	require.NoError(t, err)
+	assert.NotContains(t, string(text), "hunter2")
+	for _, shown := range []string{
+		"HF_TOKEN: <secret>", "AWS_SECRET_ACCESS_KEY: <secret>", "PROXY: http://u:<secret>@proxy:3128", `CUDA_VISIBLE_DEVICES: "0"`,
+		"url: rediss://user:<secret>@redis/0", "key: <secret>", "cert: certificate", "db_password: <secret>", "MODE: fast",
+	} {
+		assert.Contains(t, string(text), shown)
+	}
+	assert.Equal(t, before, c, "the configuration itself keeps them")
+}
+
+// However a secret is put into a wrong place, or a wrong form.
+func TestErrorsTellNoSecrets(t *testing.T) {
+	for name, text := range map[string]string{
+		"beside a mistake":      withSecrets + "treshold: 1\n",
+		"URL of another kind":   "a2a: {url: 'http://u:hunter2@h'}",
+		"URL without a scheme":  "a2a: {url: 'u:hunter2@h'}",
+		"URL with a bad port":   "a2a: {url: 'redis://u:hunter2@h:x'}",
+		"URL with a bad escape": "a2a: {url: 'redis://u:%hunter2@h'}",
+		"URL with an open end":  "a2a: {url: 'redis://u:hunter2/hunter2@h'}",
+		"URL as the section":    "a2a: redis://u:hunter2@h/0",
+		"URL as a long section": "a2a: redis://u:hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2@h/0",
+		"URL as a key":          "a2a: {redis://u:hunter2@h/0}",
+		"URL as a list":         "a2a: {url: ['redis://u:hunter2@h']}",
+		"URL as a number":       "a2a: {max_len: 'redis://u:hunter2@h'}",
+		"key as a list":         "a2a: {tls_config: {key: [hunter2]}}",
+		"key without its end":   "a2a: {tls_config: {key: hunter2}}",
+		"key as the section":    "a2a:\n  tls_config: |\n    -----BEGIN PRIVATE KEY-----\n    hunter2\n",
+		"variable as an alias":  "engine: {env: {TOKEN: *hunter2}}",
+		"variable as a list":    "engine: {env: {TOKEN: [hunter2]}}",
+		"variables as a list":   "engine: {env: [{TOKEN: hunter2}]}",
+		"variable in binary":    "engine: {env: {TOKEN: !!binary hunter2}}",
+		"variable with a zero":  "engine: {env: {TOKEN: \"hunter2\\0\"}}",
+		"variable cut off":      "engine: {env: {TOKEN: 'hunter2",
+		"variable in an entry":  "schedule: [{name: n, cron: '@daily', engine: {env: {TOKEN: [hunter2]}}}]",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse("c.yml", []byte(text))
+			require.ErrorContains(t, err, "c.yml:")
+			assert.NotContains(t, err.Error(), "hunter2")
+		})
+	}
+}

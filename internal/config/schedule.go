@@ -1,0 +1,135 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/common/config"
+	"gopkg.in/yaml.v3"
+
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
+)
+
+// Entry is one item of the schedule, with the settings of its cycles: those of the
+// file's sections of the same names, changed in what the entry names itself. Names in
+// engine.env are added to the section's, and other values take the place of the
+// section's.
+type Entry struct {
+	schedule.Entry `yaml:",inline"`
+
+	Threshold float64          `yaml:"threshold"`
+	Benchmark runner.Benchmark `yaml:"benchmark"`
+	Engine    llamacpp.Config  `yaml:"engine"`
+
+	// Line of the file in which the entry begins, from 1.
+	Line int `yaml:"-"`
+}
+
+var scheduleType = reflect.TypeFor[[]Entry]()
+
+// newEntry is an entry that names nothing itself.
+func (c *Config) newEntry(line int) Entry {
+	return Entry{Entry: schedule.Default(), Threshold: c.Threshold, Benchmark: c.Benchmark, Engine: c.Engine, Line: line}
+}
+
+// Plan is what the entries decide, in their order.
+func (c *Config) Plan() []plan.Entry {
+	entries := make([]plan.Entry, len(c.Schedule))
+	for i, e := range c.Schedule {
+		entries[i] = plan.Entry{Name: e.Name, Models: e.Models, Targets: e.Targets, Threshold: e.Threshold}
+	}
+	return entries
+}
+
+// schedule reads the entries; problems are those of the sections.
+func (r *reader) schedule(c *Config, problems []runner.Problem) {
+	_, list := entry(r.document.root, "schedule")
+	if list == nil || isNull(list) {
+		return
+	}
+	if list.Kind != yaml.SequenceNode {
+		r.problem(list.Line, "schedule", "%s is not a list of entries: begin each with a dash, as in \"- name: nightly\"", shown(list))
+		return
+	}
+	inherited := map[string]bool{}
+	for _, p := range problems {
+		inherited[p.Path+": "+p.Err.Error()] = true
+	}
+	clashes := newClashes()
+	for i, item := range list.Content {
+		path := fmt.Sprintf("schedule[%d]", i)
+		node := resolve(item)
+		e := c.newEntry(item.Line)
+		r.section(path+".", node, reflect.ValueOf(&e).Elem())
+		if node.Kind != yaml.MappingNode && !isNull(node) {
+			continue // that has been said
+		}
+		r.rebase(map[string]*string{path + ".engine.dir": &e.Engine.Dir, path + ".engine.imatrix": &e.Engine.Imatrix})
+		for i, pattern := range e.Models {
+			if strings.HasPrefix(pattern, "./") || strings.HasPrefix(pattern, "../") {
+				e.Models[i] = config.JoinDir(r.dir, pattern)
+			}
+		}
+		own := slices.DeleteFunc(e.problems(), func(p runner.Problem) bool { // else the section's
+			return inherited[p.Path+": "+p.Err.Error()] && !r.document.has(path+"."+p.Path)
+		})
+		r.object(below(path, append(own, clashes.with(&e)...)))
+		c.Schedule = append(c.Schedule, e)
+	}
+}
+
+// problems collects what is wrong with the values of the entry by itself.
+func (e *Entry) problems() []runner.Problem {
+	problems := settings(e.Threshold, e.Benchmark, e.Engine)
+	for _, p := range e.Validate() {
+		problems = append(problems, runner.Problem(p))
+	}
+	return problems
+}
+
+// clashes finds what two entries cannot both have.
+type clashes struct {
+	names map[string]int       // lines
+	pairs map[[2]string]*Entry // by pattern of models, and target
+}
+
+func newClashes() clashes {
+	return clashes{map[string]int{}, map[[2]string]*Entry{}}
+}
+
+// with takes an entry in and says where it clashes with those before it. What can only
+// be told of the models that there are, plan.Make tells.
+func (c clashes) with(e *Entry) []runner.Problem {
+	var problems []runner.Problem
+	add := func(path, format string, args ...any) {
+		problems = append(problems, runner.Problem{Path: path, Err: fmt.Errorf(format, args...)})
+	}
+	switch line, taken := c.names[e.Name]; {
+	case e.Name == "": // its own problem
+	case taken:
+		add("name", "%q is the name of the entry in line %d already: use another one", e.Name, line)
+	default:
+		c.names[e.Name] = e.Line
+	}
+	told := map[*Entry]bool{e: true}
+	for _, pattern := range e.Models {
+		for _, target := range e.Targets {
+			pair := [2]string{pattern, plan.Canonical(target)}
+			first, taken := c.pairs[pair]
+			switch {
+			case !taken:
+				c.pairs[pair] = e
+			case !told[first]:
+				told[first] = true
+				add("targets", "the entry %q in line %d decides %s of the models %q as well, and they would overwrite each other's figures: name other models or targets",
+					first.Name, first.Line, pair[1], pattern)
+			}
+		}
+	}
+	return problems
+}

@@ -1,0 +1,239 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
+)
+
+func TestEntryReadsEveryKey(t *testing.T) {
+	c := parse(t, `
+threshold: 0.3
+schedule:
+  - name: weekly
+    cron: "0 3 * * SUN"
+    timezone: UTC
+    models: [llama-*, team/qwen]
+    targets: [Q4_K_M, q8_0]
+    jitter: 10m
+    overlap: queue
+    starting_deadline: 2h
+    timeout: 1d
+    suspend: true
+    run_on_start: true
+    threshold: 0.2
+    benchmark:
+      phases: [prompt]
+      prompt_tokens: 1
+      generation_tokens: 2
+      depth: 3
+      rounds: {min: 4, max: 5}
+      alpha: 0.1
+      budget: 0
+      max_disturbance: 1
+      max_repeats: 0
+      wait_idle: 90s
+    engine:
+      dir: /opt/llama
+      env: {A: b}
+      bench_args: [-ngl, 99]
+      quantize_args: [--pure]
+      threads: 3
+      nice: 0
+      imatrix: /i.gguf
+      timeouts: {quantize: 1d, benchmark: 1h30m}
+`)
+	assert.Equal(t, []Entry{{
+		Entry: schedule.Entry{
+			Name: "weekly", Cron: "0 3 * * SUN", Timezone: "UTC",
+			Models: []string{"llama-*", "team/qwen"}, Targets: []string{"Q4_K_M", "q8_0"},
+			Jitter: model.Duration(10 * time.Minute), Overlap: schedule.Queue,
+			StartingDeadline: model.Duration(2 * time.Hour), Timeout: model.Duration(24 * time.Hour),
+			Suspend: true, RunOnStart: true,
+		},
+		Threshold: 0.2,
+		Benchmark: runner.Benchmark{
+			Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 1, GenerationTokens: 2, Depth: 3,
+			Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: model.Duration(90 * time.Second),
+		},
+		Engine: llamacpp.Config{
+			Dir: "/opt/llama", Env: map[string]string{"A": "b"}, BenchArgs: []string{"-ngl", "99"}, QuantizeArgs: []string{"--pure"},
+			Threads: 3, Imatrix: "/i.gguf",
+			Timeouts: llamacpp.Timeouts{Quantize: model.Duration(24 * time.Hour), Benchmark: model.Duration(90 * time.Minute)},
+		},
+		Line: 4,
+	}}, c.Schedule)
+	assert.InDelta(t, 0.3, c.Threshold, 0, "an entry keeps to itself")
+}
+
+// sections and entries of one file, to be put into both orders.
+const (
+	sections = `
+threshold: 0.3
+benchmark: {alpha: 0.1, phases: [prompt], rounds: {min: 4}}
+engine: {env: {A: global, B: global}, bench_args: [-ngl, 99], timeouts: {quantize: 1h}}
+`
+	entries = `
+schedule:
+  - name: plain
+    cron: "@daily"
+    models: [a]
+  - name: changed
+    cron: "@daily"
+    models: [b]
+    threshold: 0.2
+    benchmark: {rounds: {max: 10}}
+    engine: {env: {B: own, C: own}, bench_args: [], timeouts: {benchmark: 3h}}
+  - name: after
+    cron: "@daily"
+    models: [c]
+    threshold:
+    engine:
+      env:
+`
+)
+
+func TestEntryChangesOnlyWhatItNames(t *testing.T) {
+	for name, text := range map[string]string{"sections first": sections + entries, "entries first": entries + sections} {
+		t.Run(name, func(t *testing.T) {
+			c := parse(t, text)
+			require.Len(t, c.Schedule, 3)
+			for _, i := range []int{0, 2} {
+				entry := c.Schedule[i]
+				assert.InDelta(t, 0.3, entry.Threshold, 0, entry.Name)
+				assert.Equal(t, c.Benchmark, entry.Benchmark, entry.Name)
+				assert.Equal(t, c.Engine, entry.Engine, entry.Name)
+				assert.Equal(t, []string{"Q2_K"}, entry.Targets, entry.Name)
+			}
+			changed := c.Schedule[1]
+			assert.InDelta(t, 0.2, changed.Threshold, 0)
+			benchmark := c.Benchmark
+			benchmark.Rounds.Max = 10
+			assert.Equal(t, benchmark, changed.Benchmark)
+			engine := c.Engine
+			engine.Env = map[string]string{"A": "global", "B": "own", "C": "own"}
+			engine.BenchArgs = []string{}
+			engine.Timeouts.Benchmark = model.Duration(3 * time.Hour)
+			assert.Equal(t, engine, changed.Engine)
+			assert.Equal(t, map[string]string{"A": "global", "B": "global"}, c.Engine.Env, "the section keeps its own")
+		})
+	}
+}
+
+func TestMistakesInTheSchedule(t *testing.T) {
+	const keys = "benchmark, cron, engine, jitter, models, name, overlap, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	for name, test := range map[string]struct {
+		text string
+		want []string
+	}{
+		"no list":            {"schedule: {name: n}", []string{`c.yml:1: schedule: a section of keys is not a list of entries: begin each with a dash, as in "- name: nightly"`}},
+		"entry that is text": {"schedule:\n- nightly", []string{`c.yml:2: schedule[0]: "nightly" is no section of keys; the keys are ` + keys}},
+		"entry of nothing": {"schedule:\n-", []string{
+			`c.yml:2: schedule[0].name: is missing: give the entry a name, such as "nightly"`,
+			`c.yml:2: schedule[0].cron: is empty: write when the entry is due, such as "0 3 * * *" or "@every 6h"`,
+		}},
+		"unknown key": {"schedule:\n- name: n\n  cron: '@daily'\n  target: Q2_K", []string{
+			"c.yml:4: schedule[0].target: there is no such key; the keys here are " + keys,
+		}},
+		"unknown key in a section": {"schedule:\n- name: n\n  cron: '@daily'\n  benchmark:\n    round: 3", []string{
+			"c.yml:5: schedule[0].benchmark.round: there is no such key; the keys here are alpha, budget, depth, generation_tokens, max_disturbance, max_repeats, phases, prompt_tokens, rounds, wait_idle",
+		}},
+		"section that no entry has": {"schedule:\n- name: n\n  cron: '@daily'\n  work: {dir: x}", []string{
+			"c.yml:4: schedule[0].work: there is no such key; the keys here are " + keys,
+		}},
+		"wrong kind": {"schedule:\n- name: n\n  cron: '@daily'\n  targets: Q2_K", []string{`c.yml:4: schedule[0].targets: "Q2_K" is not a list: write one such as [a, b]`}},
+		"two in one value": {"schedule:\n- name: n\n  cron: 60 24 * * *", []string{
+			`c.yml:3: schedule[0].cron: "60 24 * * *": minute "60": "60" is no minute: use 0 to 59, or * for every one`,
+			`c.yml:3: schedule[0].cron: hour "24": "24" is no hour: use 0 to 23, or * for every one`,
+		}},
+		"said once": {"schedule:\n- name: [n]\n  cron: '@daily'", []string{"c.yml:2: schedule[0].name: a list is not a text"}},
+		"duration":  {"schedule:\n- name: n\n  cron: '@daily'\n  jitter: 5", []string{`c.yml:4: schedule[0].jitter: "5" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
+		"overlap":   {"schedule:\n- name: n\n  cron: '@daily'\n  overlap: skip", []string{`c.yml:4: schedule[0].overlap: "skip" is not known: use forbid or queue`}},
+		"no models": {"schedule:\n- name: n\n  cron: '@daily'\n  models: []", []string{`c.yml:4: schedule[0].models: is empty: name names, globs or paths of models`}},
+		"threshold": {"schedule:\n- name: n\n  cron: '@daily'\n  threshold: 20", []string{"c.yml:4: schedule[0].threshold: the threshold 20 is not between 0 and 1: it is a ratio, so write 20 % as 0.2"}},
+		"engine":    {"schedule:\n- name: n\n  cron: '@daily'\n  engine:\n    nice: 30", []string{"c.yml:5: schedule[0].engine.nice: 30 is no nice level: use 0 to 19"}},
+		"key twice": {"schedule:\n- name: n\n  cron: '@daily'\n  name: m", []string{"c.yml:4: schedule[0].name: the key is in line 2 already: keep one"}},
+		"sections' values that do not go with the entry's": {"benchmark: {rounds: {max: 10}}\nschedule:\n- name: n\n  cron: '@daily'\n  benchmark:\n    rounds: {min: 12}", []string{
+			"c.yml:6: schedule[0].benchmark.rounds.max: 10 is out of range: use rounds.min (12) to 1000",
+		}},
+		"a section's mistake is not the entries'": {"schedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [b]}\nengine: {nice: 99}\nthreshold: 12", []string{
+			"c.yml:4: engine.nice: 99 is no nice level: use 0 to 19",
+			"c.yml:5: threshold: the threshold 12 is not between 0 and 1: it is a ratio, so write 12 % as 0.12",
+		}},
+		"unless they make it, too": {"threshold: 12\nschedule:\n- name: n\n  cron: '@daily'\n  threshold: 12", []string{
+			"c.yml:1: threshold: the threshold 12 is not between 0 and 1: it is a ratio, so write 12 % as 0.12",
+			"c.yml:5: schedule[0].threshold: the threshold 12 is not between 0 and 1: it is a ratio, so write 12 % as 0.12",
+		}},
+		"the same name": {"schedule:\n- name: n\n  cron: '@daily'\n  models: [a]\n- models: [b]\n  cron: '@daily'\n  name: n\n", []string{
+			`c.yml:7: schedule[1].name: "n" is the name of the entry in line 2 already: use another one`,
+		}},
+		"the same pair": {"schedule:\n- name: n\n  cron: '@daily'\n- name: m\n  cron: '@hourly'\n  targets: [Q8_0, q2_k]\n", []string{
+			`c.yml:6: schedule[1].targets: the entry "n" in line 2 decides Q2_K of the models "*" as well, and they would overwrite each other's figures: name other models or targets`,
+		}},
+		"the same pair by another name, told once": {"schedule:\n- {name: n, cron: '@daily', models: [a, b], targets: [Q4_K, Q5_K]}\n- {name: m, cron: '@daily', models: [b, a], targets: [Q4_K_M, Q5_K_M]}", []string{
+			`c.yml:3: schedule[1].targets: the entry "n" in line 2 decides Q4_K_M of the models "b" as well, and they would overwrite each other's figures: name other models or targets`,
+		}},
+		"each entry it clashes with": {"schedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [b]}\n- {name: o, cron: '@daily', models: [a, b]}", []string{
+			`c.yml:4: schedule[2].targets: the entry "n" in line 2 decides Q2_K of the models "a" as well, and they would overwrite each other's figures: name other models or targets`,
+			`c.yml:4: schedule[2].targets: the entry "m" in line 3 decides Q2_K of the models "b" as well, and they would overwrite each other's figures: name other models or targets`,
+		}},
+		"an entry copied by an alias": {"schedule:\n- &n {name: n, cron: '@daily'}\n- *n", []string{
+			`c.yml:2: schedule[1].name: "n" is the name of the entry in line 2 already: use another one`,
+			`c.yml:3: schedule[1].targets: the entry "n" in line 2 decides Q2_K of the models "*" as well, and they would overwrite each other's figures: name other models or targets`,
+		}},
+		"several at once, by line": {"schedule:\n- name: n\n  cron: '@daily'\n  threshold: 2\n  jitter: x\n- name: n\n  cron: '@daily'\n  models: [b]\n  suspend: maybe\nengine: {nice: -1}\nstorage: {cycles: 3}", []string{
+			"c.yml:4: schedule[0].threshold: the threshold 2 is not between 0 and 1: it is a ratio, so write 2 % as 0.02",
+			`c.yml:5: schedule[0].jitter: "x" is not a duration: write one such as 90s, 15m, 4h or 1d`,
+			`c.yml:6: schedule[1].name: "n" is the name of the entry in line 2 already: use another one`,
+			`c.yml:9: schedule[1].suspend: "maybe" is not true or false`,
+			"c.yml:10: engine.nice: -1 is no nice level: use 0 to 19",
+			"c.yml:11: storage.cycles: there is no such key; the keys here are path, retention",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := Parse("c.yml", []byte(test.text))
+			require.Error(t, err)
+			assert.Nil(t, c)
+			assert.Equal(t, test.want, strings.Split(err.Error(), "\n"))
+		})
+	}
+}
+
+func TestWhatEntriesMayShare(t *testing.T) {
+	parse(t, "schedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [a], targets: [Q8_0]}\n- {name: o, cron: '@daily', models: [A]}")
+}
+
+func TestPlanIsTheScheduleInItsOrder(t *testing.T) {
+	c := parse(t, sections+entries)
+	assert.Equal(t, []plan.Entry{
+		{Name: "plain", Models: []string{"a"}, Targets: []string{"Q2_K"}, Threshold: 0.3},
+		{Name: "changed", Models: []string{"b"}, Targets: []string{"Q2_K"}, Threshold: 0.2},
+		{Name: "after", Models: []string{"c"}, Targets: []string{"Q2_K"}, Threshold: 0.3},
+	}, c.Plan())
+	defaults := Default()
+	assert.Empty(t, defaults.Plan())
+}
+
+func BenchmarkParseThousandEntries(b *testing.B) {
+	var text strings.Builder
+	text.WriteString("schedule:\n")
+	for i := range 1000 {
+		fmt.Fprintf(&text, "  - name: entry-%d\n    cron: \"%d 3 * * *\"\n    models: [model-%d]\n    benchmark: {rounds: {max: 10}}\n", i, i%60, i)
+	}
+	for b.Loop() {
+		c, err := Parse("c.yml", []byte(text.String()))
+		require.NoError(b, err)
+		require.Len(b, c.Schedule, 1000)
+	}
+}
