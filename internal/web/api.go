@@ -83,7 +83,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 	}
 	page, err := q.read(s.Store)
 	if err != nil {
-		refuse(w, r, errorInternal, "reading the events: "+err.Error())
+		refuse(w, r, errorInternal, err.Error())
 		return
 	}
 	writeJSON(w, http.StatusOK, answer{Status: "success", Data: page})

@@ -30,8 +30,9 @@ func (s *server) backup(w http.ResponseWriter, r *http.Request) {
 }
 
 // download sends what write writes, as a file. It is written to disk before the first
-// byte is sent: the store's transaction, which holds up those that need the file to grow,
-// is as short as it can be, and what fails ends with an error instead of half a file.
+// byte is sent: the store's transaction, during which its file can only grow, does not
+// last as long as the client takes, and what fails ends with an error instead of half a
+// file.
 func (s *server) download(w http.ResponseWriter, r *http.Request, contentType, suffix string, write func(io.Writer) error) {
 	select {
 	case s.downloads <- struct{}{}:
@@ -80,7 +81,7 @@ func (s *server) spool(write func(io.Writer) error) (file *os.File, size int64, 
 		err = buffer.Flush()
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("copying the state: %w", err)
+		return nil, 0, err
 	}
 	if size, err = file.Seek(0, io.SeekCurrent); err == nil {
 		_, err = file.Seek(0, io.SeekStart)

@@ -98,7 +98,7 @@ func (w *firstWrite) Write(p []byte) (int, error) {
 }
 
 // The store must be left alone before the first byte is sent: with a slow client a read
-// transaction would stay open, and hold up a commit that needs the file to grow.
+// transaction would stay open, and the file could only grow.
 func TestDownloadLeavesTheStoreBeforeItSends(t *testing.T) {
 	o := options(t)
 	inStore := false
@@ -115,7 +115,7 @@ func TestDownloadLeavesTheStoreBeforeItSends(t *testing.T) {
 		told = true
 		assert.False(t, inStore)
 	}}
-	web.New(o).ServeHTTP(w, httptest.NewRequest("GET", "/api/v1/export", nil))
+	web.New(o).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/export", nil))
 	assert.True(t, told)
 	assert.Equal(t, 1<<20, recorder.Body.Len())
 }

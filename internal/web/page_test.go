@@ -247,14 +247,14 @@ func skeleton(t *testing.T, document string) (tags []string, text string) {
 			all.WriteString(tokens.Token().Data)
 		default:
 			token := tokens.Token()
-			tag := token.Type.String() + " " + token.Data
-			if token.Type == html.CommentToken {
-				tag = "comment"
+			tag := []string{token.Type.String()}
+			if token.Type != html.CommentToken { // whose data is its text
+				tag = append(tag, token.Data)
 			}
 			for _, attribute := range token.Attr {
-				tag += " " + attribute.Key
+				tag = append(tag, attribute.Key)
 			}
-			tags = append(tags, tag)
+			tags = append(tags, strings.Join(tag, " "))
 		}
 	}
 }

@@ -8,8 +8,8 @@
 //   - Names of models, messages of tools and errors of Redis are other people's text:
 //     nothing of it becomes markup, and nothing of it is shown with its control
 //     characters. The page needs no script and loads nothing from another host.
-//   - An export or a backup arrives whole or not at all, and a slow client does not hold
-//     up the store.
+//   - An export or a backup arrives whole or not at all, and a slow client keeps no
+//     transaction of the store open.
 //   - [Routes] is all there is: other paths are 404, other methods 405.
 package web
 
@@ -71,7 +71,8 @@ type BusStatus struct {
 type Store interface {
 	// Events after the one of that number, oldest first, at most limit of them.
 	Events(after uint64, limit int) ([]store.Event, error)
-	// Export writes everything as JSON lines.
+	// Export writes everything as JSON lines. Its errors, like those of the others, say
+	// what was being done.
 	Export(io.Writer) error
 	// Backup writes a copy of the state's file, and says how many bytes it has.
 	Backup(io.Writer) (int64, error)

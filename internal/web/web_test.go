@@ -292,7 +292,7 @@ func TestRefusalsSpeakThePathsLanguage(t *testing.T) {
 func TestHeadersOfTheOperatorStay(t *testing.T) {
 	recorder := httptest.NewRecorder()
 	recorder.Header().Set("X-Frame-Options", "sameorigin")
-	web.New(options(t)).ServeHTTP(recorder, httptest.NewRequest("GET", "/", nil))
+	web.New(options(t)).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/", nil))
 	assert.Equal(t, []string{"sameorigin"}, recorder.Header().Values("X-Frame-Options"))
 }
 
