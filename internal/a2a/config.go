@@ -61,6 +61,8 @@ func (c Config) Validate() []runner.Problem {
 	}
 	if c.Stream == "" {
 		add("stream", "it is empty: name a key, such as %q", DefaultConfig().Stream)
+	} else if _, err := marksKey(c.Stream); err != nil {
+		add("stream", "%w", err)
 	}
 	if c.MaxLen < 0 {
 		add("max_len", "%d is below 0: use a number of entries, or 0 for no bound", c.MaxLen)

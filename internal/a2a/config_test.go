@@ -95,9 +95,10 @@ func TestConfigThatCannotBeUsed(t *testing.T) {
 		set        func(*Config)
 		path, want string
 	}{
-		"no stream": {func(c *Config) { c.Stream = "" }, "stream", `it is empty: name a key, such as "{a2a}:events"`},
-		"length":    {func(c *Config) { c.MaxLen = -1 }, "max_len", "-1 is below 0: use a number of entries, or 0 for no bound"},
-		"timeout":   {func(c *Config) { c.Timeout = 0 }, "timeout", "0s leaves no time: use a duration above 0, such as 5s"},
+		"no stream":       {func(c *Config) { c.Stream = "" }, "stream", `it is empty: name a key, such as "{a2a}:events"`},
+		"half a hash tag": {func(c *Config) { c.Stream = "{}a" }, "stream", `the braces of "{}a" name no hash tag: write it as in {a2a}:events, or without braces`},
+		"length":          {func(c *Config) { c.MaxLen = -1 }, "max_len", "-1 is below 0: use a number of entries, or 0 for no bound"},
+		"timeout":         {func(c *Config) { c.Timeout = 0 }, "timeout", "0s leaves no time: use a duration above 0, such as 5s"},
 		"a certificate without its key": {func(c *Config) { c.TLS.CertFile = "/c" }, "tls_config",
 			"exactly one of key or key_file must be configured when a client certificate is configured"},
 		"TLS options without TLS": {func(c *Config) { c.URL, c.TLS.CAFile = "redis://h", "/ca" }, "tls_config",
