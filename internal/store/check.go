@@ -195,7 +195,7 @@ func (c *checker) counters() {
 		c.report("%w", err)
 	}
 	if !maps.Equal(sums, stored) {
-		c.report("the counters are %q and the sums over all results %q", stored, sums)
+		c.report("the counters are %v and the sums over all results %v", stored, sums)
 	}
 }
 

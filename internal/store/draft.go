@@ -130,6 +130,7 @@ type draft struct {
 	tx        *bbolt.Tx
 	now       time.Time // UTC
 	retention Retention
+	window    int
 	host      string
 	sweep     []byte // where the pruning goes on
 

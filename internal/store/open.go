@@ -22,8 +22,8 @@ import (
 const (
 	fileName  = "state.db"
 	lockName  = "lock"
-	freshName = fileName + ".new"      // a state on its way to becoming the state
-	tempGlob  = fileName + ".*.backup" // copies on their way out
+	freshName = fileName + ".new"                  // a state on its way to becoming the state
+	tempGlob  = ".quant-exporter-backup-*.partial" // copies on their way out
 )
 
 const fileMode = 0o640
@@ -79,7 +79,9 @@ func openWith(dir string, o Options, layout schema) (*Store, error) {
 // OpenForReading opens a state that is there, for this process alone, and changes
 // nothing about it: no cycle is ended, no schema migrated, and whatever would write is an
 // ErrReadOnly. Where there is no state the error wraps fs.ErrNotExist.
-func OpenForReading(dir string) (*Store, error) {
+func OpenForReading(dir string) (*Store, error) { return openForReading(dir, currentSchema()) }
+
+func openForReading(dir string, layout schema) (*Store, error) {
 	path := filepath.Join(dir, fileName)
 	if _, err := os.Stat(path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -93,7 +95,6 @@ func OpenForReading(dir string) (*Store, error) {
 	}
 	s := newStore(path, unlock, Options{})
 	s.readOnly = true
-	layout := currentSchema()
 	version, err := s.openFile(true, layout)
 	if err == nil && version < layout.version {
 		err = fmt.Errorf("the state %s has schema %d, and this version reads %d: start the exporter once, which migrates it", path, version, layout.version)

@@ -145,7 +145,7 @@ func (d *draft) pruneEvents() error {
 		if err != nil {
 			return err
 		}
-		if d.settled <= settledKept && d.now.Sub(time.Unix(int64(at), 0)) <= settledWindow {
+		if d.settled <= d.window && d.now.Sub(time.Unix(int64(at), 0)) <= settledWindow {
 			return nil
 		}
 		e, err := get[Event](d.tx, bucketEvents, seq)

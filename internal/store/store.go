@@ -43,6 +43,7 @@ type Store struct {
 	logger   *slog.Logger
 	current  atomic.Pointer[State]
 	pending  chan struct{}
+	window   int // settled events that are kept: settledKept
 
 	mu        sync.Mutex // one writer at a time; guards what follows
 	content   content
@@ -54,7 +55,7 @@ type Store struct {
 func newStore(path string, unlock func(), o Options) *Store {
 	s := &Store{
 		path: path, unlock: unlock, host: o.Host, clock: o.Now, logger: o.Logger,
-		retention: o.Retention, pending: make(chan struct{}, 1),
+		retention: o.Retention, pending: make(chan struct{}, 1), window: settledKept,
 	}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -108,7 +109,7 @@ func (s *Store) update(doing string, f func(*draft) error) error {
 	complete := false // all that is left is to commit
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		d = s.content.begin(tx)
-		d.now, d.retention, d.host, d.sweep = s.clock().UTC().Round(0), s.retention, s.host, s.sweep
+		d.now, d.retention, d.window, d.host, d.sweep = s.clock().UTC().Round(0), s.retention, s.window, s.host, s.sweep
 		if err := f(d); err != nil {
 			return err
 		}

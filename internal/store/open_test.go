@@ -1,0 +1,233 @@
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+)
+
+func TestOnlyOneProcessHasTheState(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Options{})
+	for name, second := range map[string]func() (*Store, error){
+		"Open":           func() (*Store, error) { return Open(dir, Options{}) },
+		"OpenForReading": func() (*Store, error) { return OpenForReading(dir) },
+	} {
+		_, err := second()
+		var locked *LockedError
+		require.ErrorAs(t, err, &locked, name)
+		assert.Equal(t, os.Getpid(), locked.PID)
+		assert.Equal(t, dir, locked.Path)
+		assert.Equal(t, filepath.Base(os.Args[0]), locked.Command)
+		assert.WithinDuration(t, time.Now(), locked.Since, time.Hour)
+		require.ErrorContains(t, err, "stop it, or use its HTTP endpoints")
+	}
+	require.NoError(t, s.Close())
+	open(t, dir, Options{})
+}
+
+func TestStateLockedByAnotherProgram(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, open(t, dir, Options{}).Close())
+	other, err := bbolt.Open(filepath.Join(dir, fileName), 0o600, nil)
+	require.NoError(t, err)
+	defer other.Close()
+	_, err = Open(dir, Options{})
+	var locked *LockedError
+	require.ErrorAs(t, err, &locked)
+	assert.ErrorContains(t, err, "has not said its pid")
+}
+
+func TestOpenMakesItsDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	open(t, dir, Options{})
+	info, err := os.Stat(dir)
+	require.NoError(t, err)
+	assert.Equal(t, fs.FileMode(0o750), info.Mode().Perm())
+	info, err = os.Stat(filepath.Join(dir, fileName))
+	require.NoError(t, err)
+	assert.Less(t, info.Size(), int64(1<<20))
+
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, err = Open(file, Options{})
+	require.ErrorContains(t, err, file)
+}
+
+func TestOpenRemovesWhatAKilledProcessLeft(t *testing.T) {
+	dir := t.TempDir()
+	left := []string{filepath.Join(dir, freshName), filepath.Join(dir, ".quant-exporter-backup-1.partial")}
+	for _, path := range left {
+		require.NoError(t, os.WriteFile(path, []byte("half"), 0o600))
+	}
+	mine := filepath.Join(dir, "state.db.backup")
+	require.NoError(t, os.WriteFile(mine, []byte("mine"), 0o600))
+	open(t, dir, Options{})
+	for _, path := range left {
+		assert.NoFileExists(t, path)
+	}
+	assert.FileExists(t, mine)
+}
+
+func TestOpenForReading(t *testing.T) {
+	dir := t.TempDir()
+	_, err := OpenForReading(dir)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "--storage.path")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, entries)
+
+	s := open(t, dir, Options{Publish: true})
+	record(t, s, decided("m", "Q2_K", verdict.Kept))
+	begin(t, s, "m", "Q2_K")
+	before := s.State()
+	require.NoError(t, s.Close())
+	file := filepath.Join(dir, fileName)
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+
+	r, err := OpenForReading(dir)
+	require.NoError(t, err)
+	assert.Equal(t, before, r.State(), "the cycle still runs")
+	require.NoError(t, r.Check())
+	events, err := r.NextPending(0)
+	require.NoError(t, err)
+	assert.Len(t, events, 1)
+	for _, err := range []error{
+		r.CountSkipped("nightly", SkipOverlap, 1), r.SetAccepted("x"), r.NewProducer("x"), r.SetPublish(true), r.EndCycle(2, nil),
+	} {
+		require.ErrorIs(t, err, ErrReadOnly)
+	}
+	require.NoError(t, r.Close())
+	after, err := os.ReadFile(file)
+	require.NoError(t, err)
+	assert.Equal(t, content, after)
+}
+
+// What cannot be read is an error that says so, and is left as it is.
+func TestDamagedFiles(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Options{Publish: true})
+	for range 20 {
+		record(t, s, decided("m", "Q2_K", verdict.Kept))
+	}
+	require.NoError(t, s.Close())
+	file := filepath.Join(dir, fileName)
+	whole, err := os.ReadFile(file)
+	require.NoError(t, err)
+
+	foreign := filepath.Join(t.TempDir(), "foreign")
+	db, err := bbolt.Open(foreign, 0o600, &bbolt.Options{NoFreelistSync: true})
+	require.NoError(t, err)
+	require.NoError(t, db.Update(func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("theirs")); return err }))
+	require.NoError(t, db.Close())
+	other, err := os.ReadFile(foreign)
+	require.NoError(t, err)
+
+	page := os.Getpagesize()
+	random := rand.New(rand.NewPCG(1, 2))
+	garbage := make([]byte, 100_000)
+	for i := range garbage {
+		garbage[i] = byte(random.Uint32())
+	}
+	behindMeta := append(append([]byte{}, whole[:2*page]...), garbage...)
+	cases := map[string][]byte{
+		"empty": {}, "text": []byte("hello\n"), "garbage": garbage, "garbage behind the first pages": behindMeta, "another program's": other,
+	}
+	for _, size := range []int{1, 100, page - 1, page, 2*page - 1, 2 * page, 3 * page, 4*page + 1, 8 * page} {
+		cases["cut off at "+time.Duration(size).String()] = whole[:size]
+	}
+	for name, content := range cases {
+		require.NoError(t, os.WriteFile(file, content, 0o600))
+		for _, open := range []func() (*Store, error){
+			func() (*Store, error) { return Open(dir, Options{}) },
+			func() (*Store, error) { return OpenForReading(dir) },
+		} {
+			_, err := open()
+			require.ErrorContains(t, err, "is damaged, or is the file of another program", name)
+			require.ErrorContains(t, err, file, name)
+			after, err := os.ReadFile(file)
+			require.NoError(t, err)
+			require.Equal(t, content, after, name)
+		}
+	}
+
+	// Pages destroyed at random: an error, or a state that can be looked at.
+	for range 20 {
+		content := append([]byte{}, whole...)
+		at := page * (2 + random.IntN(len(content)/page-2))
+		for i := range page {
+			content[at+i] = byte(random.Uint32())
+		}
+		require.NoError(t, os.WriteFile(file, content, 0o600))
+		s, err := OpenForReading(dir)
+		if err != nil {
+			require.ErrorContains(t, err, "is damaged")
+			continue
+		}
+		_ = s.Check() // may find it, or the page was not in use
+		require.NoError(t, s.Close())
+	}
+}
+
+func TestSchemas(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Options{})
+	record(t, s, decided("m", "Q2_K", verdict.Kept))
+	require.NoError(t, s.Close())
+	rename := func(from, to string) func(*bbolt.Tx) error {
+		return func(tx *bbolt.Tx) error {
+			b := tx.Bucket([]byte(bucketEntries))
+			if string(b.Get([]byte("name"))) != from {
+				return errors.New("out of order")
+			}
+			return b.Put([]byte("name"), []byte(to))
+		}
+	}
+	first := func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte(bucketEntries)).Put([]byte("name"), []byte("2"))
+	}
+	broken := schema{4, map[int]func(*bbolt.Tx) error{1: first, 2: rename("2", "3"), 3: rename("never", "4")}}
+	_, err := openWith(dir, Options{}, broken)
+	require.ErrorContains(t, err, "from schema 3 to 4: out of order")
+	_, err = openWith(dir, Options{}, schema{4, map[int]func(*bbolt.Tx) error{1: first, 2: rename("2", "3")}})
+	require.ErrorContains(t, err, "no way from schema 3 to 4")
+	s = open(t, dir, Options{}) // as it was
+	require.NoError(t, s.Close())
+
+	newer := schema{3, map[int]func(*bbolt.Tx) error{1: first, 2: rename("2", "3")}}
+	s, err = openWith(dir, Options{Now: (&clock{start()}).Now}, newer)
+	require.NoError(t, err)
+	assert.Len(t, s.State().Pairs, 1)
+	require.NoError(t, s.Close())
+	s, err = openWith(dir, Options{Now: (&clock{start()}).Now}, newer)
+	require.NoError(t, err, "migrated once")
+	require.NoError(t, s.Close())
+
+	for _, open := range []func() (*Store, error){
+		func() (*Store, error) { return Open(dir, Options{}) },
+		func() (*Store, error) { return OpenForReading(dir) },
+	} {
+		_, err = open()
+		require.ErrorContains(t, err, "newer version of this program (schema 3; this one reads up to 1)")
+	}
+}
+
+func TestReadingAnOlderSchemaNeedsAMigration(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, open(t, dir, Options{}).Close())
+	_, err := openForReading(dir, schema{version: 2})
+	require.ErrorContains(t, err, "start the exporter once, which migrates it")
+	require.NoError(t, open(t, dir, Options{}).Close())
+}
