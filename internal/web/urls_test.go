@@ -54,13 +54,14 @@ func TestMount(t *testing.T) {
 func TestLinks(t *testing.T) {
 	for name, test := range map[string]struct {
 		external, prefix string
+		links            string                   // what each begins with
 		proxy            func(path string) string // the path that we are asked for
 	}{
-		"no proxy":                {"", "", func(p string) string { return p }},
-		"prefix":                  {"", "/quant", func(p string) string { return p }},
-		"proxy keeps the path":    {"https://example.org/a/b", "", func(p string) string { return p }},
-		"proxy strips the path":   {"https://example.org/quant", "/", func(p string) string { return strings.TrimPrefix(p, "/quant") }},
-		"proxy replaces the path": {"https://example.org/out", "/in", func(p string) string { return strings.Replace(p, "/out", "/in", 1) }},
+		"no proxy":                {"", "", "/", func(p string) string { return p }},
+		"prefix":                  {"", "/quant", "/quant/", func(p string) string { return p }},
+		"proxy keeps the path":    {"https://example.org/a/b", "", "/a/b/", func(p string) string { return p }},
+		"proxy strips the path":   {"https://example.org/quant", "/", "/quant/", func(p string) string { return strings.TrimPrefix(p, "/quant") }},
+		"proxy replaces the path": {"https://example.org/out", "/in", "/out/", func(p string) string { return strings.Replace(p, "/out", "/in", 1) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			external, prefix, err := web.Mount(test.external, test.prefix)
@@ -71,6 +72,7 @@ func TestLinks(t *testing.T) {
 			all := links(t, handler, prefix+"/")
 			assert.GreaterOrEqual(t, len(all), 9)
 			for text, link := range all {
+				assert.True(t, strings.HasPrefix(link, test.links), link)
 				assert.Equal(t, http.StatusOK, ask(handler, "GET", test.proxy(link)).Code, "%s: %s", text, link)
 			}
 		})
