@@ -67,21 +67,16 @@ type Finder interface {
 // Make resolves the entries, in their order: a pair belongs to the first that names it.
 func Make(entries []Entry, found Finder) Plan {
 	var p Plan
+	selected := selectAll(entries, found)
 	owners := map[[2]string]string{}
 	for _, entry := range entries {
 		resolved := Resolved{Entry: entry}
 		seen := map[string]bool{}
 		for _, pattern := range entry.Models {
-			models, err := found.Select([]string{pattern})
-			switch {
-			case err != nil && isGlob(pattern):
+			if err := selected[pattern].err; err != nil {
 				resolved.Unresolved = append(resolved.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, err))
-				continue
-			case err != nil: // somebody counts on this one: its cycles fail, and say why
-				name := strings.TrimSuffix(pattern, ".gguf")
-				models = []runner.Model{{Name: name, Path: pattern, Err: runner.Failf(runner.ReasonBadModel, "%w", err)}}
 			}
-			for _, model := range models {
+			for _, model := range selected[pattern].models {
 				if seen[model.Name] {
 					continue
 				}
@@ -98,20 +93,79 @@ func Make(entries []Entry, found Finder) Plan {
 	return p
 }
 
+// selection is what a pattern names: models, or nothing, and why.
+type selection struct {
+	models []runner.Model
+	err    error
+}
+
+// selectAll selects by every pattern of the entries.
+func selectAll(entries []Entry, found Finder) map[string]selection {
+	selected := map[string]selection{}
+	var usable []string
+	for _, entry := range entries {
+		for _, pattern := range entry.Models {
+			if _, done := selected[pattern]; done {
+				continue
+			}
+			models, err := found.Select([]string{pattern})
+			switch {
+			case err == nil:
+				usable = append(usable, pattern)
+			case !isGlob(pattern): // somebody counts on this one: its cycles fail, and say why
+				name := strings.TrimSuffix(pattern, ".gguf")
+				models = []runner.Model{{Name: name, Path: pattern, Err: runner.Failf(runner.ReasonBadModel, "%w", err)}}
+				err = nil
+			}
+			selected[pattern] = selection{models, err}
+		}
+	}
+	rename(selected, usable, found)
+	return selected
+}
+
+// rename gives the models the names that they have in one selection of them all. Where
+// there is no model directory, two of a name are told apart by their paths, and a
+// selection of one of them cannot know of the other.
+func rename(selected map[string]selection, usable []string, found Finder) {
+	if len(usable) == 0 {
+		return
+	}
+	all, err := found.Select(usable)
+	if err != nil { // a file has gone this moment; it will be missed the next time
+		return
+	}
+	names := map[string]string{}
+	for i := range all {
+		names[all[i].Path] = all[i].Name
+	}
+	for _, pattern := range usable {
+		models := selected[pattern].models
+		for i := range models {
+			if name, ok := names[models[i].Path]; ok {
+				models[i].Name = name
+			}
+		}
+	}
+}
+
 // claim gives the targets of a model that no earlier entry decides.
 func (p *Plan) claim(owners map[[2]string]string, entry Entry, model string) []string {
 	var free []string
+	seen := map[string]bool{} // two names of one format are one target
 	for _, target := range entry.Targets {
 		target = Canonical(target)
-		pair := [2]string{model, target}
-		owner, taken := owners[pair]
-		switch {
-		case !taken:
-			owners[pair] = entry.Name
-			free = append(free, target)
-		case owner != entry.Name:
-			p.Conflicts = append(p.Conflicts, Conflict{model, target, owner, entry.Name})
+		if seen[target] {
+			continue
 		}
+		seen[target] = true
+		pair := [2]string{model, target}
+		if owner, taken := owners[pair]; taken {
+			p.Conflicts = append(p.Conflicts, Conflict{model, target, owner, entry.Name})
+			continue
+		}
+		owners[pair] = entry.Name
+		free = append(free, target)
 	}
 	return free
 }

@@ -1,0 +1,239 @@
+package plan_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// discover finds tiny models of these names in a new directory.
+func discover(t *testing.T, names ...string) runner.Found {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range names {
+		gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(dir, name+".gguf"))
+	}
+	found, err := runner.Discover(dir, false, nil)
+	require.NoError(t, err)
+	return found
+}
+
+// pairs shows what an entry decides, as "model: target target".
+func pairs(entry plan.Resolved) []string {
+	var all []string
+	for _, model := range entry.Models {
+		all = append(all, model.Name+": "+strings.Join(model.Targets, " "))
+	}
+	return all
+}
+
+func entry(name, models, targets string) plan.Entry {
+	return plan.Entry{Name: name, Models: strings.Fields(models), Targets: strings.Fields(targets), Threshold: 0.12}
+}
+
+func TestPairsBelongToTheFirstEntryThatNamesThem(t *testing.T) {
+	for name, test := range map[string]struct {
+		entries   []plan.Entry
+		want      [][]string
+		conflicts []plan.Conflict
+	}{
+		"one entry, sorted": {
+			entries: []plan.Entry{entry("n", "team/c b a", "Q2_K Q8_0")},
+			want:    [][]string{{"a: Q2_K Q8_0", "b: Q2_K Q8_0", "team/c: Q2_K Q8_0"}},
+		},
+		"patterns that overlap within an entry": {
+			entries: []plan.Entry{entry("n", "* a a.gguf", "Q2_K")},
+			want:    [][]string{{"a: Q2_K", "b: Q2_K", "team/c: Q2_K"}},
+		},
+		"other targets of the same models": {
+			entries: []plan.Entry{entry("n", "*", "Q2_K"), entry("m", "a", "Q8_0")},
+			want:    [][]string{{"a: Q2_K", "b: Q2_K", "team/c: Q2_K"}, {"a: Q8_0"}},
+		},
+		"one pair twice": {
+			entries:   []plan.Entry{entry("n", "a", "Q2_K"), entry("m", "*", "Q2_K Q8_0")},
+			want:      [][]string{{"a: Q2_K"}, {"a: Q8_0", "b: Q2_K Q8_0", "team/c: Q2_K Q8_0"}},
+			conflicts: []plan.Conflict{{"a", "Q2_K", "n", "m"}},
+		},
+		"a model of which nothing is left": {
+			entries:   []plan.Entry{entry("n", "a", "Q2_K"), entry("m", "a b", "Q2_K")},
+			want:      [][]string{{"a: Q2_K"}, {"b: Q2_K"}},
+			conflicts: []plan.Conflict{{"a", "Q2_K", "n", "m"}},
+		},
+		"three entries: the first has it": {
+			entries:   []plan.Entry{entry("n", "a", "Q2_K"), entry("m", "a", "Q2_K"), entry("o", "a", "Q2_K")},
+			want:      [][]string{{"a: Q2_K"}, nil, nil},
+			conflicts: []plan.Conflict{{"a", "Q2_K", "n", "m"}, {"a", "Q2_K", "n", "o"}},
+		},
+		"names of one format": {
+			entries:   []plan.Entry{entry("n", "a", "q4_k Q4_K_M"), entry("m", "a", "Q4_K_M Q4_K q3_k_s")},
+			want:      [][]string{{"a: Q4_K_M"}, {"a: Q3_K_S"}},
+			conflicts: []plan.Conflict{{"a", "Q4_K_M", "n", "m"}},
+		},
+		"no entries": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := plan.Make(test.entries, discover(t, "a", "b", "team/c"))
+			var got [][]string
+			for i, entry := range p.Entries {
+				assert.Equal(t, test.entries[i], entry.Entry)
+				assert.Empty(t, entry.Unresolved)
+				got = append(got, pairs(entry))
+			}
+			assert.Equal(t, test.want, got)
+			assert.Equal(t, test.conflicts, p.Conflicts)
+		})
+	}
+}
+
+func TestConflictSaysWhatToDo(t *testing.T) {
+	assert.EqualError(t, plan.Conflict{Model: "a", Target: "Q2_K", First: "n", Second: "m"},
+		`the entries "n" and "m" both decide Q2_K of "a", and would overwrite each other's figures: let one of them name other models or targets`)
+}
+
+// A glob that fits nothing may fit something tomorrow; a name that is gone was counted
+// on, and so its cycles fail.
+func TestWhatIsNotThere(t *testing.T) {
+	p := plan.Make([]plan.Entry{entry("n", "x* a gone.gguf", "Q2_K")}, discover(t, "a"))
+	n := p.Entries[0]
+	assert.Equal(t, []string{"a: Q2_K", "gone: Q2_K"}, pairs(n))
+
+	require.NoError(t, n.Models[0].Err)
+	assert.NotEmpty(t, n.Models[0].SourceFormat())
+
+	var failure *runner.Failure
+	require.ErrorAs(t, n.Models[1].Err, &failure)
+	assert.Equal(t, runner.ReasonBadModel, failure.Reason)
+	require.ErrorContains(t, failure, `"gone.gguf"`)
+	assert.Empty(t, n.Models[1].SourceFormat())
+
+	require.Len(t, n.Unresolved, 1)
+	require.ErrorContains(t, n.Unresolved[0], `entry "n": `)
+	require.ErrorContains(t, n.Unresolved[0], `"x*"`)
+}
+
+// A model that cannot be read has an owner like any other: its failures are counted
+// under its name.
+func TestUnreadableModelIsPlanned(t *testing.T) {
+	found := discover(t, "a", "b")
+	require.NoError(t, os.Truncate(found.Models[0].Path, 40))
+	found, err := runner.Discover(found.Dir, false, nil)
+	require.NoError(t, err)
+	p := plan.Make([]plan.Entry{entry("n", "a b", "Q2_K")}, found)
+	assert.Equal(t, []string{"a: Q2_K", "b: Q2_K"}, pairs(p.Entries[0]))
+	require.Error(t, p.Entries[0].Models[0].Err)
+	assert.NoError(t, p.Entries[0].Models[1].Err)
+}
+
+// Without a model directory models go by their base names, as long as these differ:
+// also those of two patterns, or of two entries.
+func TestModelsOfOneNameStayApart(t *testing.T) {
+	a, b := discover(t, "x", "y"), discover(t, "x")
+	path := func(found runner.Found, name string) string { return filepath.Join(found.Dir, name) }
+	for name, entries := range map[string][]plan.Entry{
+		"in one entry":   {entry("n", path(a, "x.gguf")+" "+path(b, "x.gguf")+" "+path(a, "y.gguf"), "Q2_K")},
+		"in two entries": {entry("n", path(a, "x.gguf")+" "+path(a, "y.gguf"), "Q2_K"), entry("m", path(b, "x.gguf"), "Q2_K")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := plan.Make(entries, runner.Found{})
+			assert.Empty(t, p.Conflicts)
+			var got []string
+			for _, entry := range p.Entries {
+				got = append(got, pairs(entry)...)
+			}
+			assert.ElementsMatch(t, []string{path(a, "x") + ": Q2_K", path(b, "x") + ": Q2_K", "y: Q2_K"}, got)
+		})
+	}
+}
+
+// finder knows models by one letter each, and a pattern names those of its letters.
+type finder struct{ fails string }
+
+func (f finder) Select(patterns []string) ([]runner.Model, error) {
+	var models []runner.Model
+	for _, pattern := range patterns {
+		if f.fails != "" && strings.Contains(pattern, f.fails) {
+			return nil, errors.New("no such model")
+		}
+		for letter := range strings.SplitSeq(strings.Trim(pattern, "*"), "") {
+			models = append(models, runner.Model{Name: letter, Path: "/" + letter})
+		}
+	}
+	return models, nil
+}
+
+// Whatever the entries name, every pair that one of them names has one owner, the first
+// of them, and every other one is told of it once.
+func TestEveryPairHasOneOwner(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	targets := []string{"Q2_K", "q2_k", "Q4_K", "Q4_K_M", "q4_k_m", "Q8_0"}
+	some := func(from []string) []string {
+		var all []string
+		for range 1 + random.IntN(4) {
+			all = append(all, from[random.IntN(len(from))])
+		}
+		return all
+	}
+	for range 500 {
+		var entries []plan.Entry
+		for _, name := range []string{"first", "second", "third", "fourth"} {
+			entries = append(entries, plan.Entry{Name: name, Models: some([]string{"ab*", "bc*", "*d", "e*", "aed*"}), Targets: some(targets)})
+		}
+		p := plan.Make(entries, finder{fails: "e"})
+
+		owners := map[[2]string]string{}
+		var conflicts []plan.Conflict
+		for i, entry := range entries {
+			named := map[[2]string]bool{}
+			for _, pattern := range entry.Models {
+				if strings.Contains(pattern, "e") {
+					continue
+				}
+				for letter := range strings.SplitSeq(strings.Trim(pattern, "*"), "") {
+					for _, target := range entry.Targets {
+						named[[2]string{letter, plan.Canonical(target)}] = true
+					}
+				}
+			}
+			owned := map[[2]string]bool{}
+			for _, model := range p.Entries[i].Models {
+				for _, target := range model.Targets {
+					pair := [2]string{model.Name, target}
+					require.False(t, owned[pair], "twice in an entry")
+					owned[pair] = true
+				}
+			}
+			for pair := range named {
+				owner, taken := owners[pair]
+				if !taken {
+					owners[pair] = entry.Name
+				} else {
+					conflicts = append(conflicts, plan.Conflict{Model: pair[0], Target: pair[1], First: owner, Second: entry.Name})
+				}
+				require.Equal(t, !taken, owned[pair], "%s of %v", pair, entry)
+				delete(owned, pair)
+			}
+			require.Empty(t, owned, "what it does not name")
+			require.True(t, slices.IsSortedFunc(p.Entries[i].Models, func(a, b plan.Model) int { return strings.Compare(a.Name, b.Name) }))
+		}
+		require.ElementsMatch(t, conflicts, p.Conflicts)
+	}
+}
+
+func TestCanonical(t *testing.T) {
+	for target, want := range map[string]string{
+		"Q2_K": "Q2_K", "q2_k": "Q2_K", "Q2_K_S": "Q2_K_S", "q3_k": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q4_K_S": "Q4_K_S", "bf16": "BF16", "": "",
+	} {
+		assert.Equal(t, want, plan.Canonical(target), target)
+	}
+}
