@@ -99,10 +99,14 @@ func TestConfigThatCannotBeUsed(t *testing.T) {
 		"half a hash tag": {func(c *Config) { c.Stream = "{}a" }, "stream", `the braces of "{}a" name no hash tag: write it as in {a2a}:events, or without braces`},
 		"length":          {func(c *Config) { c.MaxLen = -1 }, "max_len", "-1 is below 0: use a number of entries, or 0 for no bound"},
 		"timeout":         {func(c *Config) { c.Timeout = 0 }, "timeout", "0s leaves no time: use a duration above 0, such as 5s"},
-		"a certificate without its key": {func(c *Config) { c.TLS.CertFile = "/c" }, "tls_config",
-			"exactly one of key or key_file must be configured when a client certificate is configured"},
-		"TLS options without TLS": {func(c *Config) { c.URL, c.TLS.CAFile = "redis://h", "/ca" }, "tls_config",
-			"it has no effect, as the url does not ask for TLS: write rediss instead of redis there"},
+		"a certificate without its key": {
+			func(c *Config) { c.TLS.CertFile = "/c" }, "tls_config",
+			"exactly one of key or key_file must be configured when a client certificate is configured",
+		},
+		"TLS options without TLS": {
+			func(c *Config) { c.URL, c.TLS.CAFile = "redis://h", "/ca" }, "tls_config",
+			"it has no effect, as the url does not ask for TLS: write rediss instead of redis there",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := DefaultConfig()
@@ -140,8 +144,14 @@ func TestRedacted(t *testing.T) {
 // Whatever is written before and after it, a password shows up nowhere.
 func FuzzURL(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"redis://", "h:6379/0"}, {"unix://u", "/s?db=1"}, {"redis+sentinel://", "a:1,b/m/1"}, {"redis+cluster://a", "a,[::1]"},
-		{"rediss://", "h/1/2#x"}, {"redis://%", "h"}, {"redis://a@/", "?"}, {"x", ":1"},
+		{"redis://", "h:6379/0"},
+		{"unix://u", "/s?db=1"},
+		{"redis+sentinel://", "a:1,b/m/1"},
+		{"redis+cluster://a", "a,[::1]"},
+		{"rediss://", "h/1/2#x"},
+		{"redis://%", "h"},
+		{"redis://a@/", "?"},
+		{"x", ":1"},
 	} {
 		f.Add(seed[0], seed[1])
 	}
