@@ -75,6 +75,7 @@ func TestErrorsTellNoSecrets(t *testing.T) {
 		"variable as a list":    "engine: {env: {TOKEN: [hunter2]}}",
 		"variables as a list":   "engine: {env: [{TOKEN: hunter2}]}",
 		"variable in binary":    "engine: {env: {TOKEN: !!binary hunter2}}",
+		"text in binary":        "a2a: {username: !!binary hunter2}",
 		"variable with a zero":  "engine: {env: {TOKEN: \"hunter2\\0\"}}",
 		"variable cut off":      "engine: {env: {TOKEN: 'hunter2",
 		"variable in an entry":  "schedule: [{name: n, cron: '@daily', engine: {env: {TOKEN: [hunter2]}}}]",
