@@ -145,6 +145,7 @@ type outcome struct {
 	EventType string          `json:"event_type"`
 	Model     string          `json:"model_name"`
 	Decision  verdict.Outcome `json:"decision"`
+	EventID   string          `json:"event_id"`
 	Previous  string          `json:"previous_decision"`
 	Threshold float64         `json:"threshold_percent"`
 	Target    string          `json:"target_format"`
@@ -321,7 +322,6 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		"model folder empty":       {[]string{"run", "--model-dir", filepath.Join(p.dir, "empty")}, "", []string{filepath.Join(p.dir, "empty")}},
 		"model missing":            {append(models, "--model", "other"), "", []string{`"other"`}},
 		"model is a folder":        {append(models, "--model", p.models), "", []string{p.models}},
-		"bad previous":             {append(models, "--previous", "inconclusive"), "", []string{"kept", "rejected"}},
 		"bad output":               {append(models, "--output", "yaml"), "", []string{"text", "json"}},
 		"evidence in a table":      {append(models, "--evidence"), "", []string{"--evidence", "--output json"}},
 		"bad configuration":        {append(models, "--config.file", filepath.Join(p.dir, "bad.yml")), "", []string{"bad.yml:1: threshold: ", "bad.yml:2: foo: "}},
@@ -490,11 +490,17 @@ func TestDryRunNeedsNoLlamaCpp(t *testing.T) {
 
 func TestChangeOfTheStandingDecisionIsMeasuredTwice(t *testing.T) {
 	t.Parallel()
-	p := newPlace(t, fakellama.Behaviour{Factors: []fakellama.Factor{slowed}})
-	got := p.run("--previous", "kept", "--output", "json", "--evidence")
+	p := newPlace(t, fakellama.Behaviour{})
+	first := p.run("--output", "json", "--evidence").one(t)
+	assert.Empty(t, first.Previous)
+	assert.NotEmpty(t, first.EventID, "the first decision of a pair is a change")
+
+	fakellama.Set(t, p.tools, fakellama.Behaviour{Factors: []fakellama.Factor{slowed}})
+	got := p.run("--output", "json", "--evidence")
 	assert.Equal(t, exitRejected, got.status, got.stderr)
 	o := got.one(t)
 	assert.Equal(t, "kept", o.Previous)
+	assert.NotEmpty(t, o.EventID)
 	assert.Len(t, o.Evidence.Verdicts, 2)
 	sets := map[int]int{}
 	for _, round := range o.Evidence.Rounds {
@@ -503,8 +509,9 @@ func TestChangeOfTheStandingDecisionIsMeasuredTwice(t *testing.T) {
 	assert.Len(t, sets, 2)
 	assert.Equal(t, verdict.Rejected, o.Evidence.Verdict().Outcome, "the evidence says the same")
 
-	same := p.run("--previous", "rejected", "--output", "json", "--evidence").one(t)
+	same := p.run("--output", "json", "--evidence").one(t)
 	assert.Len(t, same.Evidence.Verdicts, 1, "what changes nothing needs no confirmation")
+	assert.Empty(t, same.EventID)
 }
 
 func TestNoWaitNamesWhoMeasures(t *testing.T) {

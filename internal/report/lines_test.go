@@ -35,7 +35,7 @@ func quarter() runner.Result {
 func lineOf(t *testing.T, r runner.Result, evidence bool) string {
 	t.Helper()
 	var out bytes.Buffer
-	require.NoError(t, report.JSONLine(&out, &r, event.Origin{Host: "build-7"}, evidence))
+	require.NoError(t, report.JSONLine(&out, &r, event.Origin{Host: "build-7"}, "", evidence))
 	assert.Equal(t, 1, bytes.Count(out.Bytes(), []byte("\n")), "one line")
 	return out.String()
 }
@@ -68,7 +68,7 @@ func TestFiguresThatJSONCannotCarryAreAnError(t *testing.T) {
 	r := quarter()
 	r.Verdict.Phases[0].Original = math.NaN()
 	var out bytes.Buffer
-	require.ErrorContains(t, report.JSONLine(&out, &r, event.Origin{}, false), "encoding a result")
+	require.ErrorContains(t, report.JSONLine(&out, &r, event.Origin{}, "", false), "encoding a result")
 	assert.Empty(t, out.String(), "half a line is worse than none")
 }
 
@@ -116,7 +116,7 @@ func TestErrorsOfTheWriterAreNotLost(t *testing.T) {
 	result := quarter()
 	for name, err := range map[string]error{
 		"table":          report.Table(full{}, ladder(), false),
-		"line":           report.JSONLine(full{}, &result, event.Origin{}, false),
+		"line":           report.JSONLine(full{}, &result, event.Origin{}, "", false),
 		"estimate table": report.EstimateTable(full{}, model, estimates, 0.12),
 		"estimate lines": report.EstimateLines(full{}, model, estimates, 0.12),
 	} {
