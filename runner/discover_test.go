@@ -365,6 +365,7 @@ func TestSelect(t *testing.T) {
 	}{
 		{nil, all},
 		{[]string{"*"}, all},
+		{[]string{"*.gguf"}, all},
 		{[]string{"tiny"}, []string{"tiny"}},
 		{[]string{"tiny.gguf"}, []string{"tiny"}},
 		{[]string{"a/tiny", "tiny", "a/tiny.gguf", "*tiny"}, []string{"a/tiny", "tiny"}},

@@ -169,6 +169,7 @@ func isGlob(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }
 // glob matches names; path.Match keeps * from slashes, so both sides get another byte
 // instead, which no file's name can have.
 func (f Found) glob(pattern string) ([]Model, error) {
+	pattern = strings.TrimSuffix(pattern, extension) // names have none
 	unslash := strings.NewReplacer("/", "\x00")
 	matches := func(name string) bool {
 		ok, err := path.Match(unslash.Replace(pattern), unslash.Replace(name))

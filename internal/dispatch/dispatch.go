@@ -2,6 +2,8 @@ package dispatch
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -66,11 +68,19 @@ type Dispatcher struct {
 	engine  engineWatch
 	wake    chan struct{}
 
-	mu      sync.Mutex
-	config  Config
-	plan    *plan.Plan
-	queue   []schedule.Fire // by Due
-	running *Running
+	mu       sync.Mutex
+	config   Config
+	plan     *plan.Plan
+	queue    []job // by Due
+	running  *Running
+	cancel   context.CancelCauseFunc // of the current cycle; nil between two
+	watchers map[chan struct{}]bool
+}
+
+// job is a run that waits for its turn.
+type job struct {
+	schedule.Fire
+	models []string // names; nil: all of the entry
 }
 
 // New makes a Dispatcher, which does nothing before Configure and Run.
@@ -81,6 +91,8 @@ func New(options Options) *Dispatcher {
 		engine:  engineWatch{logger: options.Logger, look: make(chan struct{}, 1)},
 		wake:    make(chan struct{}, 1),
 		plan:    &plan.Plan{},
+
+		watchers: map[chan struct{}]bool{},
 	}
 }
 
@@ -89,10 +101,11 @@ func New(options Options) *Dispatcher {
 func (d *Dispatcher) Configure(c Config, p *plan.Plan) {
 	d.mu.Lock()
 	d.config, d.plan = c, p
-	d.queue = slices.DeleteFunc(d.queue, func(f schedule.Fire) bool {
-		_, found := c.entry(f.Entry)
+	d.queue = slices.DeleteFunc(d.queue, func(j job) bool {
+		_, found := c.entry(j.Entry)
 		return !found
 	})
+	d.changed()
 	d.mu.Unlock()
 	d.Planned(p)
 	d.engine.again()
@@ -115,43 +128,117 @@ func (d *Dispatcher) Plan() *plan.Plan {
 
 // Due takes a fire of the schedule. It does not wait for the run.
 func (d *Dispatcher) Due(f schedule.Fire) {
-	for _, skip := range d.enqueue(f) {
+	skipped, _ := d.enqueue(job{Fire: f})
+	for _, skip := range skipped {
 		d.skipped(f.Entry, skip, 1)
-	}
-	select {
-	case d.wake <- struct{}{}:
-	default: // it is awake
 	}
 }
 
-// enqueue says why this fire, or one that has waited for too long, is skipped.
-func (d *Dispatcher) enqueue(f schedule.Fire) (skipped []store.SkipReason) {
+// ByHand is the reason of a run that somebody asked for.
+const ByHand schedule.Reason = "by hand"
+
+// RunNow asks for a run of an entry, of the models of these names or, without any, of
+// all. It does not wait for the run. The error says why there will be none.
+func (d *Dispatcher) RunNow(entry string, models []string) error {
+	for _, name := range models {
+		if !d.decides(entry, name) {
+			return fmt.Errorf("the entry %q decides no model %q", entry, name)
+		}
+	}
+	skipped, found := d.enqueue(job{Fire: schedule.Fire{Entry: entry, Due: time.Now(), Reason: ByHand}, models: models})
+	switch {
+	case !found:
+		return fmt.Errorf("there is no entry %q in the schedule", entry)
+	case len(skipped) > 0:
+		return fmt.Errorf("the entry %q runs already, or waits for its turn", entry)
+	}
+	return nil
+}
+
+// decides says whether the plan gives a model to an entry.
+func (d *Dispatcher) decides(entry, model string) bool {
+	for _, resolved := range d.Plan().Entries {
+		if resolved.Name == entry {
+			return slices.ContainsFunc(resolved.Models, func(m plan.Model) bool { return m.Name == model })
+		}
+	}
+	return false
+}
+
+// ErrCanceled is why a cycle is over that Cancel has ended.
+var ErrCanceled = errors.New("somebody asked for the cycle to be canceled")
+
+// Cancel ends the cycle if it is the one that runs. The run goes on with its next model.
+func (d *Dispatcher) Cancel(cycle uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	entry, found := d.config.entry(f.Entry)
-	if !found { // removed by a reload this very moment
-		return nil
+	if d.cancel == nil || d.running == nil || d.running.Cycle != cycle {
+		return fmt.Errorf("the cycle %d does not run", cycle)
 	}
-	running := d.running != nil && d.running.Entry == f.Entry
-	queued := slices.IndexFunc(d.queue, func(q schedule.Fire) bool { return q.Entry == f.Entry })
+	d.cancel(ErrCanceled)
+	return nil
+}
+
+// Watch gives a channel that receives something when Status may have changed, until stop
+// is called.
+func (d *Dispatcher) Watch() (changes <-chan struct{}, stop func()) {
+	watcher := make(chan struct{}, 1)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.watchers[watcher] = true
+	return watcher, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.watchers, watcher)
+	}
+}
+
+// changed tells those who watch. d.mu is held.
+func (d *Dispatcher) changed() {
+	for watcher := range d.watchers {
+		select {
+		case watcher <- struct{}{}:
+		default: // it has yet to look
+		}
+	}
+}
+
+// enqueue says why this fire, or one that has waited for too long, is skipped; found is
+// false when the entry is not there any more.
+func (d *Dispatcher) enqueue(j job) (skipped []store.SkipReason, found bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	entry, found := d.config.entry(j.Entry)
+	if !found { // removed by a reload this very moment
+		return nil, false
+	}
+	running := d.running != nil && d.running.Entry == j.Entry
+	queued := slices.IndexFunc(d.queue, func(q job) bool { return q.Entry == j.Entry })
 	if queued >= 0 && late(d.queue[queued]) { // it would be dropped, and must not cost the newer one
-		d.Logger.Warn("a run waited longer for its turn than its starting_deadline and is skipped", "entry", f.Entry, "due", d.queue[queued].Due)
+		d.Logger.Warn("a run waited longer for its turn than its starting_deadline and is skipped", "entry", j.Entry, "due", d.queue[queued].Due)
 		d.queue = slices.Delete(d.queue, queued, queued+1)
 		skipped, queued = append(skipped, store.SkipDeadline), -1
 	}
 	if queued >= 0 || running && entry.Overlap != schedule.Queue {
-		d.Logger.Warn("a run is skipped: an earlier one of the entry is not over", "entry", f.Entry, "due", f.Due)
-		return append(skipped, store.SkipOverlap)
+		if j.Reason != ByHand {
+			d.Logger.Warn("a run is skipped: an earlier one of the entry is not over", "entry", j.Entry, "due", j.Due)
+		}
+		return append(skipped, store.SkipOverlap), true
 	}
-	at := slices.IndexFunc(d.queue, func(q schedule.Fire) bool { return q.Due.After(f.Due) })
+	at := slices.IndexFunc(d.queue, func(q job) bool { return q.Due.After(j.Due) })
 	if at < 0 {
 		at = len(d.queue)
 	}
-	d.queue = slices.Insert(d.queue, at, f)
-	return skipped
+	d.queue = slices.Insert(d.queue, at, j)
+	d.changed()
+	select {
+	case d.wake <- struct{}{}:
+	default: // it is awake
+	}
+	return skipped, true
 }
 
-func late(f schedule.Fire) bool { return !f.Deadline.IsZero() && time.Now().After(f.Deadline) }
+func late(j job) bool { return !j.Deadline.IsZero() && time.Now().After(j.Deadline) }
 
 func (d *Dispatcher) skipped(entry string, reason store.SkipReason, n uint64) {
 	d.journal.write("counting a skipped run", func() error { return d.Store.CountSkipped(entry, reason, n) })
@@ -171,13 +258,13 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	background.Go(func() { d.journal.run(ctx) })
 	defer background.Wait()
 	for ctx.Err() == nil {
-		fire, entry, turn := d.next()
+		job, entry, turn := d.next()
 		switch turn {
 		case run:
-			d.run(ctx, fire, entry)
+			d.run(ctx, job, entry)
 		case tooLate:
-			d.Logger.Warn("a run waited longer for its turn than its starting_deadline and is skipped", "entry", fire.Entry, "due", fire.Due)
-			d.skipped(fire.Entry, store.SkipDeadline, 1)
+			d.Logger.Warn("a run waited longer for its turn than its starting_deadline and is skipped", "entry", job.Entry, "due", job.Due)
+			d.skipped(job.Entry, store.SkipDeadline, 1)
 		case nobody:
 			select {
 			case <-ctx.Done():
@@ -196,21 +283,22 @@ const (
 	tooLate
 )
 
-// next takes the fire whose turn it is.
-func (d *Dispatcher) next() (schedule.Fire, Entry, turn) {
+// next takes the job whose turn it is.
+func (d *Dispatcher) next() (job, Entry, turn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.queue) == 0 {
-		return schedule.Fire{}, Entry{}, nobody
+		return job{}, Entry{}, nobody
 	}
-	fire := d.queue[0]
+	first := d.queue[0]
 	d.queue = slices.Delete(d.queue, 0, 1)
-	if late(fire) {
-		return fire, Entry{}, tooLate
+	if late(first) {
+		return first, Entry{}, tooLate
 	}
-	entry, _ := d.config.entry(fire.Entry) // Configure sees that it is there
-	d.running = &Running{Entry: fire.Entry, Due: fire.Due, Started: time.Now()}
-	return fire, entry, run
+	entry, _ := d.config.entry(first.Entry) // Configure sees that it is there
+	d.running = &Running{Entry: first.Entry, Due: first.Due, Started: time.Now()}
+	d.changed()
+	return first, entry, run
 }
 
 func (d *Dispatcher) probe(ctx context.Context) (runner.EngineInfo, error) {

@@ -19,7 +19,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
-// kept is what is in the fake store.
+// memory is a fake store.
 type memory struct {
 	mu      sync.Mutex
 	full    bool // every write fails
@@ -76,6 +76,12 @@ func (m *memory) models() []string {
 		names = append(names, r.Model)
 	}
 	return names
+}
+
+func (m *memory) result(i int) runner.Result {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.results[i]
 }
 
 // engine is a Runner whose cycles take an hour, unless a test wants something else.
@@ -267,8 +273,8 @@ func TestAPanicFailsThatCycleOnly(t *testing.T) {
 		b.due("a")
 		b.pass(3 * time.Hour)
 		require.Equal(t, []string{"a", "b", "a"}, b.memory.models(), "every pair of the cycle has its failure, and the entry runs again")
-		assert.Equal(t, runner.ReasonInternal, b.memory.results[0].Failure.Reason)
-		assert.ErrorContains(t, b.memory.results[0].Failure, "a defect")
+		assert.Equal(t, runner.ReasonInternal, b.memory.result(0).Failure.Reason)
+		assert.ErrorContains(t, b.memory.result(0).Failure, "a defect")
 		assert.Equal(t, []uint64{1, 2, 3}, b.memory.ended)
 	})
 }
@@ -283,13 +289,13 @@ func TestATimeoutEndsTheRunAndTheNextGoesOnWhereItEnded(t *testing.T) {
 		b.due("a")
 		b.pass(2 * time.Hour)
 		require.Equal(t, []string{"m1", "m2"}, b.memory.models())
-		failure := b.memory.results[1].Failure
+		failure := b.memory.result(1).Failure
 		assert.Equal(t, runner.ReasonTimeout, failure.Reason)
 		assert.ErrorContains(t, failure, "1h30m")
 		assert.Nil(t, b.Status().Running)
 
-		b.memory.state.Pairs[store.PairID{Model: "m1", Target: "Q2_K"}] = &store.Pair{Decided: &store.Decided{Finished: b.memory.results[0].Finished}}
-		b.memory.state.Pairs[store.PairID{Model: "m2", Target: "Q2_K"}] = &store.Pair{Failed: &store.Failed{Finished: b.memory.results[1].Finished}}
+		b.memory.state.Pairs[store.PairID{Model: "m1", Target: "Q2_K"}] = &store.Pair{Decided: &store.Decided{Finished: b.memory.result(0).Finished}}
+		b.memory.state.Pairs[store.PairID{Model: "m2", Target: "Q2_K"}] = &store.Pair{Failed: &store.Failed{Finished: b.memory.result(1).Finished}}
 		b.due("a")
 		b.pass(2 * time.Hour)
 		assert.Equal(t, []string{"m1", "m2", "m3", "m4"}, b.memory.models(), "the ones that were not reached come first")
@@ -363,7 +369,7 @@ func TestTheStopCancelsTheCycleAndKeepsItsResults(t *testing.T) {
 		b.due("b")
 		b.stop()
 		require.Equal(t, []string{"a"}, b.memory.models(), "nothing new begins")
-		assert.Equal(t, runner.ReasonCanceled, b.memory.results[0].Failure.Reason)
+		assert.Equal(t, runner.ReasonCanceled, b.memory.result(0).Failure.Reason)
 		assert.Equal(t, []uint64{1}, b.memory.ended)
 	})
 }
@@ -395,6 +401,38 @@ func TestTheEngineIsLookedForUntilItIsThere(t *testing.T) {
 		assert.True(t, engine.Up)
 		assert.Equal(t, 7, engine.Info.Build)
 		assert.Empty(t, engine.Err)
+	})
+}
+
+func TestByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a")
+		b.find = func() (*plan.Plan, error) {
+			return &plan.Plan{Entries: []plan.Resolved{resolved("a", "m1", "m2", "m3")}}, nil
+		}
+		found, err := b.find()
+		require.NoError(t, err)
+		b.mu.Lock()
+		b.plan = found
+		b.mu.Unlock()
+		require.ErrorContains(t, b.RunNow("other", nil), `"other"`)
+		require.ErrorContains(t, b.RunNow("a", []string{"m9"}), `"m9"`)
+		changes, stop := b.Watch()
+		defer stop()
+		require.NoError(t, b.RunNow("a", []string{"m2", "m3"}))
+		synctest.Wait()
+		require.Len(t, changes, 1, "those who watch are told")
+		require.ErrorContains(t, b.RunNow("a", nil), "runs already")
+		assert.Zero(t, b.skips("a", store.SkipOverlap), "what was due counts, not what was asked for")
+
+		require.Error(t, b.Cancel(7))
+		require.NoError(t, b.Cancel(b.Status().Running.Cycle))
+		b.pass(time.Minute)
+		assert.Equal(t, []string{"m2"}, b.memory.models())
+		assert.Equal(t, runner.ReasonCanceled, b.memory.result(0).Failure.Reason)
+		require.ErrorContains(t, b.memory.result(0).Failure, "somebody asked")
+		b.pass(time.Hour)
+		assert.Equal(t, []string{"m2", "m3"}, b.memory.models(), "the run goes on")
 	})
 }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
-	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
 // errTimeout is why a run is over that reached its entry's timeout.
@@ -21,17 +20,20 @@ var errTimeout = errors.New("the run reached its timeout")
 
 // run runs the cycles of one fire: one a model, the one that was looked at longest ago
 // first, so that a run which is cut off by its timeout goes on where it ended.
-func (d *Dispatcher) run(ctx context.Context, fire schedule.Fire, entry Entry) {
+func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 	defer d.over()
 	if entry.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, entry.Timeout, errTimeout)
 		defer cancel()
 	}
-	logger := d.Logger.With("entry", fire.Entry)
-	logger.Info("a run begins", "due", fire.Due, "reason", fire.Reason)
+	logger := d.Logger.With("entry", job.Entry)
+	logger.Info("a run begins", "due", job.Due, "reason", job.Reason)
 	begin := time.Now()
-	models := d.discover(fire.Entry)
+	models := d.discover(job.Entry)
+	if job.models != nil {
+		models = slices.DeleteFunc(models, func(m plan.Model) bool { return !slices.Contains(job.models, m.Name) })
+	}
 	discovering := time.Since(begin)
 	oldestFirst(models, d.Store.State())
 	if len(models) == 0 {
@@ -43,7 +45,7 @@ func (d *Dispatcher) run(ctx context.Context, fire schedule.Fire, entry Entry) {
 			logger.Warn("the run ends early", "cause", context.Cause(ctx), "models_left", len(models)-i)
 			return
 		}
-		d.cycle(ctx, fire, entry, model, discovering)
+		d.cycle(ctx, job, entry, model, discovering)
 		d.update(func(r *Running) { r.Done = i + 1 })
 	}
 	logger.Info("the run is over", "models", len(models), "took", time.Since(begin).Round(time.Millisecond))
@@ -111,13 +113,13 @@ func lastTried(p *store.Pair) time.Time {
 }
 
 // cycle runs one cycle and stores its results.
-func (d *Dispatcher) cycle(ctx context.Context, fire schedule.Fire, entry Entry, model plan.Model, discovering time.Duration) {
+func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan.Model, discovering time.Duration) {
 	logger := d.Logger.With("entry", entry.Name, "model", model.Name)
 	if !d.journal.clear() {
 		logger.Error("a cycle is not run: what the last ones found is not stored yet")
 		return
 	}
-	id, err := d.Store.BeginCycle(store.Cycle{Entry: entry.Name, Model: model.Name, Targets: model.Targets, Due: fire.Due, Started: time.Now()})
+	id, err := d.Store.BeginCycle(store.Cycle{Entry: entry.Name, Model: model.Name, Targets: model.Targets, Due: job.Due, Started: time.Now()})
 	if err != nil {
 		logger.Error("a cycle is not run: it cannot be recorded", "err", err)
 		d.WriteFailed()
@@ -128,6 +130,10 @@ func (d *Dispatcher) cycle(ctx context.Context, fire schedule.Fire, entry Entry,
 		r.Cycle, r.Model, r.Targets = id, model.Name, model.Targets
 		r.Progress, r.Ratio, r.Waiting = runner.Progress{}, 0, ""
 	})
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	d.setCancel(cancel)
+	defer d.setCancel(nil)
 	undecided := slices.Clone(model.Targets)
 	d.protected(func() {
 		entry.Runner.Run(ctx, runner.Request{
@@ -141,7 +147,7 @@ func (d *Dispatcher) cycle(ctx context.Context, fire schedule.Fire, entry Entry,
 			},
 			Progress: d.progress,
 		}, func(r runner.Result) {
-			r.Failure = timedOut(ctx, entry, r.Failure)
+			r.Failure = because(ctx, entry, r.Failure)
 			undecided = slices.DeleteFunc(undecided, func(target string) bool { return target == r.TargetFormat })
 			d.record(id, r)
 		})
@@ -168,20 +174,36 @@ func (d *Dispatcher) protected(work func(), panicked func(*runner.Failure)) {
 	work()
 }
 
-// timedOut gives a failure its true reason when the entry's timeout was the cause.
-func timedOut(ctx context.Context, entry Entry, f *runner.Failure) *runner.Failure {
-	if f == nil || f.Reason != runner.ReasonCanceled || !errors.Is(context.Cause(ctx), errTimeout) {
+func (d *Dispatcher) setCancel(cancel context.CancelCauseFunc) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cancel = cancel
+}
+
+// because gives a failure its true reason when it was not the process' end that
+// cancelled the cycle.
+func because(ctx context.Context, entry Entry, f *runner.Failure) *runner.Failure {
+	if f == nil || f.Reason != runner.ReasonCanceled {
 		return f
 	}
-	return runner.Failf(runner.ReasonTimeout, "the run of the entry %q took longer than its timeout of %v: %w", entry.Name, entry.Timeout, f)
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errTimeout):
+		return runner.Failf(runner.ReasonTimeout, "the run of the entry %q took longer than its timeout of %v: %w", entry.Name, entry.Timeout, f)
+	case errors.Is(cause, ErrCanceled):
+		return runner.Failf(runner.ReasonCanceled, "%w: %w", cause, f)
+	}
+	return f
 }
 
 // record stores one result, and says so.
 func (d *Dispatcher) record(cycle uint64, r runner.Result) {
 	logger := d.Logger.With("cycle", cycle, "model", r.Model, "target", r.TargetFormat)
-	if r.Failure != nil {
+	switch {
+	case r.Failure != nil && r.Failure.Reason == runner.ReasonCanceled:
+		logger.Warn("a pair is not decided: its cycle was canceled", "err", r.Failure)
+	case r.Failure != nil:
 		logger.Error("a pair could not be decided", "reason", r.Failure.Reason, "err", r.Failure)
-	} else {
+	default:
 		if rounds := r.Evidence.Rounds; len(rounds) > 0 {
 			d.engine.measured(rounds[0].Original.Measurement)
 		}
@@ -217,12 +239,14 @@ func (d *Dispatcher) update(change func(*Running)) {
 	now := *d.running
 	change(&now)
 	d.running = &now
+	d.changed()
 }
 
 func (d *Dispatcher) over() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.running = nil
+	d.changed()
 }
 
 // ratio is how much of a cycle is done, if quantizing takes a fifth of it and measuring up
