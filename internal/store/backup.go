@@ -99,8 +99,7 @@ func (s *Store) copyTo(dir string) (path string, err error) {
 		}
 		now := s.clock().UTC()
 		m.Backup = &now
-		_, err = put(&draft{tx: tx}, bucketMeta, []byte(metaState), m)
-		return err
+		return (&draft{tx: tx}).put(bucketMeta, []byte(metaState), m)
 	})
 	return f.Name(), errors.Join(err, db.Close())
 }

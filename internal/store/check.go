@@ -127,6 +127,9 @@ func (c *checker) cycles() {
 		if id == 0 || id > newest {
 			c.report("cycle %d is out of the %d begun", id, newest)
 		}
+		if indexed := c.tx.Bucket([]byte(bucketRunning)).Get(number(id)) != nil; indexed != (cycle.Ended == nil) {
+			c.report("cycle %d ended at %v, and is in the index of those that run: %t", id, cycle.Ended, indexed)
+		}
 		if cycle.Ended != nil && len(cycle.Undecided) > 0 {
 			c.report("cycle %d has ended without a result of %v", id, cycle.Undecided)
 		}

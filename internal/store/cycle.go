@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,11 +21,16 @@ type Committed struct {
 }
 
 // BeginCycle records that a cycle begins, before it does anything, and returns its id,
-// which c.ID is not read for. Started is now where it is zero. A pair can be in one
-// running cycle only.
+// which c.ID is not read for. Started is now where it is zero. A cycle that is still
+// running and has not decided one of these pairs was given up, since a pair is in one
+// cycle at a time: its end could not be stored, on a full disk say. It ends here, and
+// its targets without a result get the failure "internal".
 func (s *Store) BeginCycle(c Cycle) (id uint64, err error) {
 	err = s.update(fmt.Sprintf("storing that a cycle of %q begins", c.Model), func(d *draft) error {
-		if err := d.checkCycle(&c); err != nil {
+		if err := checkCycle(&c); err != nil {
+			return err
+		}
+		if err := s.giveUp(d, &c); err != nil {
 			return err
 		}
 		if id, err = d.bucket(bucketCycles).NextSequence(); err != nil {
@@ -43,7 +49,7 @@ func (s *Store) BeginCycle(c Cycle) (id uint64, err error) {
 	return id, nil
 }
 
-func (d *draft) checkCycle(c *Cycle) error {
+func checkCycle(c *Cycle) error {
 	if err := checkName("a model", c.Model); err != nil {
 		return err
 	}
@@ -57,10 +63,23 @@ func (d *draft) checkCycle(c *Cycle) error {
 		if slices.Contains(c.Targets[:i], target) {
 			return fmt.Errorf("it names %s twice", target)
 		}
-		for _, other := range d.state.Running {
-			if other.Model == c.Model && slices.Contains(other.Undecided, target) {
-				return fmt.Errorf("cycle %d, begun at %s, is deciding %s, too", other.ID, other.Started.Format(time.RFC3339), target)
-			}
+	}
+	return nil
+}
+
+// giveUp ends the running cycles that have yet to decide a pair of c.
+func (s *Store) giveUp(d *draft, c *Cycle) error {
+	for _, other := range slices.Clone(d.state.Running) {
+		same := func(target string) bool { return slices.Contains(c.Targets, target) }
+		if other.Model != c.Model || !slices.ContainsFunc(other.Undecided, same) {
+			continue
+		}
+		s.logger.Warn("A cycle has not ended before the next one of its pair", "cycle", other.ID, "model", other.Model, "undecided", other.Undecided)
+		err := d.end(other, nil, func() *runner.Failure {
+			return runner.Failf(runner.ReasonInternal, "no result of the cycle that began at %s was stored; the exporter's log says why", other.Started.Format(time.RFC3339))
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -164,9 +183,11 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 	rest := *c
 	rest.Undecided = slices.DeleteFunc(slices.Clone(c.Undecided), func(target string) bool { return target == id.Target })
 
-	_, recordErr := put(d, bucketResults, resultKey(c.ID, id.Target), &record)
-	_, pointErr := put(d, point.history(), historyKey(id, c.ID), &point)
-	err := errors.Join(recordErr, pointErr, d.putPair(&pair), d.putModel(&model), d.putCycle(&rest))
+	err := errors.Join(
+		d.put(bucketResults, resultKey(c.ID, id.Target), &record),
+		d.put(point.history(), historyKey(id, c.ID), &point),
+		d.putPair(&pair), d.putModel(&model), d.putCycle(&rest),
+	)
 	return Committed{Changed: record.Changed, Event: e}, err
 }
 
@@ -234,7 +255,7 @@ func (d *draft) end(c *Cycle, extra map[runner.Operation]time.Duration, missing 
 			return err
 		}
 	}
-	records, err := recordsOf(d.tx, c.ID)
+	records, err := resultsOf[outline](d.tx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -254,9 +275,15 @@ func (d *draft) end(c *Cycle, extra map[runner.Operation]time.Duration, missing 
 	return errors.Join(d.putModel(&model), d.putCycle(&ended))
 }
 
+// outline is what the end of a cycle needs of a Record.
+type outline struct {
+	Failure   *RecordFailure                     `json:"failure"`
+	Durations map[runner.Operation]time.Duration `json:"durations_ns"`
+}
+
 // durationsOf a cycle: quantizing is done for each target, and what its targets share is
 // counted whole in the largest.
-func durationsOf(records []Record, extra map[runner.Operation]time.Duration) map[runner.Operation]time.Duration {
+func durationsOf(records []outline, extra map[runner.Operation]time.Duration) map[runner.Operation]time.Duration {
 	durations := map[runner.Operation]time.Duration{}
 	for _, r := range records {
 		for operation, duration := range r.Durations {
@@ -267,9 +294,7 @@ func durationsOf(records []Record, extra map[runner.Operation]time.Duration) map
 			}
 		}
 	}
-	for operation, duration := range extra {
-		durations[operation] = duration
-	}
+	maps.Copy(durations, extra)
 	return durations
 }
 

@@ -45,10 +45,12 @@ func load(tx *bbolt.Tx) (content, error) {
 
 // loadRunning finds the cycles that have not ended.
 func loadRunning(tx *bbolt.Tx, state *State) error {
-	return each(tx, bucketCycles, func(c *Cycle) {
-		if c.Ended == nil {
+	return tx.Bucket([]byte(bucketRunning)).ForEach(func(id, _ []byte) error {
+		c, err := get[Cycle](tx, bucketCycles, id)
+		if err == nil {
 			state.Running = append(state.Running, c)
 		}
+		return err
 	})
 }
 
@@ -151,17 +153,22 @@ func (c content) begin(tx *bbolt.Tx) *draft {
 
 func (d *draft) bucket(name string) *bbolt.Bucket { return d.tx.Bucket([]byte(name)) }
 
-// put writes a value and returns it as the next start will load it: without what its
-// JSON leaves out, and without any memory shared with the caller's.
-func put[T any](d *draft, bucket string, key []byte, value *T) (*T, error) {
+// put writes a value as JSON.
+func (d *draft) put(bucket string, key []byte, value any) error {
 	data, err := json.Marshal(value)
 	if err != nil {
-		return nil, fmt.Errorf("writing %q of %s: %w", key, bucket, err)
+		return fmt.Errorf("writing %q of %s: %w", key, bucket, err)
 	}
-	if err := d.putRaw(bucket, key, data); err != nil {
+	return d.putRaw(bucket, key, data)
+}
+
+// keep writes a value and returns it as the next start will load it: without what its
+// JSON leaves out, and without any memory shared with the caller's.
+func keep[T any](d *draft, bucket string, key []byte, value *T) (*T, error) {
+	if err := d.put(bucket, key, value); err != nil {
 		return nil, err
 	}
-	return decode[T](bucket, key, data)
+	return get[T](d.tx, bucket, key)
 }
 
 func (d *draft) putRaw(bucket string, key, value []byte) error {
@@ -181,9 +188,8 @@ func (d *draft) delete(bucket string, key []byte) error {
 }
 
 func (d *draft) putMeta() error {
-	_, err := put(d, bucketMeta, []byte(metaState), &d.meta)
 	d.state.Outbox.Producer = d.meta.Producer
-	return err
+	return d.put(bucketMeta, []byte(metaState), &d.meta)
 }
 
 // add adds to the number under a key.
@@ -208,7 +214,7 @@ func (d *draft) count(key string, n uint64) error {
 }
 
 func (d *draft) putPair(p *Pair) error {
-	stored, err := put(d, bucketPairs, pairKey(p.PairID), p)
+	stored, err := keep(d, bucketPairs, pairKey(p.PairID), p)
 	if err == nil {
 		d.state.Pairs[p.PairID] = stored
 	}
@@ -216,7 +222,7 @@ func (d *draft) putPair(p *Pair) error {
 }
 
 func (d *draft) putModel(m *Model) error {
-	stored, err := put(d, bucketModels, []byte(m.Name), m)
+	stored, err := keep(d, bucketModels, []byte(m.Name), m)
 	if err == nil {
 		d.state.Models[m.Name] = stored
 	}
@@ -225,12 +231,15 @@ func (d *draft) putModel(m *Model) error {
 
 // putCycle writes a cycle and keeps it among the running ones until it has ended.
 func (d *draft) putCycle(c *Cycle) error {
-	stored, err := put(d, bucketCycles, number(c.ID), c)
+	stored, err := keep(d, bucketCycles, number(c.ID), c)
 	if err != nil {
 		return err
 	}
 	running := slices.DeleteFunc(d.state.Running, func(r *Cycle) bool { return r.ID == c.ID })
-	if stored.Ended == nil {
+	if stored.Ended != nil {
+		err = d.delete(bucketRunning, number(c.ID))
+	} else {
+		err = d.putRaw(bucketRunning, number(c.ID), number(c.ID))
 		running = append(running, stored)
 		slices.SortFunc(running, func(a, b *Cycle) int { return bytes.Compare(number(a.ID), number(b.ID)) })
 	}
@@ -238,5 +247,5 @@ func (d *draft) putCycle(c *Cycle) error {
 		running = nil
 	}
 	d.state.Running = running
-	return nil
+	return err
 }

@@ -24,7 +24,7 @@ func (d *draft) addEvent(e Event) (*Event, error) {
 	if err := d.putRaw(bucketHeld, number(seq), number(seq)); err != nil {
 		return nil, err
 	}
-	return put(d, bucketEvents, number(seq), &e)
+	return keep(d, bucketEvents, number(seq), &e)
 }
 
 // offer makes an event pending, under the next number of the producer.
@@ -41,7 +41,7 @@ func (d *draft) offer(e *Event) (*Event, error) {
 	}
 	d.state.Outbox.Pending++
 	d.offered = true
-	return put(d, bucketEvents, number(e.Seq), e)
+	return keep(d, bucketEvents, number(e.Seq), e)
 }
 
 // enumerate gives an event the next number of the producer.
@@ -111,8 +111,7 @@ func (d *draft) settle(e *Event, delivery Delivery) error {
 	if err := d.putRaw(bucketSettled, number(e.Seq), number(uint64(d.now.Unix()))); err != nil {
 		return err
 	}
-	_, err := put(d, bucketEvents, number(e.Seq), e)
-	return err
+	return d.put(bucketEvents, number(e.Seq), e)
 }
 
 // Events reads up to limit events after a Seq, the oldest first. A limit of 0 or less is
@@ -309,7 +308,7 @@ func (s *Store) NewProducer(why string) error {
 			if err := d.enumerate(e); err != nil {
 				return err
 			}
-			if _, err := put(d, bucketEvents, number(e.Seq), e); err != nil {
+			if err := d.put(bucketEvents, number(e.Seq), e); err != nil {
 				return err
 			}
 		}

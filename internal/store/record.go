@@ -176,7 +176,7 @@ func (s *Store) Cycle(id uint64) (Cycle, []Record, bool, error) {
 			return err
 		}
 		cycle, known = *stored, true
-		records, err = recordsOf(tx, id)
+		records, err = resultsOf[Record](tx, id)
 		return err
 	})
 	if err != nil {
@@ -185,12 +185,13 @@ func (s *Store) Cycle(id uint64) (Cycle, []Record, bool, error) {
 	return cycle, records, known, nil
 }
 
-func recordsOf(tx *bbolt.Tx, cycle uint64) ([]Record, error) {
-	var records []Record
+// resultsOf reads Records, or a part of them.
+func resultsOf[T any](tx *bbolt.Tx, cycle uint64) ([]T, error) {
+	var records []T
 	prefix := number(cycle)
 	c := tx.Bucket([]byte(bucketResults)).Cursor()
 	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
-		record, err := decode[Record](bucketResults, k, v)
+		record, err := decode[T](bucketResults, k, v)
 		if err != nil {
 			return nil, err
 		}

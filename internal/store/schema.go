@@ -18,6 +18,7 @@ const (
 	bucketMeta     = "meta"            // metaSchema: the version in decimal; metaState: meta
 	bucketEntries  = "entries"         // entry → EntryState
 	bucketCycles   = "cycles"          // cycle → Cycle
+	bucketRunning  = "cycles.running"  // cycle → cycle, of those that have not ended
 	bucketResults  = "results"         // cycle, target → Record
 	bucketDecided  = "history.decided" // model NUL target NUL cycle → Point
 	bucketFailed   = "history.failed"  // the same, of failures
@@ -34,8 +35,8 @@ const (
 
 func buckets() []string {
 	return []string{
-		bucketMeta, bucketEntries, bucketCycles, bucketResults, bucketDecided, bucketFailed, bucketPairs, bucketModels,
-		bucketCounters, bucketPruned, bucketEvents, bucketNumbers, bucketPending, bucketHeld, bucketSettled,
+		bucketMeta, bucketEntries, bucketCycles, bucketRunning, bucketResults, bucketDecided, bucketFailed, bucketPairs,
+		bucketModels, bucketCounters, bucketPruned, bucketEvents, bucketNumbers, bucketPending, bucketHeld, bucketSettled,
 	}
 }
 
@@ -132,13 +133,11 @@ func numberKey(producer string, n uint64) []byte {
 // order, until f says stop.
 func newestFirst(b *bbolt.Bucket, prefix []byte, f func(k, v []byte) (more bool, err error)) error {
 	c := b.Cursor()
-	k, v := c.Seek(append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, 9)...)) // beyond every number
-	if k == nil {
-		k, v = c.Last()
-	} else {
-		k, v = c.Prev()
+	before := c.Prev
+	if k, _ := c.Seek(append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, 9)...)); k == nil { // beyond every number
+		before = c.Last
 	}
-	for ; bytes.HasPrefix(k, prefix); k, v = c.Prev() {
+	for k, v := before(); bytes.HasPrefix(k, prefix); k, v = c.Prev() {
 		if more, err := f(k, v); err != nil || !more {
 			return err
 		}

@@ -218,8 +218,7 @@ func (s *Store) SetEntry(name string, e EntryState) error {
 			return err
 		}
 		e.Last = e.Last.UTC()
-		_, err := put(d, bucketEntries, []byte(name), &e)
-		return err
+		return d.put(bucketEntries, []byte(name), &e)
 	})
 }
 

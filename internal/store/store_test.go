@@ -325,7 +325,6 @@ func TestBeginCycleRefuses(t *testing.T) {
 		"no targets":          {Model: "m"},
 		"no name of a target": {Model: "m", Targets: []string{""}},
 		"Q8_0 twice":          {Model: "m", Targets: []string{"Q8_0", "Q8_0"}},
-		"cycle 1, begun at":   {Model: "m", Targets: []string{"Q8_0", "Q2_K"}},
 	} {
 		_, err := s.BeginCycle(c)
 		require.ErrorContains(t, err, message)
@@ -334,6 +333,29 @@ func TestBeginCycleRefuses(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, uint64(2), id)
 	assert.Equal(t, start(), s.State().Running[1].Started)
+}
+
+// Its results and its end were not stored, for a full disk; there is room again.
+func TestBeginCycleEndsOneThatWasGivenUp(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	first := begin(t, s, "m", "Q2_K", "Q4_K_M")
+	_, err := s.Commit(first, decided("m", "Q4_K_M", verdict.Kept))
+	require.NoError(t, err)
+	apart := begin(t, s, "m", "Q4_K_M", "Q8_0")
+	other := begin(t, s, "n", "Q2_K")
+	require.Len(t, s.State().Running, 3, "no pair is undecided in two")
+
+	next := begin(t, s, "m", "Q2_K")
+	var running []uint64
+	for _, c := range s.State().Running {
+		running = append(running, c.ID)
+	}
+	assert.Equal(t, []uint64{apart, other, next}, running)
+	assert.Equal(t, uint64(1), s.State().Counters.Failures[FailureKey{"m", runner.ReasonInternal}])
+	_, err = s.Commit(first, decided("m", "Q2_K", verdict.Kept))
+	require.ErrorIs(t, err, ErrCommitted)
+	_, err = s.Commit(next, decided("m", "Q2_K", verdict.Kept))
+	require.NoError(t, err)
 }
 
 func TestHistoryAndCyclesArePaged(t *testing.T) {

@@ -1,0 +1,118 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+)
+
+// A disk that is full, really: a small file system of the test's own, in a mount
+// namespace of a child. Where the system allows nobody such a namespace this test fails.
+func TestDiskFull(t *testing.T) {
+	child := childCommand("full", t.TempDir())
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if os.Geteuid() != 0 {
+		child.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		child.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		child.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	out, err := child.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+func fillTheDisk(dir string) error {
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("leaving the mounts of the host: %w", err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+		return fmt.Errorf("mounting a small file system: %w", err)
+	}
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 1<<20), 0o600); err != nil {
+		return err
+	}
+	s, err := Open(dir, Options{Publish: true})
+	if err != nil {
+		return err
+	}
+	var targets []string
+	for i := range 100 {
+		targets = append(targets, fmt.Sprintf("T%d", i))
+	}
+	id, err := s.BeginCycle(Cycle{Model: "m", Targets: targets})
+	if err != nil {
+		return err
+	}
+	commit := func(target string) error {
+		big := decided("m", target, verdict.Kept)
+		big.Evidence.Hardware = strings.Repeat("x", 100<<10)
+		_, err := s.Commit(id, big)
+		return err
+	}
+	stored := 0
+	for err == nil && stored < len(targets) {
+		if err = commit(targets[stored]); err == nil {
+			stored++
+		}
+	}
+	if !errors.Is(err, syscall.ENOSPC) || stored == 0 {
+		return fmt.Errorf("after %d results: %w", stored, err)
+	}
+
+	// Full: nothing changes, and what is there can be read.
+	for range 20 {
+		before := s.State()
+		if err := commit(targets[stored]); !errors.Is(err, syscall.ENOSPC) {
+			return fmt.Errorf("committing to a full disk: %w", err)
+		}
+		if !reflect.DeepEqual(before, s.State()) {
+			return fmt.Errorf("the state was %+v and is %+v", before, s.State())
+		}
+		if err := s.Check(); err != nil {
+			return fmt.Errorf("on a full disk: %w", err)
+		}
+	}
+	// bbolt keeps the message of this error only.
+	if _, err := s.Backup(&bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+		return fmt.Errorf("a backup beside the state on a full disk: %w", err)
+	}
+	if err := s.Export(&bytes.Buffer{}); err != nil {
+		return err
+	}
+	if n := len(s.State().Pairs); n != stored {
+		return fmt.Errorf("%d pairs are known, %d were stored", n, stored)
+	}
+
+	// Room again: the very result that was refused goes in.
+	if err := os.Remove(filler); err != nil {
+		return err
+	}
+	if err := commit(targets[stored]); err != nil {
+		return fmt.Errorf("with room again: %w", err)
+	}
+	if err := errors.Join(s.EndCycle(id, nil), s.Check()); err != nil {
+		return err
+	}
+	before := s.State()
+	if err := s.Close(); err != nil {
+		return err
+	}
+	s, err = Open(dir, Options{Publish: true})
+	if err != nil {
+		return err
+	}
+	if !reflect.DeepEqual(before, s.State()) {
+		return errors.New("a restart finds another state")
+	}
+	return errors.Join(s.Check(), s.Close())
+}

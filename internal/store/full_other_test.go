@@ -1,0 +1,7 @@
+//go:build !linux
+
+package store
+
+import "errors"
+
+func fillTheDisk(string) error { return errors.New("needs mount namespaces") }

@@ -1,0 +1,166 @@
+package store
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// The child keeps this many results of each kind.
+const keptCycles = 4
+
+// commitUntilKilled does what an exporter and its relay do, at random and as fast as it
+// can, and says on standard output what the store has acknowledged.
+func commitUntilKilled(dir string) error {
+	fmt.Println("opening")
+	s, err := Open(dir, Options{Publish: rand.IntN(3) > 0, Retention: Retention{Cycles: keptCycles}})
+	if err != nil {
+		return err
+	}
+	s.window = 5
+	fmt.Println("opened")
+	targets := []string{"Q2_K", "Q4_K_M", "Q8_0"}
+	for {
+		model := []string{"m", "n"}[rand.IntN(2)]
+		rand.Shuffle(len(targets), func(i, j int) { targets[i], targets[j] = targets[j], targets[i] })
+		n := 1 + rand.IntN(len(targets))
+		id, err := s.BeginCycle(Cycle{Entry: "nightly", Model: model, Targets: targets[:n]})
+		if err != nil {
+			return err
+		}
+		fmt.Println("begun", id)
+		for _, target := range targets[:rand.IntN(n+1)] {
+			r := decided(model, target, []verdict.Outcome{verdict.Kept, verdict.Rejected, verdict.Inconclusive}[rand.IntN(3)])
+			kind := "decided"
+			if rand.IntN(4) == 0 {
+				r, kind = failed(model, target, runner.ReasonCrash), "failed"
+			}
+			r.Evidence.Hardware = strings.Repeat("x", rand.IntN(20_000)) // several pages, at times
+			if _, err := s.Commit(id, r); err != nil {
+				return err
+			}
+			fmt.Println("committed", id, model, target, kind)
+		}
+		if err := errors.Join(s.EndCycle(id, nil), relay(s)); err != nil {
+			return err
+		}
+	}
+}
+
+// relay does at random what the relay and an operator do.
+func relay(s *Store) error {
+	switch rand.IntN(12) {
+	case 0:
+		return s.NewProducer("at random")
+	case 1:
+		return s.SetPublish(true)
+	case 2:
+		_, err := s.Backup(io.Discard)
+		return err
+	case 3, 4, 5:
+		return nil
+	}
+	events, err := s.NextPending(1 + rand.IntN(5))
+	if err != nil || len(events) == 0 {
+		return err
+	}
+	last := events[len(events)-1]
+	return s.MarkDelivered(last.Producer, last.Number, 0)
+}
+
+// Whatever moment the process is killed at: all that it was told is stored is there,
+// once, and nothing contradicts itself.
+func TestKilledAtAnyMoment(t *testing.T) {
+	const kills = 100
+	dir := t.TempDir()
+	acknowledged := 0
+	for i := range kills {
+		if i%10 == 0 { // the making of a state is among the moments
+			dir = filepath.Join(t.TempDir(), "state")
+		}
+		lines := killAtRandom(t, dir)
+		s, err := Open(dir, Options{Retention: Retention{Cycles: keptCycles}})
+		require.NoError(t, err)
+		require.NoError(t, s.Check(), "kill %d", i)
+		assert.Empty(t, s.State().Running)
+		for _, line := range lines {
+			acknowledged += acknowledgedIsThere(t, s, line)
+		}
+		require.NoError(t, s.Close())
+	}
+	t.Logf("%d kills, %d acknowledged commits", kills, acknowledged)
+	assert.Greater(t, acknowledged, kills, "the children must get somewhere")
+}
+
+// killAtRandom runs the child and kills it, and gives the lines that it has written.
+func killAtRandom(t *testing.T, dir string) []string {
+	t.Helper()
+	child := childCommand("kill", dir)
+	child.Stderr = os.Stderr
+	out, err := child.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, child.Start())
+	said := make(chan string, 100_000)
+	go func() {
+		defer close(said)
+		scanner := bufio.NewScanner(out)
+		for scanner.Scan() {
+			said <- scanner.Text()
+		}
+	}()
+
+	var lines []string
+	for range 1 + rand.IntN(30) {
+		line, ok := <-said
+		require.True(t, ok, "the child ended by itself: %q", lines)
+		lines = append(lines, line)
+	}
+	<-time.After(rand.N(4 * time.Millisecond)) // into whatever it does next
+	require.NoError(t, child.Process.Kill())
+	for line := range said {
+		lines = append(lines, line)
+	}
+	_ = child.Wait()
+	require.Equal(t, "signal: killed", child.ProcessState.String(), "%q", lines)
+	return lines
+}
+
+// acknowledgedIsThere checks one line of the child, and says how many commits it tells.
+func acknowledgedIsThere(t *testing.T, s *Store, line string) int {
+	t.Helper()
+	var id uint64
+	var model, target, kind string
+	if _, err := fmt.Sscanf(line, "committed %d %s %s %s", &id, &model, &target, &kind); err != nil {
+		return 0
+	}
+	_, records, _, err := s.Cycle(id)
+	require.NoError(t, err)
+	for _, r := range records {
+		if r.Target == target {
+			assert.Equal(t, model, r.Model)
+			return 1
+		}
+	}
+	// Then newer ones have pushed it out.
+	decided, failed := history(t, s, PairID{model, target})
+	newer := decided
+	if kind == "failed" {
+		newer = failed
+	}
+	require.GreaterOrEqual(t, len(newer), keptCycles, line)
+	assert.Greater(t, newer[0], id, line)
+	return 1
+}
