@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -56,16 +57,7 @@ func (p *place) serve(args ...string) *server {
 // serveOnly starts the exporter with these flags, a free port and the place's own.
 func (p *place) serveOnly(args ...string) *server {
 	p.t.Helper()
-	if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--web.listen-address") }) {
-		args = append(args, "--web.listen-address=127.0.0.1:0")
-	}
-	cmd, _ := p.command(args...)
-	s := &server{t: p.t, cmd: cmd, ended: make(chan struct{}), more: make(chan struct{})}
-	cmd.Stderr = nil
-	log, err := cmd.StderrPipe()
-	require.NoError(p.t, err)
-	require.NoError(p.t, cmd.Start())
-	go s.follow(log)
+	s := p.launch(binary, args...)
 	p.t.Cleanup(func() {
 		s.kill()
 		if p.t.Failed() {
@@ -73,12 +65,36 @@ func (p *place) serveOnly(args ...string) *server {
 		}
 		assert.NotContains(p.t, s.log(), "DATA RACE")
 	})
+	s.listens()
+	return s
+}
+
+// launch starts a build of the exporter, and waits for nothing. Who calls it sees that it
+// is killed.
+func (p *place) launch(program string, args ...string) *server {
+	p.t.Helper()
+	if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--web.listen-address") }) {
+		args = append(args, "--web.listen-address=127.0.0.1:0")
+	}
+	cmd, _ := p.command(args...)
+	cmd.Path, cmd.Args[0] = program, program
+	s := &server{t: p.t, cmd: cmd, ended: make(chan struct{}), more: make(chan struct{})}
+	cmd.Stderr = nil
+	log, err := cmd.StderrPipe()
+	require.NoError(p.t, err)
+	require.NoError(p.t, cmd.Start())
+	go s.follow(log)
+	return s
+}
+
+// listens waits until the server does, or has ended without.
+func (s *server) listens() {
+	s.t.Helper()
 	if line, ok := s.logged("Listening on|quant-exporter: "); ok {
 		if match := regexp.MustCompile(`Listening on" address=(\S+)`).FindStringSubmatch(line); match != nil {
 			s.url = "http://" + match[1]
 		}
 	}
-	return s
 }
 
 func (s *server) follow(log io.Reader) {
@@ -104,21 +120,31 @@ func (s *server) log() string {
 // without one.
 func (s *server) logged(pattern string) (line string, ok bool) {
 	s.t.Helper()
+	lines := s.loggedTimes(1, pattern)
+	if len(lines) == 0 {
+		return "", false
+	}
+	return lines[0], true
+}
+
+// loggedTimes waits for the first n lines of the log that fit; there are fewer when the
+// process ended without them.
+func (s *server) loggedTimes(n int, pattern string) (found []string) {
+	s.t.Helper()
 	fits := regexp.MustCompile(pattern)
 	limit := time.After(time.Minute) // against hangs
 	seen, over := 0, false
 	for {
 		s.mu.Lock()
-		for ; seen < len(s.lines); seen++ {
+		for ; seen < len(s.lines) && len(found) < n; seen++ {
 			if fits.MatchString(s.lines[seen]) {
-				defer s.mu.Unlock()
-				return s.lines[seen], true
+				found = append(found, s.lines[seen])
 			}
 		}
 		more := s.more
 		s.mu.Unlock()
-		if over {
-			return "", false
+		if over || len(found) == n {
+			return found
 		}
 		select {
 		case <-more:
@@ -147,11 +173,22 @@ func (s *server) kill() {
 // stop asks the process to end, as service managers do, and gives its exit status.
 func (s *server) stop() int {
 	s.t.Helper()
-	require.NoError(s.t, s.cmd.Process.Signal(syscall.SIGTERM))
+	s.signal(syscall.SIGTERM)
+	return s.wait()
+}
+
+func (s *server) signal(which os.Signal) {
+	s.t.Helper()
+	require.NoError(s.t, s.cmd.Process.Signal(which))
+}
+
+// wait gives the exit status of a process that ends by itself.
+func (s *server) wait() int {
+	s.t.Helper()
 	select {
 	case <-s.ended:
 	case <-time.After(time.Minute):
-		require.Fail(s.t, "the exporter does not stop", s.log())
+		require.Fail(s.t, "the process does not end", s.log())
 	}
 	return s.cmd.ProcessState.ExitCode()
 }
@@ -162,16 +199,30 @@ func (s *server) get(path string) (status int, body string) {
 	return s.do(http.MethodGet, path)
 }
 
-func (s *server) do(method, path string) (status int, body string) {
+func (s *server) do(method, path string, edits ...func(*http.Request)) (status int, body string) {
 	s.t.Helper()
-	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, nil)
+	response, body := s.ask(http.DefaultClient, method, s.url+path, edits...)
+	return response.StatusCode, body
+}
+
+// ask gives the answer to a request, which edits change before it is sent, and its body.
+func (s *server) ask(client *http.Client, method, url string, edits ...func(*http.Request)) (*http.Response, string) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), method, url, nil)
 	require.NoError(s.t, err)
-	response, err := http.DefaultClient.Do(request)
+	for _, edit := range edits {
+		edit(request)
+	}
+	response, err := client.Do(request)
 	require.NoError(s.t, err)
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	require.NoError(s.t, err)
-	return response.StatusCode, string(text)
+	return response, string(text)
+}
+
+func header(name, value string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Set(name, value) }
 }
 
 // metrics are the families that the exporter shows, by name.
