@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -19,7 +20,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 
+	"github.com/quant-exporter/quant-exporter/collector"
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
 func readme(t *testing.T) string {
@@ -108,7 +112,8 @@ func TestReadmeHasEveryFlag(t *testing.T) {
 				assert.Contains(t, row[2], value, "default of %s", flag.name)
 			}
 		}
-		if !log { // these texts are promslog's
+		toolkit := flag.name == "--web.listen-address" || flag.name == "--web.config.file"
+		if !log && !toolkit { // these texts are their libraries'
 			assert.Regexp(t, `\.$`, flag.Help, "help of %s", flag.name)
 		}
 	}
@@ -140,6 +145,7 @@ func TestHelpNamesTheDefaultsOfTheConfiguration(t *testing.T) {
 		"run --threshold": strconv.FormatFloat(defaults.Threshold, 'g', -1, 64),
 		"run --target":    defaultTarget,
 		"--work.dir":      defaults.Work.Dir,
+		"--storage.path":  defaults.Storage.Path,
 	} {
 		i := slices.IndexFunc(documentedFlags(), func(f documented) bool { return f.name == flag })
 		require.GreaterOrEqual(t, i, 0, flag)
@@ -156,6 +162,7 @@ func TestReadmeHasEveryKeyAndItsDefault(t *testing.T) {
 	known := map[string]bool{}
 	for key, value := range defaults.Keys() {
 		known[key] = true
+		known[strings.ReplaceAll(key, "[]", "")] = true
 		for i := range key { // the sections that it is in
 			known[key[:i]] = known[key[:i]] || key[i] == '.'
 		}
@@ -180,9 +187,8 @@ func TestReadmeHasEveryKeyAndItsDefault(t *testing.T) {
 }
 
 func TestReadmeHasEveryReasonOfAFailure(t *testing.T) {
-	// The contract has them, and no cycle gives them before there is a quality
-	// evaluation and a store.
-	later := []string{"evaluate", "interrupted"}
+	// The contract has it, and no cycle gives it before there is a quality evaluation.
+	later := []string{"evaluate"}
 	want := stringConstants(t, filepath.Join("runner", "failure.go"), "Reason")
 	want = slices.DeleteFunc(want, func(reason string) bool { return slices.Contains(later, reason) })
 	var got []string
@@ -213,6 +219,71 @@ func stringConstants(t *testing.T, file, typeName string) []string {
 	})
 	require.NotEmpty(t, values)
 	return values
+}
+
+// metricRows are the rows of the metrics' table.
+func metricRows() []string {
+	var rows []string
+	for _, f := range collector.Families() {
+		labels := make([]string, len(f.Labels))
+		for i, label := range f.Labels {
+			labels[i] = "`" + label + "`"
+		}
+		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s | %s |", f.Name, f.Type, strings.Join(labels, ", "), f.Help))
+	}
+	return rows
+}
+
+// routeRows are the rows of the routes' table.
+func routeRows() []string {
+	var rows []string
+	for _, r := range web.Routes() {
+		help := r.Help
+		if r.Flag != "" {
+			help += "; with `" + r.Flag + "`"
+		}
+		rows = append(rows, strings.Replace(fmt.Sprintf("| %s | `%s` | %s |", r.Method, r.Path, help), "|  |", "| |", 1))
+	}
+	return rows
+}
+
+func TestReadmeHasEveryMetricAndRoute(t *testing.T) {
+	for heading, want := range map[string][]string{
+		"metric | type | labels | meaning": metricRows(),
+		"method | path | what it is":       routeRows(),
+	} {
+		var got []string
+		for _, row := range table(t, heading) {
+			got = append(got, strings.ReplaceAll("| "+strings.Join(row, " | ")+" |", "|  |", "| |"))
+		}
+		for i := range want {
+			want[i] = strings.ReplaceAll(want[i], "|  |", "| |")
+		}
+		assert.Equal(t, want, got, "the rows are\n%s", strings.Join(want, "\n"))
+	}
+}
+
+func TestReadmeNamesOnlyMetricsThatExist(t *testing.T) {
+	known := []string{"quant_exporter_build_info"}
+	for _, f := range collector.Families() {
+		known = append(known, f.Name)
+	}
+	for _, name := range regexp.MustCompile("quant_(?:cycle|exporter)_[a-z0-9_]+").FindAllString(readme(t), -1) {
+		assert.Contains(t, known, name)
+	}
+}
+
+func TestReadmeHasEveryReasonOfASkipAndOfAPublishFailure(t *testing.T) {
+	for heading, want := range map[string][]string{
+		"skipped because of | meaning": stringConstants(t, filepath.Join("internal", "store", "state.go"), "SkipReason"),
+		"publish failure | what to do": a2a.Reasons(),
+	} {
+		var got []string
+		for _, row := range table(t, heading) {
+			got = append(got, names(row[0])...)
+		}
+		assert.Equal(t, want, got)
+	}
 }
 
 func TestReadmeHasEveryExitStatus(t *testing.T) {

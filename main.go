@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // for hosts and containers without it: entries may name timezones
 
 	"github.com/prometheus/common/promslog"
 

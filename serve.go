@@ -78,6 +78,7 @@ func (e *exporter) handler(f serveFlags, registry *prometheus.Registry) (http.Ha
 		Status:      e.dispatcher.Status,
 		Bus:         e.bus.status,
 		Store:       e.store,
+		SpoolDir:    e.p.config.Storage.Path,
 		Logger:      e.p.logger,
 	}), nil
 }

@@ -158,7 +158,11 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 		}
 	})
 	d.journal.write("ending the cycle", func() error {
-		return d.Store.EndCycle(id, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
+		err := d.Store.EndCycle(id, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
+		if errors.Is(err, store.ErrCommitted) {
+			return nil
+		}
+		return err
 	})
 	d.update(func(r *Running) { r.Cycle, r.Model, r.Targets = 0, "", nil })
 }
@@ -212,7 +216,10 @@ func (d *Dispatcher) record(cycle uint64, r runner.Result) {
 	}
 	d.journal.write("a result", func() error {
 		committed, err := d.Store.Commit(cycle, &r)
-		if err == nil && committed.Changed {
+		switch {
+		case errors.Is(err, store.ErrCommitted): // the attempt before did not fail after all
+			return nil
+		case err == nil && committed.Changed:
 			logger.Info("the decision has changed", "event_id", committed.Event.ID, "now", r.Verdict.Outcome)
 		}
 		return err
