@@ -161,7 +161,7 @@ func (s *Store) open(layout schema, publish bool) (err error) {
 	if err != nil {
 		return err
 	}
-	return s.update("bringing the state "+s.path+" up to date", func(d *draft) error {
+	err = s.update("bringing the state "+s.path+" up to date", func(d *draft) error {
 		if err := s.recognize(d, identity); err != nil {
 			return err
 		}
@@ -170,12 +170,12 @@ func (s *Store) open(layout schema, publish bool) (err error) {
 				return err
 			}
 		}
-		d.offered = d.state.Outbox.Pending > 0
-		if d.offered && !d.dirty {
-			s.offer()
-		}
 		return s.interrupt(d)
 	})
+	if err == nil && s.State().Outbox.Pending > 0 {
+		s.offer()
+	}
+	return err
 }
 
 // tidy removes what a killed process may have left, and makes a state where none is.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -35,7 +36,7 @@ func open(t testing.TB, dir string, o Options) *Store {
 	s, err := Open(dir, o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		if err := s.Check(); !errors.Is(err, bbolt.ErrDatabaseNotOpen) { //nolint:staticcheck // closed by the test
+		if err := s.Check(); !errors.Is(err, bolterrors.ErrDatabaseNotOpen) { // else closed by the test
 			assert.NoError(t, err)
 		}
 		assert.NoError(t, s.Close())
