@@ -32,7 +32,7 @@ func TestEntryValidate(t *testing.T) {
 		{"name with a line feed", func(e *Entry) { e.Name = "a\nb" }, "name", "cannot be printed"},
 		{"name that is no text", func(e *Entry) { e.Name = "a\xff" }, "name", "cannot be printed"},
 		{"name with a space", func(e *Entry) { e.Name = "a " }, "name", "begins or ends with a space"},
-		{"cron", func(e *Entry) { e.Cron = "daily" }, "cron", `"daily" has 1 fields`},
+		{"cron", func(e *Entry) { e.Cron = "daily" }, "cron", `"daily": write 5 fields, not 1`},
 		{"timezone", func(e *Entry) { e.Timezone = "Bonn" }, "timezone", "use an IANA name"},
 		{"no models", func(e *Entry) { e.Models = nil }, "models", "is empty"},
 		{"blank model", func(e *Entry) { e.Models = []string{"a", " "} }, "models", "has a blank item"},

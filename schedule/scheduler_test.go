@@ -355,6 +355,13 @@ func TestFireHasItsDeadline(t *testing.T) {
 	})
 }
 
+// Go compares times by a clock that stands still while the host is suspended, where it
+// can.
+func TestGoesByTheWallClock(t *testing.T) {
+	require.Contains(t, SystemClock{}.Now().String(), " m=", "a reading of that clock")
+	assert.NotContains(t, New(Options{}).now().String(), " m=")
+}
+
 func TestNoticesASuspendedHostWithin30Seconds(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.start(t, entry("e", "0 13 * * *"))

@@ -85,7 +85,7 @@ func parseCron(text string) (Spec, error) {
 		return Spec{}, fmt.Errorf("%q has 6 fields: write 5, without seconds: minute, hour, day of month, month, day of week", text)
 	}
 	if len(words) != len(fields) {
-		return Spec{}, fmt.Errorf("%q has %d fields: write 5: minute, hour, day of month, month, day of week", text, len(words))
+		return Spec{}, fmt.Errorf("%q: write 5 fields, not %d: minute, hour, day of month, month, day of week", text, len(words))
 	}
 
 	plain := make([]string, len(fields))
@@ -116,7 +116,7 @@ func parseCron(text string) (Spec, error) {
 	}
 	spec.wildcard = spec.hourly || strings.Contains(words[1], "*")
 	if spec.nextWall(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
-		return Spec{}, fmt.Errorf("%q is never due: no month %s has a day %s", text, words[3], words[2])
+		return Spec{}, fmt.Errorf("%q is never due: the months (%s) have none of the days (%s)", text, words[3], words[2])
 	}
 	return spec, nil
 }

@@ -43,9 +43,9 @@ func TestParseRefusesWhatDoesNotMeanWhatItSays(t *testing.T) {
 	for _, tt := range []struct{ cron, want string }{
 		{"", "is empty"},
 		{" \t", "is empty"},
-		{"0 3 * *", "4 fields"},
+		{"0 3 * *", "write 5 fields, not 4"},
 		{"0 0 3 * * *", "without seconds"},
-		{"0 0 3 * * * 2026", "7 fields"},
+		{"0 0 3 * * * 2026", "write 5 fields, not 7"},
 		{"TZ=UTC", "use the key timezone"},
 		{"CRON_TZ=", "use the key timezone"},
 		{"TZ= 0 3 * * *", "use the key timezone"},
@@ -65,7 +65,7 @@ func TestParseRefusesWhatDoesNotMeanWhatItSays(t *testing.T) {
 		{"@every 1.5s", "fraction of a second"},
 		{"@every often", "no valid duration"},
 		{"@every 1000y", "no valid duration"},
-		{"0 0 30 2 *", "never due: no month 2 has a day 30"},
+		{"0 0 30 2 *", "never due: the months (2) have none of the days (30)"},
 		{"0 0 31 4,6,SEP,11 *", "never due"},
 		{", * * * *", `"" is no minute`},
 		{"1,,2 * * * *", `"" is no minute`},
@@ -202,7 +202,10 @@ func TestStringIsTheIdentity(t *testing.T) {
 }
 
 func TestNextFindsTheRarestDay(t *testing.T) {
-	spec := mustParse(t, "0 0 29 2 *", "America/New_York")
+	spec := mustParse(t, "0 0 29 2 *", "UTC")
+	assert.Equal(t, []string{"2104-02-29 00:00 +00:00", "2108-02-29 00:00 +00:00"},
+		following(spec, at(t, "2096-03-01 00:00 +00:00"), 2))
+	spec = mustParse(t, "0 0 29 2 *", "America/New_York")
 	assert.Equal(t, []string{"2096-02-29 00:00 -05:00", "2104-02-29 00:00 -05:00", "2108-02-29 00:00 -05:00"},
 		following(spec, at(t, "2095-03-01 00:00 -05:00"), 3))
 }
@@ -222,6 +225,8 @@ func TestNextAtTheEndOfALeapYear(t *testing.T) {
 			}
 		}
 	}
+	spec := mustParse(t, "0 12 1 4 *", "America/New_York")
+	assert.Equal(t, []string{"2041-04-01 12:00 -04:00"}, following(spec, at(t, "2040-12-31 12:00 -05:00"), 1))
 }
 
 func TestNextWhereTheClockIsChanged(t *testing.T) {
@@ -292,6 +297,10 @@ func TestNextWhereTheClockIsChanged(t *testing.T) {
 		{
 			"all the hours are every hour", "30 0-23 * * *", "America/New_York", "2026-11-01 00:30 -04:00",
 			[]string{"2026-11-01 01:30 -04:00", "2026-11-01 01:30 -05:00", "2026-11-01 02:30 -05:00"},
+		},
+		{
+			"every other hour, its hour repeated", "30 */2 * * *", "America/Havana", "2026-10-31 23:00 -04:00",
+			[]string{"2026-11-01 00:30 -04:00", "2026-11-01 00:30 -05:00", "2026-11-01 02:30 -05:00"},
 		},
 		{
 			"every hour, half an hour repeated", "0 * * * *", "Australia/Lord_Howe", "2026-04-05 00:00 +11:00",
