@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,13 +31,14 @@ type exporter struct {
 	collector  *collector.Collector
 	bus        *bus
 	reloads    *collector.Reloads
+	log        *dispatch.Log // of cycles
 
 	applying sync.Mutex
 	config   atomic.Pointer[config.Config] // nil until it is ready
 }
 
 func (p *program) newExporter(state *store.Store, registry prometheus.Registerer) *exporter {
-	e := &exporter{p: p, store: state, bus: newBus(state, p.logger), reloads: collector.NewReloads(registry)}
+	e := &exporter{p: p, store: state, bus: newBus(state, p.logger), reloads: collector.NewReloads(registry), log: dispatch.NewLog(p.logger.Handler())}
 	storage := collector.NewStorage(registry, func() (size, free int64) {
 		stats := state.Stats()
 		return stats.FileBytes, stats.FreeBytes
@@ -54,7 +56,7 @@ func (p *program) newExporter(state *store.Store, registry prometheus.Registerer
 		Next:        e.scheduler.Next,
 		Planned:     func(p *plan.Plan) { e.collector.Update(p, nil) },
 		WriteFailed: storage.WriteFailed,
-		Logger:      p.logger,
+		Log:         e.log,
 	})
 	e.collector = collector.New(collector.Live{Status: e.dispatcher.Status, Bus: e.bus.live}, a2a.Reasons())
 	state.OnCommit(func(now *store.State) { e.collector.Update(nil, now) })
@@ -149,7 +151,7 @@ func (e *exporter) apply(c *config.Config) error {
 	}
 	e.store.SetRetention(c.Storage.Retention)
 	e.bus.set(c.A2A, relay)
-	e.dispatcher.Configure(e.p.dispatched(c, discover), found)
+	e.dispatcher.Configure(e.dispatched(c, discover), found)
 	if err := e.scheduler.Replace(scheduled(c)); err != nil {
 		return err // not after config.Load has validated it
 	}
@@ -195,7 +197,9 @@ func (p *program) discoverer(c *config.Config) func() (*plan.Plan, error) {
 }
 
 // dispatched is what the dispatcher needs to know of a configuration.
-func (p *program) dispatched(c *config.Config, discover func() (*plan.Plan, error)) dispatch.Config {
+func (e *exporter) dispatched(c *config.Config, discover func() (*plan.Plan, error)) dispatch.Config {
+	p := *e.p
+	p.logger = slog.New(e.log)
 	d := dispatch.Config{Discover: discover, Engine: p.engine(c.Engine).Probe}
 	for _, entry := range c.Schedule {
 		d.Entries = append(d.Entries, dispatch.Entry{

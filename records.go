@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -30,10 +29,7 @@ func (p *program) openRecords(none bool, entry string) (*records, error) {
 	if none {
 		return &records{p: p}, nil
 	}
-	s, err := p.openStore()
-	if locked := new(store.LockedError); errors.As(err, &locked) {
-		return nil, fmt.Errorf("%w: --no-record runs without it, and keeps nothing", err)
-	}
+	s, err := p.openStore("--no-record runs without it, and keeps nothing; a serving exporter with --web.enable-admin-api takes POST /api/v1/run")
 	if err != nil {
 		return nil, err
 	}

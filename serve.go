@@ -25,7 +25,7 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 	if err := p.prepare(ctx, false); err != nil {
 		return err
 	}
-	state, err := p.openStore()
+	state, err := p.openStore("stop it, or give this one a --storage.path of its own")
 	if err != nil {
 		return err
 	}

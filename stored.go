@@ -11,14 +11,19 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
-// openStore opens the state to change it.
-func (p *program) openStore() (*store.Store, error) {
-	return store.Open(p.config.Storage.Path, store.Options{
+// openStore opens the state to change it; hint says what to do while another process has
+// it.
+func (p *program) openStore(hint string) (*store.Store, error) {
+	s, err := store.Open(p.config.Storage.Path, store.Options{
 		Retention: p.config.Storage.Retention,
 		Publish:   p.config.A2A.URL != "",
 		Host:      p.hardware.Host,
 		Logger:    p.logger,
 	})
+	if locked := new(store.LockedError); errors.As(err, &locked) {
+		return nil, fmt.Errorf("%w: %s", err, hint)
+	}
+	return s, err
 }
 
 // reading opens the state for a command that only reads it; endpoint gives the same on
@@ -26,7 +31,7 @@ func (p *program) openStore() (*store.Store, error) {
 func (p *program) reading(endpoint string, read func(*store.Store) error) error {
 	s, err := store.OpenForReading(p.config.Storage.Path)
 	if locked := new(store.LockedError); errors.As(err, &locked) {
-		return fmt.Errorf("%w: if that is a serving exporter, %s gives the same", err, endpoint)
+		return fmt.Errorf("%w: if that is a serving exporter, %s gives the same; else wait for it to end", err, endpoint)
 	}
 	if err != nil {
 		return err

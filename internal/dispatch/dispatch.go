@@ -46,6 +46,8 @@ type Store interface {
 	BeginCycle(store.Cycle) (uint64, error)
 	Commit(cycle uint64, r *runner.Result) (store.Committed, error)
 	EndCycle(cycle uint64, extra map[runner.Operation]time.Duration) error
+	PutLog(cycle uint64, text string) error
+	Log(cycle uint64) (string, error)
 	CountSkipped(entry string, reason store.SkipReason, n uint64) error
 }
 
@@ -58,12 +60,14 @@ type Options struct {
 	Planned func(*plan.Plan)
 	// WriteFailed is told of each failed attempt to store something.
 	WriteFailed func()
-	Logger      *slog.Logger
+	// Log is what everybody who works for a cycle logs through: the story of the cycle.
+	Log *Log
 }
 
 // Dispatcher runs what is due. Its methods are safe for concurrent use.
 type Dispatcher struct {
 	Options
+	Logger  *slog.Logger // through Log
 	journal *journal
 	engine  engineWatch
 	wake    chan struct{}
@@ -85,10 +89,12 @@ type job struct {
 
 // New makes a Dispatcher, which does nothing before Configure and Run.
 func New(options Options) *Dispatcher {
+	logger := slog.New(options.Log)
 	return &Dispatcher{
 		Options: options,
-		journal: &journal{failed: options.WriteFailed, logger: options.Logger},
-		engine:  engineWatch{logger: options.Logger, look: make(chan struct{}, 1)},
+		Logger:  logger,
+		journal: &journal{failed: options.WriteFailed, logger: logger},
+		engine:  engineWatch{logger: logger, look: make(chan struct{}, 1)},
 		wake:    make(chan struct{}, 1),
 		plan:    &plan.Plan{},
 
@@ -177,6 +183,15 @@ func (d *Dispatcher) Cancel(cycle uint64) error {
 	}
 	d.cancel(ErrCanceled)
 	return nil
+}
+
+// CycleLog is what was logged during a cycle, also of the one that runs; "" when nothing
+// is known of it.
+func (d *Dispatcher) CycleLog(cycle uint64) (string, error) {
+	if running := d.Status().Running; running != nil && running.Cycle == cycle {
+		return d.Log.page.String(), nil
+	}
+	return d.Store.Log(cycle)
 }
 
 // Watch gives a channel that receives something when Status may have changed, until stop

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -28,6 +29,7 @@ type memory struct {
 	results []runner.Result
 	ended   []uint64
 	skipped map[store.SkippedKey]uint64
+	logs    map[uint64]string
 }
 
 var errFull = errors.New("no space left on device")
@@ -55,6 +57,16 @@ func (m *memory) Commit(_ uint64, r *runner.Result) (store.Committed, error) {
 
 func (m *memory) EndCycle(id uint64, _ map[runner.Operation]time.Duration) error {
 	return m.write(func() { m.ended = append(m.ended, id) })
+}
+
+func (m *memory) PutLog(cycle uint64, text string) error {
+	return m.write(func() { m.logs[cycle] = text })
+}
+
+func (m *memory) Log(cycle uint64) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.logs[cycle], nil
 }
 
 func (m *memory) CountSkipped(entry string, reason store.SkipReason, n uint64) error {
@@ -119,13 +131,13 @@ type bench struct {
 
 // newBench has an entry of each name, with one model of the same name.
 func newBench(t *testing.T, run engine, names ...string) *bench {
-	b := &bench{t: t, memory: &memory{skipped: map[store.SkippedKey]uint64{}, state: store.State{Pairs: map[store.PairID]*store.Pair{}}}}
+	b := &bench{t: t, memory: &memory{skipped: map[store.SkippedKey]uint64{}, logs: map[uint64]string{}, state: store.State{Pairs: map[store.PairID]*store.Pair{}}}}
 	b.Dispatcher = New(Options{
 		Store:       b.memory,
 		Next:        func() map[string]time.Time { return nil },
 		Planned:     func(*plan.Plan) {},
 		WriteFailed: func() { b.failures++ },
-		Logger:      slog.New(slog.DiscardHandler),
+		Log:         NewLog(slog.DiscardHandler),
 	})
 	var c Config
 	var p plan.Plan
@@ -434,6 +446,43 @@ func TestByHand(t *testing.T) {
 		b.pass(time.Hour)
 		assert.Equal(t, []string{"m2", "m3"}, b.memory.models(), "the run goes on")
 	})
+}
+
+func TestTheLogOfACycleIsItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b *bench
+		b = newBench(t, func(ctx context.Context, req runner.Request, emit func(runner.Result)) {
+			logger := slog.New(b.Log).With("tool", "llama-bench")
+			logger.Debug("said something of " + req.Model.Name)
+			hour(ctx, req, emit)
+		}, "a", "b")
+		slog.New(b.Log).Info("before everything")
+		b.due("a")
+		running, err := b.CycleLog(1)
+		require.NoError(t, err)
+		assert.Contains(t, running, "level=DEBUG msg=\"said something of a\" tool=llama-bench", "while it runs, too")
+		b.due("b")
+		b.pass(3 * time.Hour)
+		for cycle, name := range map[uint64]string{1: "a", 2: "b"} {
+			log, err := b.CycleLog(cycle)
+			require.NoError(t, err)
+			assert.Contains(t, log, "something of "+name)
+			assert.Contains(t, log, "a pair is decided")
+			assert.Equal(t, 1, strings.Count(log, "something of"))
+			assert.NotContains(t, log, "before everything")
+		}
+	})
+}
+
+func TestTheLogOfACycleIsBounded(t *testing.T) {
+	log := NewLog(slog.DiscardHandler)
+	log.page.begin()
+	for range 3 * maxLogBytes / 100 {
+		slog.New(log).Debug(strings.Repeat("x", 100))
+	}
+	text := log.page.end()
+	assert.LessOrEqual(t, len(text), maxLogBytes+100)
+	assert.Contains(t, text, "more is in the exporter's own log")
 }
 
 func TestConflictsAndProblemsOfTheModels(t *testing.T) {

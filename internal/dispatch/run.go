@@ -125,7 +125,8 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 		d.WriteFailed()
 		return
 	}
-	logger = logger.With("cycle", id)
+	d.Log.page.begin()
+	logger.Info("a cycle begins", "cycle", id, "targets", model.Targets)
 	d.update(func(r *Running) {
 		r.Cycle, r.Model, r.Targets = id, model.Name, model.Targets
 		r.Progress, r.Ratio, r.Waiting = runner.Progress{}, 0, ""
@@ -164,6 +165,8 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 		}
 		return err
 	})
+	log := d.Log.page.end()
+	d.journal.write("the cycle's log", func() error { return d.Store.PutLog(id, log) })
 	d.update(func(r *Running) { r.Cycle, r.Model, r.Targets = 0, "", nil })
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bufio"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,7 +106,7 @@ func (s *Store) copyTo(dir string) (path string, err error) {
 }
 
 // Export writes the whole state as of now as JSON, one object a line. Its first field,
-// kind, says what it is: meta, entry, cycle, result, pair, model, counter or event. A
+// kind, says what it is: meta, entry, cycle, log, result, pair, model, counter or event. A
 // slow w holds up no other method, but while it lasts the file may grow.
 func (s *Store) Export(w io.Writer) error {
 	out := bufio.NewWriter(w)
@@ -116,6 +117,7 @@ func (s *Store) Export(w io.Writer) error {
 		for _, kind := range []struct{ name, bucket string }{
 			{"entry", bucketEntries},
 			{"cycle", bucketCycles},
+			{"log", bucketLogs},
 			{"result", bucketResults},
 			{"pair", bucketPairs},
 			{"model", bucketModels},
@@ -172,6 +174,15 @@ func exported(bucket string, key, value []byte) ([]byte, error) {
 			Entry string `json:"entry"`
 			*EntryState
 		}{string(key), entry})
+	case bucketLogs:
+		text, err := unpacked(value)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(struct {
+			Cycle uint64 `json:"cycle"`
+			Text  string `json:"text"`
+		}{binary.BigEndian.Uint64(key), text})
 	case bucketCounters:
 		n, err := numberAt(value)
 		if err != nil {

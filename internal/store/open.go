@@ -44,12 +44,12 @@ type LockedError struct {
 	Since   time.Time // when it opened the state
 }
 
-// Error names the process and says what to do.
+// Error names the process.
 func (e *LockedError) Error() string {
 	if e.PID == 0 {
-		return fmt.Sprintf("the state in %s is in use by another process, which has not said its pid: stop it, or use its HTTP endpoints", e.Path)
+		return fmt.Sprintf("the state in %s is in use by another process, which has not said its pid", e.Path)
 	}
-	return fmt.Sprintf("the state in %s is in use by pid %d (%s, since %s): stop it, or use its HTTP endpoints",
+	return fmt.Sprintf("the state in %s is in use by pid %d (%s, since %s)",
 		e.Path, e.PID, e.Command, e.Since.Local().Format(time.DateTime))
 }
 

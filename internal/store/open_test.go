@@ -30,7 +30,7 @@ func TestOnlyOneProcessHasTheState(t *testing.T) {
 		assert.Equal(t, dir, locked.Path)
 		assert.Equal(t, filepath.Base(os.Args[0]), locked.Command)
 		assert.WithinDuration(t, time.Now(), locked.Since, time.Hour)
-		require.ErrorContains(t, err, "stop it, or use its HTTP endpoints")
+		require.ErrorContains(t, err, "is in use by pid")
 	}
 	require.NoError(t, s.Close())
 	open(t, dir, Options{})

@@ -128,7 +128,7 @@ func (d *draft) pruneResult(id PairID, bucket string, key []byte, point *Point) 
 	if err != nil || cycle.Ended == nil {
 		return err
 	}
-	return d.delete(bucketCycles, of)
+	return errors.Join(d.delete(bucketCycles, of), d.delete(bucketLogs, of))
 }
 
 // pruneEvents removes settled events, the oldest first. The last one stays: when the

@@ -19,6 +19,7 @@ const (
 	bucketEntries  = "entries"         // entry → EntryState
 	bucketCycles   = "cycles"          // cycle → Cycle
 	bucketRunning  = "cycles.running"  // cycle → cycle, of those that have not ended
+	bucketLogs     = "cycles.logs"     // cycle → what was logged, gzip
 	bucketResults  = "results"         // cycle, target → Record
 	bucketDecided  = "history.decided" // model NUL target NUL cycle → Point
 	bucketFailed   = "history.failed"  // the same, of failures
@@ -35,7 +36,7 @@ const (
 
 func buckets() []string {
 	return []string{
-		bucketMeta, bucketEntries, bucketCycles, bucketRunning, bucketResults, bucketDecided, bucketFailed, bucketPairs,
+		bucketMeta, bucketEntries, bucketCycles, bucketRunning, bucketLogs, bucketResults, bucketDecided, bucketFailed, bucketPairs,
 		bucketModels, bucketCounters, bucketPruned, bucketEvents, bucketNumbers, bucketPending, bucketHeld, bucketSettled,
 	}
 }
