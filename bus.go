@@ -21,11 +21,11 @@ type bus struct {
 	mu      sync.Mutex
 	config  a2a.Config
 	relay   *a2a.Relay    // nil without a bus
-	changed chan struct{} // a signal
+	changed chan struct{} // closed, and replaced, with the relay
 }
 
 func newBus(outbox *store.Store, logger *slog.Logger) *bus {
-	return &bus{outbox: outbox, logger: logger, changed: make(chan struct{}, 1)}
+	return &bus{outbox: outbox, logger: logger, changed: make(chan struct{})}
 }
 
 // relayFor makes the relay of a configuration; nil without a bus.
@@ -53,29 +53,29 @@ func (b *bus) set(c a2a.Config, relay *a2a.Relay) {
 		return
 	}
 	b.config, b.relay = c, relay
-	select {
-	case b.changed <- struct{}{}:
-	default:
-	}
+	close(b.changed)
+	b.changed = make(chan struct{})
 }
 
-func (b *bus) current() *a2a.Relay {
+// current is the relay of the moment, and what is closed when that is over.
+func (b *bus) current() (*a2a.Relay, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.relay
+	return b.relay, b.changed
 }
 
-// run runs the relay of the moment until the context ends.
+// run runs the relay of the moment, each once, until the context ends.
 func (b *bus) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		relayCtx, cancel := context.WithCancel(ctx)
 		var running sync.WaitGroup
-		if relay := b.current(); relay != nil {
+		relay, changed := b.current()
+		if relay != nil {
 			running.Go(func() { _ = relay.Run(relayCtx) })
 		}
 		select {
 		case <-ctx.Done():
-		case <-b.changed:
+		case <-changed:
 		}
 		cancel()
 		running.Wait()
@@ -84,13 +84,13 @@ func (b *bus) run(ctx context.Context) {
 
 // live is the state of the bus for the metrics.
 func (b *bus) live() collector.Bus {
-	relay := b.current()
+	relay, _ := b.current()
 	return collector.Bus{Configured: relay != nil, Up: relay != nil && relay.Up()}
 }
 
 // status is the state of the bus for people.
 func (b *bus) status() web.BusStatus {
-	relay := b.current()
+	relay, _ := b.current()
 	if relay == nil {
 		return web.BusStatus{}
 	}
