@@ -2,6 +2,7 @@ package a2a
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -243,15 +244,46 @@ func TestProducersShareAStream(t *testing.T) {
 	}
 }
 
-// An old producer's pending events go out before those of the new one.
-func TestPendingOfAnOldProducer(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
-	outbox := newMemory()
-	outbox.add(3)
-	outbox.producer, outbox.number = "another", 0
-	outbox.add(3)
-	deliver(t, relayTo(t, configOf("redis://"+server.Addr), outbox))
-	assert.Equal(t, outbox.ids(), onBus(t, observer(t, server)))
+// A backup that was restored has a producer of its own, and under the old one what was
+// pending when it was made. The original may have published that meanwhile, and more.
+func TestPendingOfAnEarlierProducer(t *testing.T) {
+	for name, c := range map[string]struct{ delivered, more int }{
+		"the original was lost":        {},
+		"the original published them":  {delivered: 3},
+		"the original went on":         {delivered: 3, more: 4},
+		"the original published some":  {delivered: 2},
+		"the server knows none of all": {delivered: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			cfg := configOf("redis://" + server.Addr)
+			original := newMemory()
+			original.add(5)
+			deliver(t, relayTo(t, cfg, original))
+			original.add(3)
+			restored := original.copied()
+			restored.producer, restored.number = "restored", 0
+			restored.add(2)
+
+			var others []string
+			switch {
+			case c.delivered < 0:
+				server.CLI("flushall")
+			case c.delivered > 0:
+				original.events = original.events[:5+c.delivered]
+				original.add(c.more)
+				others = original.ids()[5+c.delivered:]
+				deliver(t, relayTo(t, cfg, original))
+			}
+			deliver(t, relayTo(t, cfg, restored))
+
+			ids := restored.ids()
+			want := slices.Concat(ids[:8], others, ids[8:])
+			assert.Equal(t, want, onBus(t, observer(t, server)))
+			assert.Zero(t, restored.State().Outbox.Pending)
+			assert.Empty(t, restored.whys)
+		})
+	}
 }
 
 func TestMaxLen(t *testing.T) {

@@ -142,8 +142,12 @@ func (m *memory) MarkDelivered(producer string, through, resent uint64) error {
 func (m *memory) NewProducer(why string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	retired := m.producer
 	m.producer, m.number = rand.Text(), 0
 	for i := m.pendingFrom(); i < len(m.events); i++ {
+		if m.events[i].Producer != retired {
+			continue
+		}
 		m.number++
 		m.events[i].Producer, m.events[i].Number = m.producer, m.number
 	}

@@ -28,13 +28,14 @@ type Outbox interface {
 	// included; resent of them were delivered before, and had been lost by the server.
 	// A number below one noted before takes nothing back.
 	MarkDelivered(producer string, through, resent uint64) error
-	// NewProducer gives the pending events, and those to come, to a new producer,
-	// numbered from 1.
+	// NewProducer gives the pending events of the current producer, and those to come,
+	// to a new one, numbered from 1.
 	NewProducer(why string) error
 	// CountPublishFailure counts a failed attempt under one of the [Reasons].
 	CountPublishFailure(reason string) error
 	// Changed gives a channel that is closed, or sent to, when there may be new events.
 	Changed() <-chan struct{}
+	// State is the latest; its Outbox.Producer is the current producer.
 	State() *store.State
 }
 
@@ -356,9 +357,13 @@ func (r *Relay) sendBatch(ctx context.Context, b batch) (next uint64, err error)
 
 // resume is the number to go on with after an event that was not added: the one after
 // the mark, if the mark is ours.
+//
+// A mark of an earlier producer is taken as it is. What is pending under that name was so
+// in the state that this one is a copy of, which may have gone on under it, and have
+// published that and more.
 func (r *Relay) resume(producer string, event store.Event, a answer) (next uint64, err error) {
-	ours := a.outcome != conflict
-	if ours {
+	ours := true
+	if producer == r.outbox.State().Outbox.Producer {
 		if ours, err = r.knows(producer, a); err != nil {
 			return 0, &storeError{fmt.Errorf("looking up an event that was published: %w", err)}
 		}
@@ -375,7 +380,10 @@ func (r *Relay) resume(producer string, event store.Event, a answer) (next uint6
 
 // knows says whether the event at the mark is ours, or so old that it is no longer kept.
 func (r *Relay) knows(producer string, a answer) (bool, error) {
-	if a.id == "" {
+	switch {
+	case a.outcome == conflict:
+		return false, nil
+	case a.id == "":
 		return true, nil
 	}
 	events, err := r.outbox.From(producer, a.mark, 1)
