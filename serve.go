@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -38,10 +39,19 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	listening := make(chan struct{})
 	group.Go(func() error {
-		return web.Serve(ctx, web.ServeOptions{Handler: handler, Flags: f.web, Logger: p.logger})
+		return web.Serve(ctx, web.ServeOptions{
+			Handler: handler, Flags: f.web, Logger: p.logger,
+			Ready: func([]net.Addr) { close(listening) },
+		})
 	})
 	group.Go(func() error {
+		select {
+		case <-listening:
+		case <-ctx.Done(): // what cannot serve must not begin a cycle either
+			return nil
+		}
 		if err := e.start(p.config); err != nil {
 			return err
 		}
