@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -15,28 +17,41 @@ import (
 // shownFires is how many fire times of an entry are printed.
 const shownFires = 3
 
-// check is `--config.check`: everything a start would find wrong, and what is due when.
+// check is `--config.check`: everything that a start would find wrong, or that would fail
+// later, and what is due when.
 func (p *program) check() error {
 	found, err := p.discoverer(p.config)()
 	if err != nil {
-		return err
+		return errors.Join(p.checkWeb(), err)
 	}
-	if err := conflictsError(p.flags.configFile, p.config, found); err != nil {
-		return err
-	}
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s: the configuration is valid.\n", p.flags.configFile)
-	if len(p.config.Schedule) == 0 {
-		text.WriteString("Nothing is scheduled: add entries to schedule:.\n")
-	}
-	var bad []error
+	bad := []error{p.checkWeb(), conflictsError(p.flags.configFile, p.config, found)}
+	var due strings.Builder
 	for i, entry := range p.config.Schedule {
-		bad = append(bad, p.checked(&text, entry, found.Entries[i]))
+		bad = append(bad, p.checked(&due, entry, found.Entries[i]))
 	}
-	if _, err := p.stdout.WriteString(text.String()); err != nil {
-		return fmt.Errorf("writing what is due: %w", err)
+	err = errors.Join(bad...)
+	if err == nil {
+		fmt.Fprintf(p.stdout, "%s: the configuration is valid.\n", p.flags.configFile)
 	}
-	return errors.Join(bad...)
+	if len(p.config.Schedule) == 0 {
+		due.WriteString("Nothing is scheduled: add entries to schedule:.\n")
+	}
+	if _, writeErr := p.stdout.WriteString(due.String()); writeErr != nil {
+		err = errors.Join(err, fmt.Errorf("writing what is due: %w", writeErr))
+	}
+	return err
+}
+
+// checkWeb checks the file with TLS and basic authentication.
+func (p *program) checkWeb() error {
+	file := *p.flags.serve.web.WebConfigFile
+	if file == "" {
+		return nil
+	}
+	if err := toolkit.Validate(file); err != nil {
+		return fmt.Errorf("--web.config.file %s: %w", file, err)
+	}
+	return nil
 }
 
 // checked describes one entry; the error is of the models it names and that cannot be
