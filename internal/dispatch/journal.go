@@ -45,8 +45,8 @@ func (j *journal) clear() bool {
 func (j *journal) flush() {
 	for len(j.waiting) > 0 {
 		if err := j.waiting[0].write(); err != nil {
-			j.logger.Error("the state cannot be stored; it is kept in memory and tried again", "doing", j.waiting[0].what, "waiting", len(j.waiting), "retry_in", retryEvery, "err", err)
 			j.failed()
+			j.logger.Error("the state cannot be stored; it is kept in memory and tried again", "doing", j.waiting[0].what, "waiting", len(j.waiting), "retry_in", retryEvery, "err", err)
 			return
 		}
 		j.waiting = j.waiting[1:]

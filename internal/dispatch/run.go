@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/plan"
@@ -21,7 +22,8 @@ var errTimeout = errors.New("the run reached its timeout")
 // run runs the cycles of one fire: one a model, the one that was looked at longest ago
 // first, so that a run which is cut off by its timeout goes on where it ended.
 func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
-	defer d.over()
+	over := sync.OnceFunc(d.over)
+	defer over()
 	if entry.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, entry.Timeout, errTimeout)
@@ -37,7 +39,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 	discovering := time.Since(begin)
 	oldestFirst(models, d.Store.State())
 	if len(models) == 0 {
-		logger.Warn("the run is over: the entry names no model that is there")
+		logger.Warn("the entry names no model that is there")
 	}
 	d.update(func(r *Running) { r.Models = len(models) })
 	for i, model := range models {
@@ -48,6 +50,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 		d.cycle(ctx, job, entry, model, discovering)
 		d.update(func(r *Running) { r.Done = i + 1 })
 	}
+	over() // first: it is not to be seen running once it is said to be over
 	logger.Info("the run is over", "models", len(models), "took", time.Since(begin).Round(time.Millisecond))
 }
 
@@ -121,8 +124,8 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 	}
 	id, err := d.Store.BeginCycle(store.Cycle{Entry: entry.Name, Model: model.Name, Targets: model.Targets, Due: job.Due, Started: time.Now()})
 	if err != nil {
-		logger.Error("a cycle is not run: it cannot be recorded", "err", err)
 		d.WriteFailed()
+		logger.Error("a cycle is not run: it cannot be recorded", "err", err)
 		return
 	}
 	d.Log.page.begin()

@@ -81,9 +81,6 @@ func (d *Dispatcher) Status() *Status {
 			problems[resolved.Name] = append(problems[resolved.Name], err.Error())
 		}
 	}
-	for _, conflict := range d.plan.Conflicts {
-		problems[conflict.Second] = append(problems[conflict.Second], conflict.Error())
-	}
 	for _, entry := range d.config.Entries {
 		s.Entries = append(s.Entries, EntryStatus{
 			Name:      entry.Name,
