@@ -1,0 +1,417 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+var killSeed = flag.Uint64("kill-seed", 0, "seed of TestKilledAtAnyMoment; 0 is another one each time")
+
+// plain builds the program as it is shipped: the race detector's start alone takes longer
+// than most of the lives here.
+var plain = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(filepath.Dir(binary), "plain")
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("building the program: %w\n%s", err, out)
+	}
+	return path, err
+})
+
+// restless has runs that follow one another from the start on, and keeps all results.
+const restless = quick + `
+storage: {retention: {age: 0s, cycles: 0}}
+schedule:
+  - {name: two, cron: "@every 1s", run_on_start: true, models: ["m*"], targets: [Q2_K, Q8_0]}
+  - {name: queue, cron: "@every 1s", run_on_start: true, models: [n], targets: [Q4_K_M], overlap: queue}
+  - {name: late, cron: "@every 1s", models: [o], targets: [Q2_K, Q4_K_M]}
+`
+
+// Whatever moment the exporter is killed at: what it has shown or said is stored is there
+// afterwards, nothing in the state contradicts itself, no tool goes on, and the next start
+// tidies up.
+func TestKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	const states, kills = 8, 26 // of each
+	seed := *killSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	var all tally
+	t.Run("states", func(t *testing.T) {
+		for i := range uint64(states) {
+			t.Run(fmt.Sprintf("kill-seed=%d,state=%d", seed, i), func(t *testing.T) {
+				t.Parallel()
+				v := newVictim(t, rand.New(rand.NewPCG(seed, i)))
+				for range kills {
+					v.kill()
+				}
+				v.live()
+				all.add(v.tally)
+			})
+		}
+	})
+	if t.Failed() {
+		return
+	}
+	t.Logf("%d kills, %d of them before it listened and %d in a cycle; %d results, %d events, %d scrapes",
+		all.kills, all.starting, all.inCycle, all.results, all.events, all.scrapes)
+	assert.GreaterOrEqual(t, all.kills, 200)
+	assert.Greater(t, all.inCycle, all.kills/4, "it is to be under load")
+	assert.Greater(t, all.results, all.kills/2, "it must get somewhere")
+	assert.Greater(t, all.events, all.kills/20, "decisions must change")
+}
+
+// tally is what has happened.
+type tally struct {
+	mu                                                 sync.Mutex
+	kills, starting, inCycle, results, events, scrapes int
+}
+
+func (t *tally) add(o *tally) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kills += o.kills
+	t.starting += o.starting
+	t.inCycle += o.inCycle
+	t.results += o.results
+	t.events += o.events
+	t.scrapes += o.scrapes
+}
+
+// victim is an exporter that is killed again and again on one state.
+type victim struct {
+	*place
+	*tally
+	random  *rand.Rand
+	program string
+	rarer   []fakellama.Behaviour // of the tools
+
+	// What the state held after the last kill.
+	histories   map[store.PairID][]store.Point
+	seqs        []string // IDs of the events
+	undecided   int      // targets of cycles that had not ended
+	interrupted uint64
+	newest      uint64 // cycle
+}
+
+func newVictim(t *testing.T, random *rand.Rand) *victim {
+	program, err := plain()
+	require.NoError(t, err)
+	v := &victim{
+		place: newPlace(t, fakellama.Behaviour{}), tally: new(tally), random: random, program: program,
+		histories: map[store.PairID][]store.Point{},
+		rarer: []fakellama.Behaviour{
+			{Factors: []fakellama.Factor{{Stage: "quantized", Format: "Q2_K", By: 2}}},
+			{Factors: []fakellama.Factor{atThreshold}, Noise: noisy},
+			{Faults: []fakellama.Fault{{Tool: "llama-quantize", Format: "Q4_K_M", Do: fakellama.DiskFull}}},
+		},
+	}
+	if runtime.GOOS == "linux" { // elsewhere nobody ends the tools of a killed process
+		v.rarer = append(v.rarer, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Format: "Q8_0", Do: fakellama.HangIgnoringSIGTERM}}})
+	}
+	for _, name := range []string{"m2", "n", "o"} {
+		gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(v.models, name+".gguf"))
+	}
+	bus := "" // events are held, or wait for a bus that nobody serves
+	if random.IntN(2) > 0 {
+		bus = "a2a: {url: 'redis://127.0.0.1:1/0'}\n"
+	}
+	v.configure(restless + bus)
+	return v
+}
+
+func (v *victim) start() *server {
+	v.t.Helper()
+	return v.launch(v.program, "--model-dir", v.models, "--llamacpp.dir", v.tools)
+}
+
+// kill starts the exporter and kills it at random: one in five while it starts.
+func (v *victim) kill() {
+	v.t.Helper()
+	fakellama.Set(v.t, v.tools, v.behaviour())
+	left := v.workDirs()
+	s := v.start()
+	defer s.kill()
+	scraped := make(chan []byte, 1)
+	listened := v.random.IntN(5) > 0
+	if listened {
+		v.listened(s, left)
+		go func() { scraped <- s.scrapes() }()
+		<-time.After(time.Duration(v.random.IntN(400)) * time.Millisecond)
+	} else {
+		close(scraped)
+		v.starting++
+		<-time.After(time.Duration(v.random.IntN(60)) * time.Millisecond)
+	}
+	s.kill()
+	v.kills++
+	require.Equal(v.t, "signal: killed", s.cmd.ProcessState.String(), s.log())
+	fakellama.NoneLeft(v.t, v.tools)
+	v.check(s, listened, <-scraped)
+}
+
+// behaviour of the tools until the next kill: the standing decisions are to change often.
+func (v *victim) behaviour() fakellama.Behaviour {
+	switch {
+	case v.random.IntN(3) == 0:
+		return v.rarer[v.random.IntN(len(v.rarer))]
+	case v.kills%2 == 0:
+		return fakellama.Behaviour{}
+	default:
+		return fakellama.Behaviour{Factors: []fakellama.Factor{slowed}}
+	}
+}
+
+// listened waits until the exporter has begun, and sees that it has cleared away what the
+// killed ones before it left.
+func (v *victim) listened(s *server, left []string) {
+	v.t.Helper()
+	s.listens()
+	require.NotEmpty(v.t, s.url, s.log())
+	for _, dir := range left {
+		require.NoDirExists(v.t, filepath.Join(v.work(), dir), s.log())
+	}
+}
+
+func (v *victim) workDirs() []string {
+	v.t.Helper()
+	entries, err := os.ReadDir(v.work())
+	if !os.IsNotExist(err) {
+		require.NoError(v.t, err)
+	}
+	names := make([]string, len(entries))
+	for i, entry := range entries {
+		names[i] = entry.Name()
+	}
+	return names
+}
+
+// scrapes reads /metrics until the exporter is gone, and gives the last whole answer, if
+// there was one.
+func (s *server) scrapes() (last []byte) {
+	pace := time.NewTicker(10 * time.Millisecond)
+	defer pace.Stop()
+	for ; ; <-pace.C {
+		response, err := http.Get(s.url + "/metrics")
+		if err != nil {
+			return last
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil {
+			return last
+		}
+		if response.StatusCode == http.StatusOK {
+			last = body
+		}
+	}
+}
+
+// check opens the state and compares it with itself, with what it was at the last kill,
+// and with what the exporter has told.
+func (v *victim) check(s *server, listened bool, scraped []byte) {
+	v.t.Helper()
+	opened, err := v.openKilled()
+	if errors.Is(err, fs.ErrNotExist) && !listened && v.newest == 0 {
+		return // not even that was made yet
+	}
+	require.NoError(v.t, err, s.log())
+	defer func() { assert.NoError(v.t, opened.Close()) }()
+	require.NoError(v.t, opened.Check(), s.log())
+
+	v.checkHistories(opened)
+	v.checkEvents(opened, s.log())
+	v.checkCycles(opened, listened)
+	v.checkScrape(scraped, opened.State().Counters)
+}
+
+// openKilled waits for the lock of the state: a child that the exporter was just making
+// when it was killed has its descriptors until it becomes a tool, and then dies.
+func (v *victim) openKilled() (opened *store.Store, err error) {
+	v.t.Helper()
+	assert.Eventually(v.t, func() bool {
+		opened, err = store.OpenForReading(v.state())
+		_, locked := errors.AsType[*store.LockedError](err)
+		return !locked
+	}, 30*time.Second, 5*time.Millisecond)
+	return opened, err
+}
+
+// checkHistories sees that they have only grown.
+func (v *victim) checkHistories(opened *store.Store) {
+	v.t.Helper()
+	for id := range opened.State().Pairs {
+		points, err := opened.History(id, 0)
+		require.NoError(v.t, err)
+		before := v.histories[id]
+		require.GreaterOrEqual(v.t, len(points), len(before), "the history of %v has shrunk", id)
+		for i, point := range before {
+			require.Equal(v.t, point, points[i], "the history of %v was rewritten", id)
+		}
+		v.results += len(points) - len(before)
+		v.histories[id] = points
+	}
+	assert.GreaterOrEqual(v.t, len(opened.State().Pairs), len(v.histories), "pairs are forgotten")
+}
+
+var changed = regexp.MustCompile(`the decision has changed.* event_id=(\S+) now=(\S+)`)
+
+// checkEvents sees that they are numbered without a gap, that each tells a change from
+// the one before it of its pair, that none of those that were there at the last kill is
+// missing, and none that the exporter has logged.
+func (v *victim) checkEvents(opened *store.Store, log string) {
+	v.t.Helper()
+	events, err := opened.Events(0, 0)
+	require.NoError(v.t, err)
+	standing := map[store.PairID]verdict.Outcome{}
+	decisions := map[string]string{}
+	for i, e := range events {
+		var data struct {
+			Decision verdict.Outcome `json:"decision"`
+			Previous verdict.Outcome `json:"previous_decision"`
+		}
+		require.NoError(v.t, json.Unmarshal(e.Data, &data))
+		assert.EqualValues(v.t, i+1, e.Seq)
+		assert.Equal(v.t, standing[e.PairID], data.Previous, "event %d of %v", e.Seq, e.PairID)
+		assert.NotEqual(v.t, data.Previous, data.Decision, "event %d of %v", e.Seq, e.PairID)
+		standing[e.PairID] = data.Decision
+		decisions[e.ID] = string(data.Decision)
+		if i < len(v.seqs) {
+			assert.Equal(v.t, v.seqs[i], e.ID, "event %d is another one now", e.Seq)
+		} else {
+			v.seqs = append(v.seqs, e.ID)
+			v.events++
+		}
+	}
+	assert.Len(v.t, events, len(v.seqs))
+	for _, line := range changed.FindAllStringSubmatch(log, -1) {
+		assert.Equal(v.t, line[2], decisions[line[1]], "%s, and the state has no such event", line[0])
+	}
+	for id, pair := range opened.State().Pairs {
+		assert.Equal(v.t, pair.Standing, standing[id], "%v", id)
+	}
+}
+
+// checkCycles sees that what was interrupted by the last kill has failed for that reason,
+// once, and was not run again.
+func (v *victim) checkCycles(opened *store.Store, listened bool) {
+	v.t.Helper()
+	state := opened.State()
+	var interrupted uint64
+	for key, n := range state.Counters.Failures {
+		if key.Reason == runner.ReasonInterrupted {
+			interrupted += n
+		}
+	}
+	undecided := 0
+	for _, c := range state.Running {
+		undecided += len(c.Undecided)
+		assert.LessOrEqual(v.t, len(state.Running), 1, "one cycle runs at a time")
+	}
+	untouched := !listened && interrupted == v.interrupted && undecided == v.undecided
+	if !untouched { // else it was killed before it opened the state
+		assert.Equal(v.t, v.interrupted+uint64(v.undecided), interrupted)
+		for _, c := range state.Running {
+			assert.Greater(v.t, c.ID, v.newest, "it was running at the last kill")
+		}
+	}
+	if len(state.Running) > 0 && !untouched {
+		v.inCycle++
+	}
+	v.interrupted, v.undecided = interrupted, undecided
+	if newest, err := opened.Cycles(0, 1); assert.NoError(v.t, err) && len(newest) > 0 {
+		v.newest = newest[0].ID
+	}
+}
+
+// checkScrape sees that the state has at least what /metrics has shown, if that was asked
+// for after the exporter was ready.
+func (v *victim) checkScrape(scraped []byte, counters store.Counters) {
+	v.t.Helper()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(scraped))
+	require.NoError(v.t, err)
+	if families["quant_cycle_decision_total"] == nil {
+		return
+	}
+	v.scrapes++
+	for family, stored := range map[string]func(label func(string) string) uint64{
+		"quant_cycle_decision_total": func(label func(string) string) uint64 {
+			return counters.Decisions[store.DecisionKey{
+				Outcome: verdict.Outcome(label("result")), Model: label("model_name"),
+				SourceFormat: label("source_format"), Target: label("target_format"),
+			}]
+		},
+		"quant_cycle_failures_total": func(label func(string) string) uint64 {
+			return counters.Failures[store.FailureKey{Model: label("model_name"), Reason: runner.Reason(label("reason"))}]
+		},
+		"quant_cycle_rejections_total": func(label func(string) string) uint64 {
+			return counters.Rejections[store.RejectionKey{Model: label("model_name"), Target: label("target_format"), Gate: verdict.Phase(label("gate"))}]
+		},
+		"quant_cycle_skipped_total": func(label func(string) string) uint64 {
+			return counters.Skipped[store.SkippedKey{Entry: label("entry"), Reason: store.SkipReason(label("reason"))}]
+		},
+		"quant_cycle_event_publish_failures_total": func(label func(string) string) uint64 {
+			return counters.PublishFailures[label("reason")]
+		},
+	} {
+		require.Contains(v.t, families, family)
+		for _, metric := range families[family].GetMetric() {
+			assert.LessOrEqual(v.t, metric.GetCounter().GetValue(), float64(stored(labelsOf(metric))), "%s %v", family, metric)
+		}
+	}
+}
+
+func labelsOf(metric *dto.Metric) func(name string) string {
+	return func(name string) string {
+		for _, label := range metric.GetLabel() {
+			if label.GetName() == name {
+				return label.GetValue()
+			}
+		}
+		return ""
+	}
+}
+
+// live lets the exporter live after all the kills: it works, ends as it should and leaves
+// nothing.
+func (v *victim) live() {
+	v.t.Helper()
+	fakellama.Set(v.t, v.tools, fakellama.Behaviour{})
+	left := v.workDirs()
+	s := v.start()
+	defer s.kill()
+	v.listened(s, left)
+	s.mustLog("the run is over")
+	require.Zero(v.t, s.stop(), s.log())
+	v.nothingLeft()
+	v.check(s, true, nil)
+}
