@@ -20,9 +20,9 @@ func TestServeRunsWhatIsDueShowsAndKeepsIt(t *testing.T) {
 	s := p.serve()
 	s.mustLog("the run is over")
 	pair := []string{"model_name", "m", "target_format", "Q2_K", "source_format", "F16"}
-	assert.EqualValues(t, 1, s.mustHave("quant_cycle_decision_total", append(pair, "result", "rejected")...))
-	assert.EqualValues(t, 0, s.mustHave("quant_cycle_decision_total", append(pair, "result", "kept")...))
-	assert.EqualValues(t, 1, s.mustHave("quant_cycle_last_decision", append(pair, "result", "rejected")...))
+	s.shows(1, "quant_cycle_decision_total", append(pair, "result", "rejected")...)
+	s.shows(0, "quant_cycle_decision_total", append(pair, "result", "kept")...)
+	s.shows(1, "quant_cycle_last_decision", append(pair, "result", "rejected")...)
 	assert.Zero(t, s.stop(), s.log())
 	p.nothingLeft()
 
@@ -55,8 +55,8 @@ func TestKilledCycleIsInterruptedAndNotRunAgain(t *testing.T) {
 	p.configure(quick + `schedule: [{name: once, cron: "@yearly", targets: [Q2_K]}]`)
 	again := p.serve()
 	again.mustLog("msg=ready")
-	assert.EqualValues(t, 1, again.mustHave("quant_cycle_failures_total", "model_name", "m", "reason", "interrupted"))
-	assert.EqualValues(t, 0, again.mustHave("quant_cycle_running", "entry", "once"))
+	again.shows(1, "quant_cycle_failures_total", "model_name", "m", "reason", "interrupted")
+	again.shows(0, "quant_cycle_running", "entry", "once")
 	assert.Zero(t, again.stop())
 	p.nothingLeft()
 }
@@ -79,7 +79,7 @@ func TestReload(t *testing.T) {
 			p.configure(quick + `schedule: [{name: one, cron: "@yearly", targets: [Q2_K]}]`)
 			s := p.serve("--web.enable-lifecycle")
 			s.mustLog("msg=ready")
-			assert.EqualValues(t, 1, s.mustHave("quant_exporter_config_last_reload_successful"))
+			s.shows(1, "quant_exporter_config_last_reload_successful")
 
 			p.configure(quick + `schedule: [{name: two, cron: "61 * * * *", target: [Q8_0]}]`)
 			body := ask(s)
@@ -88,13 +88,13 @@ func TestReload(t *testing.T) {
 				assert.Contains(t, body, "cron")
 				assert.Contains(t, body, "target")
 			}
-			assert.EqualValues(t, 0, s.mustHave("quant_exporter_config_last_reload_successful"))
+			s.shows(0, "quant_exporter_config_last_reload_successful")
 			s.mustHave("quant_cycle_next_run_timestamp_seconds", "entry", "one")
 
 			p.configure(quick + `schedule: [{name: two, cron: "@yearly", targets: [Q8_0]}]`)
 			ask(s)
 			s.mustLog("configuration is reloaded")
-			assert.EqualValues(t, 1, s.mustHave("quant_exporter_config_last_reload_successful"))
+			s.shows(1, "quant_exporter_config_last_reload_successful")
 			_, found := s.value("quant_cycle_next_run_timestamp_seconds", "entry", "one")
 			assert.False(t, found)
 			s.mustHave("quant_cycle_decision_total", "target_format", "Q8_0", "result", "kept")

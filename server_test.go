@@ -58,13 +58,7 @@ func (p *place) serve(args ...string) *server {
 func (p *place) serveOnly(args ...string) *server {
 	p.t.Helper()
 	s := p.launch(binary, args...)
-	p.t.Cleanup(func() {
-		s.kill()
-		if p.t.Failed() {
-			p.t.Log(s.log())
-		}
-		assert.NotContains(p.t, s.log(), "DATA RACE")
-	})
+	s.endsWithTest()
 	s.listens()
 	return s
 }
@@ -78,6 +72,13 @@ func (p *place) launch(program string, args ...string) *server {
 	}
 	cmd, _ := p.command(args...)
 	cmd.Path, cmd.Args[0] = program, program
+	return p.begin(cmd)
+}
+
+// begin starts any command of the program, and follows its log. Who calls it sees that it
+// is killed.
+func (p *place) begin(cmd *exec.Cmd) *server {
+	p.t.Helper()
 	s := &server{t: p.t, cmd: cmd, ended: make(chan struct{}), more: make(chan struct{})}
 	cmd.Stderr = nil
 	log, err := cmd.StderrPipe()
@@ -87,11 +88,25 @@ func (p *place) launch(program string, args ...string) *server {
 	return s
 }
 
+// endsWithTest has the end of the test kill the process, and look at its log.
+func (s *server) endsWithTest() {
+	s.t.Cleanup(func() {
+		s.kill()
+		if s.t.Failed() {
+			s.t.Log(s.log())
+		}
+		assert.NotContains(s.t, s.log(), "DATA RACE")
+	})
+}
+
+// listening finds the address in what the exporter logs of each of its listeners.
+var listening = regexp.MustCompile(`Listening on" address=(\S+)`)
+
 // listens waits until the server does, or has ended without.
 func (s *server) listens() {
 	s.t.Helper()
 	if line, ok := s.logged("Listening on|quant-exporter: "); ok {
-		if match := regexp.MustCompile(`Listening on" address=(\S+)`).FindStringSubmatch(line); match != nil {
+		if match := listening.FindStringSubmatch(line); match != nil {
 			s.url = "http://" + match[1]
 		}
 	}
@@ -257,6 +272,12 @@ func (s *server) mustHave(name string, labels ...string) float64 {
 	value, ok := s.value(name, labels...)
 	require.True(s.t, ok, "there is no %s %v", name, labels)
 	return value
+}
+
+// shows says that a series is there, with this value.
+func (s *server) shows(want float64, name string, labels ...string) {
+	s.t.Helper()
+	assert.InDelta(s.t, want, s.mustHave(name, labels...), 0, "%s %v", name, labels)
 }
 
 func has(metric *dto.Metric, labels []string) bool {
