@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/testservers"
 )
 
 const installed = "/usr/local/bin/quant-exporter"
@@ -36,9 +38,7 @@ func systemd(t *testing.T, dropIns ...string) (service, socket string) {
 
 func analyze(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	path, err := exec.LookPath("systemd-analyze")
-	require.NoError(t, err, "install it, on Debian and Ubuntu with apt-get install systemd")
-	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), testservers.Tool(t, "systemd-analyze"), args...).CombinedOutput()
 	return string(out), err
 }
 

@@ -23,6 +23,7 @@ var packages = map[string]string{
 	"prometheus-node-exporter":     "prometheus-node-exporter",
 	"prometheus-blackbox-exporter": "prometheus-blackbox-exporter",
 	"chromium":                     "chromium",
+	"systemd-analyze":              "systemd",
 }
 
 // fetched remembers, per package, the folder of its programs or why there is none: the
@@ -31,7 +32,7 @@ var fetched sync.Map // of func() (string, error)
 
 // Tool is the path of a program, downloaded first if need be: redis-server, redis-cli,
 // prometheus, promtool, prometheus-alertmanager, amtool, prometheus-node-exporter,
-// prometheus-blackbox-exporter or chromium.
+// prometheus-blackbox-exporter, chromium or systemd-analyze.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
 	if dir := os.Getenv("TEST_TOOLS_DIR"); dir != "" {
