@@ -94,7 +94,8 @@ func produce(text string, in io.Reader, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	for last.attempt(context.Background(), true) != nil {
+	for done := false; !done; {
+		done = last.attempt(context.Background(), true) == nil
 	}
 	return last.bus.close()
 }

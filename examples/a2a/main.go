@@ -1,0 +1,157 @@
+// Command a2a follows the decisions of quant-exporter on the A2A bus, as one of a group
+// of consumers: it prints each decision once. It is an example to start from; see its
+// README.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+func main() {
+	host, _ := os.Hostname()
+	url := flag.String("url", "redis://127.0.0.1:6379/0", "`URL` of Redis")
+	c := consumer{out: os.Stdout, block: 2 * time.Second, remember: 30 * 24 * time.Hour}
+	flag.StringVar(&c.stream, "stream", "{a2a}:events", "`key` of the stream")
+	flag.StringVar(&c.group, "group", "example", "`name` of the group: each entry goes to one of its consumers")
+	flag.StringVar(&c.name, "consumer", host, "`name` of this consumer, unique in the group")
+	flag.DurationVar(&c.idle, "idle", time.Minute, "how long an entry stays with a consumer that does not acknowledge it")
+	flag.Parse()
+
+	options, err := redis.ParseURL(*url)
+	if err != nil {
+		log.Fatalf("-url: %v", err)
+	}
+	c.redis = redis.NewClient(options)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err = c.run(ctx)
+	interrupted := ctx.Err() != nil
+	stop()
+	if err != nil && !interrupted {
+		log.Fatal(err)
+	}
+}
+
+// decision has the fields of an event that are printed; see
+// examples/quant-decision.schema.json for all of them.
+type decision struct {
+	Model     string  `json:"model_name"`
+	Target    string  `json:"target_format"`
+	Decision  string  `json:"decision"`
+	Previous  *string `json:"previous_decision"` // null the first time
+	Drop      float64 `json:"throughput_drop_percent"`
+	Threshold float64 `json:"threshold_percent"`
+	Timestamp float64 `json:"timestamp"`
+}
+
+// consumer is one of a group.
+type consumer struct {
+	redis               *redis.Client
+	stream, group, name string
+	idle                time.Duration // after it an entry of another consumer is taken over
+	block               time.Duration // how long to wait for entries at a time
+	remember            time.Duration // how long an event_id is known as handled
+	out                 io.Writer
+}
+
+// run handles entries until the context ends.
+func (c *consumer) run(ctx context.Context) error {
+	// From the beginning of the stream; "$" instead of "0" is from now on.
+	err := c.redis.XGroupCreateMkStream(ctx, c.stream, c.group, "0").Err()
+	if err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") { // there is one already
+		return fmt.Errorf("creating the group %s: %w", c.group, err)
+	}
+	for ctx.Err() == nil {
+		if err := c.step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step handles what a consumer that crashed, this one before it included, left behind, or
+// else what is new.
+func (c *consumer) step(ctx context.Context) error {
+	entries, _, err := c.redis.XAutoClaim(ctx, &redis.XAutoClaimArgs{
+		Stream: c.stream, Group: c.group, Consumer: c.name, MinIdle: c.idle, Start: "0-0", Count: 10,
+	}).Result()
+	if err != nil {
+		return fmt.Errorf("taking over entries: %w", err)
+	}
+	if len(entries) == 0 {
+		streams, err := c.redis.XReadGroup(ctx, &redis.XReadGroupArgs{
+			Streams: []string{c.stream, ">"}, Group: c.group, Consumer: c.name, Count: 10, Block: c.block,
+		}).Result()
+		switch {
+		case err == redis.Nil: //nolint:errorlint // nothing new, and never wrapped
+			return nil
+		case err != nil:
+			return fmt.Errorf("reading entries: %w", err)
+		}
+		entries = streams[0].Messages
+	}
+	for _, entry := range entries {
+		if err := c.take(ctx, entry); err != nil {
+			return fmt.Errorf("entry %s: %w", entry.ID, err)
+		}
+	}
+	return nil
+}
+
+// take handles an entry, unless its event was handled before, and acknowledges it. Killed
+// between handling and acknowledging, the group handles it again: let handle do no harm
+// the second time.
+func (c *consumer) take(ctx context.Context, entry redis.XMessage) error {
+	seen := c.stream + ":" + c.group + ":seen" // event IDs, by when they were handled
+	id, _ := entry.Values["event_id"].(string)
+	_, err := c.redis.ZScore(ctx, seen, id).Result()
+	switch {
+	case err == nil:
+		fmt.Fprintf(c.out, "%s handled before\n", id)
+		return c.redis.XAck(ctx, c.stream, c.group, entry.ID).Err()
+	case err != redis.Nil: //nolint:errorlint // not seen yet, and never wrapped
+		return err
+	}
+	if err := c.handle(entry); err != nil {
+		// It would fail again: let it not stand in the way.
+		fmt.Fprintf(c.out, "%s is left out: %v\n", entry.ID, err)
+	}
+	_, err = c.redis.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+		now := time.Now()
+		tx.ZAdd(ctx, seen, redis.Z{Score: float64(now.Unix()), Member: id})
+		tx.ZRemRangeByScore(ctx, seen, "-inf", strconv.FormatInt(now.Add(-c.remember).Unix(), 10))
+		tx.XAck(ctx, c.stream, c.group, entry.ID)
+		return nil
+	})
+	return err
+}
+
+// handle is where your own work goes.
+func (c *consumer) handle(entry redis.XMessage) error {
+	if entry.Values["event_type"] != "QUANT_DECISION" {
+		return nil // for others
+	}
+	var d decision
+	data, _ := entry.Values["data"].(string)
+	if err := json.Unmarshal([]byte(data), &d); err != nil {
+		return err
+	}
+	before := "nothing"
+	if d.Previous != nil {
+		before = *d.Previous
+	}
+	fmt.Fprintf(c.out, "%s %s %s is %s, before: %s (drop %.1f %%, threshold %.1f %%)\n",
+		time.UnixMicro(int64(d.Timestamp*1e6)).UTC().Format(time.RFC3339), d.Model, d.Target, d.Decision, before, d.Drop, d.Threshold)
+	return nil
+}
