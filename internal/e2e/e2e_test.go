@@ -428,7 +428,12 @@ func (h *host) startUntilMeasuring(cmd *exec.Cmd) (tool int) {
 	case <-time.After(time.Minute):
 		require.Fail(h.t, "the cycle does not get to measuring", lines.sofar())
 	}
-	// The tool is started right after it was announced.
+	return h.toolOf(cmd)
+}
+
+// toolOf gives the process of the tool that the program was about to start, or has.
+func (h *host) toolOf(cmd *exec.Cmd) (tool int) {
+	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), 10*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {

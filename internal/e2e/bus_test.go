@@ -1,0 +1,119 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/testservers"
+)
+
+const stream = "{a2a}:events"
+
+// A decision that changes while Redis is down, by an exporter that is killed before Redis
+// is back, is on the stream once it is restarted: once, and after the one before it.
+func TestEventArrivesOnceAlthoughRedisWasDownAndTheExporterKilled(t *testing.T) {
+	server := testservers.StartRedis(t, testservers.RedisOptions{Args: []string{"--appendonly", "yes"}})
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, ReadTimeout: 3 * time.Minute, Protocol: 2})
+	t.Cleanup(func() { client.Close() })
+
+	// The real tools, and a llama-bench by which the copy takes this many times as long.
+	tools := t.TempDir()
+	require.NoError(t, os.Symlink(filepath.Join(shared.tools, "llama-quantize"), filepath.Join(tools, "llama-quantize")))
+	require.NoError(t, os.Symlink(shared.slow, filepath.Join(tools, "llama-bench")))
+	withFactor := func(factor float64) string {
+		return fmt.Sprintf(`
+benchmark: {prompt_tokens: 32, generation_tokens: 16, max_repeats: 0}
+engine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: F16.gguf, SLOWBENCH_FACTOR: "%g"}}
+a2a: {url: "redis://%s"}
+schedule: [{name: at start, cron: "@every 1h", run_on_start: true, targets: [F16]}]
+`, filepath.Join(shared.tools, "llama-bench"), factor, server.Addr)
+	}
+	h := newServing(t, withFactor(6), "--llamacpp.dir", tools, "--web.listen-address=127.0.0.1:0")
+	d := h.serve()
+	first := nextEntry(t, client, "0")
+	d.stop()
+
+	server.Stop()
+	h.configure(withFactor(0.1))
+	d = h.serve()
+	d.logged("the decision has changed")
+	d.logged("the run is over")
+	d.kill()
+	pending := h.events("--delivery", "pending")
+	require.Len(t, pending, 1)
+
+	server.Restart()
+	d = h.serve()
+	second := nextEntry(t, client, first.ID)
+	d.stop()
+	d = h.serve() // what was doubled would be by now
+	d.logged("the run is over")
+	d.stop()
+
+	entries, err := client.XRange(t.Context(), stream, "-", "+").Result()
+	require.NoError(t, err)
+	assert.Equal(t, []redis.XMessage{first, second}, entries)
+	assert.Empty(t, h.events("--delivery", "pending"))
+	delivered := h.events("--delivery", "delivered")
+	require.Len(t, delivered, 2)
+
+	rejected, kept := dataOf(t, first), dataOf(t, second)
+	assert.Equal(t, "rejected", rejected["decision"])
+	assert.Nil(t, rejected["previous_decision"])
+	assert.Equal(t, "kept", kept["decision"])
+	assert.Equal(t, "rejected", kept["previous_decision"])
+	assert.Equal(t, pending[0].ID, kept["event_id"])
+	for i, entry := range entries {
+		data := dataOf(t, entry)
+		assert.Equal(t, map[string]any{"event_type": data["event_type"], "event_id": data["event_id"], "data": entry.Values["data"]}, entry.Values)
+		assert.Equal(t, delivered[i].ID, data["event_id"])
+		assert.Equal(t, "QUANT_DECISION", data["event_type"])
+		assert.Equal(t, "BC-180", data["cycle_version"])
+		assert.Equal(t, "kjv-4m-f16", data["model_name"])
+		assert.Equal(t, "at start", data["entry"])
+	}
+}
+
+// nextEntry waits for the entry of the stream after one.
+func nextEntry(t *testing.T, client *redis.Client, after string) redis.XMessage {
+	t.Helper()
+	streams, err := client.XRead(t.Context(), &redis.XReadArgs{Streams: []string{stream, after}, Count: 1, Block: 2 * time.Minute}).Result()
+	require.NoError(t, err, "no event came")
+	return streams[0].Messages[0]
+}
+
+func dataOf(t *testing.T, entry redis.XMessage) map[string]any {
+	t.Helper()
+	var data map[string]any
+	text, _ := entry.Values["data"].(string)
+	require.NoError(t, json.Unmarshal([]byte(text), &data), "%v", entry.Values)
+	return data
+}
+
+// storedEvent is a line of the command events.
+type storedEvent struct {
+	ID string `json:"event_id"`
+}
+
+// events are those that the command of that name lists.
+func (h *host) events(args ...string) []storedEvent {
+	h.t.Helper()
+	out, err := h.command(append([]string{"events", "--output", "json"}, args...)...).Output()
+	require.NoError(h.t, err)
+	var events []storedEvent
+	for line := range strings.Lines(string(out)) {
+		var e storedEvent
+		require.NoError(h.t, json.Unmarshal([]byte(line), &e))
+		events = append(events, e)
+	}
+	return events
+}

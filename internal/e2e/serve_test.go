@@ -1,0 +1,168 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/testservers"
+)
+
+// daemon is a serving exporter.
+type daemon struct {
+	*host
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when the process is gone
+
+	mu   sync.Mutex
+	log  strings.Builder
+	more chan struct{}
+	read int // of the log, by logged
+}
+
+// newServing is a place for an exporter on the bundled model.
+func newServing(t *testing.T, config string, args ...string) *host {
+	t.Helper()
+	return newHost(t, config, append(args, "--model-dir", filepath.Dir(bundled()), "--storage.path", filepath.Join(t.TempDir(), "state"))...)
+}
+
+func (h *host) configure(config string) {
+	h.t.Helper()
+	require.NoError(h.t, os.WriteFile(filepath.Join(h.dir, "config.yml"), []byte(config), 0o600))
+}
+
+// serve starts the exporter; it is killed when the test is over.
+func (h *host) serve(args ...string) *daemon {
+	h.t.Helper()
+	d := &daemon{host: h, cmd: h.command(args...), ended: make(chan struct{}), more: make(chan struct{})}
+	d.cmd.Stderr = d
+	require.NoError(h.t, d.cmd.Start())
+	go func() {
+		_ = d.cmd.Wait() // its status is in ProcessState
+		close(d.ended)
+	}()
+	h.t.Cleanup(func() {
+		d.kill()
+		if h.t.Failed() {
+			h.t.Log(d.log.String())
+		}
+		assert.NotContains(h.t, d.log.String(), "DATA RACE")
+	})
+	return d
+}
+
+// Write takes the log.
+func (d *daemon) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.log.Write(p)
+	close(d.more)
+	d.more = make(chan struct{})
+	return len(p), nil
+}
+
+// logged waits for a text in the log, behind the one that it was called for before.
+func (d *daemon) logged(text string) {
+	d.t.Helper()
+	limit := time.After(2 * time.Minute) // against hangs
+	for {
+		d.mu.Lock()
+		at := strings.Index(d.log.String()[d.read:], text)
+		if at >= 0 {
+			d.read += at + len(text)
+		}
+		more := d.more
+		d.mu.Unlock()
+		if at >= 0 {
+			return
+		}
+		select {
+		case <-more:
+		case <-d.ended:
+			require.Fail(d.t, "the exporter ended without logging "+text)
+		case <-limit:
+			require.Fail(d.t, "the exporter does not log "+text)
+		}
+	}
+}
+
+// kill is kill -9.
+func (d *daemon) kill() {
+	_ = d.cmd.Process.Kill()
+	<-d.ended
+}
+
+// stop ends the exporter as a service manager does.
+func (d *daemon) stop() {
+	d.t.Helper()
+	require.NoError(d.t, d.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-d.ended:
+	case <-time.After(time.Minute):
+		require.Fail(d.t, "the exporter does not stop")
+	}
+	require.Zero(d.t, d.cmd.ProcessState.ExitCode())
+	d.nothingLeft()
+}
+
+// endless has rounds that take minutes.
+const endless = "benchmark: {generation_tokens: 1000000}\n"
+
+func TestPrometheusSeesDecisionsAcrossAKill(t *testing.T) {
+	const everySecond = `schedule: [{name: often, cron: "@every 1s", run_on_start: true, targets: [Q4_K_M, Q2_K]}]`
+	address := fmt.Sprintf("127.0.0.1:%d", testservers.FreePort(t)) // Prometheus asks the same one after the kill
+	prometheus := testservers.StartPrometheus(t, `
+global: {scrape_interval: 200ms, scrape_timeout: 200ms}
+scrape_configs: [{job_name: quant-exporter, static_configs: [{targets: ["`+address+`"]}]}]
+`, nil)
+	h := newServing(t, quick+everySecond, "--web.listen-address", address, "--log.level=debug")
+	d := h.serve()
+
+	const pairs = 2
+	const decisions = `sum by (target_format) (quant_cycle_decision_total{model_name="kjv-4m-f16", source_format="F16"})`
+	all := func(value model.SampleValue) func(model.Vector) bool {
+		return func(v model.Vector) bool {
+			for _, sample := range v {
+				if sample.Value < value {
+					return false
+				}
+			}
+			return len(v) == pairs
+		}
+	}
+	prometheus.WaitFor(decisions, all(1))
+	assert.Len(t, prometheus.Query(`quant_cycle_last_decision{model_name="kjv-4m-f16"} == 1`), pairs, "one decision stands of each pair")
+	assert.Len(t, prometheus.Query(`quant_cycle_throughput_tokens_per_second{model_name="kjv-4m-f16"} > 0`), 1+pairs, "the original and the copies")
+	assert.Len(t, prometheus.Query(`time() - quant_cycle_last_run_timestamp_seconds{model_name="kjv-4m-f16"} < 600`), 1)
+
+	// Killed in the middle of a measurement.
+	h.configure(endless + everySecond)
+	require.NoError(t, d.cmd.Process.Signal(syscall.SIGHUP))
+	d.logged("the configuration is reloaded")
+	d.logged(" 1000000 ") // an argument of llama-bench
+	prometheus.WaitFor(`quant_cycle_running{entry="often"} == 1`, func(v model.Vector) bool { return len(v) == 1 })
+	before := prometheus.Query(decisions)
+	tool := d.toolOf(d.cmd)
+	d.kill()
+	d.gone(tool)
+	prometheus.WaitFor(`up == 0`, func(v model.Vector) bool { return len(v) == 1 })
+
+	h.configure(quick + everySecond)
+	d = h.serve()
+	require.Len(t, before, pairs)
+	prometheus.WaitFor(decisions, all(max(before[0].Value, before[1].Value)+1))
+	assert.Empty(t, prometheus.Query(`resets(quant_cycle_decision_total[10m]) > 0`), "counters go on where they were")
+	assert.Len(t, prometheus.Query(fmt.Sprintf(`quant_cycle_failures_total{model_name="kjv-4m-f16", reason="interrupted"} == %d`, pairs)), 1)
+	assert.Len(t, prometheus.Query(`sum(quant_cycle_failures_total) == `+fmt.Sprint(pairs)), 1, "nothing else has failed")
+	d.stop()
+}
