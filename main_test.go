@@ -146,6 +146,7 @@ type outcome struct {
 	Model     string          `json:"model_name"`
 	Decision  verdict.Outcome `json:"decision"`
 	EventID   string          `json:"event_id"`
+	Entry     string          `json:"entry"`
 	Previous  string          `json:"previous_decision"`
 	Threshold float64         `json:"threshold_percent"`
 	Target    string          `json:"target_format"`

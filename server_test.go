@@ -171,6 +171,11 @@ func (s *server) loggedTimes(n int, pattern string) (found []string) {
 	}
 }
 
+// count is how many lines of the log fit so far.
+func (s *server) count(pattern string) int {
+	return len(regexp.MustCompile(`(?m)^.*(?:`+pattern+`)`).FindAllString(s.log(), -1))
+}
+
 // mustLog is logged for a line that has to come.
 func (s *server) mustLog(pattern string) string {
 	s.t.Helper()
