@@ -88,6 +88,9 @@ func (e *exporter) handler(f serveFlags, registry *prometheus.Registry) (http.Ha
 		Status:      e.dispatcher.Status,
 		Bus:         e.bus.status,
 		Store:       e.store,
+		Watch:       e.dispatcher.Watch,
+		Run:         e.dispatcher.RunNow,
+		Cancel:      e.dispatcher.Cancel,
 		SpoolDir:    e.p.config.Storage.Path,
 		Logger:      e.p.logger,
 	}), nil

@@ -35,6 +35,8 @@ type errorType string
 const (
 	errorBadData     errorType = "bad_data"    // 400: a parameter
 	errorForbidden   errorType = "forbidden"   // 403: switched off, or from another site
+	errorNotFound    errorType = "not_found"   // 404
+	errorConflict    errorType = "conflict"    // 409: not in the state of things now
 	errorInternal    errorType = "internal"    // 500
 	errorUnavailable errorType = "unavailable" // 503: try again later
 )
@@ -45,6 +47,10 @@ func (e errorType) status() int {
 		return http.StatusBadRequest
 	case errorForbidden:
 		return http.StatusForbidden
+	case errorNotFound:
+		return http.StatusNotFound
+	case errorConflict:
+		return http.StatusConflict
 	case errorUnavailable:
 		return http.StatusServiceUnavailable
 	default:

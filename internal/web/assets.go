@@ -15,9 +15,9 @@ var embedded embed.FS
 
 // assets are the files that pages refer to, and the pages themselves.
 type assets struct {
-	page  *template.Template
-	files map[string]asset  // by the last segment of the path
-	names map[string]string // that segment, by the name of the file
+	pages map[string]*template.Template // by the name of their file
+	files map[string]asset              // by the last segment of the path
+	names map[string]string             // that segment, by the name of the file
 }
 
 type asset struct {
@@ -29,12 +29,16 @@ type asset struct {
 // kept forever. It panics when what was built in is not whole, as a test would show.
 func loadAssets() assets {
 	a := assets{
-		page:  template.Must(template.ParseFS(embedded, "assets/page.html")),
+		pages: map[string]*template.Template{},
 		files: map[string]asset{},
 		names: map[string]string{},
 	}
+	for _, name := range []string{"status.html", "model.html", "cycle.html", "cycles.html", "message.html"} {
+		a.pages[name] = template.Must(template.ParseFS(embedded, "assets/"+name, "assets/frame.html", "assets/parts.html"))
+	}
 	for name, contentType := range map[string]string{
 		"style.css": "text/css; charset=utf-8",
+		"live.js":   "text/javascript; charset=utf-8",
 		"icon.svg":  "image/svg+xml",
 	} {
 		content, err := embedded.ReadFile("assets/" + name)

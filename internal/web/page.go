@@ -1,10 +1,9 @@
 package web
 
 import (
-	"bytes"
 	"cmp"
-	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -16,25 +15,13 @@ import (
 )
 
 // page shows all that is known, as of the request.
-func (s *server) page(w http.ResponseWriter, _ *http.Request) {
-	var html bytes.Buffer
-	if err := s.assets.page.Execute(&html, s.view(time.Now())); err != nil {
-		s.Logger.Error("The status page failed", "err", err)
-		writeText(w, http.StatusInternalServerError, "making the page: "+err.Error())
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(html.Bytes())
+func (s *server) page(w http.ResponseWriter, r *http.Request) {
+	s.render(w, r, http.StatusOK, "status.html", s.view(parseSelection(r.URL.Query()), time.Now()))
 }
 
-// view is what the page's template shows. All text in it is for people: formatted, and
-// without control characters.
+// view is what the template of the status page shows.
 type view struct {
-	Links       string // path that every link begins with
-	Style, Icon string // names of the assets
-	Version     string
-	Made        moment
+	frame
 
 	NotReady string // what the exporter waits for; "" when it is ready
 	Engine   engineView
@@ -42,231 +29,248 @@ type view struct {
 	Running  *runningView
 	Queue    []waitingView
 	Entries  []entryView
-	Pairs    []pairView
 	// FirstRun is when the first decisions are to be made, where there is none yet.
 	FirstRun moment
+
+	Selection selection
+	Known     int // pairs, whether they are shown or not
+	Counts    []countView
+	Columns   []columnView
+	Shown     int
+	Groups    []groupView
 }
 
-type engineView struct {
-	Checked  moment // zero before the first look
-	Up       bool
-	Name     string
-	Hardware []string // what measurements ran on, as far as it is known
-	Error    string
+// countView is how many pairs are in a state, and the link to them alone.
+type countView struct {
+	State string // "" for all
+	N     int
+	Query string
+	Shown bool // whether these are what is shown
 }
 
-type busView struct {
-	Configured, Up bool
-	Error          string
-	Pending        int
-	Oldest         moment // zero when nothing is pending
-	Held           int
-	Published      uint64
+// columnView is the head of a column, and the link that sorts by it.
+type columnView struct {
+	Name, Class string
+	Query       string // "" when one cannot sort by it
+	Sorted      string // value of aria-sort; "" when it is not sorted by this
 }
 
-type runningView struct {
-	Entry   string // "" when asked for by hand
-	Started moment
-	Model   string // "" between two cycles
-	Step    string
-	Left    string // "" when unknown
-	Percent int
-	// Of the run.
-	Number, Models int
+// groupView is rows that follow each other and are about the same model.
+type groupView struct {
+	Model string
+	Link  string // the model, as it is in the address of its page
+	Pairs []*pairView
 }
 
-type waitingView struct {
-	Entry      string
-	Due, Until moment // Until is zero when it is never dropped
+// snapshot is what is known at one moment, never nil.
+type snapshot struct {
+	state     *store.State
+	scheduled *plan.Plan
+	status    *dispatch.Status
+	bus       BusStatus
+	notReady  string
+	version   uint64 // of state and plan
 }
 
-type entryView struct {
-	Name     string
-	State    string // running, queued, suspended, scheduled
-	Next     moment // zero when suspended
-	Problems []string
-}
-
-func (s *server) view(now time.Time) view {
-	state, scheduled, status := cmp.Or(s.State(), &store.State{}), cmp.Or(s.Plan(), &plan.Plan{}), cmp.Or(s.Status(), &dispatch.Status{})
-	v := view{
-		Links:   s.links,
-		Style:   s.assets.names["style.css"],
-		Icon:    s.assets.names["icon.svg"],
-		Version: report.Name(s.Version),
-		Made:    momentOf(now, now),
-		Engine:  viewEngine(status.Engine, now),
-		Bus:     viewBus(s.Bus(), state, now),
-		Running: viewRunning(status.Running, now),
-		Entries: viewEntries(status.Entries, scheduled.Conflicts, now),
-		Pairs:   viewPairs(state, scheduled, now),
+func (s *server) snapshot() snapshot {
+	state, scheduled := s.State(), s.Plan()
+	k := snapshot{
+		state:     cmp.Or(state, &store.State{}),
+		scheduled: cmp.Or(scheduled, &plan.Plan{}),
+		status:    cmp.Or(s.Status(), &dispatch.Status{}),
+		bus:       s.Bus(),
+		version:   s.versions.of(state, scheduled),
 	}
 	if err := s.Ready(); err != nil {
-		v.NotReady = report.Text(err.Error())
+		k.notReady = report.Text(err.Error())
 	}
-	if len(state.Pairs) == 0 {
-		v.FirstRun = momentOf(nextRun(status.Entries), now)
+	return k
+}
+
+func (s *server) view(selected selection, now time.Time) view {
+	k := s.snapshot()
+	v := view{
+		frame:     s.frame("", "status", now),
+		NotReady:  k.notReady,
+		Engine:    viewEngine(k.status.Engine, now),
+		Bus:       viewBus(k.bus, k.state, now),
+		Running:   viewRunning(k.status.Running, now),
+		Queue:     viewQueue(k.status.Queue, now),
+		Entries:   viewEntries(k.status.Entries, k.scheduled, now),
+		Selection: selected,
+		Columns:   selected.columns(),
 	}
-	for _, waiting := range status.Queue {
-		v.Queue = append(v.Queue, waitingView{report.Name(waiting.Entry), momentOf(waiting.Due, now), momentOf(waiting.Until, now)})
+	v.Token = s.token(k)
+	if len(k.state.Pairs) == 0 {
+		v.FirstRun = momentOf(nextRun(k.status.Entries), now)
+	}
+	pairs := viewPairs(k, now)
+	v.Known, v.Counts = len(pairs), selected.counts(pairs)
+	pairs = selected.of(pairs)
+	v.Shown = len(pairs)
+	s.histories.fill(s.Store, pairs, k.state, s.Logger)
+	for _, p := range pairs {
+		if last := len(v.Groups) - 1; last < 0 || v.Groups[last].Link != p.id.Model {
+			v.Groups = append(v.Groups, groupView{Model: p.Model, Link: p.id.Model})
+		}
+		group := &v.Groups[len(v.Groups)-1]
+		group.Pairs = append(group.Pairs, p)
 	}
 	return v
 }
 
-func viewEngine(e dispatch.EngineStatus, now time.Time) engineView {
-	v := engineView{Checked: momentOf(e.Checked, now), Up: e.Up, Name: report.Name(e.Info.String()), Error: report.Text(e.Err)}
-	for _, part := range []struct{ label, value string }{{"backends ", e.Backends}, {"", e.CPU}, {"", e.GPU}} {
-		if part.value != "" {
-			v.Hardware = append(v.Hardware, part.label+report.Name(part.value))
-		}
+// viewPairs gives every pair that is scheduled or known, by model and target.
+func viewPairs(k snapshot, now time.Time) []*pairView {
+	next := map[string]time.Time{}
+	for _, e := range k.status.Entries {
+		next[e.Name] = e.Next
 	}
-	return v
-}
-
-func viewBus(bus BusStatus, state *store.State, now time.Time) busView {
-	return busView{
-		Configured: bus.Configured,
-		Up:         bus.Up,
-		Error:      report.Text(bus.Error),
-		Pending:    state.Outbox.Pending,
-		Oldest:     momentOf(state.Outbox.OldestPending, now),
-		Held:       state.Outbox.Held,
-		Published:  state.Counters.Published,
-	}
-}
-
-func viewRunning(r *dispatch.Running, now time.Time) *runningView {
-	if r == nil {
-		return nil
-	}
-	v := &runningView{
-		Entry:   report.Name(r.Entry),
-		Started: momentOf(r.Started, now),
-		Model:   report.Name(r.Model),
-		Step:    step(r),
-		Percent: int(min(max(r.Ratio, 0), 1) * 100),
-		Number:  min(r.Done+1, r.Models),
-		Models:  r.Models,
-	}
-	if left := r.Progress.Left; left > 0 && r.Waiting == "" {
-		v.Left = span(left)
-	}
-	return v
-}
-
-// step says what a run does at the moment.
-func step(r *dispatch.Running) string {
-	if r.Waiting != "" {
-		return "waiting for " + report.Text(r.Waiting)
-	}
-	parts := []string{string(r.Progress.Operation), r.Progress.Target, string(r.Progress.Stage), r.Progress.Detail}
-	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
-	return report.Name(strings.Join(parts, ", "))
-}
-
-func viewEntries(entries []dispatch.EntryStatus, conflicts []plan.Conflict, now time.Time) []entryView {
-	var all []entryView
-	for _, e := range entries {
-		v := entryView{Name: report.Name(e.Name), State: "scheduled", Next: momentOf(e.Next, now)}
-		switch {
-		case e.Running:
-			v.State = "running"
-		case e.Queued > 0:
-			v.State = "queued"
-		case e.Suspended:
-			v.State = "suspended"
-		}
-		for _, problem := range e.Problems {
-			v.Problems = append(v.Problems, report.Text(problem))
-		}
-		for _, conflict := range conflicts {
-			if conflict.Second == e.Name {
-				v.Problems = append(v.Problems, report.Text(conflict.Error()))
+	pairs := map[store.PairID]*pairView{}
+	for _, entry := range k.scheduled.Entries {
+		for i := range entry.Models {
+			model := &entry.Models[i]
+			for _, target := range model.Targets {
+				v := newPairView(store.PairID{Model: model.Name, Target: target})
+				v.Scheduled, v.Entry, v.entry = true, report.Name(entry.Name), entry.Name
+				v.Source = report.Name(model.SourceFormat())
+				v.Threshold = report.Threshold(entry.Threshold)
+				v.Next = momentOf(next[entry.Name], now)
+				pairs[v.id] = v
 			}
+		}
+	}
+	for id, pair := range k.state.Pairs {
+		if pairs[id] == nil {
+			pairs[id] = newPairView(id)
+		}
+		pairs[id].fill(pair, now)
+	}
+	if r := k.status.Running; r != nil {
+		for _, target := range r.Targets {
+			if v := pairs[store.PairID{Model: r.Model, Target: target}]; v != nil {
+				v.Running = true
+			}
+		}
+	}
+	all := make([]*pairView, 0, len(pairs))
+	for _, v := range pairs {
+		all = append(all, v)
+	}
+	slices.SortFunc(all, byName)
+	return all
+}
+
+func byName(a, b *pairView) int {
+	return cmp.Or(strings.Compare(a.id.Model, b.id.Model), strings.Compare(a.id.Target, b.id.Target))
+}
+
+// selection is which pairs are shown, and in which order.
+type selection struct {
+	Text  string // words that name, formats or entry hold
+	State string // a decision, or failed; "" for all
+	Sort  string // a key of orders
+}
+
+// states of a pair, by which one can select, in the order of the page.
+var pairStates = []string{"kept", "rejected", "inconclusive", "undecided", "failed"}
+
+// sortable are the columns: their keys, names, and how pairs are sorted by them.
+var sortable = []struct {
+	key, name, class string
+	direction        string
+	order            func(a, b *pairView) int // nil: one cannot sort by it
+}{
+	{"model", "Model", "", "ascending", byName},
+	{"", "Target", "", "", nil},
+	{"decision", "Decision", "", "ascending", func(a, b *pairView) int { return cmp.Compare(a.concern(), b.concern()) }},
+	{"", "Throughput, tokens/s", "throughput", "", nil},
+	{"drop", "Drop", "drops", "descending", func(a, b *pairView) int { return -cmp.Compare(a.worst, b.worst) }},
+	{"size", "Size", "number", "ascending", func(a, b *pairView) int { return cmp.Compare(a.bytes, b.bytes) }},
+	{"", "History", "", "", nil},
+	{"time", "Last and next run", "", "descending", func(a, b *pairView) int { return b.last.Compare(a.last) }},
+}
+
+// parseSelection takes what it knows, and leaves out the rest: an address that somebody
+// has changed by hand still shows a page.
+func parseSelection(values url.Values) selection {
+	sel := selection{Text: values.Get("q"), Sort: "model"}
+	if state := values.Get("decision"); slices.Contains(pairStates, state) {
+		sel.State = state
+	}
+	for _, column := range sortable {
+		if key := values.Get("sort"); key != "" && key == column.key {
+			sel.Sort = key
+		}
+	}
+	return sel
+}
+
+// query of the page that shows the selection.
+func (sel selection) query() string {
+	values := url.Values{}
+	for name, value := range map[string]string{"q": sel.Text, "decision": sel.State, "sort": sel.Sort} {
+		if value != "" && value != "model" {
+			values.Set(name, value)
+		}
+	}
+	if len(values) == 0 {
+		return ""
+	}
+	return "?" + values.Encode()
+}
+
+func (sel selection) columns() []columnView {
+	var all []columnView
+	for _, column := range sortable {
+		v := columnView{Name: column.name, Class: column.class}
+		if column.order != nil {
+			to := sel
+			to.Sort = column.key
+			v.Query = cmp.Or(to.query(), "?")
+		}
+		if column.key == sel.Sort && column.order != nil {
+			v.Sorted = column.direction
 		}
 		all = append(all, v)
 	}
 	return all
 }
 
-// nextRun of all entries; zero when none is to come.
-func nextRun(entries []dispatch.EntryStatus) time.Time {
-	var next time.Time
-	for _, e := range entries {
-		if next.IsZero() || !e.Next.IsZero() && e.Next.Before(next) {
-			next = e.Next
-		}
-	}
-	return next
-}
-
-// viewPairs gives every pair that is scheduled or known, by model and target.
-func viewPairs(state *store.State, scheduled *plan.Plan, now time.Time) []pairView {
-	pairs := map[store.PairID]*pairView{}
-	for _, entry := range scheduled.Entries {
-		for i := range entry.Models {
-			model := &entry.Models[i]
-			for _, target := range model.Targets {
-				v := newPairView(store.PairID{Model: model.Name, Target: target})
-				v.Scheduled = true
-				v.Source = report.Name(model.SourceFormat())
-				v.Threshold = report.Threshold(entry.Threshold)
-				pairs[v.id] = v
+func (sel selection) counts(pairs []*pairView) []countView {
+	all := []countView{{N: len(pairs)}}
+	for _, state := range pairStates {
+		c := countView{State: state}
+		for _, p := range pairs {
+			if p.is(state) {
+				c.N++
 			}
 		}
+		all = append(all, c)
 	}
-	for id, pair := range state.Pairs {
-		if pairs[id] == nil {
-			pairs[id] = newPairView(id)
-		}
-		pairs[id].fill(pair, now)
+	for i := range all {
+		to := sel
+		to.State = all[i].State
+		all[i].Query, all[i].Shown = cmp.Or(to.query(), "?"), sel.State == all[i].State
 	}
-	all := make([]pairView, 0, len(pairs))
-	for _, v := range pairs {
-		all = append(all, *v)
-	}
-	slices.SortFunc(all, func(a, b pairView) int {
-		return cmp.Or(cmp.Compare(a.id.Model, b.id.Model), cmp.Compare(a.id.Target, b.id.Target))
-	})
 	return all
 }
 
-// moment is a point in time; the zero one is shown as nothing.
-type moment struct {
-	Machine  string // for programs
-	Text     string // in UTC: reader and host may live in different zones
-	Relative string // "in 5 h"
-}
-
-func momentOf(t, now time.Time) moment {
-	if t.IsZero() {
-		return moment{}
+// of are the pairs that are selected, in order.
+func (sel selection) of(pairs []*pairView) []*pairView {
+	words := strings.Fields(strings.ToLower(sel.Text))
+	selected := slices.DeleteFunc(pairs, func(p *pairView) bool {
+		text := strings.ToLower(strings.Join([]string{p.Model, p.Source, p.Target, p.Entry}, " "))
+		for _, word := range words {
+			if !strings.Contains(text, word) {
+				return true
+			}
+		}
+		return sel.State != "" && !p.is(sel.State)
+	})
+	for _, column := range sortable {
+		if column.key == sel.Sort && column.order != nil {
+			slices.SortStableFunc(selected, column.order)
+		}
 	}
-	t = t.UTC()
-	m := moment{Machine: t.Format(time.RFC3339), Text: t.Format("2006-01-02 15:04:05 UTC")}
-	switch d := t.Sub(now); {
-	case d.Abs() < time.Second:
-		m.Relative = "now"
-	case d > 0:
-		m.Relative = "in " + span(d)
-	default:
-		m.Relative = span(-d) + " ago"
-	}
-	return m
-}
-
-// span writes a duration in the largest unit that it has at least two of, so that it is
-// never off by half.
-func span(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%d s", max(d/time.Second, 1))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%d min", d/time.Minute)
-	case d < 2*day:
-		return fmt.Sprintf("%d h", d/time.Hour)
-	default:
-		return fmt.Sprintf("%d days", d/day)
-	}
+	return selected
 }

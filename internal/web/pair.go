@@ -2,6 +2,8 @@ package web
 
 import (
 	"fmt"
+	"math"
+	"strings"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -15,56 +17,130 @@ type pairView struct {
 	Model, Target string
 	Source        string // "" when it is not known
 	Scheduled     bool
+	Entry         string // that decides it; "" when it is not scheduled
+	Running       bool   // its cycle goes on
 	// Decision in a word: kept, rejected, inconclusive, or undecided before any.
 	Decision string
 	// Note says what of the decision the figures do not show.
-	Note string
-	// Figures of the primary phase; "" when there are none.
-	Phase               string
+	Note      string
+	Threshold string
+	Phases    []phaseView // in the order of the configuration; none before a measurement
+	// Size, of the copy, and Original; "" when they are not known.
+	Size, Original, BitsPerWeight string
+	Share                         string // of the original's size
+	History                       *sparkView
+	Cycle                         uint64 // that decided; 0 before
+	Decided, Next                 moment
+	Failure                       *failureView
+
+	// What is sorted by.
+	worst float64
+	bytes int64
+	last  time.Time
+	entry string
+}
+
+// phaseView is what was measured of one phase.
+type phaseView struct {
+	Name                string
 	Original, Quantized string
 	Drop, Interval      string
-	Threshold           string
-	Decided             moment
-	Failure             *failureView
+	Outcome             string
+	Bar                 *barView
 }
 
 type failureView struct {
-	Reason, Message string
-	When            moment
+	Reason string
+	// First line of the message, and the others.
+	First, Rest string
+	When        moment
+	Cycle       uint64
+}
+
+func newFailureView(cycle uint64, reason, message string, when time.Time, now time.Time) *failureView {
+	first, rest, _ := strings.Cut(report.Text(message), "\n")
+	return &failureView{Reason: reason, First: first, Rest: rest, When: momentOf(when, now), Cycle: cycle}
 }
 
 func newPairView(id store.PairID) *pairView {
-	return &pairView{id: id, Model: report.Name(id.Model), Target: report.Name(id.Target), Decision: "undecided"}
+	return &pairView{id: id, Model: report.Name(id.Model), Target: report.Name(id.Target), Decision: "undecided", worst: math.Inf(-1)}
 }
 
 // fill adds what is known of the pair.
 func (v *pairView) fill(pair *store.Pair, now time.Time) {
-	if failed := pair.Failed; failed != nil {
-		v.Failure = &failureView{string(failed.Reason), report.Text(failed.Error), momentOf(failed.Finished, now)}
-	}
 	if pair.Standing != "" {
 		v.Decision = string(pair.Standing)
 	}
-	decided := pair.Decided
-	if decided == nil {
-		return
+	if decided := pair.Decided; decided != nil {
+		v.decided(pair, decided, now)
 	}
+	if failed := pair.Failed; failed != nil {
+		v.Failure = newFailureView(failed.Cycle, string(failed.Reason), failed.Error, failed.Finished, now)
+		v.last = failed.Finished
+	}
+}
+
+func (v *pairView) decided(pair *store.Pair, decided *store.Decided, now time.Time) {
 	if pair.Standing == "" {
 		v.Decision = string(decided.Verdict.Outcome)
 	}
 	v.Source = report.Name(decided.SourceFormat)
 	v.Threshold = report.Threshold(decided.Threshold)
-	v.Decided = momentOf(decided.Finished, now)
+	v.Cycle, v.Decided, v.last = decided.Cycle, momentOf(decided.Finished, now), decided.Finished
 	v.Note = note(pair)
-	if p := primary(decided.Verdict); p != nil {
-		v.Phase = string(p.Phase)
-		v.Original, v.Quantized = report.Throughput(p.Original), report.Throughput(p.Quantized)
-		v.Drop = report.Percent(p.Drop)
-		v.Interval = "[" + bound(p.Lower) + ", " + bound(p.Upper) + "]"
+	v.bytes = decided.QuantizedFile.Bytes
+	v.Size, v.Original = fileSize(decided.QuantizedFile.Bytes), fileSize(decided.OriginalFile.Bytes)
+	if v.Size != "" {
+		v.BitsPerWeight = fmt.Sprintf("%.2f", decided.QuantizedFile.BitsPerWeight)
+	}
+	if v.Size != "" && v.Original != "" {
+		v.Share = fmt.Sprintf("%.0f %%", 100*float64(decided.QuantizedFile.Bytes)/float64(decided.OriginalFile.Bytes))
+	}
+	if v.Phases = viewPhases(&decided.Verdict, decided.Threshold); v.Phases != nil {
+		v.worst = decided.Verdict.Worst().Drop
 	}
 }
 
-// note says why the decision is not the one that the primary phase's figures suggest.
+// viewPhases is nil when nothing was measured.
+func viewPhases(v *verdict.Verdict, threshold float64) []phaseView {
+	if v.Rounds == 0 {
+		return nil
+	}
+	var all []phaseView
+	for _, p := range v.Phases {
+		all = append(all, phaseView{
+			Name:     string(p.Phase),
+			Original: report.Throughput(p.Original), Quantized: report.Throughput(p.Quantized),
+			Drop: report.Percent(p.Drop), Interval: interval(p.Lower, p.Upper),
+			Outcome: string(p.Outcome),
+			Bar:     newBar(string(p.Outcome), p.Drop, p.Lower, p.Upper, threshold),
+		})
+	}
+	return all
+}
+
+// is says whether a pair is in a state that one can select.
+func (v *pairView) is(state string) bool {
+	if state == "failed" {
+		return v.Failure != nil
+	}
+	return v.Decision == state
+}
+
+// concern is how far down a pair belongs when what needs attention comes first.
+func (v *pairView) concern() int {
+	if v.Failure != nil {
+		return 0
+	}
+	for i, decision := range []string{"rejected", "inconclusive", "undecided"} {
+		if v.Decision == decision {
+			return i + 1
+		}
+	}
+	return 4
+}
+
+// note says why the decision is not the one that the last measurement suggests.
 func note(pair *store.Pair) string {
 	v := pair.Decided.Verdict
 	switch {
@@ -72,37 +148,24 @@ func note(pair *store.Pair) string {
 		return "a change was measured, and not confirmed"
 	case v.Outcome == verdict.Inconclusive && pair.Standing != "":
 		return "last measurement inconclusive"
-	case v.Outcome == verdict.Rejected && v.Gate != verdict.Generation:
-		for _, p := range v.Phases {
-			if p.Phase == v.Gate {
-				return fmt.Sprintf("%s phase: %s %s", p.Phase, report.Percent(p.Drop), "["+bound(p.Lower)+", "+bound(p.Upper)+"]")
-			}
-		}
+	case v.Outcome == verdict.Rejected && len(v.Phases) > 1:
+		return "by the " + string(v.Gate) + " phase"
 	}
 	return ""
 }
 
 // primary is the phase whose figures stand for the pair: that of generation, or the only
-// one that was measured. Nil when nothing was.
-func primary(v verdict.Verdict) *verdict.PhaseVerdict {
-	if v.Rounds == 0 {
-		return nil
-	}
-	for i := range v.Phases {
-		if v.Phases[i].Phase == verdict.Generation {
-			return &v.Phases[i]
+// one that was measured. "" when nothing was.
+func primary(points []store.Point) verdict.Phase {
+	for i := len(points) - 1; i >= 0; i-- {
+		for _, p := range points[i].Phases {
+			if p.Phase == verdict.Generation {
+				return p.Phase
+			}
+		}
+		if len(points[i].Phases) > 0 {
+			return points[i].Phases[0].Phase
 		}
 	}
-	if len(v.Phases) == 0 {
-		return nil
-	}
-	return &v.Phases[0]
-}
-
-// bound is an end of an interval.
-func bound(ratio *float64) string {
-	if ratio == nil {
-		return "open"
-	}
-	return report.Tenths(*ratio)
+	return ""
 }

@@ -68,6 +68,7 @@ func serve(ctx context.Context, listeners []net.Listener, o ServeOptions) error 
 	for i, listener := range listeners {
 		servers[i] = &http.Server{
 			Handler:           o.Handler,
+			BaseContext:       func(net.Listener) context.Context { return withStopping(context.Background(), ctx.Done()) },
 			ReadHeaderTimeout: readHeaderTimeout,
 			WriteTimeout:      writeTimeout,
 			IdleTimeout:       idleTimeout,

@@ -1,5 +1,5 @@
 // Package web is the HTTP side of the exporter: metrics, health, the JSON API, profiles
-// and a page for people.
+// and pages for people.
 //
 // What it guarantees:
 //   - It shows what was committed, and changes nothing by itself. What changes
@@ -7,7 +7,8 @@
 //     browser makes on behalf of another site.
 //   - Names of models, messages of tools and errors of Redis are other people's text:
 //     nothing of it becomes markup, and nothing of it is shown with its control
-//     characters. The page needs no script and loads nothing from another host.
+//     characters. Pages need no script, and load nothing from another host; their own
+//     script brings live figures, which it makes text of.
 //   - An export or a backup arrives whole or not at all, and a slow client keeps no
 //     transaction of the store open.
 //   - [Routes] is all there is: other paths are 404, other methods 405.
@@ -19,6 +20,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
@@ -53,6 +55,17 @@ type Options struct {
 	Status func() *dispatch.Status
 	Bus    func() BusStatus
 	Store  Store
+	// CycleLog gives the log of a cycle, also of the one that runs, as lines of text; ""
+	// when there is none. Nil: logs are not kept.
+	CycleLog func(cycle uint64) (string, error)
+	// Watch gives a channel that receives something when Status may have changed, until
+	// stop is called. Nil: the live stream looks from time to time.
+	Watch func() (changes <-chan struct{}, stop func())
+	// Run asks for a run of an entry, of the models of these names or of all without
+	// any; Cancel ends a cycle. Neither waits, and their errors say why not. Both are
+	// needed with AdminAPI.
+	Run    func(entry string, models []string) error
+	Cancel func(cycle uint64) error
 	// SpoolDir holds exports and backups until their clients have them, without a name
 	// where the system allows that. Default: the system's folder for temporary files.
 	SpoolDir string
@@ -71,6 +84,12 @@ type BusStatus struct {
 type Store interface {
 	// Events after the one of that number, oldest first, at most limit of them.
 	Events(after uint64, limit int) ([]store.Event, error)
+	// Cycle gives a cycle and its results; known is false when it is not there.
+	Cycle(id uint64) (cycle store.Cycle, results []store.Record, known bool, err error)
+	// Cycles before the one of that number, or all for 0, newest first, at most limit.
+	Cycles(before uint64, limit int) ([]store.Cycle, error)
+	// History gives the latest results of a pair, oldest first, at most limit; all for 0.
+	History(id store.PairID, limit int) ([]store.Point, error)
 	// Export writes everything as JSON lines. Its errors, like those of the others, say
 	// what was being done.
 	Export(io.Writer) error
@@ -84,6 +103,10 @@ type server struct {
 	links     string // path that every link begins with
 	assets    assets
 	downloads chan struct{} // holds one value for each export or backup under way
+	listeners chan struct{} // and for each live stream
+	began     int64         // tells this process from others
+	versions  versions
+	histories histories
 }
 
 // New makes the handler of everything that the exporter serves.
@@ -93,6 +116,11 @@ func New(options Options) http.Handler {
 		links:     options.RoutePrefix,
 		assets:    loadAssets(),
 		downloads: make(chan struct{}, maxDownloads),
+		listeners: make(chan struct{}, maxListeners),
+		began:     time.Now().UnixNano(),
+	}
+	if s.Watch == nil {
+		s.Watch = func() (<-chan struct{}, func()) { return nil, func() {} }
 	}
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
@@ -164,7 +192,7 @@ func (s *server) sameSite(next http.Handler) http.Handler {
 // it. Those that --web.config.file sets come before us, and stay.
 func secure(next http.Handler) http.Handler {
 	headers := map[string]string{
-		"Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+		"Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 		"X-Content-Type-Options":  "nosniff",
 		"X-Frame-Options":         "deny",
 		"Referrer-Policy":         "no-referrer",

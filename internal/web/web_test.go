@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,7 +28,40 @@ type fakeStore struct {
 	reads  int // calls of Events
 	export func(io.Writer) error
 	backup func(io.Writer) error
-	err    error // of Events
+	err    error // of everything that is read
+
+	cycles    []store.Cycle // the oldest first
+	results   map[uint64][]store.Record
+	points    map[store.PairID][]store.Point
+	histories int // calls of History
+}
+
+func (s *fakeStore) Cycle(id uint64) (store.Cycle, []store.Record, bool, error) {
+	for _, cycle := range s.cycles {
+		if cycle.ID == id {
+			return cycle, s.results[id], true, s.err
+		}
+	}
+	return store.Cycle{}, nil, false, s.err
+}
+
+func (s *fakeStore) Cycles(before uint64, limit int) ([]store.Cycle, error) {
+	var all []store.Cycle
+	for _, cycle := range slices.Backward(s.cycles) {
+		if (before == 0 || cycle.ID < before) && len(all) < limit {
+			all = append(all, cycle)
+		}
+	}
+	return all, s.err
+}
+
+func (s *fakeStore) History(id store.PairID, limit int) ([]store.Point, error) {
+	s.histories++
+	points := s.points[id]
+	if limit > 0 && len(points) > limit {
+		points = points[len(points)-limit:]
+	}
+	return points, s.err
 }
 
 func (s *fakeStore) Events(after uint64, limit int) ([]store.Event, error) {
@@ -67,7 +101,11 @@ func options(t testing.TB) web.Options {
 		Store: &fakeStore{
 			export: writes("{}\n"),
 			backup: writes("bolt"),
+			cycles: []store.Cycle{{ID: 1, Model: "m", Targets: []string{"Q2_K"}}},
 		},
+		CycleLog: func(uint64) (string, error) { return "", nil },
+		Run:      func(string, []string) error { return nil },
+		Cancel:   func(uint64) error { return nil },
 		Lifecycle: true,
 		AdminAPI:  true,
 		SpoolDir:  t.TempDir(),
@@ -85,6 +123,13 @@ func ask(handler http.Handler, method, target string, edits ...func(*http.Reques
 	return recorder
 }
 
+// goneAway makes a request whose client has gone: a stream ends after its first event.
+func goneAway(r *http.Request) {
+	ctx, cancel := context.WithCancel(r.Context())
+	cancel()
+	*r = *r.WithContext(ctx)
+}
+
 func header(name, value string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set(name, value) }
 }
@@ -92,11 +137,17 @@ func header(name, value string) func(*http.Request) {
 // example is a path that the route serves.
 func example(t *testing.T, handler http.Handler, route web.Route) string {
 	t.Helper()
-	path := strings.ReplaceAll(route.Path, "{profile...}", "goroutine")
+	path := strings.NewReplacer("{profile...}", "goroutine", "{id}", "1").Replace(route.Path)
 	if strings.Contains(path, "{file}") {
 		return links(t, handler, "/")["stylesheet"]
 	}
 	switch path {
+	case "/model":
+		path += "?name=m"
+	case "/api/v1/run":
+		path += "?entry=nightly"
+	case "/api/v1/cancel":
+		path += "?cycle=1"
 	case "/debug/pprof/trace":
 		path += "?seconds=0.001"
 	case "/debug/pprof/profile":
@@ -120,7 +171,11 @@ func links(t *testing.T, handler http.Handler, path string) map[string]string {
 		}
 		switch node.Data {
 		case "a":
-			all[node.FirstChild.Data] = attributes["href"]
+			if text := node.FirstChild.Data; !strings.HasPrefix(attributes["href"], "#") {
+				all[text+attributes["href"]] = attributes["href"]
+			}
+		case "script":
+			all["script"] = attributes["src"]
 		case "link":
 			all[attributes["rel"]] = attributes["href"]
 		}
@@ -129,7 +184,10 @@ func links(t *testing.T, handler http.Handler, path string) map[string]string {
 }
 
 func TestRoutes(t *testing.T) {
-	handler := web.New(options(t))
+	o := options(t)
+	o.Plan = func() *plan.Plan { return nightly(model("m", "F16", "Q2_K")) }
+	o.Status = func() *dispatch.Status { return &dispatch.Status{Entries: scheduled("nightly")} }
+	handler := web.New(o)
 	methods := map[string][]string{}
 	for _, route := range web.Routes() {
 		methods[route.Path] = append(methods[route.Path], route.Method)
@@ -138,8 +196,12 @@ func TestRoutes(t *testing.T) {
 		t.Run(route.Method+" "+route.Path, func(t *testing.T) {
 			path := example(t, handler, route)
 			assert.NotEmpty(t, route.Help)
-			response := ask(handler, route.Method, path)
-			assert.Equal(t, http.StatusOK, response.Code, response.Body)
+			response := ask(handler, route.Method, path, goneAway)
+			want := http.StatusOK
+			if path == "/api/v1/run?entry=nightly" || path == "/api/v1/cancel?cycle=1" {
+				want = http.StatusAccepted
+			}
+			assert.Equal(t, want, response.Code, response.Body)
 			assert.NotEmpty(t, response.Header().Get("Content-Type"))
 			assert.NotEmpty(t, response.Body.String())
 
@@ -164,7 +226,7 @@ func TestUnknownPaths(t *testing.T) {
 	handler := web.New(options(t))
 	for _, path := range []string{
 		"/nope", "/index.html", "/metrics/", "/-/", "/-/nope", "/api", "/api/v1/", "/api/v1/nope",
-		"/api/v1/events/1", "/api/v1/admin", "/static/", "/static/style.css", "/static/a/b",
+		"/api/v1/events/1", "/cycles/", "/model/m", "/api/v1/cycles/", "/api/v1/admin", "/static/", "/static/style.css", "/static/a/b",
 		"/debug/", "/debug/pprof/nope", "/favicon.ico",
 	} {
 		assert.Equal(t, http.StatusNotFound, ask(handler, "GET", path).Code, path)
@@ -225,6 +287,8 @@ func TestSwitchedOff(t *testing.T) {
 	o.Lifecycle, o.AdminAPI = false, false
 	never := func() { assert.Fail(t, "it was done all the same") }
 	o.Reload = func(context.Context) error { never(); return nil }
+	o.Run = func(string, []string) error { never(); return nil }
+	o.Cancel = func(uint64) error { never(); return nil }
 	o.Store = &fakeStore{backup: func(io.Writer) error { never(); return nil }}
 	handler := web.New(o)
 	seen := map[string]bool{}
@@ -237,7 +301,7 @@ func TestSwitchedOff(t *testing.T) {
 		assert.Equal(t, http.StatusForbidden, response.Code, route.Path)
 		assert.Contains(t, response.Body.String(), route.Flag)
 	}
-	assert.Equal(t, map[string]bool{"/-/reload": true, "/api/v1/admin/backup": true}, seen)
+	assert.Equal(t, map[string]bool{"/-/reload": true, "/api/v1/admin/backup": true, "/api/v1/run": true, "/api/v1/cancel": true}, seen)
 
 	o.Lifecycle, o.Reload = true, nil
 	assert.Equal(t, http.StatusForbidden, ask(web.New(o), "POST", "/-/reload").Code)
@@ -246,8 +310,9 @@ func TestSwitchedOff(t *testing.T) {
 func TestOtherSites(t *testing.T) {
 	o := options(t)
 	o.ExternalURL = &url.URL{Scheme: "https", Host: "quant.example.org"}
+	o.Status = func() *dispatch.Status { return &dispatch.Status{Entries: scheduled("nightly")} }
 	handler := web.New(o)
-	for _, path := range []string{"/-/reload", "/api/v1/admin/backup"} {
+	for _, path := range []string{"/-/reload", "/api/v1/admin/backup", "/api/v1/run?entry=nightly", "/api/v1/cancel?cycle=1"} {
 		for name, edit := range map[string]func(*http.Request){
 			"cross-site":   header("Sec-Fetch-Site", "cross-site"),
 			"same-site":    header("Sec-Fetch-Site", "same-site"),
@@ -262,7 +327,7 @@ func TestOtherSites(t *testing.T) {
 			"our own page":     header("Sec-Fetch-Site", "same-origin"),
 			"behind the proxy": header("Origin", "https://quant.example.org"),
 		} {
-			assert.Equal(t, http.StatusOK, ask(handler, "POST", path, edit).Code, "%s, %s", path, name)
+			assert.Contains(t, []int{http.StatusOK, http.StatusAccepted}, ask(handler, "POST", path, edit).Code, "%s, %s", path, name)
 		}
 	}
 	assert.Equal(t, http.StatusOK, ask(handler, "GET", "/", header("Sec-Fetch-Site", "cross-site")).Code, "links from elsewhere work")
@@ -299,7 +364,7 @@ func TestHeadersOfTheOperatorStay(t *testing.T) {
 func TestAssetsAreKeptForever(t *testing.T) {
 	handler := web.New(options(t))
 	all := links(t, handler, "/")
-	for link, contentType := range map[string]string{"stylesheet": "text/css; charset=utf-8", "icon": "image/svg+xml"} {
+	for link, contentType := range map[string]string{"stylesheet": "text/css; charset=utf-8", "icon": "image/svg+xml", "script": "text/javascript; charset=utf-8"} {
 		response := ask(handler, "GET", all[link])
 		assert.Equal(t, http.StatusOK, response.Code)
 		assert.Equal(t, contentType, response.Header().Get("Content-Type"))

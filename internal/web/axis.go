@@ -1,0 +1,160 @@
+package web
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/report"
+)
+
+// Drops reach from gains of hundreds of percent to a loss of all, and those of a few
+// percent decide. Hence their scale is linear about zero and logarithmic further out: the
+// inverse hyperbolic sine of drop / dropKnee. What is faster than mostGain is drawn there.
+const (
+	dropKnee = 0.05
+	mostGain = -3.0 // four times as fast
+	mostDrop = 1.0
+)
+
+func dropScale(drop float64) float64 {
+	return math.Asinh(min(max(drop, mostGain), mostDrop) / dropKnee)
+}
+
+// dropTicks are where a scale of drops may be labelled.
+var dropTicks = []float64{-3, -1, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1}
+
+// axis leads from values to the pixels of a plot.
+type axis struct {
+	scale    func(float64) float64
+	low, end float64 // scaled values at the pixels from and to
+	from, to float64
+}
+
+// at is the pixel of a value; what lies beyond an end is drawn at it.
+func (a axis) at(v float64) float64 {
+	share := (a.scale(v) - a.low) / (a.end - a.low)
+	return a.from + min(max(share, 0), 1)*(a.to-a.from)
+}
+
+// dropAxis holds all of the drops, and zero.
+func dropAxis(drops []float64, from, to float64) axis {
+	low, end := dropScale(0), dropScale(0)
+	for _, drop := range drops {
+		low, end = min(low, dropScale(drop)), max(end, dropScale(drop))
+	}
+	margin := max((end-low)*0.08, 0.1)
+	return axis{dropScale, low - margin, end + margin, from, to}
+}
+
+// ticksOfDrops are as many as there is room for, at least apart pixels from each other.
+func (a axis) ticksOfDrops(apart float64) []tickView {
+	var ticks []tickView
+	taken := []float64{}
+	add := func(drop float64) {
+		scaled, at := dropScale(drop), a.at(drop)
+		near := func(other float64) bool { return math.Abs(other-at) < apart }
+		if scaled < a.low || scaled > a.end || slices.ContainsFunc(taken, near) {
+			return
+		}
+		taken = append(taken, at)
+		ticks = append(ticks, tickView{pixel(at), trim(drop*100) + " %"})
+	}
+	add(0)
+	for i := range dropTicks { // from the outside to the inside
+		add(dropTicks[i])
+		add(dropTicks[len(dropTicks)-1-i])
+	}
+	return ticks
+}
+
+// linearAxis holds all of the values.
+func linearAxis(values []float64, from, to float64) axis {
+	low, end := slices.Min(values), slices.Max(values)
+	margin := max((end-low)*0.08, end*0.01, 1e-9)
+	return axis{func(v float64) float64 { return v }, low - margin, end + margin, from, to}
+}
+
+// ticks are three to six round values.
+func (a axis) ticks() []tickView {
+	step := math.Pow(10, math.Floor(math.Log10((a.end-a.low)/2)))
+	for _, larger := range []float64{2, 5, 10} {
+		if (a.end-a.low)/step <= 5 {
+			break
+		}
+		step = math.Pow(10, math.Floor(math.Log10((a.end-a.low)/2))) * larger
+	}
+	var ticks []tickView
+	for v := math.Ceil(a.low/step) * step; v <= a.end && len(ticks) < 10; v += step {
+		ticks = append(ticks, tickView{pixel(a.at(v)), trim(v)})
+	}
+	return ticks
+}
+
+// timeAxis leads from moments to pixels.
+func timeAxis(first, last time.Time, from, to float64) axis {
+	return axis{func(v float64) float64 { return v }, float64(first.UnixMilli()), max(float64(last.UnixMilli()), float64(first.UnixMilli()+1)), from, to}
+}
+
+// tickView is a labelled place on an axis.
+type tickView struct{ At, Label string }
+
+// pixel writes a coordinate: a tenth of a pixel is finer than anybody sees.
+func pixel(v float64) string { return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64) }
+
+// trim writes a round number without the noise of binary fractions.
+func trim(v float64) string { return strconv.FormatFloat(v+0, 'g', 6, 64) }
+
+// barView draws a drop and its interval against the threshold, on the same scale for all
+// pairs, so that bars can be compared down a column. It says nothing that the figures
+// beside it do not.
+type barView struct {
+	Outcome string
+	Zone    string // path of what is beyond the threshold
+	Limit   string // of the threshold
+	Zero    string
+	Range   string // of the interval
+	Point   string // abscissa of the estimate
+}
+
+// Size of a bar in pixels.
+const (
+	barWidth  = 168
+	barHeight = 16
+)
+
+func newBar(outcome string, drop float64, lower, upper *float64, threshold float64) *barView {
+	x := axis{dropScale, dropScale(mostGain), dropScale(mostDrop), 2, barWidth - 2}
+	from, to := x.from-2, x.to+2 // open ends run out of the picture
+	if lower != nil {
+		from = x.at(*lower)
+	}
+	if upper != nil {
+		to = x.at(*upper)
+	}
+	if to-from < 2 { // narrower than anybody sees
+		from, to = (from+to)/2-1, (from+to)/2+1
+	}
+	bottom := "V" + strconv.Itoa(barHeight)
+	limit := pixel(x.at(threshold))
+	return &barView{
+		Outcome: outcome,
+		Zone:    "M" + limit + " 0H" + strconv.Itoa(barWidth) + bottom + "H" + limit + "z",
+		Limit:   "M" + limit + " 0" + bottom,
+		Zero:    "M" + pixel(x.at(0)) + " 0" + bottom,
+		Range:   "M" + pixel(from) + " " + strconv.Itoa(barHeight/2) + "H" + pixel(to),
+		Point:   pixel(x.at(drop)),
+	}
+}
+
+// interval writes one as the figures beside a plot do.
+func interval(lower, upper *float64) string { return "[" + bound(lower) + ", " + bound(upper) + "]" }
+
+// bound is an end of an interval.
+func bound(ratio *float64) string {
+	if ratio == nil {
+		return "open"
+	}
+	return report.Tenths(*ratio)
+}

@@ -1,0 +1,309 @@
+package web
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// modelsAnswer is all models, scheduled or known, by name.
+type modelsAnswer struct {
+	Models []*modelAnswer `json:"models"`
+}
+
+type modelAnswer struct {
+	Name         string         `json:"model_name"`
+	SourceFormat string         `json:"source_format"` // "" when it is not known
+	LastRun      *time.Time     `json:"last_run"`
+	LastSuccess  *time.Time     `json:"last_success"`
+	Targets      []targetAnswer `json:"targets"`
+}
+
+// targetAnswer is a pair. What is known of it is nil before its first result.
+type targetAnswer struct {
+	Target    string      `json:"target_format"`
+	Scheduled bool        `json:"scheduled"`
+	Entry     string      `json:"entry"` // that decides it; "" when none does
+	NextRun   *time.Time  `json:"next_run"`
+	Known     *store.Pair `json:"known"`
+}
+
+func (s *server) models(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, answer{Status: "success", Data: answerModels(s.snapshot())})
+}
+
+func answerModels(k snapshot) modelsAnswer {
+	next := map[string]time.Time{}
+	for _, e := range k.status.Entries {
+		next[e.Name] = e.Next
+	}
+	models := map[string]*modelAnswer{}
+	targets := map[store.PairID]*targetAnswer{}
+	add := func(id store.PairID) *targetAnswer {
+		if models[id.Model] == nil {
+			models[id.Model] = &modelAnswer{Name: id.Model}
+		}
+		if targets[id] == nil {
+			targets[id] = &targetAnswer{Target: id.Target}
+		}
+		return targets[id]
+	}
+	for id, pair := range k.state.Pairs {
+		add(id).Known = pair
+		if pair.Decided != nil {
+			models[id.Model].SourceFormat = pair.Decided.SourceFormat
+		}
+	}
+	for _, entry := range k.scheduled.Entries {
+		for i := range entry.Models {
+			for _, target := range entry.Models[i].Targets {
+				t := add(store.PairID{Model: entry.Models[i].Name, Target: target})
+				t.Scheduled, t.Entry, t.NextRun = true, entry.Name, optional(next[entry.Name])
+			}
+			if format := entry.Models[i].SourceFormat(); format != "" && models[entry.Models[i].Name] != nil {
+				models[entry.Models[i].Name].SourceFormat = format
+			}
+		}
+	}
+	for id, t := range targets {
+		models[id.Model].Targets = append(models[id.Model].Targets, *t)
+	}
+	a := modelsAnswer{Models: []*modelAnswer{}}
+	for _, name := range slices.Sorted(maps.Keys(models)) {
+		m := models[name]
+		slices.SortFunc(m.Targets, func(x, y targetAnswer) int { return strings.Compare(x.Target, y.Target) })
+		if known := k.state.Models[name]; known != nil {
+			m.LastRun, m.LastSuccess = optional(known.LastRun), optional(known.LastSuccess)
+		}
+		a.Models = append(a.Models, m)
+	}
+	return a
+}
+
+// scheduleAnswer is the schedule and what it works with, as of now.
+type scheduleAnswer struct {
+	Entries []entryAnswer  `json:"entries"` // in the order of the configuration
+	Running *runningStatus `json:"running"` // nil when nothing runs
+	Queue   []queueAnswer  `json:"queue"`   // in the order in which they begin
+	Engine  engineAnswer   `json:"engine"`
+	Bus     busAnswer      `json:"bus"`
+}
+
+type entryAnswer struct {
+	Name      string     `json:"name"`
+	State     string     `json:"state"` // running, queued, suspended, scheduled
+	NextRun   *time.Time `json:"next_run"`
+	Threshold float64    `json:"threshold_ratio"`
+	Targets   []string   `json:"target_formats"`
+	Models    []string   `json:"model_names"`
+	Problems  []string   `json:"problems"`
+}
+
+// runningStatus is the run that goes on.
+type runningStatus struct {
+	Entry     string           `json:"entry"`
+	Started   time.Time        `json:"started"`
+	Cycle     uint64           `json:"cycle"`      // 0 between two cycles
+	Model     string           `json:"model_name"` // of the cycle
+	Targets   []string         `json:"target_formats"`
+	Done      int              `json:"models_done"`
+	Models    int              `json:"models"`
+	Operation runner.Operation `json:"operation"`
+	Ratio     float64          `json:"progress_ratio"` // of the cycle, if its next look decides
+	// For people, as the status page shows them.
+	Step    string `json:"step"`
+	Left    string `json:"left"`
+	Percent int    `json:"percent"`
+}
+
+func newRunningStatus(r *dispatch.Running) *runningStatus {
+	if r == nil {
+		return nil
+	}
+	shown := viewRunning(r, time.Now())
+	return &runningStatus{
+		Entry: r.Entry, Started: r.Started, Cycle: r.Cycle, Model: r.Model, Targets: orEmpty(r.Targets),
+		Done: r.Done, Models: r.Models, Operation: r.Progress.Operation, Ratio: r.Ratio,
+		Step: shown.Step, Left: shown.Left, Percent: shown.Percent,
+	}
+}
+
+type queueAnswer struct {
+	Entry string     `json:"entry"`
+	Due   time.Time  `json:"due"`
+	Until *time.Time `json:"until"` // when it is dropped if it has not begun; null: never
+}
+
+type engineAnswer struct {
+	Checked *time.Time         `json:"checked"` // null before the first look
+	Up      bool               `json:"up"`
+	Error   string             `json:"error,omitempty"`
+	Info    *runner.EngineInfo `json:"info"` // null when it is not up
+}
+
+type busAnswer struct {
+	Configured bool   `json:"configured"`
+	Up         bool   `json:"up"`
+	Error      string `json:"error,omitempty"`
+	Pending    int    `json:"events_pending"`
+	Held       int    `json:"events_held"`
+	Published  uint64 `json:"events_published"`
+}
+
+func (s *server) schedule(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, answer{Status: "success", Data: answerSchedule(s.snapshot())})
+}
+
+func answerSchedule(k snapshot) scheduleAnswer {
+	a := scheduleAnswer{
+		Entries: []entryAnswer{},
+		Running: newRunningStatus(k.status.Running),
+		Queue:   []queueAnswer{},
+		Engine:  engineAnswer{Checked: optional(k.status.Engine.Checked), Up: k.status.Engine.Up, Error: k.status.Engine.Err},
+		Bus: busAnswer{
+			Configured: k.bus.Configured, Up: k.bus.Up, Error: k.bus.Error,
+			Pending: k.state.Outbox.Pending, Held: k.state.Outbox.Held, Published: k.state.Counters.Published,
+		},
+	}
+	if k.status.Engine.Up {
+		a.Engine.Info = &k.status.Engine.Info
+	}
+	for _, e := range k.status.Entries {
+		entry := entryAnswer{Name: e.Name, State: entryState(e), NextRun: optional(e.Next), Targets: []string{}, Models: []string{}, Problems: orEmpty(e.Problems)}
+		for _, resolved := range k.scheduled.Entries {
+			if resolved.Name != e.Name {
+				continue
+			}
+			entry.Threshold, entry.Targets = resolved.Threshold, orEmpty(resolved.Targets)
+			for i := range resolved.Models {
+				entry.Models = append(entry.Models, resolved.Models[i].Name)
+			}
+		}
+		a.Entries = append(a.Entries, entry)
+	}
+	for _, waiting := range k.status.Queue {
+		a.Queue = append(a.Queue, queueAnswer{waiting.Entry, waiting.Due, optional(waiting.Until)})
+	}
+	return a
+}
+
+// How many cycles one answer may hold.
+const (
+	defaultCycles = 50
+	mostCycles    = 1000
+)
+
+// cyclesAnswer is a part of the cycles, the newest first.
+type cyclesAnswer struct {
+	Cycles []store.Cycle `json:"cycles"`
+	// NextBefore is the parameter `before` of the next part; absent when there is none.
+	NextBefore uint64 `json:"next_before,omitempty"`
+}
+
+func (s *server) cycles(w http.ResponseWriter, r *http.Request) {
+	before, limit, err := parseCyclesQuery(r.URL.Query())
+	if err != nil {
+		refuse(w, r, errorBadData, err.Error())
+		return
+	}
+	a, err := s.readCycles(before, limit)
+	if err != nil {
+		refuse(w, r, errorInternal, err.Error())
+		return
+	}
+	writeJSON(w, http.StatusOK, answer{Status: "success", Data: a})
+}
+
+func parseCyclesQuery(values url.Values) (before uint64, limit int, err error) {
+	limit = defaultCycles
+	if text := values.Get("before"); text != "" {
+		if before, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return 0, 0, fmt.Errorf("before is %q: give the number of a cycle; older ones are listed", text)
+		}
+	}
+	if text := values.Get("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > mostCycles {
+			return 0, 0, fmt.Errorf("limit is %q: give a whole number from 1 to %d", text, mostCycles)
+		}
+	}
+	return before, limit, nil
+}
+
+// readCycles reads one cycle more than asked for, to know whether there is a next part.
+func (s *server) readCycles(before uint64, limit int) (cyclesAnswer, error) {
+	cycles, err := s.Store.Cycles(before, limit+1)
+	if err != nil {
+		return cyclesAnswer{}, err
+	}
+	a := cyclesAnswer{Cycles: orEmpty(cycles)}
+	if len(cycles) > limit {
+		a.Cycles = cycles[:limit]
+		a.NextBefore = cycles[limit-1].ID
+	}
+	return a, nil
+}
+
+// cycleAnswer is everything of one cycle.
+type cycleAnswer struct {
+	Cycle   store.Cycle    `json:"cycle"`
+	Results []store.Record `json:"results"`
+}
+
+func (s *server) cycle(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
+	if err != nil {
+		refuse(w, r, errorBadData, fmt.Sprintf("%q is no number of a cycle", r.PathValue("id")))
+		return
+	}
+	cycle, records, known, err := s.Store.Cycle(id)
+	switch {
+	case err != nil:
+		refuse(w, r, errorInternal, err.Error())
+	case !known:
+		text, err := s.whyNoCycle(id)
+		if err != nil {
+			refuse(w, r, errorInternal, err.Error())
+			return
+		}
+		refuse(w, r, errorNotFound, text)
+	default:
+		writeJSON(w, http.StatusOK, answer{Status: "success", Data: cycleAnswer{cycle, orEmpty(records)}})
+	}
+}
+
+// whyNoCycle says why a cycle is not there.
+func (s *server) whyNoCycle(id uint64) (string, error) {
+	newest, err := s.Store.Cycles(0, 1)
+	switch {
+	case err != nil:
+		return "", err
+	case id == 0 || len(newest) == 0 || id > newest[0].ID:
+		return fmt.Sprintf("there was no cycle %d yet", id), nil
+	}
+	return fmt.Sprintf("cycle %d was removed by storage.retention, which bounds how long results are kept; the decisions and counters that it led to stay", id), nil
+}
+
+// optional gives JSON null for the zero time.
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// orEmpty gives JSON an empty list for none.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

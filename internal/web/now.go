@@ -1,0 +1,173 @@
+package web
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+type engineView struct {
+	Checked  moment // zero before the first look
+	Up       bool
+	Name     string
+	Hardware []string // what measurements ran on, as far as it is known
+	Error    string
+}
+
+type busView struct {
+	Configured, Up bool
+	Error          string
+	Pending        int
+	Oldest         moment // zero when nothing is pending
+	Held           int
+	Published      uint64
+}
+
+type runningView struct {
+	Entry   string // "" when asked for by hand
+	Started moment
+	Cycle   uint64 // 0 between two cycles
+	Model   string // "" between two cycles
+	Link    string // query of the model's page
+	Targets []string
+	Step    string
+	Left    string // "" when unknown
+	Percent int
+	// Of the run.
+	Number, Models int
+}
+
+type waitingView struct {
+	Entry      string
+	Due, Until moment // Until is zero when it is never dropped
+}
+
+type entryView struct {
+	ID       string // the name, as a form sends it
+	Name     string
+	State    string // running, queued, suspended, scheduled
+	Next     moment // zero when suspended
+	Models   int
+	Targets  []string
+	Problems []string
+}
+
+func viewEngine(e dispatch.EngineStatus, now time.Time) engineView {
+	v := engineView{Checked: momentOf(e.Checked, now), Up: e.Up, Name: report.Name(e.Info.String()), Error: report.Text(e.Err)}
+	for _, part := range []struct{ label, value string }{{"backends ", e.Backends}, {"", e.CPU}, {"", e.GPU}} {
+		if part.value != "" {
+			v.Hardware = append(v.Hardware, part.label+report.Name(part.value))
+		}
+	}
+	return v
+}
+
+func viewBus(bus BusStatus, state *store.State, now time.Time) busView {
+	return busView{
+		Configured: bus.Configured,
+		Up:         bus.Up,
+		Error:      report.Text(bus.Error),
+		Pending:    state.Outbox.Pending,
+		Oldest:     momentOf(state.Outbox.OldestPending, now),
+		Held:       state.Outbox.Held,
+		Published:  state.Counters.Published,
+	}
+}
+
+func viewRunning(r *dispatch.Running, now time.Time) *runningView {
+	if r == nil {
+		return nil
+	}
+	v := &runningView{
+		Entry:   report.Name(r.Entry),
+		Started: momentOf(r.Started, now),
+		Cycle:   r.Cycle,
+		Model:   report.Name(r.Model),
+		Link:    r.Model,
+		Targets: names(r.Targets),
+		Step:    step(r),
+		Percent: int(min(max(r.Ratio, 0), 1) * 100),
+		Number:  min(r.Done+1, r.Models),
+		Models:  r.Models,
+	}
+	if left := r.Progress.Left; left > 0 && r.Waiting == "" {
+		v.Left = "about " + span(left) + " left"
+		if r.Progress.Operation == runner.OperationBenchmark { // how many looks it takes nobody knows
+			v.Left = "next look in about " + span(left)
+		}
+	}
+	return v
+}
+
+func names(all []string) []string {
+	var readable []string
+	for _, name := range all {
+		readable = append(readable, report.Name(name))
+	}
+	return readable
+}
+
+// step says what a run does at the moment.
+func step(r *dispatch.Running) string {
+	if r.Waiting != "" {
+		return "waiting for " + report.Text(r.Waiting)
+	}
+	parts := []string{string(r.Progress.Operation), r.Progress.Target, string(r.Progress.Stage), r.Progress.Detail}
+	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
+	return report.Name(strings.Join(parts, ", "))
+}
+
+func viewQueue(queue []dispatch.Waiting, now time.Time) []waitingView {
+	var all []waitingView
+	for _, waiting := range queue {
+		all = append(all, waitingView{report.Name(waiting.Entry), momentOf(waiting.Due, now), momentOf(waiting.Until, now)})
+	}
+	return all
+}
+
+func viewEntries(entries []dispatch.EntryStatus, scheduled *plan.Plan, now time.Time) []entryView {
+	var all []entryView
+	for _, e := range entries {
+		v := entryView{ID: e.Name, Name: report.Name(e.Name), State: entryState(e), Next: momentOf(e.Next, now)}
+		for _, problem := range e.Problems {
+			v.Problems = append(v.Problems, report.Text(problem))
+		}
+		for _, resolved := range scheduled.Entries {
+			if resolved.Name == e.Name {
+				v.Models, v.Targets = len(resolved.Models), names(resolved.Targets)
+			}
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+func entryState(e dispatch.EntryStatus) string {
+	switch {
+	case e.Running:
+		return "running"
+	case e.Queued > 0:
+		return "queued"
+	case e.Suspended:
+		return "suspended"
+	default:
+		return "scheduled"
+	}
+}
+
+// nextRun of all entries; zero when none is to come.
+func nextRun(entries []dispatch.EntryStatus) time.Time {
+	var next time.Time
+	for _, e := range entries {
+		if next.IsZero() || !e.Next.IsZero() && e.Next.Before(next) {
+			next = e.Next
+		}
+	}
+	return next
+}

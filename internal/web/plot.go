@@ -1,0 +1,305 @@
+package web
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// plotView is a plot, ready to be drawn: coordinates are pixels.
+type plotView struct {
+	ID          string // unique on the page
+	Title       string
+	Description string // what a reader who does not see it has to know
+	Rows        []tickView
+	Columns     []tickView
+	Limit       string // path of the threshold; "" without one
+	Bands       []string
+	Strokes     []strokeView
+	Marks       []markView
+}
+
+// strokeView is a path and what it stands for.
+type strokeView struct{ Class, Path string }
+
+// markView is a point of a plot.
+type markView struct {
+	Class, X, Y, R string
+	Title          string
+}
+
+// Size of a plot in pixels, and where its axes are.
+const (
+	plotWidth  = 380
+	plotHeight = 190
+	plotLeft   = 46
+	plotRight  = plotWidth - 10
+	plotTop    = 8
+	plotBottom = plotHeight - 22
+	tickApart  = 15 // between two labels of the vertical axis
+)
+
+// phasePoint is what a result says of one phase.
+type phasePoint struct {
+	store.Point
+	store.PointPhase
+}
+
+// ofPhase are the decided points that measured a phase.
+func ofPhase(points []store.Point, phase verdict.Phase) []phasePoint {
+	var all []phasePoint
+	for _, p := range points {
+		for _, measured := range p.Phases {
+			if measured.Phase == phase {
+				all = append(all, phasePoint{p, measured})
+			}
+		}
+	}
+	return all
+}
+
+// dropsOf are all values that a plot of the points has to hold.
+func dropsOf(points []phasePoint) []float64 {
+	var drops []float64
+	for _, p := range points {
+		drops = append(drops, p.Drop, p.Threshold)
+		for _, end := range []*float64{p.Lower, p.Upper} {
+			if end != nil {
+				drops = append(drops, *end)
+			}
+		}
+	}
+	return drops
+}
+
+// trace is a history on two axes: the intervals as a band, the drops as a line, and the
+// threshold of each time.
+type trace struct{ band, line, limit string }
+
+func draw(points []phasePoint, x func(i int) float64, y axis) trace {
+	var upper, lower, line, limit []string
+	for i, p := range points {
+		high, low := y.to, y.from
+		if p.Upper != nil {
+			high = y.at(*p.Upper)
+		}
+		if p.Lower != nil {
+			low = y.at(*p.Lower)
+		}
+		at := pixel(x(i)) + " "
+		upper = append(upper, at+pixel(high))
+		lower = append([]string{at + pixel(low)}, lower...)
+		line = append(line, at+pixel(y.at(p.Drop)))
+		limit = append(limit, at+pixel(y.at(p.Threshold)))
+	}
+	return trace{
+		band:  "M" + strings.Join(append(upper, lower...), "L") + "z",
+		line:  "M" + strings.Join(line, "L"),
+		limit: "M" + strings.Join(limit, "L"),
+	}
+}
+
+// sparkView is a history in a table's cell, over the last results and not over time.
+type sparkView struct {
+	Title             string
+	Band, Line, Limit string
+	Marks             []markView // changes of the standing decision, and the last result
+}
+
+// Size of a spark in pixels, and how many results are on it.
+const (
+	sparkWidth  = 116
+	sparkHeight = 34
+	sparkPoints = 20
+)
+
+// newSpark is nil for a pair without a history to speak of.
+func newSpark(points []store.Point, phase verdict.Phase) *sparkView {
+	all := ofPhase(points, phase)
+	if len(all) == 0 {
+		return nil
+	}
+	y := dropAxis(dropsOf(all), sparkHeight-4, 4)
+	step := (sparkWidth - 10) / float64(max(len(all)-1, 1))
+	x := func(i int) float64 { return 5 + float64(i+max(2-len(all), 0))*step }
+	t := draw(all, x, y)
+	s := &sparkView{
+		Title: fmt.Sprintf("%s drop of the last %d decided %s: %s", phase, len(all), report.Plural(len(all), "cycle", "cycles"), tale(all)),
+		Band:  t.band, Line: t.line, Limit: "M0 " + pixel(y.at(all[len(all)-1].Threshold)) + "H" + fmt.Sprint(sparkWidth),
+	}
+	for i, p := range all {
+		if p.Changed || i == len(all)-1 {
+			s.Marks = append(s.Marks, markView{Class: string(p.Outcome), X: pixel(x(i)), Y: pixel(y.at(p.Drop)), R: "2.5"})
+		}
+	}
+	return s
+}
+
+// tale is a history in words.
+func tale(points []phasePoint) string {
+	counts := map[verdict.Outcome]int{}
+	low, high := points[0].Drop, points[0].Drop
+	for _, p := range points {
+		counts[p.Outcome]++
+		low, high = min(low, p.Drop), max(high, p.Drop)
+	}
+	var parts []string
+	for _, outcome := range []verdict.Outcome{verdict.Kept, verdict.Rejected, verdict.Inconclusive} {
+		if n := counts[outcome]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, outcome))
+		}
+	}
+	return fmt.Sprintf("%s; drops from %s to %s, the last %s", strings.Join(parts, ", "), report.Percent(low), report.Percent(high), report.Percent(points[len(points)-1].Drop))
+}
+
+// newHistoryPlot draws a phase of a pair over time, failures at the bottom. It is nil
+// where nothing was measured.
+func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotView {
+	all := ofPhase(points, phase)
+	if len(all) == 0 {
+		return nil
+	}
+	y := dropAxis(dropsOf(all), plotBottom, plotTop)
+	first, last := points[0].Time, points[len(points)-1].Time
+	x := timeAxis(first, last, plotLeft+8, plotRight-8)
+	t := draw(all, func(i int) float64 { return x.at(float64(all[i].Time.UnixMilli())) }, y)
+	p := &plotView{
+		ID:          id,
+		Title:       "Drop in " + string(phase) + " throughput",
+		Description: fmt.Sprintf("From %s to %s: %s.", day(first), day(last), tale(all)),
+		Rows:        y.ticksOfDrops(tickApart),
+		Columns:     []tickView{{pixel(plotLeft + 8), day(first)}},
+		Limit:       t.limit,
+		Bands:       []string{t.band},
+		Strokes:     []strokeView{{"line", t.line}},
+	}
+	if len(all) == 1 {
+		p.Limit = "M" + pixel(plotLeft) + " " + pixel(y.at(all[0].Threshold)) + "H" + pixel(plotRight)
+	}
+	if day(first) != day(last) {
+		p.Columns = append(p.Columns, tickView{pixel(plotRight - 8), day(last)})
+	}
+	for _, point := range all {
+		radius := "3"
+		if point.Changed {
+			radius = "4.5"
+		}
+		p.Marks = append(p.Marks, markView{
+			Class: string(point.Outcome), X: pixel(x.at(float64(point.Time.UnixMilli()))), Y: pixel(y.at(point.Drop)), R: radius,
+			Title: fmt.Sprintf("cycle %d, %s: %s, drop %s %s", point.Cycle, day(point.Time), point.Outcome, report.Percent(point.Drop), interval(point.Lower, point.Upper)),
+		})
+	}
+	for _, point := range points {
+		if point.Reason != "" {
+			p.Marks = append(p.Marks, markView{
+				Class: "failed", X: pixel(x.at(float64(point.Time.UnixMilli()))), Y: pixel(plotBottom), R: "3",
+				Title: fmt.Sprintf("cycle %d, %s: failed, %s", point.Cycle, day(point.Time), point.Reason),
+			})
+		}
+	}
+	return p
+}
+
+// newLooksPlot draws how the interval of a phase narrowed from look to look.
+func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotView {
+	if len(v.Looks) == 0 {
+		return nil
+	}
+	drops := []float64{threshold}
+	for _, look := range v.Looks {
+		drops = append(drops, dropAt(look))
+		for _, end := range []*float64{look.Lower, look.Upper} {
+			if end != nil {
+				drops = append(drops, *end)
+			}
+		}
+	}
+	y := dropAxis(drops, plotBottom, plotTop)
+	last := v.Looks[len(v.Looks)-1]
+	p := &plotView{
+		ID:    id,
+		Title: "Looks at " + string(v.Phase),
+		Description: fmt.Sprintf("The interval of the drop after each of %d %s, against the threshold of %s; after %d rounds it is %s %%.",
+			len(v.Looks), report.Plural(len(v.Looks), "look", "looks"), report.Threshold(threshold), last.Rounds, interval(last.Lower, last.Upper)),
+		Rows:  y.ticksOfDrops(tickApart),
+		Limit: "M" + pixel(plotLeft) + " " + pixel(y.at(threshold)) + "H" + pixel(plotRight),
+	}
+	step := float64(plotRight-plotLeft) / float64(len(v.Looks))
+	for i, look := range v.Looks {
+		x := plotLeft + (float64(i)+0.5)*step
+		low, high := y.from, y.to
+		if look.Lower != nil {
+			low = y.at(*look.Lower)
+		}
+		if look.Upper != nil {
+			high = y.at(*look.Upper)
+		}
+		class := string(look.Outcome)
+		p.Columns = append(p.Columns, tickView{pixel(x), fmt.Sprintf("%d", look.Rounds)})
+		p.Strokes = append(p.Strokes, strokeView{"interval " + class, fmt.Sprintf("M%s %sV%s", pixel(x), pixel(low), pixel(high))})
+		p.Marks = append(p.Marks, markView{
+			Class: class, X: pixel(x), Y: pixel(y.at(dropAt(look))), R: "4",
+			Title: fmt.Sprintf("after %d rounds: drop %s %s", look.Rounds, report.Percent(dropAt(look)), interval(look.Lower, look.Upper)),
+		})
+	}
+	return p
+}
+
+// dropAt is the estimate of a look, of which the look itself holds the logarithm.
+func dropAt(look verdict.Look) float64 { return 0 - math.Expm1(look.Mean) }
+
+// newRoundsPlot draws what every round measured of a phase: the original and the copy,
+// joined; the one that was measured first is the larger mark, and what was repeated is
+// hollow.
+func newRoundsPlot(id string, rounds []runner.Round, phase verdict.Phase) *plotView {
+	var values []float64
+	for _, round := range rounds {
+		for _, sample := range []runner.Sample{round.Original, round.Quantized} {
+			if v, ok := sample.Measurement.Throughput[phase]; ok {
+				values = append(values, v)
+			}
+		}
+	}
+	if len(values) != 2*len(rounds) || len(rounds) == 0 {
+		return nil
+	}
+	y := linearAxis(values, plotBottom, plotTop)
+	p := &plotView{
+		ID:          id,
+		Title:       "Rounds, " + string(phase) + ", tokens/s",
+		Description: fmt.Sprintf("Throughput of the original and the copy in each of %d rounds; the table of rounds has the figures.", len(rounds)),
+		Rows:        y.ticks(),
+	}
+	step := float64(plotRight-plotLeft) / float64(len(rounds))
+	for i, round := range rounds {
+		x := plotLeft + (float64(i)+0.5)*step
+		original, quantized := round.Original.Measurement.Throughput[phase], round.Quantized.Measurement.Throughput[phase]
+		state, radii := "", [2]string{"4", "2.5"}
+		if !round.Counted {
+			state = " repeated"
+		}
+		if round.First == runner.StageQuantized {
+			radii[0], radii[1] = radii[1], radii[0]
+		}
+		if every := len(rounds)/12 + 1; i%every == 0 {
+			p.Columns = append(p.Columns, tickView{pixel(x), fmt.Sprint(i + 1)})
+		}
+		if i > 0 && round.Set != rounds[i-1].Set {
+			p.Strokes = append(p.Strokes, strokeView{"set", fmt.Sprintf("M%s %dV%d", pixel(x-step/2), plotTop, plotBottom)})
+		}
+		p.Strokes = append(p.Strokes, strokeView{"pair" + state, fmt.Sprintf("M%s %sV%s", pixel(x), pixel(y.at(original)), pixel(y.at(quantized)))})
+		for j, value := range []float64{original, quantized} {
+			stage := []runner.Stage{runner.StageOriginal, runner.StageQuantized}[j]
+			p.Marks = append(p.Marks, markView{
+				Class: string(stage) + state, X: pixel(x), Y: pixel(y.at(value)), R: radii[j],
+				Title: fmt.Sprintf("round %d, %s: %s tokens/s%s", i+1, stage, report.Throughput(value), strings.Replace(state, " ", ", ", 1)),
+			})
+		}
+	}
+	return p
+}

@@ -1,0 +1,153 @@
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/report"
+)
+
+// frame is what every page shows around its content. All text in it, and in the views
+// that embed it, is for people: formatted, and without control characters.
+type frame struct {
+	Links               string // path that every link begins with
+	Style, Script, Icon string // names of the assets
+	Version             string
+	Title               string
+	Section             string // of the navigation: status, cycles, or ""
+	Made                moment
+	// Token is that of what the page shows: the live stream names another one once
+	// there is something new. "" for a page that does not change.
+	Token string
+	Admin bool // whether there are buttons
+}
+
+func (s *server) frame(title, section string, now time.Time) frame {
+	return frame{
+		Links:   s.links,
+		Style:   s.assets.names["style.css"],
+		Script:  s.assets.names["live.js"],
+		Icon:    s.assets.names["icon.svg"],
+		Version: report.Name(s.Version),
+		Title:   title,
+		Section: section,
+		Made:    momentOf(now, now),
+		Admin:   s.AdminAPI,
+	}
+}
+
+// render answers with a page.
+func (s *server) render(w http.ResponseWriter, r *http.Request, status int, name string, view any) {
+	var html bytes.Buffer
+	if err := s.assets.pages[name].Execute(&html, view); err != nil {
+		s.Logger.Error("A page failed", "path", r.URL.Path, "err", err)
+		writeText(w, http.StatusInternalServerError, "making the page: "+err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Vary", "Accept-Encoding")
+	body := html.Bytes()
+	if acceptsGzip(r) {
+		w.Header().Set("Content-Encoding", "gzip")
+		body = compressed(body)
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client may be gone
+}
+
+// acceptsGzip reads the header as browsers send it. Whoever writes it in another way gets
+// the page as it is.
+func acceptsGzip(r *http.Request) bool {
+	for coding := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		if strings.TrimSpace(coding) == "gzip" {
+			return true
+		}
+	}
+	return false
+}
+
+// compressed makes a tenth of a long table, which is the point; pages hold no secrets that
+// their length could tell.
+func compressed(body []byte) []byte {
+	var out bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&out, gzip.BestSpeed) // a level that there is
+	_, _ = z.Write(body)                              // to memory
+	_ = z.Close()
+	return out.Bytes()
+}
+
+// messageView says why there is no other page.
+type messageView struct {
+	frame
+	Message string
+}
+
+// explain answers with a page that says why it is not another one.
+func (s *server) explain(w http.ResponseWriter, r *http.Request, status int, title, message string) {
+	s.render(w, r, status, "message.html", messageView{s.frame(title, "", time.Now()), report.Text(message)})
+}
+
+// moment is a point in time; the zero one is shown as nothing.
+type moment struct {
+	Machine  string // for programs
+	Text     string // in UTC: reader and host may live in different zones
+	Relative string // "in 5 h"
+}
+
+func momentOf(t, now time.Time) moment {
+	if t.IsZero() {
+		return moment{}
+	}
+	t = t.UTC()
+	m := moment{Machine: t.Format(time.RFC3339), Text: t.Format("2006-01-02 15:04:05 UTC")}
+	switch d := t.Sub(now); {
+	case d.Abs() < time.Second:
+		m.Relative = "now"
+	case d > 0:
+		m.Relative = "in " + span(d)
+	default:
+		m.Relative = span(-d) + " ago"
+	}
+	return m
+}
+
+// span writes a duration in the largest unit that it has at least two of, so that it is
+// never off by half. assets/live.js does the same.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", max(d/time.Second, 1))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	default:
+		return fmt.Sprintf("%d days", d/day)
+	}
+}
+
+// day writes a date.
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+
+// fileSize writes bytes in powers of ten, as file managers and disk vendors do; "" for 0,
+// which is a file that was not made.
+func fileSize(n int64) string {
+	switch {
+	case n == 0:
+		return ""
+	case n < 1e6:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	case n < 1e9:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	default:
+		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	}
+}
