@@ -32,7 +32,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-var killSeed = flag.Uint64("kill-seed", 0, "seed of TestKilledAtAnyMoment; 0 is another one each time")
+var killSeed = flag.Uint64("kill-seed", 0, "seed of TestKilledAtAnyMoment and TestChaos; 0 is another one each time")
 
 // plain builds the program as it is shipped: the race detector's start alone takes longer
 // than most of the lives here.
@@ -135,7 +135,7 @@ func newVictim(t *testing.T, random *rand.Rand) *victim {
 		},
 	}
 	if runtime.GOOS == "linux" { // elsewhere nobody ends the tools of a killed process
-		v.rarer = append(v.rarer, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Format: "Q8_0", Do: fakellama.HangIgnoringSIGTERM}}})
+		v.rarer = append(v.rarer, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Do: fakellama.HangIgnoringSIGTERM}}})
 	}
 	for _, name := range []string{"m2", "n", "o"} {
 		gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(v.models, name+".gguf"))
@@ -253,16 +253,22 @@ func (v *victim) check(s *server, listened bool, scraped []byte) {
 	v.checkScrape(scraped, opened.State().Counters)
 }
 
-// openKilled waits for the lock of the state: a child that the exporter was just making
-// when it was killed has its descriptors until it becomes a tool, and then dies.
-func (v *victim) openKilled() (opened *store.Store, err error) {
-	v.t.Helper()
-	assert.Eventually(v.t, func() bool {
-		opened, err = store.OpenForReading(v.state())
-		_, locked := errors.AsType[*store.LockedError](err)
-		return !locked
-	}, 30*time.Second, 5*time.Millisecond)
-	return opened, err
+// openKilled opens the state of a killed exporter for reading. It waits for the lock: a
+// child that the exporter was just making has its descriptors until it becomes a tool, and
+// then dies.
+func (p *place) openKilled() (*store.Store, error) {
+	p.t.Helper()
+	for limit := time.After(30 * time.Second); ; {
+		opened, err := store.OpenForReading(p.state())
+		if _, locked := errors.AsType[*store.LockedError](err); !locked {
+			return opened, err
+		}
+		select {
+		case <-limit:
+			return nil, err
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // checkHistories sees that they have only grown.

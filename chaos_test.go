@@ -1,0 +1,359 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+)
+
+// chaosEvents is how many events each run of TestChaos makes at least; CHAOS=long asks for
+// more than continuous integration has time for.
+func chaosEvents() int {
+	if os.Getenv("CHAOS") == "long" {
+		return 100
+	}
+	return 20
+}
+
+// Whatever becomes of the whole exporter, of Redis and of the network between them: each
+// change of a decision is on the stream, once, and after the one before it of its pair.
+// internal/a2a has the same for the relay alone, with many more events.
+func TestChaos(t *testing.T) {
+	t.Parallel()
+	seed := *killSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("-kill-seed %d", seed)
+	var rows sync.Map
+	t.Run("Redis", func(t *testing.T) {
+		for name, args := range map[string][]string{
+			"AOF everysec": {"--appendonly", "yes", "--appendfsync", "everysec"},
+			"RDB only":     {"--save", "1 1"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				c := newChaos(t, args, rand.New(rand.NewPCG(seed, 0)))
+				c.disturb()
+				c.calm()
+				c.compare()
+				rows.Store(name, c.row())
+			})
+		}
+	})
+	table := []string{
+		"| Redis | events | exporter killed | Redis killed | frozen | answers lost | came back older | sent again | lost | twice | out of order |",
+		"|---|---|---|---|---|---|---|---|---|---|---|",
+	}
+	rows.Range(func(name, row any) bool {
+		table = append(table, fmt.Sprintf("| %s %s", name, row))
+		return true
+	})
+	slices.Sort(table[2:])
+	t.Logf("as a table:\n%s", strings.Join(table, "\n"))
+}
+
+// chaos is an exporter, a Redis, a proxy between them, and who disturbs them.
+type chaos struct {
+	*place
+	random   *rand.Rand
+	program  string
+	redis    *testservers.Redis
+	client   *redis.Client
+	proxy    *proxy
+	exporter *server
+
+	events                                   int // that were made so far
+	exporterKills, redisKills, freezes, cuts int
+	older                                    int // restarts of Redis that lost entries
+	resent                                   uint64
+	lost, twice, disordered                  int
+}
+
+func newChaos(t *testing.T, args []string, random *rand.Rand) *chaos {
+	program, err := plain()
+	require.NoError(t, err)
+	server := testservers.StartRedis(t, testservers.RedisOptions{Args: args})
+	c := &chaos{
+		place: newPlace(t, fakellama.Behaviour{}), random: random, program: program, redis: server, proxy: newProxy(t, server.Addr),
+		client: redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, ReadTimeout: time.Minute, Protocol: 2}),
+	}
+	t.Cleanup(func() {
+		c.client.Close()
+		if c.exporter != nil {
+			c.exporter.kill()
+			if t.Failed() {
+				t.Log(c.exporter.log())
+			}
+		}
+	})
+	gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(c.models, "n.gguf"))
+	c.schedule(`{name: flip, cron: "@every 1s", run_on_start: true, targets: [Q2_K, Q8_0]}`)
+	return c
+}
+
+func (c *chaos) schedule(entry string) {
+	c.t.Helper()
+	c.configure(fmt.Sprintf("%s\na2a: {url: 'redis://%s', timeout: 300ms}\nschedule: [%s]\n", quick, c.proxy.addr(), entry))
+}
+
+// start starts the exporter, with tools of its own: they read all that they have logged
+// each time. Where the last one measured that copies are slow they are fast now.
+func (c *chaos) start() {
+	c.t.Helper()
+	behaviour := fakellama.Behaviour{}
+	if c.exporterKills%2 == 0 {
+		behaviour.Factors = []fakellama.Factor{slowed}
+	}
+	c.tools = fakellama.BuildWith(c.t, behaviour)
+	c.exporter = c.launch(c.program, "--model-dir", c.models, "--llamacpp.dir", c.tools)
+}
+
+// disturb goes on until there are enough events.
+func (c *chaos) disturb() {
+	c.t.Helper()
+	faults := []func(){c.killRedis, c.freeze, c.cut, c.save}
+	c.start()
+	for i := 0; c.events < chaosEvents() || i < 2*len(faults); i++ {
+		<-c.after(100, 500)
+		if i < len(faults) {
+			faults[i]() // each at least once
+		} else {
+			faults[c.random.IntN(len(faults))]()
+		}
+		if i%2 == 1 {
+			c.killExporter()
+		}
+	}
+}
+
+// after a number of milliseconds between the two.
+func (c *chaos) after(least, most int) <-chan time.Time {
+	return time.After(time.Duration(least+c.random.IntN(most-least)) * time.Millisecond)
+}
+
+// killExporter kills it once it has made an event, and starts another one. On a slow
+// host that takes its time.
+func (c *chaos) killExporter() {
+	c.t.Helper()
+	c.exporter.mustLog("the decision has changed")
+	<-c.after(0, 300)
+	c.exporter.kill()
+	c.exporterKills++
+	fakellama.NoneLeft(c.t, c.tools)
+	opened, err := c.openKilled()
+	require.NoError(c.t, err)
+	events, err := opened.Events(0, 0)
+	require.NoError(c.t, err)
+	c.events = len(events)
+	require.NoError(c.t, opened.Close())
+	c.start()
+}
+
+func (c *chaos) killRedis() {
+	before := c.entries()
+	c.redis.Kill()
+	c.redisKills++
+	<-c.after(0, 300)
+	c.redis.Restart()
+	if c.entries() < before {
+		c.older++
+	}
+}
+
+func (c *chaos) freeze() {
+	c.redis.Freeze()
+	c.freezes++
+	<-c.after(100, 800) // the timeout lies between
+	c.redis.Thaw()
+}
+
+func (c *chaos) cut() {
+	c.proxy.swallow()
+	c.cuts++
+	<-c.after(50, 500)
+	c.proxy.pass()
+}
+
+// save makes the snapshot that an RDB-only server comes back to.
+func (c *chaos) save() { c.redis.CLI("bgsave") }
+
+func (c *chaos) entries() int64 {
+	c.t.Helper()
+	n, err := c.client.XLen(c.t.Context(), "{a2a}:events").Result()
+	require.NoError(c.t, err)
+	return n
+}
+
+// calm lets an exporter that decides nothing any more send what is left, and what the
+// server has lost: the first that a relay does is to look for that.
+func (c *chaos) calm() {
+	c.t.Helper()
+	c.exporter.kill()
+	c.schedule(`{name: flip, cron: "@every 1s", suspend: true, targets: [Q2_K, Q8_0]}`)
+	opened, err := c.openKilled()
+	require.NoError(c.t, err)
+	require.NoError(c.t, opened.Close())
+	c.start()
+	c.exporter.mustLog("Events are published")
+	require.Zero(c.t, c.exporter.stop(), c.exporter.log())
+	c.nothingLeft()
+}
+
+// compare holds the stream against the state.
+func (c *chaos) compare() {
+	c.t.Helper()
+	opened := c.opened()
+	require.NoError(c.t, opened.Check())
+	events, err := opened.Events(0, 0)
+	require.NoError(c.t, err)
+	c.events, c.resent = len(events), opened.State().Counters.Replayed
+	assert.Zero(c.t, opened.State().Outbox.Pending)
+	assert.EqualValues(c.t, len(events), opened.State().Counters.Published)
+
+	entries, err := c.client.XRange(c.t.Context(), "{a2a}:events", "-", "+").Result()
+	require.NoError(c.t, err)
+	seen := map[string]int{}
+	standing := map[store.PairID]*verdict.Outcome{}
+	for _, entry := range entries {
+		var data struct {
+			store.PairID
+			ID       string           `json:"event_id"`
+			Decision verdict.Outcome  `json:"decision"`
+			Previous *verdict.Outcome `json:"previous_decision"`
+		}
+		text, _ := entry.Values["data"].(string)
+		require.NoError(c.t, json.Unmarshal([]byte(text), &data))
+		seen[data.ID]++
+		if !assert.ObjectsAreEqual(standing[data.PairID], data.Previous) {
+			c.disordered++
+		}
+		standing[data.PairID] = &data.Decision
+	}
+	for _, event := range events {
+		switch n := seen[event.ID]; {
+		case n == 0:
+			c.lost++
+		case n > 1:
+			c.twice += n - 1
+		}
+	}
+	assert.Len(c.t, seen, len(events), "nothing else is in the stream")
+	assert.Zero(c.t, c.lost, "lost")
+	assert.Zero(c.t, c.twice, "twice")
+	assert.Zero(c.t, c.disordered, "out of order")
+}
+
+func (c *chaos) row() string {
+	return fmt.Sprintf("| %d | %d | %d | %d | %d | %d | %d | %d | %d | %d |",
+		c.events, c.exporterKills, c.redisKills, c.freezes, c.cuts, c.older, c.resent, c.lost, c.twice, c.disordered)
+}
+
+// proxy forwards connections to a server, and at times loses what it answers.
+type proxy struct {
+	listener net.Listener
+	server   string
+	mute     atomic.Bool
+
+	mu      sync.Mutex
+	clients map[net.Conn]bool
+}
+
+func newProxy(t *testing.T, server string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &proxy{listener: listener, server: server, clients: map[net.Conn]bool{}}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { p.serve(client) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		p.cut()
+		serving.Wait()
+	})
+	return p
+}
+
+func (p *proxy) addr() string { return p.listener.Addr().String() }
+
+// swallow begins to lose answers.
+func (p *proxy) swallow() { p.mute.Store(true) }
+
+// pass ends that, and cuts the connections: on none of them comes an answer after one
+// that was lost.
+func (p *proxy) pass() {
+	p.cut()
+	p.mute.Store(false)
+}
+
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for client := range p.clients {
+		client.Close()
+	}
+}
+
+// serve ends when either side does.
+func (p *proxy) serve(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", p.server)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	p.clients[client] = true
+	p.mu.Unlock()
+	var answers sync.WaitGroup
+	answers.Go(func() {
+		defer client.Close()
+		_, _ = io.Copy(muted{client, &p.mute}, server)
+	})
+	_, _ = io.Copy(server, client)
+	server.Close()
+	answers.Wait()
+	p.mu.Lock()
+	delete(p.clients, client)
+	p.mu.Unlock()
+}
+
+// muted drops what is written while mute is set.
+type muted struct {
+	net.Conn
+	mute *atomic.Bool
+}
+
+func (m muted) Write(b []byte) (int, error) {
+	if m.mute.Load() {
+		return len(b), nil
+	}
+	return m.Conn.Write(b)
+}
