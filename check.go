@@ -71,9 +71,12 @@ func (p *program) checked(text *strings.Builder, entry config.Entry, found plan.
 		}
 		text.WriteString(at.Format("Mon 2006-01-02 15:04:05 -07:00"))
 	}
-	fmt.Fprintf(text, "\n  targets  %s\n  models   ", strings.Join(entry.Targets, ", "))
+	var targets, names []string
+	for _, target := range entry.Targets {
+		targets = append(targets, plan.Canonical(target))
+	}
+	fmt.Fprintf(text, "\n  targets  %s\n  models   ", strings.Join(targets, ", "))
 	var bad []error
-	var names []string
 	for _, model := range found.Models {
 		names = append(names, report.Name(model.Name))
 		if model.Err != nil {
