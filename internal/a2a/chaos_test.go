@@ -367,6 +367,7 @@ type proxy struct {
 	listener net.Listener
 	server   string
 	mute     atomic.Bool
+	asked    chan struct{} // sent to when something is asked that is not to be answered
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -375,7 +376,7 @@ type proxy struct {
 func newProxy(t *testing.T, server string) *proxy {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &proxy{listener: listener, server: server, conns: map[net.Conn]bool{}}
+	p := &proxy{listener: listener, server: server, conns: map[net.Conn]bool{}, asked: make(chan struct{}, 1)}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -426,9 +427,22 @@ func (p *proxy) serve(client net.Conn) {
 	var copying sync.WaitGroup
 	copying.Go(func() {
 		defer client.Close()
-		_, _ = io.Copy(muted{client, &p.mute}, server)
+		_, _ = io.Copy(writer(func(b []byte) (int, error) {
+			if p.mute.Load() {
+				return len(b), nil
+			}
+			return client.Write(b)
+		}), server)
 	})
-	_, _ = io.Copy(server, client)
+	_, _ = io.Copy(writer(func(b []byte) (int, error) {
+		if p.mute.Load() {
+			select {
+			case p.asked <- struct{}{}:
+			default:
+			}
+		}
+		return server.Write(b)
+	}), client)
 	server.Close()
 	copying.Wait()
 	p.mu.Lock()
@@ -437,15 +451,6 @@ func (p *proxy) serve(client net.Conn) {
 	p.mu.Unlock()
 }
 
-// muted drops what is written while mute is set.
-type muted struct {
-	io.Writer
-	mute *atomic.Bool
-}
+type writer func([]byte) (int, error)
 
-func (m muted) Write(b []byte) (int, error) {
-	if m.mute.Load() {
-		return len(b), nil
-	}
-	return m.Writer.Write(b)
-}
+func (w writer) Write(b []byte) (int, error) { return w(b) }

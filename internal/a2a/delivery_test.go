@@ -2,6 +2,9 @@ package a2a
 
 import (
 	"context"
+	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -332,37 +335,59 @@ func TestFlush(t *testing.T) {
 	})
 }
 
-// The exporter stops at once, whatever state the server is in: the timeout, which bounds
-// it in any case, is beyond that of the test here.
-func TestStopWhileTheServerIsFrozen(t *testing.T) {
-	certificates := newCertificates(t)
-	tlsPort := testservers.FreePort(t)
-	server := testservers.StartRedis(t, testservers.RedisOptions{Args: certificates.args(tlsPort)})
-	for name, cfg := range map[string]Config{
-		"TCP":  configOf("redis://" + server.Addr),
-		"Unix": configOf("unix://" + server.Socket),
-		"TLS":  certificates.config(tlsPort),
-	} {
-		cfg.Timeout = 24 * 60 * patience
-		t.Run(name+", connected", func(t *testing.T) {
-			outbox := newMemory()
-			relay := relayTo(t, cfg, outbox)
-			outbox.add(1)
-			stop := run(t, relay)
-			outbox.wait(func() bool { return outbox.published == 1 })
-			server.Freeze()
-			defer server.Thaw()
-			outbox.add(1)
-			stop()
-		})
-		t.Run(name+", connecting", func(t *testing.T) {
-			server.Freeze()
-			defer server.Thaw()
+// never is a timeout beyond that of the test: whatever ends earlier ends without it.
+const never = 24 * 60 * patience
+
+// The exporter stops at once while it waits for an answer, in a connection that worked
+// before, or in one that is being made.
+func TestStopWhileNobodyAnswers(t *testing.T) {
+	t.Run("to an event", func(t *testing.T) {
+		proxy := newProxy(t, testservers.StartRedis(t, testservers.RedisOptions{}).Addr)
+		cfg := configOf("redis://" + proxy.addr())
+		cfg.Timeout = never
+		outbox := newMemory()
+		stop := run(t, relayTo(t, cfg, outbox))
+		outbox.add(1)
+		outbox.wait(func() bool { return outbox.published == 1 })
+		proxy.swallow(true)
+		outbox.add(1)
+		<-proxy.asked
+		stop()
+		assert.Equal(t, store.Pending, outbox.events[1].Delivery)
+	})
+	for name, network := range map[string]string{"TCP": "tcp", "TLS": "tcp", "Unix": "unix"} {
+		t.Run("to a connection by "+name, func(t *testing.T) {
+			address := "127.0.0.1:0"
+			if network == "unix" {
+				dir, err := os.MkdirTemp("", "") // a path short enough for a socket
+				require.NoError(t, err)
+				defer os.RemoveAll(dir)
+				address = filepath.Join(dir, "s")
+			}
+			listener, err := net.Listen(network, address)
+			require.NoError(t, err)
+			defer listener.Close()
+			asked := make(chan struct{})
+			go func() {
+				conn, err := listener.Accept()
+				if !assert.NoError(t, err) {
+					return
+				}
+				_, err = conn.Read(make([]byte, 1))
+				assert.NoError(t, err)
+				close(asked)
+				<-t.Context().Done()
+				conn.Close()
+			}()
+			scheme := map[string]string{"TCP": "redis://", "TLS": "rediss://", "Unix": "unix://"}[name]
+			cfg := configOf(scheme + listener.Addr().String())
+			cfg.Timeout = never
 			outbox := newMemory()
 			outbox.add(1)
 			stop := run(t, relayTo(t, cfg, outbox))
+			<-asked
 			stop()
-			assert.Equal(t, store.Pending, outbox.events[0].Delivery)
+			assert.Empty(t, outbox.failures)
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package a2a
 
 import (
+	"context"
 	"net"
 	"slices"
 	"strings"
@@ -244,6 +245,13 @@ func TestTimeout(t *testing.T) {
 			for range 3 {
 				assert.Equal(t, ReasonTimeout, reasonOf(impatient.attempt(t.Context(), false)))
 			}
+			// A deadline that is earlier than the timeout counts, too.
+			relaxed := cfg
+			relaxed.Timeout = never
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(shortTimeout))
+			_, err := relayTo(t, relaxed, outbox).bus.offer(ctx, offer{})
+			cancel()
+			assert.Equal(t, ReasonTimeout, reasonOf(err), "%v", err)
 			server.Thaw() // it does now what it was asked three times
 			deliver(t, relay)
 			assert.Equal(t, outbox.ids(), onBus(t, observer(t, server)))
