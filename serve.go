@@ -91,6 +91,7 @@ func (e *exporter) handler(f serveFlags, registry *prometheus.Registry) (http.Ha
 		Watch:       e.dispatcher.Watch,
 		Run:         e.dispatcher.RunNow,
 		Cancel:      e.dispatcher.Cancel,
+		CycleLog:    e.dispatcher.CycleLog,
 		SpoolDir:    e.p.config.Storage.Path,
 		Logger:      e.p.logger,
 	}), nil
