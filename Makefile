@@ -9,7 +9,7 @@ COMMON := github.com/prometheus/common/version
 LDFLAGS := -X $(COMMON).Version=$(VERSION) -X $(COMMON).Revision=$(shell git rev-parse HEAD 2>/dev/null)
 FUZZTIME ?= 30s
 
-.PHONY: help build demo test lint fuzz bench bench-verdicts simulation traces llama-cpp
+.PHONY: help build demo test lint fuzz chaos bench bench-verdicts simulation traces llama-cpp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' Makefile
@@ -47,9 +47,15 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
-bench: build ## Go benchmarks, and whole cycles beside the same tools by hand (see BENCHMARKS.md)
+chaos: ## kill exporter and Redis, freeze, cut off: 10,000 events by the relay, 100 by the whole exporter
+	$(GO) test -race -count=1 -timeout 1h -v -run '^TestChaos$$' ./internal/a2a -args -chaos-events 10000
+	CHAOS=long $(GO) test -race -count=1 -timeout 1h -v -run '^TestChaos$$' .
+
+bench: build ## Go benchmarks, whole cycles beside the same tools by hand, the exporter beside others (see BENCHMARKS.md)
 	$(GO) test -run '^$$' -bench . -benchmem ./...
-	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && $(GO) run ./scripts/bench-cycle -tools "$$tools"
+	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
+	$(GO) run ./scripts/bench-cycle -tools "$$tools" && \
+	$(GO) run ./scripts/bench-exporter -tools "$$tools"
 
 bench-verdicts: ## count right and wrong verdicts of real cycles: hours, on a host that does nothing else
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
