@@ -163,6 +163,6 @@ scrape_configs: [{job_name: quant-exporter, static_configs: [{targets: ["`+addre
 	prometheus.WaitFor(decisions, all(max(before[0].Value, before[1].Value)+1))
 	assert.Empty(t, prometheus.Query(`resets(quant_cycle_decision_total[10m]) > 0`), "counters go on where they were")
 	assert.Len(t, prometheus.Query(fmt.Sprintf(`quant_cycle_failures_total{model_name="kjv-4m-f16", reason="interrupted"} == %d`, pairs)), 1)
-	assert.Len(t, prometheus.Query(`sum(quant_cycle_failures_total) == `+fmt.Sprint(pairs)), 1, "nothing else has failed")
+	assert.Len(t, prometheus.Query(fmt.Sprintf(`sum(quant_cycle_failures_total) == %d`, pairs)), 1, "nothing else has failed")
 	d.stop()
 }

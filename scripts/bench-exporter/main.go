@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -98,7 +99,7 @@ func run(tools string, starts int, rest time.Duration) error {
 	fmt.Println("|---|--:|--:|--:|--:|--:|--:|--:|")
 	for _, s := range subjects {
 		fmt.Printf("| %s | %s (%s) | %s | %s | %.2f %% | %s | %.0f kB | %s |\n", s.name,
-			ms(median(s.figures.starts)), ms(slices.Max(s.figures.starts)), mb(s.rss), mb(s.pss), s.cpu*100, ms(median(s.figures.scrapes)), float64(s.size)/1e3, mb(s.rssScraped))
+			ms(median(s.starts)), ms(slices.Max(s.starts)), mb(s.rss), mb(s.pss), s.cpu*100, ms(median(s.scrapes)), float64(s.size)/1e3, mb(s.rssScraped))
 	}
 	return nil
 }
@@ -128,7 +129,7 @@ func prepare(dir, tools string) ([]*subject, error) {
 		{"quant-exporter, 20 models, 20 entries", 20, large},
 		{"quant-exporter, 1,000 small models, 1,000 entries", 1000, gguftest.Tiny()},
 	} {
-		place := filepath.Join(dir, fmt.Sprint(of.n))
+		place := filepath.Join(dir, strconv.Itoa(of.n))
 		if err := writeModels(filepath.Join(place, "models"), of.n, gguftest.Model(of.shape)); err != nil {
 			return nil, err
 		}
@@ -210,7 +211,7 @@ func (s *subject) start() error {
 	}
 	for time.Since(begin) < time.Minute {
 		if _, err := s.get(s.ready); err == nil {
-			s.figures.starts = append(s.figures.starts, time.Since(begin))
+			s.starts = append(s.starts, time.Since(begin))
 			return nil
 		}
 		time.Sleep(time.Millisecond)
@@ -273,7 +274,7 @@ func (s *subject) scrape() error {
 		if err != nil {
 			return err
 		}
-		s.figures.scrapes = append(s.figures.scrapes, time.Since(begin))
+		s.scrapes = append(s.scrapes, time.Since(begin))
 		s.size = len(body)
 	}
 	var err error
