@@ -123,6 +123,9 @@ func (e *exporter) reload(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if before := e.config.Load(); before != nil && before.Hash() != "" && c.Hash() == "" {
+		return fmt.Errorf("the configuration file %s has gone", e.p.flags.configFile)
+	}
 	return e.apply(c)
 }
 

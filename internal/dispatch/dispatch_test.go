@@ -506,7 +506,10 @@ func TestConflictsAndProblemsOfTheModels(t *testing.T) {
 		b.find = func() (*plan.Plan, error) { return nil, errors.New("input/output error") }
 		b.due("a")
 		b.pass(time.Hour)
-		assert.Equal(t, []string{"a"}, b.memory.models(), "the models of before")
+		b.find = func() (*plan.Plan, error) { panic("a defect in reading headers") }
+		b.due("a")
+		b.pass(time.Hour)
+		assert.Equal(t, []string{"a", "a"}, b.memory.models(), "the models of before")
 	})
 }
 

@@ -60,7 +60,9 @@ func (d *Dispatcher) discover(entry string) []plan.Model {
 	d.mu.Lock()
 	find := d.config.Discover
 	d.mu.Unlock()
-	fresh, err := find()
+	var fresh *plan.Plan
+	var err error
+	d.protected(func() { fresh, err = find() }, func(failure *runner.Failure) { err = failure })
 	if err != nil {
 		d.Logger.Error("looking for models failed: taking those that were there before", "err", err)
 		fresh = d.Plan()
@@ -177,7 +179,7 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 func (d *Dispatcher) protected(work func(), panicked func(*runner.Failure)) {
 	defer func() {
 		if p := recover(); p != nil {
-			d.Logger.Error("a cycle panicked", "panic", p, "stack", string(debug.Stack()))
+			d.Logger.Error("a panic ends this cycle", "panic", p, "stack", string(debug.Stack()))
 			panicked(runner.Failf(runner.ReasonInternal, "this is a defect of quant-exporter, please report it with the log: %v", p))
 		}
 	}()
