@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -102,4 +104,19 @@ func TestReload(t *testing.T) {
 			assert.False(t, found, "what is scheduled no more has left")
 		})
 	}
+}
+
+func TestReloadMissesTheFileThatWasThere(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{})
+	p.config = defaultConfigFile // which need not be there at a start
+	file := filepath.Join(p.dir, p.config)
+	require.NoError(t, os.WriteFile(file, []byte(quick+`schedule: [{name: one, cron: "@yearly"}]`), 0o600))
+	s := p.serve("--web.enable-lifecycle")
+	s.mustLog("msg=ready")
+	require.NoError(t, os.Remove(file))
+	status, body := s.do(http.MethodPost, "/-/reload")
+	assert.Equal(t, http.StatusInternalServerError, status)
+	assert.Contains(t, body, "has gone")
+	s.mustHave("quant_cycle_next_run_timestamp_seconds", "entry", "one")
 }
