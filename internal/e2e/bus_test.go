@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -72,8 +73,11 @@ schedule: [{name: at start, cron: "@every 1h", run_on_start: true, targets: [F16
 	assert.Equal(t, "kept", kept["decision"])
 	assert.Equal(t, "rejected", kept["previous_decision"])
 	assert.Equal(t, pending[0].ID, kept["event_id"])
+	schema, err := jsonschema.NewCompiler().Compile(filepath.Join(shared.root, "examples", "quant-decision.schema.json"))
+	require.NoError(t, err)
 	for i, entry := range entries {
 		data := dataOf(t, entry)
+		require.NoError(t, schema.Validate(data))
 		assert.Equal(t, map[string]any{"event_type": data["event_type"], "event_id": data["event_id"], "data": entry.Values["data"]}, entry.Values)
 		assert.Equal(t, delivered[i].ID, data["event_id"])
 		assert.Equal(t, "QUANT_DECISION", data["event_type"])
