@@ -30,21 +30,21 @@ func TestEventArrivesOnceAlthoughRedisWasDownAndTheExporterKilled(t *testing.T) 
 	tools := t.TempDir()
 	require.NoError(t, os.Symlink(filepath.Join(shared.tools, "llama-quantize"), filepath.Join(tools, "llama-quantize")))
 	require.NoError(t, os.Symlink(shared.slow, filepath.Join(tools, "llama-bench")))
-	withFactor := func(factor float64) string {
+	config := func(factor float64, schedule string) string {
 		return fmt.Sprintf(`
 benchmark: {prompt_tokens: 32, generation_tokens: 16, max_repeats: 0}
 engine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: F16.gguf, SLOWBENCH_FACTOR: "%g"}}
 a2a: {url: "redis://%s"}
-schedule: [{name: at start, cron: "@every 1h", run_on_start: true, targets: [F16]}]
-`, filepath.Join(shared.tools, "llama-bench"), factor, server.Addr)
+schedule: [{name: at start, cron: "@every 1h", targets: [F16], %s}]
+`, filepath.Join(shared.tools, "llama-bench"), factor, server.Addr, schedule)
 	}
-	h := newServing(t, withFactor(6), "--llamacpp.dir", tools, "--web.listen-address=127.0.0.1:0")
+	h := newServing(t, config(6, "run_on_start: true"), "--llamacpp.dir", tools, "--web.listen-address=127.0.0.1:0")
 	d := h.serve()
 	first := nextEntry(t, client, "0")
 	d.stop()
 
 	server.Stop()
-	h.configure(withFactor(0.1))
+	h.configure(config(0.1, "run_on_start: true"))
 	d = h.serve()
 	d.logged("the decision has changed")
 	d.logged("the run is over")
@@ -53,11 +53,12 @@ schedule: [{name: at start, cron: "@every 1h", run_on_start: true, targets: [F16
 	require.Len(t, pending, 1)
 
 	server.Restart()
+	h.configure(config(1, "suspend: true"))
 	d = h.serve()
 	second := nextEntry(t, client, first.ID)
 	d.stop()
-	d = h.serve() // what was doubled would be by now
-	d.logged("the run is over")
+	d = h.serve() // begins by looking whether Redis has all of it
+	d.logged("Events are published")
 	d.stop()
 
 	entries, err := client.XRange(t.Context(), stream, "-", "+").Result()
