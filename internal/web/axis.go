@@ -120,7 +120,7 @@ type barView struct {
 
 // Size of a bar in pixels.
 const (
-	barWidth  = 168
+	barWidth  = 132
 	barHeight = 16
 )
 

@@ -161,13 +161,14 @@ func entryState(e dispatch.EntryStatus) string {
 	}
 }
 
-// nextRun of all entries; zero when none is to come.
-func nextRun(entries []dispatch.EntryStatus) time.Time {
-	var next time.Time
-	for _, e := range entries {
-		if next.IsZero() || !e.Next.IsZero() && e.Next.Before(next) {
-			next = e.Next
+// upcoming is the entry that is due next; nil when none is to come.
+func upcoming(entries []entryView) *entryView {
+	var first *entryView
+	for i := range entries {
+		next := entries[i].Next.Machine // whose order is that of time
+		if next != "" && (first == nil || next < first.Next.Machine) {
+			first = &entries[i]
 		}
 	}
-	return next
+	return first
 }

@@ -29,6 +29,7 @@ type view struct {
 	Running  *runningView
 	Queue    []waitingView
 	Entries  []entryView
+	Upcoming *entryView // the entry that is due next; nil when none is
 	// FirstRun is when the first decisions are to be made, where there is none yet.
 	FirstRun moment
 
@@ -60,6 +61,7 @@ type groupView struct {
 	Model string
 	Link  string // the model, as it is in the address of its page
 	Pairs []*pairView
+	Rows  int // of the table: a failure has one of its own
 }
 
 // snapshot is what is known at one moment, never nil.
@@ -101,8 +103,9 @@ func (s *server) view(selected selection, now time.Time) view {
 		Columns:   selected.columns(),
 	}
 	v.Token = s.token(k)
-	if len(k.state.Pairs) == 0 {
-		v.FirstRun = momentOf(nextRun(k.status.Entries), now)
+	v.Upcoming = upcoming(v.Entries)
+	if len(k.state.Pairs) == 0 && v.Upcoming != nil {
+		v.FirstRun = v.Upcoming.Next
 	}
 	pairs := viewPairs(k, now)
 	v.Known, v.Counts = len(pairs), selected.counts(pairs)
@@ -115,6 +118,9 @@ func (s *server) view(selected selection, now time.Time) view {
 		}
 		group := &v.Groups[len(v.Groups)-1]
 		group.Pairs = append(group.Pairs, p)
+		if group.Rows++; p.Failure != nil {
+			group.Rows++
+		}
 	}
 	return v
 }

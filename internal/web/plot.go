@@ -42,6 +42,7 @@ const (
 	plotTop    = 8
 	plotBottom = plotHeight - 22
 	tickApart  = 15 // between two labels of the vertical axis
+	dateWidth  = 60 // of a label of the horizontal axis
 )
 
 // phasePoint is what a result says of one phase.
@@ -173,7 +174,7 @@ func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotV
 		Title:       "Drop in " + string(phase) + " throughput",
 		Description: fmt.Sprintf("From %s to %s: %s.", day(first), day(last), tale(all)),
 		Rows:        y.ticksOfDrops(tickApart),
-		Columns:     []tickView{{pixel(plotLeft + 8), day(first)}},
+		Columns:     []tickView{{pixel(plotLeft + dateWidth/2), day(first)}},
 		Limit:       t.limit,
 		Bands:       []string{t.band},
 		Strokes:     []strokeView{{"line", t.line}},
@@ -182,7 +183,7 @@ func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotV
 		p.Limit = "M" + pixel(plotLeft) + " " + pixel(y.at(all[0].Threshold)) + "H" + pixel(plotRight)
 	}
 	if day(first) != day(last) {
-		p.Columns = append(p.Columns, tickView{pixel(plotRight - 8), day(last)})
+		p.Columns = append(p.Columns, tickView{pixel(plotRight - dateWidth/2), day(last)})
 	}
 	for _, point := range all {
 		radius := "3"
@@ -276,10 +277,11 @@ func newRoundsPlot(id string, rounds []runner.Round, phase verdict.Phase) *plotV
 		Rows:        y.ticks(),
 	}
 	step := float64(plotRight-plotLeft) / float64(len(rounds))
+	large := max(min(step*0.45, 4), 1.8) // marks of neighbours shall not cover each other
 	for i, round := range rounds {
 		x := plotLeft + (float64(i)+0.5)*step
 		original, quantized := round.Original.Measurement.Throughput[phase], round.Quantized.Measurement.Throughput[phase]
-		state, radii := "", [2]string{"4", "2.5"}
+		state, radii := "", [2]string{pixel(large), pixel(large * 0.62)}
 		if !round.Counted {
 			state = " repeated"
 		}

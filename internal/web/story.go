@@ -327,7 +327,7 @@ func precise(d time.Duration) string {
 func thousands(n int64) string {
 	digits := strconv.FormatInt(n, 10)
 	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + " " + digits[i:]
+		digits = digits[:i] + "\u00a0" + digits[i:]
 	}
 	return digits
 }

@@ -1,0 +1,91 @@
+// Package browsertest_test looks at the pages of the built exporter in a real browser,
+// headless Chromium: with the fake llama.cpp, with states made up for the purpose, and
+// with the real llama.cpp for a cycle that is followed to its decision.
+//
+// Every test fails on an error in the browser's console, on a request that fails, and on
+// a page that is wider than the window. Screenshots are left in test-output/browser of
+// the module, or in the folder that BROWSERTEST_OUTPUT names.
+package browsertest_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/quant-exporter/quant-exporter/internal/testservers"
+)
+
+// kit is what all tests share.
+type kit struct {
+	root   string // of the repository
+	dir    string
+	binary string // quant-exporter
+	output string // folder of the screenshots
+}
+
+var shared kit
+
+func TestMain(m *testing.M) {
+	status := 1
+	if err := shared.build(); err != nil {
+		fmt.Fprintln(os.Stderr, "preparing the browser tests:", err)
+	} else {
+		status = m.Run()
+	}
+	os.RemoveAll(shared.dir)
+	os.Exit(status)
+}
+
+func (k *kit) build() (err error) {
+	if k.root, err = filepath.Abs(filepath.Join("..", "..")); err != nil {
+		return err
+	}
+	if k.dir, err = os.MkdirTemp("", "quant-exporter-browser-"); err != nil {
+		return err
+	}
+	if k.output = os.Getenv("BROWSERTEST_OUTPUT"); k.output == "" {
+		k.output = filepath.Join(k.root, "test-output", "browser")
+	}
+	if err := os.MkdirAll(k.output, 0o755); err != nil {
+		return err
+	}
+	k.binary = filepath.Join(k.dir, "quant-exporter")
+	cmd := exec.Command("go", "build", "-race", "-o", k.binary, ".")
+	cmd.Dir, cmd.Stderr = k.root, os.Stderr
+	return cmd.Run()
+}
+
+// llamaCpp is the folder of the real tools.
+func (k *kit) llamaCpp(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("LLAMA_CPP_DIR"); dir != "" {
+		return dir
+	}
+	get := exec.Command(filepath.Join(k.root, "scripts", "get-llama-cpp"), filepath.Join(k.root, ".tools", "llama.cpp"))
+	get.Stderr = os.Stderr
+	out, err := get.Output()
+	if err != nil {
+		t.Fatalf("getting llama.cpp's tools: %v", err)
+	}
+	return string(out[:len(out)-1])
+}
+
+// startBrowser starts a Chromium of the test's own, without a window.
+func startBrowser(t *testing.T) context.Context {
+	t.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(testservers.Tool(t, "chromium")),
+		chromedp.NoSandbox,                           // tests may run as root, and in containers
+		chromedp.Flag("disable-dev-shm-usage", true), // containers have little of it
+		chromedp.Flag("hide-scrollbars", true),
+		chromedp.WSURLReadTimeout(patience),
+	)
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(cancel) // waits for the browser to end
+	return ctx
+}

@@ -1,0 +1,94 @@
+package web_test
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/internal/web"
+)
+
+func float(t testing.TB, text string) float64 {
+	t.Helper()
+	v, err := strconv.ParseFloat(text, 64)
+	require.NoError(t, err, text)
+	return v
+}
+
+// A bar shows on which side of the threshold a drop lies, from a gain of hundreds of
+// percent to a loss of all.
+func TestBarsAreInOrder(t *testing.T) {
+	last := -1.0
+	for _, drop := range []float64{-50, -3, -2, -1, -0.3, -0.05, 0, 0.02, 0.1, 0.12, 0.14, 0.3, 0.8, 1} {
+		bar := web.NewBar("kept", drop, nil, nil, 0.12)
+		x := float(t, bar.Point)
+		assert.GreaterOrEqual(t, x, last, drop)
+		if drop > -3 {
+			assert.Greater(t, x, last, drop)
+		}
+		last = x
+		var limit float64
+		_, err := fmt.Sscanf(bar.Limit, "M%f", &limit)
+		require.NoError(t, err)
+		assert.Equal(t, drop >= 0.12, x >= limit, drop)
+		assert.GreaterOrEqual(t, x, 0.0)
+		assert.LessOrEqual(t, x, 132.0)
+		assert.Equal(t, "M0 8H132", bar.Range, "open ends run out of the picture")
+	}
+	narrow := web.NewBar("kept", 0.02, new(0.0199), new(0.0201), 0.12)
+	var from, to float64
+	_, err := fmt.Sscanf(narrow.Range, "M%f 8H%f", &from, &to)
+	require.NoError(t, err)
+	assert.InDelta(t, 2, to-from, 0.11, "still visible")
+}
+
+func TestTicks(t *testing.T) {
+	for _, drops := range [][]float64{{0}, {0.12}, {-0.3, 0.12}, {-2.5, 0.12}, {0.01, 0.12, 0.9}, {-100, 1}} {
+		at, labels := web.TicksOfDrops(drops)
+		assert.Contains(t, labels, "0 %", drops)
+		assert.LessOrEqual(t, len(labels), 11)
+		for i := range at {
+			for j := range i {
+				assert.GreaterOrEqual(t, math.Abs(float(t, at[i])-float(t, at[j])), 14.9, "labels do not cover each other")
+			}
+		}
+	}
+	for _, values := range [][]float64{{7}, {0.001, 0.002}, {33.1, 34.6}, {100, 100.2}, {1, 100000}, {1e-9, 1e12}} {
+		labels := web.TicksOf(values)
+		assert.GreaterOrEqual(t, len(labels), 2, values)
+		assert.LessOrEqual(t, len(labels), 8, values)
+	}
+}
+
+// Whatever was measured, what is drawn are numbers.
+func FuzzPlots(f *testing.F) {
+	f.Add(0.1, 0.05, 0.15, 0.12, true)
+	f.Add(-1e300, -1e308, 1.0, 0.99, false)
+	f.Add(1.0, 1.0, 1.0, 1e-9, true)
+	f.Fuzz(func(t *testing.T, drop, lower, upper, threshold float64, open bool) {
+		for _, v := range []float64{drop, lower, upper, threshold} {
+			if math.IsNaN(v) || math.IsInf(v, 0) { // JSON has none
+				return
+			}
+		}
+		low, high := &lower, &upper
+		if open {
+			low = nil
+		}
+		bar := web.NewBar("kept", drop, low, high, threshold)
+		points := []store.Point{
+			{Time: now, Threshold: threshold, Phases: []store.PointPhase{{Phase: verdict.Generation, Drop: drop, Lower: low, Upper: high}}},
+			{Time: now, Threshold: threshold, Phases: []store.PointPhase{{Phase: verdict.Generation, Drop: lower, Lower: nil, Upper: nil}}},
+		}
+		plot := web.NewHistoryPlot("id", points, verdict.Generation)
+		for _, path := range []string{bar.Range, bar.Limit, bar.Zone, bar.Point, plot.Bands[0], plot.Limit, plot.Strokes[0].Path} {
+			assert.Regexp(t, `^[MLHVz0-9. -]+$`, path)
+		}
+	})
+}

@@ -1,0 +1,215 @@
+package web_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/golden"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/internal/web"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// The answers are a contract with programs.
+func TestKnownAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for state, paths := range map[string][]string{"decisions": {"models", "schedule"}, "running": {"schedule"}, "starting": {"models", "schedule", "cycles"}} {
+			o := states()[state].options(t)
+			o.Store = &fakeStore{}
+			for _, path := range paths {
+				response := ask(web.New(o), "GET", "/api/v1/"+path)
+				require.Equal(t, http.StatusOK, response.Code)
+				var indented strings.Builder
+				var value any
+				require.NoError(t, json.Unmarshal(response.Body.Bytes(), &value))
+				encoder := json.NewEncoder(&indented)
+				encoder.SetIndent("", "  ")
+				require.NoError(t, encoder.Encode(value))
+				golden.Check(t, state+"-"+path+".json", indented.String())
+			}
+		}
+	})
+}
+
+// manyCycles are n cycles that have ended.
+func manyCycles(n int) []store.Cycle {
+	all := make([]store.Cycle, n)
+	for i := range all {
+		all[i] = store.Cycle{ID: uint64(i + 1), Model: "m", Targets: []string{"Q2_K"}, Ended: new(now.Add(time.Minute))}
+	}
+	return all
+}
+
+type cyclesAnswer struct {
+	Status, ErrorType, Error string
+	Data                     struct {
+		Cycles     []store.Cycle
+		NextBefore uint64 `json:"next_before"`
+	}
+}
+
+func askCycles(t *testing.T, handler http.Handler, query string) (int, cyclesAnswer) {
+	t.Helper()
+	response := ask(handler, "GET", "/api/v1/cycles?"+query)
+	var got cyclesAnswer
+	require.NoError(t, json.Unmarshal(response.Body.Bytes(), &got), response.Body)
+	return response.Code, got
+}
+
+// Following next_before shows every cycle once, newest first.
+func TestCyclesPartByPart(t *testing.T) {
+	o := options(t)
+	o.Store = &fakeStore{cycles: manyCycles(120)}
+	handler := web.New(o)
+	for _, limit := range []int{1, 7, 119, 120, 1000} {
+		var seen []uint64
+		for before := uint64(0); ; {
+			status, got := askCycles(t, handler, "limit="+strconv.Itoa(limit)+"&before="+strconv.FormatUint(before, 10))
+			require.Equal(t, http.StatusOK, status)
+			for _, cycle := range got.Data.Cycles {
+				seen = append(seen, cycle.ID)
+			}
+			if before = got.Data.NextBefore; before == 0 {
+				break
+			}
+		}
+		assert.Len(t, seen, 120)
+		assert.IsDecreasing(t, seen)
+	}
+	for _, query := range []string{"limit=0", "limit=1001", "limit=x", "before=-1", "before=x"} {
+		status, got := askCycles(t, handler, query)
+		assert.Equal(t, http.StatusBadRequest, status, query)
+		assert.Equal(t, "bad_data", got.ErrorType)
+	}
+}
+
+func TestOneCycle(t *testing.T) {
+	o := options(t)
+	from := &fakeStore{
+		cycles:  []store.Cycle{{ID: 7, Model: "m", Targets: []string{"Q2_K"}}},
+		results: map[uint64][]store.Record{7: {{Cycle: 7, PairID: store.PairID{Model: "m", Target: "Q2_K"}, Evidence: runner.Evidence{Hardware: "a big one"}}}},
+	}
+	o.Store = from
+	handler := web.New(o)
+	response := ask(handler, "GET", "/api/v1/cycles/7")
+	require.Equal(t, http.StatusOK, response.Code)
+	assert.Contains(t, response.Body.String(), `"hardware":"a big one"`)
+
+	for path, want := range map[string]string{"/api/v1/cycles/3": "retention", "/api/v1/cycles/8": "no cycle 8", "/api/v1/cycles/0": "no cycle 0"} {
+		response := ask(handler, "GET", path)
+		assert.Equal(t, http.StatusNotFound, response.Code)
+		assert.Equal(t, "not_found", errorOf(t, response)["errorType"])
+		assert.Contains(t, errorOf(t, response)["error"], want)
+		page := ask(handler, "GET", strings.TrimPrefix(path, "/api/v1"))
+		assert.Equal(t, http.StatusNotFound, page.Code)
+		assert.Equal(t, "text/html; charset=utf-8", page.Header().Get("Content-Type"))
+		assert.Contains(t, page.Body.String(), want)
+	}
+	assert.Equal(t, http.StatusBadRequest, ask(handler, "GET", "/api/v1/cycles/x").Code)
+	assert.Equal(t, http.StatusNotFound, ask(handler, "GET", "/cycles/x").Code)
+
+	from.err = errors.New("the file is closed")
+	for _, path := range []string{"/api/v1/cycles/7", "/api/v1/cycles", "/cycles/7", "/cycles", "/cycles/3"} {
+		response := ask(handler, "GET", path)
+		assert.Equal(t, http.StatusInternalServerError, response.Code, path)
+		assert.Contains(t, response.Body.String(), "the file is closed")
+	}
+	response = ask(handler, "GET", "/")
+	assert.Equal(t, http.StatusOK, response.Code, "the status page needs no file")
+}
+
+// story is a store with one cycle of every end.
+func story() *fakeStore {
+	config := verdict.Config{Threshold: 0.12, Phases: []verdict.Phase{verdict.Generation, verdict.Prompt}, MinRounds: 3, MaxRounds: 6, Alpha: 0.05}
+	benchmark := runner.DefaultBenchmark()
+	round := func(original, quantized float64, counted bool, first runner.Stage) runner.Round {
+		sample := func(throughput float64, model string) runner.Sample {
+			return runner.Sample{Started: now, Load: &runner.Load{Others: 0.25, Steal: 0.01}, Measurement: runner.Measurement{
+				Throughput: map[verdict.Phase]float64{verdict.Generation: throughput, verdict.Prompt: throughput * 20},
+				Backends:   "CPU", CPU: "a CPU", Threads: 3, Run: runner.ToolRun{Args: []string{"llama-bench", "-m", model}},
+			}}
+		}
+		return runner.Round{Set: 1, First: first, Counted: counted, Original: sample(original, "F16.gguf"), Quantized: sample(quantized, "Q2_K.gguf")}
+	}
+	rounds := []runner.Round{
+		round(10, 8.0, true, runner.StageOriginal), round(10.1, 7.9, true, runner.StageQuantized),
+		round(7, 7.1, false, runner.StageOriginal), round(10, 8.1, true, runner.StageOriginal),
+	}
+	evidence := runner.Evidence{
+		Model: "m", Target: "Q2_K", Engine: runner.EngineInfo{Name: "llama.cpp", Version: "0.7.0", Build: 11669, Commit: "abc"},
+		Hardware: "a CPU, 4 cores", Benchmark: benchmark, Decision: config, Isolation: "reflink",
+		Quantize: runner.ToolRun{Args: []string{"llama-quantize", "it's here.gguf", "Q2_K.gguf", "Q2_K"}}, Rounds: rounds,
+	}
+	v := evidence.Verdict()
+	evidence.Verdicts = []verdict.Verdict{v}
+	id := store.PairID{Model: "m", Target: "Q2_K"}
+	failed := store.PairID{Model: "m", Target: "Q4_0"}
+	figures := runner.FileFigures{Format: "F16", Bytes: 2_000_000_000, Parameters: 1_000_000_000, BitsPerWeight: 16}
+	point := store.Point{Time: now, Cycle: 3, Outcome: v.Outcome, Changed: true, Threshold: 0.12, Bytes: 5e8}
+	for _, p := range v.Phases {
+		point.Phases = append(point.Phases, store.PointPhase{Phase: p.Phase, Original: p.Original, Quantized: p.Quantized, Drop: p.Drop, Lower: p.Lower, Upper: p.Upper})
+	}
+	return &fakeStore{
+		cycles: []store.Cycle{
+			{ID: 3, Entry: "nightly", Model: "m", Targets: []string{"Q2_K", "Q4_0"}, Due: now, Started: now, Ended: new(now.Add(90 * time.Second))},
+			{ID: 4, Model: "m", Targets: []string{"Q2_K"}, Undecided: []string{"Q2_K"}, Started: now},
+		},
+		results: map[uint64][]store.Record{3: {
+			{
+				Cycle: 3, PairID: id, Entry: "nightly", Host: "here", SourceFormat: "F16", Verdict: &v, Previous: verdict.Kept, Changed: true, EventID: "E1",
+				Threshold: 0.12, Original: figures, Quantized: runner.FileFigures{Format: "Q2_K", Bytes: 5e8, Parameters: 1_000_000_000, BitsPerWeight: 4, FallbackShare: 0.25},
+				Durations: map[runner.Operation]time.Duration{runner.OperationQuantize: 41 * time.Second, runner.OperationTotal: 90 * time.Second}, Evidence: evidence,
+			},
+			{Cycle: 3, PairID: failed, SourceFormat: "F16", Threshold: 0.12, Original: figures, Failure: &store.RecordFailure{Reason: runner.ReasonCrash, Error: "llama-quantize crashed\nsignal 11"}},
+		}},
+		points: map[store.PairID][]store.Point{
+			id:     {{Time: now.Add(-24 * time.Hour), Cycle: 1, Outcome: verdict.Kept, Changed: true, Threshold: 0.12, Phases: []store.PointPhase{{Phase: verdict.Generation, Original: 10, Quantized: 30, Drop: -2}}}, point},
+			failed: {{Time: now, Cycle: 3, Reason: runner.ReasonCrash, Threshold: 0.12}},
+		},
+	}
+}
+
+func TestStoryPages(t *testing.T) {
+	for name, path := range map[string]string{"cycle": "/cycles/3", "cycle-running": "/cycles/4", "cycles": "/cycles", "model": "/model?name=m"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := known{state: &store.State{}, plan: nightly(model("m", "F16", "Q2_K", "Q4_0"))}
+				o := k.options(t)
+				o.Store = story()
+				o.CycleLog = func(cycle uint64) (string, error) {
+					if cycle == 4 {
+						return "", errors.New("the log is gone")
+					}
+					return "level=INFO msg=one\nlevel=ERROR msg=two\x1b\n", nil
+				}
+				response := ask(web.New(o), "GET", path)
+				require.Equal(t, http.StatusOK, response.Code)
+				golden.Check(t, name+".html", stable(response.Body.String()))
+			})
+		})
+	}
+}
+
+// Of a log that is too long a page shows the end.
+func TestLongLog(t *testing.T) {
+	o := options(t)
+	o.CycleLog = func(uint64) (string, error) {
+		return strings.Repeat("a line of the log\n", 100_000) + "the last one\n", nil
+	}
+	page := ask(web.New(o), "GET", "/cycles/1").Body.String()
+	assert.Less(t, len(page), 300<<10)
+	assert.Contains(t, page, "the last one")
+	assert.Contains(t, page, "This is the end of a long log.")
+	o.CycleLog = nil
+	assert.Contains(t, ask(web.New(o), "GET", "/cycles/1").Body.String(), "Logs of cycles are not kept.")
+}
