@@ -501,7 +501,7 @@ func TestConflictsAndProblemsOfTheModels(t *testing.T) {
 		assert.EqualValues(t, 2, b.skips("b", store.SkipConflict))
 		assert.Zero(t, b.skips("a", store.SkipConflict))
 		assert.Same(t, second, b.Plan())
-		assert.Len(t, b.Status().Entries[1].Problems, 1, "conflicts are the plan's to tell")
+		assert.Len(t, b.Status().Entries[1].Problems, 3)
 
 		b.find = func() (*plan.Plan, error) { return nil, errors.New("input/output error") }
 		b.due("a")

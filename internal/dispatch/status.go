@@ -49,7 +49,8 @@ type EntryStatus struct {
 	Next      time.Time // zero when suspended
 	Running   bool
 	Queued    int
-	// Problems are the patterns of the entry that name nothing, and why.
+	// Problems are the patterns of the entry that name nothing, and why, and the pairs
+	// that it has to leave to an earlier entry.
 	Problems []string
 }
 
@@ -80,6 +81,9 @@ func (d *Dispatcher) Status() *Status {
 		for _, err := range resolved.Unresolved {
 			problems[resolved.Name] = append(problems[resolved.Name], err.Error())
 		}
+	}
+	for _, conflict := range d.plan.Conflicts {
+		problems[conflict.Second] = append(problems[conflict.Second], conflict.Error())
 	}
 	for _, entry := range d.config.Entries {
 		s.Entries = append(s.Entries, EntryStatus{
