@@ -308,7 +308,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		env  string
 		says []string
 	}{
-		"unknown command":          {[]string{"serve"}, "", []string{"serve", "--help"}},
+		"unknown command":          {[]string{"sevre"}, "", []string{"sevre", "--help"}},
 		"unknown flag":             {[]string{"run", "--thresold", "0.1"}, "", []string{"--thresold", "quant-exporter --help"}},
 		"unknown format":           {append(models, "--target", "Q2_L"), "", []string{`"Q2_L"`, "Q2_K", "Q8_0", "IQ4_XS"}},
 		"same format twice":        {append(models, "--target", "Q4_K", "--target", "q4_k_m"), "", []string{"same format"}},
