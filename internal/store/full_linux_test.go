@@ -41,7 +41,8 @@ func fillTheDisk(dir string) error {
 	if err := os.WriteFile(filler, make([]byte, 1<<20), 0o600); err != nil {
 		return err
 	}
-	s, err := Open(dir, Options{Publish: true})
+	failures := 0
+	s, err := Open(dir, Options{Publish: true, WriteFailed: func() { failures++ }})
 	if err != nil {
 		return err
 	}
@@ -65,8 +66,8 @@ func fillTheDisk(dir string) error {
 			stored++
 		}
 	}
-	if !errors.Is(err, syscall.ENOSPC) || stored == 0 {
-		return fmt.Errorf("after %d results: %w", stored, err)
+	if !errors.Is(err, syscall.ENOSPC) || stored == 0 || failures != 1 {
+		return fmt.Errorf("after %d results, with %d failed writes: %w", stored, failures, err)
 	}
 
 	// Full: nothing changes, and what is there can be read.
@@ -81,6 +82,9 @@ func fillTheDisk(dir string) error {
 		if err := s.Check(); err != nil {
 			return fmt.Errorf("on a full disk: %w", err)
 		}
+	}
+	if failures != 21 {
+		return fmt.Errorf("21 writes failed, %d are counted", failures)
 	}
 	// bbolt keeps the message of this error only.
 	if _, err := s.Backup(&bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), syscall.ENOSPC.Error()) {

@@ -27,6 +27,11 @@ type Options struct {
 	Host      string           // where results are from, for events and records
 	Now       func() time.Time // default: time.Now
 	Logger    *slog.Logger     // default: none
+	// WriteFailed, unless nil, is called once for each call of a method whose write
+	// failed, for a full disk say, before the method returns the error. Not for what
+	// there was no need to write, an ErrCommitted or an ErrReadOnly. It must not call
+	// the store.
+	WriteFailed func()
 }
 
 // Store is the state on disk. Its methods are safe for concurrent use: those that write
@@ -41,6 +46,7 @@ type Store struct {
 	host     string
 	clock    func() time.Time
 	logger   *slog.Logger
+	failed   func() // Options.WriteFailed
 	current  atomic.Pointer[State]
 	pending  chan struct{}
 	window   int // settled events that are kept: settledKept
@@ -55,13 +61,16 @@ type Store struct {
 func newStore(path string, unlock func(), o Options) *Store {
 	s := &Store{
 		path: path, unlock: unlock, host: o.Host, clock: o.Now, logger: o.Logger,
-		retention: o.Retention, pending: make(chan struct{}, 1), window: settledKept,
+		failed: o.WriteFailed, retention: o.Retention, pending: make(chan struct{}, 1), window: settledKept,
 	}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
+	}
+	if s.failed == nil {
+		s.failed = func() {}
 	}
 	return s
 }
@@ -119,13 +128,16 @@ func (s *Store) update(doing string, f func(*draft) error) error {
 		complete = true
 		return nil
 	})
-	switch {
-	case errors.Is(err, errUnchanged):
+	if errors.Is(err, errUnchanged) {
 		return nil
-	case err != nil && complete:
-		s.reload()
-		return fmt.Errorf("%s: %w", doing, err)
-	case err != nil:
+	}
+	if err != nil {
+		if !errors.Is(err, ErrCommitted) {
+			s.failed()
+		}
+		if complete {
+			s.reload()
+		}
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	s.sweep = d.sweep

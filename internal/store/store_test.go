@@ -108,6 +108,36 @@ func record(t testing.TB, s *Store, r *runner.Result) Committed {
 	return committed
 }
 
+func TestWriteFailed(t *testing.T) {
+	failures := 0
+	dir := t.TempDir()
+	s := open(t, dir, Options{Publish: true, WriteFailed: func() { failures++ }})
+	id := begin(t, s, "m", "Q2_K")
+	_, err := s.Commit(id, decided("m", "Q2_K", verdict.Kept))
+	require.NoError(t, err)
+	_, err = s.Commit(id, decided("m", "Q2_K", verdict.Kept))
+	require.ErrorIs(t, err, ErrCommitted)
+	require.NoError(t, s.SetPublish(true), "it is unchanged")
+	assert.Zero(t, failures)
+
+	require.NoError(t, s.Close())
+	for i, write := range []func() error{
+		func() error { return s.SetEntry("nightly", EntryState{}) },
+		func() error { return s.SetAccepted("hash") },
+		func() error { return s.SetPublish(true) },
+		func() error { return s.MarkDelivered(s.State().Outbox.Producer, 1, 0) },
+		func() error { return s.CountPublishFailure("refused") },
+		func() error { return s.CountSkipped("nightly", SkipOverlap, 1) },
+		func() error { return s.NewProducer("a copy") },
+		func() error { return s.EndCycle(id, nil) },
+		func() error { _, err := s.BeginCycle(Cycle{Model: "m", Targets: []string{"Q2_K"}}); return err },
+		func() error { _, err := s.Commit(id, decided("m", "Q2_K", verdict.Kept)); return err },
+	} {
+		require.ErrorIs(t, write(), bolterrors.ErrDatabaseNotOpen)
+		assert.Equal(t, i+1, failures)
+	}
+}
+
 func TestChangesAreThoseOfTheStandingDecision(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, Options{Publish: true})
