@@ -77,18 +77,18 @@ func (f *fleet) keepBusy(serve func(address, config string, args ...string) *dae
 	redis := testservers.StartRedis(f.t, testservers.RedisOptions{})
 	tools := fakellama.BuildWith(f.t, fakellama.Behaviour{
 		Factors: []fakellama.Factor{{Stage: "quantized", Format: "Q2_K", By: 2}},
-		Faults:  []fakellama.Fault{{Tool: "llama-quantize", Format: "Q4_K_M", Do: fakellama.ExitWithMessage}},
 	})
 	config := func(stuck string) string {
 		return quick + fmt.Sprintf(`
 a2a: {url: "redis://%[1]s", timeout: 500ms}
 schedule:
-  - {name: odd, cron: "@yearly", models: [%[2]q], targets: [Q8_0, Q2_K, Q4_K_M]}
+  - {name: odd, cron: "@yearly", models: [%[2]q], targets: [Q8_0, Q2_K]}
   - {name: noisy, cron: "@yearly", models: [%[2]q], targets: [Q6_K]}
   - {name: late, cron: "@yearly", models: [%[2]q], targets: [Q5_0]}
+  - {name: failing, cron: "@yearly", models: [%[2]q], targets: [Q4_K_M]}
   - {name: never, cron: "@yearly", suspend: true, models: [%[2]q], targets: [Q3_K_M]}
-  - {name: stuck, cron: %[3]q, models: [%[4]q], targets: [Q3_K_M]}
-`, redis.Addr, oddModel, stuck, plainModel)
+  - {name: stuck, cron: %[3]q, models: [%[2]q], targets: [Q4_1]}
+`, redis.Addr, oddModel, stuck)
 	}
 	d := serve(f.busy, config("@yearly"), "--llamacpp.dir", tools, "--web.enable-admin-api")
 
@@ -109,6 +109,9 @@ schedule:
 	f.seen(`sum(quant_cycle_event_publish_failures_total{instance="%s"}) > 0`, f.busy)
 	f.seen(`quant_cycle_bus_up{instance="%s"} == 0`, f.busy)
 
+	fakellama.Set(f.t, tools, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-quantize", Do: fakellama.ExitWithMessage}}})
+	f.run("failing")
+	d.logged("the run is over")
 	fakellama.Set(f.t, tools, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Do: fakellama.Hang}}})
 	d.configure(config("@every 1s"))
 	require.NoError(f.t, d.cmd.Process.Signal(syscall.SIGHUP))
@@ -216,7 +219,7 @@ func TestDashboard(t *testing.T) {
 		want := map[string][]string{
 			"instance": {f.busy, f.real, f.bare},
 			"model":    {oddModel, plainModel},
-			"target":   {"Q2_K", "Q3_K_M", "Q4_K_M", "Q5_0", "Q6_K", "Q8_0"},
+			"target":   {"Q2_K", "Q3_K_M", "Q4_1", "Q4_K_M", "Q5_0", "Q6_K", "Q8_0"},
 		}
 		for _, v := range d.Templating.List {
 			if v.Type != "query" {
@@ -278,8 +281,8 @@ func TestDashboard(t *testing.T) {
 			"Kept":            2, // Q8_0, Q5_0
 			"Rejected":        1, // Q2_K
 			"Inconclusive":    1, // Q6_K
-			"Undecided":       5, // Q4_K_M has failed, Q3_K_M is never due; and the three of the bare one
-			"Failing models":  1, // of the bare one; the busy one's was without a failure later
+			"Undecided":       6, // Q4_K_M has failed, Q3_K_M is never due, Q4_1 is at work; and three of the bare one
+			"Failing models":  1, // of the bare one; the busy one's is at work
 			"Overdue entries": 0,
 			"Exporters down":  1,
 			"Engines missing": 1,
@@ -390,14 +393,14 @@ route: {receiver: hook, group_by: [alertname], group_wait: 0s, group_interval: 1
 receivers: [{name: hook, webhook_configs: [{url: "`+receiver.URL+`"}]}]
 `, nil)
 
-	// The real tools, and a llama-bench by which the copy takes three times as long.
+	// The real tools, and a llama-bench by which the copy takes six times as long.
 	tools := t.TempDir()
 	require.NoError(t, os.Symlink(filepath.Join(shared.tools, "llama-quantize"), filepath.Join(tools, "llama-quantize")))
 	require.NoError(t, os.Symlink(shared.slow, filepath.Join(tools, "llama-bench")))
 	address := fmt.Sprintf("127.0.0.1:%d", testservers.FreePort(t))
 	h := newServing(t, fmt.Sprintf(`
-benchmark: {prompt_tokens: 64, generation_tokens: 64}
-engine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: F16.gguf, SLOWBENCH_FACTOR: "3"}}
+benchmark: {prompt_tokens: 32, generation_tokens: 16, max_repeats: 0}
+engine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: F16.gguf, SLOWBENCH_FACTOR: "6"}}
 schedule: [{name: at start, cron: "@yearly", run_on_start: true, targets: [F16]}]
 `, filepath.Join(shared.tools, "llama-bench")), "--llamacpp.dir", tools, "--web.listen-address", address)
 	d := h.serve()

@@ -79,6 +79,6 @@ func TestInterpolate(t *testing.T) {
 		assert.Equal(t, test.want, got)
 	}
 
-	_, err = d.Interpolate(`$modle, $datasource, $__rat`, grafana.Choice{"model": grafana.All()}, times)
-	require.ErrorContains(t, err, ": __rat, datasource, modle")
+	_, err = d.Interpolate(`$nobody, $datasource, $__rat`, grafana.Choice{"model": grafana.All()}, times)
+	require.ErrorContains(t, err, ": __rat, datasource, nobody")
 }
