@@ -1,10 +1,35 @@
 package browsertest_test
 
 import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
 )
+
+// looks are the ways in which every page is looked at.
+var looks = map[string]look{
+	"light":       wide,
+	"dark":        {width: 1360, height: 900, dark: true},
+	"narrow":      narrow,
+	"narrow-dark": {width: 390, height: 844, dark: true},
+	"no-script":   {width: 1360, height: 900, noScript: true},
+}
 
 // A host with a history: the pictures of the README are of it.
 func TestHousehold(t *testing.T) {
@@ -15,17 +40,296 @@ schedule:
   - {name: nightly, cron: "0 3 * * *", timezone: UTC, models: ["*"], targets: [Q2_K, Q4_K_M]}
   - {name: small, cron: "0 5 * * 6", timezone: UTC, models: ["gemma*", "qwen/*"], targets: [Q8_0, Q4_0]}
 `)
-	for name, as := range map[string]look{"light": wide, "dark": {width: 1360, height: 900, dark: true}, "narrow": narrow, "narrow-dark": {width: 390, height: 844, dark: true}} {
+	for name, as := range looks {
 		t.Run(name, func(t *testing.T) {
 			b := open(t, e.url, as)
-			b.untilText("#results", "gemma-3-1b-it")
-			b.screenshot("status-" + name)
-			b.goTo(e.url + "/model?name=gemma-3-1b-it")
-			b.screenshot("model-" + name)
-			b.goTo(e.url + "/cycles/144")
-			b.screenshot("cycle-" + name)
-			b.goTo(e.url + "/cycles")
-			b.screenshot("cycles-" + name)
+			for page, path := range map[string]string{"status": "/", "model": "/model?name=gemma-3-1b-it", "cycle": "/cycles/144", "changed": "/cycles/104", "cycles": "/cycles"} {
+				b.goTo(e.url + path)
+				if !as.noScript { // before the picture, for which the window grows
+					assert.Less(t, b.layoutShift(), 0.01, "%s moves while it is read", path)
+				}
+				b.screenshot(page + "-" + name)
+			}
 		})
 	}
+	t.Run("semantics", func(t *testing.T) {
+		counts := map[string]map[string]int{}
+		for name, as := range map[string]look{"wide": wide, "narrow": narrow} {
+			counts[name] = open(t, e.url, as).roles()
+		}
+		assert.Equal(t, counts["wide"]["row"], counts["narrow"]["row"], "a table stays one on a narrow screen")
+		assert.Equal(t, counts["wide"]["cell"], counts["narrow"]["cell"])
+		assert.Equal(t, counts["wide"]["columnheader"], counts["narrow"]["columnheader"])
+		assert.Equal(t, 2, counts["narrow"]["table"])
+		assert.Greater(t, counts["narrow"]["row"], 10)
+	})
+	t.Run("keyboard", func(t *testing.T) {
+		b := open(t, e.url, wide)
+		b.do(chromedp.KeyEvent(kb.Tab))
+		assert.Equal(t, "Skip to content", value[string](b, "document.activeElement.textContent"))
+		assert.NotEqual(t, "none", value[string](b, "getComputedStyle(document.activeElement).outlineStyle"), "one sees where one is")
+		b.do(chromedp.KeyEvent(kb.Enter))
+		b.until("document.activeElement.id === 'main'")
+	})
+	t.Run("filter and sort", func(t *testing.T) {
+		b := open(t, e.url, wide)
+		b.do(chromedp.Evaluate[chromedp.Void]("window.loaded = 1; undefined"))
+		b.do(chromedp.SendKeys(chromedp.CSS("#q"), "qwen q4"))
+		b.until("document.querySelectorAll('#results tbody').length === 1 && !document.querySelector('#results').innerText.includes('gemma')")
+		assert.Equal(t, "?q=qwen+q4", value[string](b, "location.search"), "a reload shows the same")
+		assert.Equal(t, "q", value[string](b, "document.activeElement.id"))
+		b.do(chromedp.Click(chromedp.CSS(".counts a.rejected")))
+		b.untilText("#results", "None of the 10 pairs fits")
+		b.do(chromedp.Click(chromedp.CSS(".empty a")))
+		b.until("document.querySelectorAll('#results tbody').length === 3")
+		b.do(chromedp.Click(chromedp.CSS("th.drops a")))
+		b.until("document.querySelector('#results tbody').innerText.includes('qwen') && document.querySelector('th.drops').getAttribute('aria-sort') === 'descending'")
+		assert.True(t, value[bool](b, "window.loaded === 1"), "all on the same page")
+	})
+	t.Run("filter without script", func(t *testing.T) {
+		b := open(t, e.url, looks["no-script"])
+		b.do(chromedp.SendKeys(chromedp.CSS("#q"), "gemma"))
+		b.follow(".filter button")
+		assert.NotContains(t, b.text("#results"), "qwen")
+		assert.Contains(t, b.text("#results"), "gemma")
+	})
+	t.Run("pruned", func(t *testing.T) {
+		b := open(t, e.url, wide)
+		b.expect("404")
+		b.goTo(e.url + "/cycles/9999")
+		assert.Contains(t, b.text("main"), "no cycle 9999")
+		b.screenshot("no-cycle")
+	})
+	t.Run("stopped", func(t *testing.T) {
+		b := open(t, e.url, wide)
+		b.until("document.body.dataset.token")
+		b.expect("ERR_")
+		e.stop()
+		b.until("!document.getElementById('offline').hidden")
+		assert.Contains(t, b.text("#offline"), "does not answer")
+	})
+}
+
+// layoutShift is how much of the page moved by itself so far: see Cumulative Layout Shift.
+func (b *tab) layoutShift() float64 {
+	b.t.Helper()
+	sum, err := chromedp.Run(b.ctx, chromedp.Evaluate[float64](`new Promise((resolve) => {
+		let sum = 0;
+		new PerformanceObserver((list) => { for (const e of list.getEntries()) sum += e.value; }).observe({type: "layout-shift", buffered: true});
+		requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => resolve(sum), 0)));
+	})`, func(p *runtime.EvaluateParams) { p.AwaitPromise = new(true) }))
+	require.NoError(b.t, err)
+	return sum
+}
+
+// roles counts what assistive programs see of the page.
+func (b *tab) roles() map[string]int {
+	b.t.Helper()
+	counts := map[string]int{}
+	b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		tree, err := cdp.Call(ctx, target, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
+		if err != nil {
+			return err
+		}
+		for _, node := range tree.Nodes {
+			if node.Role != nil && !node.Ignored {
+				counts[strings.Trim(string(node.Role.Value), `"`)]++
+			}
+		}
+		return nil
+	}))
+	return counts
+}
+
+func TestFirstRun(t *testing.T) {
+	p := newPlace(t, fakellama.Behaviour{}, "llama-3.2-3b-instruct", "qwen/qwen2.5-0.5b")
+	e := p.serve(quick + yearly)
+	for _, name := range []string{"light", "narrow", "no-script"} {
+		b := open(t, e.url, looks[name])
+		assert.Contains(t, b.text("#results"), "Nothing is decided yet. The first run is due")
+		assert.Contains(t, b.text("#results"), "llama-3.2-3b-instruct")
+		b.screenshot("first-run-" + name)
+	}
+}
+
+func TestEmptyAndBroken(t *testing.T) {
+	p := newPlace(t, fakellama.Behaviour{})
+	e := p.serve("")
+	b := open(t, e.url, wide)
+	assert.Contains(t, b.text("#results"), "Nothing is scheduled.")
+	b.screenshot("empty")
+	b.goTo(e.url + "/cycles")
+	assert.Contains(t, b.text("main"), "No cycle has begun yet.")
+
+	p = newPlace(t, fakellama.Behaviour{}, "m")
+	p.tools = t.TempDir() // without any
+	e = p.serve(quick + yearly + "a2a: {url: 'redis://127.0.0.1:1'}\n")
+	b = open(t, e.url, wide)
+	b.untilText("#notices", "llama.cpp is missing")
+	b.untilText("#notices", "The A2A bus cannot be reached")
+	b.screenshot("broken")
+	b = open(t, e.url, narrow)
+	b.untilText("#notices", "The A2A bus cannot be reached")
+	b.screenshot("broken-narrow")
+}
+
+func TestRejection(t *testing.T) {
+	p := newPlace(t, fakellama.Behaviour{Factors: []fakellama.Factor{{Stage: "quantized", By: 2}}}, "m")
+	e := p.serve(quick + `schedule: [{name: once, cron: "@yearly", run_on_start: true, targets: [Q2_K]}]`)
+	b := open(t, e.url, wide)
+	b.until("document.querySelector('#results .badge.rejected')")
+	assert.Contains(t, b.text("#results"), "37.5 %", "the drop of the fake, at half of 1.25 times the speed")
+	b.follow("#results td:last-child a")
+	b.untilText("h1", "Cycle 1")
+	assert.Contains(t, b.text("main"), "The standing decision changed")
+	assert.Equal(t, 4, value[int](b, "document.querySelectorAll('figure.plot').length"), "looks and rounds of two phases")
+	b.screenshot("rejection")
+}
+
+func TestFailure(t *testing.T) {
+	p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Do: fakellama.SegmentationFault}}}, "m")
+	e := p.serve(quick + `schedule: [{name: once, cron: "@yearly", run_on_start: true, targets: [Q2_K]}]`)
+	b := open(t, e.url, wide)
+	b.untilText("#results", "crash")
+	assert.Contains(t, b.text("#results"), "undecided", "a failure is no decision")
+	b.screenshot("failure-status")
+	b.follow("#results .why a")
+	b.untilText("h1", "Cycle 1")
+	assert.Contains(t, b.text("pre.message"), "llama-bench")
+	assert.Contains(t, b.text("pre.log"), "a pair could not be decided")
+	b.screenshot("failure-cycle")
+}
+
+func TestButtons(t *testing.T) {
+	for _, name := range []string{"light", "no-script"} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t, fakellama.Behaviour{}, "m")
+			e := p.serve(quick+yearly, "--web.enable-admin-api")
+			b := open(t, e.url, looks[name])
+			b.follow("#schedule-part button")
+			for deadline := time.Now().Add(patience); looks[name].noScript; b.goTo(e.url) { // a reader who reloads
+				if b.text("#results .badge.kept") != "" {
+					break
+				}
+				require.True(t, time.Now().Before(deadline), "the run did not come")
+			}
+			b.until("document.querySelector('#results .badge.kept')")
+			b.screenshot("button-" + name)
+		})
+	}
+	t.Run("cancel", func(t *testing.T) {
+		p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Do: fakellama.Hang}}}, "m")
+		e := p.serve(quick+yearly, "--web.enable-admin-api")
+		b := open(t, e.url+"/model?name=m", wide)
+		b.follow("#model button")
+		b.until("document.querySelector('#now form button')")
+		b.untilText("#step", "benchmark")
+		b.screenshot("running")
+		b.follow("#now form button")
+		b.untilText("#results", "canceled")
+		b.untilText("#now", "Nothing runs")
+	})
+	t.Run("off", func(t *testing.T) {
+		p := newPlace(t, fakellama.Behaviour{}, "m")
+		b := open(t, p.serve(quick+yearly).url, wide)
+		assert.Zero(t, value[float64](b, "document.querySelectorAll('form[method=post]').length"))
+	})
+}
+
+func TestHostileNames(t *testing.T) {
+	names := []string{`<script>alert(1)<`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, "new\nline", "\u202egpj", "{{.}}", "-m", "a&b=c#d?e%41"}
+	p := newPlace(t, fakellama.Behaviour{}, names...)
+	e := p.serve(quick+`schedule: [{name: "<script>alert(2)</script>", cron: "@yearly", run_on_start: true, targets: [Q2_K]}]`, "--web.enable-admin-api")
+	b := open(t, e.url, wide)
+	b.until("document.querySelectorAll('#results .badge.kept').length === " + strconv.Itoa(len(names)))
+	b.untilText("#now", "Nothing runs")
+	b.screenshot("hostile")
+	pages := value[[]string](b, "[...document.querySelectorAll('#results a[href*=model], #results td:last-child a')].map(a => a.href)")
+	assert.Len(t, pages, 2*len(names))
+	for _, page := range append(pages, e.url+"/cycles", e.url+"/?q=%3Cscript%3Ealert(3)%3C/script%3E") {
+		b.goTo(page)
+		assert.Equal(t, 1, value[int](b, "document.scripts.length"), page)
+		assert.Zero(t, value[float64](b, "document.images.length"), page)
+		assert.NotContains(t, b.text("h1"), "No such", page)
+	}
+	// By its button a model with a line end is found, too.
+	b.goTo(e.url + "/model?name=new%0Aline")
+	b.follow("#model button")
+	b.until("document.querySelector('#now')")
+	b.untilText("#now", "Nothing runs")
+}
+
+// The page of a crowd: 500 models.
+func TestFiveHundredModels(t *testing.T) {
+	p := newPlace(t, fakellama.Behaviour{})
+	random := rand.New(rand.NewPCG(5, 6))
+	var crowd []past
+	for i := range 500 {
+		one := household()[2]
+		one.model = fmt.Sprintf("family-%02d/model-%03d-instruct", i%12, i)
+		one.generation *= 1 + random.Float64()
+		one.failed = nil
+		switch {
+		case i%17 == 0:
+			one.generationDrop = []float64{0.25}
+		case i%5 == 0:
+			one.generationDrop = []float64{-0.4}
+		}
+		crowd = append(crowd, one)
+	}
+	seed(t, p.state, 2, crowd...)
+	e := p.serve(quick + yearly)
+	for name, as := range map[string]look{"light": wide, "narrow": narrow} {
+		t.Run(name, func(t *testing.T) {
+			b := open(t, e.url, as)
+			b.untilText("#results", "500 all")
+			t.Logf("%.0f kB sent, %.0f kB of HTML, %.0f ms to the response, %.0f ms until loaded, %.0f elements",
+				value[float64](b, "performance.getEntriesByType('navigation')[0].encodedBodySize/1000"),
+				value[float64](b, "performance.getEntriesByType('navigation')[0].decodedBodySize/1000"),
+				value[float64](b, "performance.getEntriesByType('navigation')[0].responseEnd"),
+				value[float64](b, "performance.getEntriesByType('navigation')[0].loadEventEnd"),
+				value[float64](b, "document.querySelectorAll('*').length"))
+			assert.Less(t, value[float64](b, "performance.getEntriesByType('navigation')[0].encodedBodySize"), 300_000.0)
+			b.do(chromedp.SendKeys(chromedp.CSS("#q"), "model-017"))
+			b.until("document.querySelectorAll('#results tbody').length === 1")
+			b.goTo(e.url + "/?sort=decision")
+			picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(shared.output, "crowd-"+name+".png"), picture, 0o644))
+			assert.Contains(t, b.text("#results tbody"), "rejected", "what needs attention is first")
+		})
+	}
+}
+
+// A cycle of the real llama.cpp is followed from the button to its decision, without a
+// reload.
+func TestLiveProgressToTheDecision(t *testing.T) {
+	p := newPlace(t, fakellama.Behaviour{})
+	p.tools = shared.llamaCpp(t)
+	p.models = filepath.Join(shared.root, "examples", "models")
+	e := p.serve(`
+benchmark: {prompt_tokens: 128, generation_tokens: 128, rounds: {min: 3, max: 4}, max_repeats: 0}
+`+yearly, "--web.enable-admin-api")
+	b := open(t, e.url, wide)
+	b.untilText("#now", "llama.cpp")
+	b.follow("#schedule-part button")
+	b.until("document.querySelector('#step')")
+	b.do(chromedp.Evaluate[chromedp.Void](`
+		window.loaded = 1; window.steps = new Set(); window.percents = new Set();
+		new MutationObserver(() => {
+			const step = document.getElementById("step");
+			if (step) { steps.add(step.textContent); percents.add(document.getElementById("progress").value); }
+		}).observe(document.body, {subtree: true, childList: true, characterData: true});
+		undefined`))
+	b.untilText("#step", "benchmark")
+	b.screenshot("live")
+	b.until("document.querySelector('#results .badge.kept, #results .badge.rejected, #results .badge.inconclusive') && document.querySelector('#now').innerText.includes('Nothing runs')")
+	assert.True(t, value[bool](b, "window.loaded === 1"), "without a reload")
+	assert.Greater(t, value[float64](b, "percents.size"), 2.0, "progress was seen to progress")
+	assert.Contains(t, value[string](b, "[...steps].join()"), "round")
+	b.screenshot("live-decided")
+	b.follow("#results td:last-child a")
+	b.untilText("h1", "Cycle 1")
+	assert.Contains(t, b.text("main"), "llama-bench")
+	b.screenshot("live-cycle")
 }

@@ -140,6 +140,13 @@ func (b *tab) goTo(url string) {
 	b.do(chromedp.Navigate(url))
 }
 
+// follow clicks what leads to another page, and waits for that.
+func (b *tab) follow(selector string) {
+	b.t.Helper()
+	_, err := chromedp.RunResponse(b.ctx, chromedp.Click(chromedp.CSS(selector)))
+	require.NoError(b.t, err)
+}
+
 // until waits for an expression to hold on the page.
 func (b *tab) until(expression string) {
 	b.t.Helper()

@@ -287,7 +287,7 @@ func (s *server) whyNoCycle(id uint64) (string, error) {
 	case err != nil:
 		return "", err
 	case id == 0 || len(newest) == 0 || id > newest[0].ID:
-		return fmt.Sprintf("there was no cycle %d yet", id), nil
+		return fmt.Sprintf("there is no cycle %d yet", id), nil
 	}
 	return fmt.Sprintf("cycle %d was removed by storage.retention, which bounds how long results are kept; the decisions and counters that it led to stay", id), nil
 }

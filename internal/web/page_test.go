@@ -298,13 +298,13 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 		}},
 	}
 	handler := web.New(o)
-	all := ""
+	var all strings.Builder
 	for _, path := range []string{"/", "/model?name=" + url.QueryEscape(text), "/model?name=no" + url.QueryEscape(text), "/cycles", "/cycles/1", "/cycles/2", "/?q=nothing+" + url.QueryEscape(text)} {
 		response := ask(handler, "GET", path)
 		require.Contains(t, []int{http.StatusOK, http.StatusNotFound}, response.Code, path)
-		all += response.Body.String()
+		all.WriteString(response.Body.String())
 	}
-	return all
+	return all.String()
 }
 
 // sample is one measurement.

@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -149,7 +150,7 @@ func note(pair *store.Pair) string {
 	case v.Outcome == verdict.Inconclusive && pair.Standing != "":
 		return "last measurement inconclusive"
 	case v.Outcome == verdict.Rejected && len(v.Phases) > 1:
-		return "by the " + string(v.Gate) + " phase"
+		return "by " + string(v.Gate)
 	}
 	return ""
 }
@@ -157,14 +158,14 @@ func note(pair *store.Pair) string {
 // primary is the phase whose figures stand for the pair: that of generation, or the only
 // one that was measured. "" when nothing was.
 func primary(points []store.Point) verdict.Phase {
-	for i := len(points) - 1; i >= 0; i-- {
-		for _, p := range points[i].Phases {
+	for _, point := range slices.Backward(points) {
+		for _, p := range point.Phases {
 			if p.Phase == verdict.Generation {
 				return p.Phase
 			}
 		}
-		if len(points[i].Phases) > 0 {
-			return points[i].Phases[0].Phase
+		if len(point.Phases) > 0 {
+			return point.Phases[0].Phase
 		}
 	}
 	return ""

@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -131,7 +132,7 @@ func newSpark(points []store.Point, phase verdict.Phase) *sparkView {
 	t := draw(all, x, y)
 	s := &sparkView{
 		Title: fmt.Sprintf("%s drop of the last %d decided %s: %s", phase, len(all), report.Plural(len(all), "cycle", "cycles"), tale(all)),
-		Band:  t.band, Line: t.line, Limit: "M0 " + pixel(y.at(all[len(all)-1].Threshold)) + "H" + fmt.Sprint(sparkWidth),
+		Band:  t.band, Line: t.line, Limit: "M0 " + pixel(y.at(all[len(all)-1].Threshold)) + "H" + strconv.Itoa(sparkWidth),
 	}
 	for i, p := range all {
 		if p.Changed || i == len(all)-1 {
@@ -241,7 +242,7 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 			high = y.at(*look.Upper)
 		}
 		class := string(look.Outcome)
-		p.Columns = append(p.Columns, tickView{pixel(x), fmt.Sprintf("%d", look.Rounds)})
+		p.Columns = append(p.Columns, tickView{pixel(x), strconv.Itoa(look.Rounds)})
 		p.Strokes = append(p.Strokes, strokeView{"interval " + class, fmt.Sprintf("M%s %sV%s", pixel(x), pixel(low), pixel(high))})
 		p.Marks = append(p.Marks, markView{
 			Class: class, X: pixel(x), Y: pixel(y.at(dropAt(look))), R: "4",
@@ -289,7 +290,7 @@ func newRoundsPlot(id string, rounds []runner.Round, phase verdict.Phase) *plotV
 			radii[0], radii[1] = radii[1], radii[0]
 		}
 		if every := len(rounds)/12 + 1; i%every == 0 {
-			p.Columns = append(p.Columns, tickView{pixel(x), fmt.Sprint(i + 1)})
+			p.Columns = append(p.Columns, tickView{pixel(x), strconv.Itoa(i + 1)})
 		}
 		if i > 0 && round.Set != rounds[i-1].Set {
 			p.Strokes = append(p.Strokes, strokeView{"set", fmt.Sprintf("M%s %dV%d", pixel(x-step/2), plotTop, plotBottom)})
