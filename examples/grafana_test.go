@@ -205,7 +205,7 @@ func dashboardExpressions(t *testing.T) []string {
 
 func TestDashboardNamesMetricsAndLabelsThatExist(t *testing.T) {
 	labels := map[string][]string{
-		"up": targetLabels, "quant_exporter_build_info": targetLabels,
+		"up": targetLabels, "quant_exporter_build_info": targetLabels, "ALERTS": {"alertname", "alertstate", "instance"},
 		"process_resident_memory_bytes": targetLabels, "process_cpu_seconds_total": targetLabels,
 	}
 	for _, family := range collector.Families() {

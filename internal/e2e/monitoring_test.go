@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -333,10 +334,13 @@ func (f *fleet) joins(t *testing.T, d *grafana.Dashboard, p grafana.Panel, choic
 		found := f.ask(d, target.Expr, choice, false)
 		require.NotEmpty(t, found, "%s %s", p.Title, target.RefID)
 		results[target.RefID] = found
-		names := make([]model.LabelName, 0, len(found[0].Metric))
-		for name := range found[0].Metric {
-			names = append(names, name)
+		columns := map[model.LabelName]bool{}
+		for _, series := range found {
+			for name := range series.Metric {
+				columns[name] = true
+			}
 		}
+		names := slices.Collect(maps.Keys(columns))
 		if i == 0 {
 			key = names
 		}
