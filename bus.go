@@ -28,14 +28,15 @@ func newBus(outbox *store.Store, logger *slog.Logger) *bus {
 	return &bus{outbox: outbox, logger: logger, changed: make(chan struct{})}
 }
 
-// relayFor makes the relay of a configuration; nil without a bus.
+// relayFor makes the relay of a configuration; nil without a bus. It stays the same with
+// the configuration, unless there is a CA file, which may have changed.
 func (b *bus) relayFor(c a2a.Config) (*a2a.Relay, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case c.URL == "":
 		return nil, nil
-	case b.relay != nil && reflect.DeepEqual(b.config, c):
+	case b.relay != nil && reflect.DeepEqual(b.config, c) && c.TLS.CAFile == "":
 		return b.relay, nil
 	}
 	return newRelay(c, b.outbox, b.logger)

@@ -11,6 +11,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/web"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
@@ -20,17 +21,22 @@ const shownFires = 3
 // check is `--config.check`: everything that a start would find wrong, or that would fail
 // later, and what is due when.
 func (p *program) check() error {
+	bad := []error{p.checkWeb(), p.checkBus()}
 	found, err := p.discoverer(p.config)()
 	if err != nil {
-		return errors.Join(p.checkWeb(), err)
+		return errors.Join(append(bad, err)...)
 	}
-	bad := []error{p.checkWeb(), conflictsError(p.flags.configFile, p.config, found)}
+	bad = append(bad, conflictsError(p.flags.configFile, p.config, found))
 	var due strings.Builder
 	for i, entry := range p.config.Schedule {
 		bad = append(bad, p.checked(&due, entry, found.Entries[i]))
 	}
 	err = errors.Join(bad...)
-	if err == nil {
+	switch {
+	case err != nil:
+	case p.config.Hash() == "":
+		fmt.Fprintf(p.stdout, "There is no %s here: the defaults are used.\n", p.flags.configFile)
+	default:
 		fmt.Fprintf(p.stdout, "%s: the configuration is valid.\n", p.flags.configFile)
 	}
 	if len(p.config.Schedule) == 0 {
@@ -42,14 +48,25 @@ func (p *program) check() error {
 	return err
 }
 
-// checkWeb checks the file with TLS and basic authentication.
+// checkWeb checks the flags of the server, and its file with TLS and authentication.
 func (p *program) checkWeb() error {
-	file := *p.flags.serve.web.WebConfigFile
-	if file == "" {
+	f := p.flags.serve
+	_, _, err := web.Mount(f.externalURL, f.routePrefix)
+	if file := *f.web.WebConfigFile; file != "" {
+		if invalid := toolkit.Validate(file); invalid != nil {
+			err = errors.Join(err, fmt.Errorf("--web.config.file %s: %w", file, invalid))
+		}
+	}
+	return err
+}
+
+// checkBus checks what only the making of a relay does, such as files of certificates.
+func (p *program) checkBus() error {
+	if p.config.A2A.URL == "" {
 		return nil
 	}
-	if err := toolkit.Validate(file); err != nil {
-		return fmt.Errorf("--web.config.file %s: %w", file, err)
+	if _, err := newRelay(p.config.A2A, nil, p.logger); err != nil {
+		return fmt.Errorf("%s: %w", p.flags.configFile, err)
 	}
 	return nil
 }

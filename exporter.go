@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -39,10 +41,6 @@ type exporter struct {
 
 func (p *program) newExporter(state *store.Store, registry prometheus.Registerer) *exporter {
 	e := &exporter{p: p, store: state, bus: newBus(state, p.logger), reloads: collector.NewReloads(registry), log: dispatch.NewLog(p.logger.Handler())}
-	storage := collector.NewStorage(registry, func() (size, free int64) {
-		stats := state.Stats()
-		return stats.FileBytes, stats.FreeBytes
-	})
 	e.scheduler = schedule.New(schedule.Options{
 		Clock:  schedule.SystemClock{},
 		Memory: memory{state},
@@ -52,11 +50,10 @@ func (p *program) newExporter(state *store.Store, registry prometheus.Registerer
 		Logger: p.logger,
 	})
 	e.dispatcher = dispatch.New(dispatch.Options{
-		Store:       state,
-		Next:        e.scheduler.Next,
-		Planned:     func(p *plan.Plan) { e.collector.Update(p, nil) },
-		WriteFailed: storage.WriteFailed,
-		Log:         e.log,
+		Store:   state,
+		Next:    e.scheduler.Next,
+		Planned: func(p *plan.Plan) { e.collector.Update(p, nil) },
+		Log:     e.log,
 	})
 	e.collector = collector.New(collector.Live{Status: e.dispatcher.Status, Bus: e.bus.live}, a2a.Reasons())
 	state.OnCommit(func(now *store.State) { e.collector.Update(nil, now) })
@@ -142,7 +139,7 @@ func (e *exporter) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := e.accept(c, found); err != nil {
+	if err := e.conflicts(c, found); err != nil {
 		return err
 	}
 	relay, err := e.bus.relayFor(c.A2A)
@@ -159,17 +156,20 @@ func (e *exporter) apply(c *config.Config) error {
 		return err // not after config.Load has validated it
 	}
 	e.config.Store(c)
+	if err := e.store.SetAccepted(c.Hash()); err != nil {
+		e.p.logger.Error("the configuration is in force, and cannot be remembered as accepted", "err", err)
+	}
 	return nil
 }
 
-// accept refuses pairs that two entries decide, unless a new file made them so since the
+// conflicts are pairs that two entries decide, unless a new file made them so since the
 // same configuration was accepted: an exporter has to start again whatever was copied
 // into the model folder.
-func (e *exporter) accept(c *config.Config, found *plan.Plan) error {
-	if len(found.Conflicts) > 0 && e.store.Accepted() != c.Hash() {
-		return conflictsError(e.p.flags.configFile, c, found)
+func (e *exporter) conflicts(c *config.Config, found *plan.Plan) error {
+	if e.store.Accepted() == c.Hash() {
+		return nil
 	}
-	return e.store.SetAccepted(c.Hash())
+	return conflictsError(e.p.flags.configFile, c, found)
 }
 
 func conflictsError(file string, c *config.Config, found *plan.Plan) error {
@@ -203,8 +203,11 @@ func (p *program) discoverer(c *config.Config) func() (*plan.Plan, error) {
 func (e *exporter) dispatched(c *config.Config, discover func() (*plan.Plan, error)) dispatch.Config {
 	p := *e.p
 	p.logger = slog.New(e.log)
-	d := dispatch.Config{Discover: discover, Engine: p.engine(c.Engine).Probe}
+	d := dispatch.Config{Discover: discover}
+	engines := engines{}
 	for _, entry := range c.Schedule {
+		engine := p.engine(entry.Engine)
+		engines.add(entry.Name, entry.Engine, engine)
 		d.Entries = append(d.Entries, dispatch.Entry{
 			Name:      entry.Name,
 			Overlap:   entry.Overlap,
@@ -212,10 +215,48 @@ func (e *exporter) dispatched(c *config.Config, discover func() (*plan.Plan, err
 			Suspended: entry.Suspend,
 			Threshold: entry.Threshold,
 			Benchmark: entry.Benchmark,
-			Runner:    p.runner(c, p.engine(entry.Engine), false),
+			Runner:    p.runner(c, engine, false),
 		})
 	}
+	if len(engines) == 0 {
+		engines.add("", c.Engine, p.engine(c.Engine))
+	}
+	d.Engine = engines.probe
 	return d
+}
+
+// engines are those of the schedule that differ in where they are.
+type engines []usedEngine
+
+type usedEngine struct {
+	dir   string
+	entry string // the first that uses it
+	runner.Engine
+}
+
+func (all *engines) add(entry string, c llamacpp.Config, engine runner.Engine) {
+	if !slices.ContainsFunc(*all, func(u usedEngine) bool { return u.dir == c.Dir }) {
+		*all = append(*all, usedEngine{c.Dir, entry, engine})
+	}
+}
+
+// probe looks at all of them, and describes the first. The error is that of the first
+// that cannot be used.
+func (all engines) probe(ctx context.Context) (runner.EngineInfo, error) {
+	var first runner.EngineInfo
+	for i, used := range all {
+		info, err := used.Probe(ctx)
+		if err != nil && len(all) > 1 {
+			err = fmt.Errorf("entry %q: %w", used.entry, err)
+		}
+		if err != nil {
+			return runner.EngineInfo{}, err
+		}
+		if i == 0 {
+			first = info
+		}
+	}
+	return first, nil
 }
 
 func scheduled(c *config.Config) []schedule.Entry {

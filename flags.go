@@ -129,7 +129,7 @@ func (f *serveFlags) flags(app *kingpin.Application) {
 	app.Flag("web.external-url", "URL by which people reach the server, when that is behind a reverse proxy; links are made with it.").PlaceHolder("URL").StringVar(&f.externalURL)
 	app.Flag("web.route-prefix", "Path below which everything is served; default: that of --web.external-url.").PlaceHolder("PATH").StringVar(&f.routePrefix)
 	app.Flag("web.enable-lifecycle", "Let POST /-/reload read the configuration again, as SIGHUP does.").BoolVar(&f.lifecycle)
-	app.Flag("web.enable-admin-api", "Let requests to /api/v1/admin/ act.").BoolVar(&f.adminAPI)
+	app.Flag("web.enable-admin-api", "Let POST requests below /api/v1/ act: start and cancel runs, make a backup.").BoolVar(&f.adminAPI)
 }
 
 func (f *runFlags) flags(app *kingpin.Application, t *threshold) {

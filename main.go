@@ -54,11 +54,11 @@ func mainStatus(args []string, stdout, stderr *os.File) int {
 
 // command runs the command by this name.
 func (p *program) command(name string, f *flags) (status int, err error) {
+	if f.serve.check {
+		return exitKept, p.check()
+	}
 	switch name {
 	case f.serve.command.FullCommand():
-		if f.serve.check {
-			return exitKept, p.check()
-		}
 		ctx, stop := signalContext()
 		defer stop()
 		return exitKept, p.serve(ctx, f.serve)

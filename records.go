@@ -29,7 +29,7 @@ func (p *program) openRecords(none bool, entry string) (*records, error) {
 	if none {
 		return &records{p: p}, nil
 	}
-	s, err := p.openStore("--no-record runs without it, and keeps nothing; a serving exporter with --web.enable-admin-api takes POST /api/v1/run")
+	s, err := p.openStore("--no-record runs without it, and keeps nothing; a serving exporter with --web.enable-admin-api takes POST /api/v1/run", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/quant-exporter/quant-exporter/collector"
+	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
@@ -23,16 +24,21 @@ const maxScrapes = 8
 // serve is the program without a command: cycles when they are due, and HTTP.
 func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 	p.logger.Info("starting", "version", version.Info(), "build", version.BuildContext(), "config", p.flags.configFile)
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP) // to the end: it must never end the process
 	if err := p.prepare(ctx, false); err != nil {
 		return err
 	}
-	state, err := p.openStore("stop it, or give this one a --storage.path of its own")
-	if err != nil {
+	registry := collector.NewRegistry()
+	var state *store.Store
+	storage := collector.NewStorage(registry, func() (size, free int64) {
+		stats := state.Stats()
+		return stats.FileBytes, stats.FreeBytes
+	})
+	if state, err = p.openStore("stop it, or give this one a --storage.path of its own", storage.WriteFailed); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
-
-	registry := collector.NewRegistry()
 	e := p.newExporter(state, registry)
 	handler, err := e.handler(f, registry)
 	if err != nil {
@@ -58,7 +64,7 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 		group.Go(func() error { e.scheduler.Run(ctx); return nil })
 		group.Go(func() error { e.dispatcher.Run(ctx); return nil })
 		group.Go(func() error { e.bus.run(ctx); return nil })
-		e.reloadOnHangUp(ctx)
+		e.reloadOn(ctx, hangUp)
 		return nil
 	})
 	err = group.Wait()
@@ -97,16 +103,13 @@ func (e *exporter) handler(f serveFlags, registry *prometheus.Registry) (http.Ha
 	}), nil
 }
 
-// reloadOnHangUp reads the configuration again at each SIGHUP, until the context ends.
-func (e *exporter) reloadOnHangUp(ctx context.Context) {
-	hangUp := make(chan os.Signal, 1)
-	signal.Notify(hangUp, syscall.SIGHUP)
-	defer signal.Stop(hangUp)
+// reloadOn reads the configuration again at each signal, until the context ends.
+func (e *exporter) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hangUp:
+		case <-signals:
 			_ = e.reload(ctx) // it has logged what is wrong
 		}
 	}

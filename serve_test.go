@@ -1,17 +1,20 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/testservers"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -39,10 +42,14 @@ func TestServeRunsWhatIsDueShowsAndKeepsIt(t *testing.T) {
 func TestStopCancelsTheCycleAndRecordsThat(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Do: fakellama.HangIgnoringSIGTERM}}})
-	p.configure(once)
+	redis := testservers.StartRedis(t, testservers.RedisOptions{})
+	p.configure(once + "a2a: {url: \"redis://" + redis.Addr + "\"}\n")
 	s := p.serve("--log.level=debug")
 	s.mustLog(`msg=running tool=\S*llama-bench`)
+	redis.Freeze()
+	begin := time.Now()
 	assert.Zero(t, s.stop(), s.log())
+	assert.Less(t, time.Since(begin), 10*time.Second, "what is promised, whatever hangs")
 	p.nothingLeft()
 	assert.EqualValues(t, 1, p.opened().State().Counters.Failures[store.FailureKey{Model: "m", Reason: "canceled"}])
 }
@@ -119,4 +126,35 @@ func TestReloadMissesTheFileThatWasThere(t *testing.T) {
 	assert.Equal(t, http.StatusInternalServerError, status)
 	assert.Contains(t, body, "has gone")
 	s.mustHave("quant_cycle_next_run_timestamp_seconds", "entry", "one")
+}
+
+func TestSIGHUPNeverEndsTheProcess(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Do: fakellama.HangIgnoringSIGTERM}}})
+	p.configure(once)
+	s := p.serve("--log.level=debug") // it listens, and looks for models yet
+	s.signal(syscall.SIGHUP)
+	s.mustLog(`msg=running tool=\S*llama-bench`)
+	s.signal(syscall.SIGTERM)
+	s.signal(syscall.SIGHUP)
+	<-s.ended
+	assert.Zero(t, s.cmd.ProcessState.ExitCode(), s.log())
+}
+
+func TestEnginesOfTheEntriesCount(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{})
+	p.configure(quick + fmt.Sprintf(`
+schedule:
+  - {name: one, cron: "@yearly", targets: [Q2_K], engine: {dir: %q}}
+  - {name: two, cron: "@yearly", targets: [Q8_0], engine: {dir: %q}}
+`, p.tools, filepath.Join(p.dir, "none")))
+	s := p.serveOnly("--model-dir", p.models)
+	assert.Contains(t, s.mustLog("engine is not usable"), `entry \"two\"`)
+	s.shows(0, "quant_cycle_engine_up")
+
+	p.configure(quick + fmt.Sprintf(`schedule: [{name: one, cron: "@yearly", engine: {dir: %q}}]`, p.tools))
+	s.signal(syscall.SIGHUP)
+	s.mustLog("engine is usable") // although there is none on PATH
+	s.shows(1, "quant_cycle_engine_up")
 }

@@ -12,13 +12,15 @@ import (
 )
 
 // openStore opens the state to change it; hint says what to do while another process has
-// it.
-func (p *program) openStore(hint string) (*store.Store, error) {
+// it. writeFailed may be nil.
+func (p *program) openStore(hint string, writeFailed func()) (*store.Store, error) {
 	s, err := store.Open(p.config.Storage.Path, store.Options{
 		Retention: p.config.Storage.Retention,
 		Publish:   p.config.A2A.URL != "",
 		Host:      p.hardware.Host,
 		Logger:    p.logger,
+
+		WriteFailed: writeFailed,
 	})
 	if locked := new(store.LockedError); errors.As(err, &locked) {
 		return nil, fmt.Errorf("%w: %s", err, hint)

@@ -125,6 +125,18 @@ func (f Found) nameOf(absolute string, key fileKey) string {
 	return f.places[key]
 }
 
+// MissingName is the name that a model would have which somebody names, and which is not
+// there.
+func (f Found) MissingName(pattern string) string {
+	if f.Dir == "" {
+		return path.Base(modelName(pattern))
+	}
+	if relative, err := filepath.Rel(f.Dir, pattern); filepath.IsAbs(pattern) && err == nil && filepath.IsLocal(relative) {
+		return modelName(relative)
+	}
+	return modelName(pattern)
+}
+
 // load reads a model that Discover did not see.
 func (f Found) load(absolute string) (Model, error) {
 	model, err := newUnit(absolute, statFile).read("")

@@ -58,24 +58,27 @@ type Options struct {
 	Next func() map[string]time.Time
 	// Planned is told of each new plan.
 	Planned func(*plan.Plan)
-	// WriteFailed is told of each failed attempt to store something.
-	WriteFailed func()
 	// Log is what everybody who works for a cycle logs through: the story of the cycle.
 	Log *Log
 }
 
 // Dispatcher runs what is due. Its methods are safe for concurrent use.
 type Dispatcher struct {
-	Options
-	Logger  *slog.Logger // through Log
+	options Options
+	logger  *slog.Logger // through Log
 	journal *journal
 	engine  engineWatch
 	wake    chan struct{}
 
+	// planning is held while the plan is exchanged and told, which keeps both in order.
+	planning sync.Mutex
+
 	mu       sync.Mutex
 	config   Config
+	configs  int // how many there have been
 	plan     *plan.Plan
 	queue    []job // by Due
+	current  job   // what runs, while running is not nil
 	running  *Running
 	cancel   context.CancelCauseFunc // of the current cycle; nil between two
 	watchers map[chan struct{}]bool
@@ -91,9 +94,9 @@ type job struct {
 func New(options Options) *Dispatcher {
 	logger := slog.New(options.Log)
 	return &Dispatcher{
-		Options: options,
-		Logger:  logger,
-		journal: &journal{failed: options.WriteFailed, logger: logger},
+		options: options,
+		logger:  logger,
+		journal: newJournal(options.Store.CountSkipped, logger),
 		engine:  engineWatch{logger: logger, look: make(chan struct{}, 1)},
 		wake:    make(chan struct{}, 1),
 		plan:    &plan.Plan{},
@@ -103,18 +106,34 @@ func New(options Options) *Dispatcher {
 }
 
 // Configure takes a new configuration and the plan made with it. The run that goes on
-// keeps its own; what waits of entries that are gone does not run any more.
+// keeps its own; what waits of entries that are gone, or suspended, does not run any more.
 func (d *Dispatcher) Configure(c Config, p *plan.Plan) {
-	d.mu.Lock()
-	d.config, d.plan = c, p
-	d.queue = slices.DeleteFunc(d.queue, func(j job) bool {
-		_, found := c.entry(j.Entry)
-		return !found
+	d.exchange(p, func() bool {
+		d.config = c
+		d.configs++
+		d.queue = slices.DeleteFunc(d.queue, func(j job) bool {
+			entry, found := c.entry(j.Entry)
+			return !found || entry.Suspended && j.Reason != ByHand
+		})
+		return true
 	})
-	d.changed()
-	d.mu.Unlock()
-	d.Planned(p)
 	d.engine.again()
+}
+
+// exchange takes a new plan, if what is to be done with it says so, and tells of it.
+func (d *Dispatcher) exchange(p *plan.Plan, with func() bool) {
+	d.planning.Lock()
+	defer d.planning.Unlock()
+	d.mu.Lock()
+	taken := with()
+	if taken {
+		d.plan = p
+		d.changed()
+	}
+	d.mu.Unlock()
+	if taken {
+		d.options.Planned(p)
+	}
 }
 
 func (c Config) entry(name string) (Entry, bool) {
@@ -136,7 +155,7 @@ func (d *Dispatcher) Plan() *plan.Plan {
 func (d *Dispatcher) Due(f schedule.Fire) {
 	skipped, _ := d.enqueue(job{Fire: f})
 	for _, skip := range skipped {
-		d.skipped(f.Entry, skip, 1)
+		d.journal.skip(f.Entry, skip, 1)
 	}
 }
 
@@ -189,9 +208,9 @@ func (d *Dispatcher) Cancel(cycle uint64) error {
 // is known of it.
 func (d *Dispatcher) CycleLog(cycle uint64) (string, error) {
 	if running := d.Status().Running; running != nil && running.Cycle == cycle {
-		return d.Log.page.String(), nil
+		return d.options.Log.page.String(), nil
 	}
-	return d.Store.Log(cycle)
+	return d.options.Store.Log(cycle)
 }
 
 // Watch gives a channel that receives something when Status may have changed, until stop
@@ -227,16 +246,20 @@ func (d *Dispatcher) enqueue(j job) (skipped []store.SkipReason, found bool) {
 	if !found { // removed by a reload this very moment
 		return nil, false
 	}
-	running := d.running != nil && d.running.Entry == j.Entry
 	queued := slices.IndexFunc(d.queue, func(q job) bool { return q.Entry == j.Entry })
 	if queued >= 0 && late(d.queue[queued]) { // it would be dropped, and must not cost the newer one
-		d.Logger.Warn("a run waited longer for its turn than its starting_deadline and is skipped", "entry", j.Entry, "due", d.queue[queued].Due)
+		d.tooLate(d.queue[queued])
 		d.queue = slices.Delete(d.queue, queued, queued+1)
 		skipped, queued = append(skipped, store.SkipDeadline), -1
 	}
-	if queued >= 0 || running && entry.Overlap != schedule.Queue {
+	running := d.running != nil && d.current.Entry == j.Entry
+	switch {
+	case queued >= 0 && j.models == nil && d.queue[queued].models != nil:
+		// Some models were asked for by hand, and now all of them are due.
+		d.queue = slices.Delete(d.queue, queued, queued+1)
+	case queued >= 0, running && entry.Overlap != schedule.Queue && !(d.current.models != nil && j.models == nil):
 		if j.Reason != ByHand {
-			d.Logger.Warn("a run is skipped: an earlier one of the entry is not over", "entry", j.Entry, "due", j.Due)
+			d.logger.Warn("a run is skipped: an earlier one of the entry is not over", "entry", j.Entry, "due", j.Due)
 		}
 		return append(skipped, store.SkipOverlap), true
 	}
@@ -253,16 +276,16 @@ func (d *Dispatcher) enqueue(j job) (skipped []store.SkipReason, found bool) {
 	return skipped, true
 }
 
-func late(j job) bool { return !j.Deadline.IsZero() && time.Now().After(j.Deadline) }
-
-func (d *Dispatcher) skipped(entry string, reason store.SkipReason, n uint64) {
-	d.journal.write("counting a skipped run", func() error { return d.Store.CountSkipped(entry, reason, n) })
+func (d *Dispatcher) tooLate(j job) {
+	d.logger.Warn("a run waited longer for its turn than its starting_deadline and is skipped", "entry", j.Entry, "due", j.Due)
 }
 
-// Missed counts a fire that came too late to be run at all.
-func (d *Dispatcher) Missed(entry string, due time.Time) {
-	d.Logger.Warn("a run was missed by more than its starting_deadline and is skipped", "entry", entry, "due", due)
-	d.skipped(entry, store.SkipDeadline, 1)
+func late(j job) bool { return !j.Deadline.IsZero() && time.Now().After(j.Deadline) }
+
+// Missed counts a fire that came too late to be run at all, of which the schedule has
+// told.
+func (d *Dispatcher) Missed(entry string, _ time.Time) {
+	d.journal.skip(entry, store.SkipDeadline, 1)
 }
 
 // Run runs what is due until the context ends; then the current cycle is cancelled and
@@ -277,9 +300,9 @@ func (d *Dispatcher) Run(ctx context.Context) {
 		switch turn {
 		case run:
 			d.run(ctx, job, entry)
-		case tooLate:
-			d.Logger.Warn("a run waited longer for its turn than its starting_deadline and is skipped", "entry", job.Entry, "due", job.Due)
-			d.skipped(job.Entry, store.SkipDeadline, 1)
+		case dropped:
+			d.tooLate(job)
+			d.journal.skip(job.Entry, store.SkipDeadline, 1)
 		case nobody:
 			select {
 			case <-ctx.Done():
@@ -295,7 +318,7 @@ type turn int
 const (
 	nobody turn = iota
 	run
-	tooLate
+	dropped
 )
 
 // next takes the job whose turn it is.
@@ -308,10 +331,11 @@ func (d *Dispatcher) next() (job, Entry, turn) {
 	first := d.queue[0]
 	d.queue = slices.Delete(d.queue, 0, 1)
 	if late(first) {
-		return first, Entry{}, tooLate
+		return first, Entry{}, dropped
 	}
 	entry, _ := d.config.entry(first.Entry) // Configure sees that it is there
-	d.running = &Running{Entry: first.Entry, Due: first.Due, Started: time.Now()}
+	d.current = first
+	d.running = &Running{Entry: first.Entry, ByHand: first.Reason == ByHand, Due: first.Due, Started: time.Now()}
 	d.changed()
 	return first, entry, run
 }

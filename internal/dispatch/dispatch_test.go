@@ -24,6 +24,7 @@ import (
 type memory struct {
 	mu      sync.Mutex
 	full    bool // every write fails
+	panics  bool // every Commit does
 	state   store.State
 	began   []store.Cycle
 	results []runner.Result
@@ -52,7 +53,12 @@ func (m *memory) BeginCycle(c store.Cycle) (id uint64, err error) {
 }
 
 func (m *memory) Commit(_ uint64, r *runner.Result) (store.Committed, error) {
-	return store.Committed{}, m.write(func() { m.results = append(m.results, *r) })
+	return store.Committed{}, m.write(func() {
+		if m.panics {
+			panic("a defect of the store")
+		}
+		m.results = append(m.results, *r)
+	})
 }
 
 func (m *memory) EndCycle(id uint64, _ map[runner.Operation]time.Duration) error {
@@ -123,21 +129,19 @@ func hour(ctx context.Context, req runner.Request, emit func(runner.Result)) {
 type bench struct {
 	t *testing.T
 	*Dispatcher
-	memory   *memory
-	failures int
-	find     func() (*plan.Plan, error)
-	stop     func()
+	memory *memory
+	find   func() (*plan.Plan, error)
+	stop   func()
 }
 
 // newBench has an entry of each name, with one model of the same name.
 func newBench(t *testing.T, run engine, names ...string) *bench {
 	b := &bench{t: t, memory: &memory{skipped: map[store.SkippedKey]uint64{}, logs: map[uint64]string{}, state: store.State{Pairs: map[store.PairID]*store.Pair{}}}}
 	b.Dispatcher = New(Options{
-		Store:       b.memory,
-		Next:        func() map[string]time.Time { return nil },
-		Planned:     func(*plan.Plan) {},
-		WriteFailed: func() { b.failures++ },
-		Log:         NewLog(slog.DiscardHandler),
+		Store:   b.memory,
+		Next:    func() map[string]time.Time { return nil },
+		Planned: func(*plan.Plan) {},
+		Log:     NewLog(slog.DiscardHandler),
 	})
 	var c Config
 	var p plan.Plan
@@ -338,25 +342,56 @@ func TestTheModelDecidedLongestAgoGoesFirst(t *testing.T) {
 	assert.Equal(t, []string{"never", "mixed", "old", "young"}, names)
 }
 
-func TestAFullDiskLosesNoResultAndHoldsFurtherCycles(t *testing.T) {
+func TestAFullDiskLosesNothingAndHoldsFurtherCycles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, hour, "a", "b")
+		b.find = func() (*plan.Plan, error) {
+			return &plan.Plan{Entries: []plan.Resolved{resolved("a", "m1", "m2"), resolved("b", "m3")}}, nil
+		}
 		b.due("a")
 		b.memory.setFull(true)
 		b.pass(time.Hour)
 		assert.Empty(t, b.memory.models())
-		assert.NotZero(t, b.failures)
-		b.due("b")
-		assert.Nil(t, b.Status().Running, "a cycle that cannot be recorded does not run")
-		assert.Len(t, b.memory.began, 1)
+		assert.Equal(t, "a", b.Status().Running.Entry, "the run waits for room")
+		for range 50 {
+			b.due("a")
+		}
+		b.Missed("b", time.Now())
+		b.pass(10 * time.Minute)
+		assert.Len(t, b.memory.began, 1, "a cycle that cannot be recorded does not begin")
 
 		b.memory.setFull(false)
 		b.pass(retryEvery)
-		assert.Equal(t, []string{"a"}, b.memory.models())
-		assert.Equal(t, []uint64{1}, b.memory.ended)
+		assert.Equal(t, []string{"m1"}, b.memory.models())
+		assert.EqualValues(t, 50, b.skips("a", store.SkipOverlap))
+		assert.EqualValues(t, 1, b.skips("b", store.SkipDeadline))
+		b.pass(time.Hour)
+		assert.Equal(t, []string{"m1", "m2"}, b.memory.models(), "and goes on")
+	})
+}
+
+func TestAFullDiskDoesNotHoldUpTheStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a")
+		b.memory.setFull(true)
+		b.due("a")
+		b.stop()
+		assert.Empty(t, b.memory.began)
+	})
+}
+
+func TestAPanicOfTheStoreEndsNoProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a", "b")
+		b.memory.panics = true
+		b.due("a")
+		b.pass(time.Hour)
+		b.memory.mu.Lock()
+		b.memory.panics = false
+		b.memory.mu.Unlock()
 		b.due("b")
 		b.pass(time.Hour)
-		assert.Equal(t, []string{"a", "b"}, b.memory.models())
+		assert.Equal(t, []string{"b"}, b.memory.models())
 	})
 }
 
@@ -371,6 +406,64 @@ func TestReloadLetsTheRunGoOnAndDropsWhatIsGone(t *testing.T) {
 		assert.Equal(t, []string{"a", "c"}, b.memory.models())
 		b.due("a")
 		assert.Nil(t, b.Status().Running)
+	})
+}
+
+func TestReloadThatSuspendsDropsWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a", "b", "c")
+		b.due("a")
+		b.due("b")
+		require.NoError(t, b.RunNow("c", nil))
+		b.change(func(c *Config) { c.Entries[1].Suspended, c.Entries[2].Suspended = true, true })
+		b.pass(4 * time.Hour)
+		assert.Equal(t, []string{"a", "c"}, b.memory.models(), "what somebody asked for runs all the same")
+	})
+}
+
+func TestReloadWhileModelsAreLookedForIsNotUndone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a")
+		before := &plan.Plan{Entries: []plan.Resolved{resolved("a", "old")}}
+		b.find = func() (*plan.Plan, error) {
+			time.Sleep(time.Minute) // of the bubble: a large folder
+			return before, nil
+		}
+		b.due("a")
+		after := &plan.Plan{Entries: []plan.Resolved{resolved("a", "new")}}
+		b.mu.Lock()
+		c := b.config
+		b.mu.Unlock()
+		b.Configure(c, after)
+		b.pass(2 * time.Minute)
+		assert.Same(t, after, b.Plan())
+		assert.Equal(t, "new", b.Status().Running.Model)
+	})
+}
+
+func TestWhatIsDueIsNotSwallowedByARunOfSomeModels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a", "b")
+		b.find = func() (*plan.Plan, error) {
+			return &plan.Plan{Entries: []plan.Resolved{resolved("a", "m1", "m2"), resolved("b", "m3")}}, nil
+		}
+		first, err := b.find()
+		require.NoError(t, err)
+		b.mu.Lock()
+		b.plan = first
+		b.mu.Unlock()
+		require.NoError(t, b.RunNow("a", []string{"m2"}))
+		synctest.Wait()
+		b.due("a") // while some of it runs: it waits
+		b.pass(4 * time.Hour)
+		assert.Equal(t, []string{"m2", "m1", "m2"}, b.memory.models())
+
+		b.due("b")
+		require.NoError(t, b.RunNow("a", []string{"m2"}))
+		b.due("a") // while some of it waits: that becomes all of it
+		b.pass(5 * time.Hour)
+		assert.Equal(t, []string{"m2", "m1", "m2", "m3", "m1", "m2"}, b.memory.models())
+		assert.Zero(t, b.skips("a", store.SkipOverlap))
 	})
 }
 
@@ -434,7 +527,7 @@ func TestByHand(t *testing.T) {
 		require.NoError(t, b.RunNow("a", []string{"m2", "m3"}))
 		synctest.Wait()
 		require.Len(t, changes, 1, "those who watch are told")
-		require.ErrorContains(t, b.RunNow("a", nil), "runs already")
+		require.ErrorContains(t, b.RunNow("a", []string{"m1"}), "runs already")
 		assert.Zero(t, b.skips("a", store.SkipOverlap), "what was due counts, not what was asked for")
 
 		require.Error(t, b.Cancel(7))
@@ -452,11 +545,11 @@ func TestTheLogOfACycleIsItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b *bench
 		b = newBench(t, func(ctx context.Context, req runner.Request, emit func(runner.Result)) {
-			logger := slog.New(b.Log).With("tool", "llama-bench")
+			logger := slog.New(b.options.Log).With("tool", "llama-bench")
 			logger.Debug("said something of " + req.Model.Name)
 			hour(ctx, req, emit)
 		}, "a", "b")
-		slog.New(b.Log).Info("before everything")
+		slog.New(b.options.Log).Info("before everything")
 		b.due("a")
 		running, err := b.CycleLog(1)
 		require.NoError(t, err)

@@ -6,6 +6,6 @@
 //     due, and no more than one run of an entry waits;
 //   - a cycle is recorded before it begins, and each of its results as soon as it is
 //     there; what cannot be stored, because the disk is full, is tried again until it is,
-//     and no cycle begins before that;
+//     and the next cycle waits for that;
 //   - whatever goes wrong in a cycle, a panic included, ends that cycle only.
 package dispatch

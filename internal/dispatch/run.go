@@ -29,7 +29,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 		ctx, cancel = context.WithTimeoutCause(ctx, entry.Timeout, errTimeout)
 		defer cancel()
 	}
-	logger := d.Logger.With("entry", job.Entry)
+	logger := d.logger.With("entry", job.Entry)
 	logger.Info("a run begins", "due", job.Due, "reason", job.Reason)
 	begin := time.Now()
 	models := d.discover(job.Entry)
@@ -37,7 +37,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 		models = slices.DeleteFunc(models, func(m plan.Model) bool { return !slices.Contains(job.models, m.Name) })
 	}
 	discovering := time.Since(begin)
-	oldestFirst(models, d.Store.State())
+	oldestFirst(models, d.options.Store.State())
 	if len(models) == 0 {
 		logger.Warn("the entry names no model that is there")
 	}
@@ -50,6 +50,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 		d.cycle(ctx, job, entry, model, discovering)
 		d.update(func(r *Running) { r.Done = i + 1 })
 	}
+	d.engine.again()
 	over() // first: it is not to be seen running once it is said to be over
 	logger.Info("the run is over", "models", len(models), "took", time.Since(begin).Round(time.Millisecond))
 }
@@ -58,36 +59,33 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 // the models cannot be looked for, so that their cycles say what is wrong.
 func (d *Dispatcher) discover(entry string) []plan.Model {
 	d.mu.Lock()
-	find := d.config.Discover
+	find, configs := d.config.Discover, d.configs
 	d.mu.Unlock()
 	var fresh *plan.Plan
 	var err error
 	d.protected(func() { fresh, err = find() }, func(failure *runner.Failure) { err = failure })
 	if err != nil {
-		d.Logger.Error("looking for models failed: taking those that were there before", "err", err)
-		fresh = d.Plan()
+		d.logger.Error("looking for models failed: taking those that were there before", "err", err)
 	} else {
-		d.mu.Lock()
-		d.plan = fresh
-		d.mu.Unlock()
-		d.Planned(fresh)
+		d.exchange(fresh, func() bool { return configs == d.configs }) // not after a reload
 	}
+	fresh = d.Plan()
 	conflicts := uint64(0)
 	for _, conflict := range fresh.Conflicts {
 		if conflict.Second == entry {
 			conflicts++
-			d.Logger.Warn("a pair is skipped", "entry", entry, "err", conflict)
+			d.logger.Warn("a pair is skipped", "entry", entry, "err", conflict)
 		}
 	}
 	if conflicts > 0 {
-		d.skipped(entry, store.SkipConflict, conflicts)
+		d.journal.skip(entry, store.SkipConflict, conflicts)
 	}
 	i := slices.IndexFunc(fresh.Entries, func(r plan.Resolved) bool { return r.Name == entry })
 	if i < 0 { // removed by a reload this very moment
 		return nil
 	}
 	for _, problem := range fresh.Entries[i].Unresolved {
-		d.Logger.Warn("a pattern of the entry names no model", "err", problem)
+		d.logger.Warn("a pattern of the entry names no model", "err", problem)
 	}
 	return slices.Clone(fresh.Entries[i].Models)
 }
@@ -119,18 +117,17 @@ func lastTried(p *store.Pair) time.Time {
 
 // cycle runs one cycle and stores its results.
 func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan.Model, discovering time.Duration) {
-	logger := d.Logger.With("entry", entry.Name, "model", model.Name)
-	if !d.journal.clear() {
-		logger.Error("a cycle is not run: what the last ones found is not stored yet")
-		return
-	}
-	id, err := d.Store.BeginCycle(store.Cycle{Entry: entry.Name, Model: model.Name, Targets: model.Targets, Due: job.Due, Started: time.Now()})
+	logger := d.logger.With("entry", entry.Name, "model", model.Name)
+	var id uint64
+	err := d.journal.wait(ctx, func() (err error) {
+		id, err = d.options.Store.BeginCycle(store.Cycle{Entry: entry.Name, Model: model.Name, Targets: model.Targets, Due: job.Due, Started: time.Now()})
+		return err
+	})
 	if err != nil {
-		d.WriteFailed()
-		logger.Error("a cycle is not run: it cannot be recorded", "err", err)
+		logger.Warn("a cycle does not begin", "err", err)
 		return
 	}
-	d.Log.page.begin()
+	d.options.Log.page.begin()
 	logger.Info("a cycle begins", "cycle", id, "targets", model.Targets)
 	d.update(func(r *Running) {
 		r.Cycle, r.Model, r.Targets = id, model.Name, model.Targets
@@ -149,7 +146,7 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 			Threshold: entry.Threshold,
 			OrderSeed: rand.Uint64(),
 			Previous: func(target string) verdict.Outcome {
-				return d.Store.State().Standing(store.PairID{Model: model.Name, Target: target})
+				return d.options.Store.State().Standing(store.PairID{Model: model.Name, Target: target})
 			},
 			Progress: d.progress,
 		}, func(r runner.Result) {
@@ -164,14 +161,14 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 		}
 	})
 	d.journal.write("ending the cycle", func() error {
-		err := d.Store.EndCycle(id, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
+		err := d.options.Store.EndCycle(id, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
 		if errors.Is(err, store.ErrCommitted) {
 			return nil
 		}
 		return err
 	})
-	log := d.Log.page.end()
-	d.journal.write("the cycle's log", func() error { return d.Store.PutLog(id, log) })
+	log := d.options.Log.page.end()
+	d.journal.write("the cycle's log", func() error { return d.options.Store.PutLog(id, log) })
 	d.update(func(r *Running) { r.Cycle, r.Model, r.Targets = 0, "", nil })
 }
 
@@ -179,7 +176,7 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 func (d *Dispatcher) protected(work func(), panicked func(*runner.Failure)) {
 	defer func() {
 		if p := recover(); p != nil {
-			d.Logger.Error("a panic ends this cycle", "panic", p, "stack", string(debug.Stack()))
+			d.logger.Error("a panic ends this cycle", "panic", p, "stack", string(debug.Stack()))
 			panicked(runner.Failf(runner.ReasonInternal, "this is a defect of quant-exporter, please report it with the log: %v", p))
 		}
 	}()
@@ -209,7 +206,7 @@ func because(ctx context.Context, entry Entry, f *runner.Failure) *runner.Failur
 
 // record stores one result, and says so.
 func (d *Dispatcher) record(cycle uint64, r runner.Result) {
-	logger := d.Logger.With("cycle", cycle, "model", r.Model, "target", r.TargetFormat)
+	logger := d.logger.With("cycle", cycle, "model", r.Model, "target", r.TargetFormat)
 	switch {
 	case r.Failure != nil && r.Failure.Reason == runner.ReasonCanceled:
 		logger.Warn("a pair is not decided: its cycle was canceled", "err", r.Failure)
@@ -223,7 +220,7 @@ func (d *Dispatcher) record(cycle uint64, r runner.Result) {
 		logger.Info("a pair is decided", "decision", r.Verdict.Outcome, "drop", percent(worst.Drop), "phase", worst.Phase, "threshold", percent(r.Threshold), "rounds", r.Verdict.Rounds)
 	}
 	d.journal.write("a result", func() error {
-		committed, err := d.Store.Commit(cycle, &r)
+		committed, err := d.options.Store.Commit(cycle, &r)
 		switch {
 		case errors.Is(err, store.ErrCommitted): // the attempt before did not fail after all
 			return nil

@@ -16,7 +16,8 @@ type Status struct {
 
 // Running is the run that goes on.
 type Running struct {
-	Entry   string // "" when it was asked for by hand
+	Entry   string
+	ByHand  bool // somebody asked for it
 	Due     time.Time
 	Started time.Time
 	Cycle   uint64 // the current one; 0 between two cycles
@@ -66,7 +67,7 @@ type EngineStatus struct {
 
 // Status is what goes on now.
 func (d *Dispatcher) Status() *Status {
-	next := d.Next()
+	next := d.options.Next()
 	engine := d.engine.now()
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -62,6 +62,7 @@ func (c Conflict) Error() string {
 // Finder finds models by patterns: runner.Found does.
 type Finder interface {
 	Select(patterns []string) ([]runner.Model, error)
+	MissingName(pattern string) string
 }
 
 // Make resolves the entries, in their order: a pair belongs to the first that names it.
@@ -113,8 +114,7 @@ func selectAll(entries []Entry, found Finder) map[string]selection {
 			case err == nil:
 				usable = append(usable, pattern)
 			case !isGlob(pattern): // somebody counts on this one: its cycles fail, and say why
-				name := strings.TrimSuffix(pattern, ".gguf")
-				models = []runner.Model{{Name: name, Path: pattern, Err: runner.Failf(runner.ReasonBadModel, "%w", err)}}
+				models = []runner.Model{{Name: found.MissingName(pattern), Path: pattern, Err: runner.Failf(runner.ReasonBadModel, "%w", err)}}
 				err = nil
 			}
 			selected[pattern] = selection{models, err}

@@ -101,6 +101,25 @@ func TestConflictSaysWhatToDo(t *testing.T) {
 		`the entries "n" and "m" both decide Q2_K of "a", and would overwrite each other's figures: let one of them name other models or targets`)
 }
 
+func TestAModelKeepsItsNameWhenItIsGone(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "sub", "a.gguf")
+	for folder, want := range map[string]string{dir: "sub/a", "": "a"} {
+		gguftest.Model(gguftest.Tiny()).Write(t, file)
+		for _, there := range []bool{true, false} {
+			if !there {
+				require.NoError(t, os.Remove(file))
+			}
+			found, err := runner.Discover(folder, false, nil)
+			require.NoError(t, err)
+			p := plan.Make([]plan.Entry{{Name: "n", Models: []string{file}, Targets: []string{"Q2_K"}}}, found)
+			require.Len(t, p.Entries[0].Models, 1)
+			assert.Equal(t, want, p.Entries[0].Models[0].Name)
+			assert.Equal(t, there, p.Entries[0].Models[0].Err == nil)
+		}
+	}
+}
+
 // A glob that fits nothing may fit something tomorrow; a name that is gone was counted
 // on, and so its cycles fail.
 func TestWhatIsNotThere(t *testing.T) {
@@ -171,6 +190,8 @@ func (f finder) Select(patterns []string) ([]runner.Model, error) {
 	}
 	return models, nil
 }
+
+func (f finder) MissingName(pattern string) string { return pattern }
 
 // Whatever the entries name, every pair that one of them names has one owner, the first
 // of them, and every other one is told of it once.
