@@ -76,18 +76,19 @@ func linearAxis(values []float64, from, to float64) axis {
 	return axis{func(v float64) float64 { return v }, low - margin, end + margin, from, to}
 }
 
-// ticks are three to six round values.
+// ticks are two to seven round values.
 func (a axis) ticks() []tickView {
-	step := math.Pow(10, math.Floor(math.Log10((a.end-a.low)/2)))
-	for _, larger := range []float64{2, 5, 10} {
-		if (a.end-a.low)/step <= 5 {
-			break
+	span := a.end - a.low
+	magnitude := math.Pow(10, math.Floor(math.Log10(span))-1) // span is 10 to 100 of it
+	step := magnitude
+	for _, round := range []float64{2, 5, 10, 20} {
+		if span/step > 6 {
+			step = magnitude * round
 		}
-		step = math.Pow(10, math.Floor(math.Log10((a.end-a.low)/2))) * larger
 	}
 	var ticks []tickView
-	for v := math.Ceil(a.low/step) * step; v <= a.end && len(ticks) < 10; v += step {
-		ticks = append(ticks, tickView{pixel(a.at(v)), trim(v)})
+	for i := math.Ceil(a.low / step); i*step <= a.end && len(ticks) < 10; i++ {
+		ticks = append(ticks, tickView{pixel(a.at(i * step)), trim(i * step)})
 	}
 	return ticks
 }
