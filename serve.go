@@ -83,7 +83,7 @@ func (e *exporter) handler(f serveFlags, registry *prometheus.Registry) (http.Ha
 		RoutePrefix: prefix,
 		ExternalURL: external,
 		Version:     version.Version,
-		Metrics:     collector.Handler(registry, maxScrapes, e.p.logger),
+		Metrics:     e.onceReady(collector.Handler(registry, maxScrapes, e.p.logger)),
 		Ready:       e.isReady,
 		Config:      e.shownConfig,
 		Reload:      e.reload,
@@ -101,6 +101,18 @@ func (e *exporter) handler(f serveFlags, registry *prometheus.Registry) (http.Ha
 		SpoolDir:    e.p.config.Storage.Path,
 		Logger:      e.p.logger,
 	}), nil
+}
+
+// onceReady lets a scrape fail until the models are found: one without their series would
+// look as if they had left the schedule.
+func (e *exporter) onceReady(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := e.isReady(); err != nil {
+			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // reloadOn reads the configuration again at each signal, until the context ends.

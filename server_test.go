@@ -102,7 +102,7 @@ func (s *server) endsWithTest() {
 // listening finds the address in what the exporter logs of each of its listeners.
 var listening = regexp.MustCompile(`Listening on" address=(\S+)`)
 
-// listens waits until the server does, or has ended without.
+// listens waits until the server does and is ready, or has ended without.
 func (s *server) listens() {
 	s.t.Helper()
 	if line, ok := s.logged("Listening on|quant-exporter: "); ok {
@@ -110,6 +110,7 @@ func (s *server) listens() {
 			s.url = "http://" + match[1]
 		}
 	}
+	s.logged("msg=ready|quant-exporter: ")
 }
 
 func (s *server) follow(log io.Reader) {

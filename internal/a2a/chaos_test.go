@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -156,8 +157,8 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("-chaos-seed %d", seed)
 	table := &strings.Builder{}
-	fmt.Fprintln(table, "| Redis | events | exporter killed | Redis killed | frozen | answers lost | came back older | sent again | lost | twice | out of order |")
-	fmt.Fprintln(table, "|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(table, "| Redis | events | exporter killed | state copied | Redis killed | frozen | answers lost | came back older | sent again | lost | twice | out of order |")
+	fmt.Fprintln(table, "|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, mode := range []struct {
 		name string
 		args []string
@@ -169,8 +170,8 @@ func TestChaos(t *testing.T) {
 			c := newChaos(t, mode.args, rand.New(rand.NewPCG(seed, 0)))
 			c.run()
 			c.compare()
-			fmt.Fprintf(table, "| %s | %d | %d | %d | %d | %d | %d | %d | %d | %d | %d |\n", mode.name, *chaosEvents,
-				c.producerKills, c.redisKills, c.freezes, c.cuts, c.older, c.resent, c.lost, c.twice, c.disordered)
+			fmt.Fprintf(table, "| %s | %d | %d | %d | %d | %d | %d | %d | %d | %d | %d | %d |\n", mode.name, *chaosEvents,
+				c.producerKills, c.copies, c.redisKills, c.freezes, c.cuts, c.older, c.resent, c.lost, c.twice, c.disordered)
 		})
 	}
 	t.Logf("as a table:\n%s", table)
@@ -190,8 +191,9 @@ type chaos struct {
 	said     chan string // what the producer says; closed when it says no more
 
 	producerKills, redisKills, freezes, cuts int
+	copies                                   int // of the state, each with a new producer
 	older                                    int // restarts of Redis that lost entries
-	resent                                   uint64
+	resent                                   int // the entries that it lost then, all of which are there in the end
 	lost, twice, disordered                  int
 }
 
@@ -239,7 +241,7 @@ func (c *chaos) killProducer() {
 // run disturbs until all events are made, and each fault has been there twice, then lets
 // things calm down.
 func (c *chaos) run() {
-	faults := []func(){c.killExporter, c.killRedis, c.freeze, c.cut, c.save}
+	faults := []func(){c.killExporter, c.killRedis, c.freeze, c.cut, c.copyState, c.save}
 	c.startProducer()
 	for i := 0; !c.made || i < 2*len(faults); i++ {
 		if i < 2*len(faults) {
@@ -277,14 +279,27 @@ func (c *chaos) killExporter() {
 	c.startProducer()
 }
 
+// copyState has the exporter go on with a copy of its state, under a new producer.
+func (c *chaos) copyState() {
+	c.killProducer()
+	file := filepath.Join(c.dir, "state.db")
+	content, err := os.ReadFile(file)
+	require.NoError(c.t, err)
+	require.NoError(c.t, os.WriteFile(file+".copy", content, 0o600))
+	require.NoError(c.t, os.Rename(file+".copy", file))
+	c.copies++
+	c.startProducer()
+}
+
 func (c *chaos) killRedis() {
 	before := c.entries()
 	c.redis.Kill()
 	c.redisKills++
 	<-c.after(0, 300)
 	c.redis.Restart()
-	if c.entries() < before {
+	if lost := before - c.entries(); lost > 0 {
 		c.older++
+		c.resent += lost
 	}
 }
 
@@ -323,7 +338,9 @@ func (c *chaos) compare() {
 	require.Len(c.t, events, *chaosEvents)
 	assert.Zero(c.t, s.State().Outbox.Pending)
 	assert.Equal(c.t, uint64(*chaosEvents), s.State().Counters.Published)
-	c.resent = s.State().Counters.Replayed
+	producers, err := s.Producers()
+	require.NoError(c.t, err)
+	assert.Len(c.t, producers, 1+c.copies)
 
 	entries, err := observer(c.t, c.redis).XRange(c.t.Context(), stream, "-", "+").Result()
 	require.NoError(c.t, err)

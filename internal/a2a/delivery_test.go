@@ -2,6 +2,7 @@ package a2a
 
 import (
 	"context"
+	"crypto/rand"
 	"net"
 	"os"
 	"path/filepath"
@@ -40,8 +41,6 @@ func TestWhatBecomesOfTheServer(t *testing.T) {
 		do   func(*testservers.Redis)
 		add  int
 		want func(ids []string) []string
-		// How many were published again.
-		resent uint64
 	}{
 		"nothing": {add: 1, want: all},
 		"SCRIPT FLUSH": {
@@ -50,21 +49,21 @@ func TestWhatBecomesOfTheServer(t *testing.T) {
 		},
 		"FLUSHALL": {
 			do:  func(r *testservers.Redis) { r.CLI("flushall") },
-			add: 1, want: all, resent: have,
+			add: 1, want: all,
 		},
 		"FLUSHALL, and nothing new": {
 			do:   func(r *testservers.Redis) { r.CLI("flushall") },
-			want: all, resent: have,
+			want: all,
 		},
 		"FLUSHALL, and the store keeps three": {
 			kept: 3,
 			do:   func(r *testservers.Redis) { r.CLI("flushall") },
-			add:  1, want: func(ids []string) []string { return ids[have-3:] }, resent: 3,
+			add:  1, want: func(ids []string) []string { return ids[have-3:] },
 		},
 		"the marks are deleted": { // nobody can tell what the stream has: it gets all that is kept
 			kept: 3,
 			do:   func(r *testservers.Redis) { r.CLI("del", marks) },
-			add:  1, want: func(ids []string) []string { return append(ids[:have:have], ids[have-3:]...) }, resent: 3,
+			add:  1, want: func(ids []string) []string { return append(ids[:have:have], ids[have-3:]...) },
 		},
 		"the stream is deleted": {
 			do:  func(r *testservers.Redis) { r.CLI("del", stream) },
@@ -98,7 +97,6 @@ func TestWhatBecomesOfTheServer(t *testing.T) {
 
 			assert.Equal(t, c.want(ids), onBus(t, observer(t, server)))
 			assert.Equal(t, have+c.add, outbox.published)
-			assert.Equal(t, c.resent, outbox.resent)
 			assert.Empty(t, outbox.whys, "no reason to take a new producer")
 			assert.Empty(t, outbox.failures)
 		})
@@ -141,8 +139,111 @@ func TestServerComesBackOlder(t *testing.T) {
 			}
 
 			assert.Equal(t, want, onBus(t, observer(t, server)))
-			assert.Equal(t, uint64(5-c.missing), outbox.resent)
 			assert.Empty(t, outbox.whys)
+		})
+	}
+}
+
+// It gets back as well what it had of earlier producers, before anything of later ones.
+func TestServerComesBackOlderThanTheProducer(t *testing.T) {
+	restored := func(_ *testing.T, outbox *memory) *memory {
+		copied := outbox.copied()
+		copied.producer, copied.number = rand.Text(), 0
+		return copied
+	}
+	renamed := func(t *testing.T, outbox *memory) *memory {
+		require.NoError(t, outbox.NewProducer("of the test"))
+		return outbox
+	}
+	for name, c := range map[string]struct {
+		change []func(*testing.T, *memory) *memory // of the producer, one after another
+		add    int
+	}{
+		"another name":                {change: []func(*testing.T, *memory) *memory{renamed}, add: 1},
+		"another name, nothing new":   {change: []func(*testing.T, *memory) *memory{renamed}},
+		"a restored copy":             {change: []func(*testing.T, *memory) *memory{restored}, add: 1},
+		"a restored copy, no news":    {change: []func(*testing.T, *memory) *memory{restored}},
+		"several, more than a batch":  {change: []func(*testing.T, *memory) *memory{restored, renamed, restored}, add: 150},
+		"several, with nothing since": {change: []func(*testing.T, *memory) *memory{renamed, restored}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			cfg := configOf("redis://" + server.Addr)
+			outbox := newMemory()
+			outbox.add(4)
+			deliver(t, relayTo(t, cfg, outbox))
+			server.CLI("save")
+			for _, change := range c.change {
+				outbox.add(5)
+				deliver(t, relayTo(t, cfg, outbox))
+				outbox = change(t, outbox)
+			}
+			server.Kill()
+			server.Restart()
+			require.Equal(t, "4", server.CLI("xlen", stream), "the snapshot")
+			outbox.add(c.add)
+			deliver(t, relayTo(t, cfg, outbox))
+
+			assert.Equal(t, outbox.ids(), onBus(t, observer(t, server)))
+			assert.Zero(t, outbox.State().Outbox.Pending)
+		})
+	}
+}
+
+// An earlier producer's mark is where the server lost something of ours, or where another
+// copy of the state went on.
+func TestMarkOfAnEarlierProducer(t *testing.T) {
+	const (
+		delivered = 5
+		waiting   = 3 // and then
+	)
+	for name, c := range map[string]struct {
+		mark    func(ids []string) string
+		pending bool // of the earlier producer; else all of it was delivered
+		again   func(ids []string) []string
+		whys    int
+	}{
+		"it is the last":               {mark: func(ids []string) string { return "5 " + ids[4] }},
+		"the server lost two":          {mark: func(ids []string) string { return "3 " + ids[2] }, again: func(ids []string) []string { return ids[3:5] }},
+		"another went on":              {mark: func([]string) string { return "9 X" }},
+		"another's at our last":        {mark: func([]string) string { return "5 X" }},
+		"another's before our last":    {mark: func([]string) string { return "4 X" }},
+		"another's further back":       {mark: func([]string) string { return "2 X" }},
+		"pending, and it is the last":  {pending: true, mark: func(ids []string) string { return "5 " + ids[4] }, again: func(ids []string) []string { return ids[5:8] }},
+		"pending, the server lost two": {pending: true, mark: func(ids []string) string { return "3 " + ids[2] }, again: func(ids []string) []string { return ids[3:8] }},
+		"pending, another sent them":   {pending: true, mark: func([]string) string { return "9 X" }},
+		// Whether that is on the bus cannot be told, but by its event_id.
+		"pending, another's at our last": {pending: true, mark: func([]string) string { return "5 X" }, again: func(ids []string) []string { return ids[5:8] }, whys: 1},
+		"pending, another's for the next": {
+			pending: true, mark: func([]string) string { return "6 X" }, again: func(ids []string) []string { return ids[5:8] }, whys: 1,
+		},
+		"pending, another's further back": {pending: true, mark: func([]string) string { return "2 X" }, again: func(ids []string) []string { return ids[5:8] }, whys: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			outbox := newMemory()
+			relay := relayTo(t, configOf("redis://"+server.Addr), outbox)
+			outbox.add(delivered)
+			deliver(t, relay)
+			earlier := outbox.producer
+			if c.pending {
+				outbox.add(waiting)
+			}
+			outbox.producer, outbox.number = "present", 0
+			outbox.add(2)
+			ids := outbox.ids()
+			server.CLI("hset", marks, earlier, c.mark(ids))
+			deliver(t, relay)
+			deliver(t, relay) // and all is well
+
+			want := slices.Clone(ids[:delivered])
+			if c.again != nil {
+				want = append(want, c.again(ids)...)
+			}
+			want = append(want, ids[len(ids)-2:]...)
+			assert.Equal(t, want, onBus(t, observer(t, server)))
+			assert.Zero(t, outbox.State().Outbox.Pending)
+			assert.Len(t, outbox.whys, c.whys)
 		})
 	}
 }
@@ -210,7 +311,6 @@ func TestKilledBeforeNoting(t *testing.T) {
 
 	assert.Equal(t, unnoted.ids(), onBus(t, observer(t, server)))
 	assert.Equal(t, 9, unnoted.published)
-	assert.Zero(t, unnoted.resent)
 	assert.Empty(t, unnoted.whys)
 }
 

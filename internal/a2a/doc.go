@@ -12,8 +12,8 @@
 // (the mark) and takes only the next one. So an event that is sent twice is in the stream
 // once, and a server that came back with an older state, after a crash or a failover, is
 // noticed by its mark: the [Relay] sends again what the server has lost, as far back as
-// the store keeps events that were delivered. It looks at the mark whenever it sends,
-// whenever it gets through again, and every 30 to 60 s.
+// the store keeps events that were delivered, those of earlier producers first. It looks
+// at the marks whenever it sends, whenever it gets through again, and every 30 to 60 s.
 //
 // # What it does not guarantee
 //
@@ -25,7 +25,13 @@
 //
 // Two stores never share a producer for long. A copy of a state (a backup that was
 // restored) finds at the mark an event that is not its own, takes a new producer, and
-// numbers what it has not delivered anew.
+// numbers what it has not delivered anew: what the bus had of that all the same gets there
+// twice, under one event_id. A mark of an earlier producer above all that the store has of
+// it says that another copy went on under that name, and has delivered what was pending.
+//
+// What a store has delivered, and the server then lost, is not sent again once another
+// copy has put an event of its own under the same number. Events of different producers
+// are in order unless the server comes back older in the instant between two of them.
 //
 // # What a Redis user has to be allowed
 //

@@ -22,7 +22,6 @@ type memory struct {
 	whys      []string // of new producers
 	failures  []string // reasons
 	published int
-	resent    uint64
 	broken    error // what every call fails with
 	changed   chan struct{}
 }
@@ -104,6 +103,18 @@ func (m *memory) NextPending(limit int) ([]store.Event, error) {
 	return slices.Clone(pending), m.broken
 }
 
+func (m *memory) Producers() ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var producers []string
+	for _, e := range m.events {
+		if !slices.Contains(producers, e.Producer) {
+			producers = append(producers, e.Producer)
+		}
+	}
+	return producers, m.broken
+}
+
 func (m *memory) Window(producer string) (oldest, newest store.Event, ok bool, err error) {
 	events, err := m.From(producer, 0, len(m.ids()))
 	if len(events) == 0 {
@@ -124,7 +135,7 @@ func (m *memory) From(producer string, number uint64, limit int) ([]store.Event,
 	return events, m.broken
 }
 
-func (m *memory) MarkDelivered(producer string, through, resent uint64) error {
+func (m *memory) MarkDelivered(producer string, through uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range m.events {
@@ -134,7 +145,6 @@ func (m *memory) MarkDelivered(producer string, through, resent uint64) error {
 			m.published++
 		}
 	}
-	m.resent += resent
 	m.notify()
 	return m.broken
 }
@@ -142,12 +152,8 @@ func (m *memory) MarkDelivered(producer string, through, resent uint64) error {
 func (m *memory) NewProducer(why string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	retired := m.producer
 	m.producer, m.number = rand.Text(), 0
 	for i := m.pendingFrom(); i < len(m.events); i++ {
-		if m.events[i].Producer != retired {
-			continue
-		}
 		m.number++
 		m.events[i].Producer, m.events[i].Number = m.producer, m.number
 	}

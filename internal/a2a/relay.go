@@ -18,6 +18,9 @@ type Outbox interface {
 	// NextPending gives the pending events with the smallest Seq, at most limit; the
 	// batch stops where the producer changes.
 	NextPending(limit int) ([]store.Event, error)
+	// Producers names those of which numbered events are kept, delivered ones included,
+	// in the order of their events by Seq.
+	Producers() ([]string, error)
 	// Window gives the first and the last numbered event of the producer that is kept,
 	// delivered ones included; ok is false when there is none.
 	Window(producer string) (oldest, newest store.Event, ok bool, err error)
@@ -25,11 +28,10 @@ type Outbox interface {
 	// limit, delivered ones included.
 	From(producer string, number uint64, limit int) ([]store.Event, error)
 	// MarkDelivered notes that the bus has the producer's events up to the number, one
-	// included; resent of them were delivered before, and had been lost by the server.
-	// A number below one noted before takes nothing back.
-	MarkDelivered(producer string, through, resent uint64) error
-	// NewProducer gives the pending events of the current producer, and those to come,
-	// to a new one, numbered from 1.
+	// included. A number below one noted before takes nothing back.
+	MarkDelivered(producer string, through uint64) error
+	// NewProducer gives all pending events, and those to come, to a new producer,
+	// numbered from 1.
 	NewProducer(why string) error
 	// CountPublishFailure counts a failed attempt under one of the [Reasons].
 	CountPublishFailure(reason string) error
@@ -224,19 +226,15 @@ func (f *foreign) Error() string { return f.why }
 func (r *Relay) deliver(ctx context.Context, check bool) error {
 	renamed := false
 	for {
-		producer, number, err := r.next()
+		_, number, err := r.next()
 		if err != nil {
-			return &storeError{fmt.Errorf("reading the events to publish: %w", err)}
+			return err
 		}
 		if number == 0 && !check {
 			return nil
 		}
-		check = false // what is sent now looks at the mark
-		if number == 0 {
-			err = r.look(ctx)
-		} else {
-			err = r.send(ctx, producer, number)
-		}
+		check = false // what follows looks at the marks
+		err = r.sendAll(ctx)
 		stranger, ok := errors.AsType[*foreign](err)
 		switch {
 		case !ok && err != nil:
@@ -257,28 +255,61 @@ func (r *Relay) deliver(ctx context.Context, check bool) error {
 // next is the event that has been pending for longest; number is 0 when there is none.
 func (r *Relay) next() (producer string, number uint64, err error) {
 	pending, err := r.outbox.NextPending(1)
-	if err != nil || len(pending) == 0 {
-		return "", 0, err
+	if err != nil {
+		return "", 0, &storeError{fmt.Errorf("reading the events to publish: %w", err)}
+	}
+	if len(pending) == 0 {
+		return "", 0, nil
 	}
 	return pending[0].Producer, pending[0].Number, nil
 }
 
-// look offers the last event of the current producer again, which shows whether the
-// server still has it. Without one it only tries the way there.
-func (r *Relay) look(ctx context.Context) error {
-	producer := r.outbox.State().Outbox.Producer
-	_, newest, ok, err := r.outbox.Window(producer)
+// sendAll goes through the producers in the order of their events, the current one last,
+// so that what the server lost of an earlier one is there again before what comes later.
+// Without any event it only tries the way there.
+func (r *Relay) sendAll(ctx context.Context) error {
+	producers, err := r.outbox.Producers()
 	if err != nil {
-		return &storeError{fmt.Errorf("reading the last event that was published: %w", err)}
+		return &storeError{fmt.Errorf("reading what was published: %w", err)}
 	}
-	if ok {
-		return r.send(ctx, producer, newest.Number)
+	for _, producer := range producers {
+		if err := r.sendOf(ctx, producer); err != nil {
+			return err
+		}
 	}
-	if _, err := r.bus.offer(ctx, offer{Event: store.Event{Producer: producer}}); err != nil {
+	if len(producers) > 0 {
+		return nil
+	}
+	if _, err := r.bus.offer(ctx, offer{Event: store.Event{Producer: r.outbox.State().Outbox.Producer}}); err != nil {
 		return err
 	}
 	r.succeeded()
 	return nil
+}
+
+// sendOf offers what is pending of a producer or else its last event again, which shows
+// whether the server still has it.
+func (r *Relay) sendOf(ctx context.Context, producer string) error {
+	of, number, err := r.next()
+	if err != nil {
+		return err
+	}
+	pending := of == producer
+	if !pending {
+		_, newest, ok, err := r.outbox.Window(producer)
+		if err != nil {
+			return &storeError{fmt.Errorf("reading the last event that was published: %w", err)}
+		}
+		if !ok {
+			return nil
+		}
+		number = newest.Number
+	}
+	err = r.send(ctx, producer, number)
+	if _, ok := errors.AsType[*foreign](err); ok && !pending && producer != r.outbox.State().Outbox.Producer {
+		return nil // its name is another's now, and all we sent under it has been on the bus
+	}
+	return err
 }
 
 // send offers the producer's events from the number on until the bus has the last one,
@@ -327,7 +358,6 @@ func (r *Relay) batch(producer string, number uint64) (batch, error) {
 // and gives the number to go on with.
 func (r *Relay) sendBatch(ctx context.Context, b batch) (next uint64, err error) {
 	var fresh bool // something is on the bus that the store does not know to be there
-	var resent uint64
 	for _, event := range b.events {
 		a, failed := r.bus.offer(ctx, offer{event, b.previous, b.base})
 		if failed != nil {
@@ -341,14 +371,10 @@ func (r *Relay) sendBatch(ctx context.Context, b batch) (next uint64, err error)
 			break
 		}
 		next, b.previous = event.Number+1, event.ID
-		if event.Delivery == store.Delivered {
-			resent++
-		} else {
-			fresh = true
-		}
+		fresh = fresh || event.Delivery != store.Delivered
 	}
-	if next > 1 && (fresh || resent > 0) {
-		if failed := r.outbox.MarkDelivered(b.producer, next-1, resent); failed != nil {
+	if next > 1 && fresh {
+		if failed := r.outbox.MarkDelivered(b.producer, next-1); failed != nil {
 			err = errors.Join(err, &storeError{fmt.Errorf("noting that events were published: %w", failed)})
 		}
 	}
@@ -357,16 +383,10 @@ func (r *Relay) sendBatch(ctx context.Context, b batch) (next uint64, err error)
 
 // resume is the number to go on with after an event that was not added: the one after
 // the mark, if the mark is ours.
-//
-// A mark of an earlier producer is taken as it is. What is pending under that name was so
-// in the state that this one is a copy of, which may have gone on under it, and have
-// published that and more.
 func (r *Relay) resume(producer string, event store.Event, a answer) (next uint64, err error) {
-	ours := true
-	if producer == r.outbox.State().Outbox.Producer {
-		if ours, err = r.knows(producer, a); err != nil {
-			return 0, &storeError{fmt.Errorf("looking up an event that was published: %w", err)}
-		}
+	ours, err := r.knows(producer, a)
+	if err != nil {
+		return 0, &storeError{fmt.Errorf("looking up an event that was published: %w", err)}
 	}
 	if !ours {
 		return 0, &foreign{fmt.Sprintf("the last event of producer %s on the bus, number %d with the ID %s, is not known here", producer, a.mark, a.id)}
@@ -379,6 +399,10 @@ func (r *Relay) resume(producer string, event store.Event, a answer) (next uint6
 }
 
 // knows says whether the event at the mark is ours, or so old that it is no longer kept.
+//
+// A mark of an earlier producer above all that we have of it is taken for ours: the state
+// that this one is a copy of may have gone on under that name, and have published what
+// was pending when the copy was made, and more.
 func (r *Relay) knows(producer string, a answer) (bool, error) {
 	switch {
 	case a.outcome == conflict:
@@ -386,13 +410,15 @@ func (r *Relay) knows(producer string, a answer) (bool, error) {
 	case a.id == "":
 		return true, nil
 	}
-	events, err := r.outbox.From(producer, a.mark, 1)
-	if err != nil {
+	oldest, newest, ok, err := r.outbox.Window(producer)
+	switch {
+	case err != nil || !ok:
 		return false, err
+	case a.mark < oldest.Number:
+		return true, nil
+	case a.mark > newest.Number:
+		return producer != r.outbox.State().Outbox.Producer, nil
 	}
-	if len(events) > 0 && events[0].Number == a.mark {
-		return events[0].ID == a.id, nil
-	}
-	oldest, _, ok, err := r.outbox.Window(producer)
-	return ok && a.mark < oldest.Number, err
+	events, err := r.outbox.From(producer, a.mark, 1)
+	return len(events) > 0 && events[0].Number == a.mark && events[0].ID == a.id, err
 }

@@ -78,7 +78,7 @@ func TestMarkIsLookedAtNowAndThen(t *testing.T) {
 		require.Len(t, bus.offers, 1)
 		for range 200 {
 			time.Sleep(3 * time.Second)
-			require.NoError(t, outbox.MarkDelivered("", 0, 0)) // a change, and no event
+			require.NoError(t, outbox.MarkDelivered("", 0)) // a change, and no event
 			synctest.Wait()
 		}
 		stop()

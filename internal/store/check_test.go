@@ -69,7 +69,7 @@ func TestCheckFinds(t *testing.T) {
 		record(t, s, decided("m", "Q2_K", verdict.Kept))
 		record(t, s, decided("m", "Q2_K", verdict.Rejected))
 		record(t, s, failed("m", "Q2_K", runner.ReasonCrash))
-		require.NoError(t, s.MarkDelivered("producer", 1, 0))
+		require.NoError(t, s.MarkDelivered("producer", 1))
 		require.NoError(t, s.Check())
 
 		require.NoError(t, s.db.Update(func(tx *bbolt.Tx) error {

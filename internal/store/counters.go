@@ -17,7 +17,6 @@ const (
 	countRejection      = "rejection"       // model, target, gate
 	countSkipped        = "skipped"         // entry, reason
 	countPublished      = "published"       //
-	countReplayed       = "replayed"        //
 	countPublishFailure = "publish_failure" // reason
 
 	// Only of what was pruned.
@@ -63,8 +62,6 @@ func (c *Counters) set(key string, n uint64) error {
 		c.Skipped[SkippedKey{labels[0], SkipReason(labels[1])}] = n
 	case key == countPublished:
 		c.Published = n
-	case key == countReplayed:
-		c.Replayed = n
 	case kind == countPublishFailure && len(labels) == 1:
 		c.PublishFailures[labels[0]] = n
 	default:

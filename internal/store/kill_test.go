@@ -78,7 +78,7 @@ func relay(s *Store) error {
 		return err
 	}
 	last := events[len(events)-1]
-	return s.MarkDelivered(last.Producer, last.Number, 0)
+	return s.MarkDelivered(last.Producer, last.Number)
 }
 
 // Whatever moment the process is killed at: all that it was told is stored is there,

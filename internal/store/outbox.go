@@ -2,8 +2,11 @@ package store
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.etcd.io/bbolt"
 )
@@ -75,15 +78,12 @@ func (d *draft) publish() error {
 	if err := d.putMeta(); err != nil {
 		return err
 	}
-	var held []*Event
+	held, err := d.indexed(bucketHeld)
+	if err != nil {
+		return err
+	}
 	latest := map[PairID]uint64{}
-	c := d.bucket(bucketHeld).Cursor()
-	for seq, _ := c.First(); seq != nil; seq, _ = c.Next() {
-		e, err := get[Event](d.tx, bucketEvents, seq)
-		if err != nil {
-			return err
-		}
-		held = append(held, e)
+	for _, e := range held {
 		latest[e.PairID] = e.Seq
 	}
 	for _, e := range held {
@@ -159,6 +159,28 @@ func (s *Store) NextPending(limit int) ([]Event, error) {
 	return events, nil
 }
 
+// Producers reads the names under which numbered events are kept, delivered ones too, in
+// the order of those events.
+func (s *Store) Producers() ([]string, error) {
+	var names []string
+	first := map[string]uint64{} // Seq of its oldest event
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket([]byte(bucketNumbers)).Cursor()
+		for k, seq := c.First(); k != nil; {
+			name, _, _ := strings.Cut(string(k), "\x00")
+			names = append(names, name)
+			first[name] = binary.BigEndian.Uint64(seq)
+			k, seq = c.Seek([]byte(name + "\x01")) // beyond its numbers
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the producers of events: %w", err)
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(first[a], first[b]) })
+	return names, nil
+}
+
 // Window reads the oldest and the newest of a producer's events that are kept, delivered
 // ones too; false when none is.
 func (s *Store) Window(producer string) (oldest, newest Event, ok bool, err error) {
@@ -211,10 +233,9 @@ func (s *Store) From(producer string, n uint64, limit int) ([]Event, error) {
 }
 
 // MarkDelivered marks the producer's pending events up to a number as delivered, and
-// counts them as published. Those that were delivered before are not counted again:
-// resent says how many of them the bus got once more because it had lost them, which
-// Counters.Replayed counts. Nothing pending up to there is no error.
-func (s *Store) MarkDelivered(producer string, through, resent uint64) error {
+// counts them as published. Those that were delivered before are not counted again, and
+// nothing pending up to there is no error.
+func (s *Store) MarkDelivered(producer string, through uint64) error {
 	return s.update("marking events as delivered", func(d *draft) error {
 		delivered, err := d.pendingOf(producer, through)
 		if err != nil {
@@ -235,11 +256,6 @@ func (s *Store) MarkDelivered(producer string, through, resent uint64) error {
 			}
 			d.state.Outbox.Pending -= n
 			if d.state.Outbox.OldestPending, err = oldestPending(d.tx); err != nil {
-				return err
-			}
-		}
-		if resent > 0 {
-			if err := d.count(counterKey(countReplayed), resent); err != nil {
 				return err
 			}
 		}
@@ -278,20 +294,18 @@ func (s *Store) CountPublishFailure(reason string) error {
 }
 
 // NewProducer gives the events to come a new producer, under which they are numbered
-// from 1, and puts those that are pending under the present one under the new one, in
-// their order. why is kept and logged.
+// from 1, and puts all that are pending under the new one, in their order. why is kept
+// and logged.
 //
 // The relay calls it when the bus shows that another copy of this state has used our
-// producer's numbers: the mark of our producer on the bus is above our newest number, or
-// the event at the mark is, by its id, not the one that has that number here. Which of
-// the pending events the bus has can then not be told by their numbers: offered under
-// them they would be taken for duplicates and lost. One that was pending when the copy
-// was made, and was delivered by the other, goes out a second time under the same
-// event_id. Pending events of earlier producers keep their names: those were given up
-// because Open knew the copy for one, before it made any event of its own.
+// numbers: the mark of our producer on the bus is above our newest number, or the event
+// at the mark is, by its id, not the one that has that number here. Which of the pending
+// events the bus has can then not be told by their numbers: offered under them they would
+// be taken for duplicates and lost. One that was pending when the copy was made, and was
+// delivered by the other, goes out a second time under the same event_id.
 func (s *Store) NewProducer(why string) error {
 	return s.update("taking a new producer", func(d *draft) error {
-		pending, err := d.pendingOf(d.meta.Producer, d.meta.Newest)
+		pending, err := d.indexed(bucketPending)
 		if err != nil {
 			return err
 		}
@@ -315,6 +329,17 @@ func (s *Store) NewProducer(why string) error {
 		d.offered = len(pending) > 0
 		return nil
 	})
+}
+
+// indexed reads the events of an index by Seq, in their order.
+func (d *draft) indexed(bucket string) ([]*Event, error) {
+	var events []*Event
+	err := d.bucket(bucket).ForEach(func(seq, _ []byte) error {
+		e, err := get[Event](d.tx, bucketEvents, seq)
+		events = append(events, e)
+		return err
+	})
+	return events, err
 }
 
 func (d *draft) newProducer(why string) error {

@@ -107,18 +107,16 @@ func TestDelivery(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []uint64{1, 2}, numbers(t, producer, first))
 
-	require.NoError(t, s.MarkDelivered(producer, 2, 0))
+	require.NoError(t, s.MarkDelivered(producer, 2))
 	assert.Equal(t, OutboxState{Producer: producer, Pending: 3, OldestPending: start().Add(2 * time.Minute)}, s.State().Outbox)
 	assert.Equal(t, uint64(2), s.State().Counters.Published)
 	before := s.State()
-	require.NoError(t, s.MarkDelivered(producer, 2, 0))
-	require.NoError(t, s.MarkDelivered("somebody", 9, 0))
+	require.NoError(t, s.MarkDelivered(producer, 2))
+	require.NoError(t, s.MarkDelivered("somebody", 9))
 	assert.Same(t, before, s.State())
 
-	// The bus lost both and got them again, with a new one.
-	require.NoError(t, s.MarkDelivered(producer, 3, 2))
+	require.NoError(t, s.MarkDelivered(producer, 3))
 	assert.Equal(t, uint64(3), s.State().Counters.Published)
-	assert.Equal(t, uint64(2), s.State().Counters.Replayed)
 
 	from, err := s.From(producer, 2, 3)
 	require.NoError(t, err)
@@ -139,7 +137,7 @@ func TestDelivery(t *testing.T) {
 	s = reopen(t, s, dir, Options{Publish: true})
 	assert.Equal(t, before, s.State())
 	assert.True(t, signalled(s), "what is pending at the start")
-	require.NoError(t, s.MarkDelivered(producer, 5, 0))
+	require.NoError(t, s.MarkDelivered(producer, 5))
 	assert.Equal(t, OutboxState{Producer: producer}, s.State().Outbox)
 }
 
@@ -149,7 +147,7 @@ func TestNewProducerRenumbersWhatIsPending(t *testing.T) {
 	for range 4 {
 		flip(t, s, "Q2_K")
 	}
-	require.NoError(t, s.MarkDelivered(old, 2, 0))
+	require.NoError(t, s.MarkDelivered(old, 2))
 	ids := []string{pending(t, s)[0].ID, pending(t, s)[1].ID}
 	signalled(s)
 	require.NoError(t, s.NewProducer("the mark is above ours"))
@@ -165,6 +163,58 @@ func TestNewProducerRenumbersWhatIsPending(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, uint64(2), newest.Number)
 	require.NoError(t, s.Check())
+}
+
+func TestProducers(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	check := func(want ...string) {
+		t.Helper()
+		producers, err := s.Producers()
+		require.NoError(t, err)
+		assert.Equal(t, want, producers)
+	}
+	flip(t, s, "Q2_K")
+	check() // it is held
+	require.NoError(t, s.SetPublish(true))
+	names := []string{s.State().Outbox.Producer}
+	check(names...)
+	for range 5 { // their names are at random, their order is not
+		flip(t, s, "Q2_K")
+		require.NoError(t, s.MarkDelivered(s.State().Outbox.Producer, 99))
+		require.NoError(t, s.NewProducer("of the test"))
+		check(names...)
+		flip(t, s, "Q2_K")
+		names = append(names, s.State().Outbox.Producer)
+		check(names...)
+	}
+	// One of which all is pending gives it away.
+	require.NoError(t, s.NewProducer("of the test"))
+	check(append(names[:5:5], s.State().Outbox.Producer)...)
+}
+
+// What is pending goes to the new producer, under whatever name it was.
+func TestNewProducerTakesAllThatIsPending(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Options{Publish: true})
+	for range 3 {
+		flip(t, s, "Q2_K")
+	}
+	require.NoError(t, s.MarkDelivered(s.State().Outbox.Producer, 1))
+	backup := filepath.Join(t.TempDir(), fileName)
+	require.NoError(t, s.BackupFile(backup))
+	copied := open(t, filepath.Dir(backup), Options{Publish: true})
+	flip(t, copied, "Q2_K")
+	before, err := copied.Events(1, 0)
+	require.NoError(t, err)
+	require.NotEqual(t, before[0].Producer, before[2].Producer)
+
+	require.NoError(t, copied.NewProducer("another is at the mark"))
+	after := pending(t, copied)
+	assert.Equal(t, []uint64{1, 2, 3}, numbers(t, copied.State().Outbox.Producer, after))
+	for i := range after {
+		assert.Equal(t, before[i].ID, after[i].ID)
+	}
+	require.NoError(t, copied.Check())
 }
 
 // A copy goes on under a new producer; what was pending keeps its name.
@@ -208,7 +258,7 @@ func TestCopiesHaveANewProducer(t *testing.T) {
 		assert.Equal(t, uint64(1), e.Number)
 		assert.Len(t, pending(t, copied), c.pending, "only those of the old producer")
 		numbers(t, old, pending(t, copied))
-		require.NoError(t, copied.MarkDelivered(old, 99, 0))
+		require.NoError(t, copied.MarkDelivered(old, 99))
 		assert.Equal(t, []uint64{1}, numbers(t, producer, pending(t, copied)))
 		copied = reopen(t, copied, restored, Options{Publish: true})
 		assert.Equal(t, producer, copied.State().Outbox.Producer, "%s: once", name)
@@ -229,7 +279,7 @@ func TestDeliveredEventsGoAfterTheirWindow(t *testing.T) {
 	for range 3 {
 		flip(t, s, "Q2_K")
 	}
-	require.NoError(t, s.MarkDelivered(producer, 3, 0))
+	require.NoError(t, s.MarkDelivered(producer, 3))
 	seqs := func() (seqs []uint64) {
 		events, err := s.Events(0, 0)
 		require.NoError(t, err)
@@ -267,9 +317,8 @@ func TestDeliveredEventsGoBeyondTheirNumber(t *testing.T) {
 		return first.Number
 	}
 	assert.Equal(t, uint64(1), oldest(), "pending ones stay")
-	require.NoError(t, s.MarkDelivered(producer, all, 0))
+	require.NoError(t, s.MarkDelivered(producer, all))
 	assert.Equal(t, uint64(2*maxPruned+1), oldest(), "a bounded number at once")
-	require.NoError(t, s.CountPublishFailure("refused"))
-	require.NoError(t, s.MarkDelivered(producer, all, 1))
+	require.NoError(t, s.MarkDelivered(producer, all))
 	assert.Equal(t, uint64(all-5+1), oldest())
 }

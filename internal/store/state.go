@@ -87,8 +87,6 @@ type Counters struct {
 	Skipped    map[SkippedKey]uint64
 	// Published counts the events that the bus has taken, each once.
 	Published uint64
-	// Replayed counts those that it was given again because it had lost them.
-	Replayed uint64
 	// PublishFailures counts attempts that failed, by reason.
 	PublishFailures map[string]uint64
 }
