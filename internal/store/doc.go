@@ -28,10 +28,19 @@
 // Events are numbered in the order of their commits, and beside that, once a bus is
 // configured, from 1 under the name of a producer, without a gap. The name is random and
 // changes with [Store.NewProducer] and whenever Open finds that it has a copy of the
-// state before it: one made by [Store.Backup], or a file that is not, by device and
-// inode, the one that it was. The numbers after the copy was made may be in use on the
+// state before it: one made by [Store.Backup], or a file that is not, by inode and time of
+// birth, the one that it was. The numbers after the copy was made may be in use on the
 // bus by the state that went on without it. Events that were pending keep their old
 // names, under which the bus knows whether it has them.
+//
+// So Open knows a state.db that was copied, with its directory or without, moved from
+// another file system, or restored from such a copy by a new file in its place, wherever
+// it is mounted. It does not know one whose content was written over (cp copy state.db,
+// of a copy that Backup has not made), a disk that was cloned or set back as a whole, nor,
+// where the file system tells no time of birth, a copy that got the same inode. Those are
+// left to the relay, which calls NewProducer when the bus shows it. A file system that
+// numbers its inodes anew with each mount makes Open take a new producer each time, which
+// costs nothing but the name.
 //
 // While no bus was ever configured events are held, without a number. With the first one
 // the latest held event of each pair becomes pending, and the older ones are superseded.

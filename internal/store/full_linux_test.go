@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -19,7 +20,18 @@ import (
 // A disk that is full, really: a small file system of the test's own, in a mount
 // namespace of a child. Where the system allows nobody such a namespace this test fails.
 func TestDiskFull(t *testing.T) {
-	child := childCommand("full", t.TempDir())
+	inOwnNamespace(t, childCommand("full", t.TempDir()))
+}
+
+// The same file under another device number, as after a restart of a host whose file
+// system is on overlayfs, btrfs or NFS.
+func TestMountedAnew(t *testing.T) {
+	inOwnNamespace(t, childCommand("remount", t.TempDir()))
+}
+
+// inOwnNamespace runs a child that may mount what nobody else sees.
+func inOwnNamespace(t *testing.T, child *exec.Cmd) {
+	t.Helper()
 	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if os.Geteuid() != 0 {
 		child.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
@@ -30,12 +42,58 @@ func TestDiskFull(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 }
 
-func fillTheDisk(dir string) error {
+func mountSmall(dir string) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("leaving the mounts of the host: %w", err)
 	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
 		return fmt.Errorf("mounting a small file system: %w", err)
+	}
+	return nil
+}
+
+func remount(dir string) error {
+	if err := mountSmall(dir); err != nil {
+		return err
+	}
+	for _, sub := range []string{"lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			return err
+		}
+	}
+	upper, merged := filepath.Join(dir, "upper"), filepath.Join(dir, "merged")
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", filepath.Join(dir, "lower"), upper, filepath.Join(dir, "work"))
+	before, producer, err := openedOn(upper)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Mount("overlay", merged, "overlay", 0, options); err != nil {
+		return fmt.Errorf("mounting an overlay: %w", err)
+	}
+	after, same, err := openedOn(merged)
+	if err != nil {
+		return err
+	}
+	if before == after || producer != same {
+		return fmt.Errorf("on device %d the producer is %s and on device %d %s", before, producer, after, same)
+	}
+	return nil
+}
+
+// openedOn opens a state and tells its device and its producer.
+func openedOn(dir string) (device uint64, producer string, err error) {
+	s, err := Open(dir, Options{Publish: true})
+	if err != nil {
+		return 0, "", err
+	}
+	var stat syscall.Stat_t
+	err = syscall.Stat(filepath.Join(dir, fileName), &stat)
+	return stat.Dev, s.State().Outbox.Producer, errors.Join(err, s.Close())
+}
+
+func fillTheDisk(dir string) error {
+	if err := mountSmall(dir); err != nil {
+		return err
 	}
 	filler := filepath.Join(dir, "filler")
 	if err := os.WriteFile(filler, make([]byte, 1<<20), 0o600); err != nil {

@@ -13,9 +13,10 @@ const childEnv = "QUANT_EXPORTER_TEST_STORE"
 
 func TestMain(m *testing.M) {
 	child := map[string]func(dir string) error{
-		"":     nil,
-		"kill": commitUntilKilled,
-		"full": fillTheDisk,
+		"":        nil,
+		"kill":    commitUntilKilled,
+		"full":    fillTheDisk,
+		"remount": remount,
 	}[os.Getenv(childEnv)]
 	if child == nil {
 		os.Exit(m.Run())

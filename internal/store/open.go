@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
-	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -336,35 +335,24 @@ func (s *Store) damaged(err error) error {
 }
 
 // recognize takes a new producer where this is not the file that it was.
-func (s *Store) recognize(d *draft, identity string) error {
+func (s *Store) recognize(d *draft, now identity) error {
 	var why string
+	before := d.meta.Identity
 	switch {
 	case d.meta.Backup != nil:
 		why = "this is a backup of " + d.meta.Backup.Format(time.RFC3339)
-	case d.meta.File != "" && d.meta.File != identity:
-		why = "the file was copied or restored: it was " + d.meta.File + " (device:inode) and is " + identity
-	case d.meta.File == identity:
+	case before == identity{}: // it is new
+	case !before.sameAs(now):
+		why = fmt.Sprintf("the file was copied or restored: it was %v and is %v", before, now)
+	case before == now:
 		return nil
 	}
-	d.meta.File, d.meta.Backup = identity, nil
+	d.meta.Identity, d.meta.Backup = now, nil
 	if why == "" {
 		return d.putMeta()
 	}
 	s.logger.Warn("The state is a copy: its coming events have a new producer", "file", s.path, "reason", why)
 	return d.newProducer(why)
-}
-
-// identityOf names a file on this host: device:inode.
-func identityOf(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", fmt.Errorf("opening the state: %w", err)
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return "", fmt.Errorf("opening the state %s: the system does not tell its inode", path)
-	}
-	return fmt.Sprintf("%d:%d", stat.Dev, stat.Ino), nil
 }
 
 // rename gives a file its final name, durably. Its content is on the disk already.

@@ -49,8 +49,8 @@ const (
 
 // meta is what there is one of.
 type meta struct {
-	// File is device:inode of the file when it was last opened; "" before.
-	File string `json:"file"`
+	// Identity is that of the file when it was last opened; zero before.
+	Identity identity `json:"identity,omitzero"`
 	// Backup is when this copy was made; nil in a state that is in use.
 	Backup *time.Time `json:"backup,omitempty"`
 	// Producer is the name under which events are numbered, Newest the last number
