@@ -52,8 +52,10 @@ func (s *Store) Backup(w io.Writer) (n int64, err error) {
 }
 
 // BackupFile writes a copy of the state as of now to a new file, which only its owner
-// can read: all of it, on the disk, or none. A file that exists is left alone, and the
-// error wraps fs.ErrExist.
+// can read: all of it, on the disk, or none. A file that exists, or comes into being
+// meanwhile, is left alone, and the error wraps fs.ErrExist. A process that is killed
+// meanwhile may leave a file .quant-exporter-backup-*.partial in the same directory, of
+// use to nobody; on a file system without hard links also a part of the copy under path.
 func (s *Store) BackupFile(path string) error {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
@@ -65,8 +67,36 @@ func (s *Store) BackupFile(path string) error {
 	if err != nil {
 		return fmt.Errorf("backing up the state to %s: %w", path, err)
 	}
-	if err := rename(temp, path); err != nil {
-		return errors.Join(fmt.Errorf("backing up the state to %s: %w", path, err), remove(temp))
+	if err := errors.Join(giveName(temp, path), remove(temp)); err != nil {
+		return fmt.Errorf("backing up the state to %s: %w", path, err)
+	}
+	return nil
+}
+
+// giveName gives a file a second name, which nobody has, durably: rename(2) would take
+// it from whoever has it.
+func giveName(file, name string) error {
+	err := os.Link(file, name)
+	if err != nil && !errors.Is(err, fs.ErrExist) { // a file system without hard links, or without room
+		err = copyNew(file, name)
+	}
+	return errors.Join(err, syncDir(filepath.Dir(name)))
+}
+
+// copyNew copies a file to one that is not there yet, all of it or none.
+func copyNew(from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err := errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return errors.Join(err, remove(to))
 	}
 	return nil
 }

@@ -5,6 +5,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -70,6 +74,66 @@ func TestExport(t *testing.T) {
 type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+// Of several backups to one name, at once, one gets it, and is whole.
+func TestBackupFileTakesNoNameFromAnother(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	record(t, s, decided("m", "Q2_K", verdict.Kept))
+	path := filepath.Join(t.TempDir(), fileName)
+	errs := make([]error, 8)
+	var writing sync.WaitGroup
+	for i := range errs {
+		writing.Go(func() { errs[i] = s.BackupFile(path) })
+	}
+	writing.Wait()
+	written := 0
+	for _, err := range errs {
+		if err == nil {
+			written++
+			continue
+		}
+		require.ErrorIs(t, err, fs.ErrExist)
+		require.ErrorContains(t, err, path)
+	}
+	assert.Equal(t, 1, written)
+	assert.Equal(t, []string{fileName}, names(t, filepath.Dir(path)))
+	assert.Len(t, open(t, filepath.Dir(path), Options{}).State().Pairs, 1)
+}
+
+// Where a file cannot have two names, it is copied.
+func TestCopyNew(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	require.NoError(t, os.WriteFile(from, []byte("content"), 0o600))
+	require.NoError(t, copyNew(from, to))
+	content, err := os.ReadFile(to)
+	require.NoError(t, err)
+	assert.Equal(t, "content", string(content))
+	info, err := os.Stat(to)
+	require.NoError(t, err)
+	assert.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
+
+	require.NoError(t, os.WriteFile(from, []byte("other"), 0o600))
+	require.ErrorIs(t, copyNew(from, to), fs.ErrExist)
+	content, err = os.ReadFile(to)
+	require.NoError(t, err)
+	assert.Equal(t, "content", string(content))
+
+	require.Error(t, copyNew(dir, filepath.Join(dir, "half")), "a directory cannot be read")
+	assert.Equal(t, []string{"from", "to"}, names(t, dir))
+}
+
+// names of what is in a directory.
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
 
 // A client that reads an export slowly holds up no commit, not even those that need the
 // file to grow a good deal.

@@ -12,7 +12,8 @@ import (
 
 const (
 	// maxDownloads bounds how many exports and backups are made or sent at once, and so
-	// the disk space they take meanwhile: that of as many copies of the state.
+	// the disk space they take meanwhile: each that of a copy of the state, and a backup,
+	// while it is made, that of two, as the store makes a copy of its own first.
 	maxDownloads = 2
 	// downloadTimeout is how long a client may take to fetch one.
 	downloadTimeout = 10 * time.Minute
