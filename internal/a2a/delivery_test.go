@@ -190,6 +190,48 @@ func TestServerComesBackOlderThanTheProducer(t *testing.T) {
 	}
 }
 
+// The same with the store, which is opened anew as a backup in between.
+func TestServerComesBackOlderThanTheState(t *testing.T) {
+	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	cfg := configOf("redis://" + server.Addr)
+	open := func(dir string) *store.Store {
+		s, err := store.Open(dir, store.Options{Publish: true})
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, s.Close()) })
+		return s
+	}
+	decide := func(s *store.Store, n uint64) {
+		require.NoError(t, decideAll(s, n))
+		deliver(t, relayTo(t, cfg, s))
+	}
+	first := open(t.TempDir())
+	decide(first, 4)
+	server.CLI("save")
+	decide(first, 7)
+	require.NoError(t, first.NewProducer("of the test"))
+	decide(first, 9)
+	dir := t.TempDir()
+	require.NoError(t, first.BackupFile(filepath.Join(dir, "state.db")))
+
+	server.Kill()
+	server.Restart()
+	require.Equal(t, "4", server.CLI("xlen", stream), "the snapshot")
+	second := open(dir)
+	decide(second, 10)
+	producers, err := second.Producers()
+	require.NoError(t, err)
+	assert.Len(t, producers, 3)
+	events, err := second.Events(0, 0)
+	require.NoError(t, err)
+	want := make([]string, len(events))
+	for i, event := range events {
+		want[i] = event.ID
+	}
+	assert.Len(t, want, 10)
+	assert.Equal(t, want, onBus(t, observer(t, server)))
+	assert.NoError(t, second.Check())
+}
+
 // An earlier producer's mark is where the server lost something of ours, or where another
 // copy of the state went on.
 func TestMarkOfAnEarlierProducer(t *testing.T) {
