@@ -161,7 +161,7 @@ func (c *chaos) killExporter() {
 	c.exporter.kill()
 	c.exporterKills++
 	fakellama.NoneLeft(c.t, c.tools)
-	opened, err := c.openKilled()
+	opened, err := store.OpenForReading(c.state())
 	require.NoError(c.t, err)
 	events, err := opened.Events(0, 0)
 	require.NoError(c.t, err)
@@ -212,7 +212,7 @@ func (c *chaos) calm() {
 	c.t.Helper()
 	c.exporter.kill()
 	c.schedule(`{name: flip, cron: "@every 1s", suspend: true, targets: [Q2_K, Q8_0]}`)
-	opened, err := c.openKilled()
+	opened, err := store.OpenForReading(c.state())
 	require.NoError(c.t, err)
 	require.NoError(c.t, opened.Close())
 	c.start()

@@ -240,7 +240,7 @@ func (s *server) scrapes() (last []byte) {
 // and with what the exporter has told.
 func (v *victim) check(s *server, listened bool, scraped []byte) {
 	v.t.Helper()
-	opened, err := v.openKilled()
+	opened, err := store.OpenForReading(v.state())
 	if errors.Is(err, fs.ErrNotExist) && !listened && v.newest == 0 {
 		return // not even that was made yet
 	}
@@ -252,24 +252,6 @@ func (v *victim) check(s *server, listened bool, scraped []byte) {
 	v.checkEvents(opened, s.log())
 	v.checkCycles(opened, listened)
 	v.checkScrape(scraped, opened.State().Counters)
-}
-
-// openKilled opens the state of a killed exporter for reading. It waits for the lock: a
-// child that the exporter was just making has its descriptors until it becomes a tool, and
-// then dies.
-func (p *place) openKilled() (*store.Store, error) {
-	p.t.Helper()
-	for limit := time.After(30 * time.Second); ; {
-		opened, err := store.OpenForReading(p.state())
-		if _, locked := errors.AsType[*store.LockedError](err); !locked {
-			return opened, err
-		}
-		select {
-		case <-limit:
-			return nil, err
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
 }
 
 // checkHistories sees that they have only grown.

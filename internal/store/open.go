@@ -109,11 +109,23 @@ func openForReading(dir string, layout schema) (*Store, error) {
 	return s, nil
 }
 
+// orphanLimit is how long the lock is waited for when nobody says that it has it. A child
+// of a killed process has it between its making and the start of its program, and dies.
+const orphanLimit = 2 * time.Second
+
 // acquire takes the lock of the state, under which this process writes its pid for
 // others to see.
 func acquire(dir string) (unlock func(), err error) {
-	unlock, err = host.NewLock(filepath.Join(dir, lockName)).Acquire(context.Background(), false, nil)
+	lock := host.NewLock(filepath.Join(dir, lockName))
+	unlock, err = lock.Acquire(context.Background(), false, nil)
 	var held *host.HeldError
+	if errors.As(err, &held) && held.Holder.PID == 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), orphanLimit)
+		defer cancel()
+		if late, lateErr := lock.Acquire(ctx, true, nil); lateErr == nil {
+			return late, nil
+		}
+	}
 	var file *fs.PathError
 	switch {
 	case errors.As(err, &held):
