@@ -118,7 +118,7 @@ var families = [...]Family{
 	},
 	lastRunSeconds: {
 		"quant_cycle_last_run_timestamp_seconds", gauge,
-		"When the last result of the model came in, decision or failure, in Unix seconds; absent before the first.",
+		"When the last cycle of the model ended, with decisions or failures, in Unix seconds; absent before the first.",
 		[]string{"model_name"},
 	},
 	lastSuccess: {

@@ -439,6 +439,21 @@ func TestFailureOfOneTargetLeavesTheOthers(t *testing.T) {
 	}
 }
 
+func TestTargetThatCannotBeMadeFailsAlone(t *testing.T) {
+	for target, want := range map[string]string{
+		"Q2_L":   `"Q2_L" is no format that this made up makes`,
+		"IQ2_XS": "IQ2_XS is useless without an importance matrix",
+		"q8_0":   `the targets "Q8_0" and "q8_0" are the same format`,
+	} {
+		f := newFixture(t, &engine{}, "Q8_0", target)
+		results := f.run(t.Context())
+		failure := f.failure(target, results)
+		assert.Equal(t, runner.ReasonQuantize, failure.Reason)
+		require.ErrorContains(t, failure, want)
+		assert.Equal(t, verdict.Kept, results["Q8_0"].Outcome(), target)
+	}
+}
+
 func TestFailureOfTheWholeCycle(t *testing.T) {
 	tests := []struct {
 		name    string

@@ -14,25 +14,25 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 )
 
-// resolveFormats finds each target among the formats that the engine makes.
-func resolveFormats(info EngineInfo, targets []string) ([]Format, error) {
-	resolved := make([]Format, len(targets))
+// resolveFormats finds each target among the formats that the engine makes. One that is
+// none has an error in its place.
+func resolveFormats(info EngineInfo, targets []string) ([]Format, []error) {
+	resolved, errs := make([]Format, len(targets)), make([]error, len(targets))
 	for i, target := range targets {
 		format, ok := findFormat(info.Formats, target)
-		if !ok {
-			return nil, fmt.Errorf("%q is no format that this %s makes; it makes %s", target, info.Name, formatNames(info.Formats))
+		twice := slices.IndexFunc(resolved[:i], func(earlier Format) bool { return earlier.Name == format.Name })
+		switch {
+		case !ok:
+			errs[i] = fmt.Errorf("%q is no format that this %s makes; it makes %s", target, info.Name, formatNames(info.Formats))
+		case format.NeedsImatrix && !info.Imatrix:
+			errs[i] = fmt.Errorf("%s is useless without an importance matrix: make one with llama-imatrix and name its file as engine.imatrix, or choose another format", target)
+		case twice >= 0:
+			errs[i] = fmt.Errorf("the targets %q and %q are the same format: name it once", targets[twice], target)
+		default:
+			resolved[i] = format
 		}
-		if format.NeedsImatrix && !info.Imatrix {
-			return nil, fmt.Errorf("%s is useless without an importance matrix: make one with llama-imatrix and name its file as engine.imatrix, or choose another format", target)
-		}
-		for j, earlier := range resolved[:i] {
-			if earlier.Name == format.Name {
-				return nil, fmt.Errorf("the targets %q and %q are the same format: name it once", targets[j], target)
-			}
-		}
-		resolved[i] = format
 	}
-	return resolved, nil
+	return resolved, errs
 }
 
 // findFormat takes the name in any case and follows an alias.

@@ -13,6 +13,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -104,8 +105,8 @@ func (r *Runner) Formats(ctx context.Context, targets []string) ([]string, error
 	if err != nil {
 		return nil, AsFailure(fmt.Errorf("looking at the engine: %w", err))
 	}
-	formats, err := resolveFormats(info, targets)
-	if err != nil {
+	formats, errs := resolveFormats(info, targets)
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	names := make([]string, len(formats))
@@ -210,8 +211,8 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	if c.info, err = c.engine.Probe(ctx); err != nil {
 		return fmt.Errorf("looking at the engine: %w", err)
 	}
-	if err := c.resolveTargets(); err != nil {
-		return err
+	if c.resolveTargets(); len(c.pairs) > 0 && len(c.undecided()) == 0 {
+		return nil
 	}
 	dir, err := workdir.Create(c.WorkDir)
 	if err != nil {
@@ -229,17 +230,17 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	return work()
 }
 
-// resolveTargets gives every pair its format.
-func (c *cycle) resolveTargets() error {
-	formats, err := resolveFormats(c.info, c.Targets)
-	if err != nil {
-		return Failf(ReasonQuantize, "%w", err)
-	}
+// resolveTargets gives every pair its format. A pair without one fails by itself.
+func (c *cycle) resolveTargets() {
+	formats, errs := resolveFormats(c.info, c.Targets)
 	for i, p := range c.pairs {
+		if errs[i] != nil {
+			c.fail(p, Failf(ReasonQuantize, "%w", errs[i]))
+			continue
+		}
 		p.format = formats[i]
 		p.file = formats[i].Name + ".gguf"
 	}
-	return nil
 }
 
 // undecided gives the pairs that are still worked on.

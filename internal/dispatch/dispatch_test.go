@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -570,12 +571,15 @@ func TestTheLogOfACycleIsItsOwn(t *testing.T) {
 func TestTheLogOfACycleIsBounded(t *testing.T) {
 	log := NewLog(slog.DiscardHandler)
 	log.page.begin()
-	for range 3 * maxLogBytes / 100 {
-		slog.New(log).Debug(strings.Repeat("x", 100))
+	const lines = 5 * maxLogBytes / 100
+	for i := range lines {
+		slog.New(log).Debug(strings.Repeat("x", 100), "line", i)
 	}
 	text := log.page.end()
-	assert.LessOrEqual(t, len(text), maxLogBytes+100)
-	assert.Contains(t, text, "more is in the exporter's own log")
+	assert.LessOrEqual(t, len(text), 2*maxLogBytes+100)
+	assert.Contains(t, text, " line=0\n")
+	assert.Contains(t, text, fmt.Sprintf(" line=%d\n", lines-1), "the end says what went wrong")
+	assert.Regexp(t, `\(\d+ lines are left out here\)`, text)
 }
 
 func TestConflictsAndProblemsOfTheModels(t *testing.T) {

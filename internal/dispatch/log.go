@@ -8,8 +8,9 @@ import (
 	"sync"
 )
 
-// maxLogBytes of a cycle are kept: a few of them fit beside every result.
-const maxLogBytes = 128 << 10
+// maxLogBytes of a cycle are kept of its log's begin, and as much of its end, which says
+// what went wrong.
+const maxLogBytes = 64 << 10
 
 // Log is a slog.Handler that passes on what it gets and, while a cycle runs, keeps all of
 // it for the cycle's story, debug messages included. Whoever works for the cycle logs
@@ -55,8 +56,10 @@ func (l *Log) WithGroup(name string) slog.Handler {
 type page struct {
 	mu   sync.Mutex
 	open bool
-	text strings.Builder
-	cut  bool
+	head strings.Builder
+	tail []string // lines
+	size int      // of tail, in bytes
+	lost int      // lines between the two
 }
 
 func (p *page) isOpen() bool {
@@ -69,8 +72,8 @@ func (p *page) isOpen() bool {
 func (p *page) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.open, p.cut = true, false
-	p.text.Reset()
+	p.open, p.tail, p.size, p.lost = true, nil, 0, 0
+	p.head.Reset()
 }
 
 // end gives the page, which is closed.
@@ -78,13 +81,21 @@ func (p *page) end() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open = false
-	return p.text.String()
+	return p.text()
 }
 
 func (p *page) String() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.text.String()
+	return p.text()
+}
+
+func (p *page) text() string {
+	gap := ""
+	if p.lost > 0 {
+		gap = fmt.Sprintf("(%d lines are left out here)\n", p.lost)
+	}
+	return p.head.String() + gap + strings.Join(p.tail, "")
 }
 
 // Write takes a line.
@@ -92,12 +103,15 @@ func (p *page) Write(line []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case !p.open, p.cut:
-	case p.text.Len()+len(line) > maxLogBytes:
-		p.cut = true
-		p.text.WriteString("(more is in the exporter's own log)\n")
+	case !p.open:
+	case len(p.tail) == 0 && p.head.Len()+len(line) <= maxLogBytes:
+		p.head.Write(line)
 	default:
-		p.text.Write(line)
+		p.tail = append(p.tail, string(line))
+		for p.size += len(line); p.size > maxLogBytes && len(p.tail) > 1; p.lost++ {
+			p.size -= len(p.tail[0])
+			p.tail = p.tail[1:]
+		}
 	}
 	return len(line), nil
 }

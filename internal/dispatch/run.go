@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -225,7 +226,7 @@ func (d *Dispatcher) record(cycle uint64, r runner.Result) {
 		case errors.Is(err, store.ErrCommitted): // the attempt before did not fail after all
 			return nil
 		case err == nil && committed.Changed:
-			logger.Info("the decision has changed", "event_id", committed.Event.ID, "now", r.Verdict.Outcome)
+			logger.Info("the decision has changed", "event_id", committed.Event.ID, "now", r.Verdict.Outcome, "before", cmp.Or(string(r.Previous), "none"))
 		}
 		return err
 	})

@@ -171,7 +171,6 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 	if known := d.state.Models[r.Model]; known != nil {
 		model = *known
 	}
-	model.LastRun = record.Finished
 	if r.Failure != nil {
 		pair.Failed = &Failed{c.ID, c.Entry, record.Finished, record.Failure.Reason, record.Failure.Error}
 	} else {
@@ -260,6 +259,7 @@ func (d *draft) end(c *Cycle, extra map[runner.Operation]time.Duration, missing 
 		return err
 	}
 	model := *d.state.Models[c.Model] // there since its first result
+	model.LastRun = d.now
 	success := len(records) == len(c.Targets)
 	for _, r := range records {
 		success = success && r.Failure == nil

@@ -69,7 +69,7 @@ type Failed struct {
 // Model is what is known of a model, as of its last cycle.
 type Model struct {
 	Name string `json:"model_name"`
-	// LastRun is when the last result of any of its pairs came in.
+	// LastRun is when its last cycle ended, however it did; zero before.
 	LastRun time.Time `json:"last_run"`
 	// LastSuccess is when its last cycle ended in which no pair failed; zero before.
 	LastSuccess time.Time `json:"last_success"`

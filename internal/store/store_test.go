@@ -250,6 +250,7 @@ func TestCycleEnds(t *testing.T) {
 	}
 	assert.Empty(t, s.State().Running[0].Undecided)
 	assert.True(t, s.State().Models["m"].LastSuccess.IsZero())
+	assert.True(t, s.State().Models["m"].LastRun.IsZero(), "the cycle goes on")
 	assert.Equal(t, PairID{"m", "Q4_K_M"}, s.State().Models["m"].Latest)
 
 	clock.now = start().Add(time.Hour)
@@ -257,7 +258,7 @@ func TestCycleEnds(t *testing.T) {
 	assert.Empty(t, s.State().Running)
 	m := s.State().Models["m"]
 	assert.Equal(t, clock.now, m.LastSuccess)
-	assert.Equal(t, start().Add(time.Minute), m.LastRun)
+	assert.Equal(t, clock.now, m.LastRun)
 	assert.Equal(t, map[runner.Operation]time.Duration{
 		"discover": 5 * time.Second, runner.OperationIsolate: time.Second, runner.OperationQuantize: 4 * time.Second,
 		runner.OperationBenchmark: 3 * time.Second, runner.OperationTotal: time.Minute,
