@@ -8,44 +8,76 @@
   const form = document.querySelector("form[data-filter]");
   let stream = null;
   let request = null;
-  let again = 0;
+  let named = ""; // token that the stream named while a page was on its way
+  let again = 0; // timer of the next exchange
+  let retry = 0; // timer of the next attempt at a stream that was refused
 
-  // exchange brings the page of an address: its parts take the place of ours.
+  // exchange brings the page of an address: our parts become what its parts are.
   async function exchange(url) {
+    clearTimeout(again);
     if (request) request.abort();
     const mine = request = new AbortController();
+    named = "";
+    let later = 100;
     try {
       const answer = await fetch(url, { headers: { Accept: "text/html" }, signal: mine.signal });
       const type = answer.headers.get("Content-Type") || "";
       if (!type.startsWith("text/html")) throw new Error("no page");
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-      for (const part of fresh.querySelectorAll("[data-part]")) replace(document.getElementById(part.id), part);
+      for (const part of fresh.querySelectorAll("[data-part]")) renew(document.getElementById(part.id), part);
       body.dataset.token = fresh.body.dataset.token;
-      attend(); // a page that changes no more has no token
+      if (!body.dataset.token) attend(); // a page that changes no more has no token
       offline.hidden = true;
     } catch (error) {
-      if (error.name !== "AbortError") offline.hidden = false;
+      if (error.name === "AbortError") return;
+      offline.hidden = false;
+      later = 10000;
     } finally {
       if (request === mine) request = null;
     }
+    // The page may be older than what the stream has named meanwhile, and names once.
+    if (stream && named && named !== body.dataset.token) refresh(later);
   }
 
-  // replace keeps what the reader did with the part: details that are open, the focus.
-  function replace(old, fresh) {
-    if (!old || old.isEqualNode(fresh)) return;
-    const open = [...old.querySelectorAll("details")].map((d) => d.open);
-    const focused = old.contains(document.activeElement) ? document.activeElement : null;
-    const same = focused && (focused.id ? "#" + CSS.escape(focused.id) : focused.hasAttribute("href") ? `a[href="${CSS.escape(focused.getAttribute("href"))}"]` : null);
-    const details = fresh.querySelectorAll("details");
-    if (details.length === open.length) details.forEach((d, i) => { d.open = open[i]; });
-    old.replaceWith(document.adoptNode(fresh));
-    if (same) fresh.querySelector(same)?.focus({ preventScroll: true });
+  // key tells elements of a kind apart: what an element is about, "" where it does not say.
+  function key(e) {
+    if (e.nodeType !== Node.ELEMENT_NODE) return "";
+    const summary = e.closest("summary") || (e.localName === "details" && e.querySelector("summary"));
+    return e.id || e.getAttribute("href") || (e.form || e).getAttribute("action") || (summary ? summary.textContent : "");
+  }
+  const same = (a, b) => a.nodeName === b.nodeName && key(a) === key(b);
+
+  // become makes a node what it is on a newer page, and leaves alone what is the same: it
+  // keeps the focus, stays open, and is not read out once more.
+  function become(old, fresh) {
+    if (old.isEqualNode(fresh)) return;
+    if (old.nodeType !== Node.ELEMENT_NODE) {
+      old.nodeValue = fresh.nodeValue;
+      return;
+    }
+    const theirs = (name) => name === "open" && old.localName === "details"; // the reader's
+    for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && !theirs(name)) old.removeAttribute(name);
+    for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value && !theirs(name)) old.setAttribute(name, value);
+    const before = [...old.childNodes], after = [...fresh.childNodes];
+    if (before.length === after.length && before.every((node, i) => same(node, after[i]))) before.forEach((node, i) => become(node, after[i]));
+    else old.replaceChildren(...after);
   }
 
-  function refresh() {
-    if (request) return; // the next event asks again
+  // renew also looks for what the reader was at in what took its place.
+  function renew(old, fresh) {
+    if (!old) return;
+    const alike = (e) => [...old.querySelectorAll(e.localName)].filter((other) => same(e, other));
+    const place = (e) => ({ e, nth: alike(e).indexOf(e) });
+    const focused = [document.activeElement].filter((e) => e !== old && old.contains(e)).map(place);
+    const open = [...old.querySelectorAll("details[open]")].map(place);
+    become(old, fresh);
+    for (const { e, nth } of open) if (!e.isConnected && alike(e)[nth]) alike(e)[nth].open = true;
+    for (const { e, nth } of focused) if (!e.isConnected) alike(e)[nth]?.focus({ preventScroll: true });
+  }
+
+  function refresh(later = 100) {
     clearTimeout(again);
-    again = setTimeout(() => exchange(location.href), 100);
+    again = setTimeout(() => exchange(location.href), later);
   }
 
   function show(running) {
@@ -63,13 +95,15 @@
     stream.addEventListener("status", (event) => {
       const status = JSON.parse(event.data);
       offline.hidden = true;
-      if (status.token !== body.dataset.token) refresh();
+      if (request) named = status.token;
+      else if (status.token !== body.dataset.token) refresh();
       show(status.running);
     });
     stream.addEventListener("error", () => {
       if (stream.readyState === EventSource.CLOSED) { // refused: look from time to time
         stream = null;
-        setTimeout(() => { refresh(); attend(); }, 30000);
+        clearTimeout(retry);
+        retry = setTimeout(() => { refresh(); attend(); }, 30000);
       } else {
         setTimeout(() => { if (stream && stream.readyState !== EventSource.OPEN) offline.hidden = false; }, 5000);
       }
@@ -78,6 +112,7 @@
 
   // A page that nobody sees holds no connection: browsers have few for one server.
   function attend() {
+    clearTimeout(retry);
     if (document.visibilityState === "visible" && body.dataset.token) return listen();
     if (stream) stream.close();
     stream = null;
