@@ -108,8 +108,10 @@ func newHost(t *testing.T, config string, args ...string) *host {
 	file := filepath.Join(h.dir, "config.yml")
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
 	h.args = []string{"--config.file", file, "--work.dir", filepath.Join(h.dir, "work")}
-	if !slices.Contains(args, "--host.lock") {
-		h.args = append(h.args, "--host.lock", filepath.Join(h.dir, "lock"))
+	for flag, name := range map[string]string{"--host.lock": "lock", "--storage.path": "state"} {
+		if !slices.Contains(args, flag) {
+			h.args = append(h.args, flag, filepath.Join(h.dir, name))
+		}
 	}
 	h.args = append(h.args, args...)
 	return h
