@@ -62,6 +62,7 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 	}
 	clashes := newClashes()
 	for i, item := range list.Content {
+		before := len(r.problems)
 		path := fmt.Sprintf("schedule[%d]", i)
 		node := resolve(item)
 		e := c.newEntry(item.Line)
@@ -78,7 +79,12 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 		own := slices.DeleteFunc(e.problems(), func(p runner.Problem) bool { // else the section's
 			return inherited[p.Path+": "+p.Err.Error()] && !r.document.has(path+"."+p.Path)
 		})
-		r.object(below(path, append(own, clashes.with(&e)...)))
+		r.object(below(path, own))
+		right := len(r.problems) == before
+		r.object(below(path, clashes.name(&e)))
+		if right { // else its models and targets may be defaults that nobody meant
+			r.object(below(path, clashes.pairs(&e)))
+		}
 		c.Schedule = append(c.Schedule, e)
 	}
 }
@@ -94,40 +100,42 @@ func (e *Entry) problems() []runner.Problem {
 
 // clashes finds what two entries cannot both have.
 type clashes struct {
-	names map[string]int       // lines
-	pairs map[[2]string]*Entry // by pattern of models, and target
+	lines  map[string]int       // by name
+	owners map[[2]string]*Entry // by pattern of models, and target
 }
 
 func newClashes() clashes {
 	return clashes{map[string]int{}, map[[2]string]*Entry{}}
 }
 
-// with takes an entry in and says where it clashes with those before it. What can only
-// be told of the models that there are, plan.Make tells.
-func (c clashes) with(e *Entry) []runner.Problem {
-	var problems []runner.Problem
-	add := func(path, format string, args ...any) {
-		problems = append(problems, runner.Problem{Path: path, Err: fmt.Errorf(format, args...)})
-	}
-	switch line, taken := c.names[e.Name]; {
+// name takes the name of an entry in and says whether one before it has that already.
+func (c clashes) name(e *Entry) []runner.Problem {
+	switch line, taken := c.lines[e.Name]; {
 	case e.Name == "": // its own problem
 	case taken:
-		add("name", "%q is the name of the entry in line %d already: use another one", e.Name, line)
+		return []runner.Problem{{Path: "name", Err: fmt.Errorf("%q is the name of the entry in line %d already: use another one", e.Name, line)}}
 	default:
-		c.names[e.Name] = e.Line
+		c.lines[e.Name] = e.Line
 	}
+	return nil
+}
+
+// pairs takes the pairs of an entry in and says which entries before it decide them as
+// well. What can only be told of the models that there are, plan.Make tells.
+func (c clashes) pairs(e *Entry) []runner.Problem {
+	var problems []runner.Problem
 	told := map[*Entry]bool{e: true}
 	for _, pattern := range e.Models {
 		for _, target := range e.Targets {
 			pair := [2]string{pattern, plan.Canonical(target)}
-			first, taken := c.pairs[pair]
+			first, taken := c.owners[pair]
 			switch {
 			case !taken:
-				c.pairs[pair] = e
+				c.owners[pair] = e
 			case !told[first]:
 				told[first] = true
-				add("targets", "the entry %q in line %d decides %s of the models %q as well, and they would overwrite each other's figures: name other models or targets",
-					first.Name, first.Line, pair[1], pattern)
+				problems = append(problems, runner.Problem{Path: "targets", Err: fmt.Errorf("the entry %q in line %d decides %s of the models %q as well, and they would overwrite each other's figures: name other models or targets",
+					first.Name, first.Line, pair[1], pattern)})
 			}
 		}
 	}

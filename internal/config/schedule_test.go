@@ -188,6 +188,17 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			`c.yml:4: schedule[2].targets: the entry "n" in line 2 decides Q2_K of the models "a" as well, and they would overwrite each other's figures: name other models or targets`,
 			`c.yml:4: schedule[2].targets: the entry "m" in line 3 decides Q2_K of the models "b" as well, and they would overwrite each other's figures: name other models or targets`,
 		}},
+		"mistakes, and not what follows from them": {"schedule:\n- {name: a, cron: '@dayly'}\n- {cron: '@daily'}\n- {name: c, cron: '@daily', model: [m]}\n- {name: d, cron: '@daily', models: m}\n- {name: e, cron: '@daily', threshold: 12}\n- {name: f, cron: '@daily'}", []string{
+			`c.yml:2: schedule[0].cron: "@dayly" is not known: use @yearly, @monthly, @weekly, @daily, @hourly, @every with a duration, or five fields`,
+			`c.yml:3: schedule[1].name: is missing: give the entry a name, such as "nightly"`,
+			"c.yml:4: schedule[2].model: there is no such key; the keys here are " + keys,
+			`c.yml:5: schedule[3].models: "m" is not a list: write one such as [a, b]`,
+			"c.yml:6: schedule[4].threshold: the threshold 12 is not between 0 and 1: it is a ratio, so write 12 % as 0.12",
+		}},
+		"clashes beside a section's mistake": {"threshold: 12\nschedule:\n- {name: n, cron: '@daily'}\n- {name: m, cron: '@daily'}", []string{
+			"c.yml:1: threshold: the threshold 12 is not between 0 and 1: it is a ratio, so write 12 % as 0.12",
+			`c.yml:4: schedule[1].targets: the entry "n" in line 3 decides Q2_K of the models "*" as well, and they would overwrite each other's figures: name other models or targets`,
+		}},
 		"an entry copied by an alias": {"schedule:\n- &n {name: n, cron: '@daily'}\n- *n", []string{
 			`c.yml:2: schedule[1].name: "n" is the name of the entry in line 2 already: use another one`,
 			`c.yml:3: schedule[1].targets: the entry "n" in line 2 decides Q2_K of the models "*" as well, and they would overwrite each other's figures: name other models or targets`,
