@@ -1,11 +1,15 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
+	"time"
 
+	"github.com/prometheus/common/model"
 	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
@@ -25,11 +29,17 @@ func (c *Config) Redacted() ([]byte, error) {
 	for i := range shown.Schedule {
 		shown.Schedule[i].Engine.Env = redactedEnv(shown.Schedule[i].Engine.Env)
 	}
-	text, err := yaml.Marshal(&shown)
+	var text bytes.Buffer
+	encoder := yaml.NewEncoder(&text)
+	encoder.SetIndent(2)
+	node, err := encoded(reflect.ValueOf(shown))
+	if err == nil {
+		err = encoder.Encode(node)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("writing the configuration as YAML: %w", err)
 	}
-	return text, nil
+	return text.Bytes(), nil
 }
 
 func redactedEnv(env map[string]string) map[string]string {
@@ -42,4 +52,47 @@ func redactedEnv(env map[string]string) map[string]string {
 		}
 	}
 	return env
+}
+
+// encoded is a value as YAML with every key: the YAML library would leave out what is
+// empty where a type asks for that.
+func encoded(value reflect.Value) (*yaml.Node, error) {
+	node := &yaml.Node{}
+	switch {
+	case value.Type() == scheduleType:
+		node.Kind = yaml.SequenceNode
+		for i := range value.Len() {
+			item, err := encoded(value.Index(i))
+			if err != nil {
+				return nil, err
+			}
+			node.Content = append(node.Content, item)
+		}
+		return node, nil
+	case value.Kind() == reflect.Struct && value.Type() != tlsConfig:
+		node.Kind = yaml.MappingNode
+		for key, f := range fields(value.Type()) {
+			item, err := encoded(value.FieldByIndex(f.Index))
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", key, err)
+			}
+			node.Content = append(node.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key}, item)
+		}
+		return node, nil
+	}
+	shown := value.Interface()
+	if d, ok := shown.(model.Duration); ok {
+		shown = inDays(d)
+	}
+	return node, node.Encode(shown)
+}
+
+// inDays writes a duration of whole days in days, as people do: the type itself makes
+// 365d into 1y, and 7d into 1w.
+func inDays(d model.Duration) string {
+	const day = model.Duration(24 * time.Hour)
+	if d > 0 && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	return d.String()
 }
