@@ -113,24 +113,30 @@ func (c *consumer) step(ctx context.Context) error {
 // between handling and acknowledging, the group handles it again: let handle do no harm
 // the second time.
 func (c *consumer) take(ctx context.Context, entry redis.XMessage) error {
-	seen := c.stream + ":" + c.group + ":seen" // event IDs, by when they were handled
-	id, _ := entry.Values["event_id"].(string)
-	_, err := c.redis.ZScore(ctx, seen, id).Result()
-	switch {
-	case err == nil:
-		fmt.Fprintf(c.out, "%s handled before\n", id)
+	if entry.Values["event_type"] != "QUANT_DECISION" { // for others
 		return c.redis.XAck(ctx, c.stream, c.group, entry.ID).Err()
-	case err != redis.Nil: //nolint:errorlint // not seen yet, and never wrapped
-		return err
+	}
+	seen := c.stream + ":" + c.group + ":seen" // event IDs, by when they were handled
+	id, _ := entry.Values["event_id"].(string) // "" is not the exporter's, and tells no duplicates
+	if id != "" {
+		_, err := c.redis.ZScore(ctx, seen, id).Result()
+		switch {
+		case err == nil:
+			fmt.Fprintf(c.out, "%s handled before\n", id)
+			return c.redis.XAck(ctx, c.stream, c.group, entry.ID).Err()
+		case err != redis.Nil: //nolint:errorlint // not seen yet, and never wrapped
+			return err
+		}
 	}
 	if err := c.handle(entry); err != nil {
 		// It would fail again: let it not stand in the way.
 		fmt.Fprintf(c.out, "%s is left out: %v\n", entry.ID, err)
 	}
-	_, err = c.redis.TxPipelined(ctx, func(tx redis.Pipeliner) error {
-		now := time.Now()
-		tx.ZAdd(ctx, seen, redis.Z{Score: float64(now.Unix()), Member: id})
-		tx.ZRemRangeByScore(ctx, seen, "-inf", strconv.FormatInt(now.Add(-c.remember).Unix(), 10))
+	_, err := c.redis.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+		if now := time.Now(); id != "" {
+			tx.ZAdd(ctx, seen, redis.Z{Score: float64(now.Unix()), Member: id})
+			tx.ZRemRangeByScore(ctx, seen, "-inf", strconv.FormatInt(now.Add(-c.remember).Unix(), 10))
+		}
 		tx.XAck(ctx, c.stream, c.group, entry.ID)
 		return nil
 	})
@@ -139,9 +145,6 @@ func (c *consumer) take(ctx context.Context, entry redis.XMessage) error {
 
 // handle is where your own work goes.
 func (c *consumer) handle(entry redis.XMessage) error {
-	if entry.Values["event_type"] != "QUANT_DECISION" {
-		return nil // for others
-	}
 	var d decision
 	data, _ := entry.Values["data"].(string)
 	if err := json.Unmarshal([]byte(data), &d); err != nil {

@@ -120,6 +120,20 @@ func TestEntriesOfOthers(t *testing.T) {
 	assert.Equal(t, "0", unacknowledged(server))
 }
 
+// Entries without an event_id are no duplicates of each other.
+func TestEntriesWithoutID(t *testing.T) {
+	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	c, out := started(t, server, "first")
+	for range 2 {
+		server.CLI("xadd", stream, "*", "event_type", "OTHER", "data", "?")
+		publish(t, server, "", "one")
+	}
+	require.NoError(t, c.step(t.Context()))
+	assert.Equal(t, line("one")+line("one"), out.String())
+	assert.Equal(t, "0", unacknowledged(server))
+	assert.Equal(t, "0", server.CLI("zcard", stream+":"+group+":seen"))
+}
+
 // The rules of the README suffice for all of it.
 func TestACL(t *testing.T) {
 	server := testservers.StartRedis(t, testservers.RedisOptions{})
