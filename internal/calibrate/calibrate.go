@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -20,7 +21,8 @@ import (
 type Options struct {
 	Model     runner.Model
 	Rounds    int   // for each number of threads, 4 to 100
-	Threads   []int // the numbers of threads to try, each 1 or more
+	Threads   []int // the numbers of threads to try, each 1 to CPUs
+	CPUs      int   // logical CPUs of the host; 0 for those this process may use
 	Benchmark runner.Benchmark
 	Threshold float64 // a ratio, 0 < t < 1
 	// Runner makes a runner whose engine uses that many threads.
@@ -39,10 +41,16 @@ func (o Options) Validate() error {
 	if len(o.Threads) == 0 {
 		errs = append(errs, errors.New("--threads: give at least one number of threads"))
 	}
+	cpus := o.CPUs
+	if cpus == 0 {
+		cpus = runtime.NumCPU()
+	}
 	for i, threads := range o.Threads {
 		switch {
 		case threads < 1:
 			errs = append(errs, fmt.Errorf("--threads %d: use 1 or more", threads))
+		case threads > cpus:
+			errs = append(errs, fmt.Errorf("--threads %d: this host has %d logical %s: use no more threads", threads, cpus, report.Plural(cpus, "CPU", "CPUs")))
 		case slices.Contains(o.Threads[:i], threads):
 			errs = append(errs, fmt.Errorf("--threads %d is given twice: give each number once", threads))
 		}
@@ -161,7 +169,9 @@ func (r *Report) recommend() {
 	if chosen == nil {
 		return
 	}
-	r.Recommended = chosen.Threads
+	if len(r.Threads) > 1 { // else there was nothing to choose from
+		r.Recommended = chosen.Threads
+	}
 	if resolved := chosen.resolves(r.MaxRounds); resolved > r.Threshold {
 		r.Warning = fmt.Sprintf("this host detects no drop below %s within %d rounds (benchmark.rounds.max), and the threshold is %s: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max",
 			report.Percent(resolved), r.MaxRounds, report.Threshold(r.Threshold))

@@ -127,12 +127,14 @@ func TestRecommend(t *testing.T) {
 		"a little more noise is none":           {[]Row{threads(1, 10, 0.05), threads(4, 20, 0.0625)}, 4, false},
 		"much more is":                          {[]Row{threads(1, 10, 0.05), threads(4, 20, 0.0626)}, 1, false},
 		"the fewest of equally fast ones":       {[]Row{threads(4, 20, 0.05), threads(2, 20, 0.05), threads(3, 20, 0.05)}, 2, false},
-		"at the threshold":                      {[]Row{threads(1, 10, 0.12)}, 1, false},
-		"above the threshold":                   {[]Row{threads(1, 10, 0.1201)}, 1, true},
+		"at the threshold":                      {[]Row{threads(1, 10, 0.12), threads(2, 9, 0.12)}, 1, false},
+		"above the threshold":                   {[]Row{threads(1, 10, 0.1201), threads(2, 9, 0.1201)}, 1, true},
+		"only one number tried":                 {[]Row{threads(64, 10, 0.05)}, 0, false},
+		"only one, and noisy":                   {[]Row{threads(64, 10, 0.1201)}, 0, true},
 		"the one that is chosen is what counts": {[]Row{threads(1, 10, 0.11), threads(2, 20, 0.13)}, 2, true},
 		"nothing resolved":                      {[]Row{threads(2, 20, 1), threads(1, 10, 1)}, 2, true},
 		"no figures beside some":                {[]Row{{Threads: 8}, threads(2, 20, 0.05)}, 2, false},
-		"no figures":                            {[]Row{{Threads: 8}}, 8, true},
+		"no figures":                            {[]Row{{Threads: 8}, {Threads: 9}}, 8, true},
 		"nothing measured":                      {nil, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -183,9 +185,16 @@ func TestWriteText(t *testing.T) {
 	golden.Check(t, "quiet.txt", text(t, found()))
 
 	noisy := found()
-	noisy.Threads = noisy.Threads[1:]
+	noisy.Threads[0] = noisy.Threads[1]
+	noisy.Threads[0].Threads = 6
 	noisy.recommend()
 	golden.Check(t, "noisy.txt", text(t, noisy))
+
+	one := found()
+	one.Threads, one.Recommended = one.Threads[:1], 0
+	one.recommend()
+	assert.NotContains(t, text(t, one), "Recommended")
+
 	for line := range bytes.Lines([]byte(text(t, found()))) {
 		assert.LessOrEqual(t, utf8.RuneCount(line), 121, "%s", line)
 	}
@@ -254,7 +263,7 @@ func options(t *testing.T, err error) Options {
 	require.NoError(t, selectErr)
 	require.Len(t, models, 1)
 	return Options{
-		Model: models[0], Rounds: 4, Threads: []int{1, 2}, Benchmark: benchmark(3, 56), Threshold: 0.12,
+		Model: models[0], Rounds: 4, Threads: []int{1, 2}, CPUs: 2, Benchmark: benchmark(3, 56), Threshold: 0.12,
 		Runner: func(threads int) *runner.Runner {
 			return runner.New(engine{threads, err}, runner.Options{WorkDir: t.TempDir(), Isolation: workdir.Symlink})
 		},
@@ -303,6 +312,7 @@ func TestOptionsAreCheckedBeforeAnythingIsMeasured(t *testing.T) {
 		"--rounds 101: a spread needs 4 to 100 rounds": func(o *Options) { o.Rounds = 101 },
 		"--threads 0: use 1 or more":                   func(o *Options) { o.Threads = []int{1, 0} },
 		"--threads 2 is given twice":                   func(o *Options) { o.Threads = []int{2, 1, 2} },
+		"--threads 64: this host has 2 logical CPUs":   func(o *Options) { o.Threads = []int{1, 64} },
 		"--threads: give at least one":                 func(o *Options) { o.Threads = nil },
 		"benchmark.alpha: ":                            func(o *Options) { o.Benchmark.Alpha = math.NaN() },
 		"benchmark.phases: ":                           func(o *Options) { o.Benchmark.Phases = nil },

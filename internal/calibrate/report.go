@@ -20,8 +20,8 @@ type Report struct {
 	Threads   []Row   `json:"threads"`
 	// Recommended is the number of threads to measure with: of those that resolve
 	// nearly the smallest drop within MaxRounds, the fastest, and the fewest of equally
-	// fast ones.
-	Recommended int `json:"recommended_threads"`
+	// fast ones. 0, and not in the JSON, when only one number was tried.
+	Recommended int `json:"recommended_threads,omitempty"`
 	// Warning says, where it is so, that the threshold is below what this host
 	// resolves within MaxRounds; else it is "".
 	Warning string `json:"warning,omitempty"`
@@ -61,9 +61,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	fmt.Fprintf(&text, "%s (%s) against itself: whatever differs is this host's noise.\n\n", report.Name(r.Model), r.Format)
 	r.table(&text)
 	fmt.Fprintf(&text, "\nspread:    standard deviation of a single round's ratio, in the rounds measured\nresolves:  the smallest drop that is detected within so many rounds; a cycle takes up to %d\n", r.MaxRounds)
-	fmt.Fprintf(&text, "\nRecommended: %s (engine.threads in the configuration file).\n", countThreads(r.Recommended))
+	if r.Recommended > 0 {
+		fmt.Fprintf(&text, "\nRecommended: %s (engine.threads in the configuration file).\n", countThreads(r.Recommended))
+	}
 	if r.Warning != "" {
-		fmt.Fprintf(&text, "Warning: %s.\n", r.Warning)
+		fmt.Fprintf(&text, "\nWarning: %s.\n", r.Warning)
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
