@@ -15,7 +15,8 @@ import (
 
 // Progress shows what a cycle does: on a terminal a bar that is drawn over and over,
 // elsewhere a plain line whenever the cycle comes to another step (a target to quantize,
-// a round to measure). Its methods may be called by several goroutines.
+// a round to measure); for a wait there is none, as the log has one. Its methods may be
+// called by several goroutines.
 //
 // What cannot be shown is lost without a word: a cycle does not end because nobody can
 // look on.
@@ -51,7 +52,7 @@ func (p *Progress) Show(now runner.Progress) {
 		_, _ = fmt.Fprintf(p.w, "\r\x1b[K%s", fit(bar(now), p.width()-1)) // the last column may wrap the line
 		return
 	}
-	if text := step(now); text != p.last {
+	if text := step(now); text != p.last && now.Operation != runner.OperationWait {
 		p.last = text
 		_, _ = fmt.Fprintf(p.w, "%s%s\n", text, left(now))
 	}
@@ -105,6 +106,8 @@ func step(now runner.Progress) string {
 	switch {
 	case now.Operation == runner.OperationQuantize:
 		return text + "quantizing to " + Name(now.Target)
+	case now.Operation == runner.OperationWait:
+		return text + "waiting: " + Name(now.Detail)
 	case now.Operation == runner.OperationBenchmark && now.Detail != "":
 		return text + Name(now.Detail)
 	case now.Detail != "":

@@ -66,6 +66,17 @@ llama: round 3, next look in about 20s
 `, out.String())
 }
 
+// On a terminal only: elsewhere the log's line about it stays, and says it all.
+func TestWaitingIsOnTheBarOnly(t *testing.T) {
+	waits := runner.Progress{Model: "llama", Operation: runner.OperationWait, Detail: "another measurement on this host: pid 7"}
+	var out bytes.Buffer
+	NewProgress(&out, -1).Show(waits)
+	assert.Empty(t, out.String())
+
+	terminal(&out, 200).Show(waits)
+	assert.Contains(t, out.String(), "] llama: waiting: another measurement on this host: pid 7")
+}
+
 func TestBar(t *testing.T) {
 	for want, now := range map[string]runner.Progress{
 		"[............] llama: quantizing to Q2_K, tensor 0/39":                        {Model: "llama", Operation: runner.OperationQuantize, Target: "Q2_K", Detail: "tensor 0/39"},
