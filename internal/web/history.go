@@ -21,13 +21,9 @@ type drawn struct {
 }
 
 // fill gives the pairs their plots. One that cannot be read is missing from the page, and
-// named in the log.
+// named in the log. Requests do not wait for each other: two at once may both read what is
+// new.
 func (h *histories) fill(from Store, pairs []*pairView, state *store.State, logger *slog.Logger) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.known == nil || len(h.known) > 2*len(state.Pairs) { // half of it is gone
-		h.known = map[store.PairID]drawn{}
-	}
 	for _, v := range pairs {
 		pair := state.Pairs[v.id]
 		if pair == nil || pair.Decided == nil {
@@ -37,8 +33,7 @@ func (h *histories) fill(from Store, pairs []*pairView, state *store.State, logg
 		if pair.Failed != nil {
 			now.failed = pair.Failed.Cycle
 		}
-		before, ok := h.known[v.id]
-		if ok && before.decided == now.decided && before.failed == now.failed {
+		if before, ok := h.get(v.id); ok && before.decided == now.decided && before.failed == now.failed {
 			v.History = before.spark
 			continue
 		}
@@ -48,6 +43,24 @@ func (h *histories) fill(from Store, pairs []*pairView, state *store.State, logg
 			continue
 		}
 		now.spark = newSpark(points, primary(points))
-		h.known[v.id], v.History = now, now.spark
+		v.History = now.spark
+		h.put(v.id, now, len(state.Pairs))
 	}
+}
+
+func (h *histories) get(id store.PairID) (drawn, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d, ok := h.known[id]
+	return d, ok
+}
+
+// put keeps a plot, of so many pairs that there are.
+func (h *histories) put(id store.PairID, d drawn, pairs int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.known == nil || len(h.known) > 2*pairs { // half of it is gone
+		h.known = map[store.PairID]drawn{}
+	}
+	h.known[id] = d
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,7 +35,7 @@ type liveStatus struct {
 	Running *runningStatus `json:"running"`
 }
 
-// versions number the states and plans of this process.
+// versions number the states and plans of this process, as far as somebody sees them.
 type versions struct {
 	mu    sync.Mutex
 	state *store.State
@@ -44,11 +46,22 @@ type versions struct {
 func (v *versions) of(state *store.State, scheduled *plan.Plan) uint64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.state != state || v.plan != scheduled {
-		v.state, v.plan = state, scheduled
+	if v.plan != scheduled || !looksLike(v.state, state) {
 		v.n++
 	}
+	v.state, v.plan = state, scheduled
 	return v.n
+}
+
+// looksLike says whether pages and the API show the same of two states, of which later
+// ones share what they do not change. Most counters are for the metrics alone: while the
+// bus is down, each attempt to publish is a state of its own.
+func looksLike(a, b *store.State) bool {
+	if a == nil || b == nil || a == b {
+		return a == b
+	}
+	return maps.Equal(a.Pairs, b.Pairs) && maps.Equal(a.Models, b.Models) && slices.Equal(a.Running, b.Running) &&
+		a.Outbox == b.Outbox && a.Counters.Published == b.Counters.Published
 }
 
 // token stands for all that pages show, but for progress and the passing of time. Another

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -141,6 +142,46 @@ func TestLiveTellsWhatChanges(t *testing.T) {
 		<-done
 		assert.EqualValues(t, 1, s.stopped.Load(), "nobody watches any more")
 	})
+}
+
+// A state whose counters alone are new, as one failed attempt to publish makes it, is no
+// reason to ask for the page again; all that pages show is.
+func TestLiveTokenIsOfWhatIsShown(t *testing.T) {
+	id := store.PairID{Model: "m", Target: "Q2_K"}
+	before := &store.State{
+		Pairs:  map[store.PairID]*store.Pair{id: {PairID: id}},
+		Models: map[string]*store.Model{"m": {Name: "m"}},
+	}
+	s := &stage{status: &dispatch.Status{}, state: before}
+	handler := web.New(s.options(t))
+	token := func(change func(next *store.State)) string {
+		next := *before
+		next.Pairs, next.Models = maps.Clone(next.Pairs), maps.Clone(next.Models)
+		change(&next)
+		s.state = &next
+		return parseEvent(t, strings.TrimSpace(ask(handler, "GET", "/api/v1/live", goneAway).Body.String())).Token
+	}
+	same := func(*store.State) {}
+	for name, change := range map[string]func(*store.State){
+		"a failed attempt to publish": func(next *store.State) {
+			next.Counters = store.Counters{PublishFailures: map[string]uint64{"timeout": 7}}
+		},
+		"a skipped run": func(next *store.State) {
+			next.Counters = store.Counters{Skipped: map[store.SkippedKey]uint64{{Entry: "nightly", Reason: store.SkipOverlap}: 1}}
+		},
+	} {
+		assert.Equal(t, token(same), token(change), name)
+	}
+	for name, change := range map[string]func(*store.State){
+		"a decision":        func(next *store.State) { next.Pairs[id] = &store.Pair{PairID: id} },
+		"a pair":            func(next *store.State) { next.Pairs[store.PairID{Model: "n"}] = &store.Pair{} },
+		"a model":           func(next *store.State) { next.Models["m"] = &store.Model{Name: "m"} },
+		"a cycle":           func(next *store.State) { next.Running = []*store.Cycle{{ID: 1}} },
+		"a pending event":   func(next *store.State) { next.Outbox.Pending = 1 },
+		"a delivered event": func(next *store.State) { next.Counters.Published = 1 },
+	} {
+		assert.NotEqual(t, token(same), token(change), name)
+	}
 }
 
 // However often something changes, a stream has few events a second.

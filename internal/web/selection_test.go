@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,6 +127,42 @@ func TestHistoriesAreReadOnce(t *testing.T) {
 	assert.Equal(t, 501, from.histories, "one pair has a new result")
 	ask(handler, "GET", "/?q=family-1")
 	assert.Equal(t, 501, from.histories)
+}
+
+// slowStore says when it is read first, and waits with the answer.
+type slowStore struct {
+	*fakeStore
+	entered, release chan struct{}
+	first            atomic.Bool
+}
+
+func (s *slowStore) History(id store.PairID, _ int) ([]store.Point, error) {
+	if s.first.CompareAndSwap(false, true) {
+		close(s.entered)
+		<-s.release
+	}
+	return s.points[id], nil
+}
+
+// The first page after a start reads a lot: others do not wait for it.
+func TestHistoriesAreReadOutsideOfTheLock(t *testing.T) {
+	o, from := crowd(t, 2)
+	slow := &slowStore{fakeStore: from, entered: make(chan struct{}), release: make(chan struct{})}
+	o.Store = slow
+	handler := web.New(o)
+	first := make(chan string)
+	go func() { first <- ask(handler, "GET", "/").Body.String() }()
+	<-slow.entered
+	second := make(chan string, 1)
+	go func() { second <- ask(handler, "GET", "/").Body.String() }()
+	select {
+	case page := <-second:
+		assert.Equal(t, 2, strings.Count(page, `class="spark"`))
+	case <-time.After(time.Minute):
+		assert.Fail(t, "the second page waits for the first")
+	}
+	close(slow.release)
+	assert.Equal(t, 2, strings.Count(<-first, `class="spark"`))
 }
 
 // A page is as large as it is useful: limits that a change should not pass unnoticed.
