@@ -20,7 +20,7 @@ build: ## build ./quant-exporter
 demo: build ## run a real cycle on the bundled model (fetches llama.cpp's tools if they are missing)
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
 	env -u QUANT_THRESHOLD -u DRY_RUN -u MODEL_DIR ./quant-exporter run --config.file examples/demo.yml \
-		--llamacpp.dir "$$tools" --work.dir data/work --model examples/models/kjv-4m-f16.gguf \
+		--llamacpp.dir "$$tools" --storage.path data/demo --work.dir data/work --model examples/models/kjv-4m-f16.gguf \
 		--target Q8_0 --target Q6_K --target Q4_K_M --target Q3_K_M --target Q2_K; \
 	status=$$?; case $$status in 3 | 4) ;; *) exit $$status ;; esac # rejected, inconclusive: fine results
 

@@ -1,17 +1,22 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/web"
+	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
@@ -20,7 +25,7 @@ const shownFires = 3
 
 // check is `--config.check`: everything that a start would find wrong, or that would fail
 // later, and what is due when.
-func (p *program) check() error {
+func (p *program) check(ctx context.Context) error {
 	bad := []error{p.checkWeb(), p.checkBus()}
 	found, err := p.discoverer(p.config)()
 	if err != nil {
@@ -28,9 +33,12 @@ func (p *program) check() error {
 	}
 	bad = append(bad, conflictsError(p.flags.configFile, p.config, found))
 	var due strings.Builder
+	var engines checkedEngines
 	for i, entry := range p.config.Schedule {
-		bad = append(bad, p.checked(&due, entry, found.Entries[i]))
+		engine := engines.look(ctx, p, entry)
+		bad = append(bad, p.checked(&due, entry, found.Entries[i]), p.checkTargets(ctx, &due, entry, engine))
 	}
+	engines.describe(&due)
 	err = errors.Join(bad...)
 	switch {
 	case err != nil:
@@ -60,13 +68,76 @@ func (p *program) checkWeb() error {
 	return err
 }
 
-// checkBus checks what only the making of a relay does, such as files of certificates.
+// checkBus checks what only the making of a relay does, such as files of certificates,
+// and that there is a password where one is to be read at each connection.
 func (p *program) checkBus() error {
 	if p.config.A2A.URL == "" {
 		return nil
 	}
-	if _, err := newRelay(p.config.A2A, nil, p.logger); err != nil {
-		return fmt.Errorf("%s: %w", p.flags.configFile, err)
+	_, err := newRelay(p.config.A2A, nil, p.logger)
+	if file := p.config.A2A.PasswordFile; file != "" {
+		_, missing := os.ReadFile(file)
+		err = errors.Join(err, missing)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: a2a: %w", p.flags.configFile, err)
+	}
+	return nil
+}
+
+// checkedEngine is an engine that was looked at.
+type checkedEngine struct {
+	runner.Engine
+	dir, imatrix string
+	entries      []string // that use it
+	info         runner.EngineInfo
+	err          error
+}
+
+type checkedEngines []*checkedEngine
+
+// look looks at the engine of an entry, once for those that have the same.
+func (all *checkedEngines) look(ctx context.Context, p *program, entry config.Entry) *checkedEngine {
+	for _, known := range *all {
+		if known.dir == entry.Engine.Dir && known.imatrix == entry.Engine.Imatrix {
+			known.entries = append(known.entries, entry.Name)
+			return known
+		}
+	}
+	engine := &checkedEngine{Engine: p.engine(entry.Engine), dir: entry.Engine.Dir, imatrix: entry.Engine.Imatrix, entries: []string{entry.Name}}
+	engine.info, engine.err = engine.Probe(ctx)
+	*all = append(*all, engine)
+	return engine
+}
+
+// describe writes what the engines are.
+func (all checkedEngines) describe(text *strings.Builder) {
+	for _, engine := range all {
+		of := ""
+		if len(all) > 1 {
+			of = " of " + strings.Join(engine.entries, ", ")
+		}
+		if engine.err != nil {
+			fmt.Fprintf(text, "\nwarning: the engine%s cannot be used, and cycles would fail: %s\n", report.Name(of), report.Text(engine.err.Error()))
+		} else {
+			fmt.Fprintf(text, "\nengine%s: %s\n", report.Name(of), report.Name(engine.info.String()))
+		}
+	}
+}
+
+// checkTargets finds the targets that the engine does not make; without an engine, it
+// warns of those that are not known.
+func (p *program) checkTargets(ctx context.Context, text *strings.Builder, entry config.Entry, engine *checkedEngine) error {
+	if engine.err != nil {
+		for _, target := range entry.Targets {
+			if !slices.Contains(estimate.Formats(), plan.Canonical(target)) {
+				fmt.Fprintf(text, "  warning  %q is no format that is known here\n", target)
+			}
+		}
+		return nil
+	}
+	if _, err := p.runner(p.config, engine, false).Formats(ctx, entry.Targets); err != nil {
+		return fmt.Errorf("%s:%d: schedule: entry %q: targets: %w", p.flags.configFile, entry.Line, entry.Name, err)
 	}
 	return nil
 }
@@ -87,6 +158,12 @@ func (p *program) checked(text *strings.Builder, entry config.Entry, found plan.
 			text.WriteString(", ")
 		}
 		text.WriteString(at.Format("Mon 2006-01-02 15:04:05 -07:00"))
+	}
+	if entry.Jitter > 0 {
+		fmt.Fprintf(text, " (jitter of up to %v included)", entry.Jitter)
+	}
+	if entry.RunOnStart {
+		text.WriteString(", and at each start")
 	}
 	var targets, names []string
 	for _, target := range entry.Targets {

@@ -13,7 +13,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-var errNoModels = errors.New("which models? Name the folder that holds them with --model-dir (or MODEL_DIR, or models.dir in the configuration file), or single files with --model PATH")
+var errNoModels = errors.New("which models? Name the folder that holds them with --model-dir (or MODEL_DIR, or models.dir in the configuration file); quant-exporter run takes single files, too, with --model PATH")
 
 // models finds what the patterns name.
 func (p *program) models(patterns []string) ([]runner.Model, error) {

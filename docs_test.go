@@ -41,6 +41,7 @@ func table(t *testing.T, heading string) [][]string {
 	var rows [][]string
 	for i, line := range strings.Split(rest, "\n")[1:] {
 		if !strings.HasPrefix(line, "|") {
+			assert.Empty(t, line, "what follows the table %q would be a row of it", heading)
 			break
 		}
 		if i == 0 { // the line below the heading

@@ -37,6 +37,22 @@ type exporter struct {
 
 	applying sync.Mutex
 	config   atomic.Pointer[config.Config] // nil until it is ready
+	refused  atomic.Pointer[refusal]       // the last reload; nil when it was none
+}
+
+// refusal is a configuration that was not taken.
+type refusal struct {
+	at  time.Time
+	err error
+}
+
+// lastReload says when and why the last reload left the configuration before in force; a
+// nil error when it did not.
+func (e *exporter) lastReload() (at time.Time, err error) {
+	if r := e.refused.Load(); r != nil {
+		return r.at, r.err
+	}
+	return time.Time{}, nil
 }
 
 func (p *program) newExporter(state *store.Store, registry prometheus.Registerer) *exporter {
@@ -110,7 +126,9 @@ func (e *exporter) isReady() error {
 func (e *exporter) reload(context.Context) (err error) {
 	defer func() {
 		e.reloads.Done(err)
+		e.refused.Store(nil)
 		if err != nil {
+			e.refused.Store(&refusal{time.Now(), err})
 			e.p.logger.Error("the configuration is not reloaded: the one before stays", "err", err)
 		} else {
 			e.p.logger.Info("the configuration is reloaded", "file", e.p.flags.configFile)

@@ -55,7 +55,9 @@ func mainStatus(args []string, stdout, stderr *os.File) int {
 // command runs the command by this name.
 func (p *program) command(name string, f *flags) (status int, err error) {
 	if f.serve.check {
-		return exitKept, p.check()
+		ctx, stop := hangUpContext()
+		defer stop()
+		return exitKept, p.check(ctx)
 	}
 	switch name {
 	case f.serve.command.FullCommand():

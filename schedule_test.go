@@ -38,7 +38,7 @@ func (s *server) reload() {
 // check runs --config.check on the place's models.
 func (p *place) check() ended {
 	p.t.Helper()
-	got := p.start("--config.check", "--model-dir", p.models)
+	got := p.start("--config.check", "--model-dir", p.models, "--llamacpp.dir", p.tools)
 	got.stdout = strings.ReplaceAll(got.stdout, p.dir, "DIR")
 	got.stderr = strings.ReplaceAll(got.stderr, p.dir, "DIR")
 	return got
@@ -62,7 +62,15 @@ schedule:
 	golden.Check(t, "check.txt", fireTime.ReplaceAllString(got.stdout, "TIME"))
 	assert.NoDirExists(t, p.state())
 	assert.NoDirExists(t, p.work())
-	assert.Empty(t, fakellama.Calls(t, p.tools), "it needs no llama.cpp")
+
+	p.configure(`schedule: [{name: nightly, cron: "@daily", targets: [Q2_KK]}]`)
+	got = p.check()
+	assert.Equal(t, exitError, got.status)
+	assert.Contains(t, got.stderr, `config.yml:1: schedule: entry "nightly": targets: "Q2_KK" is no format`)
+	got = p.start("--config.check", "--model-dir", p.models, "--llamacpp.dir", p.dir)
+	assert.Zero(t, got.status, "it needs no llama.cpp: "+got.stderr)
+	assert.Contains(t, got.stdout, "cycles would fail: llama-quantize is not in "+p.dir)
+	assert.Contains(t, got.stdout, `"Q2_KK" is no format that is known here`)
 }
 
 // Everything that is wrong is told at once, each with its place; and an exporter does not

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/version"
@@ -18,8 +19,12 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
-// maxScrapes in flight; a further one gets 503. Prometheus servers take one each.
-const maxScrapes = 8
+// maxScrapes in flight; a further one gets 503. Prometheus servers take one each, and
+// scrapeTimeout is longer than they usually wait.
+const (
+	maxScrapes    = 8
+	scrapeTimeout = 15 * time.Second
+)
 
 // serve is the program without a command: cycles when they are due, and HTTP.
 func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
@@ -67,8 +72,10 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 		e.reloadOn(ctx, hangUp)
 		return nil
 	})
-	err = group.Wait()
-	p.logger.Info("stopped")
+	context.AfterFunc(ctx, func() { p.logger.Info("stopping", "cause", context.Cause(ctx)) })
+	if err = group.Wait(); err == nil {
+		p.logger.Info("stopped")
+	}
 	return err
 }
 
@@ -87,6 +94,7 @@ func (e *exporter) handler(f serveFlags, registry *prometheus.Registry) (http.Ha
 		Ready:       e.isReady,
 		Config:      e.shownConfig,
 		Reload:      e.reload,
+		ReloadError: e.lastReload,
 		Lifecycle:   f.lifecycle,
 		AdminAPI:    f.adminAPI,
 		State:       e.store.State,
@@ -111,6 +119,8 @@ func (e *exporter) onceReady(h http.Handler) http.Handler {
 			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
 			return
 		}
+		// Nobody who reads slowly shall keep others from scraping.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout))
 		h.ServeHTTP(w, r)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"text/tabwriter"
 	"time"
 
@@ -22,8 +23,11 @@ func (p *program) openStore(hint string, writeFailed func()) (*store.Store, erro
 
 		WriteFailed: writeFailed,
 	})
-	if locked := new(store.LockedError); errors.As(err, &locked) {
+	switch {
+	case errors.As(err, new(*store.LockedError)):
 		return nil, fmt.Errorf("%w: %s", err, hint)
+	case errors.As(err, new(*fs.PathError)):
+		return nil, fmt.Errorf("%w: name another folder with --storage.path, or run as the user whose it is", err)
 	}
 	return s, err
 }

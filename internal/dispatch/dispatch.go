@@ -77,6 +77,7 @@ type Dispatcher struct {
 	config   Config
 	configs  int // how many there have been
 	plan     *plan.Plan
+	lost     error // why there is no newer plan; nil when there is
 	queue    []job // by Due
 	current  job   // what runs, while running is not nil
 	running  *Running
@@ -127,7 +128,7 @@ func (d *Dispatcher) exchange(p *plan.Plan, with func() bool) {
 	d.mu.Lock()
 	taken := with()
 	if taken {
-		d.plan = p
+		d.plan, d.lost = p, nil
 		d.changed()
 	}
 	d.mu.Unlock()

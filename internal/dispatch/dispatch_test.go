@@ -603,6 +603,8 @@ func TestConflictsAndProblemsOfTheModels(t *testing.T) {
 		b.find = func() (*plan.Plan, error) { return nil, errors.New("input/output error") }
 		b.due("a")
 		b.pass(time.Hour)
+		require.Len(t, b.Status().Entries[0].Problems, 1)
+		assert.Contains(t, b.Status().Entries[0].Problems[0], "input/output error")
 		b.find = func() (*plan.Plan, error) { panic("a defect in reading headers") }
 		b.due("a")
 		b.pass(time.Hour)

@@ -67,6 +67,10 @@ func (d *Dispatcher) discover(entry string) []plan.Model {
 	d.protected(func() { fresh, err = find() }, func(failure *runner.Failure) { err = failure })
 	if err != nil {
 		d.logger.Error("looking for models failed: taking those that were there before", "err", err)
+		d.mu.Lock()
+		d.lost = err
+		d.changed()
+		d.mu.Unlock()
 	} else {
 		d.exchange(fresh, func() bool { return configs == d.configs }) // not after a reload
 	}

@@ -50,8 +50,8 @@ type EntryStatus struct {
 	Next      time.Time // zero when suspended
 	Running   bool
 	Queued    int
-	// Problems are the patterns of the entry that name nothing, and why, and the pairs
-	// that it has to leave to an earlier entry.
+	// Problems are the patterns of the entry that name nothing, and why, the pairs that it
+	// has to leave to an earlier entry, and why models could not be looked for.
 	Problems []string
 }
 
@@ -87,6 +87,9 @@ func (d *Dispatcher) Status() *Status {
 		problems[conflict.Second] = append(problems[conflict.Second], conflict.Error())
 	}
 	for _, entry := range d.config.Entries {
+		if d.lost != nil {
+			problems[entry.Name] = append(problems[entry.Name], "looking for models failed, so these are those that were there before: "+d.lost.Error())
+		}
 		s.Entries = append(s.Entries, EntryStatus{
 			Name:      entry.Name,
 			Suspended: entry.Suspended,
