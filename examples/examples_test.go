@@ -76,6 +76,7 @@ func unitTests(t *testing.T) []unitTest {
 		var content struct {
 			RuleFiles          []string `yaml:"rule_files"`
 			EvaluationInterval string   `yaml:"evaluation_interval"`
+			GroupEvalOrder     []string `yaml:"group_eval_order"`
 			Tests              []unitTest
 		}
 		decode(t, file, &content)
