@@ -82,7 +82,7 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 		CycleVersion:          CycleVersion,
 		Phase:                 worst.Phase,
 		DropIntervalPercent:   [2]*float64{percent(worst.Lower), percent(worst.Upper)},
-		IntervalConfidence:    r.Verdict.Confidence,
+		IntervalConfidence:    math.Round(r.Verdict.Confidence*1e6) / 1e6, // 0.925, where a difference is 0.9249999999999999
 		Rounds:                r.Verdict.Rounds,
 		Engine:                r.Evidence.Engine.String(),
 		Host:                  origin.Host,

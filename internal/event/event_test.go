@@ -38,7 +38,7 @@ func rejected() *runner.Result {
 			Outcome:    verdict.Rejected,
 			Rounds:     4,
 			Gate:       verdict.Prompt,
-			Confidence: 0.925,
+			Confidence: 0.9249999999999999, // 1 - 0.05 - 0.05/2
 			Phases: []verdict.PhaseVerdict{
 				{Phase: verdict.Generation, Outcome: verdict.Kept, Drop: -0.5, Lower: new(-0.75), Upper: new(-0.25), Original: 64, Quantized: 96},
 				{Phase: verdict.Prompt, Outcome: verdict.Rejected, Drop: 0.25, Lower: new(0.1875), Upper: new(0.3125), Original: 512, Quantized: 384},

@@ -192,7 +192,7 @@ func (l plannedLook) report(d []float64, threshold float64) Look {
 	i := l.interval(estimateLogRatio(d[:l.rounds]))
 	return Look{
 		Rounds:  l.rounds,
-		Alpha:   l.alpha,
+		Alpha:   math.Round(l.alpha*1e9) / 1e9, // 0.04, where a product is 0.04000000000000001
 		Mean:    i.mean,
 		SE:      i.se,
 		Lower:   finite(i.lower),

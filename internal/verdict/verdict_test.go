@@ -141,6 +141,14 @@ func TestLooks(t *testing.T) {
 	}
 }
 
+func TestAlphaOfALookIsReportedWithoutTheErrorOfItsProduct(t *testing.T) {
+	c := Default()
+	c.MinRounds, c.MaxRounds = 8, 8 // one look, which has 0.80 of 0.05
+	looks := Decide(c, steady(0.1, 8)).Phases[0].Looks
+	require.Len(t, looks, 1)
+	assert.InDelta(t, 0.04, looks[0].Alpha, 0)
+}
+
 func TestDefaultAlphas(t *testing.T) {
 	c := Default()
 	rounds := lookRounds(c.MinRounds, c.MaxRounds)
