@@ -2,24 +2,41 @@ package web
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"strconv"
 	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/workdir"
 )
 
 const (
 	// maxDownloads bounds how many exports and backups are made or sent at once, and so
-	// the disk space they take meanwhile: each that of a copy of the state, and a backup,
-	// while it is made, that of two, as the store makes a copy of its own first.
-	maxDownloads = 2
+	// the disk space they take meanwhile.
+	maxDownloads = 1
 	// downloadTimeout is how long a client may take to fetch one.
 	downloadTimeout = 10 * time.Minute
+	// spoolCopies is how many times the size of the state's file a download may take: of a
+	// backup the store makes a copy of its own first, and an export has the logs unpacked.
+	spoolCopies = 2
+	// spoolMargin is how many bytes a download leaves free: cycles go on meanwhile, and
+	// results are to be kept.
+	spoolMargin = 64 << 20
 )
 
+// export is a GET, which sameSite lets pass from everywhere: a page of another site could
+// not read the answer, but have it made, again and again. Nor can one of the same site,
+// which is also that of another port of this host.
 func (s *server) export(w http.ResponseWriter, r *http.Request) {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin": // another program, somebody who typed the address, our own page
+	default:
+		refuse(w, r, errorForbidden, "a page of another site asked for this: open the exporter's own page, or use a command-line client")
+		return
+	}
 	s.download(w, r, "application/x-ndjson", "ndjson", s.Store.Export)
 }
 
@@ -40,7 +57,12 @@ func (s *server) download(w http.ResponseWriter, r *http.Request, contentType, s
 		defer func() { <-s.downloads }()
 	default:
 		w.Header().Set("Retry-After", "10")
-		refuse(w, r, errorUnavailable, fmt.Sprintf("%d exports or backups are under way already: try again when one is done", maxDownloads))
+		refuse(w, r, errorUnavailable, "an export or a backup is under way already: try again when it is done")
+		return
+	}
+	if err := s.room(); err != nil {
+		s.Logger.Error("A download was refused", "path", r.URL.Path, "err", err)
+		refuse(w, r, errorUnavailable, err.Error())
 		return
 	}
 	file, size, err := s.spool(write)
@@ -61,6 +83,19 @@ func (s *server) download(w http.ResponseWriter, r *http.Request, contentType, s
 	if _, err := io.Copy(w, file); err != nil {
 		s.Logger.Warn("A client did not fetch all of a download", "path", r.URL.Path, "err", err)
 	}
+}
+
+// room says why there is none for a download.
+func (s *server) room() error {
+	dir := cmp.Or(s.SpoolDir, os.TempDir())
+	free, err := workdir.Free(dir)
+	if err != nil {
+		return nil //nolint:nilerr // making the file there fails, too, and says why
+	}
+	if needed := spoolCopies*s.Store.Stats().FileBytes + spoolMargin; free < needed {
+		return fmt.Errorf("%s has %d MiB free, and this may take %d MiB meanwhile: make room there and try again", dir, free>>20, needed>>20)
+	}
+	return nil
 }
 
 // spool gives a file, at its beginning, of what write writes. Nothing is left of it when

@@ -130,22 +130,47 @@ func TestDownloadsAreBounded(t *testing.T) {
 	}
 	o.Store = &fakeStore{export: block, backup: block}
 	handler := web.New(o)
-	var first, second *httptest.ResponseRecorder
+	var first *httptest.ResponseRecorder
 	var running sync.WaitGroup
 	running.Go(func() { first = ask(handler, "GET", "/api/v1/export") })
-	running.Go(func() { second = ask(handler, "POST", "/api/v1/admin/backup") })
-	<-entered
 	<-entered
 
-	third := ask(handler, "GET", "/api/v1/export")
-	assert.Equal(t, http.StatusServiceUnavailable, third.Code)
-	assert.Equal(t, "10", third.Header().Get("Retry-After"))
-	assert.Contains(t, third.Body.String(), `"errorType":"unavailable"`)
+	for _, second := range []*httptest.ResponseRecorder{ask(handler, "GET", "/api/v1/export"), ask(handler, "POST", "/api/v1/admin/backup")} {
+		assert.Equal(t, http.StatusServiceUnavailable, second.Code)
+		assert.Equal(t, "10", second.Header().Get("Retry-After"))
+		assert.Contains(t, second.Body.String(), `"errorType":"unavailable"`)
+	}
 
 	close(release)
 	running.Wait()
 	assert.Equal(t, "whole", first.Body.String())
-	assert.Equal(t, "whole", second.Body.String())
 	go func() { <-entered }()
-	assert.Equal(t, http.StatusOK, ask(handler, "GET", "/api/v1/export").Code, "there is room again")
+	assert.Equal(t, http.StatusOK, ask(handler, "POST", "/api/v1/admin/backup").Code, "there is room again")
+}
+
+// A download never takes the space that results need.
+func TestDownloadsLeaveRoom(t *testing.T) {
+	o := options(t)
+	unused := func(io.Writer) error { assert.Fail(t, "it is made all the same"); return nil }
+	o.Store = &fakeStore{bytes: 1 << 60, export: unused, backup: unused}
+	handler := web.New(o)
+	for range 2 { // a refused one takes no place
+		for _, response := range []*httptest.ResponseRecorder{ask(handler, "GET", "/api/v1/export"), ask(handler, "POST", "/api/v1/admin/backup")} {
+			assert.Equal(t, http.StatusServiceUnavailable, response.Code)
+			assert.Contains(t, response.Body.String(), o.SpoolDir)
+			assert.Contains(t, response.Body.String(), "make room")
+		}
+	}
+}
+
+// A page of another site cannot have exports made.
+func TestExportForOtherSites(t *testing.T) {
+	handler := web.New(options(t))
+	for site, want := range map[string]int{
+		"cross-site": http.StatusForbidden, "same-site": http.StatusForbidden,
+		"same-origin": http.StatusOK, "none": http.StatusOK,
+	} {
+		assert.Equal(t, want, ask(handler, "GET", "/api/v1/export", header("Sec-Fetch-Site", site)).Code, site)
+	}
+	assert.Equal(t, http.StatusOK, ask(handler, "GET", "/api/v1/export").Code, "other programs send none")
 }

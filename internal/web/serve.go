@@ -17,10 +17,12 @@ import (
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 )
 
-// Limits of a connection. There is none for the whole of a request: it would end long
-// profiles. Profiles and downloads extend writeTimeout for themselves.
+// Limits of a connection. Profiles, downloads and live streams extend writeTimeout for
+// themselves; readTimeout does not hold for the time in which a request that has been read
+// is answered.
 const (
 	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 30 * time.Second // of a request with its body, which nothing here needs
 	writeTimeout      = 2 * time.Minute
 	idleTimeout       = 5 * time.Minute // longer than the usual scrape intervals
 	maxHeaderBytes    = 64 << 10
@@ -70,6 +72,7 @@ func serve(ctx context.Context, listeners []net.Listener, o ServeOptions) error 
 			Handler:           o.Handler,
 			BaseContext:       func(net.Listener) context.Context { return withStopping(context.Background(), ctx.Done()) },
 			ReadHeaderTimeout: readHeaderTimeout,
+			ReadTimeout:       readTimeout,
 			WriteTimeout:      writeTimeout,
 			IdleTimeout:       idleTimeout,
 			MaxHeaderBytes:    maxHeaderBytes,

@@ -443,3 +443,57 @@ func TestSlowClients(t *testing.T) {
 		assert.NoError(t, <-done)
 	})
 }
+
+// A client that announces a body and does not send it keeps no connection.
+func TestClientThatOwesABody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := newMemory()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- web.ServeOn(ctx, []net.Listener{network}, web.ServeOptions{
+				Handler: hello, Flags: flagsOf(""), Logger: slog.New(slog.DiscardHandler),
+			})
+		}()
+		ours, theirs := net.Pipe()
+		network.connections <- theirs
+		began := time.Now()
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			_, _ = io.WriteString(ours, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+			_, _ = io.Copy(io.Discard, ours)
+		}()
+		select {
+		case <-closed:
+			assert.Less(t, time.Since(began), time.Minute)
+		case <-time.After(time.Hour):
+			assert.Fail(t, "the connection stays")
+			_ = ours.Close()
+		}
+		cancel()
+		assert.NoError(t, <-done)
+	})
+}
+
+// A long answer is cut off by no limit of reading, of which the request has none left.
+func TestLongAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serveOne(t, func(w http.ResponseWriter, r *http.Request) {
+			for _, part := range []string{"w", "ho", "le"} {
+				select {
+				case <-time.After(10 * time.Minute):
+				case <-r.Context().Done():
+					return
+				}
+				control := http.NewResponseController(w)
+				_ = control.SetWriteDeadline(time.Now().Add(time.Minute))
+				_, _ = io.WriteString(w, part)
+				_ = control.Flush()
+			}
+		})
+		assert.NoError(t, <-s.answer)
+		s.stop()
+		assert.NoError(t, <-s.done)
+	})
+}

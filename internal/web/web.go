@@ -90,6 +90,8 @@ type Store interface {
 	Cycles(before uint64, limit int) ([]store.Cycle, error)
 	// History gives the latest results of a pair, oldest first, at most limit; all for 0.
 	History(id store.PairID, limit int) ([]store.Point, error)
+	// Stats say how large the state's file is.
+	Stats() store.Stats
 	// Export writes everything as JSON lines. Its errors, like those of the others, say
 	// what was being done.
 	Export(io.Writer) error

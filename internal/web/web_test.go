@@ -34,6 +34,7 @@ type fakeStore struct {
 	results   map[uint64][]store.Record
 	points    map[store.PairID][]store.Point
 	histories int // calls of History
+	bytes     int64
 }
 
 func (s *fakeStore) Cycle(id uint64) (store.Cycle, []store.Record, bool, error) {
@@ -74,6 +75,8 @@ func (s *fakeStore) Events(after uint64, limit int) ([]store.Event, error) {
 	}
 	return all, s.err
 }
+
+func (s *fakeStore) Stats() store.Stats { return store.Stats{FileBytes: s.bytes} }
 
 func (s *fakeStore) Export(w io.Writer) error { return s.export(w) }
 
