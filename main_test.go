@@ -312,6 +312,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		"unknown flag":             {[]string{"run", "--thresold", "0.1"}, "", []string{"--thresold", "quant-exporter --help"}},
 		"unknown format":           {append(models, "--target", "Q2_L"), "", []string{`"Q2_L"`, "Q2_K", "Q8_0", "IQ4_XS"}},
 		"same format twice":        {append(models, "--target", "Q4_K", "--target", "q4_k_m"), "", []string{"same format"}},
+		"same, in a dry run":       {append(models, "--dry-run", "--target", "Q4_K", "--target", "q4_k_m"), "", []string{`the targets "Q4_K" and "q4_k_m" are the same format`}},
 		"format without imatrix":   {append(models, "--target", "IQ2_XS"), "", []string{"llama-imatrix", "engine.imatrix"}},
 		"threshold by flag":        {append(models, "--threshold", "12"), "", []string{"--threshold: ", "threshold 12", "0.12"}},
 		"threshold by flag, empty": {append(models, "--threshold", ""), "", []string{`--threshold: ""`}},

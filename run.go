@@ -18,6 +18,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -162,6 +163,13 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 
 // estimate is `run --dry-run`: nothing is started, measured, stored or published.
 func (p *program) estimate(models []runner.Model, s settings, output string) (int, error) {
+	for i, target := range s.targets {
+		for _, earlier := range s.targets[:i] {
+			if plan.Canonical(earlier) == plan.Canonical(target) { // as a cycle says it
+				return exitError, fmt.Errorf("the targets %q and %q are the same format: name it once", earlier, target)
+			}
+		}
+	}
 	load := estimate.Workload{GenerationTokens: s.benchmark.GenerationTokens, Depth: s.benchmark.Depth}
 	var worst outcomes
 	for _, model := range models {
