@@ -201,7 +201,7 @@ func decidedTwice(t *testing.T) *place {
 }
 
 var (
-	eventTime = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`)
+	eventTime = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
 	eventID   = regexp.MustCompile(`\b[A-Z2-7]{26}\b`)
 )
 
@@ -211,7 +211,7 @@ func TestEventsExportAndBackupOfAFile(t *testing.T) {
 
 	got := p.start("events")
 	require.Zero(t, got.status, got.stderr)
-	golden.Check(t, "events.txt", eventID.ReplaceAllString(eventTime.ReplaceAllString(got.stdout, "YYYY-MM-DD HH:MM:SS"), "EVENT"))
+	golden.Check(t, "events.txt", eventID.ReplaceAllString(eventTime.ReplaceAllString(got.stdout, "YYYY-MM-DDTHH:MM:SSZ"), "EVENT"))
 	got = p.start("events", "--output", "json", "--delivery", "held")
 	require.Zero(t, got.status, got.stderr)
 	assert.Len(t, eventLines(t, got.stdout), 3)

@@ -90,7 +90,7 @@ func (p *program) eventTable(events []store.Event) error {
 		if data.Previous != nil {
 			before = *data.Previous
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Created.Local().Format(time.DateTime), report.Name(e.Model), report.Name(e.Target), data.Decision, before, e.Delivery, e.ID)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Created.UTC().Format(time.RFC3339), report.Name(e.Model), report.Name(e.Target), data.Decision, before, e.Delivery, e.ID)
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("writing the events: %w", err)
