@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
+	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // looks are the ways in which every page is looked at.
@@ -166,10 +167,10 @@ func TestEmptyAndBroken(t *testing.T) {
 	e = p.serve(quick + yearly + "a2a: {url: 'redis://127.0.0.1:1'}\n")
 	b = open(t, e.url, wide)
 	b.untilText("#notices", "llama.cpp is missing")
-	b.untilText("#notices", "The A2A bus cannot be reached")
+	b.untilText("#notices", "Events cannot be sent")
 	b.screenshot("broken")
 	b = open(t, e.url, narrow)
-	b.untilText("#notices", "The A2A bus cannot be reached")
+	b.untilText("#notices", "Events cannot be sent")
 	b.screenshot("broken-narrow")
 }
 
@@ -181,7 +182,7 @@ func TestRejection(t *testing.T) {
 	assert.Contains(t, b.text("#results"), "37.5 %", "the drop of the fake, at half of 1.25 times the speed")
 	b.follow("#results td:last-child a")
 	b.untilText("h1", "Cycle 1")
-	assert.Contains(t, b.text("main"), "The standing decision changed")
+	assert.Contains(t, b.text("main"), "This is the first decision")
 	assert.Equal(t, 4, value[int](b, "document.querySelectorAll('figure.plot').length"), "looks and rounds of two phases")
 	b.screenshot("rejection")
 }
@@ -332,4 +333,35 @@ benchmark: {prompt_tokens: 128, generation_tokens: 128, rounds: {min: 3, max: 4}
 	b.untilText("h1", "Cycle 1")
 	assert.Contains(t, b.text("main"), "llama-bench")
 	b.screenshot("live-cycle")
+}
+
+// Between a phone and a large screen nothing is cut off either, however long names and
+// messages are.
+func TestWindowWidths(t *testing.T) {
+	p := newPlace(t, fakellama.Behaviour{})
+	long := household()[0]
+	long.model = "a-family-of-models/with-a-name-that-does-not-end-70b-instruct-0107-" + strings.Repeat("x", 60)
+	long.failed = map[int]*runner.Failure{1: runner.Failf(runner.ReasonQuantize, "llama-quantize ended with status 1: %s %s\n%s",
+		strings.Repeat("a message of many words, ", 20), "/srv/"+strings.Repeat("path", 60), strings.Repeat("x", 400))}
+	decided := long
+	decided.target, decided.failed, decided.generation, decided.prompt = "Q4_K_M", nil, 1234, 123456
+	edge := decided
+	edge.target, edge.generationDrop, edge.promptDrop, edge.noise = "Q4_0", []float64{0.12}, []float64{0.12}, 0.05
+	seed(t, p.state, 2, append(household(), long, decided, edge)...)
+	e := p.serve(quick + `
+schedule: [{name: nightly, cron: "0 3 * * *", timezone: UTC, models: ["*"], targets: [Q2_K, Q4_K_M]}]
+`)
+	for _, width := range []int64{390, 1024, 1190, 1200, 1300, 1360} {
+		t.Run(strconv.FormatInt(width, 10), func(t *testing.T) {
+			b := open(t, e.url, look{width: width, height: 900})
+			b.untilText("#results", "llama-quantize ended")
+			b.untilText("#results", "inconclusive") // the longest decision
+			b.do(chromedp.Evaluate[chromedp.Void]("for (const d of document.querySelectorAll('.why details')) d.open = true; undefined"))
+			assert.Empty(t, value[[]string](b, `[...document.querySelectorAll("body *")]
+				.filter((e) => !e.closest(".unseen, .skip, thead") && (e.getBoundingClientRect().right > innerWidth + 0.5 || e.matches(".table") && e.scrollWidth > e.clientWidth))
+				.map((e) => e.tagName + "." + e.getAttribute("class") + " " + Math.round(e.getBoundingClientRect().right) + " " + e.scrollWidth + ": " + e.textContent.slice(0, 60))`),
+				"what is wider than the window, or than its card")
+			b.screenshot("width-" + strconv.FormatInt(width, 10))
+		})
+	}
 }

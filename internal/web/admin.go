@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
 )
 
 // maxForm is more than anybody has to say to start a run.
@@ -22,36 +21,35 @@ func (s *server) run(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	entry, models := r.Form.Get("entry"), r.Form["model"]
-	kind, text := s.findRun(entry, models)
+	taken, kind, text := s.findRun(entry, models)
 	if kind == "" {
 		if err := s.Run(entry, models); err != nil {
 			kind, text = errorConflict, err.Error()
 		}
 	}
-	if models == nil {
-		models = []string{}
-	}
-	s.answerForm(w, r, kind, text, map[string]any{"entry": entry, "models": models})
+	s.answerForm(w, r, kind, text, map[string]any{"entry": entry, "models": orEmpty(taken)})
 }
 
-// findRun says what is wrong with what is asked for, if anything is.
-func (s *server) findRun(entry string, models []string) (errorType, string) {
+// findRun gives the models that a run takes: those asked for, or all of the entry without
+// any. Or it says what is wrong with what is asked for.
+func (s *server) findRun(entry string, models []string) (taken []string, kind errorType, text string) {
 	if entry == "" {
-		return errorBadData, "entry is missing: give the name of an entry of the schedule"
+		return nil, errorBadData, "entry is missing: give the name of an entry of the schedule"
 	}
 	k := s.snapshot()
 	if !slices.ContainsFunc(k.status.Entries, func(e dispatch.EntryStatus) bool { return e.Name == entry }) {
-		return errorNotFound, fmt.Sprintf("there is no entry %q in the schedule", entry)
+		return nil, errorNotFound, fmt.Sprintf("there is no entry %q in the schedule", entry)
 	}
+	all := k.modelsOf(entry)
 	for _, model := range models {
-		decides := func(r plan.Resolved) bool {
-			return r.Name == entry && slices.ContainsFunc(r.Models, func(m plan.Model) bool { return m.Name == model })
-		}
-		if !slices.ContainsFunc(k.scheduled.Entries, decides) {
-			return errorNotFound, fmt.Sprintf("the entry %q decides no model %q", entry, model)
+		if !slices.Contains(all, model) {
+			return nil, errorNotFound, fmt.Sprintf("the entry %q decides no model %q", entry, model)
 		}
 	}
-	return "", ""
+	if len(models) == 0 {
+		return all, "", ""
+	}
+	return models, "", ""
 }
 
 // cancel ends the cycle that runs.

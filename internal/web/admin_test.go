@@ -49,14 +49,15 @@ func TestRun(t *testing.T) {
 		status int
 		kind   string
 		models []string
+		taken  []string // as the answer names them
 	}{
-		"all models":       {"entry=nightly", nil, 202, "", nil},
-		"some models":      {"entry=nightly&model=a&model=line%0Aend", nil, 202, "", []string{"a", "line\nend"}},
-		"busy":             {"entry=nightly", busy, 409, "conflict", nil},
-		"no entry":         {"", nil, 400, "bad_data", nil},
-		"unknown entry":    {"entry=weekly", nil, 404, "not_found", nil},
-		"unknown model":    {"entry=nightly&model=b", nil, 404, "not_found", nil},
-		"unreadable query": {"entry=%zz", nil, 400, "bad_data", nil},
+		"all models":       {"entry=nightly", nil, 202, "", nil, []string{"a", "line\nend"}},
+		"some models":      {"entry=nightly&model=line%0Aend", nil, 202, "", []string{"line\nend"}, []string{"line\nend"}},
+		"busy":             {"entry=nightly", busy, 409, "conflict", nil, nil},
+		"no entry":         {"", nil, 400, "bad_data", nil, nil},
+		"unknown entry":    {"entry=weekly", nil, 404, "not_found", nil, nil},
+		"unknown model":    {"entry=nightly&model=b", nil, 404, "not_found", nil, nil},
+		"unreadable query": {"entry=%zz", nil, 400, "bad_data", nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, got := adminOptions(t, test.err)
@@ -67,6 +68,11 @@ func TestRun(t *testing.T) {
 			}
 			if test.status == 202 {
 				assert.Equal(t, asked{entry: "nightly", models: test.models}, *got)
+				var said struct {
+					Data struct{ Models []string }
+				}
+				require.NoError(t, json.Unmarshal(response.Body.Bytes(), &said))
+				assert.Equal(t, test.taken, said.Data.Models)
 			} else if test.err == nil {
 				assert.Equal(t, asked{}, *got, "nothing was begun")
 			}

@@ -33,12 +33,13 @@ type errorType string
 
 // The error types, each with one status.
 const (
-	errorBadData     errorType = "bad_data"    // 400: a parameter
-	errorForbidden   errorType = "forbidden"   // 403: switched off, or from another site
-	errorNotFound    errorType = "not_found"   // 404
-	errorConflict    errorType = "conflict"    // 409: not in the state of things now
-	errorInternal    errorType = "internal"    // 500
-	errorUnavailable errorType = "unavailable" // 503: try again later
+	errorBadData     errorType = "bad_data"           // 400: a parameter
+	errorForbidden   errorType = "forbidden"          // 403: switched off, or from another site
+	errorNotFound    errorType = "not_found"          // 404
+	errorMethod      errorType = "method_not_allowed" // 405: the header Allow names those that are
+	errorConflict    errorType = "conflict"           // 409: not in the state of things now
+	errorInternal    errorType = "internal"           // 500
+	errorUnavailable errorType = "unavailable"        // 503: try again later
 )
 
 func (e errorType) status() int {
@@ -49,6 +50,8 @@ func (e errorType) status() int {
 		return http.StatusForbidden
 	case errorNotFound:
 		return http.StatusNotFound
+	case errorMethod:
+		return http.StatusMethodNotAllowed
 	case errorConflict:
 		return http.StatusConflict
 	case errorUnavailable:
@@ -73,6 +76,29 @@ func refuse(w http.ResponseWriter, r *http.Request, kind errorType, text string)
 	}
 	writeText(w, kind.status(), text)
 }
+
+// refusingAsJSON gives the API's own form to what it has no route for.
+func refusingAsJSON(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		refusal, pattern := mux.Handler(r)
+		if pattern != "" || !strings.HasPrefix(r.URL.Path, apiPrefix) {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		refusal.ServeHTTP(headerOnly{w}, r)
+		if allowed := w.Header().Get("Allow"); allowed != "" {
+			refuse(w, r, errorMethod, fmt.Sprintf("%s does not take %s: use %s", r.URL.Path, r.Method, allowed))
+			return
+		}
+		refuse(w, r, errorNotFound, fmt.Sprintf("the API has no %s", r.URL.Path))
+	})
+}
+
+// headerOnly keeps the header of an answer, and drops the rest.
+type headerOnly struct{ http.ResponseWriter }
+
+func (headerOnly) WriteHeader(int)             {}
+func (headerOnly) Write(b []byte) (int, error) { return len(b), nil }
 
 // eventsPage is a part of the events.
 type eventsPage struct {

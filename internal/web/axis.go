@@ -11,7 +11,8 @@ import (
 
 // Drops reach from gains of hundreds of percent to a loss of all, and those of a few
 // percent decide. Hence their scale is linear about zero and logarithmic further out: the
-// inverse hyperbolic sine of drop / dropKnee. What is faster than mostGain is drawn there.
+// inverse hyperbolic sine of drop / dropKnee. What is faster than mostGain is drawn there,
+// as an arrow.
 const (
 	dropKnee = 0.05
 	mostGain = -3.0 // four times as fast
@@ -21,6 +22,9 @@ const (
 func dropScale(drop float64) float64 {
 	return math.Asinh(min(max(drop, mostGain), mostDrop) / dropKnee)
 }
+
+// offScale says that a drop lies beyond the scale: no drop is more than all.
+func offScale(drop float64) bool { return drop < mostGain }
 
 // dropTicks are where a scale of drops may be labelled.
 var dropTicks = []float64{-3, -1, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1}
@@ -117,6 +121,7 @@ type barView struct {
 	Zero    string
 	Range   string // of the interval
 	Point   string // abscissa of the estimate
+	Arrow   string // in place of the point where the scale ends before it; else ""
 }
 
 // Size of a bar in pixels.
@@ -128,7 +133,7 @@ const (
 func newBar(outcome string, drop float64, lower, upper *float64, threshold float64) *barView {
 	x := axis{dropScale, dropScale(mostGain), dropScale(mostDrop), 2, barWidth - 2}
 	from, to := x.from-2, x.to+2 // open ends run out of the picture
-	if lower != nil {
+	if lower != nil && !offScale(*lower) {
 		from = x.at(*lower)
 	}
 	if upper != nil {
@@ -139,7 +144,12 @@ func newBar(outcome string, drop float64, lower, upper *float64, threshold float
 	}
 	bottom := "V" + strconv.Itoa(barHeight)
 	limit := pixel(x.at(threshold))
+	arrow := ""
+	if offScale(drop) {
+		arrow = "M0 8L8 3.5V12.5z"
+	}
 	return &barView{
+		Arrow:   arrow,
 		Outcome: outcome,
 		Zone:    "M" + limit + " 0H" + strconv.Itoa(barWidth) + bottom + "H" + limit + "z",
 		Limit:   "M" + limit + " 0" + bottom,

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -46,6 +47,48 @@ func TestBarsAreInOrder(t *testing.T) {
 	_, err := fmt.Sscanf(narrow.Range, "M%f 8H%f", &from, &to)
 	require.NoError(t, err)
 	assert.InDelta(t, 2, to-from, 0.11, "still visible")
+}
+
+// What is beyond the scale is an arrow, and says so.
+func TestBeyondTheScale(t *testing.T) {
+	points := func(drops ...float64) (all []store.Point) {
+		for i, drop := range drops {
+			all = append(all, store.Point{
+				Time: now.Add(time.Duration(i) * time.Hour), Cycle: uint64(i), Outcome: verdict.Kept, Threshold: 0.12,
+				Phases: []store.PointPhase{{Phase: verdict.Generation, Drop: drop, Lower: new(drop - 0.1), Upper: new(drop + 0.1)}},
+			})
+		}
+		return all
+	}
+	plot := web.NewHistoryPlot("id", points(-3.298, -2.5), verdict.Generation)
+	assert.Regexp(t, `^M[0-9. hlz-]+$`, plot.Marks[0].Arrow)
+	assert.Contains(t, plot.Marks[0].Title, "drop -329.8 % [-339.8, -319.8], beyond the scale")
+	assert.Empty(t, plot.Marks[1].Arrow)
+	assert.Contains(t, plot.Description, "1 beyond the scale, which ends at -300.0 %")
+	spark := web.NewSpark(points(-2.5, -3.298), verdict.Generation)
+	assert.NotEmpty(t, spark.Marks[0].Arrow)
+	assert.Contains(t, spark.Title, "1 beyond the scale")
+
+	assert.NotEmpty(t, web.NewBar("kept", -3.298, new(-3.4), new(-3.2), 0.12).Arrow)
+	assert.Empty(t, web.NewBar("kept", -3, nil, nil, 0.12).Arrow)
+	assert.NotContains(t, web.NewHistoryPlot("id", points(-3, 1), verdict.Generation).Description, "beyond")
+}
+
+// A time axis has dates at its ends, or the times of the one day.
+func TestTimesOfOneDay(t *testing.T) {
+	labels := func(after ...time.Duration) (all []string) {
+		var points []store.Point
+		for _, d := range after {
+			points = append(points, store.Point{Time: now.Add(d), Phases: []store.PointPhase{{Phase: verdict.Generation}}})
+		}
+		for _, tick := range web.NewHistoryPlot("id", points, verdict.Generation).Columns {
+			all = append(all, tick.Label)
+		}
+		return all
+	}
+	assert.Equal(t, []string{"2000-01-01", "2000-01-03"}, labels(0, 48*time.Hour))
+	assert.Equal(t, []string{"2000-01-01, UTC", "01:00", "22:30"}, labels(time.Hour, 22*time.Hour+30*time.Minute))
+	assert.Equal(t, []string{"2000-01-01, UTC", "01:00"}, labels(time.Hour))
 }
 
 func TestTicks(t *testing.T) {

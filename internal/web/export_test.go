@@ -3,9 +3,10 @@ package web
 // ServeOn is Serve on listeners that a test made.
 var ServeOn = serve
 
-// NewBar and NewHistoryPlot draw.
+// NewBar, NewSpark and NewHistoryPlot draw.
 var (
 	NewBar         = newBar
+	NewSpark       = newSpark
 	NewHistoryPlot = newHistoryPlot
 )
 

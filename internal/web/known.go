@@ -178,14 +178,10 @@ func answerSchedule(k snapshot) scheduleAnswer {
 		a.Engine.Info = &k.status.Engine.Info
 	}
 	for _, e := range k.status.Entries {
-		entry := entryAnswer{Name: e.Name, State: entryState(e), NextRun: optional(e.Next), Targets: []string{}, Models: []string{}, Problems: orEmpty(e.Problems)}
+		entry := entryAnswer{Name: e.Name, State: entryState(e), NextRun: optional(e.Next), Targets: []string{}, Models: orEmpty(k.modelsOf(e.Name)), Problems: orEmpty(e.Problems)}
 		for _, resolved := range k.scheduled.Entries {
-			if resolved.Name != e.Name {
-				continue
-			}
-			entry.Threshold, entry.Targets = resolved.Threshold, orEmpty(resolved.Targets)
-			for i := range resolved.Models {
-				entry.Models = append(entry.Models, resolved.Models[i].Name)
+			if resolved.Name == e.Name {
+				entry.Threshold, entry.Targets = resolved.Threshold, orEmpty(resolved.Targets)
 			}
 		}
 		a.Entries = append(a.Entries, entry)
@@ -287,7 +283,7 @@ func (s *server) whyNoCycle(id uint64) (string, error) {
 	case err != nil:
 		return "", err
 	case id == 0 || len(newest) == 0 || id > newest[0].ID:
-		return fmt.Sprintf("there is no cycle %d yet", id), nil
+		return fmt.Sprintf("there is no cycle %d", id), nil
 	}
 	return fmt.Sprintf("cycle %d was removed by storage.retention, which bounds how long results are kept; the decisions and counters that it led to stay", id), nil
 }

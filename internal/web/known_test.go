@@ -3,6 +3,7 @@ package web_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/golden"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/web"
@@ -197,6 +199,36 @@ func TestStoryPages(t *testing.T) {
 				golden.Check(t, name+".html", stable(response.Body.String()))
 			})
 		})
+	}
+}
+
+// What stood before a decision is told, and that nothing did.
+func TestFirstDecision(t *testing.T) {
+	o := options(t)
+	from := story()
+	o.Store = from
+	assert.Contains(t, ask(web.New(o), "GET", "/cycles/3").Body.String(), "The standing decision changed from kept")
+	from.results[3][0].Previous = ""
+	page := ask(web.New(o), "GET", "/cycles/3").Body.String()
+	assert.Contains(t, page, "This is the first decision; event <code>E1</code>")
+	assert.NotContains(t, page, "The standing decision changed")
+}
+
+// Cycles that were stopped are not called failed.
+func TestStoppedCycles(t *testing.T) {
+	for _, reason := range []runner.Reason{runner.ReasonCanceled, runner.ReasonInterrupted} {
+		o := options(t)
+		from := story()
+		from.results[3][1].Failure.Reason = reason
+		from.points[store.PairID{Model: "m", Target: "Q4_0"}][0].Reason = reason
+		o.Store = from
+		o.Plan = func() *plan.Plan { return nightly(model("m", "F16", "Q2_K", "Q4_0")) }
+		badge := fmt.Sprintf(`<span class="badge %[1]s">%[1]s</span>`, reason)
+		for _, path := range []string{"/cycles", "/cycles/3", "/model?name=m"} {
+			page := ask(web.New(o), "GET", path).Body.String()
+			assert.Equal(t, 1, strings.Count(page, badge), path)
+			assert.NotContains(t, page, "badge failed", path)
+		}
 	}
 }
 

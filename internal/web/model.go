@@ -38,7 +38,7 @@ type historyView struct {
 type historyRow struct {
 	Cycle            uint64
 	When             moment
-	Word             string // a decision, or failed
+	Word             string // a decision, or how it came to none
 	Reason           string
 	Changed          bool
 	Phases           []phaseView
@@ -97,7 +97,7 @@ func viewHistory(id string, pair *pairView, points []store.Point, now time.Time)
 			Size: fileSize(p.Bytes), Thresholds: report.Threshold(p.Threshold),
 		}
 		if p.Reason != "" {
-			row.Word, row.Reason = "failed", string(p.Reason)
+			row.Word, row.Reason = failure(p.Reason)
 		}
 		for _, measured := range p.Phases {
 			row.Phases = append(row.Phases, phaseView{

@@ -20,6 +20,12 @@ type engineView struct {
 	Error    string
 }
 
+// reloadView says that the configuration in force is not the one in the file.
+type reloadView struct {
+	At    moment
+	Error string // "" when it is
+}
+
 type busView struct {
 	Configured, Up bool
 	Error          string
@@ -30,7 +36,8 @@ type busView struct {
 }
 
 type runningView struct {
-	Entry   string // "" when asked for by hand
+	Entry   string
+	ByHand  bool // somebody asked for it
 	Started moment
 	Cycle   uint64 // 0 between two cycles
 	Model   string // "" between two cycles
@@ -86,6 +93,7 @@ func viewRunning(r *dispatch.Running, now time.Time) *runningView {
 	}
 	v := &runningView{
 		Entry:   report.Name(r.Entry),
+		ByHand:  r.ByHand,
 		Started: momentOf(r.Started, now),
 		Cycle:   r.Cycle,
 		Model:   report.Name(r.Model),

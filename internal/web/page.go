@@ -24,6 +24,7 @@ type view struct {
 	frame
 
 	NotReady string // what the exporter waits for; "" when it is ready
+	Reload   reloadView
 	Engine   engineView
 	Bus      busView
 	Running  *runningView
@@ -71,7 +72,15 @@ type snapshot struct {
 	status    *dispatch.Status
 	bus       BusStatus
 	notReady  string
+	reload    reloadFailure
 	version   uint64 // of state and plan
+}
+
+// reloadFailure is why the last reload of the configuration changed nothing; zero when it
+// did not fail.
+type reloadFailure struct {
+	at    time.Time
+	error string
 }
 
 func (s *server) snapshot() snapshot {
@@ -86,7 +95,23 @@ func (s *server) snapshot() snapshot {
 	if err := s.Ready(); err != nil {
 		k.notReady = report.Text(err.Error())
 	}
+	if at, err := s.ReloadError(); err != nil {
+		k.reload = reloadFailure{at, report.Text(err.Error())}
+	}
 	return k
+}
+
+// modelsOf are the names of the models that an entry decides.
+func (k *snapshot) modelsOf(entry string) []string {
+	var all []string
+	for _, resolved := range k.scheduled.Entries {
+		if resolved.Name == entry {
+			for i := range resolved.Models {
+				all = append(all, resolved.Models[i].Name)
+			}
+		}
+	}
+	return all
 }
 
 func (s *server) view(selected selection, now time.Time) view {
@@ -94,6 +119,7 @@ func (s *server) view(selected selection, now time.Time) view {
 	v := view{
 		frame:     s.frame("", "status", now),
 		NotReady:  k.notReady,
+		Reload:    reloadView{momentOf(k.reload.at, now), k.reload.error},
 		Engine:    viewEngine(k.status.Engine, now),
 		Bus:       viewBus(k.bus, k.state, now),
 		Running:   viewRunning(k.status.Running, now),
@@ -108,6 +134,7 @@ func (s *server) view(selected selection, now time.Time) view {
 		v.FirstRun = v.Upcoming.Next
 	}
 	pairs := viewPairs(k, now)
+	pairs = slices.DeleteFunc(pairs, (*pairView).forgotten)
 	v.Known, v.Counts = len(pairs), selected.counts(pairs)
 	pairs = selected.of(pairs)
 	v.Shown = len(pairs)

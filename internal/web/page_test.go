@@ -378,6 +378,75 @@ func TestDecisionsAreWords(t *testing.T) {
 	}
 }
 
+// A configuration that was refused is on the page until one is taken, and the stream says
+// that there is something new.
+func TestReloadError(t *testing.T) {
+	o := states()["first-run"].options(t)
+	var failure error
+	o.ReloadError = func() (time.Time, error) { return now, failure }
+	handler := web.New(o)
+	before := ask(handler, "GET", "/").Body.String()
+	assert.NotContains(t, before, "was not reloaded")
+
+	failure = errors.New("q.yml:5: <schedule>: no such key\x1b")
+	after := ask(handler, "GET", "/").Body.String()
+	assert.Contains(t, after, "The configuration was not reloaded")
+	assert.Contains(t, after, `q.yml:5: &lt;schedule&gt;: no such key\x1b`)
+	assert.Contains(t, after, "2000-01-01 00:00:00 UTC")
+	assert.NotEqual(t, token.FindString(before), token.FindString(after))
+}
+
+var token = regexp.MustCompile(`data-token="[^"]*"`)
+
+// A pair that was stopped is shown as that, and is none of the failed ones.
+func TestStoppedIsNotFailed(t *testing.T) {
+	k := states()["first-run"]
+	stopped := func(target string, reason runner.Reason) *store.Pair {
+		return &store.Pair{PairID: store.PairID{Model: "llama-7b", Target: target}, Failed: &store.Failed{Finished: now, Reason: reason, Error: "it ended"}}
+	}
+	k.plan = nightly(model("llama-7b", "F16", "Q2_K", "Q3_K_M", "Q4_0"))
+	k.state = &store.State{Pairs: pairs(stopped("Q2_K", runner.ReasonCanceled), stopped("Q3_K_M", runner.ReasonInterrupted), stopped("Q4_0", runner.ReasonCrash))}
+	handler := web.New(k.options(t))
+	_, targets := shown(t, handler, "?decision=failed")
+	assert.Equal(t, []string{"Q4_0"}, targets)
+	page := ask(handler, "GET", "/").Body.String()
+	assert.Contains(t, page, "<b>1</b> failed")
+	assert.Contains(t, page, `<span class="badge canceled">canceled</span>`)
+	assert.Contains(t, page, `<span class="badge interrupted">interrupted</span>`)
+	assert.Contains(t, page, `<span class="badge failed">crash</span>`)
+}
+
+// What nobody schedules any more and was never decided is not on the page; its model has
+// one all the same, to which the list of cycles leads.
+func TestForgottenPairs(t *testing.T) {
+	k := states()["first-run"]
+	typo := store.PairID{Model: "removed", Target: "Q2_KK"}
+	k.state = &store.State{Pairs: pairs(&store.Pair{PairID: typo, Failed: &store.Failed{Finished: now, Reason: runner.ReasonQuantize, Error: "no such format"}})}
+	handler := web.New(k.options(t))
+	models, _ := shown(t, handler, "")
+	assert.Equal(t, []string{"llama-7b", "team/qwen-0.5b"}, models)
+	assert.Contains(t, ask(handler, "GET", "/").Body.String(), "<b>2</b> all")
+	assert.Contains(t, ask(handler, "GET", "/model?name=removed").Body.String(), "no such format")
+}
+
+// A message of one long line is folded like one of many, and whole on the page of the model.
+func TestLongLinesAreFolded(t *testing.T) {
+	k := states()["first-run"]
+	message := "llama-quantize knows no Q2_KK; it knows" + strings.Repeat(" Q2_K", 100) + "\nthe end"
+	k.state = &store.State{Pairs: pairs(&store.Pair{PairID: store.PairID{Model: "llama-7b", Target: "Q2_K"}, Failed: &store.Failed{Finished: now, Reason: runner.ReasonQuantize, Error: message}})}
+	handler := web.New(k.options(t))
+	page := ask(handler, "GET", "/").Body.String()
+	assert.Regexp(t, `<summary class="message">llama-quantize knows no Q2_KK;[^<]{100,220} …</summary><span class="message">… Q2_K[^<]*\nthe end</span>`, page)
+	assert.Contains(t, ask(handler, "GET", "/model?name=llama-7b").Body.String(), message)
+}
+
+func TestByHand(t *testing.T) {
+	k := states()["running"]
+	assert.NotContains(t, ask(web.New(k.options(t)), "GET", "/").Body.String(), "asked for by hand")
+	k.status.Running.ByHand = true
+	assert.Contains(t, ask(web.New(k.options(t)), "GET", "/").Body.String(), "entry <bdi>nightly</bdi>, asked for by hand")
+}
+
 func TestPairsAreInOrder(t *testing.T) {
 	response := ask(web.New(states()["decisions"].options(t)), "GET", "/")
 	rows := regexp.MustCompile(`<th role="rowheader" scope="rowgroup" rowspan="\d"><a [^>]*><bdi>(.*?)</bdi>`).FindAllStringSubmatch(response.Body.String(), -1)

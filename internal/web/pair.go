@@ -10,6 +10,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // pairView is a row of the table of pairs.
@@ -51,16 +52,56 @@ type phaseView struct {
 }
 
 type failureView struct {
-	Reason string
-	// First line of the message, and the others.
+	Word, Reason string // see failedWord
+	Message      string
+	// First is the beginning of the message, and Rest what follows.
 	First, Rest string
 	When        moment
 	Cycle       uint64
 }
 
-func newFailureView(cycle uint64, reason, message string, when time.Time, now time.Time) *failureView {
-	first, rest, _ := strings.Cut(report.Text(message), "\n")
-	return &failureView{Reason: reason, First: first, Rest: rest, When: momentOf(when, now), Cycle: cycle}
+func newFailureView(failed *store.Failed, now time.Time) *failureView {
+	v := &failureView{
+		Word: failedWord(failed.Reason), Reason: string(failed.Reason), Message: report.Text(failed.Error),
+		When: momentOf(failed.Finished, now), Cycle: failed.Cycle,
+	}
+	v.First, v.Rest = fold(v.Message)
+	return v
+}
+
+// failedWord says in a word how a pair came to no decision. With one that was stopped
+// nothing is wrong.
+func failedWord(reason runner.Reason) string {
+	switch reason {
+	case runner.ReasonCanceled, runner.ReasonInterrupted:
+		return string(reason)
+	default:
+		return "failed"
+	}
+}
+
+// failure is the word, and the reason where the word does not say it.
+func failure(reason runner.Reason) (word, why string) {
+	if word = failedWord(reason); word == string(reason) {
+		return word, ""
+	}
+	return word, string(reason)
+}
+
+// maxFirst is how long the beginning of a message may be, in bytes: about two lines.
+const maxFirst = 240
+
+// fold cuts a message after its first line, or within one that is too long.
+func fold(message string) (first, rest string) {
+	first, rest, _ = strings.Cut(message, "\n")
+	if len(first) <= maxFirst {
+		return first, rest
+	}
+	end := strings.LastIndexByte(first[:maxFirst], ' ')
+	if end < 0 { // one long word wraps
+		return first, rest
+	}
+	return first[:end] + " …", "… " + message[end+1:]
 }
 
 func newPairView(id store.PairID) *pairView {
@@ -76,7 +117,7 @@ func (v *pairView) fill(pair *store.Pair, now time.Time) {
 		v.decided(pair, decided, now)
 	}
 	if failed := pair.Failed; failed != nil {
-		v.Failure = newFailureView(failed.Cycle, string(failed.Reason), failed.Error, failed.Finished, now)
+		v.Failure = newFailureView(failed, now)
 		v.last = failed.Finished
 	}
 }
@@ -123,14 +164,20 @@ func viewPhases(v *verdict.Verdict, threshold float64) []phaseView {
 // is says whether a pair is in a state that one can select.
 func (v *pairView) is(state string) bool {
 	if state == "failed" {
-		return v.Failure != nil
+		return v.Failure != nil && v.Failure.Word == state
 	}
 	return v.Decision == state
 }
 
+// forgotten is a pair that nobody asks for any more, and of which nothing was found out: a
+// mistyped target, a model that was removed.
+func (v *pairView) forgotten() bool {
+	return !v.Scheduled && !v.Running && v.Decision == "undecided"
+}
+
 // concern is how far down a pair belongs when what needs attention comes first.
 func (v *pairView) concern() int {
-	if v.Failure != nil {
+	if v.is("failed") {
 		return 0
 	}
 	for i, decision := range []string{"rejected", "inconclusive", "undecided"} {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -32,6 +33,17 @@ type strokeView struct{ Class, Path string }
 type markView struct {
 	Class, X, Y, R string
 	Title          string
+	Arrow          string // path in place of the point where the scale ends before it; else ""
+}
+
+// markDrop marks a drop on a vertical axis.
+func markDrop(class string, x float64, y axis, drop, radius float64, title string) markView {
+	m := markView{Class: class, X: pixel(x), Y: pixel(y.at(drop)), R: pixel(radius), Title: title}
+	if offScale(drop) {
+		m.Arrow = fmt.Sprintf("M%s %sh%sl-%s %sz", pixel(x-1.2*radius), pixel(y.at(drop)-radius), pixel(2.4*radius), pixel(1.2*radius), pixel(2.2*radius))
+		m.Title += ", beyond the scale"
+	}
+	return m
 }
 
 // Size of a plot in pixels, and where its axes are.
@@ -90,7 +102,7 @@ func draw(points []phasePoint, x func(i int) float64, y axis) trace {
 		if p.Upper != nil {
 			high = y.at(*p.Upper)
 		}
-		if p.Lower != nil {
+		if p.Lower != nil && !offScale(*p.Lower) {
 			low = y.at(*p.Lower)
 		}
 		at := pixel(x(i)) + " "
@@ -136,7 +148,7 @@ func newSpark(points []store.Point, phase verdict.Phase) *sparkView {
 	}
 	for i, p := range all {
 		if p.Changed || i == len(all)-1 {
-			s.Marks = append(s.Marks, markView{Class: string(p.Outcome), X: pixel(x(i)), Y: pixel(y.at(p.Drop)), R: "2.5"})
+			s.Marks = append(s.Marks, markDrop(string(p.Outcome), x(i), y, p.Drop, 2.5, ""))
 		}
 	}
 	return s
@@ -144,11 +156,14 @@ func newSpark(points []store.Point, phase verdict.Phase) *sparkView {
 
 // tale is a history in words.
 func tale(points []phasePoint) string {
-	counts := map[verdict.Outcome]int{}
+	counts, beyond := map[verdict.Outcome]int{}, 0
 	low, high := points[0].Drop, points[0].Drop
 	for _, p := range points {
 		counts[p.Outcome]++
 		low, high = min(low, p.Drop), max(high, p.Drop)
+		if offScale(p.Drop) {
+			beyond++
+		}
 	}
 	var parts []string
 	for _, outcome := range []verdict.Outcome{verdict.Kept, verdict.Rejected, verdict.Inconclusive} {
@@ -156,7 +171,11 @@ func tale(points []phasePoint) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, outcome))
 		}
 	}
-	return fmt.Sprintf("%s; drops from %s to %s, the last %s", strings.Join(parts, ", "), report.Percent(low), report.Percent(high), report.Percent(points[len(points)-1].Drop))
+	text := fmt.Sprintf("%s; drops from %s to %s, the last %s", strings.Join(parts, ", "), report.Percent(low), report.Percent(high), report.Percent(points[len(points)-1].Drop))
+	if beyond > 0 {
+		text += fmt.Sprintf("; %d beyond the scale, which ends at %s", beyond, report.Percent(mostGain))
+	}
+	return text
 }
 
 // newHistoryPlot draws a phase of a pair over time, failures at the bottom. It is nil
@@ -173,9 +192,9 @@ func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotV
 	p := &plotView{
 		ID:          id,
 		Title:       "Drop in " + string(phase) + " throughput",
-		Description: fmt.Sprintf("From %s to %s: %s.", day(first), day(last), tale(all)),
+		Description: fmt.Sprintf("From %s to %s: %s.", when(first), when(last), tale(all)),
 		Rows:        y.ticksOfDrops(tickApart),
-		Columns:     []tickView{{pixel(plotLeft + dateWidth/2), day(first)}},
+		Columns:     timeTicks(first, last),
 		Limit:       t.limit,
 		Bands:       []string{t.band},
 		Strokes:     []strokeView{{"line", t.line}},
@@ -183,28 +202,39 @@ func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotV
 	if len(all) == 1 {
 		p.Limit = "M" + pixel(plotLeft) + " " + pixel(y.at(all[0].Threshold)) + "H" + pixel(plotRight)
 	}
-	if day(first) != day(last) {
-		p.Columns = append(p.Columns, tickView{pixel(plotRight - dateWidth/2), day(last)})
-	}
 	for _, point := range all {
-		radius := "3"
+		radius := 3.0
 		if point.Changed {
-			radius = "4.5"
+			radius = 4.5
 		}
-		p.Marks = append(p.Marks, markView{
-			Class: string(point.Outcome), X: pixel(x.at(float64(point.Time.UnixMilli()))), Y: pixel(y.at(point.Drop)), R: radius,
-			Title: fmt.Sprintf("cycle %d, %s: %s, drop %s %s", point.Cycle, day(point.Time), point.Outcome, report.Percent(point.Drop), interval(point.Lower, point.Upper)),
-		})
+		p.Marks = append(p.Marks, markDrop(string(point.Outcome), x.at(float64(point.Time.UnixMilli())), y, point.Drop, radius,
+			fmt.Sprintf("cycle %d, %s: %s, drop %s %s", point.Cycle, when(point.Time), point.Outcome, report.Percent(point.Drop), interval(point.Lower, point.Upper))))
 	}
 	for _, point := range points {
 		if point.Reason != "" {
+			word, why := failure(point.Reason)
 			p.Marks = append(p.Marks, markView{
-				Class: "failed", X: pixel(x.at(float64(point.Time.UnixMilli()))), Y: pixel(plotBottom), R: "3",
-				Title: fmt.Sprintf("cycle %d, %s: failed, %s", point.Cycle, day(point.Time), point.Reason),
+				Class: word, X: pixel(x.at(float64(point.Time.UnixMilli()))), Y: pixel(plotBottom), R: "3",
+				Title: strings.TrimSuffix(fmt.Sprintf("cycle %d, %s: %s, %s", point.Cycle, when(point.Time), word, why), ", "),
 			})
 		}
 	}
 	return p
+}
+
+// timeTicks label the ends of a horizontal axis: with dates, or with times of the one day.
+func timeTicks(first, last time.Time) []tickView {
+	label, day1, day2 := day, day(first), day(last)
+	var ticks []tickView
+	if day1 == day2 {
+		label = func(t time.Time) string { return t.UTC().Format("15:04") }
+		ticks = append(ticks, tickView{pixel((plotLeft + plotRight) / 2), day1 + ", UTC"})
+	}
+	ticks = append(ticks, tickView{pixel(plotLeft + dateWidth/2), label(first)})
+	if label(first) != label(last) {
+		ticks = append(ticks, tickView{pixel(plotRight - dateWidth/2), label(last)})
+	}
+	return ticks
 }
 
 // newLooksPlot draws how the interval of a phase narrowed from look to look.
@@ -235,7 +265,7 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 	for i, look := range v.Looks {
 		x := plotLeft + (float64(i)+0.5)*step
 		low, high := y.from, y.to
-		if look.Lower != nil {
+		if look.Lower != nil && !offScale(*look.Lower) {
 			low = y.at(*look.Lower)
 		}
 		if look.Upper != nil {
@@ -244,10 +274,8 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 		class := string(look.Outcome)
 		p.Columns = append(p.Columns, tickView{pixel(x), strconv.Itoa(look.Rounds)})
 		p.Strokes = append(p.Strokes, strokeView{"interval " + class, fmt.Sprintf("M%s %sV%s", pixel(x), pixel(low), pixel(high))})
-		p.Marks = append(p.Marks, markView{
-			Class: class, X: pixel(x), Y: pixel(y.at(dropAt(look))), R: "4",
-			Title: fmt.Sprintf("after %d rounds: drop %s %s", look.Rounds, report.Percent(dropAt(look)), interval(look.Lower, look.Upper)),
-		})
+		p.Marks = append(p.Marks, markDrop(class, x, y, dropAt(look), 4,
+			fmt.Sprintf("after %d rounds: drop %s %s", look.Rounds, report.Percent(dropAt(look)), interval(look.Lower, look.Upper))))
 	}
 	return p
 }

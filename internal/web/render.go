@@ -137,6 +137,9 @@ func span(d time.Duration) string {
 // day writes a date.
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
+// when writes a moment to the minute.
+func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
 // fileSize writes bytes in powers of ten, as file managers and disk vendors do; "" for 0,
 // which is a file that was not made.
 func fileSize(n int64) string {

@@ -37,7 +37,7 @@ type cycleView struct {
 type resultView struct {
 	ID                 string // unique on the page
 	Target, Source     string
-	Decision, Previous string // in a word; Decision is "failed" for a failure
+	Decision, Previous string // in a word; Decision says for a failure which one
 	Changed            bool
 	EventID            string
 	Unconfirmed        bool
@@ -152,7 +152,8 @@ func viewResult(id string, r *store.Record) resultView {
 		}
 	}
 	if r.Failure != nil {
-		v.Decision, v.Reason, v.Failure = "failed", string(r.Failure.Reason), report.Text(r.Failure.Error)
+		v.Decision, v.Reason = failure(r.Failure.Reason)
+		v.Failure = report.Text(r.Failure.Error)
 	}
 	if r.Verdict != nil {
 		v.decided(r)
@@ -402,7 +403,7 @@ func (s *server) cycleRows(cycles []store.Cycle, results int, now time.Time) ([]
 				for _, p := range points {
 					words[id][p.Cycle] = string(p.Outcome)
 					if p.Reason != "" {
-						words[id][p.Cycle] = "failed"
+						words[id][p.Cycle] = failedWord(p.Reason)
 					}
 				}
 			}

@@ -46,6 +46,9 @@ type Options struct {
 	// Reload reads the configuration again. An error says why the old one stays; whoever
 	// asked gets its text. Nil: as without Lifecycle.
 	Reload func(context.Context) error
+	// ReloadError gives when the configuration was last to be read again and why the one
+	// before stayed; nil once one was taken, and before any. Nil: nobody knows.
+	ReloadError func() (at time.Time, err error)
 	// Lifecycle and AdminAPI are the flags --web.enable-lifecycle and
 	// --web.enable-admin-api.
 	Lifecycle, AdminAPI bool
@@ -124,6 +127,9 @@ func New(options Options) http.Handler {
 	if s.Watch == nil {
 		s.Watch = func() (<-chan struct{}, func()) { return nil, func() {} }
 	}
+	if s.ReloadError == nil {
+		s.ReloadError = func() (time.Time, error) { return time.Time{}, nil }
+	}
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -134,7 +140,7 @@ func New(options Options) http.Handler {
 }
 
 // mux serves the routes, without the prefix.
-func (s *server) mux() *http.ServeMux {
+func (s *server) mux() http.Handler {
 	mux := http.NewServeMux()
 	for _, route := range routes() {
 		handler := route.handler(s)
@@ -143,7 +149,7 @@ func (s *server) mux() *http.ServeMux {
 		}
 		mux.Handle(route.pattern(), handler)
 	}
-	return mux
+	return refusingAsJSON(mux)
 }
 
 // mount puts the routes below the prefix, and leads there from the root.

@@ -236,6 +236,26 @@ func TestUnknownPaths(t *testing.T) {
 	}
 }
 
+// The API has no answers of another form, wherever it is mounted.
+func TestUnknownPathsOfTheAPI(t *testing.T) {
+	for _, prefix := range []string{"", "/quant"} {
+		o := options(t)
+		o.RoutePrefix = prefix
+		handler := web.New(o)
+		for _, path := range []string{"/api/v1/", "/api/v1/nope", "/api/v1/events/1"} {
+			response := ask(handler, "GET", prefix+path)
+			assert.Equal(t, http.StatusNotFound, response.Code, path)
+			assert.Equal(t, "not_found", errorOf(t, response)["errorType"], path)
+			assert.Equal(t, "application/json; charset=utf-8", response.Header().Get("Content-Type"))
+		}
+		response := ask(handler, "DELETE", prefix+"/api/v1/models")
+		assert.Equal(t, http.StatusMethodNotAllowed, response.Code)
+		assert.Equal(t, "GET, HEAD", response.Header().Get("Allow"))
+		assert.Equal(t, "method_not_allowed", errorOf(t, response)["errorType"])
+	}
+	assert.Equal(t, "text/plain; charset=utf-8", ask(web.New(options(t)), "GET", "/nope").Header().Get("Content-Type"))
+}
+
 func TestMethods(t *testing.T) {
 	handler := web.New(options(t))
 	assert.Equal(t, http.StatusMethodNotAllowed, ask(handler, "GET", "/-/reload").Code, "a link must not reload")
