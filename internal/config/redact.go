@@ -16,7 +16,7 @@ import (
 )
 
 // secretName is how variables are named whose values are nobody's business.
-var secretName = regexp.MustCompile(`(?i)token|key|secret|passw|passphrase|credential|auth`)
+var secretName = regexp.MustCompile(`(?i)token|key|secret|pass|pwd|credential|auth`)
 
 // Redacted is the effective configuration as YAML, with every key and secrets hidden:
 // the credentials of URLs, the key of the TLS client, and the values in engine.env under
