@@ -1,6 +1,7 @@
 package browsertest_test
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -103,9 +104,7 @@ func TestLivePageThatTheStreamOutruns(t *testing.T) {
 				close(made)
 				<-release
 			}
-			for name, values := range answer.Header() {
-				w.Header()[name] = values
-			}
+			maps.Copy(w.Header(), answer.Header())
 			w.WriteHeader(answer.Code)
 			_, _ = answer.Body.WriteTo(w)
 		})
