@@ -163,19 +163,23 @@ func (e *Engine) evaluateCommand(ctx context.Context, job runner.EvaluateJob, do
 // errCutOff is wrapped by the error of an output whose end is missing.
 var errCutOff = errors.New("its output is cut off")
 
-// Lines of the summary: "Mean    KLD:   0.164182 ±   0.003013". A log prefix may come
-// first.
-var (
-	meanDivergence  = summaryLine(`Mean\s+KLD`)
-	meanLogRatio    = summaryLine(`Mean ln\(PPL\(Q\)/PPL\(base\)\)`)
-	copyPerplexity  = summaryLine(`Mean PPL\(Q\)`)
-	basePerplexity  = summaryLine(`Mean PPL\(base\)`)
-	sameTop         = summaryLine(`Same top p`)
-	evaluationStart = regexp.MustCompile(`(?m)^.*\bchunk\s+PPL\s.*KL Divergence.*Same top p\s*$`)
-)
+// evaluationStart is the head of the table of chunks.
+var evaluationStart = regexp.MustCompile(`(?m)^.*\bchunk\s+PPL\s.*KL Divergence.*Same top p\s*$`)
 
-func summaryLine(name string) *regexp.Regexp {
-	return regexp.MustCompile(`(?m)` + name + `\s*:\s*(\S+)\s+±\s+\S+`)
+// summaryLines are those that are read of the summary, as in
+// "Mean    KLD:   0.164182 ±   0.003013". A log prefix may come first.
+var summaryLines = []summaryFigure{
+	summaryLine("Mean PPL(Q)"), summaryLine("Mean PPL(base)"), summaryLine("Mean ln(PPL(Q)/PPL(base))"),
+	summaryLine("Mean    KLD"), summaryLine("Same top p"),
+}
+
+type summaryFigure struct {
+	name string
+	line *regexp.Regexp
+}
+
+func summaryLine(name string) summaryFigure {
+	return summaryFigure{name, regexp.MustCompile(regexp.QuoteMeta(name) + `\s*:\s*(\S+)\s+±\s+\S+`)}
 }
 
 // parseEvaluation reads what a comparison printed: a row for each chunk, of means over
@@ -199,10 +203,10 @@ func parseEvaluation(stdout string, chunks int) (runner.Evaluation, error) {
 		return runner.Evaluation{}, err
 	}
 	var summary [5]float64
-	for i, line := range []*regexp.Regexp{copyPerplexity, basePerplexity, meanLogRatio, meanDivergence, sameTop} {
-		match := line.FindStringSubmatch(rest)
+	for i, wanted := range summaryLines {
+		match := wanted.line.FindStringSubmatch(rest)
 		if match == nil {
-			return runner.Evaluation{}, fmt.Errorf("%w: its summary lacks a line like %s", errCutOff, line)
+			return runner.Evaluation{}, fmt.Errorf("%w: its summary lacks %q", errCutOff, wanted.name)
 		}
 		if summary[i], err = figure(match[1]); err != nil {
 			return runner.Evaluation{}, err
