@@ -110,6 +110,7 @@ func TestNoTextNoEvaluation(t *testing.T) {
 }
 
 func TestEvaluationFails(t *testing.T) {
+	both := map[string]runner.Reason{"Q8_0": runner.ReasonEvaluate, "Q2_K": runner.ReasonEvaluate}
 	broken := runner.Failf(runner.ReasonEvaluate, "it printed nan")
 	for name, test := range map[string]struct {
 		change func(*fixture)
@@ -118,7 +119,7 @@ func TestEvaluationFails(t *testing.T) {
 	}{
 		"of the original: all targets": {
 			func(f *fixture) { f.engine.predict = broken },
-			map[string]runner.Reason{"Q8_0": runner.ReasonEvaluate, "Q2_K": runner.ReasonEvaluate}, "evaluating the original",
+			both, "evaluating the original",
 		},
 		"of one copy": {
 			func(f *fixture) {
@@ -129,27 +130,30 @@ func TestEvaluationFails(t *testing.T) {
 					return quality.Chunk{}, nil
 				}
 			},
-			map[string]runner.Reason{"Q2_K": runner.ReasonEvaluate}, "evaluating Q2_K: it printed nan",
+			map[string]runner.Reason{"Q2_K": runner.ReasonEvaluate},
+			"evaluating Q2_K: it printed nan",
 		},
 		"figures of no use": {
 			func(f *fixture) {
 				f.engine.quality = func(string) (quality.Chunk, error) { return quality.Chunk{KLDivergence: math.NaN()}, nil }
 			},
-			map[string]runner.Reason{"Q8_0": runner.ReasonEvaluate, "Q2_K": runner.ReasonEvaluate}, "chunk 1",
+			both, "chunk 1",
 		},
 		"no text": {
 			func(f *fixture) { f.request.Quality.Corpus += ".missing" },
-			map[string]runner.Reason{"Q8_0": runner.ReasonEvaluate, "Q2_K": runner.ReasonEvaluate}, "quality.corpus",
+			both, "quality.corpus",
 		},
 		"no room for the predictions": {
 			func(f *fixture) { f.model.Header.Vocabulary = 1 << 55; f.request.Model = f.model },
-			map[string]runner.Reason{"Q8_0": runner.ReasonNoSpace, "Q2_K": runner.ReasonNoSpace}, "the cycle needs",
+			map[string]runner.Reason{"Q8_0": runner.ReasonNoSpace, "Q2_K": runner.ReasonNoSpace},
+			"the cycle needs",
 		},
 		"a defect": {
 			func(f *fixture) {
 				f.engine.quality = func(string) (quality.Chunk, error) { return quality.Chunk{}, errors.New("surprise") }
 			},
-			map[string]runner.Reason{"Q8_0": runner.ReasonInternal, "Q2_K": runner.ReasonInternal}, "surprise",
+			map[string]runner.Reason{"Q8_0": runner.ReasonInternal, "Q2_K": runner.ReasonInternal},
+			"surprise",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -153,8 +153,8 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"unknown key in a section of a section": {"benchmark:\n  rounds:\n    least: 3", []string{
 			"c.yml:3: benchmark.rounds.least: there is no such key; the keys here are max, min",
 		}},
-		"a later version's key": {"engine: {timeouts: {evaluate: 1h}}", []string{
-			"c.yml:1: engine.timeouts.evaluate: there is no such key; the keys here are benchmark, quantize",
+		"a later version's key": {"engine: {timeouts: {publish: 1h}}", []string{
+			"c.yml:1: engine.timeouts.publish: there is no such key; the keys here are benchmark, evaluate, quantize",
 		}},
 		"keys in another case": {"Threshold: 0.1", []string{
 			"c.yml:1: Threshold: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work",
@@ -338,7 +338,7 @@ func TestShippedFileShowsTheDefaults(t *testing.T) {
 	want.Schedule = []Entry{nightly}
 	// [] and {} stand where the default is nothing.
 	for _, engine := range []*llamacpp.Config{&want.Engine, &want.Schedule[0].Engine} {
-		engine.Env, engine.BenchArgs, engine.QuantizeArgs = map[string]string{}, []string{}, []string{}
+		engine.Env, engine.BenchArgs, engine.QuantizeArgs, engine.EvaluateArgs = map[string]string{}, []string{}, []string{}, []string{}
 	}
 	assert.Equal(t, want, c)
 }
@@ -501,6 +501,6 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
 		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
 		"suspend": false, "run_on_start": false,
-		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"),
+		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"),
 	}, got)
 }

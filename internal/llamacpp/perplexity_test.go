@@ -44,8 +44,8 @@ func TestParseEvaluationRefuses(t *testing.T) {
 		"nothing":                  {"", 32, true, "no result"},
 		"another program's output": {"hello\n", 32, false, "hello"},
 		"recorded with a lost end": {read(t, "recorded", "perplexity-cut-off.txt"), 2, true, "1 chunks of 2"},
-		"cut off in the summary":   {text[:strings.Index(text, "Same top p:")], 32, true, "Same top p"},
-		"cut off after the rows":   {text[:strings.Index(text, "=====")], 32, true, "PPL"},
+		"cut off in the summary":   {before(text, "Same top p:"), 32, true, "Same top p"},
+		"cut off after the rows":   {before(text, "====="), 32, true, "PPL"},
 		"too few chunks":           {text, 33, true, "32 chunks of 33"},
 		"too many chunks":          {text, 31, false, "32 chunks instead of 31"},
 		"not a number":             {strings.Replace(text, "0.16704", "    nan", 1), 32, false, `"nan"`},
@@ -66,6 +66,11 @@ func TestParseEvaluationRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func before(text, end string) string {
+	text, _, _ = strings.Cut(text, end)
+	return text
 }
 
 // The sizes of files that the real tool wrote.

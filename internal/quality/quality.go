@@ -209,7 +209,8 @@ func halfWidth(n int) float64 {
 		return 0
 	}
 	z, freedom := normalQuantile((1+Confidence)/2), float64(n-1)
-	t := z + (math.Pow(z, 3)+z)/(4*freedom) + (5*math.Pow(z, 5)+16*math.Pow(z, 3)+3*z)/(96*freedom*freedom)
+	z3, z5 := z*z*z, z*z*z*z*z
+	t := z + (z3+z)/(4*freedom) + (5*z5+16*z3+3*z)/(96*freedom*freedom)
 	return t * math.Sqrt(float64(n)/freedom)
 }
 

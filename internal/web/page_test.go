@@ -103,6 +103,13 @@ func scheduled(names ...string) []dispatch.EntryStatus {
 	return all
 }
 
+// hostileQuality is one of a text of that name.
+func hostileQuality(text string) *runner.Evaluated {
+	q := evaluated(0.33, quality.MaxKLDivergence)
+	q.Corpus = text
+	return q
+}
+
 // evaluated is a quality with that divergence.
 func evaluated(divergence float64, exceeded ...quality.Limit) *runner.Evaluated {
 	return &runner.Evaluated{
@@ -300,12 +307,14 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 			1: {{
 				Cycle: 1, PairID: id, SourceFormat: text, EventID: text, Changed: true, Host: text, Threshold: 0.12,
 				Verdict:  &k.state.Pairs[id].Decided.Verdict,
+				Quality:  hostileQuality(text),
 				Original: runner.FileFigures{Format: text, Bytes: 1},
 				Evidence: runner.Evidence{
 					Engine: runner.EngineInfo{Name: text, Commit: text}, Hardware: text, Isolation: text,
 					Benchmark: runner.Benchmark{Phases: []verdict.Phase{verdict.Generation}},
 					Rounds:    []runner.Round{round},
 					Quantize:  runner.ToolRun{Args: []string{text, "-x"}},
+					Quality:   &runner.QualityEvidence{Corpus: runner.CorpusID{Bytes: 3, SHA256: text}, Evaluate: runner.ToolRun{Args: []string{text}}},
 				},
 			}},
 			2: {{Cycle: 2, PairID: id, Failure: &store.RecordFailure{Reason: runner.ReasonCrash, Error: text}}},
