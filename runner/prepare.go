@@ -130,7 +130,7 @@ func (c *cycle) fits(ctx context.Context) error {
 		}
 		need += bytes
 	}
-	if c.Quality.Enabled() {
+	if c.Quality.Enabled() && len(c.undecided()) > 0 {
 		bytes, err := c.evaluationSize(ctx)
 		if err != nil {
 			return err

@@ -223,7 +223,10 @@ func (d *Dispatcher) record(cycle uint64, r runner.Result) {
 			d.engine.measured(rounds[0].Original.Measurement)
 		}
 		worst := r.Verdict.Worst()
-		logger.Info("a pair is decided", "decision", r.Verdict.Outcome, "drop", percent(worst.Drop), "phase", worst.Phase, "threshold", percent(r.Threshold), "rounds", r.Verdict.Rounds, "gate", r.Verdict.Gate)
+		if r.Outcome() == verdict.Rejected {
+			logger = logger.With("gate", r.Verdict.Gate)
+		}
+		logger.Info("a pair is decided", "decision", r.Verdict.Outcome, "drop", percent(worst.Drop), "phase", worst.Phase, "threshold", percent(r.Threshold), "rounds", r.Verdict.Rounds)
 	}
 	d.journal.write("a result", func() error {
 		committed, err := d.options.Store.Commit(cycle, &r)
