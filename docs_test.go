@@ -182,16 +182,13 @@ func TestReadmeHasEveryKeyAndItsDefault(t *testing.T) {
 	for key := range rows {
 		assert.True(t, known[key], "the README has the key %s, which does not exist", key)
 	}
-	for _, match := range regexp.MustCompile("`((?:models|work|engine|benchmark|threshold|storage|a2a|schedule)\\.[a-z_.]+)`").FindAllStringSubmatch(readme(t), -1) {
+	for _, match := range regexp.MustCompile("`((?:models|work|engine|benchmark|threshold|quality|storage|a2a|schedule)\\.[a-z_.]+)`").FindAllStringSubmatch(readme(t), -1) {
 		assert.True(t, known[match[1]], "the README speaks of the key %s, which does not exist", match[1])
 	}
 }
 
 func TestReadmeHasEveryReasonOfAFailure(t *testing.T) {
-	// The contract has it, and no cycle gives it before there is a quality evaluation.
-	later := []string{"evaluate"}
 	want := stringConstants(t, filepath.Join("runner", "failure.go"), "Reason")
-	want = slices.DeleteFunc(want, func(reason string) bool { return slices.Contains(later, reason) })
 	var got []string
 	for _, row := range table(t, "reason | what happened") {
 		got = append(got, names(row[0])...)

@@ -233,6 +233,7 @@ func (e *exporter) dispatched(c *config.Config, discover func() (*plan.Plan, err
 			Suspended: entry.Suspend,
 			Threshold: entry.Threshold,
 			Benchmark: entry.Benchmark,
+			Quality:   entry.Quality,
 			Runner:    p.runner(c, engine, false),
 		})
 	}

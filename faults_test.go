@@ -161,6 +161,7 @@ func TestToolsThatCannotBeStarted(t *testing.T) {
 			t.Run(tool+" "+name, func(t *testing.T) {
 				t.Parallel()
 				p := newPlace(t, fakellama.Behaviour{})
+				p.configure(quick + p.evaluated()) // so that all of them are needed
 				test.spoil(t, filepath.Join(p.tools, tool))
 				p.requireFailed(p.run("--output", "json"), runner.ReasonEngineMissing, append(test.says, tool)...)
 			})

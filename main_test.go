@@ -55,6 +55,15 @@ engine: {threads: 1}
 benchmark: {prompt_tokens: 32, generation_tokens: 16, rounds: {min: 3, max: 4}, max_repeats: 0}
 `
 
+// evaluated is a configuration under which the quality of copies is evaluated; the fake's
+// Q2_K is over its limit.
+func (p *place) evaluated() string {
+	p.t.Helper()
+	text := filepath.Join(p.dir, "text.txt")
+	require.NoError(p.t, os.WriteFile(text, []byte(strings.Repeat("word ", 20_000)), 0o600))
+	return fmt.Sprintf("quality: {corpus: %s, max_kl_divergence: 0.05}\n", text)
+}
+
 // place is where the program runs: a fake llama.cpp, a model, a configuration, a lock
 // and a working folder of its own.
 type place struct {

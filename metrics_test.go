@@ -141,7 +141,7 @@ func TestEveryFamilyIsServed(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-quantize", Calls: []int{2}, Do: fakellama.Hang}}})
 	gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(p.models, "n.gguf"))
 	nobody := testservers.FreePort(t)
-	p.configure(once + fmt.Sprintf("a2a: {url: redis://127.0.0.1:%d/0}\n", nobody))
+	p.configure(once + p.evaluated() + fmt.Sprintf("a2a: {url: redis://127.0.0.1:%d/0}\n", nobody))
 	s := p.serve("--log.level=debug")
 	s.mustLog("the engine is usable")
 	s.mustLog("Events cannot be published.*connection refused")

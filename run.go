@@ -32,6 +32,7 @@ type settings struct {
 	threshold float64
 	benchmark runner.Benchmark
 	engine    llamacpp.Config
+	quality   runner.Quality
 }
 
 // settings are those of an entry, or the global ones; flags come before both.
@@ -41,6 +42,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 		threshold: p.config.Threshold,
 		benchmark: p.config.Benchmark,
 		engine:    p.config.Engine,
+		quality:   p.config.Quality,
 	}
 	if f.entry != "" {
 		i := slices.IndexFunc(p.config.Schedule, func(e config.Entry) bool { return e.Name == f.entry })
@@ -48,7 +50,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 			return s, fmt.Errorf("--entry: %s has no entry %q in its schedule; it has %s", p.flags.configFile, f.entry, entryNames(p.config.Schedule))
 		}
 		e := p.config.Schedule[i]
-		s = settings{e.Name, e.Models, e.Targets, e.Threshold, e.Benchmark, e.Engine}
+		s = settings{e.Name, e.Models, e.Targets, e.Threshold, e.Benchmark, e.Engine, e.Quality}
 	}
 	if len(f.models) > 0 {
 		s.models = f.models
@@ -121,6 +123,7 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 			Targets:   s.targets,
 			Benchmark: s.benchmark,
 			Threshold: s.threshold,
+			Quality:   s.quality,
 			OrderSeed: rand.Uint64(),
 			Previous:  records.standing,
 			Progress: func(now runner.Progress) {

@@ -19,6 +19,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -133,6 +134,14 @@ func samples(text string) []string {
 // nasty is a name that a file may have.
 const nasty = "a \"quoted\" \\ name\nof {two} lines, größer=1"
 
+// evaluated gives the latest decision on a pair a quality.
+func evaluated(s *store.State, model, target string, perplexity float64) {
+	s.Pairs[store.PairID{Model: model, Target: target}].Decided.Quality = &runner.Evaluated{
+		Verdict:    quality.Verdict{KLDivergence: quality.Interval{Estimate: 0.0115}, Top1Agreement: quality.Interval{Estimate: 0.925}},
+		Perplexity: perplexity, OriginalPerplexity: perplexity - 0.5,
+	}
+}
+
 // everything is a plan and a state in which every family has a value, and most have
 // several.
 func everything() (*plan.Plan, *store.State) {
@@ -147,10 +156,11 @@ func everything() (*plan.Plan, *store.State) {
 			phase(verdict.Generation, 0.25, 0.2, 0.3), phase(verdict.Prompt, 0.5, 0.4, 0.6))),
 		pair("gone", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, phase(verdict.Generation, 0, -0.1, 0.1))),
 	)
+	evaluated(s, "chat/small", "Q4_K_M", 25.25)
 	s.Models["chat/small"].LastSuccess = noon.Add(-time.Hour)
 	s.Models["chat/small"].Durations = map[runner.Operation]time.Duration{
 		runner.OperationIsolate: 250 * time.Millisecond, runner.OperationQuantize: 90 * time.Second,
-		runner.OperationBenchmark: time.Hour, runner.OperationTotal: time.Hour + 91*time.Second,
+		runner.OperationEvaluate: 30 * time.Second, runner.OperationBenchmark: time.Hour, runner.OperationTotal: time.Hour + 91*time.Second,
 	}
 	s.Counters = store.Counters{
 		Decisions: map[store.DecisionKey]uint64{
@@ -238,9 +248,7 @@ func TestLint(t *testing.T) {
 // The names are a contract. What is left of it is `later`: who adds one of these takes it
 // out of that list.
 func TestFamilies(t *testing.T) {
-	later := []string{
-		"quant_cycle_kl_divergence", "quant_cycle_top1_agreement_ratio", "quant_cycle_perplexity", "quant_cycle_chosen_info",
-	}
+	later := []string{"quant_cycle_chosen_info"}
 	contract := []string{
 		"quant_cycle_decision_total{result,model_name,source_format,target_format} counter",
 		"quant_cycle_last_decision{result,model_name,source_format,target_format} gauge",
@@ -263,6 +271,9 @@ func TestFamilies(t *testing.T) {
 		"quant_cycle_skipped_total{entry,reason} counter",
 		"quant_cycle_model_size_bytes{model_name,format} gauge",
 		"quant_cycle_model_parameters{model_name,format} gauge",
+		"quant_cycle_kl_divergence{model_name,format} gauge",
+		"quant_cycle_top1_agreement_ratio{model_name,format} gauge",
+		"quant_cycle_perplexity{model_name,format} gauge",
 		"quant_cycle_events_published_total{} counter",
 		"quant_cycle_events_pending{} gauge",
 		"quant_cycle_events_oldest_pending_timestamp_seconds{} gauge",
@@ -283,6 +294,36 @@ func TestFamilies(t *testing.T) {
 		assert.Regexp(t, `^[A-Z1].*\.$`, family.Help, "a sentence")
 	}
 	assert.Equal(t, contract, got)
+}
+
+func TestTheGateOfQualityIsKnownWhereThereIsOne(t *testing.T) {
+	with, without := entry("with", model("m", "F16", "Q2_K")), entry("without", model("m", "F16", "Q8_0"))
+	with.Quality = true
+	text := show(t, Live{}, planOf(with, without), &store.State{}, "quant_cycle_rejections_total")
+	assert.Contains(t, text, `quant_cycle_rejections_total{gate="quality",model_name="m",target_format="Q2_K"} 0`)
+	assert.NotContains(t, text, `quant_cycle_rejections_total{gate="quality",model_name="m",target_format="Q8_0"}`)
+}
+
+// The original's perplexity is that of the newest decision that has one.
+func TestQuality(t *testing.T) {
+	p := planOf(entry("nightly", model("m", "F16", "Q2_K", "Q4_K_M", "Q8_0")))
+	s := stateOf(
+		pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept)),
+		pair("m", "Q4_K_M", verdict.Kept, decided("F16", "Q4_K_M", verdict.Kept)),
+		pair("m", "Q8_0", verdict.Kept, decided("F16", "Q8_0", verdict.Kept)),
+	)
+	evaluated(s, "m", "Q2_K", 28)
+	evaluated(s, "m", "Q4_K_M", 25)
+	s.Pairs[store.PairID{Model: "m", Target: "Q2_K"}].Decided.Finished = noon.Add(time.Hour)
+	assert.Equal(t, []string{
+		`quant_cycle_kl_divergence{format="Q2_K",model_name="m"} 0.0115`,
+		`quant_cycle_kl_divergence{format="Q4_K_M",model_name="m"} 0.0115`,
+		`quant_cycle_perplexity{format="F16",model_name="m"} 27.5`,
+		`quant_cycle_perplexity{format="Q2_K",model_name="m"} 28`,
+		`quant_cycle_perplexity{format="Q4_K_M",model_name="m"} 25`,
+		`quant_cycle_top1_agreement_ratio{format="Q2_K",model_name="m"} 0.925`,
+		`quant_cycle_top1_agreement_ratio{format="Q4_K_M",model_name="m"} 0.925`,
+	}, samples(show(t, Live{}, p, s, "quant_cycle_kl_divergence", "quant_cycle_top1_agreement_ratio", "quant_cycle_perplexity")))
 }
 
 func TestFamiliesAreTheCallers(t *testing.T) {

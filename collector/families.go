@@ -46,6 +46,9 @@ const (
 	skippedTotal
 	modelSize
 	modelParameters
+	klDivergence
+	top1Agreement
+	perplexity
 	eventsPublished
 	eventsPending
 	eventsOldest
@@ -169,6 +172,21 @@ var families = [...]Family{
 	modelParameters: {
 		"quant_cycle_model_parameters", gauge,
 		"Number of the model's parameters: of the original as found, of quantized formats as of the last finished cycle.",
+		[]string{"model_name", "format"},
+	},
+	klDivergence: {
+		"quant_cycle_kl_divergence", gauge,
+		"Mean Kullback-Leibler divergence of the quantized format's predictions from the original's, in nats, as of the last finished cycle; absent where quality is not evaluated.",
+		[]string{"model_name", "format"},
+	},
+	top1Agreement: {
+		"quant_cycle_top1_agreement_ratio", gauge,
+		"How often the quantized format and the original hold the same token for the likeliest, a ratio, as of the last finished cycle; absent where quality is not evaluated.",
+		[]string{"model_name", "format"},
+	},
+	perplexity: {
+		"quant_cycle_perplexity", gauge,
+		"Perplexity of the original and of quantized formats on the text that quality is evaluated on, as of the last finished cycle; absent where it is not.",
 		[]string{"model_name", "format"},
 	},
 	eventsPublished: {

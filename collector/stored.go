@@ -13,7 +13,7 @@ import (
 // Label values that are known in advance. A test holds them against their packages.
 var (
 	outcomes = []verdict.Outcome{verdict.Kept, verdict.Rejected, verdict.Inconclusive}
-	gates    = []verdict.Phase{verdict.Generation, verdict.Prompt}
+	gates    = []verdict.Phase{verdict.Generation, verdict.Prompt} // and verdict.GateQuality, where there is one
 	reasons  = []runner.Reason{
 		runner.ReasonEngineMissing, runner.ReasonBadModel, runner.ReasonSourceChanged,
 		runner.ReasonNoSpace, runner.ReasonQuantize, runner.ReasonBenchmark, runner.ReasonEvaluate,
@@ -105,6 +105,9 @@ func (b *builder) zeros(p *plan.Plan, publishReasons []string) {
 				for _, gate := range gates {
 					b.add(rejectionsTotal, 0, model.Name, target, string(gate))
 				}
+				if entry.Quality {
+					b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateQuality))
+				}
 				source := model.SourceFormat()
 				if source == "" { // it cannot be read now; nor could it be decided
 					continue
@@ -143,6 +146,9 @@ func (b *builder) model(m *plan.Model, s *store.State) {
 			}
 		}
 	}
+	if q := newestQuality(m, s); q != nil {
+		b.add(perplexity, q.Quality.OriginalPerplexity, m.Name, q.SourceFormat)
+	}
 	if known == nil {
 		return
 	}
@@ -152,6 +158,22 @@ func (b *builder) model(m *plan.Model, s *store.State) {
 	b.time(lastRun, known.LastRun, m.Name)
 	b.time(lastRunSeconds, known.LastRun, m.Name)
 	b.time(lastSuccess, known.LastSuccess, m.Name)
+}
+
+// newestQuality is the newest decision on a target of the model whose quality was
+// evaluated; nil when there is none.
+func newestQuality(m *plan.Model, s *store.State) *store.Decided {
+	var newest *store.Decided
+	for _, target := range m.Targets {
+		pair := s.Pairs[store.PairID{Model: m.Name, Target: target}]
+		if pair == nil || pair.Decided == nil || pair.Decided.Quality == nil {
+			continue
+		}
+		if newest == nil || pair.Decided.Finished.After(newest.Finished) {
+			newest = pair.Decided
+		}
+	}
+	return newest
 }
 
 // pair adds the latest decision of a pair. Its figures keep the source format that they
@@ -182,6 +204,11 @@ func (b *builder) pair(m *plan.Model, p *store.Pair, target string, threshold fl
 		b.add(dropUpper, valueOr(phase.Upper, math.Inf(+1)), labels()...)
 	}
 	b.file(m.Name, target, d.QuantizedFile.Bytes, d.QuantizedFile.Parameters)
+	if q := d.Quality; q != nil {
+		b.add(klDivergence, q.KLDivergence.Estimate, m.Name, target)
+		b.add(top1Agreement, q.Top1Agreement.Estimate, m.Name, target)
+		b.add(perplexity, q.Perplexity, m.Name, target)
+	}
 }
 
 // standing adds the state set of a pair's decision, unless its source format is unknown.

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -31,9 +32,13 @@ type engine struct {
 	refuse   string // a format whose size it does not tell but fails
 	quantize func(job runner.QuantizeJob) error
 	// speed of the n-th measurement (from 0) of a file, in tokens per second.
-	speed   func(file string, n int) (float64, error)
-	measure []string // files in the order in which they were measured
-	counts  map[string]int
+	speed func(file string, n int) (float64, error)
+	// quality of a file; nil evaluates nothing.
+	quality   func(file string) (quality.Chunk, error)
+	predict   error
+	evaluated []string // files in the order in which they were evaluated
+	measure   []string // files in the order in which they were measured
+	counts    map[string]int
 }
 
 func (e *engine) Probe(context.Context) (runner.EngineInfo, error) {
@@ -83,6 +88,33 @@ func (e *engine) Benchmark(_ context.Context, job runner.BenchmarkJob, report fu
 		throughput[phase] = speed
 	}
 	return runner.Measurement{Throughput: throughput, Threads: 1}, err
+}
+
+func (e *engine) PredictionsSize(_ context.Context, vocabulary int64, job runner.EvaluateJob) (int64, error) {
+	return vocabulary * int64(job.Chunks), nil
+}
+
+func (e *engine) Predict(_ context.Context, job runner.EvaluateJob) (runner.ToolRun, error) {
+	e.evaluated = append(e.evaluated, job.Model)
+	if e.predict != nil {
+		return runner.ToolRun{}, e.predict
+	}
+	return runner.ToolRun{Args: []string{"predict"}}, copyFile(filepath.Join(job.Dir, job.Corpus), filepath.Join(job.Dir, job.Predictions))
+}
+
+func (e *engine) Evaluate(_ context.Context, job runner.EvaluateJob) (runner.Evaluation, error) {
+	e.evaluated = append(e.evaluated, job.Model)
+	if _, err := os.Stat(filepath.Join(job.Dir, job.Predictions)); err != nil {
+		return runner.Evaluation{}, err
+	}
+	chunk, err := e.quality(job.Model)
+	result := runner.Evaluation{Perplexity: 11, OriginalPerplexity: 10, Run: runner.ToolRun{Args: []string{"evaluate", job.Model}}}
+	for i := range job.Chunks {
+		c := chunk
+		c.KLDivergence *= 1 + 0.05*float64(i%5-2)
+		result.Chunks = append(result.Chunks, c)
+	}
+	return result, err
 }
 
 func copyFile(from, to string) error {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -34,6 +35,18 @@ type Engine interface {
 	// Benchmark measures every phase of the job once, in one process. report is
 	// called from one goroutine with a number between 0 and 1.
 	Benchmark(ctx context.Context, job BenchmarkJob, report func(done float64)) (Measurement, error)
+
+	// PredictionsSize says how many bytes Predict writes for a model with so many tokens
+	// in its vocabulary. It fails when the engine cannot evaluate quality.
+	PredictionsSize(ctx context.Context, vocabulary int64, job EvaluateJob) (int64, error)
+
+	// Predict writes what the model predicts in the corpus to job.Predictions. When it
+	// returns nil that file is whole.
+	Predict(ctx context.Context, job EvaluateJob) (ToolRun, error)
+
+	// Evaluate compares the model's predictions with those that Predict wrote. The trace
+	// is filled in on failure, too.
+	Evaluate(ctx context.Context, job EvaluateJob) (Evaluation, error)
 }
 
 // EngineInfo describes an engine.
@@ -85,6 +98,25 @@ type BenchmarkJob struct {
 	PromptTokens     int // tokens of the prompt phase, processed in one batch
 	GenerationTokens int // tokens of the generation phase, one at a time
 	Depth            int // tokens in the KV cache before either phase
+}
+
+// EvaluateJob names an evaluation of one file's quality. All files lie in Dir and are
+// named by their plain base names.
+type EvaluateJob struct {
+	Dir         string
+	Model       string // the (first) file of the model
+	Corpus      string // the text; only Predict reads it
+	Predictions string // of the original: Predict writes it, Evaluate reads it
+	Context     int    // tokens of a chunk, of which the second half is predicted
+	Chunks      int    // of the text, from its beginning
+}
+
+// Evaluation is what an engine found of a copy's quality.
+type Evaluation struct {
+	Perplexity         float64         // of the copy, over all chunks
+	OriginalPerplexity float64         // of the original, over the same
+	Chunks             []quality.Chunk // as many as the job says, in the order of the text
+	Run                ToolRun
 }
 
 // Measurement is what one run of a benchmark found.

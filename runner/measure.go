@@ -20,7 +20,7 @@ func (c *cycle) measure(ctx context.Context) error {
 	}
 	m := c.newMeasuring(c.Benchmark.Decision(c.Threshold).NextLook)
 	for len(c.undecided()) > 0 {
-		if m.overBudget() {
+		if m.overBudget() && !m.lacksFigures() {
 			m.conclude()
 			break
 		}
@@ -73,6 +73,12 @@ func (m *measuring) overBudget() bool {
 	budget := time.Duration(m.Benchmark.Budget)
 	next := m.longest * time.Duration(len(m.undecided())+1)
 	return budget > 0 && m.rounds > 0 && time.Since(m.begin)+next > budget
+}
+
+// lacksFigures says whether a pair is rejected by its quality and has no round yet that
+// counts: its event tells the throughput. That is bounded by MaxRepeats.
+func (m *measuring) lacksFigures() bool {
+	return slices.ContainsFunc(m.undecided(), func(p *pair) bool { return p.exceedsLimit() && len(p.counted) == 0 })
 }
 
 // round measures the original once and every undecided copy once. Two rounds after each
@@ -202,7 +208,10 @@ func (m *measuring) progress(run float64) (done float64, detail string, remainin
 func (m *measuring) look() {
 	for _, p := range m.undecided() {
 		v := verdict.Decide(m.decision, p.counted)
-		if v.Outcome != verdict.GoOn {
+		switch {
+		case p.exceedsLimit() && len(p.counted) >= m.decision.MinRounds:
+			m.settle(p, verdict.Conclude(m.decision, p.counted))
+		case v.Outcome != verdict.GoOn:
 			m.settle(p, v)
 		}
 	}
@@ -220,6 +229,8 @@ func (m *measuring) conclude() {
 func (m *measuring) settle(p *pair, v verdict.Verdict) {
 	p.verdicts = append(p.verdicts, v)
 	switch {
+	case p.exceedsLimit(): // that is no matter of chance: nothing to confirm
+		m.decide(p, rejectedByQuality(v), false)
 	case p.set == 2:
 		confirmed := confirm(p.verdicts[0], v)
 		m.decide(p, confirmed, confirmed.Outcome != p.verdicts[0].Outcome)

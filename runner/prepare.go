@@ -130,6 +130,13 @@ func (c *cycle) fits(ctx context.Context) error {
 		}
 		need += bytes
 	}
+	if c.Quality.Enabled() && len(c.undecided()) > 0 {
+		bytes, err := c.evaluationSize(ctx)
+		if err != nil {
+			return err
+		}
+		need += bytes
+	}
 	links, err := filepath.Glob(filepath.Join(c.dir, "plan*.gguf"))
 	if err != nil {
 		return fmt.Errorf("finding the planning links: %w", err)

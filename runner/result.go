@@ -16,6 +16,7 @@ const (
 	OperationWait      Operation = "wait"     // for other measurements on the host; not a part of the total
 	OperationIsolate   Operation = "isolate"
 	OperationQuantize  Operation = "quantize"
+	OperationEvaluate  Operation = "evaluate" // only where quality is asked for
 	OperationBenchmark Operation = "benchmark"
 	OperationTotal     Operation = "total"
 )
@@ -37,6 +38,8 @@ type Result struct {
 
 	// Verdict is the decision and what it rests on; nil exactly when Failure is set.
 	Verdict *verdict.Verdict
+	// Quality is what the copy's predictions are worth; nil when that was not evaluated.
+	Quality *Evaluated
 	// Unconfirmed says that the pair is inconclusive because a second, independent
 	// set of rounds did not confirm a change of the standing decision.
 	Unconfirmed bool
@@ -52,7 +55,8 @@ type Result struct {
 	Started  time.Time
 	Finished time.Time
 	// Durations of the operations of this pair. What targets of a ladder share
-	// (isolating, and the original's measurements) is counted whole in each.
+	// (isolating, the original's measurements, and evaluating up to this one) is counted
+	// whole in each.
 	Durations map[Operation]time.Duration
 
 	Evidence Evidence
@@ -90,6 +94,8 @@ type Evidence struct {
 	Decision  verdict.Config  `json:"decision"`
 	Isolation string          `json:"isolation"`
 	Quantize  ToolRun         `json:"quantize"`
+	// Quality is nil when that was not evaluated.
+	Quality *QualityEvidence `json:"quality,omitempty"`
 	// Rounds in the order in which they ran, those that were repeated included.
 	Rounds []Round `json:"rounds"`
 	// Verdicts holds the verdict on each set of rounds: one, or a second one that was
@@ -127,6 +133,9 @@ type Load struct {
 // the rounds that counted, the configuration and the decision that stood before.
 func (e *Evidence) Verdict() verdict.Verdict {
 	first := verdict.Conclude(e.Decision, e.counted(1))
+	if e.Quality != nil && !e.Quality.Verdict().Passed() {
+		return rejectedByQuality(first)
+	}
 	if !changes(e.Previous, first.Outcome) {
 		return first
 	}
@@ -154,6 +163,13 @@ func (r Round) Throughputs(phases []verdict.Phase) verdict.Round {
 		}
 	}
 	return pairs
+}
+
+// rejectedByQuality is the verdict on a pair whose copy exceeds a limit of quality,
+// whatever its throughput is: the figures stay those of the rounds.
+func rejectedByQuality(v verdict.Verdict) verdict.Verdict {
+	v.Outcome, v.Gate = verdict.Rejected, verdict.GateQuality
+	return v
 }
 
 // changes says whether a new outcome would take the place of another standing

@@ -2,9 +2,13 @@
 // decide.
 //
 // The model is cloned into a working directory of the cycle's own and never written
-// to. Every target of the cycle is quantized there; then original and copies are
-// measured in paired rounds, until the verdict on each pair is in
-// (see package verdict). Nothing but measurements makes a decision: whatever goes
+// to. Every target of the cycle is quantized there and, where that is asked for, its
+// quality evaluated (see package quality); then original and copies are measured in
+// paired rounds, until the verdict on each pair is in (see package verdict). A copy over
+// a limit of quality is rejected at its first look, which gives the figures of its
+// throughput. The same inputs give the same quality, so that no second set of rounds has
+// to confirm it; and it comes first: it is the gate also where throughput would have
+// rejected the copy, too. Nothing but measurements makes a decision: whatever goes
 // wrong ends a pair as a [Failure] with a reason.
 //
 // What a cycle needs of the rest of the program (an engine, the host's measurement
@@ -57,6 +61,7 @@ type Request struct {
 	Targets   []string // formats; see Runner.Formats
 	Benchmark Benchmark
 	Threshold float64
+	Quality   Quality
 	// OrderSeed is that of the coins which choose the order of the stages in every two
 	// rounds: see verdict.QuantizedFirst. Give each cycle its own.
 	OrderSeed uint64
@@ -152,6 +157,10 @@ type pair struct {
 	quantizing  time.Duration
 	quantizeRun ToolRun
 
+	quality    *Evaluated // nil before, and where it is not asked for
+	evidence   *QualityEvidence
+	evaluating time.Duration // from the beginning of all evaluations to the end of this one
+
 	previous verdict.Outcome
 	set      int             // which set of rounds is being measured: 1 or 2
 	counted  []verdict.Round // of this set
@@ -184,6 +193,9 @@ func (c *cycle) run(ctx context.Context) error {
 	}
 	return c.prepared(ctx, func() error {
 		if err := c.quantize(ctx); err != nil {
+			return err
+		}
+		if err := c.evaluate(ctx); err != nil {
 			return err
 		}
 		return c.measure(ctx)
@@ -288,10 +300,11 @@ func (c *cycle) result(p *pair) Result {
 	if !c.benchmarkBegan.IsZero() {
 		benchmarking = now.Sub(c.benchmarkBegan)
 	}
-	return Result{
+	result := Result{
 		Model:        c.Model.Name,
 		SourceFormat: original.Format,
 		TargetFormat: p.target,
+		Quality:      p.quality,
 		Previous:     p.previous,
 		Threshold:    c.Threshold,
 		Original:     original,
@@ -315,8 +328,13 @@ func (c *cycle) result(p *pair) Result {
 			Decision:  c.Benchmark.Decision(c.Threshold),
 			Isolation: c.isolation,
 			Quantize:  p.quantizeRun,
+			Quality:   p.evidence,
 			Rounds:    p.rounds,
 			Verdicts:  p.verdicts,
 		},
 	}
+	if c.Quality.Enabled() {
+		result.Durations[OperationEvaluate] = p.evaluating
+	}
+	return result
 }

@@ -351,7 +351,7 @@ func TestWindowWidths(t *testing.T) {
 	e := p.serve(quick + `
 schedule: [{name: nightly, cron: "0 3 * * *", timezone: UTC, models: ["*"], targets: [Q2_K, Q4_K_M]}]
 `)
-	for _, width := range []int64{390, 1024, 1190, 1200, 1300, 1360} {
+	for _, width := range []int64{390, 1024, 1190, 1200, 1285, 1300, 1360} {
 		t.Run(strconv.FormatInt(width, 10), func(t *testing.T) {
 			b := open(t, e.url, look{width: width, height: 900})
 			b.untilText("#results", "llama-quantize ended")

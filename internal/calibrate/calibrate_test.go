@@ -237,6 +237,18 @@ func (e engine) Probe(context.Context) (runner.EngineInfo, error) {
 	return runner.EngineInfo{Name: "fake"}, nil
 }
 
+func (e engine) PredictionsSize(context.Context, int64, runner.EvaluateJob) (int64, error) {
+	panic("calibrating evaluates nothing")
+}
+
+func (e engine) Predict(context.Context, runner.EvaluateJob) (runner.ToolRun, error) {
+	panic("calibrating evaluates nothing")
+}
+
+func (e engine) Evaluate(context.Context, runner.EvaluateJob) (runner.Evaluation, error) {
+	panic("calibrating evaluates nothing")
+}
+
 func (e engine) QuantizedSize(context.Context, runner.QuantizeJob) (int64, bool, error) {
 	return 0, true, errors.New("not asked for in a calibration")
 }

@@ -36,8 +36,10 @@ type Config struct {
 	Benchmark runner.Benchmark `yaml:"benchmark"`
 	// Threshold is the drop in throughput, a ratio between 0 and 1, from which on a
 	// quantized copy is rejected. Default 0.12.
-	Threshold float64    `yaml:"threshold"`
-	A2A       a2a.Config `yaml:"a2a"`
+	Threshold float64 `yaml:"threshold"`
+	// Quality is how good a copy has to be, besides. Default: not evaluated.
+	Quality runner.Quality `yaml:"quality"`
+	A2A     a2a.Config     `yaml:"a2a"`
 	// Schedule has no entries by default: nothing is due.
 	Schedule []Entry `yaml:"schedule"`
 
@@ -80,6 +82,7 @@ func Default() Config {
 		Engine:    llamacpp.DefaultConfig(),
 		Benchmark: runner.DefaultBenchmark(),
 		Threshold: 0.12,
+		Quality:   runner.DefaultQuality(),
 		A2A:       a2a.DefaultConfig(),
 	}
 }
@@ -128,7 +131,7 @@ func (c *Config) Hash() string { return c.hash }
 // problems collects what each section says of its values; of the schedule, each entry
 // does.
 func (c *Config) problems() []runner.Problem {
-	all := settings(c.Threshold, c.Benchmark, c.Engine)
+	all := settings(c.Threshold, c.Benchmark, c.Engine, c.Quality)
 	add := func(path string, err error) {
 		if err != nil {
 			all = append(all, runner.Problem{Path: path, Err: err})
@@ -146,8 +149,8 @@ func (c *Config) problems() []runner.Problem {
 }
 
 // settings are the problems of what an entry of the schedule may set for itself.
-func settings(threshold float64, benchmark runner.Benchmark, engine llamacpp.Config) []runner.Problem {
-	problems := slices.Concat(below("benchmark", benchmark.Validate()), below("engine", engine.Validate()))
+func settings(threshold float64, benchmark runner.Benchmark, engine llamacpp.Config, quality runner.Quality) []runner.Problem {
+	problems := slices.Concat(below("benchmark", benchmark.Validate()), below("engine", engine.Validate()), below("quality", quality.Validate()))
 	if err := runner.ValidateThreshold(threshold); err != nil {
 		problems = append(problems, runner.Problem{Path: "threshold", Err: err})
 	}
@@ -170,6 +173,7 @@ func (c *Config) paths() map[string]*string {
 		"storage.path":      &c.Storage.Path,
 		"engine.dir":        &c.Engine.Dir,
 		"engine.imatrix":    &c.Engine.Imatrix,
+		"quality.corpus":    &c.Quality.Corpus,
 		"a2a.password_file": &c.A2A.PasswordFile,
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
+	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
@@ -66,10 +67,18 @@ engine:
   env: {CUDA_VISIBLE_DEVICES: "1", N: 2}
   bench_args: [-ngl, 99]
   quantize_args: [--pure]
+  evaluate_args: [-nr]
   threads: 3
   nice: 0
   imatrix: /i.gguf
-  timeouts: {quantize: 1d, benchmark: 1h30m}
+  timeouts: {quantize: 1d, benchmark: 1h30m, evaluate: 2d}
+quality:
+  corpus: /text
+  chunks: 64
+  context: 1024
+  max_kl_divergence: 0.1
+  min_top1_agreement: 0.8
+  max_perplexity_increase: 0.2
 benchmark:
   phases: [prompt]
   prompt_tokens: 1
@@ -101,6 +110,8 @@ a2a:
 	e.Dir, e.Env, e.BenchArgs, e.QuantizeArgs = "/opt/llama", map[string]string{"CUDA_VISIBLE_DEVICES": "1", "N": "2"}, []string{"-ngl", "99"}, []string{"--pure"}
 	e.Threads, e.Nice, e.Imatrix = 3, 0, "/i.gguf"
 	e.Timeouts.Quantize, e.Timeouts.Benchmark = model.Duration(24*time.Hour), model.Duration(90*time.Minute)
+	e.EvaluateArgs, e.Timeouts.Evaluate = []string{"-nr"}, model.Duration(48*time.Hour)
+	want.Quality = runner.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2}
 	b := &want.Benchmark
 	b.Phases, b.PromptTokens, b.GenerationTokens, b.Depth = []verdict.Phase{verdict.Prompt}, 1, 2, 3
 	b.Rounds.Min, b.Rounds.Max, b.Alpha, b.Budget = 4, 5, 0.1, 0
@@ -134,7 +145,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		want []string // the lines of the error
 	}{
 		"unknown key at the top": {"treshold: 0.1", []string{
-			"c.yml:1: treshold: there is no such key; the keys here are a2a, benchmark, engine, models, schedule, storage, threshold, work",
+			"c.yml:1: treshold: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work",
 		}},
 		"unknown key in a section": {"models:\n  directory: /x", []string{
 			"c.yml:2: models.directory: there is no such key; the keys here are allow_requantize, dir",
@@ -142,20 +153,20 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"unknown key in a section of a section": {"benchmark:\n  rounds:\n    least: 3", []string{
 			"c.yml:3: benchmark.rounds.least: there is no such key; the keys here are max, min",
 		}},
-		"a later version's key": {"engine: {timeouts: {evaluate: 1h}}", []string{
-			"c.yml:1: engine.timeouts.evaluate: there is no such key; the keys here are benchmark, quantize",
+		"a later version's key": {"engine: {timeouts: {publish: 1h}}", []string{
+			"c.yml:1: engine.timeouts.publish: there is no such key; the keys here are benchmark, evaluate, quantize",
 		}},
 		"keys in another case": {"Threshold: 0.1", []string{
-			"c.yml:1: Threshold: there is no such key; the keys here are a2a, benchmark, engine, models, schedule, storage, threshold, work",
+			"c.yml:1: Threshold: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work",
 		}},
 		"key that is a list": {"? [a, b]\n: c", []string{
-			"c.yml:1: a list: there is no such key; the keys here are a2a, benchmark, engine, models, schedule, storage, threshold, work",
+			"c.yml:1: a list: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work",
 		}},
 		"key with a newline": {`"a\nb": c`, []string{
-			`c.yml:1: a\nb: there is no such key; the keys here are a2a, benchmark, engine, models, schedule, storage, threshold, work`,
+			`c.yml:1: a\nb: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work`,
 		}},
 		"merge key": {"engine:\n  <<: {nice: 3}", []string{
-			"c.yml:2: engine.<<: there is no such key; the keys here are bench_args, dir, env, imatrix, nice, quantize_args, threads, timeouts",
+			"c.yml:2: engine.<<: there is no such key; the keys here are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts",
 		}},
 
 		"text for a whole number":     {"engine:\n  threads: many", []string{`c.yml:2: engine.threads: "many" is not a whole number`}},
@@ -170,9 +181,9 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		}},
 		"text for a map":      {"engine: {env: A=B}", []string{`c.yml:1: engine.env: "A=B" is not a section of names and texts: write one such as {NAME: text}`}},
 		"list for a text":     {"models: {dir: [a]}", []string{"c.yml:1: models.dir: a list is not a text"}},
-		"text for a section":  {"engine: /opt/llama", []string{`c.yml:1: engine: "/opt/llama" is no section of keys; the keys are bench_args, dir, env, imatrix, nice, quantize_args, threads, timeouts`}},
-		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is no section of keys; the keys are a2a, benchmark, engine, models, schedule, storage, threshold, work"}},
-		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is no section of keys; the keys are a2a, benchmark, engine, models, schedule, storage, threshold, work`}},
+		"text for a section":  {"engine: /opt/llama", []string{`c.yml:1: engine: "/opt/llama" is no section of keys; the keys are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts`}},
+		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is no section of keys; the keys are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work"}},
+		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is no section of keys; the keys are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work`}},
 		"duration in words":   {"benchmark:\n  budget: 5 hours", []string{`c.yml:2: benchmark.budget: "5 hours" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
 		"duration, no unit":   {"benchmark:\n  budget: 90", []string{`c.yml:2: benchmark.budget: "90" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
 		"duration, fraction":  {"benchmark:\n  budget: 1.5h", []string{`c.yml:2: benchmark.budget: "1.5h" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
@@ -230,7 +241,7 @@ benchmark: {alpha: x, rounds: {min: 1}}
 			"c.yml:4: engine.nice: 20 is no nice level: use 0 to 19",
 			`c.yml:5: engine.timeouts.quantize: "never" is not a duration: write one such as 90s, 15m, 4h or 1d`,
 			"c.yml:5: engine.timeouts.benchmark: 0s leaves no time: use a duration above 0, such as 2h",
-			"c.yml:6: engine.gpu: there is no such key; the keys here are bench_args, dir, env, imatrix, nice, quantize_args, threads, timeouts",
+			"c.yml:6: engine.gpu: there is no such key; the keys here are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts",
 			`c.yml:7: benchmark.alpha: "x" is not a number`,
 			"c.yml:7: benchmark.rounds.min: 1 rounds have no useful interval: use 3 or more",
 		}},
@@ -327,7 +338,7 @@ func TestShippedFileShowsTheDefaults(t *testing.T) {
 	want.Schedule = []Entry{nightly}
 	// [] and {} stand where the default is nothing.
 	for _, engine := range []*llamacpp.Config{&want.Engine, &want.Schedule[0].Engine} {
-		engine.Env, engine.BenchArgs, engine.QuantizeArgs = map[string]string{}, []string{}, []string{}
+		engine.Env, engine.BenchArgs, engine.QuantizeArgs, engine.EvaluateArgs = map[string]string{}, []string{}, []string{}, []string{}
 	}
 	assert.Equal(t, want, c)
 }
@@ -490,6 +501,6 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
 		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
 		"suspend": false, "run_on_start": false,
-		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"),
+		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"),
 	}, got)
 }

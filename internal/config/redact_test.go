@@ -34,6 +34,7 @@ func plain(c Config) Config {
 	empty := func(e *llamacpp.Config) {
 		e.Env = maps.Collect(maps.All(e.Env))
 		e.BenchArgs, e.QuantizeArgs = append([]string{}, e.BenchArgs...), append([]string{}, e.QuantizeArgs...)
+		e.EvaluateArgs = append([]string{}, e.EvaluateArgs...)
 	}
 	empty(&c.Engine)
 	c.Schedule = slices.Clone(c.Schedule)

@@ -25,6 +25,7 @@ type Entry struct {
 	Threshold float64          `yaml:"threshold"`
 	Benchmark runner.Benchmark `yaml:"benchmark"`
 	Engine    llamacpp.Config  `yaml:"engine"`
+	Quality   runner.Quality   `yaml:"quality"`
 
 	// Line of the file in which the entry begins, from 1.
 	Line int `yaml:"-"`
@@ -34,14 +35,14 @@ var scheduleType = reflect.TypeFor[[]Entry]()
 
 // newEntry is an entry that names nothing itself.
 func (c *Config) newEntry(line int) Entry {
-	return Entry{Entry: schedule.Default(), Threshold: c.Threshold, Benchmark: c.Benchmark, Engine: c.Engine, Line: line}
+	return Entry{Entry: schedule.Default(), Threshold: c.Threshold, Benchmark: c.Benchmark, Engine: c.Engine, Quality: c.Quality, Line: line}
 }
 
 // Plan is what the entries decide, in their order.
 func (c *Config) Plan() []plan.Entry {
 	entries := make([]plan.Entry, len(c.Schedule))
 	for i, e := range c.Schedule {
-		entries[i] = plan.Entry{Name: e.Name, Models: e.Models, Targets: e.Targets, Threshold: e.Threshold}
+		entries[i] = plan.Entry{Name: e.Name, Models: e.Models, Targets: e.Targets, Threshold: e.Threshold, Quality: e.Quality.Enabled()}
 	}
 	return entries
 }
@@ -70,7 +71,9 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 		if node.Kind != yaml.MappingNode && !isNull(node) {
 			continue // that has been said
 		}
-		r.rebase(map[string]*string{path + ".engine.dir": &e.Engine.Dir, path + ".engine.imatrix": &e.Engine.Imatrix})
+		r.rebase(map[string]*string{
+			path + ".engine.dir": &e.Engine.Dir, path + ".engine.imatrix": &e.Engine.Imatrix, path + ".quality.corpus": &e.Quality.Corpus,
+		})
 		for i, pattern := range e.Models {
 			if strings.HasPrefix(pattern, "./") || strings.HasPrefix(pattern, "../") {
 				e.Models[i] = config.JoinDir(r.dir, pattern)
@@ -91,7 +94,7 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 
 // problems collects what is wrong with the values of the entry by itself.
 func (e *Entry) problems() []runner.Problem {
-	problems := settings(e.Threshold, e.Benchmark, e.Engine)
+	problems := settings(e.Threshold, e.Benchmark, e.Engine, e.Quality)
 	for _, p := range e.Validate() {
 		problems = append(problems, runner.Problem(p))
 	}

@@ -49,10 +49,18 @@ schedule:
       env: {A: b}
       bench_args: [-ngl, 99]
       quantize_args: [--pure]
+      evaluate_args: [-nr]
       threads: 3
       nice: 0
       imatrix: /i.gguf
-      timeouts: {quantize: 1d, benchmark: 1h30m}
+      timeouts: {quantize: 1d, benchmark: 1h30m, evaluate: 2d}
+    quality:
+      corpus: /text
+      chunks: 64
+      context: 1024
+      max_kl_divergence: 0.1
+      min_top1_agreement: 0.8
+      max_perplexity_increase: 0.2
 `)
 	assert.Equal(t, []Entry{{
 		Entry: schedule.Entry{
@@ -70,9 +78,11 @@ schedule:
 		Engine: llamacpp.Config{
 			Dir: "/opt/llama", Env: map[string]string{"A": "b"}, BenchArgs: []string{"-ngl", "99"}, QuantizeArgs: []string{"--pure"},
 			Threads: 3, Imatrix: "/i.gguf",
-			Timeouts: llamacpp.Timeouts{Quantize: model.Duration(24 * time.Hour), Benchmark: model.Duration(90 * time.Minute)},
+			EvaluateArgs: []string{"-nr"},
+			Timeouts:     llamacpp.Timeouts{Quantize: model.Duration(24 * time.Hour), Benchmark: model.Duration(90 * time.Minute), Evaluate: model.Duration(48 * time.Hour)},
 		},
-		Line: 4,
+		Quality: runner.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
+		Line:    4,
 	}}, c.Schedule)
 	assert.InDelta(t, 0.3, c.Threshold, 0, "an entry keeps to itself")
 }
@@ -132,7 +142,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "benchmark, cron, engine, jitter, models, name, overlap, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	const keys = "benchmark, cron, engine, jitter, models, name, overlap, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
 	for name, test := range map[string]struct {
 		text string
 		want []string

@@ -23,6 +23,7 @@ type Entry struct {
 	Suspended bool
 	Threshold float64
 	Benchmark runner.Benchmark
+	Quality   runner.Quality
 	Runner    Runner
 }
 

@@ -149,6 +149,7 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 			Targets:   model.Targets,
 			Benchmark: entry.Benchmark,
 			Threshold: entry.Threshold,
+			Quality:   entry.Quality,
 			OrderSeed: rand.Uint64(),
 			Previous: func(target string) verdict.Outcome {
 				return d.options.Store.State().Standing(store.PairID{Model: model.Name, Target: target})
@@ -222,6 +223,9 @@ func (d *Dispatcher) record(cycle uint64, r runner.Result) {
 			d.engine.measured(rounds[0].Original.Measurement)
 		}
 		worst := r.Verdict.Worst()
+		if r.Outcome() == verdict.Rejected {
+			logger = logger.With("gate", r.Verdict.Gate)
+		}
 		logger.Info("a pair is decided", "decision", r.Verdict.Outcome, "drop", percent(worst.Drop), "phase", worst.Phase, "threshold", percent(r.Threshold), "rounds", r.Verdict.Rounds)
 	}
 	d.journal.write("a result", func() error {
@@ -274,6 +278,8 @@ func ratio(p runner.Progress) float64 {
 	switch p.Operation {
 	case runner.OperationQuantize:
 		return quantizing * done
+	case runner.OperationEvaluate: // of copies that are made, and not measured yet
+		return quantizing
 	case runner.OperationBenchmark:
 		return quantizing + (1-quantizing)*done
 	default:

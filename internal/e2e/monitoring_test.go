@@ -65,7 +65,7 @@ func startFleet(t *testing.T) *fleet {
 	serve(f.bare, quick+fmt.Sprintf(`schedule: [{name: odd, cron: "@yearly", run_on_start: true, models: [%q], targets: [Q8_0, Q2_K, Q4_K_M]}]`, oddModel),
 		"--llamacpp.dir", t.TempDir())
 	f.seen(`sum(quant_cycle_failures_total{instance="%s", reason="engine_missing"}) == 3`, f.bare)
-	serve(f.real, quick+`schedule: [{name: all, cron: "@yearly", run_on_start: true, targets: [Q4_K_M, Q2_K]}]`)
+	serve(f.real, quick+evaluated()+`schedule: [{name: all, cron: "@yearly", run_on_start: true, targets: [Q4_K_M, Q2_K]}]`)
 	f.seen(`sum(quant_cycle_decision_total{instance="%s"}) == 4`, f.real)
 	f.keepBusy(serve)
 	return f
@@ -80,7 +80,7 @@ func (f *fleet) keepBusy(serve func(address, config string, args ...string) *dae
 		Factors: []fakellama.Factor{{Stage: "quantized", Format: "Q2_K", By: 2}},
 	})
 	config := func(stuck string) string {
-		return quick + fmt.Sprintf(`
+		return quick + evaluated() + fmt.Sprintf(`
 a2a: {url: "redis://%[1]s", timeout: 500ms}
 schedule:
   - {name: odd, cron: "@yearly", models: [%[2]q], targets: [Q8_0, Q2_K]}
@@ -118,6 +118,11 @@ schedule:
 	require.NoError(f.t, d.cmd.Process.Signal(syscall.SIGHUP))
 	f.seen(`quant_cycle_skipped_total{instance="%s", reason="overlap"} > 1`, f.busy)
 	f.seen(`quant_cycle_progress_ratio{instance="%s"}`, f.busy)
+}
+
+// evaluated is a configuration with a limit of quality that nothing exceeds.
+func evaluated() string {
+	return "quality: {corpus: " + filepath.Join(shared.root, "examples", "models", "kjv-heldout.txt") + ", chunks: 10, context: 64, max_kl_divergence: 100}\n"
 }
 
 // startMonitoring starts Prometheus as examples/prometheus.yml has it, except for

@@ -10,6 +10,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -47,7 +48,24 @@ type Decision struct {
 	Rounds              int              `json:"rounds"`
 	Engine              string           `json:"engine"`
 	Host                string           `json:"host"`
-	Entry               string           `json:"entry"` // of the schedule; "" from the command line
+	Entry               string           `json:"entry"`   // of the schedule; "" from the command line
+	Gate                *verdict.Phase   `json:"gate"`    // that rejected it: a phase, or quality; else null
+	Quality             *Quality         `json:"quality"` // null where it was not evaluated
+}
+
+// Quality is how far the copy's predictions are from the original's, with intervals (low,
+// high), over a text.
+type Quality struct {
+	KLDivergence              float64         `json:"kl_divergence"` // mean, in nats
+	KLDivergenceInterval      [2]float64      `json:"kl_divergence_interval"`
+	Top1AgreementPercent      float64         `json:"top1_agreement_percent"`
+	Top1AgreementInterval     [2]float64      `json:"top1_agreement_interval_percent"`
+	PerplexityIncreasePercent float64         `json:"perplexity_increase_percent"`
+	PerplexityInterval        [2]float64      `json:"perplexity_increase_interval_percent"`
+	OriginalPerplexity        float64         `json:"original_perplexity"`
+	QuantizedPerplexity       float64         `json:"quantized_perplexity"`
+	IntervalConfidence        float64         `json:"interval_confidence"`
+	ExceededLimits            []quality.Limit `json:"exceeded_limits"` // by which it is rejected; empty when none is
 }
 
 // Failure is a pair that could not be decided.
@@ -91,7 +109,31 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 	if r.Previous != "" {
 		d.PreviousDecision = new(r.Previous)
 	}
+	if r.Verdict.Outcome == verdict.Rejected {
+		d.Gate = new(r.Verdict.Gate)
+	}
+	if r.Quality != nil {
+		d.Quality = newQuality(r.Quality)
+	}
 	return d
+}
+
+func newQuality(e *runner.Evaluated) *Quality {
+	ends := func(i quality.Interval, factor float64) [2]float64 {
+		return [2]float64{i.Lower * factor, i.Upper * factor}
+	}
+	return &Quality{
+		KLDivergence:              e.KLDivergence.Estimate,
+		KLDivergenceInterval:      ends(e.KLDivergence, 1),
+		Top1AgreementPercent:      e.Top1Agreement.Estimate * 100,
+		Top1AgreementInterval:     ends(e.Top1Agreement, 100),
+		PerplexityIncreasePercent: e.PerplexityIncrease.Estimate * 100,
+		PerplexityInterval:        ends(e.PerplexityIncrease, 100),
+		OriginalPerplexity:        e.OriginalPerplexity,
+		QuantizedPerplexity:       e.Perplexity,
+		IntervalConfidence:        e.Confidence,
+		ExceededLimits:            append([]quality.Limit{}, e.Exceeded...),
+	}
 }
 
 // NewFailure describes a result that is a failure.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/golden"
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -48,6 +49,23 @@ func rejected() *runner.Result {
 	}
 }
 
+// damaged is a result that its quality rejects.
+func damaged() *runner.Result {
+	r := rejected()
+	r.Verdict.Gate = verdict.GateQuality
+	r.Quality = &runner.Evaluated{
+		Verdict: quality.Verdict{
+			KLDivergence:       quality.Interval{Estimate: 0.25, Lower: 0.125, Upper: 0.375},
+			Top1Agreement:      quality.Interval{Estimate: 0.75, Lower: 0.5, Upper: 0.875},
+			PerplexityIncrease: quality.Interval{Estimate: 0.125, Lower: 0.0625, Upper: 0.25},
+			Confidence:         0.95,
+			Exceeded:           []quality.Limit{quality.MaxKLDivergence},
+		},
+		Perplexity: 22.5, OriginalPerplexity: 20,
+	}
+	return r
+}
+
 func TestDecision(t *testing.T) {
 	t.Run("with everything", func(t *testing.T) {
 		check(t, "decision.json", event.NewDecision(rejected(), event.Origin{Host: "build-7", Entry: "nightly"}))
@@ -58,6 +76,9 @@ func TestDecision(t *testing.T) {
 		r.Verdict.Outcome = verdict.Inconclusive
 		r.Verdict.Phases[1].Lower, r.Verdict.Phases[1].Upper = nil, nil
 		check(t, "decision-first-open.json", event.NewDecision(r, event.Origin{}))
+	})
+	t.Run("rejected by its quality", func(t *testing.T) {
+		check(t, "decision-quality.json", event.NewDecision(damaged(), event.Origin{Host: "build-7", Entry: "nightly"}))
 	})
 	t.Run("the standing decision is a copy", func(t *testing.T) {
 		r := rejected()

@@ -57,6 +57,7 @@ func TestEventsFitTheSchema(t *testing.T) {
 	for name, d := range map[string]event.Decision{
 		"with everything":        published(nil),
 		"kept":                   published(func(d *event.Decision) { d.Decision = verdict.Kept }),
+		"damaged":                event.NewDecision(damaged(), event.Origin{}),
 		"faster":                 published(func(d *event.Decision) { d.ThroughputDropPercent = -50 }),
 		"first of its pair":      event.NewDecision(first, event.Origin{}),
 		"interval of no rounds":  event.NewDecision(open, event.Origin{}),
@@ -68,7 +69,7 @@ func TestEventsFitTheSchema(t *testing.T) {
 	}
 	t.Run("with what a later version adds", func(t *testing.T) {
 		later := instance(t, published(nil))
-		later["quality"] = 0.9
+		later["chosen"] = true
 		assert.NoError(t, s.Validate(later))
 	})
 }
@@ -76,6 +77,11 @@ func TestEventsFitTheSchema(t *testing.T) {
 // Every field has to be there, and of its type: a schema that takes everything is none.
 func TestSchemaRefusesOthers(t *testing.T) {
 	s := schema(t)
+	bad := damaged()
+	bad.Quality.Exceeded[0] = "max_size"
+	d := event.NewDecision(bad, event.Origin{})
+	d.EventID = new("id")
+	require.Error(t, s.Validate(instance(t, d)), "a limit that does not exist")
 	whole := instance(t, published(nil))
 	for field := range whole {
 		lacking := instance(t, published(nil))

@@ -30,12 +30,16 @@ type Config struct {
 	// they name need absolute paths.
 	QuantizeArgs []string `yaml:"quantize_args,omitempty"`
 
+	// EvaluateArgs are given to llama-perplexity: -ngl, -nr. An option that decides what is
+	// evaluated is refused; those have keys of their own.
+	EvaluateArgs []string `yaml:"evaluate_args,omitempty"`
+
 	// Threads that the tools use; 0 is automatic: physical cores − 1, and for measuring
 	// on a GPU what llama-bench takes by itself.
 	Threads int `yaml:"threads,omitempty"`
 
-	// Nice is the nice level of llama-quantize, 0 to 19. Measurements always run at the
-	// exporter's own: a yielding benchmark would measure its neighbours.
+	// Nice is the nice level of llama-quantize and llama-perplexity, 0 to 19. Measurements
+	// of throughput always run at the exporter's own: a yielding benchmark would measure its neighbours.
 	Nice int `yaml:"nice"`
 
 	// Imatrix is the file of an importance matrix, used for every quantization; "" uses
@@ -50,16 +54,18 @@ type Config struct {
 type Timeouts struct {
 	Quantize  model.Duration `yaml:"quantize"`  // one quantization
 	Benchmark model.Duration `yaml:"benchmark"` // one measurement of one file, all phases
+	Evaluate  model.Duration `yaml:"evaluate"`  // one pass of one file over the text
 }
 
 // DefaultConfig has the tools on PATH, automatic threads, quantization at nice level 10,
-// and 6 hours for a quantization, 2 for a measurement.
+// and 6 hours for a quantization or a pass over the text, 2 for a measurement.
 func DefaultConfig() Config {
 	return Config{
 		Nice: 10,
 		Timeouts: Timeouts{
 			Quantize:  model.Duration(6 * time.Hour),
 			Benchmark: model.Duration(2 * time.Hour),
+			Evaluate:  model.Duration(6 * time.Hour),
 		},
 	}
 }
@@ -83,6 +89,9 @@ func (c Config) Validate() []runner.Problem {
 	if c.Threads > 0 && hasOption(c.BenchArgs, "-t", "--threads") {
 		add("threads", "it is %d and bench_args sets the threads as well: use one of them", c.Threads)
 	}
+	if c.Threads > 0 && hasOption(c.EvaluateArgs, "-t", "--threads") {
+		add("threads", "it is %d and evaluate_args sets the threads as well: use one of them", c.Threads)
+	}
 	if c.Nice < 0 || c.Nice > 19 {
 		add("nice", "%d is no nice level: use 0 to 19", c.Nice)
 	}
@@ -93,6 +102,7 @@ func (c Config) Validate() []runner.Problem {
 	}
 	positive("timeouts.quantize", c.Timeouts.Quantize)
 	positive("timeouts.benchmark", c.Timeouts.Benchmark)
+	positive("timeouts.evaluate", c.Timeouts.Evaluate)
 	for _, arg := range c.BenchArgs {
 		if instead, ok := refused(arg, reservedBenchOptions); ok {
 			add("bench_args", "%s is not allowed here: %s", arg, instead)
@@ -104,6 +114,11 @@ func (c Config) Validate() []runner.Problem {
 	for _, arg := range c.QuantizeArgs {
 		if instead, ok := refused(arg, reservedQuantizeOptions); ok {
 			add("quantize_args", "%s is not allowed here: %s", arg, instead)
+		}
+	}
+	for _, arg := range c.EvaluateArgs {
+		if instead, ok := refused(arg, reservedEvaluateOptions); ok {
+			add("evaluate_args", "%s is not allowed here: %s", arg, instead)
 		}
 	}
 	return problems
@@ -130,6 +145,19 @@ var reservedQuantizeOptions = []reserved{
 	{"use models.allow_requantize", []string{"--allow-requantize"}},
 	{"the result must be one file", []string{"--keep-split"}},
 	{"with it the tool quantizes nothing", []string{"-h", "--help", "--version", "--dry-run"}},
+}
+
+// reservedEvaluateOptions are those of llama-perplexity that the exporter sets, and those
+// that would hide or change what it reads.
+var reservedEvaluateOptions = []reserved{
+	{"the exporter names the model", []string{"-m", "--model", "-mu", "--model-url", "-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-dr", "--docker-repo"}},
+	{"use quality.corpus", []string{"-f", "--file", "-bf", "--binary-file", "-p", "--prompt"}},
+	{"use quality.chunks", []string{"--chunks"}},
+	{"use quality.context", []string{"-c", "--ctx-size"}},
+	{"the exporter keeps the original's predictions itself", []string{"--kl-divergence", "--kl-divergence-base", "--save-all-logits"}},
+	{"with it the tool computes something else", []string{"--hellaswag", "--winogrande", "--multiple-choice", "--ppl-stride", "--ppl-output-type"}},
+	{"the exporter reads what the tool prints", []string{"--log-disable", "--log-file", "--log-jsonl"}},
+	{"with it the tool evaluates nothing", []string{"-h", "--help", "--usage", "--version", "--list-devices"}},
 }
 
 type reserved struct {

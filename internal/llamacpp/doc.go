@@ -1,5 +1,6 @@
 // Package llamacpp is the engine on llama.cpp's command-line tools: llama-quantize
-// makes the copies and llama-bench measures them. All knowledge of their flags and of
+// makes the copies, llama-bench measures them and llama-perplexity, where that is asked
+// for, evaluates their quality. All knowledge of their flags and of
 // what they print is here.
 //
 // # Builds
@@ -18,6 +19,17 @@
 // A figure that cannot be (not above zero, longer than the time the tool was given,
 // more than 10^12 tokens/s, for another number of tokens) is a failure.
 //
+// # Evaluating quality
+//
+// A first pass of llama-perplexity keeps what the original predicts (--kl-divergence-base)
+// in a file, whose header and size say whether it is whole; a pass of each copy
+// (--kl-divergence) is compared with it. Both exit with status 0 whatever becomes of them:
+// figures count only when every chunk's row and the summary are there. The rows are
+// cumulative and have five decimals; those of single chunks are their differences.
+//
+// The tool logs from a thread that its end does not always wait for: of 60 runs of build
+// 11669 one lost the end of its output. Such a run is repeated, once.
+//
 // # Failures
 //
 // Every way in which a tool fails has a reason of package runner's list:
@@ -30,7 +42,7 @@
 //   - no_space: llama-quantize could not write its output;
 //   - bad_model: llama-quantize could not read its input;
 //   - timeout and canceled: we stopped it;
-//   - quantize and benchmark: anything else, among it a llama-bench that cannot load a
+//   - quantize, evaluate and benchmark: anything else, among it a llama-bench that cannot load a
 //     file: llama-quantize has read the original by then, so the copy or the tool is at
 //     fault.
 //

@@ -23,8 +23,9 @@ type Engine struct {
 	environment []string
 	logger      *slog.Logger
 
-	mu    sync.Mutex
-	known toolset
+	mu              sync.Mutex
+	known           toolset
+	knownPerplexity binary
 }
 
 var _ runner.Engine = (*Engine)(nil)

@@ -133,7 +133,7 @@ var hints = []struct {
 	{regexp.MustCompile(`requantizing from type`), "the model is quantized already; models.allow_requantize: true does it again, at a loss"},
 	{regexp.MustCompile(`requires an (imatrix|importance matrix)`), "name an importance matrix in engine.imatrix, or choose another format"},
 	{regexp.MustCompile(`unknown model architecture`), "this build of llama.cpp does not know the model: install a newer one"},
-	{regexp.MustCompile(`invalid parameter for argument|unknown argument|invalid argument`), "look at engine.bench_args and engine.quantize_args"},
+	{regexp.MustCompile(`invalid parameter for argument|unknown argument|invalid argument`), "look at engine.bench_args, engine.quantize_args and engine.evaluate_args"},
 }
 
 func hint(text string) string {

@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	quantizeTool = "llama-quantize"
-	benchTool    = "llama-bench"
+	quantizeTool   = "llama-quantize"
+	benchTool      = "llama-bench"
+	perplexityTool = "llama-perplexity" // needed only where quality is evaluated
 )
 
 // probeLimit is how long a tool may take to print its help. Listing the devices of a
@@ -48,10 +49,7 @@ func (e *Engine) tools(ctx context.Context) (toolset, error) {
 	quantize, quantizeErr := e.find(quantizeTool)
 	bench, benchErr := e.find(benchTool)
 	if err := errors.Join(quantizeErr, benchErr); err != nil {
-		return toolset{}, runner.Failf(runner.ReasonEngineMissing,
-			"%w: install llama.cpp (brew install llama.cpp; nix profile install nixpkgs#llama-cpp; winget install llama.cpp; "+
-				"Debian testing: apt install llama.cpp-tools; or https://github.com/ggml-org/llama.cpp/releases), "+
-				"or name the folder of its tools with --llamacpp.dir or LLAMA_CPP_DIR", oneLine(err))
+		return toolset{}, missing(err)
 	}
 
 	e.mu.Lock()
@@ -68,6 +66,37 @@ func (e *Engine) tools(ctx context.Context) (toolset, error) {
 		"dry_run", known.dryRun, "jsonl", known.jsonl, "progress", known.progress, "depth", known.depth)
 	e.known = known
 	return known, nil
+}
+
+// perplexity finds the tool that evaluates quality and, unless it knows this very file,
+// asks whether it can.
+func (e *Engine) perplexity(ctx context.Context) (binary, error) {
+	found, err := e.find(perplexityTool)
+	if err != nil {
+		return binary{}, missing(fmt.Errorf("%w, and quality needs it (Debian testing: apt install llama.cpp-tools-extra)", err))
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.knownPerplexity == found {
+		return found, nil
+	}
+	help, err := e.print(ctx, found.path, "--help")
+	if err != nil {
+		return binary{}, err
+	}
+	if !hasFlag(help.stdout, "--kl-divergence") || !hasFlag(help.stdout, "--kl-divergence-base") {
+		return binary{}, help.notThe(perplexityTool, "names no --kl-divergence and --kl-divergence-base")
+	}
+	e.knownPerplexity = found
+	return found, nil
+}
+
+// missing is the failure of a tool that is not there.
+func missing(err error) error {
+	return runner.Failf(runner.ReasonEngineMissing,
+		"%w: install llama.cpp (brew install llama.cpp; nix profile install nixpkgs#llama-cpp; winget install llama.cpp; "+
+			"Debian testing: apt install llama.cpp-tools; or https://github.com/ggml-org/llama.cpp/releases), "+
+			"or name the folder of its tools with --llamacpp.dir or LLAMA_CPP_DIR", oneLine(err))
 }
 
 // oneLine puts joined errors on one line.

@@ -16,6 +16,7 @@ type Entry struct {
 	Models    []string // patterns: see runner.Found.Select
 	Targets   []string // formats, in any case
 	Threshold float64  // ratio
+	Quality   bool     // whether copies have to pass the gate of quality, too
 }
 
 // Plan is every pair that is scheduled, each under one entry.

@@ -108,6 +108,10 @@ func step(now runner.Progress) string {
 		return text + "quantizing to " + Name(now.Target)
 	case now.Operation == runner.OperationWait:
 		return text + "waiting: " + Name(now.Detail)
+	case now.Operation == runner.OperationEvaluate && now.Target == "":
+		return text + "evaluating the original"
+	case now.Operation == runner.OperationEvaluate:
+		return text + "evaluating " + Name(now.Target)
 	case now.Operation == runner.OperationBenchmark && now.Detail != "":
 		return text + Name(now.Detail)
 	case now.Detail != "":

@@ -14,6 +14,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -173,12 +174,17 @@ func remarks(w io.Writer, results []runner.Result) {
 			fmt.Fprintf(w, "%s: %s\n", Name(r.TargetFormat), fmt.Sprintf(format, args...))
 		}
 		switch {
+		case r.Verdict.Outcome == verdict.Rejected && r.Verdict.Gate == verdict.GateQuality:
+			remark("rejected by its quality: %s.", Exceeded(r.Quality))
 		case r.Verdict.Outcome == verdict.Rejected:
 			remark("rejected in the %s phase.", r.Verdict.Gate)
 		case r.Unconfirmed:
 			remark("a second set of rounds did not confirm a change, so %s stands.", r.Previous)
 		case r.Verdict.Outcome == verdict.Inconclusive:
 			remark("%s", inconclusive(r.Verdict))
+		}
+		if q := r.Quality; q != nil && q.Passed() {
+			remark("%s.", QualityFigures(q))
 		}
 		if share := r.Quantized.FallbackShare; share > 0 {
 			remark("%s", fallback(share))
@@ -188,6 +194,34 @@ func remarks(w io.Writer, results []runner.Result) {
 		}
 	}
 }
+
+// QualityFigures writes what was found of a copy's quality in one line.
+func QualityFigures(q *runner.Evaluated) string {
+	return fmt.Sprintf("KL divergence %s, top token agrees in %s, perplexity %+.1f %%", Divergence(q.KLDivergence.Estimate), Percent(q.Top1Agreement.Estimate), q.PerplexityIncrease.Estimate*100)
+}
+
+// Exceeded says by which limits a copy's quality is rejected: what the far end of the
+// interval is, and what it may be. "" when by none.
+func Exceeded(q *runner.Evaluated) string {
+	if q == nil {
+		return ""
+	}
+	var all []string
+	for _, limit := range q.Exceeded {
+		switch limit {
+		case quality.MaxKLDivergence:
+			all = append(all, fmt.Sprintf("KL divergence up to %s, where %s is allowed", Divergence(q.KLDivergence.Upper), Divergence(q.Limits.MaxKLDivergence)))
+		case quality.MinTop1Agreement:
+			all = append(all, fmt.Sprintf("the top token agrees in as little as %s, where %s is wanted", Percent(q.Top1Agreement.Lower), Percent(q.Limits.MinTop1Agreement)))
+		case quality.MaxPerplexityIncrease:
+			all = append(all, fmt.Sprintf("perplexity higher by up to %s, where %s is allowed", Percent(q.PerplexityIncrease.Upper), Percent(q.Limits.MaxPerplexityIncrease)))
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// Divergence writes nats with three digits.
+func Divergence(nats float64) string { return fmt.Sprintf("%.3g", nats) }
 
 // inconclusive says why there is no decision, and what to do for one.
 func inconclusive(v *verdict.Verdict) string {

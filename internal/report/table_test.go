@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/golden"
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -66,6 +67,28 @@ func failed(target string, reason runner.Reason, message string) runner.Result {
 	r.Verdict, r.Quantized, r.Evidence.Rounds = nil, runner.FileFigures{}, nil
 	r.Failure = &runner.Failure{Reason: reason, Err: errors.New(message)}
 	return r
+}
+
+func TestTableSaysWhatOfTheQuality(t *testing.T) {
+	figures := runner.Evaluated{
+		Verdict: quality.Verdict{
+			KLDivergence:       quality.Interval{Estimate: 0.164, Lower: 0.158, Upper: 0.17},
+			Top1Agreement:      quality.Interval{Estimate: 0.74, Lower: 0.73, Upper: 0.75},
+			PerplexityIncrease: quality.Interval{Estimate: 0.131, Lower: 0.117, Upper: 0.146},
+		},
+		Limits: quality.Limits{MaxKLDivergence: 0.05, MinTop1Agreement: 0.9, MaxPerplexityIncrease: 0.1},
+	}
+	good := figures
+	bad := figures
+	bad.Exceeded = []quality.Limit{quality.MaxKLDivergence, quality.MinTop1Agreement, quality.MaxPerplexityIncrease}
+	kept := decided("Q8_0", 1, verdict.Verdict{Outcome: verdict.Kept, Rounds: 3})
+	rejected := decided("Q2_K", 1, verdict.Verdict{Outcome: verdict.Rejected, Gate: verdict.GateQuality, Rounds: 3})
+	kept.Quality, rejected.Quality = &good, &bad
+	var out bytes.Buffer
+	require.NoError(t, report.Table(&out, []runner.Result{kept, rejected}, false))
+	assert.Contains(t, out.String(), "\nQ8_0: KL divergence 0.164, top token agrees in 74.0 %, perplexity +13.1 %.\n")
+	assert.Contains(t, out.String(), "\nQ2_K: rejected by its quality: KL divergence up to 0.17, where 0.05 is allowed; "+
+		"the top token agrees in as little as 73.0 %, where 90.0 % is wanted; perplexity higher by up to 14.6 %, where 10.0 % is allowed.\n")
 }
 
 // ladder has every way that a pair can end.

@@ -199,6 +199,7 @@ func newDecided(record *Record, r *runner.Result) *Decided {
 		Threshold:     record.Threshold,
 		Verdict:       *record.Verdict,
 		Unconfirmed:   record.Unconfirmed,
+		Quality:       record.Quality,
 		Original:      originals(r),
 		OriginalFile:  record.Original,
 		QuantizedFile: record.Quantized,

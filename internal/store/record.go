@@ -24,6 +24,8 @@ type Record struct {
 	Verdict     *verdict.Verdict `json:"verdict,omitempty"`
 	Unconfirmed bool             `json:"unconfirmed,omitempty"` // see runner.Result
 	Failure     *RecordFailure   `json:"failure,omitempty"`
+	// Quality of the copy; nil when it was not evaluated.
+	Quality *runner.Evaluated `json:"quality,omitempty"`
 
 	// Previous is the standing decision that this result met; "" when there was none.
 	Previous verdict.Outcome `json:"previous_decision"`
@@ -81,6 +83,7 @@ func newRecord(cycle *Cycle, host string, r *runner.Result, standing verdict.Out
 		SourceFormat: r.SourceFormat,
 		Verdict:      r.Verdict,
 		Unconfirmed:  r.Unconfirmed,
+		Quality:      r.Quality,
 		Previous:     standing,
 		Changed:      standingOutcome(r.Outcome()) && r.Outcome() != standing,
 		Threshold:    r.Threshold,

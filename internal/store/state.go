@@ -48,6 +48,8 @@ type Decided struct {
 	Threshold    float64         `json:"threshold"` // ratio
 	Verdict      verdict.Verdict `json:"verdict"`
 	Unconfirmed  bool            `json:"unconfirmed,omitempty"` // see runner.Result
+	// Quality of the copy; nil when it was not evaluated.
+	Quality *runner.Evaluated `json:"quality,omitempty"`
 	// Original is, per phase, the median of the original's throughput over all rounds
 	// of the cycle that counted, in tokens per second.
 	Original      map[verdict.Phase]float64 `json:"original_throughput"`
@@ -106,7 +108,7 @@ type FailureKey struct {
 // RejectionKey is what rejections are counted by.
 type RejectionKey struct {
 	Model, Target string
-	Gate          verdict.Phase
+	Gate          verdict.Phase // or verdict.GateQuality
 }
 
 // SkippedKey is what skipped runs and pairs are counted by.

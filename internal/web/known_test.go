@@ -16,6 +16,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/web"
@@ -154,6 +155,11 @@ func story() *fakeStore {
 	}
 	v := evidence.Verdict()
 	evidence.Verdicts = []verdict.Verdict{v}
+	evidence.Quality = &runner.QualityEvidence{
+		Corpus:   runner.CorpusID{Bytes: 127_893, SHA256: "c0ffee"},
+		Predict:  runner.ToolRun{Args: []string{"llama-perplexity", "-m", "it's here.gguf", "-f", "corpus.txt"}},
+		Evaluate: runner.ToolRun{Args: []string{"llama-perplexity", "-m", "Q2_K.gguf", "--kl-divergence"}},
+	}
 	id := store.PairID{Model: "m", Target: "Q2_K"}
 	failed := store.PairID{Model: "m", Target: "Q4_0"}
 	figures := runner.FileFigures{Format: "F16", Bytes: 2_000_000_000, Parameters: 1_000_000_000, BitsPerWeight: 16}
@@ -170,6 +176,7 @@ func story() *fakeStore {
 			{
 				Cycle: 3, PairID: id, Entry: "nightly", Host: "here", SourceFormat: "F16", Verdict: &v, Previous: verdict.Kept, Changed: true, EventID: "E1",
 				Threshold: 0.12, Original: figures, Quantized: runner.FileFigures{Format: "Q2_K", Bytes: 5e8, Parameters: 1_000_000_000, BitsPerWeight: 4, FallbackShare: 0.25},
+				Quality:   evaluated(0.06, quality.MaxKLDivergence),
 				Durations: map[runner.Operation]time.Duration{runner.OperationQuantize: 41 * time.Second, runner.OperationTotal: 90 * time.Second}, Evidence: evidence,
 			},
 			{Cycle: 3, PairID: failed, SourceFormat: "F16", Threshold: 0.12, Original: figures, Failure: &store.RecordFailure{Reason: runner.ReasonCrash, Error: "llama-quantize crashed\nsignal 11"}},

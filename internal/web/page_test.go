@@ -20,6 +20,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/web"
@@ -102,6 +103,27 @@ func scheduled(names ...string) []dispatch.EntryStatus {
 	return all
 }
 
+// hostileQuality is one of a text of that name.
+func hostileQuality(text string) *runner.Evaluated {
+	q := evaluated(0.33, quality.MaxKLDivergence)
+	q.Corpus = text
+	return q
+}
+
+// evaluated is a quality with that divergence.
+func evaluated(divergence float64, exceeded ...quality.Limit) *runner.Evaluated {
+	return &runner.Evaluated{
+		Verdict: quality.Verdict{
+			KLDivergence:       quality.Interval{Estimate: divergence, Lower: divergence * 0.9, Upper: divergence * 1.1},
+			Top1Agreement:      quality.Interval{Estimate: 0.9, Lower: 0.88, Upper: 0.92},
+			PerplexityIncrease: quality.Interval{Estimate: 0.04, Lower: 0.03, Upper: 0.05},
+			Confidence:         0.95, Exceeded: exceeded,
+		},
+		Limits:     quality.Limits{MaxKLDivergence: 0.05, MinTop1Agreement: 0.8},
+		Perplexity: 25.87, OriginalPerplexity: 24.88, Corpus: "heldout.txt", Chunks: 32, Context: 512,
+	}
+}
+
 // states in which people find the page.
 func states() map[string]known {
 	llama, qwen := "llama-7b", "team/qwen-0.5b"
@@ -151,6 +173,9 @@ func states() map[string]known {
 		},
 		bus: web.BusStatus{Configured: true, Error: "dial tcp 127.0.0.1:6379: connect: connection refused"},
 	}
+	damaged := decisions.state.Pairs[store.PairID{Model: llama, Target: "Q2_K"}].Decided
+	damaged.Verdict.Gate, damaged.Quality = verdict.GateQuality, evaluated(0.33, quality.MaxKLDivergence)
+	decisions.state.Pairs[store.PairID{Model: llama, Target: "Q4_K_M"}].Decided.Quality = evaluated(0.03)
 	decisions.plan.Conflicts = []plan.Conflict{{Model: llama, Target: "Q2_K", First: "nightly", Second: "paused"}}
 	failedAgain := decisions.state.Pairs[store.PairID{Model: llama, Target: "Q4_K_M"}]
 	failedAgain.Failed = &store.Failed{Finished: now.Add(-30 * time.Second), Reason: runner.ReasonTimeout, Error: "llama-quantize ran past 6h"}
@@ -282,12 +307,14 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 			1: {{
 				Cycle: 1, PairID: id, SourceFormat: text, EventID: text, Changed: true, Host: text, Threshold: 0.12,
 				Verdict:  &k.state.Pairs[id].Decided.Verdict,
+				Quality:  hostileQuality(text),
 				Original: runner.FileFigures{Format: text, Bytes: 1},
 				Evidence: runner.Evidence{
 					Engine: runner.EngineInfo{Name: text, Commit: text}, Hardware: text, Isolation: text,
 					Benchmark: runner.Benchmark{Phases: []verdict.Phase{verdict.Generation}},
 					Rounds:    []runner.Round{round},
 					Quantize:  runner.ToolRun{Args: []string{text, "-x"}},
+					Quality:   &runner.QualityEvidence{Corpus: runner.CorpusID{Bytes: 3, SHA256: text}, Evaluate: runner.ToolRun{Args: []string{text}}},
 				},
 			}},
 			2: {{Cycle: 2, PairID: id, Failure: &store.RecordFailure{Reason: runner.ReasonCrash, Error: text}}},

@@ -23,6 +23,9 @@ type pairView struct {
 	Running       bool   // its cycle goes on
 	// Decision in a word: kept, rejected, inconclusive, or undecided before any.
 	Decision string
+	// Quality says how good the copy is, and by which limits it is not good enough; ""
+	// where that was not evaluated.
+	Quality string
 	// Note says what of the decision the figures do not show.
 	Note      string
 	Threshold string
@@ -130,6 +133,12 @@ func (v *pairView) decided(pair *store.Pair, decided *store.Decided, now time.Ti
 	v.Threshold = report.Threshold(decided.Threshold)
 	v.Cycle, v.Decided, v.last = decided.Cycle, momentOf(decided.Finished, now), decided.Finished
 	v.Note = note(pair)
+	if q := decided.Quality; q != nil {
+		v.Quality = report.QualityFigures(q)
+		if exceeded := report.Exceeded(q); exceeded != "" {
+			v.Quality = exceeded
+		}
+	}
 	v.bytes = decided.QuantizedFile.Bytes
 	v.Size, v.Original = fileSize(decided.QuantizedFile.Bytes), fileSize(decided.OriginalFile.Bytes)
 	if v.Size != "" {
@@ -196,7 +205,7 @@ func note(pair *store.Pair) string {
 		return "a change was measured, and not confirmed"
 	case v.Outcome == verdict.Inconclusive && pair.Standing != "":
 		return "last measurement inconclusive"
-	case v.Outcome == verdict.Rejected && len(v.Phases) > 1:
+	case v.Outcome == verdict.Rejected && (len(v.Phases) > 1 || v.Gate == verdict.GateQuality):
 		return "by " + string(v.Gate)
 	}
 	return ""

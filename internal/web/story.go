@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -43,6 +44,7 @@ type resultView struct {
 	Unconfirmed        bool
 	Failure, Reason    string
 	Threshold          string
+	Quality            *qualityView // nil when it was not evaluated
 	Phases             []phaseView
 	RoundsUsed         int
 	Confidence         string
@@ -53,6 +55,45 @@ type resultView struct {
 	Looks, Plots       []*plotView
 	Table              []roundView
 	PhaseNames         []string
+}
+
+// qualityView is what was found of a copy's quality.
+type qualityView struct {
+	Text, Exceeded, Confidence string
+	Figures                    []qualityFigure
+}
+
+type qualityFigure struct {
+	Name, Value, Interval string
+	Limit                 string // "" for none
+	Outcome               string // "" without a limit
+}
+
+func viewQuality(q *runner.Evaluated) *qualityView {
+	if q == nil {
+		return nil
+	}
+	v := &qualityView{
+		Text:     fmt.Sprintf("%s, %d chunks of %d tokens", report.Name(q.Corpus), q.Chunks, q.Context),
+		Exceeded: report.Exceeded(q), Confidence: trim(q.Confidence*100) + " %",
+	}
+	add := func(name string, i quality.Interval, write func(float64) string, limit quality.Limit, bound float64, relation string) {
+		f := qualityFigure{Name: name, Value: write(i.Estimate), Interval: write(i.Lower) + " to " + write(i.Upper)}
+		if bound != 0 {
+			f.Limit, f.Outcome = relation+" "+write(bound), string(verdict.Kept)
+			if slices.Contains(q.Exceeded, limit) {
+				f.Outcome = string(verdict.Rejected)
+			}
+		}
+		v.Figures = append(v.Figures, f)
+	}
+	add("KL divergence", q.KLDivergence, report.Divergence, quality.MaxKLDivergence, q.Limits.MaxKLDivergence, "at most")
+	add("Top token agrees", q.Top1Agreement, report.Percent, quality.MinTop1Agreement, q.Limits.MinTop1Agreement, "at least")
+	add("Perplexity increase", q.PerplexityIncrease, report.Percent, quality.MaxPerplexityIncrease, q.Limits.MaxPerplexityIncrease, "at most")
+	v.Figures = append(v.Figures,
+		qualityFigure{Name: "Perplexity of the original", Value: fmt.Sprintf("%.4g", q.OriginalPerplexity)},
+		qualityFigure{Name: "Perplexity of the copy", Value: fmt.Sprintf("%.4g", q.Perplexity)})
+	return v
 }
 
 type fileView struct{ Stage, Format, Size, BitsPerWeight, Parameters, Fallback string }
@@ -140,8 +181,8 @@ func viewResult(id string, r *store.Record) resultView {
 	v := resultView{
 		ID: id, Target: report.Name(r.Target), Source: report.Name(r.SourceFormat),
 		Previous: string(r.Previous), Changed: r.Changed, EventID: report.Name(r.EventID), Unconfirmed: r.Unconfirmed,
-		Threshold: report.Threshold(r.Threshold),
-		Facts:     facts(r), Durations: durations(r.Durations), Commands: commands(e),
+		Threshold: report.Threshold(r.Threshold), Quality: viewQuality(r.Quality),
+		Facts: facts(r), Durations: durations(r.Durations), Commands: commands(e),
 	}
 	for _, file := range []struct {
 		stage   runner.Stage
@@ -226,6 +267,9 @@ func facts(r *store.Record) []factView {
 	add("Hardware", e.Hardware)
 	add("Host", r.Host)
 	add("Isolation", e.Isolation)
+	if q := e.Quality; q != nil {
+		add("Text", fmt.Sprintf("%d bytes, SHA-256 %s", q.Corpus.Bytes, q.Corpus.SHA256))
+	}
 	if b := e.Benchmark; b.Rounds.Max > 0 {
 		add("Measured", fmt.Sprintf("%d prompt tokens, %d generation tokens, depth %d; %d to %d rounds; error rate %s %%",
 			b.PromptTokens, b.GenerationTokens, b.Depth, b.Rounds.Min, b.Rounds.Max, trim(b.Alpha*100)))
@@ -236,7 +280,7 @@ func facts(r *store.Record) []factView {
 // durations in the order in which a cycle goes through its operations.
 func durations(of map[runner.Operation]time.Duration) []factView {
 	var all []factView
-	for _, operation := range []runner.Operation{runner.OperationDiscover, runner.OperationIsolate, runner.OperationQuantize, runner.OperationBenchmark, runner.OperationTotal} {
+	for _, operation := range []runner.Operation{runner.OperationDiscover, runner.OperationIsolate, runner.OperationQuantize, runner.OperationEvaluate, runner.OperationBenchmark, runner.OperationTotal} {
 		if d, ok := of[operation]; ok {
 			all = append(all, factView{string(operation), precise(d)})
 		}
@@ -253,6 +297,10 @@ func commands(e *runner.Evidence) []factView {
 		}
 	}
 	add("quantize", e.Quantize.Args)
+	if q := e.Quality; q != nil {
+		add("evaluate, original", q.Predict.Args)
+		add("evaluate, quantized", q.Evaluate.Args)
+	}
 	if len(e.Rounds) > 0 {
 		add("benchmark, original", e.Rounds[0].Original.Measurement.Run.Args)
 		add("benchmark, quantized", e.Rounds[0].Quantized.Measurement.Run.Args)

@@ -1,11 +1,12 @@
-// Package fakellama gives tests a fake llama.cpp: programs named llama-quantize and
-// llama-bench that print what the real ones print, make whole GGUF files in no time,
+// Package fakellama gives tests a fake llama.cpp: programs named llama-quantize,
+// llama-bench and llama-perplexity that print what the real ones print, make whole GGUF files in no time,
 // and fail in every way that is asked of them. Their source is in
 // internal/llamacpp/testdata/fakellama.
 //
 // What they do is in the file fake.json beside them, a [Behaviour]; without it they
 // just work. The original runs at 1000 prompt and 100 generation tokens per second, on
-// any host; a quantized copy is 1.25 times as fast (see [Factor]).
+// any host; a quantized copy is 1.25 times as fast (see [Factor]). Copies differ from
+// their original as those of the bundled model do (see [Quality]).
 //
 // A measured file is of the stage quantized when the fake llama-quantize made it, or,
 // for tests that measure a lone file, when its name contains "quantized".
@@ -26,7 +27,7 @@ import (
 )
 
 // Tools are the names of the programs.
-var Tools = []string{"llama-quantize", "llama-bench"}
+var Tools = []string{"llama-quantize", "llama-bench", "llama-perplexity"}
 
 // Behaviour is the content of fake.json.
 type Behaviour struct {
@@ -35,8 +36,11 @@ type Behaviour struct {
 	Factors []Factor `json:"factors,omitempty"` // all that match are multiplied
 	// Noise multiplies the duration of each run of llama-bench, the first by the first,
 	// starting over at the end.
-	Noise  []float64 `json:"noise,omitempty"`
-	Faults []Fault   `json:"faults,omitempty"`
+	Noise []float64 `json:"noise,omitempty"`
+	// Qualities of copies; the first of a format is taken, and the bundled model's where
+	// there is none.
+	Qualities []Quality `json:"qualities,omitempty"`
+	Faults    []Fault   `json:"faults,omitempty"`
 }
 
 // Age is how old a build of llama.cpp is.
@@ -58,11 +62,20 @@ type Factor struct {
 	By     float64 `json:"by"`
 }
 
+// Quality is how far copies of a format are from their original. Chunks scatter around it
+// by a tenth.
+type Quality struct {
+	Format       string  `json:"format,omitempty"` // "" is any
+	KLDivergence float64 `json:"kl_divergence"`
+	SameTop      float64 `json:"same_top"`     // ratio
+	LogRatio     float64 `json:"ln_ppl_ratio"` // of the perplexities
+}
+
 // Fault is something that goes wrong in the runs that it matches; the first that matches
 // is taken. Empty fields match everything, except for Step.
 type Fault struct {
 	Tool   string `json:"tool,omitempty"`
-	Step   string `json:"step,omitempty"` // "help", "version", "devices", "dry-run"; "" is the work itself
+	Step   string `json:"step,omitempty"` // "help", "version", "devices", "dry-run", "predict"; "" is the work itself
 	Stage  string `json:"stage,omitempty"`
 	Format string `json:"format,omitempty"`
 	// Calls are the runs concerned, counted from 1 per tool and step; none means all.
@@ -108,6 +121,13 @@ const (
 	NoSamples       Do = "no samples_ns"
 	WrongTokens     Do = "wrong token count"
 	Twice           Do = "each result twice"
+
+	// Of llama-perplexity. NaN and Truncated are, too: a row is of nan, and the output
+	// ends in the midst of the last one. All exit with status 0.
+	ShortText       Do = "short text"          // for a single chunk
+	FewChunks       Do = "fewer chunks"        // half of those that were asked for
+	HalfPredictions Do = "half of predictions" // the file is cut off
+	NoSummary       Do = "no summary"
 )
 
 // Call is a run of a tool, as it was logged.

@@ -27,6 +27,9 @@ var quantizeHelp string
 //go:embed help/llama-bench.txt
 var benchHelp string
 
+//go:embed help/llama-perplexity.txt
+var perplexityHelp string
+
 // grandchildEnv makes the fake a stubborn grandchild.
 const grandchildEnv = "FAKELLAMA_GRANDCHILD"
 
@@ -54,6 +57,8 @@ func main() {
 		f.quantize()
 	case "llama-bench":
 		f.bench()
+	case "llama-perplexity":
+		f.perplexity()
 	default:
 		f.fail("the fake is no such tool")
 	}
@@ -203,9 +208,12 @@ func (f *fake) fail(line string) {
 }
 
 func (f *fake) firstProgress() {
-	if f.tool == "llama-quantize" {
+	switch f.tool {
+	case "llama-perplexity":
+		f.say("0.01.061.598 I kl_divergence: 0.96 seconds per pass - ETA ")
+	case "llama-quantize":
 		f.say("[   1/  39] output.weight                        - [   256,   1024,      1,      1], type =    f16, converting to q6_K .. size =     0.50 MiB ->     0.21 MiB")
-	} else {
+	default:
 		f.say("llama-bench: benchmark 1/2: starting")
 		f.say("llama-bench: benchmark 1/2: warmup prompt run")
 	}

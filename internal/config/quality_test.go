@@ -1,0 +1,45 @@
+package config
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestQualityIsTheSectionsAndTheEntrys(t *testing.T) {
+	c, err := Parse("/etc/q/c.yml", []byte(`
+quality: {corpus: text.txt, max_kl_divergence: 0.05, chunks: 64}
+schedule:
+  - {name: plain, cron: "@daily", models: [a]}
+  - name: own
+    cron: "@daily"
+    models: [b]
+    quality: {corpus: ../other.txt, max_kl_divergence: 0, min_top1_agreement: 0.9}
+`))
+	require.NoError(t, err)
+	assert.Equal(t, "/etc/q/text.txt", c.Quality.Corpus, "from the file's folder")
+	assert.Equal(t, c.Quality, c.Schedule[0].Quality)
+	own := c.Schedule[1].Quality
+	assert.Equal(t, "/etc/other.txt", own.Corpus)
+	assert.Equal(t, 64, own.Chunks)
+	assert.Zero(t, own.MaxKLDivergence)
+	assert.InDelta(t, 0.9, own.MinTop1Agreement, 0)
+	assert.True(t, c.Plan()[0].Quality)
+	assert.False(t, Default().Quality.Enabled())
+}
+
+func TestMistakesInQuality(t *testing.T) {
+	for name, test := range map[string]struct{ text, want string }{
+		"no limit":           {"quality: {corpus: x}", "c.yml:1: quality.corpus: no limit is set"},
+		"no text":            {"quality:\n  max_kl_divergence: 0.05", "quality.corpus: a limit is set and there is no text"},
+		"limit out of range": {"quality:\n  corpus: x\n  min_top1_agreement: 90", "c.yml:3: quality.min_top1_agreement: 90 is no ratio"},
+		"unknown key":        {"quality: {max_kld: 0.1}", "quality.max_kld: there is no such key"},
+		"entry without text": {"schedule: [{name: n, cron: '@daily', quality: {max_kl_divergence: 0.1}}]", "schedule[0].quality.corpus: a limit is set"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse("c.yml", []byte(test.text))
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+}

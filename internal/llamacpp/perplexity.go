@@ -1,0 +1,301 @@
+package llamacpp
+
+import (
+	"context"
+	wire "encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/process"
+	"github.com/quant-exporter/quant-exporter/internal/quality"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// PredictionsSize implements [runner.Engine]; it fails when llama-perplexity is missing.
+func (e *Engine) PredictionsSize(ctx context.Context, vocabulary int64, job runner.EvaluateJob) (int64, error) {
+	if _, err := e.perplexity(ctx); err != nil {
+		return 0, err
+	}
+	return predictionsSize(vocabulary, int64(job.Context), int64(job.Chunks)), nil
+}
+
+// predictionsHeader is the beginning of the file of predictions: the magic, then the
+// tokens of a chunk, those of the vocabulary, and the chunks, as 32-bit integers.
+const predictionsHeader = 20
+
+var predictionsMagic = []byte("_logits_")
+
+// predictionsSize is the size of that file: the header; the text's tokens, of 4 bytes;
+// and for each token that is predicted, which are those of a chunk's second half but for
+// the last, one 16-bit number a token of the vocabulary, rounded up to an even number of
+// them, and four more for their scale.
+//
+// Source: tools/perplexity/perplexity.cpp of llama.cpp, and measured.
+func predictionsSize(vocabulary, context, chunks int64) int64 {
+	numbers := (vocabulary+1)/2*2 + 4
+	return predictionsHeader + 4*context*chunks + 2*numbers*(context-1-context/2)*chunks
+}
+
+// Predict runs llama-perplexity's first pass; see [runner.Engine]. Whether it succeeded
+// is read from the file alone.
+func (e *Engine) Predict(ctx context.Context, job runner.EvaluateJob) (runner.ToolRun, error) {
+	c, err := e.evaluateCommand(ctx, job, "reading the text with "+job.Model,
+		"-f", job.Corpus, "--chunks", strconv.Itoa(job.Chunks), "--kl-divergence-base", job.Predictions)
+	if err != nil {
+		return runner.ToolRun{}, err
+	}
+	result, trace, err := e.run(ctx, c)
+	if err != nil {
+		return trace, err
+	}
+	if err := checkPredictions(filepath.Join(job.Dir, job.Predictions), job); err != nil {
+		return trace, runner.Failf(runner.ReasonEvaluate, "%s exited with status 0 and its predictions are of no use: %w%s", c.tool, err, lastWords(result))
+	}
+	return trace, nil
+}
+
+// checkPredictions says whether a file of predictions is whole, and of as many chunks as
+// were asked for.
+func checkPredictions(path string, job runner.EvaluateJob) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	header := make([]byte, predictionsHeader)
+	if _, err := io.ReadFull(file, header); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("it read nothing of the text: is quality.corpus at least two chunks of %d tokens long?", job.Context)
+		}
+		return err
+	}
+	if string(header[:len(predictionsMagic)]) != string(predictionsMagic) {
+		return fmt.Errorf("their file begins with %q, which this program does not know", header[:len(predictionsMagic)])
+	}
+	number := func(at int) int64 { return int64(wire.LittleEndian.Uint32(header[at:])) }
+	context, vocabulary, chunks := number(8), number(12), number(16)
+	switch want := predictionsSize(vocabulary, context, chunks); {
+	case context != int64(job.Context):
+		return fmt.Errorf("they are of chunks of %d tokens, not %d", context, job.Context)
+	case chunks != int64(job.Chunks):
+		return fmt.Errorf("the text holds %d chunks of %d tokens, and quality.chunks is %d: name a longer text, or fewer chunks", chunks, context, job.Chunks)
+	case info.Size() != want:
+		return fmt.Errorf("their file has %d bytes instead of %d: is the disk full?", info.Size(), want)
+	}
+	return nil
+}
+
+// Evaluate compares a copy with the predictions; see [runner.Engine].
+func (e *Engine) Evaluate(ctx context.Context, job runner.EvaluateJob) (runner.Evaluation, error) {
+	c, err := e.evaluateCommand(ctx, job, "evaluating "+job.Model, "--kl-divergence-base", job.Predictions, "--kl-divergence")
+	if err != nil {
+		return runner.Evaluation{}, err
+	}
+	for attempt := 1; ; attempt++ {
+		result, trace, err := e.run(ctx, c)
+		if err != nil {
+			return runner.Evaluation{Run: trace}, err
+		}
+		evaluation, err := parseEvaluation(string(result.Stdout), job.Chunks)
+		evaluation.Run = trace
+		if err == nil {
+			return evaluation, nil
+		}
+		if attempt == 2 || !errors.Is(err, errCutOff) {
+			return evaluation, e.noFigures(c, job, result, err)
+		}
+		e.logger.Info("the end of an evaluation's output is missing: it is repeated", "model", job.Model, "err", err)
+	}
+}
+
+func (e *Engine) noFigures(c command, job runner.EvaluateJob, result process.Result, err error) error {
+	said := ""
+	if len(result.Tail) > 0 {
+		said = lastWords(process.Result{Tail: result.Tail})
+	}
+	return runner.Failf(runner.ReasonEvaluate, "%s exited with status 0 and gave no usable figures for %s: %w%s", c.tool, job.Model, err, said)
+}
+
+// evaluateCommand is a run of llama-perplexity.
+func (e *Engine) evaluateCommand(ctx context.Context, job runner.EvaluateJob, doing string, more ...string) (command, error) {
+	tool, err := e.perplexity(ctx)
+	if err != nil {
+		return command{}, err
+	}
+	if err := checkNames(job.Model, job.Corpus, job.Predictions); err != nil {
+		return command{}, err
+	}
+	args := append([]string{"-m", job.Model, "-c", strconv.Itoa(job.Context)}, more...)
+	threads := e.cfg.Threads
+	if threads == 0 {
+		threads = e.autoThreads
+	}
+	if threads > 0 && !hasOption(e.cfg.EvaluateArgs, "-t", "--threads") {
+		args = append(args, "-t", strconv.Itoa(threads))
+	}
+	return command{
+		operation: operation{
+			tool:     perplexityTool,
+			doing:    doing,
+			reason:   runner.ReasonEvaluate,
+			limit:    time.Duration(e.cfg.Timeouts.Evaluate),
+			limitKey: "engine.timeouts.evaluate",
+		},
+		path: tool.path,
+		args: append(args, e.cfg.EvaluateArgs...),
+		dir:  job.Dir,
+		nice: e.cfg.Nice,
+	}, nil
+}
+
+// errCutOff is wrapped by the error of an output whose end is missing.
+var errCutOff = errors.New("its output is cut off")
+
+// evaluationStart is the head of the table of chunks.
+var evaluationStart = regexp.MustCompile(`(?m)^.*\bchunk\s+PPL\s.*KL Divergence.*Same top p\s*$`)
+
+// summaryLines are those that are read of the summary, as in
+// "Mean    KLD:   0.164182 ±   0.003013". A log prefix may come first.
+var summaryLines = []summaryFigure{
+	summaryLine("Mean PPL(Q)"), summaryLine("Mean PPL(base)"), summaryLine("Mean ln(PPL(Q)/PPL(base))"),
+	summaryLine("Mean    KLD"), summaryLine("Same top p"),
+}
+
+type summaryFigure struct {
+	name string
+	line *regexp.Regexp
+}
+
+func summaryLine(name string) summaryFigure {
+	return summaryFigure{name, regexp.MustCompile(regexp.QuoteMeta(name) + `\s*:\s*(\S+)\s+±\s+\S+`)}
+}
+
+// parseEvaluation reads what a comparison printed: a row for each chunk, of means over
+// all chunks so far,
+//
+//	chunk             PPL               ln(PPL(Q)/PPL(base))          KL Divergence              Δp RMS            Same top p
+//	   1      27.7772 ±    4.2364       0.09142 ±    0.04116       0.17897 ±    0.01941    10.421 ±  1.553 %    70.196 ±  2.870 %
+//
+// and a summary, which has a digit more and takes the place of the last row.
+func parseEvaluation(stdout string, chunks int) (runner.Evaluation, error) {
+	start := evaluationStart.FindStringIndex(stdout)
+	if start == nil {
+		if strings.TrimSpace(stdout) == "" {
+			return runner.Evaluation{}, fmt.Errorf("%w: it printed no result", errCutOff)
+		}
+		return runner.Evaluation{}, fmt.Errorf("it printed no table of chunks but %q", clip(firstLine([]byte(stdout)), 80))
+	}
+	rest := stdout[start[1]:]
+	rows, err := parseRowsOfChunks(rest, chunks)
+	if err != nil {
+		return runner.Evaluation{}, err
+	}
+	var summary [5]float64
+	for i, wanted := range summaryLines {
+		match := wanted.line.FindStringSubmatch(rest)
+		if match == nil {
+			return runner.Evaluation{}, fmt.Errorf("%w: its summary lacks %q", errCutOff, wanted.name)
+		}
+		if summary[i], err = figure(match[1]); err != nil {
+			return runner.Evaluation{}, err
+		}
+	}
+	if summary[0] < 1 || summary[1] < 1 {
+		return runner.Evaluation{}, fmt.Errorf("its perplexities are %v and %v: none is below 1", summary[0], summary[1])
+	}
+	last := quality.Chunk{LogPerplexityRatio: summary[2], KLDivergence: summary[3], Top1Agreement: summary[4] / 100}
+	if previous := rows[chunks-1]; !near(last.KLDivergence, previous.KLDivergence) || !near(last.LogPerplexityRatio, previous.LogPerplexityRatio) || !near(last.Top1Agreement, previous.Top1Agreement) {
+		return runner.Evaluation{}, fmt.Errorf("its summary %+v is not that of its last chunk %+v", last, previous)
+	}
+	rows[chunks-1] = last
+	return runner.Evaluation{Perplexity: summary[0], OriginalPerplexity: summary[1], Chunks: differences(rows)}, nil
+}
+
+// near allows for the digits that are not printed.
+func near(a, b float64) bool { return math.Abs(a-b) <= 2e-5 }
+
+// parseRowsOfChunks reads the cumulative rows, which are as many as there are chunks.
+func parseRowsOfChunks(text string, chunks int) ([]quality.Chunk, error) {
+	var rows []quality.Chunk
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			if len(rows) > 0 {
+				break // the end of the table
+			}
+			continue
+		}
+		number, err := strconv.Atoi(fields[0])
+		if err != nil {
+			continue // what a back end or a wrapper printed
+		}
+		if len(fields) != 18 || fields[2] != "±" || fields[17] != "%" {
+			if !strings.HasSuffix(line, "\n") {
+				break // cut off
+			}
+			return nil, fmt.Errorf("it printed the row %q, which this program cannot read", clip(strings.TrimSpace(line), 160))
+		}
+		if number != len(rows)+1 {
+			return nil, fmt.Errorf("it printed the row of chunk %d after %d rows", number, len(rows))
+		}
+		var row [4]float64
+		for i, at := range []int{1, 4, 7, 14} {
+			if row[i], err = figure(fields[at]); err != nil {
+				return nil, fmt.Errorf("chunk %d: %w", number, err)
+			}
+		}
+		if row[3] < 0 || row[3] > 100 {
+			return nil, fmt.Errorf("chunk %d: the same token is the likeliest in %v %%", number, row[3])
+		}
+		rows = append(rows, quality.Chunk{LogPerplexityRatio: row[1], KLDivergence: row[2], Top1Agreement: row[3] / 100})
+	}
+	if len(rows) > chunks {
+		return nil, fmt.Errorf("it printed %d chunks instead of %d", len(rows), chunks)
+	}
+	if len(rows) < chunks {
+		return nil, fmt.Errorf("%w: it holds %d chunks of %d", errCutOff, len(rows), chunks)
+	}
+	return rows, nil
+}
+
+// figure reads a number that can be one.
+func figure(text string) (float64, error) {
+	value, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(value) || math.Abs(value) > 1e12 {
+		return 0, fmt.Errorf("it printed %q where a figure belongs", clip(text, 40))
+	}
+	return value, nil
+}
+
+// differences turns means over the first n chunks into the figures of each. What was cut
+// off in printing is multiplied by n: at chunk 32 up to 0.0003 of a divergence. It
+// cancels out in the mean over all, and makes the intervals wider, not narrower.
+func differences(means []quality.Chunk) []quality.Chunk {
+	chunks := make([]quality.Chunk, len(means))
+	var before quality.Chunk
+	for i, now := range means {
+		n := float64(i + 1)
+		single := func(now, before float64) float64 { // without the noise of binary fractions
+			return math.Round((now*n-before*(n-1))*1e9) / 1e9
+		}
+		chunks[i] = quality.Chunk{
+			KLDivergence:       single(now.KLDivergence, before.KLDivergence),
+			Top1Agreement:      single(now.Top1Agreement, before.Top1Agreement),
+			LogPerplexityRatio: single(now.LogPerplexityRatio, before.LogPerplexityRatio),
+		}
+		before = now
+	}
+	return chunks
+}

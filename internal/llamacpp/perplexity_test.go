@@ -1,0 +1,138 @@
+package llamacpp
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/quality"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+func TestParseEvaluationReadsRealOutput(t *testing.T) {
+	got, err := parseEvaluation(read(t, "recorded", "perplexity.txt"), 32)
+	require.NoError(t, err)
+	assert.InDelta(t, 28.147233, got.Perplexity, 1e-9)
+	assert.InDelta(t, 24.878433, got.OriginalPerplexity, 1e-9)
+	require.Len(t, got.Chunks, 32)
+	assert.InDelta(t, 0.17897, got.Chunks[0].KLDivergence, 1e-9)
+	assert.InDelta(t, 2*0.16704-0.17897, got.Chunks[1].KLDivergence, 1e-9, "a row is the mean of all chunks so far")
+	var sum quality.Chunk
+	for _, c := range got.Chunks {
+		sum.KLDivergence += c.KLDivergence
+		sum.Top1Agreement += c.Top1Agreement
+		sum.LogPerplexityRatio += c.LogPerplexityRatio
+	}
+	assert.InDelta(t, 0.164182, sum.KLDivergence/32, 1e-9)
+	assert.InDelta(t, 0.73971, sum.Top1Agreement/32, 1e-9)
+	assert.InDelta(t, math.Log(28.147233/24.878433), sum.LogPerplexityRatio/32, 1e-6)
+}
+
+func TestParseEvaluationRefuses(t *testing.T) {
+	text := read(t, "recorded", "perplexity.txt")
+	for name, test := range map[string]struct {
+		text   string
+		chunks int
+		cutOff bool
+		want   string
+	}{
+		"nothing":                  {"", 32, true, "no result"},
+		"another program's output": {"hello\n", 32, false, "hello"},
+		"recorded with a lost end": {read(t, "recorded", "perplexity-cut-off.txt"), 2, true, "1 chunks of 2"},
+		"cut off in the summary":   {before(text, "Same top p:"), 32, true, "Same top p"},
+		"cut off after the rows":   {before(text, "====="), 32, true, "PPL"},
+		"too few chunks":           {text, 33, true, "32 chunks of 33"},
+		"too many chunks":          {text, 31, false, "32 chunks instead of 31"},
+		"not a number":             {strings.Replace(text, "0.16704", "    nan", 1), 32, false, `"nan"`},
+		"infinite":                 {strings.Replace(text, "28.147233", "inf", 1), 32, false, `"inf"`},
+		"a row is missing":         {strings.Replace(text, "\n   7 ", "\n   8 ", 1), 32, false, "after 6 rows"},
+		"other columns":            {strings.Replace(text, "±    4.2364", "", 1), 32, false, "cannot read"},
+		"impossible agreement":     {strings.Replace(text, "70.196", "170.196", 1), 32, false, "170.196"},
+		"impossible perplexity":    {strings.Replace(text, "24.878433", " 0.878433", 1), 32, false, "below 1"},
+		"summary of another run":   {strings.Replace(text, "KLD:   0.164182", "KLD:   0.264182", 1), 32, false, "not that of its last chunk"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parseEvaluation(test.text, test.chunks)
+			require.ErrorContains(t, err, test.want)
+			if test.cutOff {
+				require.ErrorIs(t, err, errCutOff)
+			} else {
+				require.NotErrorIs(t, err, errCutOff)
+			}
+		})
+	}
+}
+
+func before(text, end string) string {
+	text, _, _ = strings.Cut(text, end)
+	return text
+}
+
+// The sizes of files that the real tool wrote.
+func TestPredictionsSize(t *testing.T) {
+	assert.EqualValues(t, 16842516, predictionsSize(1024, 512, 32))
+	assert.EqualValues(t, 44211572, predictionsSize(1024, 512, 84))
+	assert.EqualValues(t, 1537740, predictionsSize(1024, 300, 5))
+}
+
+func TestCheckPredictions(t *testing.T) {
+	job := runner.EvaluateJob{Context: 512, Chunks: 2}
+	whole := append([]byte("_logits_"), 0, 2, 0, 0, 7, 0, 0, 0, 2, 0, 0, 0)
+	for name, test := range map[string]struct {
+		header []byte
+		size   int64
+		want   string
+	}{
+		"whole":         {whole, predictionsSize(7, 512, 2), ""},
+		"cut off":       {whole, predictionsSize(7, 512, 2) - 1, "instead of"},
+		"empty":         {nil, 0, "quality.corpus"},
+		"header only":   {whole[:12], 12, "quality.corpus"},
+		"another file":  {append([]byte("GGUF----"), whole[8:]...), 100, "GGUF"},
+		"fewer chunks":  {append(whole[:16:16], 1, 0, 0, 0), predictionsSize(7, 512, 1), "the text holds 1 chunks"},
+		"other context": {append([]byte("_logits_\x00\x01\x00\x00"), whole[12:]...), predictionsSize(7, 256, 2), "chunks of 256 tokens"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "x")
+			require.NoError(t, os.WriteFile(path, test.header, 0o600))
+			require.NoError(t, os.Truncate(path, test.size))
+			err := checkPredictions(path, job)
+			if test.want == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, test.want)
+			}
+		})
+	}
+}
+
+func FuzzParseEvaluation(f *testing.F) {
+	for _, name := range []string{"perplexity.txt", "perplexity-cut-off.txt"} {
+		text, err := os.ReadFile(filepath.Join("testdata", "recorded", name))
+		require.NoError(f, err)
+		f.Add(string(text), 32)
+		f.Add(string(text), 2)
+	}
+	f.Add("chunk PPL KL Divergence Same top p\n1 nan", 1)
+	f.Fuzz(func(t *testing.T, text string, chunks int) {
+		if chunks < 1 || chunks > 1000 {
+			return
+		}
+		got, err := parseEvaluation(text, chunks)
+		if err != nil {
+			return
+		}
+		assert.Len(t, got.Chunks, chunks)
+		for _, c := range got.Chunks {
+			for _, x := range []float64{c.KLDivergence, c.Top1Agreement, c.LogPerplexityRatio} {
+				assert.False(t, math.IsNaN(x) || math.IsInf(x, 0), "%v", c)
+			}
+		}
+		assert.GreaterOrEqual(t, got.Perplexity, 1.0)
+		assert.GreaterOrEqual(t, got.OriginalPerplexity, 1.0)
+	})
+}

@@ -1,0 +1,241 @@
+package runner
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/quality"
+)
+
+// Quality says how good a copy has to be, and on which text: the section `quality:` of
+// the configuration.
+type Quality struct {
+	// Corpus is the file of a text that the model was not trained on. Default "": quality
+	// is not evaluated.
+	Corpus string `yaml:"corpus" json:"corpus"`
+	// Chunks of the text, from its beginning, are read. Default 32; 10 to 1000.
+	Chunks int `yaml:"chunks" json:"chunks"`
+	// Context is the number of tokens of a chunk, of which the second half is predicted.
+	// Default 512.
+	Context int `yaml:"context" json:"context"`
+
+	// The limits, of which at least one is set; 0 is none. They hold on the far end of
+	// the interval: see package quality.
+	MaxKLDivergence       float64 `yaml:"max_kl_divergence" json:"max_kl_divergence"`             // mean, in nats
+	MinTop1Agreement      float64 `yaml:"min_top1_agreement" json:"min_top1_agreement"`           // ratio
+	MaxPerplexityIncrease float64 `yaml:"max_perplexity_increase" json:"max_perplexity_increase"` // ratio
+}
+
+// DefaultQuality evaluates nothing.
+func DefaultQuality() Quality { return Quality{Chunks: 32, Context: 512} }
+
+// Enabled says whether quality is evaluated.
+func (q Quality) Enabled() bool { return q.Corpus != "" }
+
+// Limits that a copy is held to.
+func (q Quality) Limits() quality.Limits {
+	return quality.Limits{MaxKLDivergence: q.MaxKLDivergence, MinTop1Agreement: q.MinTop1Agreement, MaxPerplexityIncrease: q.MaxPerplexityIncrease}
+}
+
+// Validate finds every value that cannot be used.
+func (q Quality) Validate() []Problem {
+	var problems []Problem
+	add := func(path, format string, args ...any) {
+		problems = append(problems, Problem{path, fmt.Errorf(format, args...)})
+	}
+	switch {
+	case q.Enabled() && !q.Limits().Any():
+		add("corpus", "no limit is set, so nothing could be rejected: set max_kl_divergence, min_top1_agreement or max_perplexity_increase")
+	case !q.Enabled() && q.Limits().Any():
+		add("corpus", "a limit is set and there is no text to evaluate it on: name the file of a text, such as one that llama-perplexity is used with")
+	}
+	if q.Chunks < quality.FewestChunks || q.Chunks > maxChunks {
+		add("chunks", "%d chunks cannot be evaluated: use %d to %d", q.Chunks, quality.FewestChunks, maxChunks)
+	}
+	if q.Context < minContext || q.Context > maxTokens {
+		add("context", "%d tokens are no usable chunk: use %d to %d", q.Context, minContext, maxTokens)
+	}
+	if !(q.MaxKLDivergence >= 0 && q.MaxKLDivergence <= 100) {
+		add("max_kl_divergence", "%v is no divergence: use one above 0, such as 0.05, or 0 for no limit", q.MaxKLDivergence)
+	}
+	if !(q.MinTop1Agreement >= 0 && q.MinTop1Agreement <= 1) {
+		add("min_top1_agreement", "%v is no ratio: use 0 to 1, such as 0.9 for 90 %%, or 0 for no limit", q.MinTop1Agreement)
+	}
+	if !(q.MaxPerplexityIncrease >= 0 && q.MaxPerplexityIncrease <= 100) {
+		add("max_perplexity_increase", "%v is no ratio: use one above 0, such as 0.05 for 5 %%, or 0 for no limit", q.MaxPerplexityIncrease)
+	}
+	return problems
+}
+
+const (
+	maxChunks  = 1000 // what is kept of each cycle stays small
+	minContext = 16
+)
+
+// Evaluated is what was found of a copy's quality.
+type Evaluated struct {
+	quality.Verdict
+	Limits             quality.Limits `json:"limits"`
+	Perplexity         float64        `json:"perplexity"` // of the copy
+	OriginalPerplexity float64        `json:"original_perplexity"`
+	Corpus             string         `json:"corpus"` // base name of the text's file
+	Chunks             int            `json:"chunks"`
+	Context            int            `json:"context"`
+}
+
+// QualityEvidence is all that the figures of a copy's quality rest on.
+type QualityEvidence struct {
+	Settings Quality         `json:"settings"`
+	Corpus   CorpusID        `json:"corpus"`
+	Predict  ToolRun         `json:"predict"` // of the original; one for all targets
+	Evaluate ToolRun         `json:"evaluate"`
+	Chunks   []quality.Chunk `json:"chunks"`
+}
+
+// CorpusID says which text it was.
+type CorpusID struct {
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"` // in hexadecimal
+}
+
+// Verdict computes the figures again.
+func (e *QualityEvidence) Verdict() quality.Verdict {
+	return quality.Decide(e.Settings.Limits(), e.Chunks)
+}
+
+// exceedsLimit says whether the copy is not good enough.
+func (p *pair) exceedsLimit() bool { return p.quality != nil && !p.quality.Passed() }
+
+// Names in the working directory.
+const (
+	corpusFile      = "corpus.txt"
+	predictionsFile = "original.predictions"
+)
+
+func (c *cycle) evaluateJob(file string) EvaluateJob {
+	return EvaluateJob{
+		Dir: c.dir, Model: file, Corpus: corpusFile, Predictions: predictionsFile,
+		Context: c.Quality.Context, Chunks: c.Quality.Chunks,
+	}
+}
+
+// evaluationSize is what evaluating will write into the working directory. It notices in
+// time that there is no text, or no tool.
+func (c *cycle) evaluationSize(ctx context.Context) (int64, error) {
+	corpus, err := os.Stat(c.Quality.Corpus)
+	if err == nil && !corpus.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no file", c.Quality.Corpus)
+	}
+	if err != nil {
+		return 0, Failf(ReasonEvaluate, "quality.corpus: %w: name the file of a text", err)
+	}
+	predictions, err := c.engine.PredictionsSize(ctx, c.Model.Header.Vocabulary, c.evaluateJob(c.original))
+	if err != nil {
+		return 0, fmt.Errorf("preparing to evaluate quality: %w", err)
+	}
+	return corpus.Size() + predictions, nil
+}
+
+// evaluate finds the quality of every copy. What the original predicts is computed once,
+// for all of them. A pair whose copy cannot be evaluated fails by itself; only what
+// concerns them all is returned.
+func (c *cycle) evaluate(ctx context.Context) error {
+	pairs := c.undecided()
+	if !c.Quality.Enabled() || len(pairs) == 0 {
+		return nil
+	}
+	begin := time.Now()
+	report := func(pass int, target string) {
+		done := float64(pass) / float64(len(pairs)+1)
+		c.Progress(Progress{Model: c.Model.Name, Operation: OperationEvaluate, Target: target, Done: done, Left: left(time.Since(begin), done)})
+	}
+	report(0, "")
+	evidence, err := c.predict(ctx)
+	if err != nil {
+		for _, p := range pairs {
+			p.evaluating = time.Since(begin)
+		}
+		return fmt.Errorf("evaluating the original: %w", c.blameSource(spaceFailure(err)))
+	}
+	for i, p := range pairs {
+		report(i+1, p.target)
+		err := c.evaluateOne(ctx, p, evidence)
+		p.evaluating = time.Since(begin)
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("evaluating %s: %w", p.target, err)
+		if err := c.concernsAll(ctx, err); err != nil {
+			return err
+		}
+		c.fail(p, err)
+	}
+	for _, name := range []string{corpusFile, predictionsFile} { // of many gigabytes
+		if err := os.Remove(filepath.Join(c.dir, name)); err != nil {
+			return fmt.Errorf("removing what the evaluation needed: %w", err)
+		}
+	}
+	return c.sourceUnchanged()
+}
+
+// predict brings the text in and computes what the original predicts.
+func (c *cycle) predict(ctx context.Context) (QualityEvidence, error) {
+	evidence := QualityEvidence{Settings: c.Quality}
+	var err error
+	if evidence.Corpus, err = copyCorpus(c.Quality.Corpus, filepath.Join(c.dir, corpusFile)); err != nil {
+		return evidence, err
+	}
+	evidence.Predict, err = c.engine.Predict(ctx, c.evaluateJob(c.original))
+	return evidence, err
+}
+
+// copyCorpus copies the text, so that what is evaluated on is what the hash says.
+func copyCorpus(from, to string) (id CorpusID, err error) {
+	source, err := os.Open(from)
+	if err != nil {
+		return id, Failf(ReasonEvaluate, "quality.corpus: %w", err)
+	}
+	defer source.Close()
+	target, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return id, err
+	}
+	defer func() {
+		if closing := target.Close(); err == nil {
+			err = closing
+		}
+	}()
+	hash := sha256.New()
+	if id.Bytes, err = io.Copy(io.MultiWriter(target, hash), source); err != nil {
+		return id, fmt.Errorf("copying %s into the working directory: %w", from, err)
+	}
+	id.SHA256 = hex.EncodeToString(hash.Sum(nil))
+	return id, nil
+}
+
+func (c *cycle) evaluateOne(ctx context.Context, p *pair, evidence QualityEvidence) error {
+	found, err := c.engine.Evaluate(ctx, c.evaluateJob(p.file))
+	if err != nil {
+		return err
+	}
+	if len(found.Chunks) != c.Quality.Chunks {
+		return Failf(ReasonEvaluate, "the engine evaluated %d chunks instead of %d", len(found.Chunks), c.Quality.Chunks)
+	}
+	if err := quality.Check(found.Chunks); err != nil {
+		return Failf(ReasonEvaluate, "the engine gave figures of no use: %w", err)
+	}
+	evidence.Evaluate, evidence.Chunks = found.Run, found.Chunks
+	p.evidence = &evidence
+	p.quality = &Evaluated{
+		Verdict: evidence.Verdict(), Limits: c.Quality.Limits(),
+		Perplexity: found.Perplexity, OriginalPerplexity: found.OriginalPerplexity,
+		Corpus: filepath.Base(c.Quality.Corpus), Chunks: c.Quality.Chunks, Context: c.Quality.Context,
+	}
+	return nil
+}

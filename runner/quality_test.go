@@ -1,0 +1,217 @@
+package runner_test
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/quality"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// divergences of files; others have none.
+func divergences(of map[string]float64) func(string) (quality.Chunk, error) {
+	return func(file string) (quality.Chunk, error) {
+		return quality.Chunk{KLDivergence: of[file], Top1Agreement: 1 - of[file], LogPerplexityRatio: of[file] / 2}, nil
+	}
+}
+
+func newQualityFixture(t *testing.T, e *engine, targets ...string) *fixture {
+	t.Helper()
+	f := newFixture(t, e, targets...)
+	if e.quality == nil {
+		e.quality = divergences(map[string]float64{"Q8_0.gguf": 0.001, "Q2_K.gguf": 0.16})
+	}
+	f.request.Quality = runner.DefaultQuality()
+	f.request.Quality.Corpus = filepath.Join(t.TempDir(), "text.txt")
+	f.request.Quality.MaxKLDivergence = 0.05
+	require.NoError(t, os.WriteFile(f.request.Quality.Corpus, []byte("In the beginning"), 0o600))
+	return f
+}
+
+func TestCopyOverALimitOfQualityIsRejectedAtItsFirstLook(t *testing.T) {
+	e := &engine{speed: factors(map[string]float64{"Q8_0.gguf": 1.4, "Q2_K.gguf": 2.7})}
+	results := newQualityFixture(t, e, "Q8_0", "Q2_K").run(t.Context())
+
+	assert.Equal(t, []string{"original.gguf", "Q8_0.gguf", "Q2_K.gguf"}, e.evaluated, "the original once")
+	good, bad := results["Q8_0"], results["Q2_K"]
+	assert.Equal(t, verdict.Kept, good.Outcome())
+	assert.Empty(t, good.Quality.Exceeded)
+	assert.Equal(t, verdict.Rejected, bad.Outcome())
+	assert.Equal(t, verdict.GateQuality, bad.Verdict.Gate)
+	assert.Equal(t, []quality.Limit{quality.MaxKLDivergence}, bad.Quality.Exceeded)
+	assert.InDelta(t, 0.16, bad.Quality.KLDivergence.Estimate, 0.002)
+	assert.Equal(t, "text.txt", bad.Quality.Corpus)
+	assert.Equal(t, 3, bad.Verdict.Rounds)
+	assert.Negative(t, bad.Verdict.Worst().Drop, "the figures of its throughput are there")
+	assert.Positive(t, bad.Verdict.Worst().Original)
+	assert.Contains(t, bad.Durations, runner.OperationEvaluate)
+	evidence := bad.Evidence.Quality
+	assert.Len(t, evidence.Chunks, 32)
+	assert.EqualValues(t, 16, evidence.Corpus.Bytes)
+	assert.Len(t, evidence.Corpus.SHA256, 64)
+	assert.Equal(t, []string{"predict"}, evidence.Predict.Args)
+	assert.Equal(t, []string{"evaluate", "Q2_K.gguf"}, evidence.Evaluate.Args)
+}
+
+func TestQualityComesBeforeThroughput(t *testing.T) {
+	e := &engine{speed: factors(map[string]float64{"Q2_K.gguf": 0.5})}
+	r := newQualityFixture(t, e, "Q2_K").run(t.Context())["Q2_K"]
+	assert.Equal(t, verdict.Rejected, r.Outcome())
+	assert.Equal(t, verdict.GateQuality, r.Verdict.Gate, "both gates reject it")
+
+	e = &engine{speed: factors(map[string]float64{"Q8_0.gguf": 0.5})}
+	r = newQualityFixture(t, e, "Q8_0").run(t.Context())["Q8_0"]
+	assert.Equal(t, verdict.Generation, r.Verdict.Gate, "good enough, and slow")
+}
+
+func TestRejectionByQualityNeedsNoConfirmation(t *testing.T) {
+	f := newQualityFixture(t, &engine{}, "Q2_K")
+	f.request.Previous = func(string) verdict.Outcome { return verdict.Kept }
+	r := f.run(t.Context())["Q2_K"]
+	assert.Equal(t, verdict.Rejected, r.Outcome())
+	assert.Len(t, r.Evidence.Verdicts, 1)
+
+	// The way back is one of throughput, which has to be confirmed.
+	f = newQualityFixture(t, &engine{}, "Q8_0")
+	f.request.Previous = func(string) verdict.Outcome { return verdict.Rejected }
+	r = f.run(t.Context())["Q8_0"]
+	assert.Equal(t, verdict.Kept, r.Outcome())
+	assert.Len(t, r.Evidence.Verdicts, 2)
+}
+
+func TestEvidenceGivesTheRejectionByQualityAgain(t *testing.T) {
+	for _, r := range newQualityFixture(t, &engine{}, "Q8_0", "Q2_K").run(t.Context()) {
+		text, err := json.Marshal(r.Evidence)
+		require.NoError(t, err)
+		var read runner.Evidence
+		require.NoError(t, json.Unmarshal(text, &read))
+		assert.Equal(t, *r.Verdict, read.Verdict(), r.TargetFormat)
+		assert.Equal(t, r.Quality.Verdict, read.Quality.Verdict(), r.TargetFormat)
+	}
+}
+
+func TestNoTextNoEvaluation(t *testing.T) {
+	e := &engine{}
+	r := newFixture(t, e, "Q2_K").run(t.Context())["Q2_K"]
+	assert.Empty(t, e.evaluated)
+	assert.Nil(t, r.Quality)
+	assert.Nil(t, r.Evidence.Quality)
+	assert.NotContains(t, r.Durations, runner.OperationEvaluate)
+}
+
+func TestEvaluationFails(t *testing.T) {
+	both := map[string]runner.Reason{"Q8_0": runner.ReasonEvaluate, "Q2_K": runner.ReasonEvaluate}
+	broken := runner.Failf(runner.ReasonEvaluate, "it printed nan")
+	for name, test := range map[string]struct {
+		change func(*fixture)
+		failed map[string]runner.Reason
+		want   string
+	}{
+		"of the original: all targets": {
+			func(f *fixture) { f.engine.predict = broken },
+			both, "evaluating the original",
+		},
+		"of one copy": {
+			func(f *fixture) {
+				f.engine.quality = func(file string) (quality.Chunk, error) {
+					if file == "Q2_K.gguf" {
+						return quality.Chunk{}, broken
+					}
+					return quality.Chunk{}, nil
+				}
+			},
+			map[string]runner.Reason{"Q2_K": runner.ReasonEvaluate},
+			"evaluating Q2_K: it printed nan",
+		},
+		"figures of no use": {
+			func(f *fixture) {
+				f.engine.quality = func(string) (quality.Chunk, error) { return quality.Chunk{KLDivergence: math.NaN()}, nil }
+			},
+			both, "chunk 1",
+		},
+		"no text": {
+			func(f *fixture) { f.request.Quality.Corpus += ".missing" },
+			both, "quality.corpus",
+		},
+		"no room for the predictions": {
+			func(f *fixture) { f.model.Header.Vocabulary = 1 << 55; f.request.Model = f.model },
+			map[string]runner.Reason{"Q8_0": runner.ReasonNoSpace, "Q2_K": runner.ReasonNoSpace},
+			"the cycle needs",
+		},
+		"a defect": {
+			func(f *fixture) {
+				f.engine.quality = func(string) (quality.Chunk, error) { return quality.Chunk{}, errors.New("surprise") }
+			},
+			map[string]runner.Reason{"Q8_0": runner.ReasonInternal, "Q2_K": runner.ReasonInternal},
+			"surprise",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newQualityFixture(t, &engine{}, "Q8_0", "Q2_K")
+			test.change(f)
+			for target, r := range f.run(t.Context()) {
+				reason, fails := test.failed[target]
+				require.Equal(t, fails, r.Failure != nil, "%s: %v", target, r.Failure)
+				if fails {
+					assert.Equal(t, reason, r.Failure.Reason)
+					require.ErrorContains(t, r.Failure, test.want)
+				}
+			}
+			left, err := os.ReadDir(f.options.WorkDir)
+			require.NoError(t, err)
+			assert.Empty(t, left)
+		})
+	}
+}
+
+// Over the limit is rejected, never inconclusive: not even where no time is left.
+func TestBudgetLeavesARejectionByQualityItsFigures(t *testing.T) {
+	f := newQualityFixture(t, &engine{}, "Q2_K")
+	f.request.Benchmark.Budget = model.Duration(time.Nanosecond)
+	f.options.Observer = &load{share: func(n int) float64 { return map[bool]float64{true: 1}[n < 2] }}
+	r := f.run(t.Context())["Q2_K"]
+	assert.Equal(t, verdict.Rejected, r.Outcome())
+	assert.Equal(t, 1, r.Verdict.Rounds, "the first round was contaminated")
+	assert.Len(t, r.Evidence.Rounds, 2)
+	assert.Equal(t, *r.Verdict, r.Evidence.Verdict())
+}
+
+func TestQualityValidate(t *testing.T) {
+	valid := runner.Quality{Corpus: "x", Chunks: 32, Context: 512, MaxKLDivergence: 0.05}
+	assert.Empty(t, valid.Validate())
+	assert.Empty(t, runner.DefaultQuality().Validate())
+	for name, test := range map[string]struct {
+		change func(*runner.Quality)
+		path   string
+		want   string
+	}{
+		"no limit":             {func(q *runner.Quality) { q.MaxKLDivergence = 0 }, "corpus", "no limit is set"},
+		"no text":              {func(q *runner.Quality) { q.Corpus = "" }, "corpus", "no text"},
+		"too few chunks":       {func(q *runner.Quality) { q.Chunks = 9 }, "chunks", "10 to 1000"},
+		"too many chunks":      {func(q *runner.Quality) { q.Chunks = 1001 }, "chunks", "10 to 1000"},
+		"no context":           {func(q *runner.Quality) { q.Context = 0 }, "context", "no usable chunk"},
+		"negative divergence":  {func(q *runner.Quality) { q.MaxKLDivergence = -1 }, "max_kl_divergence", "no divergence"},
+		"divergence of nan":    {func(q *runner.Quality) { q.MaxKLDivergence = math.NaN() }, "max_kl_divergence", "no divergence"},
+		"agreement in percent": {func(q *runner.Quality) { q.MinTop1Agreement = 90 }, "min_top1_agreement", "0.9 for 90 %"},
+		"increase below 0":     {func(q *runner.Quality) { q.MaxPerplexityIncrease = -0.1 }, "max_perplexity_increase", "no ratio"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := valid
+			test.change(&q)
+			problems := q.Validate()
+			require.Len(t, problems, 1)
+			assert.Equal(t, test.path, problems[0].Path)
+			assert.ErrorContains(t, problems[0].Err, test.want)
+		})
+	}
+}
