@@ -185,7 +185,9 @@ func TestStartThatCannotServe(t *testing.T) {
 			assert.NotContains(t, got.stdout, "valid")
 		})
 	}
-	assert.Empty(t, fakellama.Calls(t, p.tools))
+	for _, call := range fakellama.Calls(t, p.tools) {
+		assert.NotEmpty(t, call.Step, "%s was asked for more than its help", call.Tool) // which --config.check does
+	}
 	cycles, err := p.opened().Cycles(0, 0)
 	require.NoError(t, err)
 	assert.Empty(t, cycles)
