@@ -17,7 +17,7 @@ import (
 func EstimateTable(w io.Writer, model runner.Model, estimates []estimate.Estimate, threshold float64) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s: %s, %s, %.2f bits per weight, %s parameters\nestimated from the file's header; nothing was run or measured\n\n",
-		Name(model.Name), model.Header.Format, size(model.Size), model.Header.BitsPerWeight(), count(model.Header.Parameters))
+		Name(model.Name), model.Header.Format, Size(model.Size), model.Header.BitsPerWeight(), count(model.Header.Parameters))
 
 	t := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
 	fmt.Fprintf(t, "target\testimated size\testimated bits/weight\testimated generation drop\tthreshold %s\n", Threshold(threshold))
@@ -26,7 +26,7 @@ func EstimateTable(w io.Writer, model runner.Model, estimates []estimate.Estimat
 		if e.DropRatio >= threshold {
 			outlook = "estimated: at or above"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\n", Name(e.Target), size(e.Bytes), e.BitsPerWeight, Percent(e.DropRatio), outlook)
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\n", Name(e.Target), Size(e.Bytes), e.BitsPerWeight, Percent(e.DropRatio), outlook)
 	}
 	t.Flush()
 

@@ -43,7 +43,7 @@ func heading(w io.Writer, results []runner.Result) {
 	r := results[0]
 	fmt.Fprint(w, Name(r.Model))
 	if r.Original.Bytes > 0 { // its header was read
-		fmt.Fprintf(w, ": %s, %s, %.2f bits per weight, %s parameters", r.SourceFormat, size(r.Original.Bytes), r.Original.BitsPerWeight, count(r.Original.Parameters))
+		fmt.Fprintf(w, ": %s, %s, %.2f bits per weight, %s parameters", r.SourceFormat, Size(r.Original.Bytes), r.Original.BitsPerWeight, count(r.Original.Parameters))
 	}
 	if engine := r.Evidence.Engine; engine.Name != "" {
 		fmt.Fprintf(w, "; %s", Name(engine.String()))
@@ -79,7 +79,7 @@ func rows(w io.Writer, results []runner.Result, color bool) {
 	}
 	fmt.Fprint(t, "\n", "target\tsize\tweight", strings.Repeat("\ttokens/s\tdrop %", len(phases)), "\trounds\tdecision\n")
 	for _, r := range results {
-		fmt.Fprintf(t, "%s\t%s\t%s", Name(r.TargetFormat), size(r.Quantized.Bytes), bitsPerWeight(r.Quantized))
+		fmt.Fprintf(t, "%s\t%s\t%s", Name(r.TargetFormat), Size(r.Quantized.Bytes), bitsPerWeight(r.Quantized))
 		for _, phase := range phases {
 			throughput, drop := phaseCells(r.Verdict, phase)
 			fmt.Fprintf(t, "\t%s\t%s", throughput, drop)

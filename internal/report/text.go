@@ -76,9 +76,9 @@ func Plural(n int, one, many string) string {
 	return many
 }
 
-// size writes bytes in powers of ten, as file managers and disk vendors do; "-" for 0,
+// Size writes bytes in powers of ten, as file managers and disk vendors do; "-" for 0,
 // which is a file that was not made.
-func size(n int64) string {
+func Size(n int64) string {
 	switch {
 	case n == 0:
 		return "-"

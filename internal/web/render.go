@@ -140,17 +140,10 @@ func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 // when writes a moment to the minute.
 func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// fileSize writes bytes in powers of ten, as file managers and disk vendors do; "" for 0,
-// which is a file that was not made.
+// fileSize is report.Size, but "" for 0: nothing is shown of a file that was not made.
 func fileSize(n int64) string {
-	switch {
-	case n == 0:
+	if n == 0 {
 		return ""
-	case n < 1e6:
-		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
-	case n < 1e9:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	default:
-		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
 	}
+	return report.Size(n)
 }
