@@ -231,9 +231,7 @@ func (e *exporter) dispatched(c *config.Config, discover func() (*plan.Plan, err
 			Overlap:   entry.Overlap,
 			Timeout:   time.Duration(entry.Timeout),
 			Suspended: entry.Suspend,
-			Threshold: entry.Threshold,
-			Benchmark: entry.Benchmark,
-			Quality:   entry.Quality,
+			Settings:  entry.Settings,
 			Runner:    p.runner(c, engine, false),
 		})
 	}

@@ -26,23 +26,19 @@ import (
 
 // settings are what cycles from the command line go by.
 type settings struct {
-	entry     string // "" without one
-	models    []string
-	targets   []string
-	threshold float64
-	benchmark runner.Benchmark
-	engine    llamacpp.Config
-	quality   runner.Quality
+	runner.Settings
+	entry   string // "" without one
+	models  []string
+	targets []string
+	engine  llamacpp.Config
 }
 
 // settings are those of an entry, or the global ones; flags come before both.
 func (p *program) settings(f runFlags) (settings, error) {
 	s := settings{
-		targets:   []string{defaultTarget},
-		threshold: p.config.Threshold,
-		benchmark: p.config.Benchmark,
-		engine:    p.config.Engine,
-		quality:   p.config.Quality,
+		Settings: p.config.Settings,
+		targets:  []string{defaultTarget},
+		engine:   p.config.Engine,
 	}
 	if f.entry != "" {
 		i := slices.IndexFunc(p.config.Schedule, func(e config.Entry) bool { return e.Name == f.entry })
@@ -50,7 +46,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 			return s, fmt.Errorf("--entry: %s has no entry %q in its schedule; it has %s", p.flags.configFile, f.entry, entryNames(p.config.Schedule))
 		}
 		e := p.config.Schedule[i]
-		s = settings{e.Name, e.Models, e.Targets, e.Threshold, e.Benchmark, e.Engine, e.Quality}
+		s = settings{e.Settings, e.Name, e.Models, e.Targets, e.Engine}
 	}
 	if len(f.models) > 0 {
 		s.models = f.models
@@ -121,9 +117,7 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 		r.Run(ctx, runner.Request{
 			Model:     model,
 			Targets:   s.targets,
-			Benchmark: s.benchmark,
-			Threshold: s.threshold,
-			Quality:   s.quality,
+			Settings:  s.Settings,
 			OrderSeed: rand.Uint64(),
 			Previous:  records.standing,
 			Progress: func(now runner.Progress) {
@@ -173,7 +167,7 @@ func (p *program) estimate(models []runner.Model, s settings, output string) (in
 			}
 		}
 	}
-	load := estimate.Workload{GenerationTokens: s.benchmark.GenerationTokens, Depth: s.benchmark.Depth}
+	load := estimate.Workload{GenerationTokens: s.Benchmark.GenerationTokens, Depth: s.Benchmark.Depth}
 	var worst outcomes
 	for _, model := range models {
 		if model.Err != nil {
@@ -194,7 +188,7 @@ func (p *program) estimate(models []runner.Model, s settings, output string) (in
 		if output == "json" {
 			write = report.EstimateLines
 		}
-		if err := write(p.stdout, model, estimates, s.threshold); err != nil {
+		if err := write(p.stdout, model, estimates, s.Threshold); err != nil {
 			return exitError, fmt.Errorf("writing the estimate: %w", err)
 		}
 	}

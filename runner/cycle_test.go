@@ -157,7 +157,7 @@ func newFixture(t *testing.T, e *engine, targets ...string) *fixture {
 		e.speed = factors(nil)
 	}
 	f := &fixture{t: t, model: found.Models[0], engine: e, options: runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: workdir.Auto}}
-	f.request = runner.Request{Model: f.model, Targets: targets, Benchmark: runner.DefaultBenchmark(), Threshold: 0.12}
+	f.request = runner.Request{Model: f.model, Targets: targets, Settings: runner.DefaultSettings()}
 	return f
 }
 
@@ -589,7 +589,7 @@ func TestSplitSetKeepsItsShardNames(t *testing.T) {
 		return nil
 	}}
 	f := &fixture{t: t, engine: e, options: runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: workdir.Auto}}
-	f.request = runner.Request{Model: found.Models[0], Targets: []string{"Q2_K"}, Benchmark: runner.DefaultBenchmark(), Threshold: 0.12}
+	f.request = runner.Request{Model: found.Models[0], Targets: []string{"Q2_K"}, Settings: runner.DefaultSettings()}
 	r := f.run(t.Context())["Q2_K"]
 	assert.Equal(t, verdict.Kept, r.Outcome())
 	assert.Len(t, r.Evidence.Source, 2)

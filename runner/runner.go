@@ -57,11 +57,9 @@ type Observer interface {
 
 // Request is one cycle.
 type Request struct {
-	Model     Model
-	Targets   []string // formats; see Runner.Formats
-	Benchmark Benchmark
-	Threshold float64
-	Quality   Quality
+	Model   Model
+	Targets []string // formats; see Runner.Formats
+	Settings
 	// OrderSeed is that of the coins which choose the order of the stages in every two
 	// rounds: see verdict.QuantizedFirst. Give each cycle its own.
 	OrderSeed uint64

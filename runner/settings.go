@@ -2,12 +2,38 @@ package runner
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/common/model"
 
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
+
+// Settings are what a cycle goes by: the part of the configuration that an entry of the
+// schedule may set for itself.
+type Settings struct {
+	Benchmark Benchmark `yaml:"benchmark"`
+	// Threshold is the drop in throughput, a ratio between 0 and 1, from which on a
+	// quantized copy is rejected. Default 0.12.
+	Threshold float64 `yaml:"threshold"`
+	// Quality is how good a copy has to be, besides. Default: not evaluated.
+	Quality Quality `yaml:"quality"`
+}
+
+// DefaultSettings are those of an empty configuration.
+func DefaultSettings() Settings {
+	return Settings{Benchmark: DefaultBenchmark(), Threshold: 0.12, Quality: DefaultQuality()}
+}
+
+// Validate finds every value that cannot be used.
+func (s Settings) Validate() []Problem {
+	problems := slices.Concat(Below("benchmark", s.Benchmark.Validate()), Below("quality", s.Quality.Validate()))
+	if err := ValidateThreshold(s.Threshold); err != nil {
+		problems = append(problems, Problem{"threshold", err})
+	}
+	return problems
+}
 
 // Benchmark says what is measured and how often: the section `benchmark:` of the
 // configuration.
@@ -66,6 +92,14 @@ func DefaultBenchmark() Benchmark {
 type Problem struct {
 	Path string // "rounds.min"
 	Err  error
+}
+
+// Below names the problems of a section by their whole paths.
+func Below(section string, problems []Problem) []Problem {
+	for i := range problems {
+		problems[i].Path = section + "." + problems[i].Path
+	}
+	return problems
 }
 
 // Validate finds every value that cannot be used.

@@ -83,7 +83,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	for _, threads := range o.Threads {
 		rounds, err := o.Runner(threads).MeasureSelf(ctx, runner.Request{
 			Model:     o.Model,
-			Benchmark: o.Benchmark,
+			Settings:  runner.Settings{Benchmark: o.Benchmark},
 			OrderSeed: rand.Uint64(),
 			Progress:  o.progress(threads),
 		}, o.Rounds)

@@ -29,17 +29,13 @@ import (
 
 // Config is the whole file. Nobody changes it once it is in use.
 type Config struct {
-	Models    Models           `yaml:"models"`
-	Work      Work             `yaml:"work"`
-	Storage   Storage          `yaml:"storage"`
-	Engine    llamacpp.Config  `yaml:"engine"`
-	Benchmark runner.Benchmark `yaml:"benchmark"`
-	// Threshold is the drop in throughput, a ratio between 0 and 1, from which on a
-	// quantized copy is rejected. Default 0.12.
-	Threshold float64 `yaml:"threshold"`
-	// Quality is how good a copy has to be, besides. Default: not evaluated.
-	Quality runner.Quality `yaml:"quality"`
-	A2A     a2a.Config     `yaml:"a2a"`
+	Models  Models          `yaml:"models"`
+	Work    Work            `yaml:"work"`
+	Storage Storage         `yaml:"storage"`
+	Engine  llamacpp.Config `yaml:"engine"`
+	// Settings of cycles, which each entry may change for itself.
+	runner.Settings `yaml:",inline"`
+	A2A             a2a.Config `yaml:"a2a"`
 	// Schedule has no entries by default: nothing is due.
 	Schedule []Entry `yaml:"schedule"`
 
@@ -77,13 +73,11 @@ type Storage struct {
 // Default is the configuration of an empty file.
 func Default() Config {
 	return Config{
-		Work:      Work{Dir: filepath.Join("data", "work"), Isolation: workdir.Auto},
-		Storage:   Storage{Path: "data", Retention: store.DefaultRetention()},
-		Engine:    llamacpp.DefaultConfig(),
-		Benchmark: runner.DefaultBenchmark(),
-		Threshold: 0.12,
-		Quality:   runner.DefaultQuality(),
-		A2A:       a2a.DefaultConfig(),
+		Work:     Work{Dir: filepath.Join("data", "work"), Isolation: workdir.Auto},
+		Storage:  Storage{Path: "data", Retention: store.DefaultRetention()},
+		Engine:   llamacpp.DefaultConfig(),
+		Settings: runner.DefaultSettings(),
+		A2A:      a2a.DefaultConfig(),
 	}
 }
 
@@ -131,7 +125,7 @@ func (c *Config) Hash() string { return c.hash }
 // problems collects what each section says of its values; of the schedule, each entry
 // does.
 func (c *Config) problems() []runner.Problem {
-	all := settings(c.Threshold, c.Benchmark, c.Engine, c.Quality)
+	all := slices.Concat(runner.Below("engine", c.Engine.Validate()), c.Settings.Validate())
 	add := func(path string, err error) {
 		if err != nil {
 			all = append(all, runner.Problem{Path: path, Err: err})
@@ -144,25 +138,8 @@ func (c *Config) problems() []runner.Problem {
 	if c.Storage.Path == "" {
 		add("storage.path", errors.New("it is empty: name a folder, such as data"))
 	}
-	all = append(all, below("storage.retention", c.Storage.Retention.Validate())...)
-	return append(all, below("a2a", c.A2A.Validate())...)
-}
-
-// settings are the problems of what an entry of the schedule may set for itself.
-func settings(threshold float64, benchmark runner.Benchmark, engine llamacpp.Config, quality runner.Quality) []runner.Problem {
-	problems := slices.Concat(below("benchmark", benchmark.Validate()), below("engine", engine.Validate()), below("quality", quality.Validate()))
-	if err := runner.ValidateThreshold(threshold); err != nil {
-		problems = append(problems, runner.Problem{Path: "threshold", Err: err})
-	}
-	return problems
-}
-
-// below names the problems of a section by their whole paths.
-func below(section string, problems []runner.Problem) []runner.Problem {
-	for i := range problems {
-		problems[i].Path = section + "." + problems[i].Path
-	}
-	return problems
+	all = append(all, runner.Below("storage.retention", c.Storage.Retention.Validate())...)
+	return append(all, runner.Below("a2a", c.A2A.Validate())...)
 }
 
 // paths are the values that are paths of files, by their keys.

@@ -95,7 +95,7 @@ func entryKeys(yield func(string, any) bool) {
 	entry := reflect.ValueOf(Entry{Entry: schedule.Default()})
 	for key, f := range fields(entry.Type()) {
 		value := entry.FieldByIndex(f.Index).Interface()
-		if len(f.Index) == 1 { // not of the embedded schedule.Entry
+		if entry.Type().Field(f.Index[0]).Type != reflect.TypeFor[schedule.Entry]() {
 			value = Inherited(key)
 		}
 		if !yield("schedule[]."+key, value) {

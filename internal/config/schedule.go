@@ -22,10 +22,8 @@ import (
 type Entry struct {
 	schedule.Entry `yaml:",inline"`
 
-	Threshold float64          `yaml:"threshold"`
-	Benchmark runner.Benchmark `yaml:"benchmark"`
-	Engine    llamacpp.Config  `yaml:"engine"`
-	Quality   runner.Quality   `yaml:"quality"`
+	runner.Settings `yaml:",inline"`
+	Engine          llamacpp.Config `yaml:"engine"`
 
 	// Line of the file in which the entry begins, from 1.
 	Line int `yaml:"-"`
@@ -35,7 +33,7 @@ var scheduleType = reflect.TypeFor[[]Entry]()
 
 // newEntry is an entry that names nothing itself.
 func (c *Config) newEntry(line int) Entry {
-	return Entry{Entry: schedule.Default(), Threshold: c.Threshold, Benchmark: c.Benchmark, Engine: c.Engine, Quality: c.Quality, Line: line}
+	return Entry{Entry: schedule.Default(), Settings: c.Settings, Engine: c.Engine, Line: line}
 }
 
 // Plan is what the entries decide, in their order.
@@ -82,11 +80,11 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 		own := slices.DeleteFunc(e.problems(), func(p runner.Problem) bool { // else the section's
 			return inherited[p.Path+": "+p.Err.Error()] && !r.document.has(path+"."+p.Path)
 		})
-		r.object(below(path, own))
+		r.object(runner.Below(path, own))
 		right := len(r.problems) == before
-		r.object(below(path, clashes.name(&e)))
+		r.object(runner.Below(path, clashes.name(&e)))
 		if right { // else its models and targets may be defaults that nobody meant
-			r.object(below(path, clashes.pairs(&e)))
+			r.object(runner.Below(path, clashes.pairs(&e)))
 		}
 		c.Schedule = append(c.Schedule, e)
 	}
@@ -94,8 +92,8 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 
 // problems collects what is wrong with the values of the entry by itself.
 func (e *Entry) problems() []runner.Problem {
-	problems := settings(e.Threshold, e.Benchmark, e.Engine, e.Quality)
-	for _, p := range e.Validate() {
+	problems := slices.Concat(runner.Below("engine", e.Engine.Validate()), e.Settings.Validate())
+	for _, p := range e.Entry.Validate() {
 		problems = append(problems, runner.Problem(p))
 	}
 	return problems

@@ -70,10 +70,13 @@ schedule:
 			StartingDeadline: model.Duration(2 * time.Hour), Timeout: model.Duration(24 * time.Hour),
 			Suspend: true, RunOnStart: true,
 		},
-		Threshold: 0.2,
-		Benchmark: runner.Benchmark{
-			Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 1, GenerationTokens: 2, Depth: 3,
-			Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: model.Duration(90 * time.Second),
+		Settings: runner.Settings{
+			Threshold: 0.2,
+			Benchmark: runner.Benchmark{
+				Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 1, GenerationTokens: 2, Depth: 3,
+				Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: model.Duration(90 * time.Second),
+			},
+			Quality: runner.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
 		},
 		Engine: llamacpp.Config{
 			Dir: "/opt/llama", Env: map[string]string{"A": "b"}, BenchArgs: []string{"-ngl", "99"}, QuantizeArgs: []string{"--pure"},
@@ -81,8 +84,7 @@ schedule:
 			EvaluateArgs: []string{"-nr"},
 			Timeouts:     llamacpp.Timeouts{Quantize: model.Duration(24 * time.Hour), Benchmark: model.Duration(90 * time.Minute), Evaluate: model.Duration(48 * time.Hour)},
 		},
-		Quality: runner.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
-		Line:    4,
+		Line: 4,
 	}}, c.Schedule)
 	assert.InDelta(t, 0.3, c.Threshold, 0, "an entry keeps to itself")
 }

@@ -21,10 +21,8 @@ type Entry struct {
 	Overlap   schedule.Overlap
 	Timeout   time.Duration // of a run; 0: no bound
 	Suspended bool
-	Threshold float64
-	Benchmark runner.Benchmark
-	Quality   runner.Quality
-	Runner    Runner
+	runner.Settings
+	Runner Runner
 }
 
 // Runner runs a cycle: *runner.Runner does.

@@ -147,7 +147,7 @@ func newBench(t *testing.T, run engine, names ...string) *bench {
 	var c Config
 	var p plan.Plan
 	for _, name := range names {
-		c.Entries = append(c.Entries, Entry{Name: name, Overlap: schedule.Forbid, Threshold: 0.12, Runner: run})
+		c.Entries = append(c.Entries, Entry{Name: name, Overlap: schedule.Forbid, Settings: runner.Settings{Threshold: 0.12}, Runner: run})
 		p.Entries = append(p.Entries, resolved(name, name))
 	}
 	b.find = func() (*plan.Plan, error) { return &p, nil }

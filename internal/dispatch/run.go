@@ -147,9 +147,7 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 		entry.Runner.Run(ctx, runner.Request{
 			Model:     model.Model,
 			Targets:   model.Targets,
-			Benchmark: entry.Benchmark,
-			Threshold: entry.Threshold,
-			Quality:   entry.Quality,
+			Settings:  entry.Settings,
 			OrderSeed: rand.Uint64(),
 			Previous: func(target string) verdict.Outcome {
 				return d.options.Store.State().Standing(store.PairID{Model: model.Name, Target: target})
