@@ -36,6 +36,9 @@ import (
 // modelSum is the sha256 of the bundled model: no cycle may change it.
 const modelSum = "4c1c9db17df4c3e691c16ab3876a87b415a0f085db48a5668c55a23ba58313b9"
 
+// patience bounds every wait: it guards against hangs and measures nothing.
+const patience = 5 * time.Minute
+
 // kit is what all tests share: the built programs and the real tools.
 type kit struct {
 	root   string // of the repository
@@ -377,7 +380,7 @@ func TestSecondRunWaitsForTheHost(t *testing.T) {
 	require.NoError(t, second.Start())
 	select {
 	case <-lines.seen:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		assert.Fail(t, "the second run does not say for whom it waits", lines.sofar())
 	}
 	for _, cmd := range []*exec.Cmd{second, first} {
@@ -427,7 +430,7 @@ func (h *host) startUntilMeasuring(cmd *exec.Cmd) (tool int) {
 	require.NoError(h.t, cmd.Start())
 	select {
 	case <-lines.seen:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		require.Fail(h.t, "the cycle does not get to measuring", lines.sofar())
 	}
 	return h.toolOf(cmd)
@@ -436,7 +439,7 @@ func (h *host) startUntilMeasuring(cmd *exec.Cmd) (tool int) {
 // toolOf gives the process of the tool that the program was about to start, or has.
 func (h *host) toolOf(cmd *exec.Cmd) (tool int) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
 	for ctx.Err() == nil {
 		out, err := exec.CommandContext(ctx, "ps", "-o", "pid=", "--ppid", strconv.Itoa(cmd.Process.Pid)).Output()
@@ -459,7 +462,7 @@ func (h *host) ends(cmd *exec.Cmd) bool {
 	select {
 	case <-ended:
 		return true
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		_ = cmd.Process.Kill()
 		<-ended
 		return false
@@ -470,7 +473,7 @@ func (h *host) ends(cmd *exec.Cmd) bool {
 func (h *host) gone(pid int) {
 	h.t.Helper()
 	assert.Eventually(h.t, func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || zombie(pid) },
-		10*time.Second, 10*time.Millisecond, "the tool outlived its cycle")
+		patience, 10*time.Millisecond, "the tool outlived its cycle")
 }
 
 // zombie says whether the process has ended and only waits for an init to notice.

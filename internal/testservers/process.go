@@ -18,7 +18,7 @@ import (
 )
 
 // patience bounds every wait for a server: it guards against hangs and measures nothing.
-const patience = 60 * time.Second
+const patience = 5 * time.Minute
 
 // pollInterval is the pause between two looks at a foreign process, which cannot tell us.
 const pollInterval = 10 * time.Millisecond
