@@ -87,8 +87,8 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	if f.dryRun {
 		return p.estimate(models, s, f.output)
 	}
-	r := p.runner(p.config, p.engine(s.engine), f.noWait)
-	formats, err := r.Formats(ctx, s.targets)
+	engine := p.engine(s.engine)
+	formats, err := p.runner(p.config, engine, f.noWait, memory{}).Formats(ctx, s.targets)
 	switch {
 	case err == nil:
 		s.targets = formats
@@ -98,10 +98,15 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	if err := p.prepare(ctx, f.noWait); err != nil {
 		return exitError, err
 	}
+	files, err := p.openCache(ctx, p.config)
+	if err != nil {
+		return exitError, err
+	}
 	records, err := p.openRecords(f.noRecord, s.entry)
 	if err != nil {
 		return exitError, err
 	}
+	r := p.runner(p.config, engine, f.noWait, memory{records.hashes(), files})
 	status, err := p.cycles(ctx, r, models, s, f, records, discovering)
 	return status, errors.Join(err, records.close(ctx, f.output == "text"))
 }

@@ -57,6 +57,11 @@ type EngineInfo struct {
 	Commit  string   `json:"commit,omitempty"`
 	Formats []Format `json:"-"`                 // what it can quantize to, as the tool lists it
 	Imatrix bool     `json:"imatrix,omitempty"` // quantizes with an importance matrix
+	// ImatrixFile is that matrix, by its absolute path; "" without one.
+	ImatrixFile string `json:"-"`
+	// Arguments are the engine's settings that its results depend on, by their keys, and
+	// without secrets: a part of the Inputs.
+	Arguments map[string]string `json:"-"`
 	// Threads that a measurement uses; 0 leaves it to the tool.
 	Threads int `json:"threads,omitempty"`
 }

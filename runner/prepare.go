@@ -69,6 +69,13 @@ func (c *cycle) isolate(ctx context.Context) error {
 	if err := c.sourceUnchanged(); err != nil { // since its header was read
 		return err
 	}
+	if len(c.pairs) > 0 { // else there is nothing to decide
+		inputs, err := c.findInputs(ctx)
+		if err != nil {
+			return fmt.Errorf("finding what the decision depends on: %w", err)
+		}
+		c.inputs = inputs
+	}
 	if err := c.fits(ctx); err != nil {
 		return err
 	}
@@ -116,6 +123,9 @@ func (c *cycle) fits(ctx context.Context) error {
 		need = c.Model.Size
 	}
 	for _, p := range c.undecided() {
+		if c.kept(c.copyKey(p)) {
+			continue
+		}
 		bytes, exact, err := c.engine.QuantizedSize(ctx, c.quantizeJob(p))
 		if err != nil {
 			err = fmt.Errorf("asking for the size of %s: %w", p.target, err)
@@ -147,6 +157,10 @@ func (c *cycle) fits(ctx context.Context) error {
 		}
 	}
 	free, err := workdir.Free(c.dir)
+	if err == nil && need > free {
+		c.makeRoom(ctx, need)
+		free, err = workdir.Free(c.dir)
+	}
 	if err != nil {
 		return fmt.Errorf("reading the free space of %s: %w", c.WorkDir, err)
 	}

@@ -50,10 +50,13 @@ func (c *cycle) quantize(ctx context.Context) error {
 
 func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, total int)) error {
 	begin := time.Now()
-	run, err := c.engine.Quantize(ctx, c.quantizeJob(p), report)
-	p.quantizing, p.quantizeRun = time.Since(begin), run
-	if err != nil {
-		return err
+	defer func() { p.quantizing = time.Since(begin) }()
+	key := c.copyKey(p)
+	if p.reused = c.reuse(ctx, key, p.file); p.reused == "" {
+		var err error
+		if p.quantizeRun, err = c.engine.Quantize(ctx, c.quantizeJob(p), report); err != nil {
+			return err
+		}
 	}
 	path := filepath.Join(c.dir, p.file)
 	info, err := os.Stat(path)
@@ -66,6 +69,9 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 	}
 	p.quantized = figures(header, info.Size())
 	p.quantized.FallbackShare = gguf.FallbackShare(p.format.Name, header)
+	if p.reused == "" {
+		c.keep(ctx, key, p.file)
+	}
 	return nil
 }
 

@@ -48,7 +48,9 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 			logger.Warn("the run ends early", "cause", context.Cause(ctx), "models_left", len(models)-i)
 			return
 		}
-		d.cycle(ctx, job, entry, model, discovering)
+		if model.Targets = d.stale(ctx, job, entry, model); len(model.Targets) > 0 {
+			d.cycle(ctx, job, entry, model, discovering)
+		}
 		d.update(func(r *Running) { r.Done = i + 1 })
 	}
 	d.engine.again()
@@ -228,6 +230,9 @@ func (d *Dispatcher) record(cycle uint64, r runner.Result) {
 	}
 	d.journal.write("a result", func() error {
 		committed, err := d.options.Store.Commit(cycle, &r)
+		for _, change := range committed.Changes {
+			logger.Info("an input has changed since the decision before", "input", change.Input, "change", change.Text)
+		}
 		switch {
 		case errors.Is(err, store.ErrCommitted): // the attempt before did not fail after all
 			return nil
