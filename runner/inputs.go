@@ -115,16 +115,20 @@ func (i Inputs) Same(before Inputs) bool {
 	return i.Source != "" && i.Engine.known() && len(i.Changes(before)) == 0
 }
 
+// String names the build as people would.
+func (e EngineID) String() string {
+	return EngineInfo{Name: e.Name, Version: e.Version, Build: e.Build}.String()
+}
+
 // since names the change of an engine by the shortest of its names that differs; "" when
 // it is the same.
 func (e EngineID) since(before EngineID) string {
-	from, to := before.Name, e.Name
+	var from, to string
 	switch {
 	case e == before:
 		return ""
 	case before.Name != e.Name:
-		from, to = EngineInfo{Name: before.Name, Version: before.Version, Build: before.Build}.String(), EngineInfo{Name: e.Name, Version: e.Version, Build: e.Build}.String()
-		return from + " → " + to
+		return before.String() + " → " + e.String()
 	case before.Build != e.Build:
 		from, to = build(before), build(e)
 	case before.Version != e.Version:

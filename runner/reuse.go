@@ -40,13 +40,16 @@ func (c *cycle) keepsFiles() bool {
 	return c.Cache != nil && c.inputs != nil && c.inputs.Engine.known()
 }
 
+// key tells builds apart.
+func (e EngineID) key() string { return keyOfParts(e.Name, e.Version, strconv.Itoa(e.Build), e.Commit) }
+
 // copyKey is the key of a pair's copy; "" for none.
 func (c *cycle) copyKey(p *pair) string {
 	if !c.keepsFiles() {
 		return ""
 	}
 	i := c.inputs
-	return keyOfParts("copy", i.Source, fmt.Sprint(i.Engine), p.format.Name, i.Arguments["engine.quantize_args"], i.Arguments["engine.imatrix"])
+	return keyOfParts("copy", i.Source, i.Engine.key(), p.format.Name, i.Arguments["engine.quantize_args"], i.Arguments["engine.imatrix"])
 }
 
 // predictionsKey is the key of what the original predicts; "" for none. It depends on the
@@ -56,12 +59,11 @@ func (c *cycle) predictionsKey() string {
 		return ""
 	}
 	i := c.inputs
-	environment := ""
+	parts := []string{"predictions", i.Source, i.Engine.key(), i.Corpus, strconv.Itoa(c.Quality.Context), strconv.Itoa(c.Quality.Chunks), i.Hardware, i.Driver}
 	for _, name := range slices.Sorted(maps.Keys(i.Arguments)) {
-		environment += fmt.Sprintf("%s=%s\n", name, i.Arguments[name])
+		parts = append(parts, name, i.Arguments[name])
 	}
-	return keyOfParts("predictions", i.Source, fmt.Sprint(i.Engine), i.Corpus,
-		strconv.Itoa(c.Quality.Context), strconv.Itoa(c.Quality.Chunks), i.Hardware, i.Driver, environment)
+	return keyOfParts(parts...)
 }
 
 // reuse brings a kept file into the working directory, under its name there, and gives the
