@@ -68,6 +68,10 @@ type Request struct {
 	Previous func(target string) verdict.Outcome
 	// Progress is told what the cycle does; it must not block. Nil: nobody is.
 	Progress func(Progress)
+	// Finish is called once, after the last result of a cycle that came to measure, also of
+	// one that failed or was told to stop, while the copies and the measurement lock are
+	// still the cycle's. It ends soon after its context. Nil: nobody wants the copies.
+	Finish func(ctx context.Context, finished Finished)
 }
 
 // Progress is what a cycle does at the moment.
@@ -167,7 +171,8 @@ type pair struct {
 	verdicts []verdict.Verdict
 
 	done    bool
-	failure *Failure // why it ended, if not with a verdict
+	outcome verdict.Outcome // "" before, and where it failed
+	failure *Failure        // why it ended, if not with a verdict
 }
 
 func newCycle(r *Runner, req Request, emit func(Result)) *cycle {
@@ -190,14 +195,22 @@ func (c *cycle) run(ctx context.Context) error {
 		return c.Model.Err
 	}
 	return c.prepared(ctx, func() error {
-		if err := c.quantize(ctx); err != nil {
-			return err
+		if err := c.decideAll(ctx); err != nil {
+			c.failUndecided(err)
 		}
-		if err := c.evaluate(ctx); err != nil {
-			return err
-		}
-		return c.measure(ctx)
+		c.finish(ctx)
+		return nil
 	})
+}
+
+func (c *cycle) decideAll(ctx context.Context) error {
+	if err := c.quantize(ctx); err != nil {
+		return err
+	}
+	if err := c.evaluate(ctx); err != nil {
+		return err
+	}
+	return c.measure(ctx)
 }
 
 // prepared does the work with the host to itself, the engine looked at and the
@@ -284,7 +297,7 @@ func (c *cycle) decide(p *pair, v verdict.Verdict, unconfirmed bool) {
 	result := c.result(p)
 	result.Verdict = &v
 	result.Unconfirmed = unconfirmed
-	p.done = true
+	p.done, p.outcome = true, v.Outcome
 	c.emit(result)
 }
 

@@ -23,15 +23,16 @@ import (
 
 // memory is a fake store.
 type memory struct {
-	mu      sync.Mutex
-	full    bool // every write fails
-	panics  bool // every Commit does
-	state   store.State
-	began   []store.Cycle
-	results []runner.Result
-	ended   []uint64
-	skipped map[store.SkippedKey]uint64
-	logs    map[uint64]string
+	mu        sync.Mutex
+	full      bool // every write fails
+	panics    bool // every Commit does
+	state     store.State
+	began     []store.Cycle
+	results   []runner.Result
+	ended     []uint64
+	published []store.Publication
+	skipped   map[store.SkippedKey]uint64
+	logs      map[uint64]string
 }
 
 var errFull = errors.New("no space left on device")
@@ -60,6 +61,14 @@ func (m *memory) Commit(_ uint64, r *runner.Result) (store.Committed, error) {
 		}
 		m.results = append(m.results, *r)
 	})
+}
+
+func (m *memory) Cycle(uint64) (store.Cycle, []store.Record, bool, error) {
+	return store.Cycle{}, nil, true, nil
+}
+
+func (m *memory) Published(_ uint64, all []store.Publication) error {
+	return m.write(func() { m.published = append(m.published, all...) })
 }
 
 func (m *memory) EndCycle(id uint64, _ map[runner.Operation]time.Duration) error {

@@ -99,7 +99,7 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 		Timestamp:             unixSeconds(r.Finished),
 		CycleVersion:          CycleVersion,
 		Phase:                 worst.Phase,
-		DropIntervalPercent:   [2]*float64{percent(worst.Lower), percent(worst.Upper)},
+		DropIntervalPercent:   [2]*float64{Percent(worst.Lower), Percent(worst.Upper)},
 		IntervalConfidence:    math.Round(r.Verdict.Confidence*1e6) / 1e6, // 0.925, where a difference is 0.9249999999999999
 		Rounds:                r.Verdict.Rounds,
 		Engine:                r.Evidence.Engine.String(),
@@ -154,9 +154,9 @@ func ThresholdPercent(ratio float64) float64 { return math.Round(ratio*1e12) / 1
 // unixSeconds keeps microseconds: a float64 holds no more of today's Unix time.
 func unixSeconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
-// percent of an interval's end, nil when it is open. One so far out that its percentage
+// Percent of an interval's end, nil when it is open. One so far out that its percentage
 // is beyond every number, which JSON has no word for, is open, too.
-func percent(ratio *float64) *float64 {
+func Percent(ratio *float64) *float64 {
 	if ratio == nil || math.IsInf(*ratio*100, 0) {
 		return nil
 	}

@@ -36,7 +36,7 @@ func (s *Store) BeginCycle(c Cycle) (id uint64, err error) {
 		if id, err = d.bucket(bucketCycles).NextSequence(); err != nil {
 			return err
 		}
-		c.ID, c.Ended, c.Undecided = id, nil, c.Targets
+		c.ID, c.Ended, c.Undecided, c.Published = id, nil, c.Targets, nil
 		if c.Started.IsZero() {
 			c.Started = d.now
 		}

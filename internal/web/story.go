@@ -280,7 +280,7 @@ func facts(r *store.Record) []factView {
 // durations in the order in which a cycle goes through its operations.
 func durations(of map[runner.Operation]time.Duration) []factView {
 	var all []factView
-	for _, operation := range []runner.Operation{runner.OperationDiscover, runner.OperationIsolate, runner.OperationQuantize, runner.OperationEvaluate, runner.OperationBenchmark, runner.OperationTotal} {
+	for _, operation := range []runner.Operation{runner.OperationDiscover, runner.OperationIsolate, runner.OperationQuantize, runner.OperationEvaluate, runner.OperationBenchmark, runner.OperationTotal, runner.OperationPublish} {
 		if d, ok := of[operation]; ok {
 			all = append(all, factView{string(operation), precise(d)})
 		}
