@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/promote"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -21,6 +24,9 @@ type records struct {
 	store *store.Store // nil: nothing is kept
 	cycle store.Cycle  // its ID is 0 before it is recorded
 	err   error        // of recording it
+	// published is what became of the cycle's copies, in the time publishing.
+	published  []store.Publication
+	publishing time.Duration
 	// changed counts the events that were raised.
 	changed int
 }
@@ -39,6 +45,7 @@ func (p *program) openRecords(none bool, entry string) (*records, error) {
 // next is the model of the next cycle.
 func (r *records) next(model string, targets []string) {
 	r.cycle = store.Cycle{Entry: r.cycle.Entry, Model: model, Targets: targets}
+	r.published, r.publishing = nil, 0
 }
 
 // begin records the cycle, once, when it has the host to itself: a cycle that could not
@@ -75,11 +82,39 @@ func (r *records) add(result *runner.Result) (eventID string, err error) {
 	return committed.Event.ID, nil
 }
 
+// publish gives what is to be done with the copies of the cycle; nil when that is nothing,
+// as without a record of it.
+func (r *records) publish(settings runner.Publish) func(context.Context, runner.Finished) {
+	if r.store == nil || !settings.Enabled() {
+		return nil
+	}
+	return func(ctx context.Context, finished runner.Finished) {
+		begin := time.Now()
+		r.published = promote.Cycle(ctx, r.store, r.cycle.ID, settings, finished, r.p.logger)
+		r.publishing = time.Since(begin)
+	}
+}
+
+// publications are those of the cycle, and whether one failed.
+func (r *records) publications() (all []event.Publication, failed bool) {
+	for _, p := range r.published {
+		all = append(all, event.NewPublication(r.cycle.Model, p.Target, p.Time, p.Dir, p.Stable, p.Error))
+		failed = failed || p.Error != ""
+	}
+	return all, failed
+}
+
 func (r *records) end(discovering time.Duration) error {
 	if r.store == nil || r.cycle.ID == 0 {
 		return r.err
 	}
-	return r.store.EndCycle(r.cycle.ID, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
+	durations := map[runner.Operation]time.Duration{runner.OperationDiscover: discovering}
+	var err error
+	if r.published != nil {
+		durations[runner.OperationPublish] = r.publishing
+		err = r.store.Published(r.cycle.ID, r.published)
+	}
+	return errors.Join(err, r.store.EndCycle(r.cycle.ID, durations))
 }
 
 // close sends the events that were raised, or says where they are.

@@ -109,6 +109,7 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 // cycles runs one cycle a model and writes what it finds.
 func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.Model, s settings, f runFlags, records *records, discovering time.Duration) (int, error) {
 	var worst outcomes
+	unpublished := false
 	for _, model := range models {
 		var results []runner.Result
 		var busy *host.HeldError // only with --no-wait
@@ -120,6 +121,7 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 			Settings:  s.Settings,
 			OrderSeed: rand.Uint64(),
 			Previous:  records.standing,
+			Finish:    records.publish(s.Publish),
 			Progress: func(now runner.Progress) {
 				if now.Operation != runner.OperationWait {
 					_ = records.begin() // add will say it
@@ -148,12 +150,22 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 		if f.output == "text" {
 			writeErr = errors.Join(writeErr, report.Table(p.stdout, inOrder(results, s.targets), p.colored()))
 		}
+		published, failed := records.publications()
+		unpublished = unpublished || failed
+		write := report.Publications
+		if f.output == "json" {
+			write = report.PublicationLines
+		}
+		writeErr = errors.Join(writeErr, write(p.stdout, published))
 		if writeErr != nil {
 			return exitError, fmt.Errorf("writing the result: %w", writeErr)
 		}
 		if ctx.Err() != nil { // the other models were not even begun
 			break
 		}
+	}
+	if unpublished {
+		return exitError, errors.New("not every copy that is kept could be published: see above")
 	}
 	return worst.status(), nil
 }

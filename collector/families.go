@@ -49,6 +49,8 @@ const (
 	klDivergence
 	top1Agreement
 	perplexity
+	published
+	unpublishedTotal
 	eventsPublished
 	eventsPending
 	eventsOldest
@@ -187,6 +189,16 @@ var families = [...]Family{
 	perplexity: {
 		"quant_cycle_perplexity", gauge,
 		"Perplexity of the original and of quantized formats on the text that quality is evaluated on, as of the last finished cycle; absent where it is not.",
+		[]string{"model_name", "format"},
+	},
+	published: {
+		"quant_cycle_published_timestamp_seconds", gauge,
+		"When a copy in this format was last published, in Unix seconds; absent before the first.",
+		[]string{"model_name", "format"},
+	},
+	unpublishedTotal: {
+		"quant_cycle_publish_failures_total", counter,
+		"Copies that are kept and could not be published, since the state was created.",
 		[]string{"model_name", "format"},
 	},
 	eventsPublished: {

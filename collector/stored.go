@@ -83,6 +83,11 @@ func (b *builder) counted(scheduled scheduled, counters *store.Counters) {
 			b.add(skippedTotal, float64(n), key.Entry, string(key.Reason))
 		}
 	}
+	for id, n := range counters.Unpublished {
+		if scheduled.pairs[id] {
+			b.add(unpublishedTotal, float64(n), id.Model, id.Target)
+		}
+	}
 	for reason, n := range counters.PublishFailures {
 		b.add(publishFailures, float64(n), reason)
 	}
@@ -107,6 +112,9 @@ func (b *builder) zeros(p *plan.Plan, publishReasons []string) {
 				}
 				if entry.Quality {
 					b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateQuality))
+				}
+				if entry.Publish {
+					b.add(unpublishedTotal, 0, model.Name, target)
 				}
 				source := model.SourceFormat()
 				if source == "" { // it cannot be read now; nor could it be decided
@@ -181,6 +189,9 @@ func newestQuality(m *plan.Model, s *store.State) *store.Decided {
 func (b *builder) pair(m *plan.Model, p *store.Pair, target string, threshold float64) {
 	if p == nil {
 		p = &store.Pair{}
+	}
+	if p.Published != nil {
+		b.time(published, p.Published.Time, m.Name, target)
 	}
 	if p.Decided == nil {
 		b.add(thresholdRatio, threshold, m.Name, target)

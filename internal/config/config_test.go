@@ -467,7 +467,7 @@ func FuzzParse(f *testing.F) {
 		}
 		assert.Empty(t, c.problems())
 		for i := range c.Schedule {
-			assert.Empty(t, c.Schedule[i].problems())
+			assert.Empty(t, c.Schedule[i].problems(c))
 		}
 		// What was read can be written down and read again.
 		again, err := yaml.Marshal(c)
@@ -501,6 +501,6 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
 		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
 		"suspend": false, "run_on_start": false,
-		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"),
+		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"), "publish": Inherited("publish"),
 	}, got)
 }

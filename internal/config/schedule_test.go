@@ -61,6 +61,7 @@ schedule:
       max_kl_divergence: 0.1
       min_top1_agreement: 0.8
       max_perplexity_increase: 0.2
+    publish: {dir: /published, keep: 5}
 `)
 	assert.Equal(t, []Entry{{
 		Entry: schedule.Entry{
@@ -77,6 +78,7 @@ schedule:
 				Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: model.Duration(90 * time.Second),
 			},
 			Quality: runner.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
+			Publish: runner.Publish{Dir: "/published", Keep: 5},
 		},
 		Engine: llamacpp.Config{
 			Dir: "/opt/llama", Env: map[string]string{"A": "b"}, BenchArgs: []string{"-ngl", "99"}, QuantizeArgs: []string{"--pure"},
@@ -144,7 +146,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "benchmark, cron, engine, jitter, models, name, overlap, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	const keys = "benchmark, cron, engine, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
 	for name, test := range map[string]struct {
 		text string
 		want []string

@@ -17,9 +17,10 @@ import (
 
 // The event types.
 const (
-	TypeDecision = "QUANT_DECISION"
-	TypeFailure  = "QUANT_FAILURE"
-	TypeEstimate = "QUANT_ESTIMATE"
+	TypeDecision    = "QUANT_DECISION"
+	TypeFailure     = "QUANT_FAILURE"
+	TypeEstimate    = "QUANT_ESTIMATE"
+	TypePublication = "QUANT_PUBLICATION" // never on the bus
 )
 
 // CycleVersion names the document in which the mission's fields were laid down.
@@ -75,6 +76,28 @@ type Failure struct {
 	TargetFormat string        `json:"target_format"`
 	Reason       runner.Reason `json:"reason"`
 	Error        string        `json:"error"`
+}
+
+// Publication is what became of publishing a copy that is kept.
+type Publication struct {
+	EventType    string  `json:"event_type"` // TypePublication
+	ModelName    string  `json:"model_name"`
+	TargetFormat string  `json:"target_format"`
+	Timestamp    float64 `json:"timestamp"` // Unix seconds, fractional
+	Dir          *string `json:"dir"`       // of the version; null when it failed
+	Stable       *string `json:"stable"`    // the link that leads to it; likewise
+	Error        *string `json:"error"`     // why it failed; null when it did not
+}
+
+// NewPublication describes one: with an error, or with the paths.
+func NewPublication(model, target string, at time.Time, dir, stable, failure string) Publication {
+	p := Publication{EventType: TypePublication, ModelName: model, TargetFormat: target, Timestamp: unixSeconds(at)}
+	if failure != "" {
+		p.Error = &failure
+	} else {
+		p.Dir, p.Stable = &dir, &stable
+	}
+	return p
 }
 
 // Origin is where a result comes from.
