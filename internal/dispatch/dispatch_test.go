@@ -29,6 +29,8 @@ type memory struct {
 	state   store.State
 	began   []store.Cycle
 	results []runner.Result
+	// outranked targets, as "target by target".
+	outranked []string
 	ended   []uint64
 	skipped map[store.SkippedKey]uint64
 	logs    map[uint64]string
@@ -64,6 +66,14 @@ func (m *memory) Commit(_ uint64, r *runner.Result) (store.Committed, error) {
 
 func (m *memory) EndCycle(id uint64, _ map[runner.Operation]time.Duration) error {
 	return m.write(func() { m.ended = append(m.ended, id) })
+}
+
+func (m *memory) Outrank(_ uint64, by string, targets []string) error {
+	return m.write(func() {
+		for _, target := range targets {
+			m.outranked = append(m.outranked, target+" by "+by)
+		}
+	})
 }
 
 func (m *memory) PutLog(cycle uint64, text string) error {
