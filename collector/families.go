@@ -51,6 +51,7 @@ const (
 	perplexity
 	published
 	unpublishedTotal
+	chosenInfo
 	eventsPublished
 	eventsPending
 	eventsOldest
@@ -199,6 +200,11 @@ var families = [...]Family{
 	unpublishedTotal: {
 		"quant_cycle_publish_failures_total", counter,
 		"Copies that are kept and could not be published, since the state was created.",
+		[]string{"model_name", "format"},
+	},
+	chosenInfo: {
+		"quant_cycle_chosen_info", gauge,
+		"Always 1, labeled by the format that the entry's rule chose of those that are kept, as of the last finished cycle; absent where none is chosen.",
 		[]string{"model_name", "format"},
 	},
 	eventsPublished: {

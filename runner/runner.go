@@ -63,6 +63,10 @@ type Request struct {
 	// OrderSeed is that of the coins which choose the order of the stages in every two
 	// rounds: see verdict.QuantizedFirst. Give each cycle its own.
 	OrderSeed uint64
+	// Outranked is told, at most once, of the targets that the cycle passes over because
+	// by is chosen before them whatever they are: see the package. They have no result.
+	// Nil: nobody is.
+	Outranked func(by string, targets []string)
 	// Previous gives the standing decision of a target, "" for none. Nil: none
 	// stands.
 	Previous func(target string) verdict.Outcome

@@ -23,14 +23,16 @@ import (
 
 // memory is a fake store.
 type memory struct {
-	mu        sync.Mutex
-	full      bool // every write fails
-	panics    bool // every Commit does
-	state     store.State
-	began     []store.Cycle
-	results   []runner.Result
-	ended     []uint64
+	mu      sync.Mutex
+	full    bool // every write fails
+	panics  bool // every Commit does
+	state   store.State
+	began   []store.Cycle
+	results []runner.Result
+	// outranked targets, as "target by target".
+	outranked []string
 	published []store.Publication
+	ended     []uint64
 	skipped   map[store.SkippedKey]uint64
 	logs      map[uint64]string
 }
@@ -73,6 +75,14 @@ func (m *memory) Published(_ uint64, all []store.Publication) error {
 
 func (m *memory) EndCycle(id uint64, _ map[runner.Operation]time.Duration) error {
 	return m.write(func() { m.ended = append(m.ended, id) })
+}
+
+func (m *memory) Outrank(_ uint64, by string, targets []string) error {
+	return m.write(func() {
+		for _, target := range targets {
+			m.outranked = append(m.outranked, target+" by "+by)
+		}
+	})
 }
 
 func (m *memory) PutLog(cycle uint64, text string) error {

@@ -1,6 +1,6 @@
 // Package event defines the objects by which quant-exporter tells other programs of
-// its outcomes: the data of a QUANT_DECISION event on the A2A bus, which is also a
-// line of `quant-exporter run --output json`.
+// its outcomes: the data of a QUANT_DECISION or QUANT_CHOICE event on the A2A bus, which
+// is also a line of `quant-exporter run --output json`.
 //
 // The fields are a contract. Those of the mission (cycle version BC-180) come first,
 // with their names and types; additions follow them.
@@ -18,6 +18,7 @@ import (
 // The event types.
 const (
 	TypeDecision    = "QUANT_DECISION"
+	TypeChoice      = "QUANT_CHOICE"
 	TypeFailure     = "QUANT_FAILURE"
 	TypeEstimate    = "QUANT_ESTIMATE"
 	TypePublication = "QUANT_PUBLICATION" // never on the bus
@@ -52,6 +53,8 @@ type Decision struct {
 	Entry               string           `json:"entry"`   // of the schedule; "" from the command line
 	Gate                *verdict.Phase   `json:"gate"`    // that rejected it: a phase, or quality; else null
 	Quality             *Quality         `json:"quality"` // null where it was not evaluated
+	// ChosenFormat is the model's as of the last finished cycle: null where none is chosen.
+	ChosenFormat *string `json:"chosen_format"`
 }
 
 // Quality is how far the copy's predictions are from the original's, with intervals (low,
@@ -104,6 +107,8 @@ func NewPublication(model, target string, at time.Time, dir, stable, failure str
 type Origin struct {
 	Host  string
 	Entry string
+	// Chosen is the format of the model that is chosen; "" for none.
+	Chosen string
 }
 
 // NewDecision describes a decided result; it must not be a failure.
@@ -137,6 +142,9 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 	}
 	if r.Quality != nil {
 		d.Quality = newQuality(r.Quality)
+	}
+	if origin.Chosen != "" {
+		d.ChosenFormat = &origin.Chosen
 	}
 	return d
 }

@@ -80,6 +80,11 @@ func TestDecision(t *testing.T) {
 	t.Run("rejected by its quality", func(t *testing.T) {
 		check(t, "decision-quality.json", event.NewDecision(damaged(), event.Origin{Host: "build-7", Entry: "nightly"}))
 	})
+	t.Run("of a model of which a format is chosen", func(t *testing.T) {
+		d := event.NewDecision(rejected(), event.Origin{Chosen: "Q4_K_M"})
+		require.NotNil(t, d.ChosenFormat)
+		assert.Equal(t, "Q4_K_M", *d.ChosenFormat)
+	})
 	t.Run("the standing decision is a copy", func(t *testing.T) {
 		r := rejected()
 		d := event.NewDecision(r, event.Origin{})

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -22,56 +23,117 @@ type Store interface {
 	Cycle(id uint64) (store.Cycle, []store.Record, bool, error)
 }
 
-// Cycle publishes the copies of a cycle that ends: those that it decided as kept, as far as
-// that is stored. What is not published, and why, is in the result, for
-// store.Store.Published, and in the log; it is no failure of the cycle. Nil when there was
-// nothing to publish.
+// Cycle publishes what a cycle that ends has found worth serving, as far as its decisions
+// are stored: the copies that it decided as kept or, where its entry chooses, the chosen
+// one. A chosen one that it has no such copy of is served as it was last published, if it
+// was. What became of it is in the result, for store.Store.Published, and in the log; a
+// failure is none of the cycle's. Nil when there was nothing to publish.
 func Cycle(ctx context.Context, from Store, id uint64, settings runner.Publish, f runner.Finished, logger *slog.Logger) []store.Publication {
-	kept := slices.DeleteFunc(slices.Clone(f.Copies), func(c runner.Copy) bool { return c.Outcome != verdict.Kept })
-	if len(kept) == 0 {
+	p := promotion{from: from, settings: settings, finished: f, logger: logger.With("cycle", id, "model", f.Model.Name), copies: map[string]runner.Copy{}}
+	var targets []string
+	for _, c := range f.Copies {
+		if c.Outcome == verdict.Kept {
+			p.copies[c.Target] = c
+			targets = append(targets, c.Target)
+		}
+	}
+	var err error
+	if p.cycle, p.records, _, err = from.Cycle(id); err == nil && p.cycle.Choose != choice.None {
+		targets = nil
+		if chosen := from.State().Choose(p.cycle.Choose, p.cycle.Model, p.cycle.Candidates); chosen != "" {
+			targets = []string{chosen}
+		}
+	}
+	if len(targets) == 0 {
 		return nil
 	}
-	p := promotion{ctx: ctx, from: from, cycle: id, settings: settings, finished: f, logger: logger}
-	err := p.prepare()
+	if err == nil {
+		err = p.prepare(ctx)
+	}
 	var all []store.Publication
-	for _, c := range kept {
-		var v publish.Version
-		failure := err
-		if failure == nil {
-			v, failure = p.publish(c)
+	for _, target := range targets {
+		if done := p.target(ctx, target, err); done != nil {
+			all = append(all, *done)
 		}
-		all = append(all, p.publication(c.Target, v, failure))
 	}
 	return all
 }
 
 // promotion is the publishing of one cycle's copies.
 type promotion struct {
-	ctx      context.Context
 	from     Store
-	cycle    uint64
 	settings runner.Publish
 	finished runner.Finished
 	logger   *slog.Logger
+	copies   map[string]runner.Copy // those that are kept, by target
 
-	dir     *publish.Directory
+	cycle   store.Cycle
 	records []store.Record
+	dir     *publish.Directory
 	source  publish.Source
 }
 
-// prepare does what all copies need.
-func (p *promotion) prepare() (err error) {
-	if err := p.ctx.Err(); err != nil {
-		return fmt.Errorf("the cycle was stopped: %w", context.Cause(p.ctx))
+// prepare does what all targets need.
+func (p *promotion) prepare(ctx context.Context) (err error) {
+	if ctx.Err() != nil {
+		return fmt.Errorf("the cycle was stopped: %w", context.Cause(ctx))
 	}
-	if p.dir, err = publish.Open(p.settings.Dir, p.logger); err != nil {
+	for _, c := range p.finished.Copies {
+		if p.record(c.Target) == nil {
+			return fmt.Errorf("the decision on %s could not be stored, and nothing is published without", c.Target)
+		}
+	}
+	if p.dir, err = publish.Open(p.settings.Dir, p.logger); err != nil || len(p.copies) == 0 {
 		return err
 	}
-	if _, p.records, _, err = p.from.Cycle(p.cycle); err != nil {
-		return err
-	}
-	p.source, err = sourceOf(p.ctx, p.finished.Model)
+	p.source, err = sourceOf(ctx, p.finished.Model)
 	return err
+}
+
+// record is this cycle's result of a target; nil when none is stored.
+func (p *promotion) record(target string) *store.Record {
+	i := slices.IndexFunc(p.records, func(r store.Record) bool { return r.Target == target })
+	if i < 0 {
+		return nil
+	}
+	return &p.records[i]
+}
+
+// target publishes a target, unless that is impossible already, and says what became of
+// it, in the log, too; nil when nothing did.
+func (p *promotion) target(ctx context.Context, target string, err error) *store.Publication {
+	logger := p.logger.With("target", target)
+	var v publish.Version
+	if err == nil {
+		c, made := p.copies[target]
+		if made {
+			v, err = p.publish(ctx, c)
+		} else {
+			var known, moved bool
+			v, known, moved, err = p.dir.Choose(p.cycle.Model, target)
+			switch {
+			case err == nil && !known:
+				logger.Warn("the chosen format was never published: it is once a cycle keeps a copy of it")
+				return nil
+			case err == nil && !moved:
+				return nil
+			}
+		}
+	}
+	if err != nil {
+		logger.Error("a copy that is kept could not be published; what was published before stays", "err", err)
+		return &store.Publication{Target: target, Time: time.Now(), Error: err.Error()}
+	}
+	logger.Info("a copy is published", "dir", v.Dir, "stable", v.Stable)
+	return &store.Publication{Target: target, Time: time.Now(), Dir: v.Dir, Stable: v.Stable}
+}
+
+func (p *promotion) publish(ctx context.Context, c runner.Copy) (publish.Version, error) {
+	m := manifest(p.record(c.Target), p.source)
+	m.Decision.Choose = string(p.cycle.Choose)
+	return p.dir.Publish(ctx, publish.Copy{
+		File: c.Path, Manifest: m, Chosen: p.cycle.Choose != choice.None, Keep: p.settings.Keep, Load: p.finished.Load,
+	})
 }
 
 // sourceOf hashes the model's files, which have to be those that the cycle had.
@@ -92,28 +154,6 @@ func sourceOf(ctx context.Context, m runner.Model) (publish.Source, error) {
 		source.Files = append(source.Files, publish.SourceFile{Path: id.Path, Bytes: id.Size, Modified: id.Modified.UTC()})
 	}
 	return source, nil
-}
-
-func (p *promotion) publish(c runner.Copy) (publish.Version, error) {
-	id := store.PairID{Model: p.finished.Model.Name, Target: c.Target}
-	i := slices.IndexFunc(p.records, func(r store.Record) bool { return r.PairID == id })
-	if i < 0 || p.from.State().Standing(id) != verdict.Kept {
-		return publish.Version{}, fmt.Errorf("publishing %s of %q: its decision could not be stored, and nothing is published without", id.Target, id.Model)
-	}
-	return p.dir.Publish(p.ctx, publish.Copy{
-		File: c.Path, Manifest: manifest(&p.records[i], p.source), Keep: p.settings.Keep, Load: p.finished.Load,
-	})
-}
-
-// publication says what became of a copy, in the log, too.
-func (p *promotion) publication(target string, v publish.Version, err error) store.Publication {
-	logger := p.logger.With("cycle", p.cycle, "model", p.finished.Model.Name, "target", target)
-	if err != nil {
-		logger.Error("a copy that is kept could not be published; what was published before stays", "err", err)
-		return store.Publication{Target: target, Time: time.Now(), Error: err.Error()}
-	}
-	logger.Info("a copy is published", "dir", v.Dir, "stable", v.Stable)
-	return store.Publication{Target: target, Time: v.Published, Dir: v.Dir, Stable: v.Stable}
 }
 
 func manifest(r *store.Record, source publish.Source) publish.Manifest {
