@@ -20,6 +20,7 @@ const (
 	TypeDecision = "QUANT_DECISION"
 	TypeChoice   = "QUANT_CHOICE"
 	TypeFailure  = "QUANT_FAILURE"
+	TypeSkipped  = "QUANT_SKIPPED"
 	TypeEstimate = "QUANT_ESTIMATE"
 )
 
@@ -78,6 +79,21 @@ type Failure struct {
 	TargetFormat string        `json:"target_format"`
 	Reason       runner.Reason `json:"reason"`
 	Error        string        `json:"error"`
+}
+
+// Skipped is a pair that was passed over, because another one is chosen before it whatever
+// it is.
+type Skipped struct {
+	EventType    string `json:"event_type"` // TypeSkipped
+	ModelName    string `json:"model_name"`
+	TargetFormat string `json:"target_format"`
+	Reason       string `json:"reason"` // outranked
+	OutrankedBy  string `json:"outranked_by"`
+}
+
+// NewOutranked describes a pair that was passed over for another target.
+func NewOutranked(model, target, by string) Skipped {
+	return Skipped{EventType: TypeSkipped, ModelName: model, TargetFormat: target, Reason: "outranked", OutrankedBy: by}
 }
 
 // Origin is where a result comes from.
