@@ -20,6 +20,7 @@ const (
 	TypeDecision    = "QUANT_DECISION"
 	TypeChoice      = "QUANT_CHOICE"
 	TypeFailure     = "QUANT_FAILURE"
+	TypeSkipped     = "QUANT_SKIPPED"
 	TypeEstimate    = "QUANT_ESTIMATE"
 	TypePublication = "QUANT_PUBLICATION" // never on the bus
 )
@@ -101,6 +102,21 @@ func NewPublication(model, target string, at time.Time, dir, stable, failure str
 		p.Dir, p.Stable = &dir, &stable
 	}
 	return p
+}
+
+// Skipped is a pair that was passed over, because another one is chosen before it whatever
+// it is.
+type Skipped struct {
+	EventType    string `json:"event_type"` // TypeSkipped
+	ModelName    string `json:"model_name"`
+	TargetFormat string `json:"target_format"`
+	Reason       string `json:"reason"` // outranked
+	OutrankedBy  string `json:"outranked_by"`
+}
+
+// NewOutranked describes a pair that was passed over for another target.
+func NewOutranked(model, target, by string) Skipped {
+	return Skipped{EventType: TypeSkipped, ModelName: model, TargetFormat: target, Reason: "outranked", OutrankedBy: by}
 }
 
 // Origin is where a result comes from.

@@ -26,13 +26,3 @@ func Publications(w io.Writer, all []event.Publication) error {
 	_, err := io.WriteString(w, text.String())
 	return err
 }
-
-// PublicationLines writes the same as objects, one a line.
-func PublicationLines(w io.Writer, all []event.Publication) error {
-	for _, p := range all {
-		if err := writeLine(w, p); err != nil {
-			return err
-		}
-	}
-	return nil
-}
