@@ -20,6 +20,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -114,6 +115,11 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	}
 	if err := p.prepare(ctx, f.noWait); err != nil {
 		return exitError, err
+	}
+	if s.Publish.Enabled() && !f.noRecord {
+		if _, err := publish.Open(s.Publish.Dir, p.logger); err != nil {
+			return exitError, fmt.Errorf("publish.dir %q: %w", s.Publish.Dir, err)
+		}
 	}
 	records, err := p.openRecords(f.noRecord, s.entry)
 	if err != nil {

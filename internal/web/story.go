@@ -31,6 +31,7 @@ type cycleView struct {
 	Undecided      []string
 	Running        *runningView // nil unless it is the one that runs
 	Results        []resultView
+	Published      []*publicationView
 	Log, LogNotice string
 }
 
@@ -169,6 +170,9 @@ func viewCycle(c *store.Cycle, records []store.Record, now time.Time) cycleView 
 	}
 	if c.Ended != nil {
 		v.Ended, v.Took = momentOf(*c.Ended, now), precise(c.Ended.Sub(c.Started))
+	}
+	for i := range c.Published {
+		v.Published = append(v.Published, viewPublication(&c.Published[i], now))
 	}
 	for i := range records {
 		v.Results = append(v.Results, viewResult(fmt.Sprintf("r%d", i), &records[i]))
