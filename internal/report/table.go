@@ -136,7 +136,7 @@ func Superlative(rule choice.Rule) string {
 	case choice.BestQuality:
 		return "the one that is kept with the least KL divergence"
 	default:
-		return string(rule)
+		return Name(string(rule))
 	}
 }
 
