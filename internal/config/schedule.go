@@ -103,7 +103,23 @@ func (e *Entry) problems(c *Config) []runner.Problem {
 	for _, p := range e.Entry.Validate() {
 		problems = append(problems, runner.Problem(p))
 	}
+	if err := sameFormat(e.Targets); err != nil {
+		problems = append(problems, runner.Problem{Path: "targets", Err: err})
+	}
 	return problems
+}
+
+// sameFormat finds two names of one format. One name that is there twice is not its matter.
+func sameFormat(targets []string) error {
+	names := map[string]string{}
+	for _, target := range targets {
+		format := plan.Canonical(target)
+		if first, taken := names[format]; taken && !strings.EqualFold(first, target) {
+			return fmt.Errorf("%q and %q are the same format: name it once", first, target)
+		}
+		names[format] = target
+	}
+	return nil
 }
 
 // clashes finds what two entries cannot both have.

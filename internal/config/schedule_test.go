@@ -174,9 +174,13 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			`c.yml:3: schedule[0].cron: "60 24 * * *": minute "60": "60" is no minute: use 0 to 59, or * for every one`,
 			`c.yml:3: schedule[0].cron: hour "24": "24" is no hour: use 0 to 23, or * for every one`,
 		}},
-		"said once": {"schedule:\n- name: [n]\n  cron: '@daily'", []string{"c.yml:2: schedule[0].name: a list is not a text"}},
-		"duration":  {"schedule:\n- name: n\n  cron: '@daily'\n  jitter: 5", []string{`c.yml:4: schedule[0].jitter: "5" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
-		"overlap":   {"schedule:\n- name: n\n  cron: '@daily'\n  overlap: skip", []string{`c.yml:4: schedule[0].overlap: "skip" is not known: use forbid or queue`}},
+		"said once":      {"schedule:\n- name: [n]\n  cron: '@daily'", []string{"c.yml:2: schedule[0].name: a list is not a text"}},
+		"duration":       {"schedule:\n- name: n\n  cron: '@daily'\n  jitter: 5", []string{`c.yml:4: schedule[0].jitter: "5" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
+		"overlap":        {"schedule:\n- name: n\n  cron: '@daily'\n  overlap: skip", []string{`c.yml:4: schedule[0].overlap: "skip" is not known: use forbid or queue`}},
+		"a format twice": {"schedule:\n- name: n\n  cron: '@daily'\n  targets: [Q8_0, q8_0]", []string{`c.yml:4: schedule[0].targets: "q8_0" is named twice`}},
+		"a format by two names": {"schedule:\n- name: n\n  cron: '@daily'\n  targets: [Q4_K, Q8_0, q4_k_m]", []string{
+			`c.yml:4: schedule[0].targets: "Q4_K" and "q4_k_m" are the same format: name it once`,
+		}},
 		"no models": {"schedule:\n- name: n\n  cron: '@daily'\n  models: []", []string{`c.yml:4: schedule[0].models: is empty: name names, globs or paths of models`}},
 		"choose":    {"schedule:\n- name: n\n  cron: '@daily'\n  choose: best", []string{`c.yml:4: schedule[0].choose: "best" is no way to choose a format: use smallest, fastest or best-quality, or leave it out`}},
 		"best of what": {"schedule:\n- name: n\n  cron: '@daily'\n  choose: best-quality", []string{

@@ -468,6 +468,25 @@ func TestReloadLetsTheRunGoOnAndDropsWhatIsGone(t *testing.T) {
 	})
 }
 
+// Who takes an entry out of robfig/cron and puts it in again has two of its runs at once.
+func TestReloadForgetsNothingOfARunningEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a")
+		b.due("a")
+		b.change(func(*Config) {})
+		b.due("a")
+		assert.EqualValues(t, 1, b.skips("a", store.SkipOverlap))
+
+		var entries []Entry
+		b.change(func(c *Config) { entries, c.Entries = c.Entries, nil })
+		b.change(func(c *Config) { c.Entries = entries })
+		b.due("a")
+		assert.EqualValues(t, 2, b.skips("a", store.SkipOverlap))
+		b.pass(3 * time.Hour)
+		assert.Equal(t, []string{"a"}, b.memory.models())
+	})
+}
+
 func TestReloadThatSuspendsDropsWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, hour, "a", "b", "c")
