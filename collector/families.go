@@ -219,7 +219,7 @@ var families = [...]Family{
 	},
 	eventsPending: {
 		"quant_cycle_events_pending", gauge,
-		"Events that the A2A bus does not have yet; those held because no bus is configured are not counted.", nil,
+		"Events that the A2A bus does not have yet; those held because none was ever configured are not counted.", nil,
 	},
 	eventsOldest: {
 		"quant_cycle_events_oldest_pending_timestamp_seconds", gauge,

@@ -584,6 +584,18 @@ func TestTheEngineIsLookedForUntilItIsThere(t *testing.T) {
 		assert.True(t, engine.Up)
 		assert.Equal(t, 7, engine.Info.Build)
 		assert.Empty(t, engine.Err)
+
+		mu.Lock()
+		missing = runner.Failf(runner.ReasonEngineMissing, "llama-bench is being updated")
+		mu.Unlock()
+		b.pass(lookEvery)
+		assert.False(t, b.Status().Engine.Up)
+		mu.Lock()
+		missing = nil
+		mu.Unlock()
+		b.due("a")
+		assert.NotNil(t, b.Status().Running)
+		assert.True(t, b.Status().Engine.Up, "at the latest when it is to work")
 	})
 }
 

@@ -33,6 +33,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 	}
 	logger := d.logger.With("entry", job.Entry)
 	logger.Info("a run begins", "due", job.Due, "reason", job.Reason)
+	d.engine.again() // it is not to be seen missing while it works
 	begin := time.Now()
 	models := d.discover(job.Entry)
 	if job.models != nil {
