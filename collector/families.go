@@ -49,6 +49,7 @@ const (
 	klDivergence
 	top1Agreement
 	perplexity
+	chosenInfo
 	eventsPublished
 	eventsPending
 	eventsOldest
@@ -187,6 +188,11 @@ var families = [...]Family{
 	perplexity: {
 		"quant_cycle_perplexity", gauge,
 		"Perplexity of the original and of quantized formats on the text that quality is evaluated on, as of the last finished cycle; absent where it is not.",
+		[]string{"model_name", "format"},
+	},
+	chosenInfo: {
+		"quant_cycle_chosen_info", gauge,
+		"Always 1, labeled by the format that the entry's rule chose of those that are kept, as of the last finished cycle; absent where none is chosen.",
 		[]string{"model_name", "format"},
 	},
 	eventsPublished: {

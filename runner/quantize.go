@@ -22,11 +22,10 @@ func (c *cycle) quantizeJob(p *pair) QuantizeJob {
 	}
 }
 
-// quantize makes the copy of every pair. A pair whose copy cannot be made fails by
-// itself; only what concerns them all is returned.
-func (c *cycle) quantize(ctx context.Context) error {
+// quantize makes the copies of pairs. A pair whose copy cannot be made fails by itself;
+// only what concerns them all is returned.
+func (c *cycle) quantize(ctx context.Context, pairs []*pair) error {
 	begin := time.Now()
-	pairs := c.undecided()
 	for i, p := range pairs {
 		err := c.quantizeOne(ctx, p, func(done, total int) {
 			fraction := (float64(i) + float64(done)/float64(max(total, 1))) / float64(len(pairs))
@@ -65,6 +64,7 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 		return Failf(ReasonQuantize, "the tool said that it succeeded and left a file that is not whole: %w", err)
 	}
 	p.quantized = figures(header, info.Size())
+	p.size = info.Size()
 	p.quantized.FallbackShare = gguf.FallbackShare(p.format.Name, header)
 	return nil
 }

@@ -1,12 +1,14 @@
 package runner
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/prometheus/common/model"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -19,6 +21,8 @@ type Settings struct {
 	Threshold float64 `yaml:"threshold"`
 	// Quality is how good a copy has to be, besides. Default: not evaluated.
 	Quality Quality `yaml:"quality"`
+	// Choose is how one of the formats that are kept is chosen. Default "": none is.
+	Choose choice.Rule `yaml:"choose"`
 }
 
 // DefaultSettings are those of an empty configuration.
@@ -31,6 +35,12 @@ func (s Settings) Validate() []Problem {
 	problems := slices.Concat(Below("benchmark", s.Benchmark.Validate()), Below("quality", s.Quality.Validate()))
 	if err := ValidateThreshold(s.Threshold); err != nil {
 		problems = append(problems, Problem{"threshold", err})
+	}
+	if err := s.Choose.Validate(); err != nil {
+		problems = append(problems, Problem{"choose", err})
+	}
+	if s.Choose == choice.BestQuality && !s.Quality.Enabled() {
+		problems = append(problems, Problem{"choose", errors.New("best-quality needs a text to evaluate quality on: name its file as quality.corpus, or choose by another rule")})
 	}
 	return problems
 }

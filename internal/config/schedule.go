@@ -40,7 +40,7 @@ func (c *Config) newEntry(line int) Entry {
 func (c *Config) Plan() []plan.Entry {
 	entries := make([]plan.Entry, len(c.Schedule))
 	for i, e := range c.Schedule {
-		entries[i] = plan.Entry{Name: e.Name, Models: e.Models, Targets: e.Targets, Threshold: e.Threshold, Quality: e.Quality.Enabled()}
+		entries[i] = plan.Entry{Name: e.Name, Models: e.Models, Targets: e.Targets, Threshold: e.Threshold, Quality: e.Quality.Enabled(), Choose: e.Choose}
 	}
 	return entries
 }
