@@ -30,7 +30,7 @@ import (
 )
 
 // fileKeys are those of the file, as messages list them.
-const fileKeys = "a2a, benchmark, choose, engine, models, quality, schedule, storage, threshold, work"
+const fileKeys = "a2a, benchmark, choose, engine, models, publish, quality, schedule, storage, threshold, work"
 
 // parse reads a text that is right. The hash of the result is taken away, as it tells
 // two texts of one meaning apart.
@@ -96,6 +96,7 @@ benchmark:
   wait_idle: 90s
 threshold: 0.2
 choose: best-quality
+publish: {dir: /published, keep: 5}
 storage: {path: /var/lib/q, retention: {age: 30d, cycles: 7}}
 a2a:
   url: rediss://h
@@ -123,6 +124,7 @@ a2a:
 	b.MaxDisturbance, b.MaxRepeats, b.WaitIdle = 1, 0, model.Duration(90*time.Second)
 	want.Threshold = 0.2
 	want.Choose = choice.BestQuality
+	want.Publish = runner.Publish{Dir: "/published", Keep: 5}
 	want.Storage = Storage{Path: "/var/lib/q", Retention: store.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
 	want.A2A = a2a.Config{
 		URL: "rediss://h", Username: "u", PasswordFile: "/etc/q/password", Stream: "s", Timeout: model.Duration(time.Second),
@@ -473,7 +475,7 @@ func FuzzParse(f *testing.F) {
 		}
 		assert.Empty(t, c.problems())
 		for i := range c.Schedule {
-			assert.Empty(t, c.Schedule[i].problems())
+			assert.Empty(t, c.Schedule[i].problems(c))
 		}
 		// What was read can be written down and read again.
 		again, err := yaml.Marshal(c)
@@ -507,7 +509,7 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
 		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
 		"suspend": false, "run_on_start": false,
-		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"),
+		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"), "publish": Inherited("publish"),
 		"choose": Inherited("choose"),
 	}, got)
 }

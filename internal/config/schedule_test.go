@@ -62,6 +62,7 @@ schedule:
       max_kl_divergence: 0.1
       min_top1_agreement: 0.8
       max_perplexity_increase: 0.2
+    publish: {dir: /published, keep: 5}
     choose: fastest
 `)
 	assert.Equal(t, []Entry{{
@@ -79,6 +80,7 @@ schedule:
 				Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: model.Duration(90 * time.Second),
 			},
 			Quality: runner.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
+			Publish: runner.Publish{Dir: "/published", Keep: 5},
 			Choose:  choice.Fastest,
 		},
 		Engine: llamacpp.Config{
@@ -147,7 +149,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "benchmark, choose, cron, engine, jitter, models, name, overlap, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	const keys = "benchmark, choose, cron, engine, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
 	for name, test := range map[string]struct {
 		text string
 		want []string
@@ -172,9 +174,13 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			`c.yml:3: schedule[0].cron: "60 24 * * *": minute "60": "60" is no minute: use 0 to 59, or * for every one`,
 			`c.yml:3: schedule[0].cron: hour "24": "24" is no hour: use 0 to 23, or * for every one`,
 		}},
-		"said once": {"schedule:\n- name: [n]\n  cron: '@daily'", []string{"c.yml:2: schedule[0].name: a list is not a text"}},
-		"duration":  {"schedule:\n- name: n\n  cron: '@daily'\n  jitter: 5", []string{`c.yml:4: schedule[0].jitter: "5" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
-		"overlap":   {"schedule:\n- name: n\n  cron: '@daily'\n  overlap: skip", []string{`c.yml:4: schedule[0].overlap: "skip" is not known: use forbid or queue`}},
+		"said once":      {"schedule:\n- name: [n]\n  cron: '@daily'", []string{"c.yml:2: schedule[0].name: a list is not a text"}},
+		"duration":       {"schedule:\n- name: n\n  cron: '@daily'\n  jitter: 5", []string{`c.yml:4: schedule[0].jitter: "5" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
+		"overlap":        {"schedule:\n- name: n\n  cron: '@daily'\n  overlap: skip", []string{`c.yml:4: schedule[0].overlap: "skip" is not known: use forbid or queue`}},
+		"a format twice": {"schedule:\n- name: n\n  cron: '@daily'\n  targets: [Q8_0, q8_0]", []string{`c.yml:4: schedule[0].targets: "q8_0" is named twice`}},
+		"a format by two names": {"schedule:\n- name: n\n  cron: '@daily'\n  targets: [Q4_K, Q8_0, q4_k_m]", []string{
+			`c.yml:4: schedule[0].targets: "Q4_K" and "q4_k_m" are the same format: name it once`,
+		}},
 		"no models": {"schedule:\n- name: n\n  cron: '@daily'\n  models: []", []string{`c.yml:4: schedule[0].models: is empty: name names, globs or paths of models`}},
 		"choose":    {"schedule:\n- name: n\n  cron: '@daily'\n  choose: best", []string{`c.yml:4: schedule[0].choose: "best" is no way to choose a format: use smallest, fastest or best-quality, or leave it out`}},
 		"best of what": {"schedule:\n- name: n\n  cron: '@daily'\n  choose: best-quality", []string{

@@ -32,6 +32,7 @@ type memory struct {
 	results []runner.Result
 	// outranked targets, as "target by target".
 	outranked []string
+	published []store.Publication
 	ended     []uint64
 	skipped   map[store.SkippedKey]uint64
 	logs      map[uint64]string
@@ -63,6 +64,14 @@ func (m *memory) Commit(_ uint64, r *runner.Result) (store.Committed, error) {
 		}
 		m.results = append(m.results, *r)
 	})
+}
+
+func (m *memory) Cycle(uint64) (store.Cycle, []store.Record, bool, error) {
+	return store.Cycle{}, nil, true, nil
+}
+
+func (m *memory) Published(_ uint64, all []store.Publication) error {
+	return m.write(func() { m.published = append(m.published, all...) })
 }
 
 func (m *memory) EndCycle(id uint64, _ map[runner.Operation]time.Duration) error {
@@ -459,6 +468,25 @@ func TestReloadLetsTheRunGoOnAndDropsWhatIsGone(t *testing.T) {
 	})
 }
 
+// Who takes an entry out of robfig/cron and puts it in again has two of its runs at once.
+func TestReloadForgetsNothingOfARunningEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a")
+		b.due("a")
+		b.change(func(*Config) {})
+		b.due("a")
+		assert.EqualValues(t, 1, b.skips("a", store.SkipOverlap))
+
+		var entries []Entry
+		b.change(func(c *Config) { entries, c.Entries = c.Entries, nil })
+		b.change(func(c *Config) { c.Entries = entries })
+		b.due("a")
+		assert.EqualValues(t, 2, b.skips("a", store.SkipOverlap))
+		b.pass(3 * time.Hour)
+		assert.Equal(t, []string{"a"}, b.memory.models())
+	})
+}
+
 func TestReloadThatSuspendsDropsWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, hour, "a", "b", "c")
@@ -556,6 +584,18 @@ func TestTheEngineIsLookedForUntilItIsThere(t *testing.T) {
 		assert.True(t, engine.Up)
 		assert.Equal(t, 7, engine.Info.Build)
 		assert.Empty(t, engine.Err)
+
+		mu.Lock()
+		missing = runner.Failf(runner.ReasonEngineMissing, "llama-bench is being updated")
+		mu.Unlock()
+		b.pass(lookEvery)
+		assert.False(t, b.Status().Engine.Up)
+		mu.Lock()
+		missing = nil
+		mu.Unlock()
+		b.due("a")
+		assert.NotNil(t, b.Status().Running)
+		assert.True(t, b.Status().Engine.Up, "at the latest when it is to work")
 	})
 }
 

@@ -18,6 +18,7 @@ type Entry struct {
 	Targets   []string // formats, in any case
 	Threshold float64  // ratio
 	Quality   bool     // whether copies have to pass the gate of quality, too
+	Publish   bool     // whether copies that are kept are published
 	Choose    choice.Rule
 }
 

@@ -243,14 +243,14 @@ var sortable = []struct {
 	direction        string
 	order            func(a, b *pairView) int // nil: one cannot sort by it
 }{
-	{"model", "Model", "", "ascending", byName},
-	{"", "Target", "", "", nil},
-	{"decision", "Decision", "", "ascending", func(a, b *pairView) int { return cmp.Compare(a.concern(), b.concern()) }},
+	{"model", "Model", "model", "ascending", byName},
+	{"", "Target", "target", "", nil},
+	{"decision", "Decision", "decision", "ascending", func(a, b *pairView) int { return cmp.Compare(a.concern(), b.concern()) }},
 	{"", "Throughput, tokens/s", "throughput", "", nil},
 	{"drop", "Drop", "drops", "descending", func(a, b *pairView) int { return -cmp.Compare(a.worst, b.worst) }},
-	{"size", "Size", "number", "ascending", func(a, b *pairView) int { return cmp.Compare(a.bytes, b.bytes) }},
-	{"", "History", "", "", nil},
-	{"time", "Last and next run", "", "descending", func(a, b *pairView) int { return b.last.Compare(a.last) }},
+	{"size", "Size", "size", "ascending", func(a, b *pairView) int { return cmp.Compare(a.bytes, b.bytes) }},
+	{"", "History", "history", "", nil},
+	{"time", "Last and next run", "ran", "descending", func(a, b *pairView) int { return b.last.Compare(a.last) }},
 }
 
 // parseSelection takes what it knows, and leaves out the rest: an address that somebody
