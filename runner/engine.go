@@ -32,6 +32,10 @@ type Engine interface {
 	// succeeded; whether the file is whole is the caller's to check.
 	Quantize(ctx context.Context, job QuantizeJob, report func(done, total int)) (ToolRun, error)
 
+	// QuantizeArgs is the argument list that Quantize would run the tool with, the tool's
+	// name first.
+	QuantizeArgs(ctx context.Context, job QuantizeJob) ([]string, error)
+
 	// Benchmark measures every phase of the job once, in one process. report is
 	// called from one goroutine with a number between 0 and 1.
 	Benchmark(ctx context.Context, job BenchmarkJob, report func(done float64)) (Measurement, error)

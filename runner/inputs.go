@@ -346,7 +346,7 @@ func (c *cycle) inputsOf(p *pair) *Inputs {
 
 // Settings that are no inputs: where a text lies, what is waited for, and what is done
 // with decisions and remembered hashes.
-var notInputs = []string{"quality.corpus", "benchmark.wait_idle", "fresh_for", "verify"}
+var notInputs = []string{"quality.corpus", "benchmark.wait_idle", "publish.dir", "publish.keep", "choose", "fresh_for", "verify"}
 
 // Settings by which a decision is made of figures; the others are arguments.
 var ofDecision = []string{

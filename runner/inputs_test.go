@@ -82,7 +82,7 @@ func TestEverySettingIsInAGroup(t *testing.T) {
 			}
 		}
 	})
-	assert.Equal(t, []string{"benchmark.wait_idle", "quality.corpus", "fresh_for", "verify"}, others)
+	assert.Equal(t, []string{"benchmark.wait_idle", "quality.corpus", "publish.dir", "publish.keep", "choose", "fresh_for", "verify"}, others)
 	assert.Equal(t, "[generation prompt]", arguments["benchmark.phases"])
 	assert.Equal(t, "4h", decision["benchmark.budget"])
 

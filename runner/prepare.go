@@ -123,9 +123,6 @@ func (c *cycle) fits(ctx context.Context) error {
 		need = c.Model.Size
 	}
 	for _, p := range c.undecided() {
-		if c.kept(c.copyKey(p)) {
-			continue
-		}
 		bytes, exact, err := c.engine.QuantizedSize(ctx, c.quantizeJob(p))
 		if err != nil {
 			err = fmt.Errorf("asking for the size of %s: %w", p.target, err)
@@ -135,10 +132,14 @@ func (c *cycle) fits(ctx context.Context) error {
 			c.fail(p, err)
 			continue
 		}
-		if !exact {
+		if exact {
+			p.size = bytes
+		} else {
 			bytes, exactly = estimate.UpperBound(c.Model.Header, p.format.Name), "at most"
 		}
-		need += bytes
+		if !c.kept(c.copyKey(p)) {
+			need += bytes
+		}
 	}
 	if c.Quality.Enabled() && len(c.undecided()) > 0 {
 		bytes, err := c.evaluationSize(ctx)

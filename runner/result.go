@@ -3,6 +3,7 @@ package runner
 import (
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -19,6 +20,7 @@ const (
 	OperationEvaluate  Operation = "evaluate" // only where quality is asked for
 	OperationBenchmark Operation = "benchmark"
 	OperationTotal     Operation = "total"
+	OperationPublish   Operation = "publish" // after the cycle; not a part of the total
 )
 
 // Stage says which file of a pair a measurement is of.
@@ -76,6 +78,18 @@ func (r Result) Outcome() verdict.Outcome {
 	return r.Verdict.Outcome
 }
 
+// Candidate is what a choice among the kept copies of a model goes by.
+func Candidate(target string, v *verdict.Verdict, q *Evaluated, file FileFigures) choice.Candidate {
+	c := choice.Candidate{Target: target, Bytes: file.Bytes}
+	if phase, measured := v.Primary(); measured {
+		c.Drop = &phase.Drop
+	}
+	if q != nil {
+		c.KLDivergence = new(q.KLDivergence.Estimate)
+	}
+	return c
+}
+
 // FileFigures describe a model file, or a split set as a whole.
 type FileFigures struct {
 	Format        string  `json:"format"`
@@ -101,7 +115,7 @@ type Evidence struct {
 	Isolation string          `json:"isolation"`
 	Quantize  ToolRun         `json:"quantize"`
 	// Reused is the SHA-256 of the copy where an earlier cycle made it, in hexadecimal;
-	// Quantize is empty then.
+	// Quantize then says how, and took no time.
 	Reused string `json:"reused_copy,omitempty"`
 	// Quality is nil when that was not evaluated.
 	Quality *QualityEvidence `json:"quality,omitempty"`

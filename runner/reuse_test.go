@@ -250,7 +250,7 @@ func TestCopiesAndPredictionsAreReused(t *testing.T) {
 		assert.Equal(t, first[target].Outcome(), r.Outcome())
 		assert.Equal(t, first[target].Quantized, r.Quantized)
 		assert.Len(t, r.Evidence.Reused, 64, "the evidence says so")
-		assert.Empty(t, r.Evidence.Quantize.Args)
+		assert.Equal(t, runner.ToolRun{Args: first[target].Evidence.Quantize.Args}, r.Evidence.Quantize, "how it was made")
 		assert.Len(t, r.Evidence.Quality.Reused, 64)
 		assert.Empty(t, r.Evidence.Quality.Predict.Args)
 		assert.Positive(t, r.Durations[runner.OperationQuantize], "reading it takes time, too")

@@ -130,14 +130,19 @@ func (c *Cache) entries() ([]entry, error) {
 		if match == nil {
 			continue
 		}
+		path := filepath.Join(c.dir, file.Name())
 		info, err := file.Info()
+		used := time.Time{}
+		if err == nil {
+			used, err = lastUsed(path)
+		}
 		if errors.Is(err, fs.ErrNotExist) { // evicted this very moment
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, entry{filepath.Join(c.dir, file.Name()), match[1], match[2], info.Size(), info.ModTime()})
+		all = append(all, entry{path, match[1], match[2], info.Size(), used})
 	}
 	slices.SortFunc(all, func(a, b entry) int { return cmp.Or(a.used.Compare(b.used), cmp.Compare(a.path, b.path)) })
 	return all, nil
@@ -202,8 +207,7 @@ func (c *Cache) Get(ctx context.Context, key, path string) (hash string, found b
 		if e, found, err = c.find(key); err != nil || !found {
 			return err
 		}
-		now := time.Now()
-		if err := os.Chtimes(e.path, now, now); err != nil { // used
+		if err := use(e.path); err != nil {
 			return err
 		}
 		return clone(ctx, e.path, path)
@@ -269,7 +273,7 @@ func (c *Cache) put(ctx context.Context, key, path string, size int64) (err erro
 	if err != nil {
 		return err
 	}
-	if err := syncFile(incoming); err != nil {
+	if err := errors.Join(use(incoming), syncFile(incoming)); err != nil {
 		return err
 	}
 	if err := os.Rename(incoming, filepath.Join(c.dir, key+"-"+hash)); err != nil {

@@ -128,12 +128,13 @@ func (c *Config) Hash() string { return c.hash }
 // problems collects what each section says of its values; of the schedule, each entry
 // does.
 func (c *Config) problems() []runner.Problem {
-	all := slices.Concat(runner.Below("engine", c.Engine.Validate()), c.Settings.Validate())
+	all := slices.Concat(runner.Below("engine", c.Engine.Validate()), c.Settings.Validate()) //nolint:staticcheck // c.Validate() would read as if it were all of it
 	add := func(path string, err error) {
 		if err != nil {
 			all = append(all, runner.Problem{Path: path, Err: err})
 		}
 	}
+	add("publish.dir", c.apart(c.Publish.Dir))
 	add("work.isolation", c.Work.Isolation.Validate())
 	if c.Work.Dir == "" {
 		add("work.dir", errors.New("it is empty: name a folder, such as data/work"))
@@ -156,6 +157,7 @@ func (c *Config) paths() map[string]*string {
 		"engine.dir":        &c.Engine.Dir,
 		"engine.imatrix":    &c.Engine.Imatrix,
 		"quality.corpus":    &c.Quality.Corpus,
+		"publish.dir":       &c.Publish.Dir,
 		"a2a.password_file": &c.A2A.PasswordFile,
 	}
 }

@@ -16,11 +16,15 @@ import (
 // for a run by hand gets one.
 func (d *Dispatcher) stale(ctx context.Context, job job, entry Entry, model plan.Model) []string {
 	state := d.options.Store.State()
+	pairOf := func(target string) *store.Pair { return state.Pairs[store.PairID{Model: model.Name, Target: target}] }
 	young := func(target string) *store.Decided {
-		pair := state.Pairs[store.PairID{Model: model.Name, Target: target}]
+		pair := pairOf(target)
+		if entry.Publish.Enabled() && pair != nil && pair.Unpublished != nil { // another cycle is another attempt
+			return nil
+		}
 		return youngDecision(pair, time.Duration(entry.FreshFor), time.Now())
 	}
-	if job.Reason == ByHand || !slices.ContainsFunc(model.Targets, func(target string) bool { return young(target) != nil }) {
+	if job.Reason == ByHand || entry.FreshFor == 0 || !slices.ContainsFunc(model.Targets, func(target string) bool { return young(target) != nil }) {
 		return model.Targets
 	}
 	logger := d.logger.With("entry", entry.Name, "model", model.Name)
@@ -34,9 +38,19 @@ func (d *Dispatcher) stale(ctx context.Context, job job, entry Entry, model plan
 		logger.Debug("whether the inputs have changed is not known", "err", err)
 		return model.Targets
 	}
+	isFresh := func(target string) bool {
+		decided := young(target)
+		return decided != nil && now.Same(*decided.Inputs)
+	}
+	// What was passed over for a choice that would be made again need not be looked at.
+	outranked := func(target string) bool {
+		pair := pairOf(target)
+		return pair != nil && pair.Outranked != nil && pair.Outranked.Choose == model.Choose &&
+			isFresh(pair.Outranked.By) && pairOf(pair.Outranked.By).Standing == verdict.Kept
+	}
 	var stale, fresh []string
 	for _, target := range model.Targets {
-		if decided := young(target); decided != nil && now.Same(*decided.Inputs) {
+		if isFresh(target) || outranked(target) {
 			fresh = append(fresh, target)
 		} else {
 			stale = append(stale, target)

@@ -55,7 +55,8 @@ func TestNothingTwice(t *testing.T) {
 	for i, o := range second {
 		assert.Empty(t, o.Changed)
 		assert.Len(t, o.Evidence.Reused, 64, "the copy is the one of the first cycle")
-		assert.Empty(t, o.Evidence.Quantize.Args)
+		assert.Equal(t, first[i].Evidence.Quantize.Args, o.Evidence.Quantize.Args, "how it was made")
+		assert.Zero(t, o.Evidence.Quantize.Wall)
 		assert.Len(t, o.Evidence.Quality.Reused, 64, "and so are the original's predictions")
 		assert.Equal(t, first[i].Quantized, o.Quantized)
 		assert.InDelta(t, first[i].Evidence.Quality.Verdict().KLDivergence.Estimate, o.Evidence.Quality.Verdict().KLDivergence.Estimate, 1e-9)

@@ -19,6 +19,7 @@ const (
 	countInputChange    = "input_change"    // model, input
 	countPublished      = "published"       //
 	countPublishFailure = "publish_failure" // reason
+	countUnpublished    = "unpublished"     // model, target
 
 	// Only of what was pruned.
 	countChange = "change" // model, target
@@ -37,6 +38,7 @@ func newCounters() Counters {
 		Skipped:         map[SkippedKey]uint64{},
 		InputChanges:    map[InputChangeKey]uint64{},
 		PublishFailures: map[string]uint64{},
+		Unpublished:     map[PairID]uint64{},
 	}
 }
 
@@ -47,6 +49,7 @@ func (c Counters) clone() Counters {
 	c.Skipped = maps.Clone(c.Skipped)
 	c.InputChanges = maps.Clone(c.InputChanges)
 	c.PublishFailures = maps.Clone(c.PublishFailures)
+	c.Unpublished = maps.Clone(c.Unpublished)
 	return c
 }
 
@@ -69,6 +72,8 @@ func (c *Counters) set(key string, n uint64) error {
 		c.Published = n
 	case kind == countPublishFailure && len(labels) == 1:
 		c.PublishFailures[labels[0]] = n
+	case kind == countUnpublished && len(labels) == 2:
+		c.Unpublished[PairID{labels[0], labels[1]}] = n
 	default:
 		return fmt.Errorf("there is no counter %q", key)
 	}
@@ -85,6 +90,7 @@ func exportedCounter(key string, n uint64) ([]byte, error) {
 		countSkipped:        {"entry", "reason"},
 		countInputChange:    {"model_name", "input"},
 		countPublishFailure: {"reason"},
+		countUnpublished:    {"model_name", "target_format"},
 	}[kind]
 	labels := map[string]string{}
 	for i, label := range strings.Split(rest, "\x00") {

@@ -26,6 +26,10 @@ type pairView struct {
 	// Quality says how good the copy is, and by which limits it is not good enough; ""
 	// where that was not evaluated.
 	Quality string
+	// Chosen says why this is the format to serve; "" when it is not.
+	Chosen string
+	// Outranked is set when it was passed over the last time.
+	Outranked *outrankedView
 	// Note says what of the decision the figures do not show.
 	Note string
 	// Changes are the inputs that were not as they had been at the decision before.
@@ -39,6 +43,9 @@ type pairView struct {
 	Cycle                         uint64 // that decided; 0 before
 	Decided, Next                 moment
 	Failure                       *failureView
+	// Published is the latest publication, and Unpublished a newer one that failed; nil for
+	// none.
+	Published, Unpublished *publicationView
 
 	// What is sorted by.
 	worst float64
@@ -54,6 +61,12 @@ type phaseView struct {
 	Drop, Interval      string
 	Outcome             string
 	Bar                 *barView
+}
+
+// outrankedView is for which target a pair was passed over.
+type outrankedView struct {
+	By    string
+	Cycle uint64
 }
 
 type failureView struct {
@@ -121,9 +134,14 @@ func (v *pairView) fill(pair *store.Pair, now time.Time) {
 	if decided := pair.Decided; decided != nil {
 		v.decided(pair, decided, now)
 	}
+	v.Published, v.Unpublished = viewPublication(pair.Published, now), viewPublication(pair.Unpublished, now)
 	if failed := pair.Failed; failed != nil {
 		v.Failure = newFailureView(failed, now)
 		v.last = failed.Finished
+	}
+	if outranked := pair.Outranked; outranked != nil {
+		v.Outranked = &outrankedView{report.Name(outranked.By), outranked.Cycle}
+		v.last = outranked.Finished
 	}
 }
 
