@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -126,7 +125,7 @@ func (p *place) start(args ...string) ended {
 
 func (p *place) command(args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 3*time.Minute) // against hangs
+	ctx, cancel := context.WithTimeout(p.t.Context(), 2*patience) // a server outlives a wait
 	p.t.Cleanup(cancel)
 	stderr = new(bytes.Buffer)
 	cmd = exec.CommandContext(ctx, binary, append(args, "--config.file", p.config, "--work.dir", p.work(), "--storage.path", p.state(), "--host.lock", filepath.Join(p.dir, "lock"))...)
