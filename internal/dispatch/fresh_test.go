@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/assert"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -48,6 +49,13 @@ func freshBench(t *testing.T, inputs func() (runner.Inputs, error)) *bench {
 		}}
 	}
 	return b
+}
+
+// model is the one that the next run will find.
+func (b *bench) model() *plan.Model {
+	p, err := b.find()
+	assert.NoError(b.t, err)
+	return &p.Entries[0].Models[0]
 }
 
 func same() (runner.Inputs, error) { return inputsOf(11669), nil }
@@ -101,6 +109,43 @@ func TestOnlyThePairsThatAreNotFreshAreMeasured(t *testing.T) {
 					assert.Equal(t, []string{"Q8_0"}, b.memory.began[0].Targets)
 				}
 				assert.Equal(t, uint64(1), b.skips("nightly", store.SkipUnchanged))
+			})
+		})
+	}
+}
+
+// What was passed over for a choice that would be made again is not measured either; and a
+// cycle of some targets chooses among all.
+func TestOutrankedPairsAreAsFreshAsTheChoice(t *testing.T) {
+	q2, q8 := store.PairID{Model: "nightly", Target: "Q2_K"}, store.PairID{Model: "nightly", Target: "Q8_0"}
+	for name, test := range map[string]struct {
+		spoil func(chosen *store.Pair, b *bench)
+		want  []string
+	}{
+		"as it was":           {func(*store.Pair, *bench) {}, nil},
+		"another rule":        {func(_ *store.Pair, b *bench) { b.model().Choose = choice.BestQuality }, []string{"Q8_0"}},
+		"no rule":             {func(_ *store.Pair, b *bench) { b.model().Choose = choice.None }, []string{"Q8_0"}},
+		"rejected since":      {func(chosen *store.Pair, _ *bench) { chosen.Standing = verdict.Rejected }, []string{"Q8_0"}},
+		"no longer fresh":     {func(chosen *store.Pair, _ *bench) { chosen.Decided.Inputs.Engine.Build = 1 }, []string{"Q2_K", "Q8_0"}},
+		"could not publish":   {func(chosen *store.Pair, _ *bench) { chosen.Unpublished = &store.Publication{} }, []string{"Q2_K", "Q8_0"}},
+		"the choice has gone": {func(chosen *store.Pair, b *bench) { delete(b.memory.state.Pairs, chosen.PairID) }, []string{"Q2_K", "Q8_0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := freshBench(t, same)
+				b.model().Choose = choice.Smallest
+				b.change(func(c *Config) { c.Entries[0].Publish.Dir = "/published" })
+				b.memory.state.Pairs[q8] = &store.Pair{PairID: q8, Outranked: &store.Outranked{By: "Q2_K", Choose: choice.Smallest}}
+				test.spoil(b.memory.state.Pairs[q2], b)
+				b.due("nightly")
+				b.pass(time.Hour)
+				if test.want == nil {
+					assert.Empty(t, b.memory.began)
+					assert.Equal(t, uint64(2), b.skips("nightly", store.SkipUnchanged))
+				} else if assert.Len(t, b.memory.began, 1) {
+					assert.Equal(t, test.want, b.memory.began[0].Targets)
+					assert.Equal(t, []string{"Q2_K", "Q8_0"}, b.memory.began[0].Candidates)
+				}
 			})
 		})
 	}
