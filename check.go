@@ -11,6 +11,7 @@ import (
 
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
@@ -136,7 +137,7 @@ func (p *program) checkTargets(ctx context.Context, text *strings.Builder, entry
 		}
 		return nil
 	}
-	if _, err := p.runner(p.config, engine, false).Formats(ctx, entry.Targets); err != nil {
+	if _, err := p.runner(p.config, engine, false, memory{}).Formats(ctx, entry.Targets); err != nil {
 		return fmt.Errorf("%s:%d: schedule: entry %q: targets: %w", p.flags.configFile, entry.Line, entry.Name, err)
 	}
 	return nil
@@ -169,7 +170,14 @@ func (p *program) checked(text *strings.Builder, entry config.Entry, found plan.
 	for _, target := range entry.Targets {
 		targets = append(targets, plan.Canonical(target))
 	}
-	fmt.Fprintf(text, "\n  targets  %s\n  models   ", strings.Join(targets, ", "))
+	fmt.Fprintf(text, "\n  targets  %s\n", strings.Join(targets, ", "))
+	if entry.Choose != choice.None {
+		fmt.Fprintf(text, "  choose   %s\n", entry.Choose)
+	}
+	if entry.Publish.Enabled() {
+		fmt.Fprintf(text, "  publish  in %s\n", report.Name(entry.Publish.Dir))
+	}
+	text.WriteString("  models   ")
 	var bad []error
 	for _, model := range found.Models {
 		names = append(names, report.Name(model.Name))

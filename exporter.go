@@ -18,6 +18,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
@@ -59,7 +60,7 @@ func (p *program) newExporter(state *store.Store, registry prometheus.Registerer
 	e := &exporter{p: p, store: state, bus: newBus(state, p.logger), reloads: collector.NewReloads(registry), log: dispatch.NewLog(p.logger.Handler())}
 	e.scheduler = schedule.New(schedule.Options{
 		Clock:  schedule.SystemClock{},
-		Memory: memory{state},
+		Memory: scheduleMemory{state},
 		Host:   p.hardware.Host,
 		Fire:   func(f schedule.Fire) { e.dispatcher.Due(f) },
 		Missed: func(entry string, due time.Time) { e.dispatcher.Missed(entry, due) },
@@ -76,24 +77,24 @@ func (p *program) newExporter(state *store.Store, registry prometheus.Registerer
 	return e
 }
 
-// memory lets the schedule remember in the store.
-type memory struct{ *store.Store }
+// scheduleMemory lets the schedule remember in the store.
+type scheduleMemory struct{ *store.Store }
 
 // Entry implements schedule.Memory.
-func (m memory) Entry(name string) (schedule.State, bool) {
+func (m scheduleMemory) Entry(name string) (schedule.State, bool) {
 	s, ok := m.Store.Entry(name)
 	return schedule.State(s), ok
 }
 
 // SetEntry implements schedule.Memory.
-func (m memory) SetEntry(name string, s schedule.State) error {
+func (m scheduleMemory) SetEntry(name string, s schedule.State) error {
 	return m.Store.SetEntry(name, store.EntryState(s))
 }
 
 // start takes the first configuration.
-func (e *exporter) start(c *config.Config) error {
+func (e *exporter) start(ctx context.Context, c *config.Config) error {
 	begin := time.Now()
-	if err := e.apply(c); err != nil {
+	if err := e.apply(ctx, c); err != nil {
 		return err
 	}
 	e.reloads.Done(nil)
@@ -123,7 +124,7 @@ func (e *exporter) isReady() error {
 }
 
 // reload reads the configuration again. One that cannot be used changes nothing.
-func (e *exporter) reload(context.Context) (err error) {
+func (e *exporter) reload(ctx context.Context) (err error) {
 	defer func() {
 		e.reloads.Done(err)
 		e.refused.Store(nil)
@@ -141,11 +142,11 @@ func (e *exporter) reload(context.Context) (err error) {
 	if before := e.config.Load(); before != nil && before.Hash() != "" && c.Hash() == "" {
 		return fmt.Errorf("the configuration file %s has gone", e.p.flags.configFile)
 	}
-	return e.apply(c)
+	return e.apply(ctx, c)
 }
 
 // apply makes everything of the configuration that can fail, and only then exchanges it.
-func (e *exporter) apply(c *config.Config) error {
+func (e *exporter) apply(ctx context.Context, c *config.Config) error {
 	e.applying.Lock()
 	defer e.applying.Unlock()
 	before := e.config.Load()
@@ -160,7 +161,14 @@ func (e *exporter) apply(c *config.Config) error {
 	if err := e.conflicts(c, found); err != nil {
 		return err
 	}
+	if err := e.p.preparePublishing(c); err != nil {
+		return err
+	}
 	relay, err := e.bus.relayFor(c.A2A)
+	if err != nil {
+		return err
+	}
+	files, err := e.p.openCache(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -169,13 +177,29 @@ func (e *exporter) apply(c *config.Config) error {
 	}
 	e.store.SetRetention(c.Storage.Retention)
 	e.bus.set(c.A2A, relay)
-	e.dispatcher.Configure(e.dispatched(c, discover), found)
+	e.dispatcher.Configure(e.dispatched(c, discover, files), found)
 	if err := e.scheduler.Replace(scheduled(c)); err != nil {
 		return err // not after config.Load has validated it
 	}
 	e.config.Store(c)
 	if err := e.store.SetAccepted(c.Hash()); err != nil {
 		e.p.logger.Error("the configuration is in force, and cannot be remembered as accepted", "err", err)
+	}
+	return nil
+}
+
+// preparePublishing sees that the schedule's directories to publish in can be used, and
+// removes from them what killed processes left.
+func (p *program) preparePublishing(c *config.Config) error {
+	opened := map[string]bool{"": true}
+	for _, entry := range c.Schedule {
+		if opened[entry.Publish.Dir] {
+			continue
+		}
+		opened[entry.Publish.Dir] = true
+		if _, err := publish.Open(entry.Publish.Dir, p.logger); err != nil {
+			return fmt.Errorf("%s: publish.dir %q: %w", p.flags.configFile, entry.Publish.Dir, err)
+		}
 	}
 	return nil
 }
@@ -218,7 +242,7 @@ func (p *program) discoverer(c *config.Config) func() (*plan.Plan, error) {
 }
 
 // dispatched is what the dispatcher needs to know of a configuration.
-func (e *exporter) dispatched(c *config.Config, discover func() (*plan.Plan, error)) dispatch.Config {
+func (e *exporter) dispatched(c *config.Config, discover func() (*plan.Plan, error), files runner.Cache) dispatch.Config {
 	p := *e.p
 	p.logger = slog.New(e.log)
 	d := dispatch.Config{Discover: discover}
@@ -232,7 +256,7 @@ func (e *exporter) dispatched(c *config.Config, discover func() (*plan.Plan, err
 			Timeout:   time.Duration(entry.Timeout),
 			Suspended: entry.Suspend,
 			Settings:  entry.Settings,
-			Runner:    p.runner(c, engine, false),
+			Runner:    p.runner(c, engine, false, memory{e.store, files}),
 		})
 	}
 	if len(engines) == 0 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -63,11 +65,15 @@ type serveFlags struct {
 	adminAPI    bool
 }
 
+// chooseNone is --choose none.
+const chooseNone = "none"
+
 type runFlags struct {
 	command  *kingpin.CmdClause
 	entry    string
 	models   []string
 	targets  []string
+	choose   string // "" is not given
 	dryRun   bool
 	noRecord bool
 	verbose  bool
@@ -138,6 +144,8 @@ func (f *runFlags) flags(app *kingpin.Application, t *threshold) {
 	run.Flag("entry", "Take models, targets and settings from this entry of the schedule.").StringVar(&f.entry)
 	run.Flag("model", "Model to take: a name, a glob or a path. Repeatable; default: all in the model folder.").StringsVar(&f.models)
 	run.Flag("target", "Format to quantize to, one of those llama-quantize lists. Repeatable; default: "+defaultTarget+".").StringsVar(&f.targets)
+	run.Flag("choose", "How the format to serve is chosen, of those that are kept: smallest, fastest, best-quality, or none; default: choose of the configuration.").
+		EnumVar(&f.choose, chooseNone, string(choice.Smallest), string(choice.Fastest), string(choice.BestQuality))
 	t.flag(run)
 	run.Flag("dry-run", "Estimate sizes and drops from the file headers; start no tool, measure nothing.").Envar("DRY_RUN").BoolVar(&f.dryRun)
 	run.Flag("no-record", "Store nothing and raise no event: a look without consequences.").BoolVar(&f.noRecord)
@@ -177,6 +185,9 @@ func (f *flags) loadConfig() (*config.Config, error) {
 		return nil, err
 	}
 	override(&c.Models.Dir, f.modelDir)
+	if err := c.Apart(); err != nil {
+		return nil, fmt.Errorf("--model-dir: %w", err)
+	}
 	override(&c.Engine.Dir, f.llamaCppDir)
 	override(&c.Work.Dir, f.workDir)
 	override(&c.Storage.Path, f.storagePath)

@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/promote"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -21,6 +26,9 @@ type records struct {
 	store *store.Store // nil: nothing is kept
 	cycle store.Cycle  // its ID is 0 before it is recorded
 	err   error        // of recording it
+	// published is what became of the cycle's copies, in the time publishing.
+	published  []store.Publication
+	publishing time.Duration
 	// changed counts the events that were raised.
 	changed int
 }
@@ -36,9 +44,21 @@ func (p *program) openRecords(none bool, entry string) (*records, error) {
 	return &records{p: p, store: s, cycle: store.Cycle{Entry: entry}}, nil
 }
 
+// hashes are those that the state remembers; nil where nothing is kept.
+func (r *records) hashes() runner.Hashes {
+	if r.store == nil {
+		return nil
+	}
+	return r.store
+}
+
 // next is the model of the next cycle.
-func (r *records) next(model string, targets []string) {
-	r.cycle = store.Cycle{Entry: r.cycle.Entry, Model: model, Targets: targets}
+func (r *records) next(model string, s settings) {
+	r.published, r.publishing = nil, 0
+	r.cycle = store.Cycle{Entry: s.entry, Model: model, Targets: s.targets, Choose: s.Choose}
+	if s.Choose != choice.None {
+		r.cycle.Candidates = s.candidates
+	}
 }
 
 // begin records the cycle, once, when it has the host to itself: a cycle that could not
@@ -59,7 +79,8 @@ func (r *records) standing(target string) verdict.Outcome {
 	return r.store.State().Standing(store.PairID{Model: r.cycle.Model, Target: target})
 }
 
-// add keeps a result and gives the id of the event that it raised, if it did.
+// add keeps a result, gives the id of the event that it raised, if it did, and tells the
+// result which inputs have changed.
 func (r *records) add(result *runner.Result) (eventID string, err error) {
 	if r.store == nil {
 		return "", nil
@@ -68,6 +89,7 @@ func (r *records) add(result *runner.Result) (eventID string, err error) {
 		return "", err
 	}
 	committed, err := r.store.Commit(r.cycle.ID, result)
+	result.Changes = committed.Changes
 	if err != nil || !committed.Changed {
 		return "", err
 	}
@@ -75,11 +97,93 @@ func (r *records) add(result *runner.Result) (eventID string, err error) {
 	return committed.Event.ID, nil
 }
 
-func (r *records) end(discovering time.Duration) error {
-	if r.store == nil || r.cycle.ID == 0 {
-		return r.err
+// publish gives what is to be done with the copies of the cycle; nil when that is nothing,
+// as without a record of it.
+func (r *records) publish(settings runner.Publish) func(context.Context, runner.Finished) {
+	if r.store == nil || !settings.Enabled() {
+		return nil
 	}
-	return r.store.EndCycle(r.cycle.ID, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
+	return func(ctx context.Context, finished runner.Finished) {
+		begin := time.Now()
+		r.published = promote.Cycle(ctx, r.store, r.cycle.ID, settings, finished, r.p.logger)
+		r.publishing = time.Since(begin)
+	}
+}
+
+// publications are those of the cycle, and whether one failed.
+func (r *records) publications() (all []event.Publication, failed bool) {
+	for _, p := range r.published {
+		all = append(all, event.NewPublication(r.cycle.Model, p.Target, p.Time, p.Dir, p.Stable, p.Error))
+		failed = failed || p.Error != ""
+	}
+	return all, failed
+}
+
+// outrank keeps that targets were passed over.
+func (r *records) outrank(by string, targets []string) error {
+	if r.store == nil {
+		return nil
+	}
+	if err := r.begin(); err != nil {
+		return err
+	}
+	return r.store.Outrank(r.cycle.ID, by, targets)
+}
+
+// chosen is the format that stands as chosen before the cycle ends; "" when none does.
+func (r *records) chosen() string {
+	if r.store == nil {
+		return ""
+	}
+	return r.store.State().Chosen(&r.cycle)
+}
+
+// end ends the cycle and gives the choice that it makes, nil for none. Where nothing is
+// kept it is that of the results alone.
+func (r *records) end(discovering time.Duration, results []runner.Result) (*event.Choice, error) {
+	if r.store == nil {
+		return r.choose(results), nil
+	}
+	if r.cycle.ID == 0 {
+		return nil, r.err
+	}
+	durations := map[runner.Operation]time.Duration{runner.OperationDiscover: discovering}
+	var err error
+	if r.published != nil {
+		durations[runner.OperationPublish] = r.publishing
+		err = r.store.Published(r.cycle.ID, r.published)
+	}
+	err = errors.Join(err, r.store.EndCycle(r.cycle.ID, durations))
+	if err != nil || r.cycle.Choose == choice.None {
+		return nil, err
+	}
+	chosen := r.store.State().Models[r.cycle.Model].Choice
+	if chosen.Event.EventID != nil {
+		r.changed++
+	}
+	return &chosen.Event, nil
+}
+
+// choose chooses of results.
+func (r *records) choose(results []runner.Result) *event.Choice {
+	if r.cycle.Choose == choice.None || len(results) == 0 {
+		return nil
+	}
+	var candidates []choice.Candidate
+	for _, result := range results {
+		if result.Outcome() == verdict.Kept {
+			candidates = append(candidates, runner.Candidate(result.TargetFormat, result.Verdict, result.Quality, result.Quantized))
+		}
+	}
+	format := r.cycle.Choose.Choose(candidates)
+	last := results[len(results)-1]
+	told := event.Choosing{
+		Model: r.cycle.Model, Rule: r.cycle.Choose, SourceFormat: last.SourceFormat, Engine: last.Evidence.Engine.String(), At: last.Finished,
+	}
+	if i := slices.IndexFunc(results, func(result runner.Result) bool { return result.TargetFormat == format }); i >= 0 {
+		told.Chosen = &event.Chosen{Format: format, Bytes: results[i].Quantized.Bytes, Verdict: results[i].Verdict, Quality: results[i].Quality}
+	}
+	return new(event.NewChoice(told, event.Origin{Host: r.p.hardware.Host, Entry: r.cycle.Entry}))
 }
 
 // close sends the events that were raised, or says where they are.

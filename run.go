@@ -13,12 +13,14 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -30,7 +32,9 @@ type settings struct {
 	entry   string // "" without one
 	models  []string
 	targets []string
-	engine  llamacpp.Config
+	// candidates are the targets of which a format is chosen, where they are not those.
+	candidates []string
+	engine     llamacpp.Config
 }
 
 // settings are those of an entry, or the global ones; flags come before both.
@@ -46,7 +50,21 @@ func (p *program) settings(f runFlags) (settings, error) {
 			return s, fmt.Errorf("--entry: %s has no entry %q in its schedule; it has %s", p.flags.configFile, f.entry, entryNames(p.config.Schedule))
 		}
 		e := p.config.Schedule[i]
-		s = settings{e.Settings, e.Name, e.Models, e.Targets, e.Engine}
+		s = settings{e.Settings, e.Name, e.Models, e.Targets, nil, e.Engine}
+		for _, target := range e.Targets { // also when the run takes a part of them
+			if target = plan.Canonical(target); !slices.Contains(s.candidates, target) {
+				s.candidates = append(s.candidates, target)
+			}
+		}
+	}
+	if f.choose != "" {
+		s.Choose = choice.Rule(f.choose)
+		if f.choose == chooseNone {
+			s.Choose = choice.None
+		}
+		if problems := s.Validate(); len(problems) > 0 { // the rest was valid before
+			return s, fmt.Errorf("--choose %s: %w", f.choose, problems[0].Err)
+		}
 	}
 	if len(f.models) > 0 {
 		s.models = f.models
@@ -87,8 +105,8 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	if f.dryRun {
 		return p.estimate(models, s, f.output)
 	}
-	r := p.runner(p.config, p.engine(s.engine), f.noWait)
-	formats, err := r.Formats(ctx, s.targets)
+	engine := p.engine(s.engine)
+	formats, err := p.runner(p.config, engine, f.noWait, memory{}).Formats(ctx, s.targets)
 	switch {
 	case err == nil:
 		s.targets = formats
@@ -98,10 +116,20 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	if err := p.prepare(ctx, f.noWait); err != nil {
 		return exitError, err
 	}
+	files, err := p.openCache(ctx, p.config)
+	if err != nil {
+		return exitError, err
+	}
+	if s.Publish.Enabled() && !f.noRecord {
+		if _, err := publish.Open(s.Publish.Dir, p.logger); err != nil {
+			return exitError, fmt.Errorf("publish.dir %q: %w", s.Publish.Dir, err)
+		}
+	}
 	records, err := p.openRecords(f.noRecord, s.entry)
 	if err != nil {
 		return exitError, err
 	}
+	r := p.runner(p.config, engine, f.noWait, memory{records.hashes(), files})
 	status, err := p.cycles(ctx, r, models, s, f, records, discovering)
 	return status, errors.Join(err, records.close(ctx, f.output == "text"))
 }
@@ -109,17 +137,32 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 // cycles runs one cycle a model and writes what it finds.
 func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.Model, s settings, f runFlags, records *records, discovering time.Duration) (int, error) {
 	var worst outcomes
+	unpublished := false
 	for _, model := range models {
-		var results []runner.Result
+		var found report.Cycle
 		var busy *host.HeldError // only with --no-wait
 		var writeErr error
-		records.next(model.Name, s.targets)
+		line := func(object any) {
+			if f.output == "json" {
+				p.progress.Clear()
+				writeErr = errors.Join(writeErr, report.Line(p.stdout, object))
+			}
+		}
+		records.next(model.Name, s)
 		r.Run(ctx, runner.Request{
 			Model:     model,
 			Targets:   s.targets,
 			Settings:  s.Settings,
 			OrderSeed: rand.Uint64(),
 			Previous:  records.standing,
+			Finish:    records.publish(s.Publish),
+			Outranked: func(by string, targets []string) {
+				writeErr = errors.Join(writeErr, records.outrank(by, targets))
+				found.Outranked = targets
+				for _, target := range targets {
+					line(event.NewOutranked(model.Name, target, by))
+				}
+			},
 			Progress: func(now runner.Progress) {
 				if now.Operation != runner.OperationWait {
 					_ = records.begin() // add will say it
@@ -133,10 +176,10 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 			eventID, err := records.add(&result)
 			writeErr = errors.Join(writeErr, err)
 			worst.add(&result)
-			results = append(results, result)
+			found.Results = append(found.Results, result)
 			if f.output == "json" {
 				p.progress.Clear()
-				origin := event.Origin{Host: p.hardware.Host, Entry: s.entry}
+				origin := event.Origin{Host: p.hardware.Host, Entry: s.entry, Chosen: records.chosen()}
 				writeErr = errors.Join(writeErr, report.JSONLine(p.stdout, &result, origin, eventID, f.evidence))
 			}
 		})
@@ -144,9 +187,22 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 		if busy != nil {
 			return exitError, busy
 		}
-		writeErr = errors.Join(writeErr, records.end(discovering))
+		chosen, err := records.end(discovering, found.Results)
+		writeErr = errors.Join(writeErr, err)
+		if found.Choice = chosen; chosen != nil {
+			line(chosen)
+		}
 		if f.output == "text" {
-			writeErr = errors.Join(writeErr, report.Table(p.stdout, inOrder(results, s.targets), p.colored()))
+			found.Results = inOrder(found.Results, s.targets)
+			writeErr = errors.Join(writeErr, report.Table(p.stdout, found, p.colored()))
+		}
+		published, failed := records.publications()
+		unpublished = unpublished || failed
+		for _, publication := range published {
+			line(publication)
+		}
+		if f.output == "text" {
+			writeErr = errors.Join(writeErr, report.Publications(p.stdout, published))
 		}
 		if writeErr != nil {
 			return exitError, fmt.Errorf("writing the result: %w", writeErr)
@@ -154,6 +210,9 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 		if ctx.Err() != nil { // the other models were not even begun
 			break
 		}
+	}
+	if unpublished {
+		return exitError, errors.New("not every copy that is kept could be published: see above")
 	}
 	return worst.status(), nil
 }
@@ -211,7 +270,7 @@ func (p *program) unusable(model runner.Model, targets []string, output string, 
 	if output == "json" {
 		return nil
 	}
-	return report.Table(p.stdout, results, p.colored())
+	return report.Table(p.stdout, report.Cycle{Results: results}, p.colored())
 }
 
 func (p *program) colored() bool {

@@ -44,11 +44,16 @@ const (
 	failuresTotal
 	rejectionsTotal
 	skippedTotal
+	inputChangesTotal
 	modelSize
 	modelParameters
 	klDivergence
 	top1Agreement
 	perplexity
+	chosenInfo
+	published
+	unpublished
+	unpublishedTotal
 	eventsPublished
 	eventsPending
 	eventsOldest
@@ -164,6 +169,11 @@ var families = [...]Family{
 		"What was due by the entry of the schedule and did not run, since the state was created, by reason.",
 		[]string{"entry", "reason"},
 	},
+	inputChangesTotal: {
+		"quant_cycle_input_changes_total", counter,
+		"Cycles, since the state was created, in which an input of the model's decisions was not what it had been at the decision before, by input.",
+		[]string{"model_name", "input"},
+	},
 	modelSize: {
 		"quant_cycle_model_size_bytes", gauge,
 		"Size of the model's files in bytes: of the original as found, of quantized formats as of the last finished cycle.",
@@ -189,13 +199,33 @@ var families = [...]Family{
 		"Perplexity of the original and of quantized formats on the text that quality is evaluated on, as of the last finished cycle; absent where it is not.",
 		[]string{"model_name", "format"},
 	},
+	chosenInfo: {
+		"quant_cycle_chosen_info", gauge,
+		"Always 1, labeled by the format that the entry's rule chose of those that are kept, as of the last finished cycle; absent where none is chosen.",
+		[]string{"model_name", "format"},
+	},
+	published: {
+		"quant_cycle_published_timestamp_seconds", gauge,
+		"When a copy in this format was last published, in Unix seconds; absent before the first.",
+		[]string{"model_name", "format"},
+	},
+	unpublished: {
+		"quant_cycle_unpublished", gauge,
+		"1 while the last attempt to publish a copy in this format failed, else 0; absent where none is published.",
+		[]string{"model_name", "format"},
+	},
+	unpublishedTotal: {
+		"quant_cycle_publish_failures_total", counter,
+		"Copies that are kept and could not be published, since the state was created.",
+		[]string{"model_name", "format"},
+	},
 	eventsPublished: {
 		"quant_cycle_events_published_total", counter,
 		"Events that the A2A bus has taken since the state was created.", nil,
 	},
 	eventsPending: {
 		"quant_cycle_events_pending", gauge,
-		"Events that the A2A bus does not have yet; those held because no bus is configured are not counted.", nil,
+		"Events that the A2A bus does not have yet; those held because none was ever configured are not counted.", nil,
 	},
 	eventsOldest: {
 		"quant_cycle_events_oldest_pending_timestamp_seconds", gauge,

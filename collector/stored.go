@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -20,7 +21,11 @@ var (
 		runner.ReasonCrash, runner.ReasonOutOfMemory, runner.ReasonTimeout, runner.ReasonCanceled,
 		runner.ReasonInterrupted, runner.ReasonInternal,
 	}
-	skipReasons = []store.SkipReason{store.SkipOverlap, store.SkipDeadline, store.SkipUnchanged, store.SkipConflict}
+	inputs = []runner.Input{
+		runner.InputSource, runner.InputEngine, runner.InputHardware, runner.InputDriver, runner.InputArguments,
+		runner.InputDecision, runner.InputCorpus,
+	}
+	skipReasons = []store.SkipReason{store.SkipOverlap, store.SkipDeadline, store.SkipUnchanged, store.SkipConflict, store.SkipOutranked}
 )
 
 // stored adds what the state says of what is scheduled. Zeros come last, and count only
@@ -33,7 +38,7 @@ func (b *builder) stored(p *plan.Plan, s *store.State, publishReasons []string) 
 			model := &entry.Models[j]
 			b.model(model, s)
 			for _, target := range model.Targets {
-				b.pair(model, s.Pairs[store.PairID{Model: model.Name, Target: target}], target, entry.Threshold)
+				b.pair(model, s.Pairs[store.PairID{Model: model.Name, Target: target}], target, entry)
 			}
 		}
 	}
@@ -83,6 +88,16 @@ func (b *builder) counted(scheduled scheduled, counters *store.Counters) {
 			b.add(skippedTotal, float64(n), key.Entry, string(key.Reason))
 		}
 	}
+	for key, n := range counters.InputChanges {
+		if scheduled.models[key.Model] {
+			b.add(inputChangesTotal, float64(n), key.Model, string(key.Input))
+		}
+	}
+	for id, n := range counters.Unpublished {
+		if scheduled.pairs[id] {
+			b.add(unpublishedTotal, float64(n), id.Model, id.Target)
+		}
+	}
 	for reason, n := range counters.PublishFailures {
 		b.add(publishFailures, float64(n), reason)
 	}
@@ -101,12 +116,18 @@ func (b *builder) zeros(p *plan.Plan, publishReasons []string) {
 			for _, reason := range reasons {
 				b.add(failuresTotal, 0, model.Name, string(reason))
 			}
+			for _, input := range inputs {
+				b.add(inputChangesTotal, 0, model.Name, string(input))
+			}
 			for _, target := range model.Targets {
 				for _, gate := range gates {
 					b.add(rejectionsTotal, 0, model.Name, target, string(gate))
 				}
 				if entry.Quality {
 					b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateQuality))
+				}
+				if entry.Publish {
+					b.add(unpublishedTotal, 0, model.Name, target)
 				}
 				source := model.SourceFormat()
 				if source == "" { // it cannot be read now; nor could it be decided
@@ -140,7 +161,7 @@ func (b *builder) model(m *plan.Model, s *store.State) {
 		b.file(m.Name, latest.SourceFormat, latest.OriginalFile.Bytes, latest.OriginalFile.Parameters)
 	}
 	if latest != nil {
-		if phase, ok := primary(latest); ok {
+		if phase, ok := latest.Verdict.Primary(); ok {
 			if median, ok := latest.Original[phase.Phase]; ok {
 				b.add(throughput, median, m.Name, latest.SourceFormat, string(runner.StageOriginal))
 			}
@@ -151,6 +172,9 @@ func (b *builder) model(m *plan.Model, s *store.State) {
 	}
 	if known == nil {
 		return
+	}
+	if m.Choose != choice.None && known.Choice != nil && known.Choice.Format != "" {
+		b.add(chosenInfo, 1, m.Name, known.Choice.Format)
 	}
 	for operation, d := range known.Durations {
 		b.add(duration, d.Seconds(), m.Name, string(operation))
@@ -178,19 +202,20 @@ func newestQuality(m *plan.Model, s *store.State) *store.Decided {
 
 // pair adds the latest decision of a pair. Its figures keep the source format that they
 // were measured with; p is nil when nothing is known of the pair.
-func (b *builder) pair(m *plan.Model, p *store.Pair, target string, threshold float64) {
+func (b *builder) pair(m *plan.Model, p *store.Pair, target string, entry *plan.Resolved) {
 	if p == nil {
 		p = &store.Pair{}
 	}
+	b.publication(m.Name, p, target, entry.Publish)
 	if p.Decided == nil {
-		b.add(thresholdRatio, threshold, m.Name, target)
+		b.add(thresholdRatio, entry.Threshold, m.Name, target)
 		b.standing(p, m.Name, m.SourceFormat(), target)
 		return
 	}
 	d := p.Decided
 	b.add(thresholdRatio, d.Threshold, m.Name, target)
 	b.standing(p, m.Name, d.SourceFormat, target)
-	if phase, ok := primary(d); ok {
+	if phase, ok := d.Verdict.Primary(); ok {
 		b.add(throughput, phase.Quantized, m.Name, target, string(runner.StageQuantized))
 	}
 	for _, phase := range measured(d) {
@@ -208,6 +233,16 @@ func (b *builder) pair(m *plan.Model, p *store.Pair, target string, threshold fl
 		b.add(klDivergence, q.KLDivergence.Estimate, m.Name, target)
 		b.add(top1Agreement, q.Top1Agreement.Estimate, m.Name, target)
 		b.add(perplexity, q.Perplexity, m.Name, target)
+	}
+}
+
+// publication adds what became of publishing a pair's copies, where they are or were.
+func (b *builder) publication(model string, p *store.Pair, target string, publishes bool) {
+	if p.Published != nil {
+		b.time(published, p.Published.Time, model, target)
+	}
+	if publishes || p.Published != nil || p.Unpublished != nil {
+		b.add(unpublished, boolean(p.Unpublished != nil), model, target)
 	}
 }
 
@@ -250,20 +285,6 @@ func measured(d *store.Decided) []verdict.PhaseVerdict {
 		return nil
 	}
 	return d.Verdict.Phases
-}
-
-// primary is the phase that a single figure is about.
-func primary(d *store.Decided) (verdict.PhaseVerdict, bool) {
-	phases := measured(d)
-	for _, phase := range phases {
-		if phase.Phase == verdict.Generation {
-			return phase, true
-		}
-	}
-	if len(phases) == 0 {
-		return verdict.PhaseVerdict{}, false
-	}
-	return phases[0], true
 }
 
 func valueOr(end *float64, open float64) float64 {

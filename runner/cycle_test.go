@@ -28,14 +28,17 @@ import (
 // its throughputs are what the test says.
 type engine struct {
 	probe    func() error
+	info     runner.EngineInfo // what of it the tests set
 	size     func(format string) (int64, bool)
 	refuse   string // a format whose size it does not tell but fails
 	quantize func(job runner.QuantizeJob) error
 	// speed of the n-th measurement (from 0) of a file, in tokens per second.
-	speed func(file string, n int) (float64, error)
+	speed    func(file string, n int) (float64, error)
+	measured runner.Measurement // what of it the tests set
 	// quality of a file; nil evaluates nothing.
 	quality   func(file string) (quality.Chunk, error)
 	predict   error
+	quantized []string // formats in the order in which they were made
 	evaluated []string // files in the order in which they were evaluated
 	measure   []string // files in the order in which they were measured
 	counts    map[string]int
@@ -46,9 +49,11 @@ func (e *engine) Probe(context.Context) (runner.EngineInfo, error) {
 	if e.probe != nil {
 		err = e.probe()
 	}
-	return runner.EngineInfo{Name: "made up", Formats: []runner.Format{
+	info := e.info
+	info.Name, info.Formats = "made up", []runner.Format{
 		{Name: "F16"}, {Name: "Q8_0"}, {Name: "Q4_K", Alias: "Q4_K_M"}, {Name: "Q4_K_M"}, {Name: "Q2_K"}, {Name: "IQ2_XS", NeedsImatrix: true},
-	}}, err
+	}
+	return info, err
 }
 
 func (e *engine) QuantizedSize(_ context.Context, job runner.QuantizeJob) (int64, bool, error) {
@@ -67,11 +72,16 @@ func (e *engine) QuantizedSize(_ context.Context, job runner.QuantizeJob) (int64
 
 func (e *engine) Quantize(_ context.Context, job runner.QuantizeJob, report func(done, total int)) (runner.ToolRun, error) {
 	report(1, 1)
+	e.quantized = append(e.quantized, job.Format)
 	run := runner.ToolRun{Args: []string{"quantize", job.Format}}
 	if e.quantize != nil {
 		return run, e.quantize(job)
 	}
 	return run, copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+}
+
+func (e *engine) QuantizeArgs(_ context.Context, job runner.QuantizeJob) ([]string, error) {
+	return []string{"quantize", job.Format}, nil
 }
 
 func (e *engine) Benchmark(_ context.Context, job runner.BenchmarkJob, report func(float64)) (runner.Measurement, error) {
@@ -87,7 +97,9 @@ func (e *engine) Benchmark(_ context.Context, job runner.BenchmarkJob, report fu
 	for _, phase := range job.Phases {
 		throughput[phase] = speed
 	}
-	return runner.Measurement{Throughput: throughput, Threads: 1}, err
+	found := e.measured
+	found.Throughput, found.Threads = throughput, 1
+	return found, err
 }
 
 func (e *engine) PredictionsSize(_ context.Context, vocabulary int64, job runner.EvaluateJob) (int64, error) {
@@ -144,6 +156,8 @@ type fixture struct {
 	options runner.Options
 	engine  *engine
 	request runner.Request
+	// passed are the targets that were passed over, as "target by target".
+	passed []string
 }
 
 func newFixture(t *testing.T, e *engine, targets ...string) *fixture {
@@ -165,11 +179,19 @@ func newFixture(t *testing.T, e *engine, targets ...string) *fixture {
 func (f *fixture) run(ctx context.Context) map[string]runner.Result {
 	f.t.Helper()
 	results := map[string]runner.Result{}
+	f.passed = nil
+	f.request.Outranked = func(by string, targets []string) {
+		assert.Empty(f.t, f.passed, "told a second time")
+		for _, target := range targets {
+			assert.NotContains(f.t, results, target)
+			f.passed = append(f.passed, target+" by "+by)
+		}
+	}
 	runner.New(f.engine, f.options).Run(ctx, f.request, func(r runner.Result) {
 		assert.NotContains(f.t, results, r.TargetFormat, "a second result")
 		results[r.TargetFormat] = r
 	})
-	assert.Len(f.t, results, len(f.request.Targets))
+	assert.Len(f.t, results, len(f.request.Targets)-len(f.passed))
 	left, err := filepath.Glob(filepath.Join(f.options.WorkDir, "cycle-*"))
 	require.NoError(f.t, err)
 	assert.Empty(f.t, left, "the working directory is still there")

@@ -22,11 +22,10 @@ func (c *cycle) quantizeJob(p *pair) QuantizeJob {
 	}
 }
 
-// quantize makes the copy of every pair. A pair whose copy cannot be made fails by
-// itself; only what concerns them all is returned.
-func (c *cycle) quantize(ctx context.Context) error {
+// quantize makes the copies of pairs. A pair whose copy cannot be made fails by itself;
+// only what concerns them all is returned.
+func (c *cycle) quantize(ctx context.Context, pairs []*pair) error {
 	begin := time.Now()
-	pairs := c.undecided()
 	for i, p := range pairs {
 		err := c.quantizeOne(ctx, p, func(done, total int) {
 			fraction := (float64(i) + float64(done)/float64(max(total, 1))) / float64(len(pairs))
@@ -50,8 +49,14 @@ func (c *cycle) quantize(ctx context.Context) error {
 
 func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, total int)) error {
 	begin := time.Now()
-	run, err := c.engine.Quantize(ctx, c.quantizeJob(p), report)
-	p.quantizing, p.quantizeRun = time.Since(begin), run
+	defer func() { p.quantizing = time.Since(begin) }()
+	key := c.copyKey(p)
+	var err error
+	if p.reused = c.reuse(ctx, key, p.file); p.reused != "" {
+		p.quantizeRun.Args, err = c.engine.QuantizeArgs(ctx, c.quantizeJob(p))
+	} else {
+		p.quantizeRun, err = c.engine.Quantize(ctx, c.quantizeJob(p), report)
+	}
 	if err != nil {
 		return err
 	}
@@ -65,7 +70,11 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 		return Failf(ReasonQuantize, "the tool said that it succeeded and left a file that is not whole: %w", err)
 	}
 	p.quantized = figures(header, info.Size())
+	p.size = info.Size()
 	p.quantized.FallbackShare = gguf.FallbackShare(p.format.Name, header)
+	if p.reused == "" {
+		c.keep(ctx, key, p.file)
+	}
 	return nil
 }
 

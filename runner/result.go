@@ -3,6 +3,7 @@ package runner
 import (
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -19,6 +20,7 @@ const (
 	OperationEvaluate  Operation = "evaluate" // only where quality is asked for
 	OperationBenchmark Operation = "benchmark"
 	OperationTotal     Operation = "total"
+	OperationPublish   Operation = "publish" // after the cycle; not a part of the total
 )
 
 // Stage says which file of a pair a measurement is of.
@@ -60,6 +62,12 @@ type Result struct {
 	Durations map[Operation]time.Duration
 
 	Evidence Evidence
+
+	// Inputs are what the result depends on; nil where the cycle did not come so far.
+	Inputs *Inputs
+	// Changes are in what they differ from those of the pair's decision before. Who keeps
+	// the results finds them; nil where none are kept.
+	Changes []Change
 }
 
 // Outcome is the decision, or "" for a failure.
@@ -68,6 +76,18 @@ func (r Result) Outcome() verdict.Outcome {
 		return ""
 	}
 	return r.Verdict.Outcome
+}
+
+// Candidate is what a choice among the kept copies of a model goes by.
+func Candidate(target string, v *verdict.Verdict, q *Evaluated, file FileFigures) choice.Candidate {
+	c := choice.Candidate{Target: target, Bytes: file.Bytes}
+	if phase, measured := v.Primary(); measured {
+		c.Drop = &phase.Drop
+	}
+	if q != nil {
+		c.KLDivergence = new(q.KLDivergence.Estimate)
+	}
+	return c
 }
 
 // FileFigures describe a model file, or a split set as a whole.
@@ -94,6 +114,9 @@ type Evidence struct {
 	Decision  verdict.Config  `json:"decision"`
 	Isolation string          `json:"isolation"`
 	Quantize  ToolRun         `json:"quantize"`
+	// Reused is the SHA-256 of the copy where an earlier cycle made it, in hexadecimal;
+	// Quantize then says how, and took no time.
+	Reused string `json:"reused_copy,omitempty"`
 	// Quality is nil when that was not evaluated.
 	Quality *QualityEvidence `json:"quality,omitempty"`
 	// Rounds in the order in which they ran, those that were repeated included.

@@ -4,12 +4,24 @@
 // The model is cloned into a working directory of the cycle's own and never written
 // to. Every target of the cycle is quantized there and, where that is asked for, its
 // quality evaluated (see package quality); then original and copies are measured in
-// paired rounds, until the verdict on each pair is in (see package verdict). A copy over
+// paired rounds, until the verdict on each pair is in (see package verdict). A round pairs
+// every copy that is still undecided with the one measurement of the original in that
+// round, made within minutes of it and under the same conditions. A copy over
 // a limit of quality is rejected at its first look, which gives the figures of its
 // throughput. The same inputs give the same quality, so that no second set of rounds has
 // to confirm it; and it comes first: it is the gate also where throughput would have
 // rejected the copy, too. Nothing but measurements makes a decision: whatever goes
 // wrong ends a pair as a [Failure] with a reason.
+//
+// Where one of the targets is to be chosen (see package choice), those are passed over that
+// could not be chosen any more, whatever they are. The order in which the rule itself
+// puts them says which: the smallest copy that is kept is smaller than all that were not
+// looked at, and the best that is kept better than all that were not measured. That a
+// larger copy is a better one is never taken for granted. What may end the search goes
+// through rounds as a group: the candidate, and the copies over a limit of quality that
+// come before it, up to their first look. When it is not kept, the next group has rounds,
+// and measurements of the original, of its own, so that each pair is compared within its
+// rounds as ever.
 //
 // What a cycle needs of the rest of the program (an engine, the host's measurement
 // lock, its load) it is given as interfaces and functions in [Options].
@@ -35,8 +47,15 @@ type Options struct {
 	Isolation workdir.Mode
 	// AllowRequantize lets models be quantized that are quantized already.
 	AllowRequantize bool
-	// Hardware describes the machine, for the evidence.
-	Hardware string
+	// Hardware describes the machine, for the evidence; Machine what of it decisions
+	// depend on, and Driver, asked in each cycle, its kernel and the drivers of its GPUs.
+	// Nil: not known.
+	Hardware, Machine string
+	Driver            func() string
+	// Hashes remember what files hold. Nil: each cycle reads them.
+	Hashes Hashes
+	// Cache keeps what cycles made. Nil: each makes everything anew.
+	Cache Cache
 	// Lock waits for the host to be free for measuring and calls waiting, with a word
 	// on what is in the way, when it is not free at once. Nil: no lock.
 	Lock func(ctx context.Context, waiting func(why string)) (release func(), err error)
@@ -63,11 +82,19 @@ type Request struct {
 	// OrderSeed is that of the coins which choose the order of the stages in every two
 	// rounds: see verdict.QuantizedFirst. Give each cycle its own.
 	OrderSeed uint64
+	// Outranked is told, at most once, of the targets that the cycle passes over because
+	// by is chosen before them whatever they are: see the package. They have no result.
+	// Nil: nobody is.
+	Outranked func(by string, targets []string)
 	// Previous gives the standing decision of a target, "" for none. Nil: none
 	// stands.
 	Previous func(target string) verdict.Outcome
 	// Progress is told what the cycle does; it must not block. Nil: nobody is.
 	Progress func(Progress)
+	// Finish is called once, after the last result of a cycle that came to measure, also of
+	// one that failed or was told to stop, while the copies and the measurement lock are
+	// still the cycle's. It ends soon after its context. Nil: nobody wants the copies.
+	Finish func(ctx context.Context, finished Finished)
 }
 
 // Progress is what a cycle does at the moment.
@@ -120,8 +147,9 @@ func (r *Runner) Formats(ctx context.Context, targets []string) ([]string, error
 }
 
 // Run runs one cycle to its end and hands every pair's result to emit, in the order
-// in which they are decided: once for each target, also when the whole cycle fails.
-// It returns when all results are emitted and the working directory is removed.
+// in which they are decided: once for each target, also when the whole cycle fails, but for
+// those that Request.Outranked is told of. It returns when all results are emitted and the
+// working directory is removed.
 func (r *Runner) Run(ctx context.Context, req Request, emit func(Result)) {
 	c := newCycle(r, req, emit)
 	if err := c.run(ctx); err != nil {
@@ -137,11 +165,16 @@ type cycle struct {
 
 	started        time.Time
 	isolating      time.Duration
-	benchmarkBegan time.Time
+	benchmarkBegan time.Time        // of the group that is measured; zero between two
+	benchmarked    time.Duration    // groups before it
+	turn           int              // of the order of stages: see measuring
+	predicted      *QualityEvidence // what the original predicts; nil before that is computed
+	evaluated      time.Duration    // spent on evaluations so far
 	info           EngineInfo
-	dir            string // the working directory
-	original       string // base name in dir of the original's first file
-	isolation      string // how the original got there
+	inputs         *Inputs // nil before they are found
+	dir            string  // the working directory
+	original       string  // base name in dir of the original's first file
+	isolation      string  // how the original got there
 	pairs          []*pair
 }
 
@@ -150,14 +183,16 @@ type pair struct {
 	target string // as it was asked for
 	format Format
 	file   string // base name in the working directory
+	size   int64  // bytes that the copy will have; 0 while only a bound is known
 
 	quantized   FileFigures
 	quantizing  time.Duration
 	quantizeRun ToolRun
+	reused      string // SHA-256 of a copy that an earlier cycle made; "" when this one did
 
 	quality    *Evaluated // nil before, and where it is not asked for
 	evidence   *QualityEvidence
-	evaluating time.Duration // from the beginning of all evaluations to the end of this one
+	evaluating time.Duration // all evaluations up to the end of this one
 
 	previous verdict.Outcome
 	set      int             // which set of rounds is being measured: 1 or 2
@@ -167,7 +202,8 @@ type pair struct {
 	verdicts []verdict.Verdict
 
 	done    bool
-	failure *Failure // why it ended, if not with a verdict
+	outcome verdict.Outcome // "" where it did not end with a verdict
+	failure *Failure        // why it ended, if not with one
 }
 
 func newCycle(r *Runner, req Request, emit func(Result)) *cycle {
@@ -190,13 +226,11 @@ func (c *cycle) run(ctx context.Context) error {
 		return c.Model.Err
 	}
 	return c.prepared(ctx, func() error {
-		if err := c.quantize(ctx); err != nil {
-			return err
+		if err := c.decideAll(ctx); err != nil {
+			c.failUndecided(err)
 		}
-		if err := c.evaluate(ctx); err != nil {
-			return err
-		}
-		return c.measure(ctx)
+		c.finish(ctx)
+		return nil
 	})
 }
 
@@ -209,9 +243,7 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 			err = Failf(ReasonInternal, "this is a defect of quant-exporter, please report it with the log: %v", p)
 		}
 	}()
-	release, err := c.Lock(ctx, func(why string) {
-		c.Progress(Progress{Model: c.Model.Name, Operation: OperationWait, Detail: why})
-	})
+	release, err := c.waitForHost(ctx)
 	if err != nil {
 		return err
 	}
@@ -240,6 +272,13 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	return work()
 }
 
+// waitForHost takes the measurement lock.
+func (c *cycle) waitForHost(ctx context.Context) (release func(), err error) {
+	return c.Lock(ctx, func(why string) {
+		c.Progress(Progress{Model: c.Model.Name, Operation: OperationWait, Detail: why})
+	})
+}
+
 // resolveTargets gives every pair its format. A pair without one fails by itself.
 func (c *cycle) resolveTargets() {
 	formats, errs := resolveFormats(c.info, c.Targets)
@@ -253,15 +292,17 @@ func (c *cycle) resolveTargets() {
 	}
 }
 
-// undecided gives the pairs that are still worked on.
-func (c *cycle) undecided() []*pair {
-	var pairs []*pair
-	for _, p := range c.pairs {
+// undecided gives the pairs that are still worked on, or will be.
+func (c *cycle) undecided() []*pair { return undecided(c.pairs) }
+
+func undecided(pairs []*pair) []*pair {
+	var open []*pair
+	for _, p := range pairs {
 		if !p.done {
-			pairs = append(pairs, p)
+			open = append(open, p)
 		}
 	}
-	return pairs
+	return open
 }
 
 // fail ends one pair.
@@ -284,7 +325,7 @@ func (c *cycle) decide(p *pair, v verdict.Verdict, unconfirmed bool) {
 	result := c.result(p)
 	result.Verdict = &v
 	result.Unconfirmed = unconfirmed
-	p.done = true
+	p.done, p.outcome = true, v.Outcome
 	c.emit(result)
 }
 
@@ -294,9 +335,9 @@ func (c *cycle) result(p *pair) Result {
 	if c.Model.Header != nil { // it was read: the model is not a bad one
 		original = c.Model.Figures()
 	}
-	benchmarking := time.Duration(0)
+	benchmarking := c.benchmarked
 	if !c.benchmarkBegan.IsZero() {
-		benchmarking = now.Sub(c.benchmarkBegan)
+		benchmarking += now.Sub(c.benchmarkBegan)
 	}
 	result := Result{
 		Model:        c.Model.Name,
@@ -326,10 +367,12 @@ func (c *cycle) result(p *pair) Result {
 			Decision:  c.Benchmark.Decision(c.Threshold),
 			Isolation: c.isolation,
 			Quantize:  p.quantizeRun,
+			Reused:    p.reused,
 			Quality:   p.evidence,
 			Rounds:    p.rounds,
 			Verdicts:  p.verdicts,
 		},
+		Inputs: c.inputsOf(p),
 	}
 	if c.Quality.Enabled() {
 		result.Durations[OperationEvaluate] = p.evaluating

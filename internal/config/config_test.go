@@ -20,6 +20,8 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/cache"
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -27,6 +29,9 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
+
+// fileKeys are those of the file, as messages list them.
+const fileKeys = "a2a, benchmark, cache, choose, engine, fresh_for, models, publish, quality, schedule, storage, threshold, verify, work"
 
 // parse reads a text that is right. The hash of the result is taken away, as it tells
 // two texts of one meaning apart.
@@ -62,6 +67,9 @@ func TestEveryKeyIsRead(t *testing.T) {
 	c, err := Parse("/etc/q/c.yml", []byte(`
 models: {dir: /srv/models, allow_requantize: true}
 work: {dir: /var/work, isolation: copy}
+cache: {dir: /var/cache, size: 512MiB}
+fresh_for: 7d
+verify: content
 engine:
   dir: /opt/llama
   env: {CUDA_VISIBLE_DEVICES: "1", N: 2}
@@ -91,6 +99,8 @@ benchmark:
   max_repeats: 0
   wait_idle: 90s
 threshold: 0.2
+choose: best-quality
+publish: {dir: /published, keep: 5}
 storage: {path: /var/lib/q, retention: {age: 30d, cycles: 7}}
 a2a:
   url: rediss://h
@@ -106,6 +116,8 @@ a2a:
 	want.hash = c.hash
 	want.Models = Models{Dir: "/srv/models", AllowRequantize: true}
 	want.Work = Work{Dir: "/var/work", Isolation: workdir.Copy}
+	want.Cache = cache.Config{Dir: "/var/cache", Size: 512 << 20}
+	want.FreshFor, want.Verify = model.Duration(7*24*time.Hour), runner.VerifyContent
 	e := &want.Engine
 	e.Dir, e.Env, e.BenchArgs, e.QuantizeArgs = "/opt/llama", map[string]string{"CUDA_VISIBLE_DEVICES": "1", "N": "2"}, []string{"-ngl", "99"}, []string{"--pure"}
 	e.Threads, e.Nice, e.Imatrix = 3, 0, "/i.gguf"
@@ -117,6 +129,8 @@ a2a:
 	b.Rounds.Min, b.Rounds.Max, b.Alpha, b.Budget = 4, 5, 0.1, 0
 	b.MaxDisturbance, b.MaxRepeats, b.WaitIdle = 1, 0, model.Duration(90*time.Second)
 	want.Threshold = 0.2
+	want.Choose = choice.BestQuality
+	want.Publish = runner.Publish{Dir: "/published", Keep: 5}
 	want.Storage = Storage{Path: "/var/lib/q", Retention: store.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
 	want.A2A = a2a.Config{
 		URL: "rediss://h", Username: "u", PasswordFile: "/etc/q/password", Stream: "s", Timeout: model.Duration(time.Second),
@@ -145,7 +159,17 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		want []string // the lines of the error
 	}{
 		"unknown key at the top": {"treshold: 0.1", []string{
-			"c.yml:1: treshold: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work",
+			"c.yml:1: treshold: there is no such key; the keys here are " + fileKeys,
+		}},
+		"size without a unit": {"cache: {size: 10}", []string{
+			`c.yml:1: cache.size: "10" is not a size: write one such as 500MB, 10GB or 0`,
+		}},
+		"size below 0": {"cache:\n  size: -1GB", []string{
+			"c.yml:2: cache.size: -1GB is no size: use one such as 10GB, or 0 to keep no files",
+		}},
+		"fresh for less than nothing, and no way to verify": {"fresh_for: -1d\nverify: hash", []string{
+			`c.yml:1: fresh_for: "-1d" is not a duration: write one such as 90s, 15m, 4h or 1d`,
+			`c.yml:2: verify: "hash" is no way to verify a file: use identity or content`,
 		}},
 		"unknown key in a section": {"models:\n  directory: /x", []string{
 			"c.yml:2: models.directory: there is no such key; the keys here are allow_requantize, dir",
@@ -157,13 +181,13 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 			"c.yml:1: engine.timeouts.publish: there is no such key; the keys here are benchmark, evaluate, quantize",
 		}},
 		"keys in another case": {"Threshold: 0.1", []string{
-			"c.yml:1: Threshold: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work",
+			"c.yml:1: Threshold: there is no such key; the keys here are " + fileKeys,
 		}},
 		"key that is a list": {"? [a, b]\n: c", []string{
-			"c.yml:1: a list: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work",
+			"c.yml:1: a list: there is no such key; the keys here are " + fileKeys,
 		}},
 		"key with a newline": {`"a\nb": c`, []string{
-			`c.yml:1: a\nb: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work`,
+			`c.yml:1: a\nb: there is no such key; the keys here are ` + fileKeys,
 		}},
 		"merge key": {"engine:\n  <<: {nice: 3}", []string{
 			"c.yml:2: engine.<<: there is no such key; the keys here are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts",
@@ -182,8 +206,8 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"text for a map":      {"engine: {env: A=B}", []string{`c.yml:1: engine.env: "A=B" is not a section of names and texts: write one such as {NAME: text}`}},
 		"list for a text":     {"models: {dir: [a]}", []string{"c.yml:1: models.dir: a list is not a text"}},
 		"text for a section":  {"engine: /opt/llama", []string{`c.yml:1: engine: "/opt/llama" is no section of keys; the keys are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts`}},
-		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is no section of keys; the keys are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work"}},
-		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is no section of keys; the keys are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work`}},
+		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is no section of keys; the keys are " + fileKeys}},
+		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is no section of keys; the keys are ` + fileKeys}},
 		"duration in words":   {"benchmark:\n  budget: 5 hours", []string{`c.yml:2: benchmark.budget: "5 hours" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
 		"duration, no unit":   {"benchmark:\n  budget: 90", []string{`c.yml:2: benchmark.budget: "90" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
 		"duration, fraction":  {"benchmark:\n  budget: 1.5h", []string{`c.yml:2: benchmark.budget: "1.5h" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
@@ -467,7 +491,7 @@ func FuzzParse(f *testing.F) {
 		}
 		assert.Empty(t, c.problems())
 		for i := range c.Schedule {
-			assert.Empty(t, c.Schedule[i].problems())
+			assert.Empty(t, c.Schedule[i].problems(c))
 		}
 		// What was read can be written down and read again.
 		again, err := yaml.Marshal(c)
@@ -486,7 +510,7 @@ func TestKeysAreInTheOrderOfTheFile(t *testing.T) {
 			break
 		}
 	}
-	assert.Equal(t, []string{"models.dir", "models.allow_requantize", "work.dir", "work.isolation", "storage.path"}, keys)
+	assert.Equal(t, []string{"models.dir", "models.allow_requantize", "work.dir", "work.isolation", "cache.dir", "cache.size", "storage.path"}, keys)
 }
 
 func TestKeysOfAnEntryCome(t *testing.T) {
@@ -501,6 +525,8 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
 		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
 		"suspend": false, "run_on_start": false,
-		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"),
+		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"), "publish": Inherited("publish"),
+		"choose":    Inherited("choose"),
+		"fresh_for": Inherited("fresh_for"), "verify": Inherited("verify"),
 	}, got)
 }

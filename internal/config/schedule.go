@@ -40,7 +40,10 @@ func (c *Config) newEntry(line int) Entry {
 func (c *Config) Plan() []plan.Entry {
 	entries := make([]plan.Entry, len(c.Schedule))
 	for i, e := range c.Schedule {
-		entries[i] = plan.Entry{Name: e.Name, Models: e.Models, Targets: e.Targets, Threshold: e.Threshold, Quality: e.Quality.Enabled()}
+		entries[i] = plan.Entry{
+			Name: e.Name, Models: e.Models, Targets: e.Targets, Threshold: e.Threshold,
+			Quality: e.Quality.Enabled(), Choose: e.Choose, Publish: e.Publish.Enabled(),
+		}
 	}
 	return entries
 }
@@ -71,13 +74,14 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 		}
 		r.rebase(map[string]*string{
 			path + ".engine.dir": &e.Engine.Dir, path + ".engine.imatrix": &e.Engine.Imatrix, path + ".quality.corpus": &e.Quality.Corpus,
+			path + ".publish.dir": &e.Publish.Dir,
 		})
 		for i, pattern := range e.Models {
 			if strings.HasPrefix(pattern, "./") || strings.HasPrefix(pattern, "../") {
 				e.Models[i] = config.JoinDir(r.dir, pattern)
 			}
 		}
-		own := slices.DeleteFunc(e.problems(), func(p runner.Problem) bool { // else the section's
+		own := slices.DeleteFunc(e.problems(c), func(p runner.Problem) bool { // else the section's
 			return inherited[p.Path+": "+p.Err.Error()] && !r.document.has(path+"."+p.Path)
 		})
 		r.object(runner.Below(path, own))
@@ -90,9 +94,12 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 	}
 }
 
-// problems collects what is wrong with the values of the entry by itself.
-func (e *Entry) problems() []runner.Problem {
+// problems collects what is wrong with the values of the entry by itself, in c.
+func (e *Entry) problems(c *Config) []runner.Problem {
 	problems := slices.Concat(runner.Below("engine", e.Engine.Validate()), e.Settings.Validate())
+	if err := c.apart(e.Publish.Dir); err != nil {
+		problems = append(problems, runner.Problem{Path: "publish.dir", Err: err})
+	}
 	for _, p := range e.Entry.Validate() {
 		problems = append(problems, runner.Problem(p))
 	}

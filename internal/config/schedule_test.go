@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -33,6 +34,8 @@ schedule:
     suspend: true
     run_on_start: true
     threshold: 0.2
+    fresh_for: 7d
+    verify: content
     benchmark:
       phases: [prompt]
       prompt_tokens: 1
@@ -61,6 +64,8 @@ schedule:
       max_kl_divergence: 0.1
       min_top1_agreement: 0.8
       max_perplexity_increase: 0.2
+    publish: {dir: /published, keep: 5}
+    choose: fastest
 `)
 	assert.Equal(t, []Entry{{
 		Entry: schedule.Entry{
@@ -71,12 +76,14 @@ schedule:
 			Suspend: true, RunOnStart: true,
 		},
 		Settings: runner.Settings{
-			Threshold: 0.2,
+			Threshold: 0.2, FreshFor: model.Duration(7 * 24 * time.Hour), Verify: runner.VerifyContent,
 			Benchmark: runner.Benchmark{
 				Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 1, GenerationTokens: 2, Depth: 3,
 				Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: model.Duration(90 * time.Second),
 			},
 			Quality: runner.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
+			Publish: runner.Publish{Dir: "/published", Keep: 5},
+			Choose:  choice.Fastest,
 		},
 		Engine: llamacpp.Config{
 			Dir: "/opt/llama", Env: map[string]string{"A": "b"}, BenchArgs: []string{"-ngl", "99"}, QuantizeArgs: []string{"--pure"},
@@ -144,7 +151,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "benchmark, cron, engine, jitter, models, name, overlap, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	const keys = "benchmark, choose, cron, engine, fresh_for, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone, verify"
 	for name, test := range map[string]struct {
 		text string
 		want []string
@@ -177,6 +184,10 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			`c.yml:4: schedule[0].targets: "Q4_K" and "q4_k_m" are the same format: name it once`,
 		}},
 		"no models": {"schedule:\n- name: n\n  cron: '@daily'\n  models: []", []string{`c.yml:4: schedule[0].models: is empty: name names, globs or paths of models`}},
+		"choose":    {"schedule:\n- name: n\n  cron: '@daily'\n  choose: best", []string{`c.yml:4: schedule[0].choose: "best" is no way to choose a format: use smallest, fastest or best-quality, or leave it out`}},
+		"best of what": {"schedule:\n- name: n\n  cron: '@daily'\n  choose: best-quality", []string{
+			"c.yml:4: schedule[0].choose: best-quality needs a text to evaluate quality on: name its file as quality.corpus, or choose by another rule",
+		}},
 		"threshold": {"schedule:\n- name: n\n  cron: '@daily'\n  threshold: 20", []string{"c.yml:4: schedule[0].threshold: the threshold 20 is not between 0 and 1: it is a ratio, so write 20 % as 0.2"}},
 		"engine":    {"schedule:\n- name: n\n  cron: '@daily'\n  engine:\n    nice: 30", []string{"c.yml:5: schedule[0].engine.nice: 30 is no nice level: use 0 to 19"}},
 		"key twice": {"schedule:\n- name: n\n  cron: '@daily'\n  name: m", []string{"c.yml:4: schedule[0].name: the key is in line 2 already: keep one"}},

@@ -27,6 +27,8 @@ type Entry struct {
 
 // Runner runs a cycle: *runner.Runner does.
 type Runner interface {
+	// Inputs says what a cycle would depend on, and begins none.
+	Inputs(ctx context.Context, req runner.Request) (runner.Inputs, error)
 	Run(ctx context.Context, req runner.Request, emit func(runner.Result))
 }
 
@@ -44,6 +46,9 @@ type Store interface {
 	State() *store.State
 	BeginCycle(store.Cycle) (uint64, error)
 	Commit(cycle uint64, r *runner.Result) (store.Committed, error)
+	Cycle(id uint64) (store.Cycle, []store.Record, bool, error)
+	Published(cycle uint64, all []store.Publication) error
+	Outrank(cycle uint64, by string, targets []string) error
 	EndCycle(cycle uint64, extra map[runner.Operation]time.Duration) error
 	PutLog(cycle uint64, text string) error
 	Log(cycle uint64) (string, error)

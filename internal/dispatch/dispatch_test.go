@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -29,9 +30,12 @@ type memory struct {
 	state   store.State
 	began   []store.Cycle
 	results []runner.Result
-	ended   []uint64
-	skipped map[store.SkippedKey]uint64
-	logs    map[uint64]string
+	// outranked targets, as "target by target".
+	outranked []string
+	published []store.Publication
+	ended     []uint64
+	skipped   map[store.SkippedKey]uint64
+	logs      map[uint64]string
 }
 
 var errFull = errors.New("no space left on device")
@@ -62,8 +66,24 @@ func (m *memory) Commit(_ uint64, r *runner.Result) (store.Committed, error) {
 	})
 }
 
+func (m *memory) Cycle(uint64) (store.Cycle, []store.Record, bool, error) {
+	return store.Cycle{}, nil, true, nil
+}
+
+func (m *memory) Published(_ uint64, all []store.Publication) error {
+	return m.write(func() { m.published = append(m.published, all...) })
+}
+
 func (m *memory) EndCycle(id uint64, _ map[runner.Operation]time.Duration) error {
 	return m.write(func() { m.ended = append(m.ended, id) })
+}
+
+func (m *memory) Outrank(_ uint64, by string, targets []string) error {
+	return m.write(func() {
+		for _, target := range targets {
+			m.outranked = append(m.outranked, target+" by "+by)
+		}
+	})
 }
 
 func (m *memory) PutLog(cycle uint64, text string) error {
@@ -108,6 +128,11 @@ type engine func(ctx context.Context, req runner.Request, emit func(runner.Resul
 
 func (e engine) Run(ctx context.Context, req runner.Request, emit func(runner.Result)) {
 	e(ctx, req, emit)
+}
+
+// Inputs are not known, unless a test says so.
+func (e engine) Inputs(context.Context, runner.Request) (runner.Inputs, error) {
+	return runner.Inputs{}, errors.New("nobody knows")
 }
 
 func hour(ctx context.Context, req runner.Request, emit func(runner.Result)) {
@@ -330,9 +355,12 @@ func TestTheModelDecidedLongestAgoGoesFirst(t *testing.T) {
 		{Model: "mixed", Target: "Q8_0"}: decided(2),
 		{Model: "old", Target: "Q2_K"}:   decided(3),
 		{Model: "old", Target: "Q8_0"}:   decided(3),
+		// Never decided, as another target is chosen before it.
+		{Model: "chosen", Target: "Q2_K"}: decided(7),
+		{Model: "chosen", Target: "Q8_0"}: {Outranked: &store.Outranked{Finished: time.Unix(0, 0).Add(7 * time.Hour)}},
 	}}
 	var models []plan.Model
-	for _, name := range []string{"young", "old", "mixed", "never"} {
+	for _, name := range []string{"young", "chosen", "old", "mixed", "never"} {
 		models = append(models, plan.Model{Model: runner.Model{Name: name}, Targets: []string{"Q2_K", "Q8_0"}})
 	}
 	oldestFirst(models, state)
@@ -340,7 +368,42 @@ func TestTheModelDecidedLongestAgoGoesFirst(t *testing.T) {
 	for _, m := range models {
 		names = append(names, m.Name)
 	}
-	assert.Equal(t, []string{"never", "mixed", "old", "young"}, names)
+	assert.Equal(t, []string{"never", "mixed", "old", "chosen", "young"}, names)
+}
+
+func TestWhatIsOutrankedIsStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var rules []choice.Rule
+		b := newBench(t, func(ctx context.Context, req runner.Request, emit func(runner.Result)) {
+			rules = append(rules, req.Choose)
+			targets := req.Targets
+			req.Targets = targets[:1]
+			hour(ctx, req, emit)
+			req.Outranked(targets[0], targets[1:2])
+			panic("a defect")
+		}, "a")
+		r := resolved("a", "m1", "m2")
+		for i := range r.Models {
+			r.Models[i].Targets = []string{"Q2_K", "Q8_0", "Q6_K"}
+		}
+		r.Models[0].Choose = choice.Smallest // and another entry chooses a format of m2
+		b.find = func() (*plan.Plan, error) {
+			return &plan.Plan{Entries: []plan.Resolved{r}, Conflicts: []plan.Conflict{{Model: "m2", First: "b", Second: "a"}}}, nil
+		}
+		b.change(func(c *Config) { c.Entries[0].Choose = choice.Smallest })
+		b.due("a")
+		b.pass(3 * time.Hour)
+		assert.Equal(t, []choice.Rule{choice.Smallest, choice.None}, rules)
+		require.Len(t, b.memory.began, 2)
+		assert.Equal(t, choice.Smallest, b.memory.began[0].Choose)
+		assert.Equal(t, []string{"Q2_K", "Q8_0", "Q6_K"}, b.memory.began[0].Candidates)
+		assert.Empty(t, b.memory.began[1].Choose)
+		assert.Equal(t, []string{"Q8_0 by Q2_K", "Q8_0 by Q2_K"}, b.memory.outranked)
+		require.Equal(t, []string{"m1", "m1", "m2", "m2"}, b.memory.models())
+		assert.Equal(t, "Q6_K", b.memory.result(1).TargetFormat, "what is outranked does not fail")
+		assert.Equal(t, runner.ReasonInternal, b.memory.result(1).Failure.Reason)
+		assert.Zero(t, b.skips("a", store.SkipConflict), "both pairs are decided")
+	})
 }
 
 func TestAFullDiskLosesNothingAndHoldsFurtherCycles(t *testing.T) {
@@ -526,6 +589,18 @@ func TestTheEngineIsLookedForUntilItIsThere(t *testing.T) {
 		assert.True(t, engine.Up)
 		assert.Equal(t, 7, engine.Info.Build)
 		assert.Empty(t, engine.Err)
+
+		mu.Lock()
+		missing = runner.Failf(runner.ReasonEngineMissing, "llama-bench is being updated")
+		mu.Unlock()
+		b.pass(lookEvery)
+		assert.False(t, b.Status().Engine.Up)
+		mu.Lock()
+		missing = nil
+		mu.Unlock()
+		b.due("a")
+		assert.NotNil(t, b.Status().Running)
+		assert.True(t, b.Status().Engine.Up, "at the latest when it is to work")
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/promote"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -32,6 +33,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 	}
 	logger := d.logger.With("entry", job.Entry)
 	logger.Info("a run begins", "due", job.Due, "reason", job.Reason)
+	d.engine.again() // it is not to be seen missing while it works
 	begin := time.Now()
 	models := d.discover(job.Entry)
 	if job.models != nil {
@@ -48,7 +50,9 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 			logger.Warn("the run ends early", "cause", context.Cause(ctx), "models_left", len(models)-i)
 			return
 		}
-		d.cycle(ctx, job, entry, model, discovering)
+		if targets := d.stale(ctx, job, entry, model); len(targets) > 0 {
+			d.cycle(ctx, job, entry, model, targets, discovering)
+		}
 		d.update(func(r *Running) { r.Done = i + 1 })
 	}
 	d.engine.again()
@@ -77,7 +81,11 @@ func (d *Dispatcher) discover(entry string) []plan.Model {
 	fresh = d.Plan()
 	conflicts := uint64(0)
 	for _, conflict := range fresh.Conflicts {
-		if conflict.Second == entry {
+		switch {
+		case conflict.Second != entry:
+		case conflict.Target == "":
+			d.logger.Warn("no format is chosen", "entry", entry, "err", conflict)
+		default:
 			conflicts++
 			d.logger.Warn("a pair is skipped", "entry", entry, "err", conflict)
 		}
@@ -96,7 +104,8 @@ func (d *Dispatcher) discover(entry string) []plan.Model {
 }
 
 // oldestFirst sorts models by the pair of theirs that was decided longest ago, never
-// first. A failure counts, so that a model that always fails does not hold up the others.
+// first. A failure counts, so that a model that always fails does not hold up the others,
+// and so does having been outranked.
 func oldestFirst(models []plan.Model, state *store.State) {
 	oldest := func(m plan.Model) time.Time {
 		times := make([]time.Time, 0, len(m.Targets))
@@ -112,6 +121,8 @@ func lastTried(p *store.Pair) time.Time {
 	switch {
 	case p == nil:
 		return time.Time{}
+	case p.Outranked != nil:
+		return p.Outranked.Finished
 	case p.Failed != nil:
 		return p.Failed.Finished
 	case p.Decided != nil:
@@ -120,12 +131,14 @@ func lastTried(p *store.Pair) time.Time {
 	return time.Time{}
 }
 
-// cycle runs one cycle and stores its results.
-func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan.Model, discovering time.Duration) {
+// cycle runs one cycle, of these targets of a model, and stores its results.
+func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan.Model, targets []string, discovering time.Duration) {
 	logger := d.logger.With("entry", entry.Name, "model", model.Name)
 	var id uint64
 	err := d.journal.wait(ctx, func() (err error) {
-		id, err = d.options.Store.BeginCycle(store.Cycle{Entry: entry.Name, Model: model.Name, Targets: model.Targets, Due: job.Due, Started: time.Now()})
+		id, err = d.options.Store.BeginCycle(store.Cycle{
+			Entry: entry.Name, Model: model.Name, Targets: targets, Choose: model.Choose, Candidates: model.Targets, Due: job.Due, Started: time.Now(),
+		})
 		return err
 	})
 	if err != nil {
@@ -133,26 +146,33 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 		return
 	}
 	d.options.Log.page.begin()
-	logger.Info("a cycle begins", "cycle", id, "targets", model.Targets)
+	logger.Info("a cycle begins", "cycle", id, "targets", targets)
 	d.update(func(r *Running) {
-		r.Cycle, r.Model, r.Targets = id, model.Name, model.Targets
+		r.Cycle, r.Model, r.Targets = id, model.Name, targets
 		r.Progress, r.Ratio, r.Waiting = runner.Progress{}, 0, ""
 	})
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	d.setCancel(cancel)
 	defer d.setCancel(nil)
-	undecided := slices.Clone(model.Targets)
+	undecided := slices.Clone(targets)
+	durations := map[runner.Operation]time.Duration{runner.OperationDiscover: discovering}
+	entry.Choose = model.Choose
 	d.protected(func() {
 		entry.Runner.Run(ctx, runner.Request{
 			Model:     model.Model,
-			Targets:   model.Targets,
+			Targets:   targets,
 			Settings:  entry.Settings,
 			OrderSeed: rand.Uint64(),
+			Outranked: func(by string, others []string) {
+				undecided = slices.DeleteFunc(undecided, func(target string) bool { return slices.Contains(others, target) })
+				d.outrank(id, model.Name, by, others)
+			},
 			Previous: func(target string) verdict.Outcome {
 				return d.options.Store.State().Standing(store.PairID{Model: model.Name, Target: target})
 			},
 			Progress: d.progress,
+			Finish:   d.publishing(id, entry, durations),
 		}, func(r runner.Result) {
 			r.Failure = because(ctx, entry, r.Failure)
 			undecided = slices.DeleteFunc(undecided, func(target string) bool { return target == r.TargetFormat })
@@ -165,15 +185,35 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 		}
 	})
 	d.journal.write("ending the cycle", func() error {
-		err := d.options.Store.EndCycle(id, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
-		if errors.Is(err, store.ErrCommitted) {
-			return nil
-		}
-		return err
+		return unlessCommitted(d.options.Store.EndCycle(id, durations))
 	})
 	log := d.options.Log.page.end()
 	d.journal.write("the cycle's log", func() error { return d.options.Store.PutLog(id, log) })
 	d.update(func(r *Running) { r.Cycle, r.Model, r.Targets = 0, "", nil })
+}
+
+// publishing gives what is to be done with the copies of a cycle; nil when that is nothing.
+func (d *Dispatcher) publishing(cycle uint64, entry Entry, durations map[runner.Operation]time.Duration) func(context.Context, runner.Finished) {
+	if !entry.Publish.Enabled() {
+		return nil
+	}
+	return func(ctx context.Context, finished runner.Finished) {
+		begin := time.Now()
+		all := promote.Cycle(ctx, d.options.Store, cycle, entry.Publish, finished, d.logger)
+		if all == nil {
+			return
+		}
+		durations[runner.OperationPublish] = time.Since(begin)
+		d.journal.write("what was published", func() error { return unlessCommitted(d.options.Store.Published(cycle, all)) })
+	}
+}
+
+// unlessCommitted takes it that the attempt before did not fail after all.
+func unlessCommitted(err error) error {
+	if errors.Is(err, store.ErrCommitted) {
+		return nil
+	}
+	return err
 }
 
 // protected turns a panic of work into a failure.
@@ -228,11 +268,26 @@ func (d *Dispatcher) record(cycle uint64, r runner.Result) {
 	}
 	d.journal.write("a result", func() error {
 		committed, err := d.options.Store.Commit(cycle, &r)
+		for _, change := range committed.Changes {
+			logger.Info("an input has changed since the decision before", "input", change.Input, "change", change.Text)
+		}
 		switch {
 		case errors.Is(err, store.ErrCommitted): // the attempt before did not fail after all
 			return nil
 		case err == nil && committed.Changed:
 			logger.Info("the decision has changed", "event_id", committed.Event.ID, "now", r.Verdict.Outcome, "before", cmp.Or(string(r.Previous), "none"))
+		}
+		return err
+	})
+}
+
+// outrank stores that targets are passed over, and says so.
+func (d *Dispatcher) outrank(cycle uint64, model, by string, targets []string) {
+	d.logger.Info("pairs are skipped: another one is chosen before them", "cycle", cycle, "model", model, "targets", targets, "chosen", by)
+	d.journal.write("what is skipped", func() error {
+		err := d.options.Store.Outrank(cycle, by, targets)
+		if errors.Is(err, store.ErrCommitted) { // the attempt before did not fail after all
+			return nil
 		}
 		return err
 	})
@@ -280,6 +335,8 @@ func ratio(p runner.Progress) float64 {
 		return quantizing
 	case runner.OperationBenchmark:
 		return quantizing + (1-quantizing)*done
+	case runner.OperationPublish: // all is decided
+		return 1
 	default:
 		return 0
 	}

@@ -1,6 +1,6 @@
 // Package event defines the objects by which quant-exporter tells other programs of
-// its outcomes: the data of a QUANT_DECISION event on the A2A bus, which is also a
-// line of `quant-exporter run --output json`.
+// its outcomes: the data of a QUANT_DECISION or QUANT_CHOICE event on the A2A bus, which
+// is also a line of `quant-exporter run --output json`.
 //
 // The fields are a contract. Those of the mission (cycle version BC-180) come first,
 // with their names and types; additions follow them.
@@ -17,9 +17,12 @@ import (
 
 // The event types.
 const (
-	TypeDecision = "QUANT_DECISION"
-	TypeFailure  = "QUANT_FAILURE"
-	TypeEstimate = "QUANT_ESTIMATE"
+	TypeDecision    = "QUANT_DECISION"
+	TypeChoice      = "QUANT_CHOICE"
+	TypeFailure     = "QUANT_FAILURE"
+	TypeSkipped     = "QUANT_SKIPPED"
+	TypeEstimate    = "QUANT_ESTIMATE"
+	TypePublication = "QUANT_PUBLICATION" // never on the bus
 )
 
 // CycleVersion names the document in which the mission's fields were laid down.
@@ -51,6 +54,11 @@ type Decision struct {
 	Entry               string           `json:"entry"`   // of the schedule; "" from the command line
 	Gate                *verdict.Phase   `json:"gate"`    // that rejected it: a phase, or quality; else null
 	Quality             *Quality         `json:"quality"` // null where it was not evaluated
+	// ChangedInputs say what is not as it was at the decision before ("llama.cpp 11669 →
+	// 11702"); empty when nothing is.
+	ChangedInputs []string `json:"changed_inputs"`
+	// ChosenFormat is the model's as of the last finished cycle: null where none is chosen.
+	ChosenFormat *string `json:"chosen_format"`
 }
 
 // Quality is how far the copy's predictions are from the original's, with intervals (low,
@@ -77,10 +85,49 @@ type Failure struct {
 	Error        string        `json:"error"`
 }
 
+// Publication is what became of publishing a copy that is kept.
+type Publication struct {
+	EventType    string  `json:"event_type"` // TypePublication
+	ModelName    string  `json:"model_name"`
+	TargetFormat string  `json:"target_format"`
+	Timestamp    float64 `json:"timestamp"` // Unix seconds, fractional
+	Dir          *string `json:"dir"`       // of the version; null when it failed
+	Stable       *string `json:"stable"`    // the link that leads to it; likewise
+	Error        *string `json:"error"`     // why it failed; null when it did not
+}
+
+// NewPublication describes one: with an error, or with the paths.
+func NewPublication(model, target string, at time.Time, dir, stable, failure string) Publication {
+	p := Publication{EventType: TypePublication, ModelName: model, TargetFormat: target, Timestamp: unixSeconds(at)}
+	if failure != "" {
+		p.Error = &failure
+	} else {
+		p.Dir, p.Stable = &dir, &stable
+	}
+	return p
+}
+
+// Skipped is a pair that was passed over, because another one is chosen before it whatever
+// it is.
+type Skipped struct {
+	EventType    string `json:"event_type"` // TypeSkipped
+	ModelName    string `json:"model_name"`
+	TargetFormat string `json:"target_format"`
+	Reason       string `json:"reason"` // outranked
+	OutrankedBy  string `json:"outranked_by"`
+}
+
+// NewOutranked describes a pair that was passed over for another target.
+func NewOutranked(model, target, by string) Skipped {
+	return Skipped{EventType: TypeSkipped, ModelName: model, TargetFormat: target, Reason: "outranked", OutrankedBy: by}
+}
+
 // Origin is where a result comes from.
 type Origin struct {
 	Host  string
 	Entry string
+	// Chosen is the format of the model that is chosen; "" for none.
+	Chosen string
 }
 
 // NewDecision describes a decided result; it must not be a failure.
@@ -99,12 +146,16 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 		Timestamp:             unixSeconds(r.Finished),
 		CycleVersion:          CycleVersion,
 		Phase:                 worst.Phase,
-		DropIntervalPercent:   [2]*float64{percent(worst.Lower), percent(worst.Upper)},
+		DropIntervalPercent:   [2]*float64{Percent(worst.Lower), Percent(worst.Upper)},
 		IntervalConfidence:    math.Round(r.Verdict.Confidence*1e6) / 1e6, // 0.925, where a difference is 0.9249999999999999
 		Rounds:                r.Verdict.Rounds,
 		Engine:                r.Evidence.Engine.String(),
 		Host:                  origin.Host,
 		Entry:                 origin.Entry,
+		ChangedInputs:         []string{},
+	}
+	for _, change := range r.Changes {
+		d.ChangedInputs = append(d.ChangedInputs, change.Text)
 	}
 	if r.Previous != "" {
 		d.PreviousDecision = new(r.Previous)
@@ -114,6 +165,9 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 	}
 	if r.Quality != nil {
 		d.Quality = newQuality(r.Quality)
+	}
+	if origin.Chosen != "" {
+		d.ChosenFormat = &origin.Chosen
 	}
 	return d
 }
@@ -154,9 +208,9 @@ func ThresholdPercent(ratio float64) float64 { return math.Round(ratio*1e12) / 1
 // unixSeconds keeps microseconds: a float64 holds no more of today's Unix time.
 func unixSeconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
-// percent of an interval's end, nil when it is open. One so far out that its percentage
+// Percent of an interval's end, nil when it is open. One so far out that its percentage
 // is beyond every number, which JSON has no word for, is open, too.
-func percent(ratio *float64) *float64 {
+func Percent(ratio *float64) *float64 {
 	if ratio == nil || math.IsInf(*ratio*100, 0) {
 		return nil
 	}

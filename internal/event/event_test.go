@@ -53,6 +53,7 @@ func rejected() *runner.Result {
 func damaged() *runner.Result {
 	r := rejected()
 	r.Verdict.Gate = verdict.GateQuality
+	r.Changes = []runner.Change{{Input: runner.InputEngine, Text: "llama.cpp 11669 → 11702"}, {Input: runner.InputDecision, Text: "threshold 0.12 → 0.125"}}
 	r.Quality = &runner.Evaluated{
 		Verdict: quality.Verdict{
 			KLDivergence:       quality.Interval{Estimate: 0.25, Lower: 0.125, Upper: 0.375},
@@ -80,6 +81,11 @@ func TestDecision(t *testing.T) {
 	t.Run("rejected by its quality", func(t *testing.T) {
 		check(t, "decision-quality.json", event.NewDecision(damaged(), event.Origin{Host: "build-7", Entry: "nightly"}))
 	})
+	t.Run("of a model of which a format is chosen", func(t *testing.T) {
+		d := event.NewDecision(rejected(), event.Origin{Chosen: "Q4_K_M"})
+		require.NotNil(t, d.ChosenFormat)
+		assert.Equal(t, "Q4_K_M", *d.ChosenFormat)
+	})
 	t.Run("the standing decision is a copy", func(t *testing.T) {
 		r := rejected()
 		d := event.NewDecision(r, event.Origin{})
@@ -94,6 +100,10 @@ func TestFailure(t *testing.T) {
 	r.Verdict = nil
 	r.Failure = &runner.Failure{Reason: runner.ReasonCrash, Err: errors.New("llama-bench died of signal 11\n\x1b[31m<boom>")}
 	check(t, "failure.json", event.NewFailure(r))
+}
+
+func TestOutranked(t *testing.T) {
+	check(t, "outranked.json", event.NewOutranked("team/llama-1b", "Q8_0", "Q4_K_M"))
 }
 
 // An end of the interval that a float64 holds and its percentage not.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -18,6 +19,8 @@ import (
 type Committed struct {
 	Changed bool   // the standing decision
 	Event   *Event // that tells so; nil when it did not change
+	// Changes are in what the inputs differ from those of the pair's decision before.
+	Changes []runner.Change
 }
 
 // BeginCycle records that a cycle begins, before it does anything, and returns its id,
@@ -36,7 +39,10 @@ func (s *Store) BeginCycle(c Cycle) (id uint64, err error) {
 		if id, err = d.bucket(bucketCycles).NextSequence(); err != nil {
 			return err
 		}
-		c.ID, c.Ended, c.Undecided = id, nil, c.Targets
+		c.ID, c.Ended, c.Undecided, c.Published = id, nil, c.Targets, nil
+		if c.Choose != choice.None && len(c.Candidates) == 0 {
+			c.Candidates = c.Targets
+		}
 		if c.Started.IsZero() {
 			c.Started = d.now
 		}
@@ -56,15 +62,17 @@ func checkCycle(c *Cycle) error {
 	if len(c.Targets) == 0 {
 		return errors.New("it has no targets")
 	}
-	for i, target := range c.Targets {
-		if err := checkName("a target", target); err != nil {
-			return err
-		}
-		if slices.Contains(c.Targets[:i], target) {
-			return fmt.Errorf("it names %s twice", target)
+	for _, names := range [][]string{c.Targets, c.Candidates} {
+		for i, target := range names {
+			if err := checkName("a target", target); err != nil {
+				return err
+			}
+			if slices.Contains(names[:i], target) {
+				return fmt.Errorf("it names %s twice", target)
+			}
 		}
 	}
-	return nil
+	return c.Choose.Validate()
 }
 
 // giveUp ends the running cycles that have yet to decide a pair of c.
@@ -150,11 +158,11 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 	if known := d.state.Pairs[id]; known != nil {
 		pair = *known
 	}
-	record := newRecord(c, d.host, r, pair.Standing)
+	record := newRecord(c, d.host, r, &pair)
 	var e *Event
 	if record.Changed {
 		var err error
-		if e, err = d.emit(c, r, pair.Standing); err != nil {
+		if e, err = d.emit(c, r, &record); err != nil {
 			return Committed{}, err
 		}
 		record.EventSeq, record.EventID = e.Seq, e.ID
@@ -178,8 +186,14 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 		pair.Decided = newDecided(&record, r)
 		model.Latest = id
 	}
+	pair.Outranked = nil
 
 	rest := *c
+	if r.Failure == nil {
+		if err := d.countChanges(&rest, record.Changes); err != nil {
+			return Committed{}, err
+		}
+	}
 	rest.Undecided = slices.DeleteFunc(slices.Clone(c.Undecided), func(target string) bool { return target == id.Target })
 
 	err := errors.Join(
@@ -187,7 +201,37 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 		d.put(point.history(), historyKey(id, c.ID), &point),
 		d.putPair(&pair), d.putModel(&model), d.putCycle(&rest),
 	)
-	return Committed{Changed: record.Changed, Event: e}, err
+	return Committed{Changed: record.Changed, Event: e, Changes: record.Changes}, err
+}
+
+// countChanges takes changes of inputs into the cycle. The targets of a ladder share their
+// inputs: each of these counts once.
+func (d *draft) countChanges(c *Cycle, changes []runner.Change) error {
+	for _, change := range changes {
+		if slices.Contains(c.Changes, change) {
+			continue
+		}
+		counted := slices.Contains(changedInputs(c.Changes), change.Input)
+		c.Changes = append(slices.Clone(c.Changes), change)
+		if counted {
+			continue
+		}
+		if err := d.count(counterKey(countInputChange, c.Model, string(change.Input)), 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changedInputs are the groups of the changes, each once.
+func changedInputs(changes []runner.Change) []runner.Input {
+	var inputs []runner.Input
+	for _, change := range changes {
+		if !slices.Contains(inputs, change.Input) {
+			inputs = append(inputs, change.Input)
+		}
+	}
+	return inputs
 }
 
 func newDecided(record *Record, r *runner.Result) *Decided {
@@ -205,14 +249,16 @@ func newDecided(record *Record, r *runner.Result) *Decided {
 		QuantizedFile: record.Quantized,
 		Engine:        record.Evidence.Engine,
 		Host:          record.Host,
+		Inputs:        record.Inputs,
+		Changes:       record.Changes,
 	}
 }
 
 // emit writes the event of a change.
-func (d *draft) emit(c *Cycle, r *runner.Result, standing verdict.Outcome) (*Event, error) {
+func (d *draft) emit(c *Cycle, r *runner.Result, record *Record) (*Event, error) {
 	told := *r
-	told.Previous = standing
-	data := event.NewDecision(&told, event.Origin{Host: d.host, Entry: c.Entry})
+	told.Previous, told.Changes = record.Previous, record.Changes
+	data := event.NewDecision(&told, event.Origin{Host: d.host, Entry: c.Entry, Chosen: d.state.Chosen(c)})
 	data.EventID = new(rand.Text())
 	text, err := json.Marshal(data)
 	if err != nil {
@@ -229,7 +275,8 @@ func (d *draft) emit(c *Cycle, r *runner.Result, standing verdict.Outcome) (*Eve
 // EndCycle records that a cycle has ended, and the durations of its operations: those of
 // its results, and extra ones of the cycle itself. A target that it leaves without a
 // result gets the failure "internal". When no target failed, this is the model's
-// LastSuccess. Ending a cycle again is an ErrCommitted.
+// LastSuccess. Where a format is to be chosen, it is chosen now, and if it is another one
+// than before, there is an event. Ending a cycle again is an ErrCommitted.
 func (s *Store) EndCycle(cycle uint64, extra map[runner.Operation]time.Duration) error {
 	return s.update(fmt.Sprintf("storing the end of cycle %d", cycle), func(d *draft) error {
 		c, err := d.running(cycle)
@@ -261,7 +308,7 @@ func (d *draft) end(c *Cycle, extra map[runner.Operation]time.Duration, missing 
 	}
 	model := *d.state.Models[c.Model] // there since its first result
 	model.LastRun = d.now
-	success := len(records) == len(c.Targets)
+	success := len(records)+len(c.Outranked) == len(c.Targets)
 	for _, r := range records {
 		success = success && r.Failure == nil
 	}
@@ -273,6 +320,11 @@ func (d *draft) end(c *Cycle, extra map[runner.Operation]time.Duration, missing 
 	}
 	ended := *c
 	ended.Ended = &d.now
+	if c.Choose != choice.None {
+		if err := d.choose(&ended, &model); err != nil {
+			return err
+		}
+	}
 	return errors.Join(d.putModel(&model), d.putCycle(&ended))
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
@@ -131,6 +132,14 @@ func TestOneCycle(t *testing.T) {
 	assert.Equal(t, http.StatusOK, response.Code, "the status page needs no file")
 }
 
+// publications are one, and one that failed.
+func publications() []store.Publication {
+	return []store.Publication{
+		{Target: "Q2_K", Time: now.Add(90 * time.Second), Dir: "/srv/published/m/Q2_K/0123456789ab", Stable: "/srv/published/m/Q2_K/stable"},
+		{Target: "Q4_0", Time: now, Error: "publishing Q4_0 of \"m\" in <b>:\nno space left\x1b on device"},
+	}
+}
+
 // story is a store with one cycle of every end.
 func story() *fakeStore {
 	config := verdict.Config{Threshold: 0.12, Phases: []verdict.Phase{verdict.Generation, verdict.Prompt}, MinRounds: 3, MaxRounds: 6, Alpha: 0.05}
@@ -163,20 +172,22 @@ func story() *fakeStore {
 	id := store.PairID{Model: "m", Target: "Q2_K"}
 	failed := store.PairID{Model: "m", Target: "Q4_0"}
 	figures := runner.FileFigures{Format: "F16", Bytes: 2_000_000_000, Parameters: 1_000_000_000, BitsPerWeight: 16}
-	point := store.Point{Time: now, Cycle: 3, Outcome: v.Outcome, Changed: true, Threshold: 0.12, Bytes: 5e8}
+	changes := []runner.Change{{Input: runner.InputEngine, Text: "llama.cpp 11650 → 11669"}, {Input: runner.InputArguments, Text: "engine.env.GGML_X none → <1>"}}
+	point := store.Point{Time: now, Cycle: 3, Outcome: v.Outcome, Changed: true, Threshold: 0.12, Bytes: 5e8, Changes: changes}
 	for _, p := range v.Phases {
 		point.Phases = append(point.Phases, store.PointPhase{Phase: p.Phase, Original: p.Original, Quantized: p.Quantized, Drop: p.Drop, Lower: p.Lower, Upper: p.Upper})
 	}
 	return &fakeStore{
 		cycles: []store.Cycle{
-			{ID: 3, Entry: "nightly", Model: "m", Targets: []string{"Q2_K", "Q4_0"}, Due: now, Started: now, Ended: new(now.Add(90 * time.Second))},
+			{ID: 3, Entry: "nightly", Model: "m", Targets: []string{"Q2_K", "Q4_0"}, Due: now, Started: now, Ended: new(now.Add(90 * time.Second)), Published: publications()},
 			{ID: 4, Model: "m", Targets: []string{"Q2_K"}, Undecided: []string{"Q2_K"}, Started: now},
 		},
 		results: map[uint64][]store.Record{3: {
 			{
 				Cycle: 3, PairID: id, Entry: "nightly", Host: "here", SourceFormat: "F16", Verdict: &v, Previous: verdict.Kept, Changed: true, EventID: "E1",
 				Threshold: 0.12, Original: figures, Quantized: runner.FileFigures{Format: "Q2_K", Bytes: 5e8, Parameters: 1_000_000_000, BitsPerWeight: 4, FallbackShare: 0.25},
-				Quality:   evaluated(0.06, quality.MaxKLDivergence),
+				Quality: evaluated(0.06, quality.MaxKLDivergence), Changes: changes,
+				Inputs:    &runner.Inputs{Source: "5eed", Driver: "Linux 6.12.1, nvidia 550.54.14"},
 				Durations: map[runner.Operation]time.Duration{runner.OperationQuantize: 41 * time.Second, runner.OperationTotal: 90 * time.Second}, Evidence: evidence,
 			},
 			{Cycle: 3, PairID: failed, SourceFormat: "F16", Threshold: 0.12, Original: figures, Failure: &store.RecordFailure{Reason: runner.ReasonCrash, Error: "llama-quantize crashed\nsignal 11"}},
@@ -192,7 +203,14 @@ func TestStoryPages(t *testing.T) {
 	for name, path := range map[string]string{"cycle": "/cycles/3", "cycle-running": "/cycles/4", "cycles": "/cycles", "model": "/model?name=m"} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := known{state: &store.State{}, plan: nightly(model("m", "F16", "Q2_K", "Q4_0"))}
+				all := publications()
+				k := known{
+					state: &store.State{Pairs: pairs(
+						&store.Pair{PairID: store.PairID{Model: "m", Target: "Q2_K"}, Published: &all[0]},
+						&store.Pair{PairID: store.PairID{Model: "m", Target: "Q4_0"}, Published: &all[0], Unpublished: &all[1]},
+					)},
+					plan: nightly(model("m", "F16", "Q2_K", "Q4_0")),
+				}
 				o := k.options(t)
 				o.Store = story()
 				o.CycleLog = func(cycle uint64) (string, error) {
@@ -207,6 +225,51 @@ func TestStoryPages(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A format is chosen of those of a model, and others are passed over for it.
+func TestChoicePages(t *testing.T) {
+	at := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+	pair := &store.Pair{PairID: store.PairID{Model: "m", Target: "Q8_0"}, Outranked: &store.Outranked{Cycle: 5, By: "Q4_0", Choose: choice.Smallest}}
+	state := &store.State{
+		Pairs:  pairs(pair, decided(store.PairID{Model: "m", Target: "Q4_0"}, verdict.Kept, verdict.Kept, time.Hour)),
+		Models: map[string]*store.Model{"m": {Name: "m", Choice: &store.Choice{Rule: choice.Smallest, Format: "Q4_0", Since: at, Cycle: 5}}},
+	}
+	scheduled := model("m", "F16", "Q4_0", "Q8_0")
+	scheduled.Choose = choice.Smallest
+	cycle := store.Cycle{
+		ID: 5, Model: "m", Targets: []string{"Q4_0", "Q8_0"}, Started: at, Ended: &at,
+		Choose: choice.Smallest, Chosen: "Q4_0", ChoiceID: "E2", Outranked: map[string]string{"Q8_0": "Q4_0"},
+	}
+	page := func(path string, p *plan.Plan) string {
+		o := known{state: state, plan: p}.options(t)
+		o.Store = &fakeStore{cycles: []store.Cycle{cycle}}
+		response := ask(web.New(o), "GET", path)
+		require.Equal(t, http.StatusOK, response.Code)
+		return response.Body.String()
+	}
+	const badge = `<span class="badge chosen" title="the smallest that is kept">chosen</span>`
+	for path, texts := range map[string][]string{
+		"/":             {`<bdi>Q4_0</bdi>`, badge, `outranked by <bdi>Q4_0</bdi>, <a href="/cycles/5">cycle 5</a>`},
+		"/model?name=m": {`<bdi>Q4_0</bdi></span>, the smallest that is kept, since <time`, badge, `Outranked by <bdi>Q4_0</bdi> in <a href="/cycles/5">cycle 5</a>`},
+		"/cycles":       {`<bdi>Q8_0</bdi></span> <span class="badge outranked">outranked</span>`},
+		"/cycles/5":     {`<bdi>Q4_0</bdi></span>, the smallest that is kept<span class="soft line">another one than before; event <code>E2</code>`, `<bdi>Q8_0</bdi></span> by <bdi>Q4_0</bdi>`},
+	} {
+		for _, text := range texts {
+			assert.Contains(t, page(path, nightly(scheduled)), text, path)
+		}
+	}
+	// What is not scheduled shows what was chosen of it; what chooses no more does not.
+	assert.Contains(t, page("/model?name=m", nightly()), badge)
+	scheduled.Choose = choice.None
+	assert.NotContains(t, page("/model?name=m", nightly(scheduled)), "the smallest")
+
+	state.Models["m"].Choice.Format, cycle.Chosen, cycle.ChoiceID = "", "", ""
+	scheduled.Choose = choice.Smallest
+	assert.Contains(t, page("/model?name=m", nightly(scheduled)), "none, because none is kept, since")
+	assert.Contains(t, page("/cycles/5", nightly(scheduled)), "<dd>none, because none is kept</dd>")
+	cycle.Ended = nil
+	assert.NotContains(t, page("/cycles/5", nightly(scheduled)), "<dt>Chosen</dt>", "not before its end")
 }
 
 // What stood before a decision is told, and that nothing did.
@@ -227,6 +290,7 @@ func TestStoppedCycles(t *testing.T) {
 		o := options(t)
 		from := story()
 		from.results[3][1].Failure.Reason = reason
+		from.cycles[0].Published = nil // one of which did fail
 		from.points[store.PairID{Model: "m", Target: "Q4_0"}][0].Reason = reason
 		o.Store = from
 		o.Plan = func() *plan.Plan { return nightly(model("m", "F16", "Q2_K", "Q4_0")) }

@@ -20,8 +20,26 @@ type modelView struct {
 	Model, Link          string
 	Entries              []entryRef // that decide pairs of it
 	LastRun, LastSuccess moment
+	Choice               *choiceView // nil where none is made
 	Durations            []factView
 	Pairs                []historyView
+}
+
+// choiceView is which format is to be served.
+type choiceView struct {
+	Format, Why string // Format is "" for none
+	Since       moment
+}
+
+func viewChoice(chosen *store.Choice, now time.Time) *choiceView {
+	if chosen == nil {
+		return nil
+	}
+	v := &choiceView{Format: report.Name(chosen.Format), Why: report.Superlative(chosen.Rule), Since: momentOf(chosen.Since, now)}
+	if v.Format == "" {
+		v.Why = "because none is kept"
+	}
+	return v
 }
 
 // entryRef is an entry, and its name as a form sends it.
@@ -41,6 +59,7 @@ type historyRow struct {
 	Word             string // a decision, or how it came to none
 	Reason           string
 	Changed          bool
+	Changes          []string // of inputs
 	Phases           []phaseView
 	Size, Thresholds string
 }
@@ -55,6 +74,7 @@ func (s *server) model(w http.ResponseWriter, r *http.Request) {
 		v.LastRun, v.LastSuccess = momentOf(m.LastRun, now), momentOf(m.LastSuccess, now)
 		v.Durations = durations(m.Durations)
 	}
+	v.Choice = viewChoice(k.choices()[name], now)
 	for _, pair := range viewPairs(k, now) {
 		if pair.id.Model != name {
 			continue
@@ -95,6 +115,7 @@ func viewHistory(id string, pair *pairView, points []store.Point, now time.Time)
 		row := historyRow{
 			Cycle: p.Cycle, When: momentOf(p.Time, now), Word: string(p.Outcome), Changed: p.Changed,
 			Size: fileSize(p.Bytes), Thresholds: report.Threshold(p.Threshold),
+			Changes: changeTexts(p.Changes),
 		}
 		if p.Reason != "" {
 			row.Word, row.Reason = failure(p.Reason)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -114,6 +115,30 @@ func (k *snapshot) modelsOf(entry string) []string {
 	return all
 }
 
+// choices are the formats that were chosen, by model: of those in the schedule only where
+// it has a format chosen still.
+func (k *snapshot) choices() map[string]*store.Choice {
+	chosen := map[string]*store.Choice{}
+	for name, model := range k.state.Models {
+		if model.Choice != nil {
+			chosen[name] = model.Choice
+		}
+	}
+	chooses := map[string]bool{}
+	for _, entry := range k.scheduled.Entries {
+		for i := range entry.Models {
+			model := &entry.Models[i]
+			chooses[model.Name] = chooses[model.Name] || model.Choose != choice.None
+		}
+	}
+	for name, still := range chooses {
+		if !still {
+			delete(chosen, name)
+		}
+	}
+	return chosen
+}
+
 func (s *server) view(selected selection, now time.Time) view {
 	k := s.snapshot()
 	v := view{
@@ -177,6 +202,11 @@ func viewPairs(k snapshot, now time.Time) []*pairView {
 			pairs[id] = newPairView(id)
 		}
 		pairs[id].fill(pair, now)
+	}
+	for model, chosen := range k.choices() {
+		if v := pairs[store.PairID{Model: model, Target: chosen.Format}]; v != nil {
+			v.Chosen = report.Superlative(chosen.Rule)
+		}
 	}
 	if r := k.status.Running; r != nil {
 		for _, target := range r.Targets {

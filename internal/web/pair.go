@@ -26,8 +26,14 @@ type pairView struct {
 	// Quality says how good the copy is, and by which limits it is not good enough; ""
 	// where that was not evaluated.
 	Quality string
+	// Chosen says why this is the format to serve; "" when it is not.
+	Chosen string
+	// Outranked is set when it was passed over the last time.
+	Outranked *outrankedView
 	// Note says what of the decision the figures do not show.
-	Note      string
+	Note string
+	// Changes are the inputs that were not as they had been at the decision before.
+	Changes   []string
 	Threshold string
 	Phases    []phaseView // in the order of the configuration; none before a measurement
 	// Size, of the copy, and Original; "" when they are not known.
@@ -37,6 +43,9 @@ type pairView struct {
 	Cycle                         uint64 // that decided; 0 before
 	Decided, Next                 moment
 	Failure                       *failureView
+	// Published is the latest publication, and Unpublished a newer one that failed; nil for
+	// none.
+	Published, Unpublished *publicationView
 
 	// What is sorted by.
 	worst float64
@@ -52,6 +61,12 @@ type phaseView struct {
 	Drop, Interval      string
 	Outcome             string
 	Bar                 *barView
+}
+
+// outrankedView is for which target a pair was passed over.
+type outrankedView struct {
+	By    string
+	Cycle uint64
 }
 
 type failureView struct {
@@ -119,9 +134,14 @@ func (v *pairView) fill(pair *store.Pair, now time.Time) {
 	if decided := pair.Decided; decided != nil {
 		v.decided(pair, decided, now)
 	}
+	v.Published, v.Unpublished = viewPublication(pair.Published, now), viewPublication(pair.Unpublished, now)
 	if failed := pair.Failed; failed != nil {
 		v.Failure = newFailureView(failed, now)
 		v.last = failed.Finished
+	}
+	if outranked := pair.Outranked; outranked != nil {
+		v.Outranked = &outrankedView{report.Name(outranked.By), outranked.Cycle}
+		v.last = outranked.Finished
 	}
 }
 
@@ -132,7 +152,7 @@ func (v *pairView) decided(pair *store.Pair, decided *store.Decided, now time.Ti
 	v.Source = report.Name(decided.SourceFormat)
 	v.Threshold = report.Threshold(decided.Threshold)
 	v.Cycle, v.Decided, v.last = decided.Cycle, momentOf(decided.Finished, now), decided.Finished
-	v.Note = note(pair)
+	v.Note, v.Changes = note(pair), changeTexts(decided.Changes)
 	if q := decided.Quality; q != nil {
 		v.Quality = report.QualityFigures(q)
 		if exceeded := report.Exceeded(q); exceeded != "" {
@@ -150,6 +170,14 @@ func (v *pairView) decided(pair *store.Pair, decided *store.Decided, now time.Ti
 	if v.Phases = viewPhases(&decided.Verdict, decided.Threshold); v.Phases != nil {
 		v.worst = decided.Verdict.Worst().Drop
 	}
+}
+
+func changeTexts(changes []runner.Change) []string {
+	var all []string
+	for _, change := range changes {
+		all = append(all, report.Name(change.Text))
+	}
+	return all
 }
 
 // viewPhases is nil when nothing was measured.

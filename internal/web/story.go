@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -29,10 +31,17 @@ type cycleView struct {
 	Ended          moment // zero while it runs
 	Took           string
 	Undecided      []string
+	Chosen         *choiceView // nil before its end, and where none is to be chosen
+	ChoiceID       string      // of the event that told of it; "" when it did not change
+	Outranked      []outrankedTarget
 	Running        *runningView // nil unless it is the one that runs
 	Results        []resultView
+	Published      []*publicationView
 	Log, LogNotice string
 }
+
+// outrankedTarget is a target that the cycle passed over, and for which one.
+type outrankedTarget struct{ Target, By string }
 
 // resultView is one target's part of a cycle.
 type resultView struct {
@@ -41,6 +50,7 @@ type resultView struct {
 	Decision, Previous string // in a word; Decision says for a failure which one
 	Changed            bool
 	EventID            string
+	Changes            []string // of inputs, since the decision before
 	Unconfirmed        bool
 	Failure, Reason    string
 	Threshold          string
@@ -170,6 +180,16 @@ func viewCycle(c *store.Cycle, records []store.Record, now time.Time) cycleView 
 	if c.Ended != nil {
 		v.Ended, v.Took = momentOf(*c.Ended, now), precise(c.Ended.Sub(c.Started))
 	}
+	for i := range c.Published {
+		v.Published = append(v.Published, viewPublication(&c.Published[i], now))
+	}
+	if c.Ended != nil && c.Choose != choice.None {
+		v.Chosen = viewChoice(&store.Choice{Rule: c.Choose, Format: c.Chosen}, now)
+		v.ChoiceID = report.Name(c.ChoiceID)
+	}
+	for _, target := range slices.Sorted(maps.Keys(c.Outranked)) {
+		v.Outranked = append(v.Outranked, outrankedTarget{report.Name(target), report.Name(c.Outranked[target])})
+	}
 	for i := range records {
 		v.Results = append(v.Results, viewResult(fmt.Sprintf("r%d", i), &records[i]))
 	}
@@ -180,7 +200,7 @@ func viewResult(id string, r *store.Record) resultView {
 	e := &r.Evidence
 	v := resultView{
 		ID: id, Target: report.Name(r.Target), Source: report.Name(r.SourceFormat),
-		Previous: string(r.Previous), Changed: r.Changed, EventID: report.Name(r.EventID), Unconfirmed: r.Unconfirmed,
+		Previous: string(r.Previous), Changed: r.Changed, EventID: report.Name(r.EventID), Changes: changeTexts(r.Changes), Unconfirmed: r.Unconfirmed,
 		Threshold: report.Threshold(r.Threshold), Quality: viewQuality(r.Quality),
 		Facts: facts(r), Durations: durations(r.Durations), Commands: commands(e),
 	}
@@ -265,10 +285,20 @@ func facts(r *store.Record) []factView {
 		}
 	}
 	add("Hardware", e.Hardware)
+	if r.Inputs != nil {
+		add("Driver", r.Inputs.Driver)
+		add("Model", "SHA-256 "+r.Inputs.Source)
+	}
 	add("Host", r.Host)
 	add("Isolation", e.Isolation)
+	if e.Reused != "" {
+		add("Copy", "reused from an earlier cycle, SHA-256 "+e.Reused)
+	}
 	if q := e.Quality; q != nil {
 		add("Text", fmt.Sprintf("%d bytes, SHA-256 %s", q.Corpus.Bytes, q.Corpus.SHA256))
+		if q.Reused != "" {
+			add("Predictions", "of the original, reused from an earlier cycle, SHA-256 "+q.Reused)
+		}
 	}
 	if b := e.Benchmark; b.Rounds.Max > 0 {
 		add("Measured", fmt.Sprintf("%d prompt tokens, %d generation tokens, depth %d; %d to %d rounds; error rate %s %%",
@@ -280,7 +310,7 @@ func facts(r *store.Record) []factView {
 // durations in the order in which a cycle goes through its operations.
 func durations(of map[runner.Operation]time.Duration) []factView {
 	var all []factView
-	for _, operation := range []runner.Operation{runner.OperationDiscover, runner.OperationIsolate, runner.OperationQuantize, runner.OperationEvaluate, runner.OperationBenchmark, runner.OperationTotal} {
+	for _, operation := range []runner.Operation{runner.OperationDiscover, runner.OperationIsolate, runner.OperationQuantize, runner.OperationEvaluate, runner.OperationBenchmark, runner.OperationTotal, runner.OperationPublish} {
 		if d, ok := of[operation]; ok {
 			all = append(all, factView{string(operation), precise(d)})
 		}
@@ -458,6 +488,8 @@ func (s *server) cycleRows(cycles []store.Cycle, results int, now time.Time) ([]
 			word := words[id][c.ID]
 			switch {
 			case word != "":
+			case c.Outranked[target] != "":
+				word = "outranked"
 			case slices.Contains(c.Undecided, target) && c.Ended == nil:
 				word = "running"
 			default:
