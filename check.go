@@ -137,7 +137,7 @@ func (p *program) checkTargets(ctx context.Context, text *strings.Builder, entry
 		}
 		return nil
 	}
-	if _, err := p.runner(p.config, engine, false).Formats(ctx, entry.Targets); err != nil {
+	if _, err := p.runner(p.config, engine, false, memory{}).Formats(ctx, entry.Targets); err != nil {
 		return fmt.Errorf("%s:%d: schedule: entry %q: targets: %w", p.flags.configFile, entry.Line, entry.Name, err)
 	}
 	return nil

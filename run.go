@@ -105,8 +105,8 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	if f.dryRun {
 		return p.estimate(models, s, f.output)
 	}
-	r := p.runner(p.config, p.engine(s.engine), f.noWait)
-	formats, err := r.Formats(ctx, s.targets)
+	engine := p.engine(s.engine)
+	formats, err := p.runner(p.config, engine, f.noWait, memory{}).Formats(ctx, s.targets)
 	switch {
 	case err == nil:
 		s.targets = formats
@@ -114,6 +114,10 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 		return exitError, err
 	}
 	if err := p.prepare(ctx, f.noWait); err != nil {
+		return exitError, err
+	}
+	files, err := p.openCache(ctx, p.config)
+	if err != nil {
 		return exitError, err
 	}
 	if s.Publish.Enabled() && !f.noRecord {
@@ -125,6 +129,7 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	if err != nil {
 		return exitError, err
 	}
+	r := p.runner(p.config, engine, f.noWait, memory{records.hashes(), files})
 	status, err := p.cycles(ctx, r, models, s, f, records, discovering)
 	return status, errors.Join(err, records.close(ctx, f.output == "text"))
 }

@@ -47,8 +47,15 @@ type Options struct {
 	Isolation workdir.Mode
 	// AllowRequantize lets models be quantized that are quantized already.
 	AllowRequantize bool
-	// Hardware describes the machine, for the evidence.
-	Hardware string
+	// Hardware describes the machine, for the evidence; Machine what of it decisions
+	// depend on, and Driver, asked in each cycle, its kernel and the drivers of its GPUs.
+	// Nil: not known.
+	Hardware, Machine string
+	Driver            func() string
+	// Hashes remember what files hold. Nil: each cycle reads them.
+	Hashes Hashes
+	// Cache keeps what cycles made. Nil: each makes everything anew.
+	Cache Cache
 	// Lock waits for the host to be free for measuring and calls waiting, with a word
 	// on what is in the way, when it is not free at once. Nil: no lock.
 	Lock func(ctx context.Context, waiting func(why string)) (release func(), err error)
@@ -164,9 +171,10 @@ type cycle struct {
 	predicted      *QualityEvidence // what the original predicts; nil before that is computed
 	evaluated      time.Duration    // spent on evaluations so far
 	info           EngineInfo
-	dir            string // the working directory
-	original       string // base name in dir of the original's first file
-	isolation      string // how the original got there
+	inputs         *Inputs // nil before they are found
+	dir            string  // the working directory
+	original       string  // base name in dir of the original's first file
+	isolation      string  // how the original got there
 	pairs          []*pair
 }
 
@@ -180,6 +188,7 @@ type pair struct {
 	quantized   FileFigures
 	quantizing  time.Duration
 	quantizeRun ToolRun
+	reused      string // SHA-256 of a copy that an earlier cycle made; "" when this one did
 
 	quality    *Evaluated // nil before, and where it is not asked for
 	evidence   *QualityEvidence
@@ -234,9 +243,7 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 			err = Failf(ReasonInternal, "this is a defect of quant-exporter, please report it with the log: %v", p)
 		}
 	}()
-	release, err := c.Lock(ctx, func(why string) {
-		c.Progress(Progress{Model: c.Model.Name, Operation: OperationWait, Detail: why})
-	})
+	release, err := c.waitForHost(ctx)
 	if err != nil {
 		return err
 	}
@@ -263,6 +270,13 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 		return err
 	}
 	return work()
+}
+
+// waitForHost takes the measurement lock.
+func (c *cycle) waitForHost(ctx context.Context) (release func(), err error) {
+	return c.Lock(ctx, func(why string) {
+		c.Progress(Progress{Model: c.Model.Name, Operation: OperationWait, Detail: why})
+	})
 }
 
 // resolveTargets gives every pair its format. A pair without one fails by itself.
@@ -353,10 +367,12 @@ func (c *cycle) result(p *pair) Result {
 			Decision:  c.Benchmark.Decision(c.Threshold),
 			Isolation: c.isolation,
 			Quantize:  p.quantizeRun,
+			Reused:    p.reused,
 			Quality:   p.evidence,
 			Rounds:    p.rounds,
 			Verdicts:  p.verdicts,
 		},
+		Inputs: c.inputsOf(p),
 	}
 	if c.Quality.Enabled() {
 		result.Durations[OperationEvaluate] = p.evaluating

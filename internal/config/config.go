@@ -21,6 +21,7 @@ import (
 	"strconv"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
@@ -31,6 +32,7 @@ import (
 type Config struct {
 	Models  Models          `yaml:"models"`
 	Work    Work            `yaml:"work"`
+	Cache   cache.Config    `yaml:"cache"`
 	Storage Storage         `yaml:"storage"`
 	Engine  llamacpp.Config `yaml:"engine"`
 	// Settings of cycles, which each entry may change for itself.
@@ -74,6 +76,7 @@ type Storage struct {
 func Default() Config {
 	return Config{
 		Work:     Work{Dir: filepath.Join("data", "work"), Isolation: workdir.Auto},
+		Cache:    cache.DefaultConfig(),
 		Storage:  Storage{Path: "data", Retention: store.DefaultRetention()},
 		Engine:   llamacpp.DefaultConfig(),
 		Settings: runner.DefaultSettings(),
@@ -139,6 +142,7 @@ func (c *Config) problems() []runner.Problem {
 	if c.Storage.Path == "" {
 		add("storage.path", errors.New("it is empty: name a folder, such as data"))
 	}
+	all = append(all, runner.Below("cache", c.Cache.Validate())...)
 	all = append(all, runner.Below("storage.retention", c.Storage.Retention.Validate())...)
 	return append(all, runner.Below("a2a", c.A2A.Validate())...)
 }
@@ -148,6 +152,7 @@ func (c *Config) paths() map[string]*string {
 	return map[string]*string{
 		"models.dir":        &c.Models.Dir,
 		"work.dir":          &c.Work.Dir,
+		"cache.dir":         &c.Cache.Dir,
 		"storage.path":      &c.Storage.Path,
 		"engine.dir":        &c.Engine.Dir,
 		"engine.imatrix":    &c.Engine.Imatrix,
