@@ -49,9 +49,6 @@ type kit struct {
 
 var shared kit
 
-// patience bounds every wait: it guards against hangs and measures nothing.
-const patience = 5 * time.Minute
-
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "quant-exporter-e2e-")
 	if err == nil {
