@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ func (p *program) check(ctx context.Context) error {
 	var engines checkedEngines
 	for i, entry := range p.config.Schedule {
 		engine := engines.look(ctx, p, entry)
-		bad = append(bad, p.checked(&due, entry, found.Entries[i]), p.checkTargets(ctx, &due, entry, engine))
+		bad = append(bad, p.checked(&due, entry, found.Entries[i]), p.checkFormats(ctx, &due, entry, engine))
 	}
 	engines.describe(&due)
 	err = errors.Join(bad...)
@@ -125,21 +126,28 @@ func (all checkedEngines) describe(text *strings.Builder) {
 	}
 }
 
-// checkTargets finds the targets that the engine does not make; without an engine, it
-// warns of those that are not known.
-func (p *program) checkTargets(ctx context.Context, text *strings.Builder, entry config.Entry, engine *checkedEngine) error {
-	if engine.err != nil {
-		for _, target := range entry.Targets {
-			if !slices.Contains(estimate.Formats(), plan.Canonical(target)) {
-				fmt.Fprintf(text, "  warning  %q is no format that is known here\n", target)
+// checkFormats finds the targets, and the baseline, that the engine does not make; without
+// an engine, it warns of those that are not known.
+func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry config.Entry, engine *checkedEngine) error {
+	asked := map[string][]string{"targets": entry.Targets}
+	if entry.Baseline != "" {
+		asked["baseline"] = []string{entry.Baseline}
+	}
+	var bad []error
+	for _, key := range slices.Sorted(maps.Keys(asked)) {
+		if engine.err != nil {
+			for _, format := range asked[key] {
+				if !slices.Contains(estimate.Formats(), plan.Canonical(format)) {
+					fmt.Fprintf(text, "  warning  %q is no format that is known here\n", format)
+				}
 			}
+			continue
 		}
-		return nil
+		if _, err := p.runner(p.config, engine, false).Formats(ctx, asked[key]); err != nil {
+			bad = append(bad, fmt.Errorf("%s:%d: schedule: entry %q: %s: %w", p.flags.configFile, entry.Line, entry.Name, key, err))
+		}
 	}
-	if _, err := p.runner(p.config, engine, false).Formats(ctx, entry.Targets); err != nil {
-		return fmt.Errorf("%s:%d: schedule: entry %q: targets: %w", p.flags.configFile, entry.Line, entry.Name, err)
-	}
-	return nil
+	return errors.Join(bad...)
 }
 
 // checked describes one entry; the error is of the models it names and that cannot be
@@ -169,7 +177,11 @@ func (p *program) checked(text *strings.Builder, entry config.Entry, found plan.
 	for _, target := range entry.Targets {
 		targets = append(targets, plan.Canonical(target))
 	}
-	fmt.Fprintf(text, "\n  targets  %s\n  models   ", strings.Join(targets, ", "))
+	fmt.Fprintf(text, "\n  targets  %s\n", strings.Join(targets, ", "))
+	if entry.Baseline != "" {
+		fmt.Fprintf(text, "  baseline %s\n", entry.Baseline)
+	}
+	text.WriteString("  models   ")
 	var bad []error
 	for _, model := range found.Models {
 		names = append(names, report.Name(model.Name))

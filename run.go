@@ -54,6 +54,9 @@ func (p *program) settings(f runFlags) (settings, error) {
 	if len(f.targets) > 0 {
 		s.targets = f.targets
 	}
+	if f.baseline != "" {
+		s.Baseline = plan.Canonical(f.baseline)
+	}
 	return s, nil
 }
 
@@ -176,23 +179,43 @@ func (p *program) estimate(models []runner.Model, s settings, output string) (in
 			}
 			continue
 		}
-		var estimates []estimate.Estimate
-		for _, target := range s.targets {
-			e, err := load.Of(model.Header, target)
-			if err != nil {
-				return exitError, fmt.Errorf("estimating %s of %s: %w", target, model.Name, err)
-			}
-			estimates = append(estimates, e)
+		original, estimates, err := s.estimates(model, load)
+		if err != nil {
+			return exitError, fmt.Errorf("estimating %s: %w", model.Name, err)
 		}
 		write := report.EstimateTable
 		if output == "json" {
 			write = report.EstimateLines
 		}
-		if err := write(p.stdout, model, estimates, s.Threshold); err != nil {
+		if err := write(p.stdout, model.Name, original, estimates, s.Threshold); err != nil {
 			return exitError, fmt.Errorf("writing the estimate: %w", err)
 		}
 	}
 	return worst.status(), nil
+}
+
+// estimates are those of the copies of a model, beside what they are compared with.
+func (s *settings) estimates(model runner.Model, load estimate.Workload) (original runner.FileFigures, copies []estimate.Estimate, err error) {
+	original = model.Figures()
+	var baseline *estimate.Estimate
+	if s.Baseline != "" && s.Baseline != original.Format {
+		e, err := load.Of(model.Header, s.Baseline)
+		if err != nil {
+			return original, nil, fmt.Errorf("the baseline %s: %w", s.Baseline, err)
+		}
+		original, baseline = report.EstimatedFile(e, model.Header.Parameters), &e
+	}
+	for _, target := range s.targets {
+		e, err := load.Of(model.Header, target)
+		if err != nil {
+			return original, nil, fmt.Errorf("%s: %w", target, err)
+		}
+		if baseline != nil {
+			e = e.Beside(*baseline)
+		}
+		copies = append(copies, e)
+	}
+	return original, copies, nil
 }
 
 // unusable reports a model that cannot even be estimated, as a cycle would.

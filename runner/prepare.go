@@ -60,7 +60,7 @@ func formatNames(formats []Format) string {
 }
 
 // isolate sees that everything will fit into the working directory and brings the
-// original in.
+// model in.
 func (c *cycle) isolate(ctx context.Context) error {
 	begin := time.Now()
 	defer func() { c.isolating = time.Since(begin) }()
@@ -78,7 +78,7 @@ func (c *cycle) isolate(ctx context.Context) error {
 	return c.clone(ctx, c.Isolation, "original")
 }
 
-// clone brings the original's files into the working directory, under a safe name.
+// clone brings the model's files into the working directory, under a safe name.
 func (c *cycle) clone(ctx context.Context, mode workdir.Mode, prefix string) error {
 	done := int64(0)
 	for i, file := range c.Model.Files {
@@ -87,7 +87,7 @@ func (c *cycle) clone(ctx context.Context, mode workdir.Mode, prefix string) err
 			name = gguf.ShardPath(prefix, i+1, len(c.Model.Files))
 		}
 		if i == 0 {
-			c.original = name
+			c.source, c.original = name, name
 		}
 		how, err := workdir.Clone(ctx, mode, file, filepath.Join(c.dir, name), func(copied, _ int64) {
 			c.Progress(Progress{
@@ -115,11 +115,14 @@ func (c *cycle) fits(ctx context.Context) error {
 	if c.Isolation == workdir.Copy {
 		need = c.Model.Size
 	}
-	for _, p := range c.undecided() {
+	for _, p := range c.copies() {
 		bytes, exact, err := c.engine.QuantizedSize(ctx, c.quantizeJob(p))
 		if err != nil {
 			err = fmt.Errorf("asking for the size of %s: %w", p.target, err)
 			if err := c.concernsAll(ctx, err); err != nil {
+				return err
+			}
+			if p == c.baseline {
 				return err
 			}
 			c.fail(p, err)

@@ -15,7 +15,7 @@ import (
 func (c *cycle) quantizeJob(p *pair) QuantizeJob {
 	return QuantizeJob{
 		Dir:             c.dir,
-		Input:           c.original,
+		Input:           c.source,
 		Output:          p.file,
 		Format:          p.format.Name,
 		AllowRequantize: c.AllowRequantize,
@@ -25,17 +25,11 @@ func (c *cycle) quantizeJob(p *pair) QuantizeJob {
 // quantize makes the copy of every pair. A pair whose copy cannot be made fails by
 // itself; only what concerns them all is returned.
 func (c *cycle) quantize(ctx context.Context) error {
-	begin := time.Now()
 	pairs := c.undecided()
+	all := c.copies()
+	begin, made := time.Now().Add(-c.makingBaseline()), len(all)-len(pairs)
 	for i, p := range pairs {
-		err := c.quantizeOne(ctx, p, func(done, total int) {
-			fraction := (float64(i) + float64(done)/float64(max(total, 1))) / float64(len(pairs))
-			c.Progress(Progress{
-				Model: c.Model.Name, Operation: OperationQuantize, Target: p.target,
-				Done: fraction, Detail: fmt.Sprintf("tensor %d/%d", done, total),
-				Left: left(time.Since(begin), fraction),
-			})
-		})
+		err := c.quantizeOne(ctx, p, c.quantizing(begin, p.target, made+i, len(all)))
 		if err == nil {
 			continue
 		}
@@ -67,6 +61,19 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 	p.quantized = figures(header, info.Size())
 	p.quantized.FallbackShare = gguf.FallbackShare(p.format.Name, header)
 	return nil
+}
+
+// quantizing tells how far the making of one copy is, and of all, of which so many are
+// made.
+func (c *cycle) quantizing(begin time.Time, target string, made, all int) func(done, total int) {
+	return func(done, total int) {
+		fraction := (float64(made) + float64(done)/float64(max(total, 1))) / float64(all)
+		c.Progress(Progress{
+			Model: c.Model.Name, Operation: OperationQuantize, Target: target,
+			Done: fraction, Detail: fmt.Sprintf("tensor %d/%d", done, total),
+			Left: left(time.Since(begin), fraction),
+		})
+	}
 }
 
 // left extrapolates how long the rest of an operation takes.

@@ -2,7 +2,8 @@
 // decide.
 //
 // The model is cloned into a working directory of the cycle's own and never written
-// to. Every target of the cycle is quantized there and, where that is asked for, its
+// to. It is the original of the cycle or, where a baseline is asked for, a copy of it in
+// that format is, made once. Every target of the cycle is quantized there and, where that is asked for, its
 // quality evaluated (see package quality); then original and copies are measured in
 // paired rounds, until the verdict on each pair is in (see package verdict). A copy over
 // a limit of quality is rejected at its first look, which gives the figures of its
@@ -74,7 +75,7 @@ type Request struct {
 type Progress struct {
 	Model     string
 	Operation Operation
-	Target    string  // "" while the original is worked on
+	Target    string  // what is made, evaluated or measured; "" for the original
 	Stage     Stage   // while measuring
 	Done      float64 // of this operation, 0 to 1; while measuring, up to the next look
 	Detail    string  // "tensor 15/39", "round 3"
@@ -140,8 +141,10 @@ type cycle struct {
 	benchmarkBegan time.Time
 	info           EngineInfo
 	dir            string // the working directory
-	original       string // base name in dir of the original's first file
-	isolation      string // how the original got there
+	source         string // base name in dir of the model's first file
+	isolation      string // how the model got there
+	original       string // base name in dir of the original's first file: the model's, or the baseline's
+	baseline       *pair  // of which only the making is used; nil where the model is the original
 	pairs          []*pair
 }
 
@@ -190,6 +193,9 @@ func (c *cycle) run(ctx context.Context) error {
 		return c.Model.Err
 	}
 	return c.prepared(ctx, func() error {
+		if err := c.makeBaseline(ctx); err != nil {
+			return err
+		}
 		if err := c.quantize(ctx); err != nil {
 			return err
 		}
@@ -201,7 +207,7 @@ func (c *cycle) run(ctx context.Context) error {
 }
 
 // prepared does the work with the host to itself, the engine looked at and the
-// original in a working directory, which is gone afterwards whatever happens.
+// model in a working directory, which is gone afterwards whatever happens.
 func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -223,6 +229,9 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	}
 	if c.resolveTargets(); len(c.pairs) > 0 && len(c.undecided()) == 0 {
 		return nil
+	}
+	if err := c.resolveBaseline(); err != nil {
+		return err
 	}
 	dir, err := workdir.Create(c.WorkDir)
 	if err != nil {
@@ -290,17 +299,14 @@ func (c *cycle) decide(p *pair, v verdict.Verdict, unconfirmed bool) {
 
 func (c *cycle) result(p *pair) Result {
 	now := time.Now()
-	original := FileFigures{}
-	if c.Model.Header != nil { // it was read: the model is not a bad one
-		original = c.Model.Figures()
-	}
+	original := c.originalFigures()
 	benchmarking := time.Duration(0)
 	if !c.benchmarkBegan.IsZero() {
 		benchmarking = now.Sub(c.benchmarkBegan)
 	}
 	result := Result{
 		Model:        c.Model.Name,
-		SourceFormat: original.Format,
+		SourceFormat: c.sourceFormat(),
 		TargetFormat: p.target,
 		Quality:      p.quality,
 		Previous:     p.previous,
@@ -311,7 +317,7 @@ func (c *cycle) result(p *pair) Result {
 		Finished:     now,
 		Durations: map[Operation]time.Duration{
 			OperationIsolate:   c.isolating,
-			OperationQuantize:  p.quantizing,
+			OperationQuantize:  c.makingBaseline() + p.quantizing,
 			OperationBenchmark: benchmarking,
 			OperationTotal:     now.Sub(c.started),
 		},
@@ -325,6 +331,7 @@ func (c *cycle) result(p *pair) Result {
 			Benchmark: c.Benchmark,
 			Decision:  c.Benchmark.Decision(c.Threshold),
 			Isolation: c.isolation,
+			Baseline:  c.baselineEvidence(),
 			Quantize:  p.quantizeRun,
 			Quality:   p.evidence,
 			Rounds:    p.rounds,

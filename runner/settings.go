@@ -1,8 +1,10 @@
 package runner
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -19,6 +21,9 @@ type Settings struct {
 	Threshold float64 `yaml:"threshold"`
 	// Quality is how good a copy has to be, besides. Default: not evaluated.
 	Quality Quality `yaml:"quality"`
+	// Baseline is the format that copies are compared with: the original of a cycle is
+	// then a copy of the model in it. Default "": the model as it is.
+	Baseline string `yaml:"baseline"`
 }
 
 // DefaultSettings are those of an empty configuration.
@@ -31,6 +36,9 @@ func (s Settings) Validate() []Problem {
 	problems := slices.Concat(Below("benchmark", s.Benchmark.Validate()), Below("quality", s.Quality.Validate()))
 	if err := ValidateThreshold(s.Threshold); err != nil {
 		problems = append(problems, Problem{"threshold", err})
+	}
+	if s.Baseline != "" && strings.TrimSpace(s.Baseline) == "" {
+		problems = append(problems, Problem{"baseline", errors.New("is blank: name a format such as Q8_0, or nothing for the model as it is")})
 	}
 	return problems
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -105,6 +106,7 @@ func Parse(file string, text []byte) (*Config, error) {
 	r := reader{document: document, dir: dir}
 
 	r.section("", document.root, reflect.ValueOf(&c).Elem())
+	c.Baseline = plan.Canonical(c.Baseline)
 	r.rebase(c.paths())
 	c.A2A.TLS.SetDirectory(dir)
 	problems := c.problems()

@@ -91,6 +91,7 @@ benchmark:
   max_repeats: 0
   wait_idle: 90s
 threshold: 0.2
+baseline: q8_0
 storage: {path: /var/lib/q, retention: {age: 30d, cycles: 7}}
 a2a:
   url: rediss://h
@@ -117,6 +118,7 @@ a2a:
 	b.Rounds.Min, b.Rounds.Max, b.Alpha, b.Budget = 4, 5, 0.1, 0
 	b.MaxDisturbance, b.MaxRepeats, b.WaitIdle = 1, 0, model.Duration(90*time.Second)
 	want.Threshold = 0.2
+	want.Baseline = "Q8_0"
 	want.Storage = Storage{Path: "/var/lib/q", Retention: store.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
 	want.A2A = a2a.Config{
 		URL: "rediss://h", Username: "u", PasswordFile: "/etc/q/password", Stream: "s", Timeout: model.Duration(time.Second),
@@ -145,7 +147,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		want []string // the lines of the error
 	}{
 		"unknown key at the top": {"treshold: 0.1", []string{
-			"c.yml:1: treshold: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work",
+			"c.yml:1: treshold: there is no such key; the keys here are a2a, baseline, benchmark, engine, models, quality, schedule, storage, threshold, work",
 		}},
 		"unknown key in a section": {"models:\n  directory: /x", []string{
 			"c.yml:2: models.directory: there is no such key; the keys here are allow_requantize, dir",
@@ -157,13 +159,13 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 			"c.yml:1: engine.timeouts.publish: there is no such key; the keys here are benchmark, evaluate, quantize",
 		}},
 		"keys in another case": {"Threshold: 0.1", []string{
-			"c.yml:1: Threshold: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work",
+			"c.yml:1: Threshold: there is no such key; the keys here are a2a, baseline, benchmark, engine, models, quality, schedule, storage, threshold, work",
 		}},
 		"key that is a list": {"? [a, b]\n: c", []string{
-			"c.yml:1: a list: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work",
+			"c.yml:1: a list: there is no such key; the keys here are a2a, baseline, benchmark, engine, models, quality, schedule, storage, threshold, work",
 		}},
 		"key with a newline": {`"a\nb": c`, []string{
-			`c.yml:1: a\nb: there is no such key; the keys here are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work`,
+			`c.yml:1: a\nb: there is no such key; the keys here are a2a, baseline, benchmark, engine, models, quality, schedule, storage, threshold, work`,
 		}},
 		"merge key": {"engine:\n  <<: {nice: 3}", []string{
 			"c.yml:2: engine.<<: there is no such key; the keys here are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts",
@@ -182,8 +184,8 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"text for a map":      {"engine: {env: A=B}", []string{`c.yml:1: engine.env: "A=B" is not a section of names and texts: write one such as {NAME: text}`}},
 		"list for a text":     {"models: {dir: [a]}", []string{"c.yml:1: models.dir: a list is not a text"}},
 		"text for a section":  {"engine: /opt/llama", []string{`c.yml:1: engine: "/opt/llama" is no section of keys; the keys are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts`}},
-		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is no section of keys; the keys are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work"}},
-		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is no section of keys; the keys are a2a, benchmark, engine, models, quality, schedule, storage, threshold, work`}},
+		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is no section of keys; the keys are a2a, baseline, benchmark, engine, models, quality, schedule, storage, threshold, work"}},
+		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is no section of keys; the keys are a2a, baseline, benchmark, engine, models, quality, schedule, storage, threshold, work`}},
 		"duration in words":   {"benchmark:\n  budget: 5 hours", []string{`c.yml:2: benchmark.budget: "5 hours" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
 		"duration, no unit":   {"benchmark:\n  budget: 90", []string{`c.yml:2: benchmark.budget: "90" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
 		"duration, fraction":  {"benchmark:\n  budget: 1.5h", []string{`c.yml:2: benchmark.budget: "1.5h" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
@@ -501,6 +503,6 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
 		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
 		"suspend": false, "run_on_start": false,
-		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"),
+		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"), "baseline": Inherited("baseline"),
 	}, got)
 }

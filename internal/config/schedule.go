@@ -40,7 +40,7 @@ func (c *Config) newEntry(line int) Entry {
 func (c *Config) Plan() []plan.Entry {
 	entries := make([]plan.Entry, len(c.Schedule))
 	for i, e := range c.Schedule {
-		entries[i] = plan.Entry{Name: e.Name, Models: e.Models, Targets: e.Targets, Threshold: e.Threshold, Quality: e.Quality.Enabled()}
+		entries[i] = plan.Entry{Name: e.Name, Models: e.Models, Targets: e.Targets, Baseline: e.Baseline, Threshold: e.Threshold, Quality: e.Quality.Enabled()}
 	}
 	return entries
 }
@@ -66,6 +66,7 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 		node := resolve(item)
 		e := c.newEntry(item.Line)
 		r.section(path+".", node, reflect.ValueOf(&e).Elem())
+		e.Baseline = plan.Canonical(e.Baseline)
 		if node.Kind != yaml.MappingNode && !isNull(node) {
 			continue // that has been said
 		}

@@ -33,6 +33,7 @@ schedule:
     suspend: true
     run_on_start: true
     threshold: 0.2
+    baseline: q8_0
     benchmark:
       phases: [prompt]
       prompt_tokens: 1
@@ -71,7 +72,7 @@ schedule:
 			Suspend: true, RunOnStart: true,
 		},
 		Settings: runner.Settings{
-			Threshold: 0.2,
+			Threshold: 0.2, Baseline: "Q8_0",
 			Benchmark: runner.Benchmark{
 				Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 1, GenerationTokens: 2, Depth: 3,
 				Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: model.Duration(90 * time.Second),
@@ -144,7 +145,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "benchmark, cron, engine, jitter, models, name, overlap, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	const keys = "baseline, benchmark, cron, engine, jitter, models, name, overlap, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
 	for name, test := range map[string]struct {
 		text string
 		want []string
@@ -231,6 +232,16 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			assert.Equal(t, test.want, strings.Split(err.Error(), "\n"))
 		})
 	}
+}
+
+func TestBaselineIsTheSectionsAndTheEntrysUnderItsOneName(t *testing.T) {
+	c := parse(t, "baseline: q8_0\nschedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [b], baseline: q4_k}\n- {name: o, cron: '@daily', models: [c], baseline: ''}")
+	assert.Equal(t, "Q8_0", c.Baseline)
+	var got []string
+	for _, entry := range c.Plan() {
+		got = append(got, entry.Baseline)
+	}
+	assert.Equal(t, []string{"Q8_0", "Q4_K_M", ""}, got)
 }
 
 func TestWhatEntriesMayShare(t *testing.T) {

@@ -134,6 +134,7 @@ type outcome struct {
 	Target    string             `json:"target_format"`
 	Reason    runner.Reason      `json:"reason"`
 	Error     string             `json:"error"`
+	Original  runner.FileFigures `json:"original_file"`
 	Quantized runner.FileFigures `json:"quantized_file"`
 	Evidence  runner.Evidence    `json:"evidence"`
 }

@@ -15,6 +15,7 @@ type Entry struct {
 	Name      string
 	Models    []string // patterns: see runner.Found.Select
 	Targets   []string // formats, in any case
+	Baseline  string   // canonical name of the originals' format; "" for the models as they are
 	Threshold float64  // ratio
 	Quality   bool     // whether copies have to pass the gate of quality, too
 }
@@ -37,15 +38,20 @@ type Resolved struct {
 // Model is a model and the targets under which the entry decides it.
 type Model struct {
 	runner.Model
-	Targets []string // canonical names
+	Targets  []string // canonical names
+	Baseline string   // see Entry
 }
 
-// SourceFormat of the model; "" when it cannot be read.
+// SourceFormat is that of the original; "" when the model cannot be read.
 func (m *Model) SourceFormat() string {
-	if m.Header == nil {
+	switch {
+	case m.Header == nil:
 		return ""
+	case m.Baseline != "":
+		return m.Baseline
+	default:
+		return m.Header.Format
 	}
-	return m.Header.Format
 }
 
 // Conflict is a pair that a second entry names, too. The first one decides it.
@@ -85,7 +91,7 @@ func Make(entries []Entry, found Finder) Plan {
 				seen[model.Name] = true
 				targets := p.claim(owners, entry, model.Name)
 				if len(targets) > 0 {
-					resolved.Models = append(resolved.Models, Model{model, targets})
+					resolved.Models = append(resolved.Models, Model{model, targets, entry.Baseline})
 				}
 			}
 		}

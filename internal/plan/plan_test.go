@@ -96,6 +96,15 @@ func TestPairsBelongToTheFirstEntryThatNamesThem(t *testing.T) {
 	}
 }
 
+func TestSourceFormatIsThatOfTheBaseline(t *testing.T) {
+	beside := entry("n", "a gone", "Q2_K")
+	beside.Baseline = "Q8_0"
+	p := plan.Make([]plan.Entry{beside, entry("m", "a", "Q4_K_M")}, discover(t, "a"))
+	assert.Equal(t, "Q8_0", p.Entries[0].Models[0].SourceFormat())
+	assert.Empty(t, p.Entries[0].Models[1].SourceFormat(), "nothing can be made of a model that is not there")
+	assert.Equal(t, "F16", p.Entries[1].Models[0].SourceFormat())
+}
+
 func TestConflictSaysWhatToDo(t *testing.T) {
 	assert.EqualError(t, plan.Conflict{Model: "a", Target: "Q2_K", First: "n", Second: "m"},
 		`the entries "n" and "m" both decide Q2_K of "a", and would overwrite each other's figures: let one of them name other models or targets`)

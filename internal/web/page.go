@@ -145,6 +145,9 @@ func (s *server) view(selected selection, now time.Time) view {
 		}
 		group := &v.Groups[len(v.Groups)-1]
 		group.Pairs = append(group.Pairs, p)
+		if p.Source != group.Pairs[0].Source {
+			p.Beside = p.Source
+		}
 		if group.Rows++; p.Failure != nil {
 			group.Rows++
 		}

@@ -17,7 +17,8 @@ import (
 type pairView struct {
 	id            store.PairID
 	Model, Target string
-	Source        string // "" when it is not known
+	Source        string // format of the original; "" when it is not known
+	Beside        string // Source, where that is another one than that of the first pair of the model
 	Scheduled     bool
 	Entry         string // that decides it; "" when it is not scheduled
 	Running       bool   // its cycle goes on

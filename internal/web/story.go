@@ -267,6 +267,9 @@ func facts(r *store.Record) []factView {
 	add("Hardware", e.Hardware)
 	add("Host", r.Host)
 	add("Isolation", e.Isolation)
+	if e.Baseline != nil {
+		add("Baseline", "the original is the model in "+e.Baseline.Format+", made once for the cycle")
+	}
 	if q := e.Quality; q != nil {
 		add("Text", fmt.Sprintf("%d bytes, SHA-256 %s", q.Corpus.Bytes, q.Corpus.SHA256))
 	}
@@ -295,6 +298,9 @@ func commands(e *runner.Evidence) []factView {
 		if len(args) > 0 {
 			all = append(all, factView{name, commandLine(args)})
 		}
+	}
+	if e.Baseline != nil {
+		add("quantize, original", e.Baseline.Quantize.Args)
 	}
 	add("quantize", e.Quantize.Args)
 	if q := e.Quality; q != nil {
