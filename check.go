@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ const shownFires = 3
 // later, and what is due when.
 func (p *program) check(ctx context.Context) error {
 	bad := []error{p.checkWeb(), p.checkBus()}
-	found, err := p.discoverer(p.config)()
+	found, err := p.discoverer(p.config, func(string) string { return "" })()
 	if err != nil {
 		return errors.Join(append(bad, err)...)
 	}
@@ -177,7 +178,11 @@ func (p *program) checked(text *strings.Builder, entry config.Entry, found plan.
 	for _, target := range entry.Targets {
 		targets = append(targets, plan.Canonical(target))
 	}
-	fmt.Fprintf(text, "\n  targets  %s\n", strings.Join(targets, ", "))
+	if entry.Against == "" {
+		fmt.Fprintf(text, "\n  targets  %s\n", strings.Join(targets, ", "))
+	} else {
+		fmt.Fprintf(text, "\n  against  %s (%s)\n", report.Name(entry.Against), report.Name(strings.Join(found.Targets, ", ")))
+	}
 	if entry.Baseline != "" {
 		fmt.Fprintf(text, "  baseline %s\n", entry.Baseline)
 	}
@@ -187,6 +192,11 @@ func (p *program) checked(text *strings.Builder, entry config.Entry, found plan.
 		names = append(names, report.Name(model.Name))
 		if model.Err != nil {
 			bad = append(bad, fmt.Errorf("%s:%d: schedule: the entry %q names a model that cannot be used: %w", p.flags.configFile, entry.Line, entry.Name, model.Err))
+		}
+		if file := model.Against; file != nil {
+			if err := cmp.Or(file.Err, model.ComparableWith(*file)); err != nil {
+				bad = append(bad, fmt.Errorf("%s:%d: schedule: against: the entry %q names a file that cannot be used: %w", p.flags.configFile, entry.Line, entry.Name, err))
+			}
 		}
 	}
 	if len(names) == 0 {

@@ -30,6 +30,7 @@ type settings struct {
 	entry   string // "" without one
 	models  []string
 	targets []string
+	against string // file in place of targets; "" without one
 	engine  llamacpp.Config
 }
 
@@ -46,13 +47,21 @@ func (p *program) settings(f runFlags) (settings, error) {
 			return s, fmt.Errorf("--entry: %s has no entry %q in its schedule; it has %s", p.flags.configFile, f.entry, entryNames(p.config.Schedule))
 		}
 		e := p.config.Schedule[i]
-		s = settings{e.Settings, e.Name, e.Models, e.Targets, e.Engine}
+		s = settings{e.Settings, e.Name, e.Models, e.Targets, e.Against, e.Engine}
 	}
 	if len(f.models) > 0 {
 		s.models = f.models
 	}
-	if len(f.targets) > 0 {
-		s.targets = f.targets
+	switch {
+	case len(f.targets) > 0 && f.against != "":
+		return s, errors.New("--against takes the place of --target, and the file has a format of its own: leave one of them away")
+	case len(f.targets) > 0:
+		s.targets, s.against = f.targets, ""
+	case f.against != "":
+		s.against = f.against
+	}
+	if s.against != "" && f.dryRun {
+		return s, fmt.Errorf("--dry-run estimates copies that are to be made, and %q is there: leave it away, to measure", s.against)
 	}
 	if f.baseline != "" {
 		s.Baseline = plan.Canonical(f.baseline)
@@ -81,7 +90,7 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 		return exitError, err
 	}
 	begin := time.Now()
-	models, err := p.models(s.models)
+	models, against, err := p.named(&s)
 	if err != nil {
 		return exitError, err
 	}
@@ -91,12 +100,14 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 		return p.estimate(models, s, f.output)
 	}
 	r := p.runner(p.config, p.engine(s.engine), f.noWait)
-	formats, err := r.Formats(ctx, s.targets)
-	switch {
-	case err == nil:
-		s.targets = formats
-	case !errors.As(err, new(*runner.Failure)): // that, every cycle will say
-		return exitError, err
+	if against == nil {
+		formats, err := r.Formats(ctx, s.targets)
+		switch {
+		case err == nil:
+			s.targets = formats
+		case !errors.As(err, new(*runner.Failure)): // that, every cycle will say
+			return exitError, err
+		}
 	}
 	if err := p.prepare(ctx, f.noWait); err != nil {
 		return exitError, err
@@ -105,12 +116,34 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	if err != nil {
 		return exitError, err
 	}
-	status, err := p.cycles(ctx, r, models, s, f, records, discovering)
+	status, err := p.cycles(ctx, r, models, against, s, f, records, discovering)
 	return status, errors.Join(err, records.close(ctx, f.output == "text"))
 }
 
+// named finds the models, and the file to compare one of them with, whose format is then
+// the target; nil where copies are made.
+func (p *program) named(s *settings) (models []runner.Model, against *runner.Model, err error) {
+	found, err := p.discover(s.models)
+	if err != nil {
+		return nil, nil, err
+	}
+	models, err = found.Select(s.models)
+	if err != nil || s.against == "" {
+		return models, nil, err
+	}
+	if len(models) != 1 {
+		return nil, nil, fmt.Errorf("%q is compared with one model, and there are %d: name one with --model", s.against, len(models))
+	}
+	file, err := found.Existing(s.against)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.targets = []string{plan.Format(&file, "")}
+	return models, &file, nil
+}
+
 // cycles runs one cycle a model and writes what it finds.
-func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.Model, s settings, f runFlags, records *records, discovering time.Duration) (int, error) {
+func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.Model, against *runner.Model, s settings, f runFlags, records *records, discovering time.Duration) (int, error) {
 	var worst outcomes
 	for _, model := range models {
 		var results []runner.Result
@@ -120,6 +153,7 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 		r.Run(ctx, runner.Request{
 			Model:     model,
 			Targets:   s.targets,
+			Against:   against,
 			Settings:  s.Settings,
 			OrderSeed: rand.Uint64(),
 			Previous:  records.standing,

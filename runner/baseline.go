@@ -48,10 +48,14 @@ func (c *cycle) makeBaseline(ctx context.Context) error {
 // copies are all that the cycle has to make of the model: the baseline first, then those
 // that are undecided.
 func (c *cycle) copies() []*pair {
-	if c.baseline == nil {
-		return c.undecided()
+	var all []*pair
+	if c.baseline != nil {
+		all = append(all, c.baseline)
 	}
-	return append([]*pair{c.baseline}, c.undecided()...)
+	if c.Against == nil {
+		all = append(all, c.undecided()...)
+	}
+	return all
 }
 
 // makingBaseline is how long it took; 0 where there is none.

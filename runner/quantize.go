@@ -25,6 +25,9 @@ func (c *cycle) quantizeJob(p *pair) QuantizeJob {
 // quantize makes the copy of every pair. A pair whose copy cannot be made fails by
 // itself; only what concerns them all is returned.
 func (c *cycle) quantize(ctx context.Context) error {
+	if c.Against != nil { // it is there
+		return nil
+	}
 	pairs := c.undecided()
 	all := c.copies()
 	begin, made := time.Now().Add(-c.makingBaseline()), len(all)-len(pairs)
@@ -58,8 +61,7 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 	if err != nil {
 		return Failf(ReasonQuantize, "the tool said that it succeeded and left a file that is not whole: %w", err)
 	}
-	p.quantized = figures(header, info.Size())
-	p.quantized.FallbackShare = gguf.FallbackShare(p.format.Name, header)
+	p.quantized = copyFigures(p.format.Name, header, info.Size())
 	return nil
 }
 

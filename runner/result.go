@@ -35,6 +35,9 @@ type Result struct {
 	Model        string
 	SourceFormat string // of the original: the model's own, or the baseline's
 	TargetFormat string
+	// Against is the name of the file that was measured in place of a copy that was made:
+	// see Request. "" for a copy.
+	Against string
 
 	// Verdict is the decision and what it rests on; nil exactly when Failure is set.
 	Verdict *verdict.Verdict
@@ -95,7 +98,9 @@ type Evidence struct {
 	Isolation string          `json:"isolation"`
 	// Baseline says how the original was made; nil where the model is the original.
 	Baseline *BaselineEvidence `json:"baseline,omitempty"`
-	Quantize ToolRun           `json:"quantize"`
+	// Against are the files that were measured in place of a copy that was made.
+	Against  []FileID `json:"against,omitempty"`
+	Quantize ToolRun  `json:"quantize"`
 	// Quality is nil when that was not evaluated.
 	Quality *QualityEvidence `json:"quality,omitempty"`
 	// Rounds in the order in which they ran, those that were repeated included.

@@ -3,9 +3,10 @@
 //
 // The model is cloned into a working directory of the cycle's own and never written
 // to. It is the original of the cycle or, where a baseline is asked for, a copy of it in
-// that format is, made once. Every target of the cycle is quantized there and, where that is asked for, its
-// quality evaluated (see package quality); then original and copies are measured in
-// paired rounds, until the verdict on each pair is in (see package verdict). A copy over
+// that format is, made once. Every target of the cycle is quantized there, or a file that
+// exists already is cloned in as the copy to judge, and its quality evaluated where that
+// is asked for (see package quality); then original and copies are measured in paired
+// rounds, until the verdict on each pair is in (see package verdict). A copy over
 // a limit of quality is rejected at its first look, which gives the figures of its
 // throughput. The same inputs give the same quality, so that no second set of rounds has
 // to confirm it; and it comes first: it is the gate also where throughput would have
@@ -60,6 +61,9 @@ type Observer interface {
 type Request struct {
 	Model   Model
 	Targets []string // formats; see Runner.Formats
+	// Against is a file that exists, to be measured in place of a copy that is made: see
+	// Found.Existing. Targets then has nothing but its format. Nil: copies are made.
+	Against *Model
 	Settings
 	// OrderSeed is that of the coins which choose the order of the stages in every two
 	// rounds: see verdict.QuantizedFirst. Give each cycle its own.
@@ -189,8 +193,8 @@ func newCycle(r *Runner, req Request, emit func(Result)) *cycle {
 }
 
 func (c *cycle) run(ctx context.Context) error {
-	if c.Model.Err != nil {
-		return c.Model.Err
+	if err := c.usable(); err != nil {
+		return err
 	}
 	return c.prepared(ctx, func() error {
 		if err := c.makeBaseline(ctx); err != nil {
@@ -251,6 +255,9 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 
 // resolveTargets gives every pair its format. A pair without one fails by itself.
 func (c *cycle) resolveTargets() {
+	if c.Against != nil { // whatever its format, nobody has to make it
+		return
+	}
 	formats, errs := resolveFormats(c.info, c.Targets)
 	for i, p := range c.pairs {
 		if errs[i] != nil {
@@ -337,6 +344,9 @@ func (c *cycle) result(p *pair) Result {
 			Rounds:    p.rounds,
 			Verdicts:  p.verdicts,
 		},
+	}
+	if c.Against != nil {
+		result.Against, result.Evidence.Against = c.Against.Name, c.Against.IDs
 	}
 	if c.Quality.Enabled() {
 		result.Durations[OperationEvaluate] = p.evaluating

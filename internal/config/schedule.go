@@ -40,7 +40,7 @@ func (c *Config) newEntry(line int) Entry {
 func (c *Config) Plan() []plan.Entry {
 	entries := make([]plan.Entry, len(c.Schedule))
 	for i, e := range c.Schedule {
-		entries[i] = plan.Entry{Name: e.Name, Models: e.Models, Targets: e.Targets, Baseline: e.Baseline, Threshold: e.Threshold, Quality: e.Quality.Enabled()}
+		entries[i] = plan.Entry{Name: e.Name, Models: e.Models, Targets: e.Targets, Against: e.Against, Baseline: e.Baseline, Threshold: e.Threshold, Quality: e.Quality.Enabled()}
 	}
 	return entries
 }
@@ -73,10 +73,12 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 		r.rebase(map[string]*string{
 			path + ".engine.dir": &e.Engine.Dir, path + ".engine.imatrix": &e.Engine.Imatrix, path + ".quality.corpus": &e.Quality.Corpus,
 		})
-		for i, pattern := range e.Models {
-			if strings.HasPrefix(pattern, "./") || strings.HasPrefix(pattern, "../") {
-				e.Models[i] = config.JoinDir(r.dir, pattern)
-			}
+		for i := range e.Models {
+			r.rebaseName(&e.Models[i])
+		}
+		r.rebaseName(&e.Against)
+		if e.Against != "" && !r.document.has(path+".targets") { // else somebody meant both
+			e.Targets = nil
 		}
 		own := slices.DeleteFunc(e.problems(), func(p runner.Problem) bool { // else the section's
 			return inherited[p.Path+": "+p.Err.Error()] && !r.document.has(path+"."+p.Path)
@@ -88,6 +90,13 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 			r.object(runner.Below(path, clashes.pairs(&e)))
 		}
 		c.Schedule = append(c.Schedule, e)
+	}
+}
+
+// rebaseName takes what is a path, and no name of a model, from the file's folder.
+func (r *reader) rebaseName(name *string) {
+	if strings.HasPrefix(*name, "./") || strings.HasPrefix(*name, "../") {
+		*name = config.JoinDir(r.dir, *name)
 	}
 }
 

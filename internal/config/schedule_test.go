@@ -145,7 +145,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "baseline, benchmark, cron, engine, jitter, models, name, overlap, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	const keys = "against, baseline, benchmark, cron, engine, jitter, models, name, overlap, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
 	for name, test := range map[string]struct {
 		text string
 		want []string
@@ -197,6 +197,10 @@ func TestMistakesInTheSchedule(t *testing.T) {
 		"the same pair by another name, told once": {"schedule:\n- {name: n, cron: '@daily', models: [a, b], targets: [Q4_K, Q5_K]}\n- {name: m, cron: '@daily', models: [b, a], targets: [Q4_K_M, Q5_K_M]}", []string{
 			`c.yml:3: schedule[1].targets: the entry "n" in line 2 decides Q4_K_M of the models "b" as well, and they would overwrite each other's figures: name other models or targets`,
 		}},
+		"against a file": {"schedule:\n- name: n\n  cron: '@daily'\n  models: [m]\n  targets: [Q2_K]\n  against: prod\n- name: m\n  cron: '@daily'\n  against: prod\n", []string{
+			`c.yml:6: schedule[0].against: takes the place of targets, and the file has a format of its own: leave one of them away`,
+			`c.yml:9: schedule[1].against: compares the file with one model: name that in models, without wildcards`,
+		}},
 		"each entry it clashes with": {"schedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [b]}\n- {name: o, cron: '@daily', models: [a, b]}", []string{
 			`c.yml:4: schedule[2].targets: the entry "n" in line 2 decides Q2_K of the models "a" as well, and they would overwrite each other's figures: name other models or targets`,
 			`c.yml:4: schedule[2].targets: the entry "m" in line 3 decides Q2_K of the models "b" as well, and they would overwrite each other's figures: name other models or targets`,
@@ -246,6 +250,16 @@ func TestBaselineIsTheSectionsAndTheEntrysUnderItsOneName(t *testing.T) {
 
 func TestWhatEntriesMayShare(t *testing.T) {
 	parse(t, "schedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [a], targets: [Q8_0]}\n- {name: o, cron: '@daily', models: [A]}")
+}
+
+func TestAgainstTakesThePlaceOfTargets(t *testing.T) {
+	c, err := Parse("/etc/q/c.yml", []byte("schedule:\n- {name: n, cron: '@daily', models: [m], against: prod/m-q4}\n- {name: o, cron: '@daily', models: [m], against: ../prod/m.gguf}\n- {name: p, cron: '@daily', models: [m]}"))
+	require.NoError(t, err)
+	entries := c.Plan()
+	assert.Equal(t, "prod/m-q4", entries[0].Against, "a name")
+	assert.Equal(t, "/etc/prod/m.gguf", entries[1].Against, "a path, from the file's folder")
+	assert.Empty(t, entries[0].Targets, "not those that an entry has by default")
+	assert.Equal(t, []string{"Q2_K"}, entries[2].Targets)
 }
 
 func TestPlanIsTheScheduleInItsOrder(t *testing.T) {

@@ -147,6 +147,7 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 		entry.Runner.Run(ctx, runner.Request{
 			Model:     model.Model,
 			Targets:   model.Targets,
+			Against:   model.Against,
 			Settings:  entry.Settings,
 			OrderSeed: rand.Uint64(),
 			Previous: func(target string) verdict.Outcome {

@@ -51,6 +51,7 @@ type Decision struct {
 	Entry               string           `json:"entry"`   // of the schedule; "" from the command line
 	Gate                *verdict.Phase   `json:"gate"`    // that rejected it: a phase, or quality; else null
 	Quality             *Quality         `json:"quality"` // null where it was not evaluated
+	Against             *string          `json:"against"` // name of the file that was compared in place of a copy that was made; else null
 }
 
 // Quality is how far the copy's predictions are from the original's, with intervals (low,
@@ -114,6 +115,9 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 	}
 	if r.Quality != nil {
 		d.Quality = newQuality(r.Quality)
+	}
+	if r.Against != "" {
+		d.Against = new(r.Against)
 	}
 	return d
 }

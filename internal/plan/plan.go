@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,12 +13,16 @@ import (
 
 // Entry is what the schedule says of an entry.
 type Entry struct {
-	Name      string
-	Models    []string // patterns: see runner.Found.Select
-	Targets   []string // formats, in any case
-	Baseline  string   // canonical name of the originals' format; "" for the models as they are
-	Threshold float64  // ratio
-	Quality   bool     // whether copies have to pass the gate of quality, too
+	Name    string
+	Models  []string // patterns: see runner.Found.Select
+	Targets []string // formats, in any case
+	Against string   // file that models are compared with, in place of targets: see runner.Found.Existing
+	// LastFormat is that of Against when it was last decided on: its target while the file
+	// cannot be read. "" when it never was.
+	LastFormat string
+	Baseline   string  // canonical name of the originals' format; "" for the models as they are
+	Threshold  float64 // ratio
+	Quality    bool    // whether copies have to pass the gate of quality, too
 }
 
 // Plan is every pair that is scheduled, each under one entry.
@@ -38,8 +43,9 @@ type Resolved struct {
 // Model is a model and the targets under which the entry decides it.
 type Model struct {
 	runner.Model
-	Targets  []string // canonical names
-	Baseline string   // see Entry
+	Targets  []string      // canonical names
+	Baseline string        // see Entry
+	Against  *runner.Model // the file of the entry, with its Err set where it cannot be used; nil without one
 }
 
 // SourceFormat is that of the original; "" when the model cannot be read.
@@ -66,9 +72,10 @@ func (c Conflict) Error() string {
 		c.First, c.Second, c.Target, c.Model)
 }
 
-// Finder finds models by patterns: runner.Found does.
+// Finder finds models by patterns, and files by names: runner.Found does.
 type Finder interface {
 	Select(patterns []string) ([]runner.Model, error)
+	Existing(name string) (runner.Model, error)
 	MissingName(pattern string) string
 }
 
@@ -79,6 +86,7 @@ func Make(entries []Entry, found Finder) Plan {
 	owners := map[[2]string]string{}
 	for _, entry := range entries {
 		resolved := Resolved{Entry: entry}
+		against := existing(&resolved.Entry, found)
 		seen := map[string]bool{}
 		for _, pattern := range entry.Models {
 			if err := selected[pattern].err; err != nil {
@@ -89,9 +97,9 @@ func Make(entries []Entry, found Finder) Plan {
 					continue
 				}
 				seen[model.Name] = true
-				targets := p.claim(owners, entry, model.Name)
+				targets := p.claim(owners, resolved.Entry, model.Name)
 				if len(targets) > 0 {
-					resolved.Models = append(resolved.Models, Model{model, targets, entry.Baseline})
+					resolved.Models = append(resolved.Models, Model{model, targets, entry.Baseline, against})
 				}
 			}
 		}
@@ -99,6 +107,31 @@ func Make(entries []Entry, found Finder) Plan {
 		p.Entries = append(p.Entries, resolved)
 	}
 	return p
+}
+
+// UnknownFormat is the target of a file that cannot be read, and never was.
+const UnknownFormat = "UNKNOWN"
+
+// existing finds the file of an entry, whose format is its target; nil where copies are
+// made.
+func existing(entry *Entry, found Finder) *runner.Model {
+	if entry.Against == "" {
+		return nil
+	}
+	file, err := found.Existing(entry.Against)
+	if err != nil { // the cycles fail, and say why
+		file = runner.Model{Name: found.MissingName(entry.Against), Path: entry.Against, Err: runner.Failf(runner.ReasonBadModel, "%w", err)}
+	}
+	entry.Targets = []string{Format(&file, entry.LastFormat)}
+	return &file
+}
+
+// Format is that of a file, as a target; last is what it was, where that is known.
+func Format(file *runner.Model, last string) string {
+	if file.Err != nil {
+		return cmp.Or(last, UnknownFormat)
+	}
+	return Canonical(file.Header.Format)
 }
 
 // selection is what a pattern names: models, or nothing, and why.

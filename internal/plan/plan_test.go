@@ -105,6 +105,47 @@ func TestSourceFormatIsThatOfTheBaseline(t *testing.T) {
 	assert.Equal(t, "F16", p.Entries[1].Models[0].SourceFormat())
 }
 
+// production adds a quantized file to a folder of models.
+func production(t *testing.T, found runner.Found) string {
+	t.Helper()
+	return gguftest.Model(gguftest.TinyQuantized()).Write(t, filepath.Join(found.Dir, "prod.gguf"))
+}
+
+func TestTargetOfAFileIsItsFormat(t *testing.T) {
+	found := discover(t, "a", "b")
+	file := production(t, found)
+	found, err := runner.Discover(found.Dir, false, nil)
+	require.NoError(t, err)
+	against := plan.Entry{Name: "n", Models: []string{"a"}, Against: "prod", LastFormat: "Q8_0"}
+	p := plan.Make([]plan.Entry{against, entry("m", "a b", "q4_k Q2_K")}, found)
+	assert.Equal(t, []string{"a: Q4_K_M"}, pairs(p.Entries[0]))
+	assert.Equal(t, []string{"Q4_K_M"}, p.Entries[0].Targets)
+	assert.Equal(t, "prod", p.Entries[0].Models[0].Against.Name)
+	assert.Equal(t, []plan.Conflict{{"a", "Q4_K_M", "n", "m"}}, p.Conflicts, "one pair, wherever its copy comes from")
+	assert.Equal(t, []string{"a: Q2_K", "b: Q4_K_M Q2_K"}, pairs(p.Entries[1]))
+	assert.Nil(t, p.Entries[1].Models[0].Against)
+
+	for last, want := range map[string]string{"Q4_K_M": "a: Q4_K_M", "": "a: UNKNOWN"} {
+		for damage, why := range map[string]func() error{
+			"cut off": func() error { return os.Truncate(file, 100) },
+			"gone":    func() error { return os.Remove(file) },
+		} {
+			production(t, found)
+			require.NoError(t, why())
+			again, err := runner.Discover(found.Dir, false, nil)
+			require.NoError(t, err)
+			against.LastFormat = last
+			p = plan.Make([]plan.Entry{against}, again)
+			assert.Equal(t, []string{want}, pairs(p.Entries[0]), damage)
+			var failure *runner.Failure
+			require.ErrorAs(t, p.Entries[0].Models[0].Against.Err, &failure, damage)
+			assert.Equal(t, runner.ReasonBadModel, failure.Reason)
+			assert.Equal(t, "prod", p.Entries[0].Models[0].Against.Name)
+			assert.Empty(t, p.Entries[0].Unresolved)
+		}
+	}
+}
+
 func TestConflictSaysWhatToDo(t *testing.T) {
 	assert.EqualError(t, plan.Conflict{Model: "a", Target: "Q2_K", First: "n", Second: "m"},
 		`the entries "n" and "m" both decide Q2_K of "a", and would overwrite each other's figures: let one of them name other models or targets`)
@@ -199,6 +240,8 @@ func (f finder) Select(patterns []string) ([]runner.Model, error) {
 	}
 	return models, nil
 }
+
+func (f finder) Existing(string) (runner.Model, error) { return runner.Model{}, errors.New("no file") }
 
 func (f finder) MissingName(pattern string) string { return pattern }
 

@@ -104,6 +104,8 @@ type entryAnswer struct {
 	NextRun   *time.Time `json:"next_run"`
 	Threshold float64    `json:"threshold_ratio"`
 	Targets   []string   `json:"target_formats"`
+	Against   string     `json:"against,omitempty"`  // file in place of copies
+	Baseline  string     `json:"baseline,omitempty"` // format of the originals, where that is not the models' own
 	Models    []string   `json:"model_names"`
 	Problems  []string   `json:"problems"`
 }
@@ -182,6 +184,7 @@ func answerSchedule(k snapshot) scheduleAnswer {
 		for _, resolved := range k.scheduled.Entries {
 			if resolved.Name == e.Name {
 				entry.Threshold, entry.Targets = resolved.Threshold, orEmpty(resolved.Targets)
+				entry.Against, entry.Baseline = resolved.Against, resolved.Baseline
 			}
 		}
 		a.Entries = append(a.Entries, entry)

@@ -169,6 +169,9 @@ func viewPairs(k snapshot, now time.Time) []*pairView {
 				v := newPairView(store.PairID{Model: model.Name, Target: target})
 				v.Scheduled, v.Entry, v.entry = true, report.Name(entry.Name), entry.Name
 				v.Source = report.Name(model.SourceFormat())
+				if model.Against != nil {
+					v.Against = report.Name(model.Against.Name)
+				}
 				v.Threshold = report.Threshold(entry.Threshold)
 				v.Next = momentOf(next[entry.Name], now)
 				pairs[v.id] = v

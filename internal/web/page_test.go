@@ -314,6 +314,7 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 					Benchmark: runner.Benchmark{Phases: []verdict.Phase{verdict.Generation}},
 					Rounds:    []runner.Round{round},
 					Quantize:  runner.ToolRun{Args: []string{text, "-x"}},
+					Against:   []runner.FileID{{Path: text}},
 					Baseline:  &runner.BaselineEvidence{Format: text, Quantize: runner.ToolRun{Args: []string{text}}},
 					Quality:   &runner.QualityEvidence{Corpus: runner.CorpusID{Bytes: 3, SHA256: text}, Evaluate: runner.ToolRun{Args: []string{text}}},
 				},

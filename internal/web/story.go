@@ -267,6 +267,9 @@ func facts(r *store.Record) []factView {
 	add("Hardware", e.Hardware)
 	add("Host", r.Host)
 	add("Isolation", e.Isolation)
+	for _, file := range e.Against {
+		add("Compared file", file.Path)
+	}
 	if e.Baseline != nil {
 		add("Baseline", "the original is the model in "+e.Baseline.Format+", made once for the cycle")
 	}
