@@ -25,9 +25,9 @@ demo: build ## run a real cycle on the bundled model (fetches llama.cpp's tools 
 	status=$$?; case $$status in 3 | 4) ;; *) exit $$status ;; esac # rejected, inconclusive: fine results
 
 test: lint ## lint, then run all tests, those with the real llama.cpp last
-	$(GO) test -race $$($(GO) list ./... | grep -v /internal/e2e)
+	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /internal/e2e)
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
-	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 ./internal/e2e/...
+	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 -timeout 30m ./internal/e2e/...
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## gofmt, go vet, golangci-lint
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt -w these: $$unformatted"; exit 1; }

@@ -60,6 +60,7 @@ func TestAgainstWhatCannotBeCompared(t *testing.T) {
 		"of two models":     {[]string{"--against", "m"}, `"m" is compared with one model, and there are 2`},
 		"that is not there": {[]string{"--model", "m", "--against", "gone"}, `no file is named "gone"`},
 		"that are many":     {[]string{"--model", "m", "--against", "m*"}, `"m*" is a pattern`},
+		"and a choice":      {[]string{"--model", "m", "--against", "m", "--choose", "smallest"}, "--choose chooses one of several formats"},
 		"in a dry run":      {[]string{"--model", "m", "--against", "m", "--dry-run"}, "--dry-run estimates copies that are to be made"},
 	} {
 		got := p.run(append([]string{"--no-record"}, test.args...)...)

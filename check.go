@@ -13,6 +13,7 @@ import (
 
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
@@ -185,6 +186,9 @@ func (p *program) checked(text *strings.Builder, entry config.Entry, found plan.
 	}
 	if entry.Baseline != "" {
 		fmt.Fprintf(text, "  baseline %s\n", entry.Baseline)
+	}
+	if entry.Choose != choice.None {
+		fmt.Fprintf(text, "  choose   %s\n", entry.Choose)
 	}
 	text.WriteString("  models   ")
 	var bad []error

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -63,6 +64,9 @@ type serveFlags struct {
 	adminAPI    bool
 }
 
+// chooseNone is --choose none.
+const chooseNone = "none"
+
 type runFlags struct {
 	command  *kingpin.CmdClause
 	entry    string
@@ -70,6 +74,7 @@ type runFlags struct {
 	targets  []string
 	against  string
 	baseline string
+	choose   string // "" is not given
 	dryRun   bool
 	noRecord bool
 	verbose  bool
@@ -142,6 +147,8 @@ func (f *runFlags) flags(app *kingpin.Application, t *threshold) {
 	run.Flag("target", "Format to quantize to, one of those llama-quantize lists. Repeatable; default: "+defaultTarget+".").StringsVar(&f.targets)
 	run.Flag("against", "Compare one model with this file, by name or path, instead of with copies that are made.").PlaceHolder("FILE").StringVar(&f.against)
 	run.Flag("baseline", "Compare copies with the model in this format, instead of the model as it is.").PlaceHolder("FORMAT").StringVar(&f.baseline)
+	run.Flag("choose", "How the format to serve is chosen, of those that are kept: smallest, fastest, best-quality, or none; default: choose of the configuration.").
+		EnumVar(&f.choose, chooseNone, string(choice.Smallest), string(choice.Fastest), string(choice.BestQuality))
 	t.flag(run)
 	run.Flag("dry-run", "Estimate sizes and drops from the file headers; start no tool, measure nothing.").Envar("DRY_RUN").BoolVar(&f.dryRun)
 	run.Flag("no-record", "Store nothing and raise no event: a look without consequences.").BoolVar(&f.noRecord)

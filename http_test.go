@@ -23,7 +23,6 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
 )
 
 // never is a schedule that is not due in a test.
@@ -278,11 +277,10 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2%26more" // escaped, as in a URL
 	const plain = "hunter2&more"
-	nobody := testservers.FreePort(t)
 	for name, test := range map[string]struct{ config, env string }{
-		"in the URL":         {fmt.Sprintf("a2a: {url: 'redis://agent:%s@127.0.0.1:%d/0'}\n", secret, nobody), "X=y"},
-		"in a file":          {fmt.Sprintf("a2a: {url: 'redis://127.0.0.1:%d/0', username: agent, password_file: password}\n", nobody), "X=y"},
-		"in the environment": {fmt.Sprintf("a2a: {url: 'redis://127.0.0.1:%d/0'}\n", nobody), "A2A_PASSWORD=" + plain},
+		"in the URL":         {"a2a: {url: 'redis://agent:" + secret + "@" + nobody + "/0'}\n", "X=y"},
+		"in a file":          {"a2a: {url: 'redis://" + nobody + "/0', username: agent, password_file: password}\n", "X=y"},
+		"in the environment": {"a2a: {url: 'redis://" + nobody + "/0'}\n", "A2A_PASSWORD=" + plain},
 		"for the tools":      {"engine: {env: {HF_TOKEN: '" + plain + "'}}\n", "X=y"},
 	} {
 		t.Run(name, func(t *testing.T) {

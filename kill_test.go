@@ -143,7 +143,7 @@ func newVictim(t *testing.T, random *rand.Rand) *victim {
 	}
 	bus := "" // events are held, or wait for a bus that nobody serves
 	if random.IntN(2) > 0 {
-		bus = "a2a: {url: 'redis://127.0.0.1:1/0'}\n"
+		bus = "a2a: {url: 'redis://" + nobody + "/0'}\n"
 	}
 	v.configure(restless + bus)
 	return v

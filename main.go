@@ -86,9 +86,13 @@ func (p *program) command(name string, f *flags) (status int, err error) {
 // signalContext is cancelled by the first signal that asks the process to end; the
 // second one ends it at once, as it would without us.
 func signalContext(more ...os.Signal) (context.Context, context.CancelFunc) {
-	ctx, cancel := signal.NotifyContext(context.Background(), append(more, syscall.SIGINT, syscall.SIGTERM)...)
-	context.AfterFunc(ctx, cancel)
-	return ctx, cancel
+	signaled, stop := signal.NotifyContext(context.Background(), append(more, syscall.SIGINT, syscall.SIGTERM)...)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	context.AfterFunc(signaled, func() {
+		stop() // before anybody learns of the first signal, and sends the second
+		cancel(context.Cause(signaled))
+	})
+	return ctx, stop
 }
 
 // hangUpContext is that of a command in a terminal, which ends with it, unless it was

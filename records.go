@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -37,8 +40,11 @@ func (p *program) openRecords(none bool, entry string) (*records, error) {
 }
 
 // next is the model of the next cycle.
-func (r *records) next(model string, targets []string) {
-	r.cycle = store.Cycle{Entry: r.cycle.Entry, Model: model, Targets: targets}
+func (r *records) next(model string, s settings) {
+	r.cycle = store.Cycle{Entry: s.entry, Model: model, Targets: s.targets, Choose: s.Choose}
+	if s.Choose != choice.None {
+		r.cycle.Candidates = s.candidates
+	}
 }
 
 // begin records the cycle, once, when it has the host to itself: a cycle that could not
@@ -75,11 +81,65 @@ func (r *records) add(result *runner.Result) (eventID string, err error) {
 	return committed.Event.ID, nil
 }
 
-func (r *records) end(discovering time.Duration) error {
-	if r.store == nil || r.cycle.ID == 0 {
-		return r.err
+// outrank keeps that targets were passed over.
+func (r *records) outrank(by string, targets []string) error {
+	if r.store == nil {
+		return nil
 	}
-	return r.store.EndCycle(r.cycle.ID, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
+	if err := r.begin(); err != nil {
+		return err
+	}
+	return r.store.Outrank(r.cycle.ID, by, targets)
+}
+
+// chosen is the format that stands as chosen before the cycle ends; "" when none does.
+func (r *records) chosen() string {
+	if r.store == nil {
+		return ""
+	}
+	return r.store.State().Chosen(&r.cycle)
+}
+
+// end ends the cycle and gives the choice that it makes, nil for none. Where nothing is
+// kept it is that of the results alone.
+func (r *records) end(discovering time.Duration, results []runner.Result) (*event.Choice, error) {
+	if r.store == nil {
+		return r.choose(results), nil
+	}
+	if r.cycle.ID == 0 {
+		return nil, r.err
+	}
+	err := r.store.EndCycle(r.cycle.ID, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
+	if err != nil || r.cycle.Choose == choice.None {
+		return nil, err
+	}
+	chosen := r.store.State().Models[r.cycle.Model].Choice
+	if chosen.Event.EventID != nil {
+		r.changed++
+	}
+	return &chosen.Event, nil
+}
+
+// choose chooses of results.
+func (r *records) choose(results []runner.Result) *event.Choice {
+	if r.cycle.Choose == choice.None || len(results) == 0 {
+		return nil
+	}
+	var candidates []choice.Candidate
+	for _, result := range results {
+		if result.Outcome() == verdict.Kept {
+			candidates = append(candidates, runner.Candidate(result.TargetFormat, result.Verdict, result.Quality, result.Quantized))
+		}
+	}
+	format := r.cycle.Choose.Choose(candidates)
+	last := results[len(results)-1]
+	told := event.Choosing{
+		Model: r.cycle.Model, Rule: r.cycle.Choose, SourceFormat: last.SourceFormat, Engine: last.Evidence.Engine.String(), At: last.Finished,
+	}
+	if i := slices.IndexFunc(results, func(result runner.Result) bool { return result.TargetFormat == format }); i >= 0 {
+		told.Chosen = &event.Chosen{Format: format, Bytes: results[i].Quantized.Bytes, Verdict: results[i].Verdict, Quality: results[i].Quality}
+	}
+	return new(event.NewChoice(told, event.Origin{Host: r.p.hardware.Host, Entry: r.cycle.Entry}))
 }
 
 // close sends the events that were raised, or says where they are.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/event"
@@ -31,7 +32,9 @@ type settings struct {
 	models  []string
 	targets []string
 	against string // file in place of targets; "" without one
-	engine  llamacpp.Config
+	// candidates are the targets of which a format is chosen, where they are not those.
+	candidates []string
+	engine     llamacpp.Config
 }
 
 // settings are those of an entry, or the global ones; flags come before both.
@@ -47,7 +50,21 @@ func (p *program) settings(f runFlags) (settings, error) {
 			return s, fmt.Errorf("--entry: %s has no entry %q in its schedule; it has %s", p.flags.configFile, f.entry, entryNames(p.config.Schedule))
 		}
 		e := p.config.Schedule[i]
-		s = settings{e.Settings, e.Name, e.Models, e.Targets, e.Against, e.Engine}
+		s = settings{e.Settings, e.Name, e.Models, e.Targets, e.Against, nil, e.Engine}
+		for _, target := range e.Targets { // also when the run takes a part of them
+			if target = plan.Canonical(target); !slices.Contains(s.candidates, target) {
+				s.candidates = append(s.candidates, target)
+			}
+		}
+	}
+	if f.choose != "" {
+		s.Choose = choice.Rule(f.choose)
+		if f.choose == chooseNone {
+			s.Choose = choice.None
+		}
+		if problems := s.Validate(); len(problems) > 0 { // the rest was valid before
+			return s, fmt.Errorf("--choose %s: %w", f.choose, problems[0].Err)
+		}
 	}
 	if len(f.models) > 0 {
 		s.models = f.models
@@ -59,6 +76,12 @@ func (p *program) settings(f runFlags) (settings, error) {
 		s.targets, s.against = f.targets, ""
 	case f.against != "":
 		s.against = f.against
+	}
+	if s.against != "" {
+		if f.choose != "" && s.Choose != choice.None {
+			return s, errors.New("--choose chooses one of several formats, and --against names one file: leave one of them away")
+		}
+		s.Choose, s.candidates = choice.None, nil
 	}
 	if s.against != "" && f.dryRun {
 		return s, fmt.Errorf("--dry-run estimates copies that are to be made, and %q is there: leave it away, to measure", s.against)
@@ -146,10 +169,16 @@ func (p *program) named(s *settings) (models []runner.Model, against *runner.Mod
 func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.Model, against *runner.Model, s settings, f runFlags, records *records, discovering time.Duration) (int, error) {
 	var worst outcomes
 	for _, model := range models {
-		var results []runner.Result
+		var found report.Cycle
 		var busy *host.HeldError // only with --no-wait
 		var writeErr error
-		records.next(model.Name, s.targets)
+		line := func(object any) {
+			if f.output == "json" {
+				p.progress.Clear()
+				writeErr = errors.Join(writeErr, report.Line(p.stdout, object))
+			}
+		}
+		records.next(model.Name, s)
 		r.Run(ctx, runner.Request{
 			Model:     model,
 			Targets:   s.targets,
@@ -157,6 +186,13 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 			Settings:  s.Settings,
 			OrderSeed: rand.Uint64(),
 			Previous:  records.standing,
+			Outranked: func(by string, targets []string) {
+				writeErr = errors.Join(writeErr, records.outrank(by, targets))
+				found.Outranked = targets
+				for _, target := range targets {
+					line(event.NewOutranked(model.Name, target, by))
+				}
+			},
 			Progress: func(now runner.Progress) {
 				if now.Operation != runner.OperationWait {
 					_ = records.begin() // add will say it
@@ -170,10 +206,10 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 			eventID, err := records.add(&result)
 			writeErr = errors.Join(writeErr, err)
 			worst.add(&result)
-			results = append(results, result)
+			found.Results = append(found.Results, result)
 			if f.output == "json" {
 				p.progress.Clear()
-				origin := event.Origin{Host: p.hardware.Host, Entry: s.entry}
+				origin := event.Origin{Host: p.hardware.Host, Entry: s.entry, Chosen: records.chosen()}
 				writeErr = errors.Join(writeErr, report.JSONLine(p.stdout, &result, origin, eventID, f.evidence))
 			}
 		})
@@ -181,9 +217,14 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 		if busy != nil {
 			return exitError, busy
 		}
-		writeErr = errors.Join(writeErr, records.end(discovering))
+		chosen, err := records.end(discovering, found.Results)
+		writeErr = errors.Join(writeErr, err)
+		if found.Choice = chosen; chosen != nil {
+			line(chosen)
+		}
 		if f.output == "text" {
-			writeErr = errors.Join(writeErr, report.Table(p.stdout, inOrder(results, s.targets), p.colored()))
+			found.Results = inOrder(found.Results, s.targets)
+			writeErr = errors.Join(writeErr, report.Table(p.stdout, found, p.colored()))
 		}
 		if writeErr != nil {
 			return exitError, fmt.Errorf("writing the result: %w", writeErr)
@@ -268,7 +309,7 @@ func (p *program) unusable(model runner.Model, targets []string, output string, 
 	if output == "json" {
 		return nil
 	}
-	return report.Table(p.stdout, results, p.colored())
+	return report.Table(p.stdout, report.Cycle{Results: results}, p.colored())
 }
 
 func (p *program) colored() bool {

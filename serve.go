@@ -72,7 +72,11 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 		e.reloadOn(ctx, hangUp)
 		return nil
 	})
-	context.AfterFunc(ctx, func() { p.logger.Info("stopping", "cause", context.Cause(ctx)) })
+	group.Go(func() error {
+		<-ctx.Done()
+		p.logger.Info("stopping", "cause", context.Cause(ctx))
+		return nil
+	})
 	if err = group.Wait(); err == nil {
 		p.logger.Info("stopped")
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -52,6 +53,28 @@ func TestStopCancelsTheCycleAndRecordsThat(t *testing.T) {
 	assert.Less(t, time.Since(begin), 10*time.Second, "what is promised, whatever hangs")
 	p.nothingLeft()
 	assert.EqualValues(t, 1, p.opened().State().Counters.Failures[store.FailureKey{Model: "m", Reason: "canceled"}])
+}
+
+// A second signal waits neither for requests to end nor for tools to.
+func TestSecondSignalEndsTheProcessAtOnce(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Do: fakellama.HangIgnoringSIGTERM}}})
+	p.configure(once)
+	s := p.serve("--log.level=debug")
+	s.mustLog(measuring)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/debug/pprof/trace?seconds=60", nil)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request) // the answer has begun; a stop gives it 5 seconds to end
+	require.NoError(t, err)
+	defer response.Body.Close()
+	s.signal(syscall.SIGTERM)
+	s.mustLog("msg=stopping")
+	s.signal(syscall.SIGTERM)
+	s.wait()
+	assert.Equal(t, "signal: terminated", s.cmd.ProcessState.String(), s.log())
+	if runtime.GOOS == "linux" { // elsewhere nobody ends the tools of such a process
+		fakellama.NoneLeft(t, p.tools)
+	}
 }
 
 func TestKilledCycleIsInterruptedAndNotRunAgain(t *testing.T) {

@@ -33,6 +33,10 @@ const once = quick + `
 schedule: [{name: once, cron: "@yearly", run_on_start: true, targets: [Q2_K]}]
 `
 
+// nobody is an address at which no server is. A free port may be that of another test's
+// server the next moment.
+const nobody = "127.0.0.1:1"
+
 // server is a running exporter.
 type server struct {
 	t   *testing.T

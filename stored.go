@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
@@ -79,23 +80,39 @@ func (p *program) eventTable(events []store.Event) error {
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "made\tmodel\ttarget\tdecision\tbefore\tdelivery\tevent_id")
 	for _, e := range events {
-		var data struct {
-			Decision string  `json:"decision"`
-			Previous *string `json:"previous_decision"`
-		}
-		if err := json.Unmarshal(e.Data, &data); err != nil {
+		target, decision, before, err := told(e)
+		if err != nil {
 			return fmt.Errorf("reading the event %s: %w", e.ID, err)
 		}
-		before := "-"
-		if data.Previous != nil {
-			before = *data.Previous
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Created.UTC().Format(time.RFC3339), report.Name(e.Model), report.Name(e.Target), data.Decision, before, e.Delivery, e.ID)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Created.UTC().Format(time.RFC3339), report.Name(e.Model), report.Name(target), decision, report.Name(before), e.Delivery, e.ID)
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("writing the events: %w", err)
 	}
 	return nil
+}
+
+// told says what an event tells: of a decision the outcomes, of a choice the formats.
+func told(e store.Event) (target, decision, before string, err error) {
+	var data struct {
+		Decision       string  `json:"decision"`
+		Previous       *string `json:"previous_decision"`
+		Chosen         *string `json:"chosen_format"`
+		PreviousFormat *string `json:"previous_format"`
+	}
+	if err := json.Unmarshal(e.Data, &data); err != nil {
+		return "", "", "", err
+	}
+	text := func(name *string) string {
+		if name == nil {
+			return "-"
+		}
+		return *name
+	}
+	if e.Type == event.TypeChoice {
+		return text(data.Chosen), "chosen", text(data.PreviousFormat), nil
+	}
+	return e.Target, data.Decision, text(data.Previous), nil
 }
 
 // export is the command `export`.

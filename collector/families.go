@@ -49,6 +49,7 @@ const (
 	klDivergence
 	top1Agreement
 	perplexity
+	chosenInfo
 	eventsPublished
 	eventsPending
 	eventsOldest
@@ -189,13 +190,18 @@ var families = [...]Family{
 		"Perplexity of the original and of quantized formats on the text that quality is evaluated on, as of the last finished cycle; absent where it is not.",
 		[]string{"model_name", "format"},
 	},
+	chosenInfo: {
+		"quant_cycle_chosen_info", gauge,
+		"Always 1, labeled by the format that the entry's rule chose of those that are kept, as of the last finished cycle; absent where none is chosen.",
+		[]string{"model_name", "format"},
+	},
 	eventsPublished: {
 		"quant_cycle_events_published_total", counter,
 		"Events that the A2A bus has taken since the state was created.", nil,
 	},
 	eventsPending: {
 		"quant_cycle_events_pending", gauge,
-		"Events that the A2A bus does not have yet; those held because no bus is configured are not counted.", nil,
+		"Events that the A2A bus does not have yet; those held because none was ever configured are not counted.", nil,
 	},
 	eventsOldest: {
 		"quant_cycle_events_oldest_pending_timestamp_seconds", gauge,

@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -20,7 +21,7 @@ var (
 		runner.ReasonCrash, runner.ReasonOutOfMemory, runner.ReasonTimeout, runner.ReasonCanceled,
 		runner.ReasonInterrupted, runner.ReasonInternal,
 	}
-	skipReasons = []store.SkipReason{store.SkipOverlap, store.SkipDeadline, store.SkipUnchanged, store.SkipConflict}
+	skipReasons = []store.SkipReason{store.SkipOverlap, store.SkipDeadline, store.SkipUnchanged, store.SkipConflict, store.SkipOutranked}
 )
 
 // stored adds what the state says of what is scheduled. Zeros come last, and count only
@@ -148,6 +149,9 @@ func (b *builder) model(m *plan.Model, s *store.State) {
 	if known == nil {
 		return
 	}
+	if m.Choose != choice.None && known.Choice != nil && known.Choice.Format != "" {
+		b.add(chosenInfo, 1, m.Name, known.Choice.Format)
+	}
 	for operation, d := range known.Durations {
 		b.add(duration, d.Seconds(), m.Name, string(operation))
 	}
@@ -162,7 +166,7 @@ func (b *builder) original(m *plan.Model, d *store.Decided) {
 	if m.Header == nil || d.SourceFormat == m.Baseline {
 		b.file(m.Name, d.SourceFormat, d.OriginalFile.Bytes, d.OriginalFile.Parameters)
 	}
-	if phase, ok := primary(d); ok {
+	if phase, ok := d.Verdict.Primary(); ok {
 		if median, ok := d.Original[phase.Phase]; ok {
 			b.add(throughput, median, m.Name, d.SourceFormat, string(runner.StageOriginal))
 		}
@@ -199,7 +203,7 @@ func (b *builder) pair(m *plan.Model, p *store.Pair, target string, threshold fl
 	d := p.Decided
 	b.add(thresholdRatio, d.Threshold, m.Name, target)
 	b.standing(p, m.Name, d.SourceFormat, target)
-	if phase, ok := primary(d); ok {
+	if phase, ok := d.Verdict.Primary(); ok {
 		b.add(throughput, phase.Quantized, m.Name, target, string(runner.StageQuantized))
 	}
 	for _, phase := range measured(d) {
@@ -259,20 +263,6 @@ func measured(d *store.Decided) []verdict.PhaseVerdict {
 		return nil
 	}
 	return d.Verdict.Phases
-}
-
-// primary is the phase that a single figure is about.
-func primary(d *store.Decided) (verdict.PhaseVerdict, bool) {
-	phases := measured(d)
-	for _, phase := range phases {
-		if phase.Phase == verdict.Generation {
-			return phase, true
-		}
-	}
-	if len(phases) == 0 {
-		return verdict.PhaseVerdict{}, false
-	}
-	return phases[0], true
 }
 
 func valueOr(end *float64, open float64) float64 {

@@ -38,15 +38,15 @@ func (c *cycle) makeBaseline(ctx context.Context) error {
 	if c.baseline == nil {
 		return nil
 	}
-	if err := c.quantizeOne(ctx, c.baseline, c.quantizing(time.Now(), c.baseline.target, 0, len(c.copies()))); err != nil {
+	if err := c.quantizeOne(ctx, c.baseline, c.quantizing(c.baseline)); err != nil {
 		return fmt.Errorf("making the baseline %s: %w", c.baseline.target, c.blameSource(err))
 	}
 	c.original = c.baseline.file
 	return c.sourceUnchanged()
 }
 
-// copies are all that the cycle has to make of the model: the baseline first, then those
-// that are undecided.
+// copies are all that the cycle may have to make of the model: the baseline first, then
+// those that are undecided.
 func (c *cycle) copies() []*pair {
 	var all []*pair
 	if c.baseline != nil {

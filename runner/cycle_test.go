@@ -144,6 +144,8 @@ type fixture struct {
 	options runner.Options
 	engine  *engine
 	request runner.Request
+	// passed are the targets that were passed over, as "target by target".
+	passed []string
 }
 
 func newFixture(t *testing.T, e *engine, targets ...string) *fixture {
@@ -165,11 +167,19 @@ func newFixture(t *testing.T, e *engine, targets ...string) *fixture {
 func (f *fixture) run(ctx context.Context) map[string]runner.Result {
 	f.t.Helper()
 	results := map[string]runner.Result{}
+	f.passed = nil
+	f.request.Outranked = func(by string, targets []string) {
+		assert.Empty(f.t, f.passed, "told a second time")
+		for _, target := range targets {
+			assert.NotContains(f.t, results, target)
+			f.passed = append(f.passed, target+" by "+by)
+		}
+	}
 	runner.New(f.engine, f.options).Run(ctx, f.request, func(r runner.Result) {
 		assert.NotContains(f.t, results, r.TargetFormat, "a second result")
 		results[r.TargetFormat] = r
 	})
-	assert.Len(f.t, results, len(f.request.Targets))
+	assert.Len(f.t, results, len(f.request.Targets)-len(f.passed))
 	left, err := filepath.Glob(filepath.Join(f.options.WorkDir, "cycle-*"))
 	require.NoError(f.t, err)
 	assert.Empty(f.t, left, "the working directory is still there")

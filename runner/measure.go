@@ -10,16 +10,18 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
-// measure runs paired rounds until every pair is decided, or the budget is used up.
-func (c *cycle) measure(ctx context.Context) error {
-	if len(c.undecided()) == 0 {
+// measure runs paired rounds until every pair of a group is decided, or the budget, which
+// is that of all groups together, is used up. Each group has one round at least.
+func (c *cycle) measure(ctx context.Context, group []*pair) error {
+	if len(undecided(group)) == 0 {
 		return nil
 	}
 	if err := c.waitForIdle(ctx); err != nil {
 		return err
 	}
-	m := c.newMeasuring(c.Benchmark.Decision(c.Threshold).NextLook)
-	for len(c.undecided()) > 0 {
+	m := c.newMeasuring(group, c.Benchmark.Decision(c.Threshold).NextLook)
+	defer m.end()
+	for len(m.undecided()) > 0 {
 		if m.overBudget() && !m.lacksFigures() {
 			m.conclude()
 			break
@@ -50,29 +52,41 @@ func (c *cycle) waitForIdle(ctx context.Context) error {
 // the original per round serves all targets that are still undecided.
 type measuring struct {
 	*cycle
+	group    []*pair
 	decision verdict.Config
 	// milestone is the number of rounds, after n rounds, that progress counts up to.
 	milestone func(n int) int
 
 	begin   time.Time
 	rounds  int           // so far, repeated ones included
-	turn    int           // of the order: rounds so far that counted for any pair
+	turn    int           // of the order: rounds so far that counted for any pair, of all groups
 	longest time.Duration // of all runs of the benchmark so far
 	runs    int           // so far
 	inRound int           // of them, in the current round
 }
 
-func (c *cycle) newMeasuring(milestone func(int) int) *measuring {
-	m := &measuring{cycle: c, decision: c.Benchmark.Decision(c.Threshold), milestone: milestone, begin: time.Now()}
+func (c *cycle) newMeasuring(group []*pair, milestone func(int) int) *measuring {
+	m := &measuring{cycle: c, group: group, decision: c.Benchmark.Decision(c.Threshold), milestone: milestone, begin: time.Now()}
+	m.turn = c.turn + c.turn%2 // two rounds belong together
 	c.benchmarkBegan = m.begin
 	return m
 }
+
+// end leaves to the next group what it goes on with.
+func (m *measuring) end() {
+	m.cycle.turn = m.turn
+	m.benchmarked += time.Since(m.begin)
+	m.benchmarkBegan = time.Time{}
+}
+
+// undecided gives the pairs of the group that are still measured.
+func (m *measuring) undecided() []*pair { return undecided(m.group) }
 
 // overBudget says whether another round would end beyond the budget.
 func (m *measuring) overBudget() bool {
 	budget := time.Duration(m.Benchmark.Budget)
 	next := m.longest * time.Duration(len(m.undecided())+1)
-	return budget > 0 && m.rounds > 0 && time.Since(m.begin)+next > budget
+	return budget > 0 && m.rounds > 0 && m.benchmarked+time.Since(m.begin)+next > budget
 }
 
 // lacksFigures says whether a pair is rejected by its quality and has no round yet that

@@ -138,7 +138,9 @@ func (c *cycle) fits(ctx context.Context) error {
 			c.fail(p, err)
 			continue
 		}
-		if !exact {
+		if exact {
+			p.size = bytes
+		} else {
 			bytes, exactly = estimate.UpperBound(c.Model.Header, p.format.Name), "at most"
 		}
 		need += bytes

@@ -142,31 +142,34 @@ func (c *cycle) evaluationSize(ctx context.Context) (int64, error) {
 	return corpus.Size() + predictions, nil
 }
 
-// evaluate finds the quality of every copy. What the original predicts is computed once,
-// for all of them. A pair whose copy cannot be evaluated fails by itself; only what
+// evaluate finds the quality of copies. What the original predicts is computed once, for
+// all of the cycle. A pair whose copy cannot be evaluated fails by itself; only what
 // concerns them all is returned.
-func (c *cycle) evaluate(ctx context.Context) error {
-	pairs := c.undecided()
+func (c *cycle) evaluate(ctx context.Context, pairs []*pair) error {
 	if !c.Quality.Enabled() || len(pairs) == 0 {
 		return nil
 	}
-	begin := time.Now()
+	begin, before := time.Now(), c.evaluated
+	defer func() { c.evaluated = before + time.Since(begin) }()
 	report := func(pass int, target string) {
 		done := float64(pass) / float64(len(pairs)+1)
 		c.Progress(Progress{Model: c.Model.Name, Operation: OperationEvaluate, Target: target, Done: done, Left: left(time.Since(begin), done)})
 	}
-	report(0, "")
-	evidence, err := c.predict(ctx)
-	if err != nil {
-		for _, p := range pairs {
-			p.evaluating = time.Since(begin)
+	if c.predicted == nil {
+		report(0, "")
+		evidence, err := c.predict(ctx)
+		if err != nil {
+			for _, p := range pairs {
+				p.evaluating = time.Since(begin)
+			}
+			return fmt.Errorf("evaluating the original: %w", c.blameSource(spaceFailure(err)))
 		}
-		return fmt.Errorf("evaluating the original: %w", c.blameSource(spaceFailure(err)))
+		c.predicted = &evidence
 	}
 	for i, p := range pairs {
 		report(i+1, p.target)
-		err := c.evaluateOne(ctx, p, evidence)
-		p.evaluating = time.Since(begin)
+		err := c.evaluateOne(ctx, p, *c.predicted)
+		p.evaluating = before + time.Since(begin)
 		if err == nil {
 			continue
 		}
@@ -176,12 +179,20 @@ func (c *cycle) evaluate(ctx context.Context) error {
 		}
 		c.fail(p, err)
 	}
-	for _, name := range []string{corpusFile, predictionsFile} { // of many gigabytes
+	return c.sourceUnchanged()
+}
+
+// forgetPredictions removes what evaluations needed: many gigabytes, of no use any more.
+func (c *cycle) forgetPredictions() error {
+	if c.predicted == nil {
+		return nil
+	}
+	for _, name := range []string{corpusFile, predictionsFile} {
 		if err := os.Remove(filepath.Join(c.dir, name)); err != nil {
 			return fmt.Errorf("removing what the evaluation needed: %w", err)
 		}
 	}
-	return c.sourceUnchanged()
+	return nil
 }
 
 // predict brings the text in and computes what the original predicts.

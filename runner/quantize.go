@@ -22,17 +22,11 @@ func (c *cycle) quantizeJob(p *pair) QuantizeJob {
 	}
 }
 
-// quantize makes the copy of every pair. A pair whose copy cannot be made fails by
-// itself; only what concerns them all is returned.
-func (c *cycle) quantize(ctx context.Context) error {
-	if c.Against != nil { // it is there
-		return nil
-	}
-	pairs := c.undecided()
-	all := c.copies()
-	begin, made := time.Now().Add(-c.makingBaseline()), len(all)-len(pairs)
-	for i, p := range pairs {
-		err := c.quantizeOne(ctx, p, c.quantizing(begin, p.target, made+i, len(all)))
+// quantize makes the copies of pairs. A pair whose copy cannot be made fails by itself;
+// only what concerns them all is returned.
+func (c *cycle) quantize(ctx context.Context, pairs []*pair) error {
+	for _, p := range pairs {
+		err := c.quantizeOne(ctx, p, c.quantizing(p))
 		if err == nil {
 			continue
 		}
@@ -62,16 +56,27 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 		return Failf(ReasonQuantize, "the tool said that it succeeded and left a file that is not whole: %w", err)
 	}
 	p.quantized = copyFigures(p.format.Name, header, info.Size())
+	p.size = info.Size()
 	return nil
 }
 
-// quantizing tells how far the making of one copy is, and of all, of which so many are
-// made.
-func (c *cycle) quantizing(begin time.Time, target string, made, all int) func(done, total int) {
+// quantizing tells how far the making of a copy is, as a part of the making of all that
+// the cycle may come to.
+func (c *cycle) quantizing(p *pair) func(done, total int) {
+	begin, made, all := time.Now(), 0, c.pairs
+	if c.baseline != nil {
+		all = append([]*pair{c.baseline}, all...)
+	}
+	for _, other := range all {
+		if other != p && (other.done || other.quantized.Bytes > 0) {
+			made++
+		}
+		begin = begin.Add(-other.quantizing)
+	}
 	return func(done, total int) {
-		fraction := (float64(made) + float64(done)/float64(max(total, 1))) / float64(all)
+		fraction := (float64(made) + float64(done)/float64(max(total, 1))) / float64(len(all))
 		c.Progress(Progress{
-			Model: c.Model.Name, Operation: OperationQuantize, Target: target,
+			Model: c.Model.Name, Operation: OperationQuantize, Target: p.target,
 			Done: fraction, Detail: fmt.Sprintf("tensor %d/%d", done, total),
 			Left: left(time.Since(begin), fraction),
 		})

@@ -3,6 +3,7 @@ package runner
 import (
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -71,6 +72,18 @@ func (r Result) Outcome() verdict.Outcome {
 		return ""
 	}
 	return r.Verdict.Outcome
+}
+
+// Candidate is what a choice among the kept copies of a model goes by.
+func Candidate(target string, v *verdict.Verdict, q *Evaluated, file FileFigures) choice.Candidate {
+	c := choice.Candidate{Target: target, Bytes: file.Bytes}
+	if phase, measured := v.Primary(); measured {
+		c.Drop = &phase.Drop
+	}
+	if q != nil {
+		c.KLDivergence = new(q.KLDivergence.Estimate)
+	}
+	return c
 }
 
 // FileFigures describe a model file, or a split set as a whole.

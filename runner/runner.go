@@ -6,12 +6,24 @@
 // that format is, made once. Every target of the cycle is quantized there, or a file that
 // exists already is cloned in as the copy to judge, and its quality evaluated where that
 // is asked for (see package quality); then original and copies are measured in paired
-// rounds, until the verdict on each pair is in (see package verdict). A copy over
+// rounds, until the verdict on each pair is in (see package verdict). A round pairs
+// every copy that is still undecided with the one measurement of the original in that
+// round, made within minutes of it and under the same conditions. A copy over
 // a limit of quality is rejected at its first look, which gives the figures of its
 // throughput. The same inputs give the same quality, so that no second set of rounds has
 // to confirm it; and it comes first: it is the gate also where throughput would have
 // rejected the copy, too. Nothing but measurements makes a decision: whatever goes
 // wrong ends a pair as a [Failure] with a reason.
+//
+// Where one of the targets is to be chosen (see package choice), those are passed over that
+// could not be chosen any more, whatever they are. The order in which the rule itself
+// puts them says which: the smallest copy that is kept is smaller than all that were not
+// looked at, and the best that is kept better than all that were not measured. That a
+// larger copy is a better one is never taken for granted. What may end the search goes
+// through rounds as a group: the candidate, and the copies over a limit of quality that
+// come before it, up to their first look. When it is not kept, the next group has rounds,
+// and measurements of the original, of its own, so that each pair is compared within its
+// rounds as ever.
 //
 // What a cycle needs of the rest of the program (an engine, the host's measurement
 // lock, its load) it is given as interfaces and functions in [Options].
@@ -68,6 +80,10 @@ type Request struct {
 	// OrderSeed is that of the coins which choose the order of the stages in every two
 	// rounds: see verdict.QuantizedFirst. Give each cycle its own.
 	OrderSeed uint64
+	// Outranked is told, at most once, of the targets that the cycle passes over because
+	// by is chosen before them whatever they are: see the package. They have no result.
+	// Nil: nobody is.
+	Outranked func(by string, targets []string)
 	// Previous gives the standing decision of a target, "" for none. Nil: none
 	// stands.
 	Previous func(target string) verdict.Outcome
@@ -125,8 +141,9 @@ func (r *Runner) Formats(ctx context.Context, targets []string) ([]string, error
 }
 
 // Run runs one cycle to its end and hands every pair's result to emit, in the order
-// in which they are decided: once for each target, also when the whole cycle fails.
-// It returns when all results are emitted and the working directory is removed.
+// in which they are decided: once for each target, also when the whole cycle fails, but for
+// those that Request.Outranked is told of. It returns when all results are emitted and the
+// working directory is removed.
 func (r *Runner) Run(ctx context.Context, req Request, emit func(Result)) {
 	c := newCycle(r, req, emit)
 	if err := c.run(ctx); err != nil {
@@ -142,7 +159,11 @@ type cycle struct {
 
 	started        time.Time
 	isolating      time.Duration
-	benchmarkBegan time.Time
+	benchmarkBegan time.Time        // of the group that is measured; zero between two
+	benchmarked    time.Duration    // groups before it
+	turn           int              // of the order of stages: see measuring
+	predicted      *QualityEvidence // what the original predicts; nil before that is computed
+	evaluated      time.Duration    // spent on evaluations so far
 	info           EngineInfo
 	dir            string // the working directory
 	source         string // base name in dir of the model's first file
@@ -157,6 +178,7 @@ type pair struct {
 	target string // as it was asked for
 	format Format
 	file   string // base name in the working directory
+	size   int64  // bytes that the copy will have; 0 while only a bound is known
 
 	quantized   FileFigures
 	quantizing  time.Duration
@@ -164,7 +186,7 @@ type pair struct {
 
 	quality    *Evaluated // nil before, and where it is not asked for
 	evidence   *QualityEvidence
-	evaluating time.Duration // from the beginning of all evaluations to the end of this one
+	evaluating time.Duration // all evaluations up to the end of this one
 
 	previous verdict.Outcome
 	set      int             // which set of rounds is being measured: 1 or 2
@@ -174,7 +196,8 @@ type pair struct {
 	verdicts []verdict.Verdict
 
 	done    bool
-	failure *Failure // why it ended, if not with a verdict
+	outcome verdict.Outcome // "" where it did not end with a verdict
+	failure *Failure        // why it ended, if not with one
 }
 
 func newCycle(r *Runner, req Request, emit func(Result)) *cycle {
@@ -200,13 +223,7 @@ func (c *cycle) run(ctx context.Context) error {
 		if err := c.makeBaseline(ctx); err != nil {
 			return err
 		}
-		if err := c.quantize(ctx); err != nil {
-			return err
-		}
-		if err := c.evaluate(ctx); err != nil {
-			return err
-		}
-		return c.measure(ctx)
+		return c.decideAll(ctx)
 	})
 }
 
@@ -269,15 +286,17 @@ func (c *cycle) resolveTargets() {
 	}
 }
 
-// undecided gives the pairs that are still worked on.
-func (c *cycle) undecided() []*pair {
-	var pairs []*pair
-	for _, p := range c.pairs {
+// undecided gives the pairs that are still worked on, or will be.
+func (c *cycle) undecided() []*pair { return undecided(c.pairs) }
+
+func undecided(pairs []*pair) []*pair {
+	var open []*pair
+	for _, p := range pairs {
 		if !p.done {
-			pairs = append(pairs, p)
+			open = append(open, p)
 		}
 	}
-	return pairs
+	return open
 }
 
 // fail ends one pair.
@@ -300,16 +319,16 @@ func (c *cycle) decide(p *pair, v verdict.Verdict, unconfirmed bool) {
 	result := c.result(p)
 	result.Verdict = &v
 	result.Unconfirmed = unconfirmed
-	p.done = true
+	p.done, p.outcome = true, v.Outcome
 	c.emit(result)
 }
 
 func (c *cycle) result(p *pair) Result {
 	now := time.Now()
 	original := c.originalFigures()
-	benchmarking := time.Duration(0)
+	benchmarking := c.benchmarked
 	if !c.benchmarkBegan.IsZero() {
-		benchmarking = now.Sub(c.benchmarkBegan)
+		benchmarking += now.Sub(c.benchmarkBegan)
 	}
 	result := Result{
 		Model:        c.Model.Name,

@@ -21,7 +21,7 @@ func (r *Runner) MeasureSelf(ctx context.Context, req Request, rounds int) ([]Ro
 		if err := c.waitForIdle(ctx); err != nil {
 			return err
 		}
-		m := c.newMeasuring(func(int) int { return rounds })
+		m := c.newMeasuring(c.pairs, func(int) int { return rounds })
 		for len(self.counted) < rounds {
 			if err := m.round(ctx); err != nil {
 				return err

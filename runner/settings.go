@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/common/model"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -24,6 +25,8 @@ type Settings struct {
 	// Baseline is the format that copies are compared with: the original of a cycle is
 	// then a copy of the model in it. Default "": the model as it is.
 	Baseline string `yaml:"baseline"`
+	// Choose is how one of the formats that are kept is chosen. Default "": none is.
+	Choose choice.Rule `yaml:"choose"`
 }
 
 // DefaultSettings are those of an empty configuration.
@@ -39,6 +42,12 @@ func (s Settings) Validate() []Problem {
 	}
 	if s.Baseline != "" && strings.TrimSpace(s.Baseline) == "" {
 		problems = append(problems, Problem{"baseline", errors.New("is blank: name a format such as Q8_0, or nothing for the model as it is")})
+	}
+	if err := s.Choose.Validate(); err != nil {
+		problems = append(problems, Problem{"choose", err})
+	}
+	if s.Choose == choice.BestQuality && !s.Quality.Enabled() {
+		problems = append(problems, Problem{"choose", errors.New("best-quality needs a text to evaluate quality on: name its file as quality.corpus, or choose by another rule")})
 	}
 	return problems
 }

@@ -1,5 +1,5 @@
 // Command a2a follows the decisions of quant-exporter on the A2A bus, as one of a group
-// of consumers: it prints each decision once. It is an example to start from; see its
+// of consumers: it prints each decision, and each choice of a format, once. It is an example to start from; see its
 // README.
 package main
 
@@ -52,6 +52,16 @@ type decision struct {
 	Previous  *string `json:"previous_decision"` // null the first time
 	Drop      float64 `json:"throughput_drop_percent"`
 	Threshold float64 `json:"threshold_percent"`
+	Timestamp float64 `json:"timestamp"`
+}
+
+// choice has the fields of an event that are printed; see
+// examples/quant-choice.schema.json for all of them.
+type choice struct {
+	Model     string  `json:"model_name"`
+	Chosen    *string `json:"chosen_format"`   // null when none is kept any more
+	Previous  *string `json:"previous_format"` // null the first time
+	Choose    string  `json:"choose"`
 	Timestamp float64 `json:"timestamp"`
 }
 
@@ -110,10 +120,11 @@ func (c *consumer) step(ctx context.Context) error {
 }
 
 // take handles an entry, unless its event was handled before, and acknowledges it. Killed
-// between handling and acknowledging, the group handles it again: let handle do no harm
-// the second time.
+// between handling and acknowledging, the group handles it again: let that do no harm the
+// second time.
 func (c *consumer) take(ctx context.Context, entry redis.XMessage) error {
-	if entry.Values["event_type"] != "QUANT_DECISION" { // for others
+	handle := map[any]func(data []byte) error{"QUANT_DECISION": c.decided, "QUANT_CHOICE": c.chosen}[entry.Values["event_type"]]
+	if handle == nil { // for others
 		return c.redis.XAck(ctx, c.stream, c.group, entry.ID).Err()
 	}
 	seen := c.stream + ":" + c.group + ":seen" // event IDs, by when they were handled
@@ -128,7 +139,8 @@ func (c *consumer) take(ctx context.Context, entry redis.XMessage) error {
 			return err
 		}
 	}
-	if err := c.handle(entry); err != nil {
+	data, _ := entry.Values["data"].(string)
+	if err := handle([]byte(data)); err != nil {
 		// It would fail again: let it not stand in the way.
 		fmt.Fprintf(c.out, "%s is left out: %v\n", entry.ID, err)
 	}
@@ -143,18 +155,35 @@ func (c *consumer) take(ctx context.Context, entry redis.XMessage) error {
 	return err
 }
 
-// handle is where your own work goes.
-func (c *consumer) handle(entry redis.XMessage) error {
+// decided handles a decision that changed. Here, and in chosen, is where your own work
+// goes.
+func (c *consumer) decided(data []byte) error {
 	var d decision
-	data, _ := entry.Values["data"].(string)
-	if err := json.Unmarshal([]byte(data), &d); err != nil {
+	if err := json.Unmarshal(data, &d); err != nil {
 		return err
 	}
-	before := "nothing"
-	if d.Previous != nil {
-		before = *d.Previous
-	}
 	fmt.Fprintf(c.out, "%s %s %s is %s, before: %s (drop %.1f %%, threshold %.1f %%)\n",
-		time.UnixMicro(int64(d.Timestamp*1e6)).UTC().Format(time.RFC3339), d.Model, d.Target, d.Decision, before, d.Drop, d.Threshold)
+		at(d.Timestamp), d.Model, d.Target, d.Decision, orNothing(d.Previous), d.Drop, d.Threshold)
 	return nil
+}
+
+// chosen handles that another format of a model is to be served, or none any more.
+func (c *consumer) chosen(data []byte) error {
+	var d choice
+	if err := json.Unmarshal(data, &d); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "%s %s is to be served as %s (%s), before: %s\n", at(d.Timestamp), d.Model, orNothing(d.Chosen), d.Choose, orNothing(d.Previous))
+	return nil
+}
+
+func at(unixSeconds float64) string {
+	return time.UnixMicro(int64(unixSeconds * 1e6)).UTC().Format(time.RFC3339)
+}
+
+func orNothing(word *string) string {
+	if word == nil {
+		return "nothing"
+	}
+	return *word
 }

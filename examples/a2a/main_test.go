@@ -32,6 +32,28 @@ func publish(t *testing.T, server *testservers.Redis, id, model string) {
 	server.CLI("xadd", stream, "*", "event_type", event.TypeDecision, "event_id", id, "data", string(data))
 }
 
+// publishChoice adds the entry of a choice.
+func publishChoice(t *testing.T, server *testservers.Redis, id string, chosen, previous *string) {
+	t.Helper()
+	data, err := json.Marshal(event.Choice{
+		EventType: event.TypeChoice, ModelName: "one", ChosenFormat: chosen, PreviousFormat: previous, Choose: "smallest", Timestamp: 1782907200.25, EventID: &id,
+	})
+	require.NoError(t, err)
+	server.CLI("xadd", stream, "*", "event_type", event.TypeChoice, "event_id", id, "data", string(data))
+}
+
+func TestChoicesArePrinted(t *testing.T) {
+	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	c, out := started(t, server, "first")
+	publishChoice(t, server, "a", new("Q3_K_M"), nil)
+	publishChoice(t, server, "b", nil, new("Q3_K_M"))
+	publishChoice(t, server, "a", new("Q3_K_M"), nil)
+	require.NoError(t, c.step(t.Context()))
+	assert.Equal(t, "2026-07-01T12:00:00Z one is to be served as Q3_K_M (smallest), before: nothing\n"+
+		"2026-07-01T12:00:00Z one is to be served as nothing (smallest), before: Q3_K_M\na handled before\n", out.String())
+	assert.Equal(t, "0", unacknowledged(server))
+}
+
 func line(model string) string {
 	return "2026-07-01T12:00:00Z " + model + " Q2_K is rejected, before: kept (drop 25.0 %, threshold 12.5 %)\n"
 }

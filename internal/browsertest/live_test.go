@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -87,6 +86,17 @@ func failed(model string) *store.Pair {
 	}
 }
 
+// pairs are models that failed, and the plan in which they are.
+func pairs(models ...string) (*store.State, *plan.Plan) {
+	state, entry := &store.State{Pairs: map[store.PairID]*store.Pair{}}, plan.Resolved{Entry: plan.Entry{Name: "nightly"}}
+	for _, model := range models {
+		pair := failed(model)
+		state.Pairs[pair.PairID] = pair
+		entry.Models = append(entry.Models, plan.Model{Model: runner.Model{Name: model, Header: &gguf.Header{Format: "F16"}}, Targets: []string{pair.Target}})
+	}
+	return state, &plan.Plan{Entries: []plan.Resolved{entry}}
+}
+
 // What the stream names while a page is on its way comes with a later one: the stream
 // names it once.
 func TestLivePageThatTheStreamOutruns(t *testing.T) {
@@ -133,15 +143,6 @@ func TestLiveKeepsThePlaceOfTheReader(t *testing.T) {
 			status.Entries = append([]dispatch.EntryStatus{{Name: name}}, status.Entries...)
 		}
 		return status
-	}
-	pairs := func(models ...string) (*store.State, *plan.Plan) {
-		state, entry := &store.State{Pairs: map[store.PairID]*store.Pair{}}, plan.Resolved{Entry: plan.Entry{Name: "nightly"}}
-		for _, model := range models {
-			pair := failed(model)
-			state.Pairs[pair.PairID] = pair
-			entry.Models = append(entry.Models, plan.Model{Model: runner.Model{Name: model, Header: &gguf.Header{Format: "F16"}}, Targets: []string{pair.Target}})
-		}
-		return state, &plan.Plan{Entries: []plan.Resolved{entry}}
 	}
 	const button, summary = `button[aria-label="Run weekly now"]`, `#results tbody:last-of-type summary`
 	for name, focused := range map[string]string{"button": button, "summary": summary} {
@@ -209,7 +210,7 @@ func TestLiveRefusedStreamHasOneTimer(t *testing.T) {
 	b := open(t, "about:blank", wide)
 	b.expect("503")
 	// The page's timers of half a minute, which the test lets pass.
-	b.do(command(page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `
+	b.do(onEveryPage(`
 		window.timers = new Map();
 		const {setTimeout: set, clearTimeout: clear} = window;
 		window.setTimeout = (f, delay) => {
@@ -217,7 +218,7 @@ func TestLiveRefusedStreamHasOneTimer(t *testing.T) {
 			if (delay === 30000) timers.set(id, f);
 			return id;
 		};
-		window.clearTimeout = (id) => { timers.delete(id); clear(id); };`}))
+		window.clearTimeout = (id) => { timers.delete(id); clear(id); };`))
 	b.goTo(s.url)
 	for range 3 {
 		again()

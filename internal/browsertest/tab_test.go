@@ -53,6 +53,7 @@ func open(t *testing.T, url string, as look) *tab {
 	ctx, cancel := chromedp.NewContext(startBrowser(t), chromedp.WithListener(b.notice))
 	t.Cleanup(cancel)
 	b.ctx = ctx
+	require.NoError(t, chromedp.Do(ctx)) // the browser ends with the context that it began with
 	scheme := "light"
 	if as.dark {
 		scheme = "dark"
@@ -66,6 +67,7 @@ func open(t *testing.T, url string, as look) *tab {
 		chromedp.EmulateViewport(as.width, as.height, viewport...),
 		command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}),
 		command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: as.noScript}),
+		watchShifts(),
 		chromedp.Navigate(url),
 	)
 	t.Cleanup(func() {
@@ -131,7 +133,14 @@ func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[chromedp.V
 // do does what a reader would, or a test sets up.
 func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	require.NoError(b.t, chromedp.Do(b.ctx, actions...))
+	ctx, cancel := b.patiently()
+	defer cancel()
+	require.NoError(b.t, chromedp.Do(ctx, actions...))
+}
+
+// patiently bounds what would wait for ever on a page that is not as it should be.
+func (b *tab) patiently() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(b.ctx, patience)
 }
 
 // goTo opens another page.
@@ -143,7 +152,9 @@ func (b *tab) goTo(url string) {
 // follow clicks what leads to another page, and waits for that.
 func (b *tab) follow(selector string) {
 	b.t.Helper()
-	_, err := chromedp.RunResponse(b.ctx, chromedp.Click(chromedp.CSS(selector)))
+	ctx, cancel := b.patiently()
+	defer cancel()
+	_, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(selector)))
 	require.NoError(b.t, err)
 }
 

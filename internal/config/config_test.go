@@ -20,6 +20,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -27,6 +28,9 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
+
+// fileKeys are those of the file, as messages list them.
+const fileKeys = "a2a, baseline, benchmark, choose, engine, models, quality, schedule, storage, threshold, work"
 
 // parse reads a text that is right. The hash of the result is taken away, as it tells
 // two texts of one meaning apart.
@@ -92,6 +96,7 @@ benchmark:
   wait_idle: 90s
 threshold: 0.2
 baseline: q8_0
+choose: best-quality
 storage: {path: /var/lib/q, retention: {age: 30d, cycles: 7}}
 a2a:
   url: rediss://h
@@ -119,6 +124,7 @@ a2a:
 	b.MaxDisturbance, b.MaxRepeats, b.WaitIdle = 1, 0, model.Duration(90*time.Second)
 	want.Threshold = 0.2
 	want.Baseline = "Q8_0"
+	want.Choose = choice.BestQuality
 	want.Storage = Storage{Path: "/var/lib/q", Retention: store.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
 	want.A2A = a2a.Config{
 		URL: "rediss://h", Username: "u", PasswordFile: "/etc/q/password", Stream: "s", Timeout: model.Duration(time.Second),
@@ -147,7 +153,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		want []string // the lines of the error
 	}{
 		"unknown key at the top": {"treshold: 0.1", []string{
-			"c.yml:1: treshold: there is no such key; the keys here are a2a, baseline, benchmark, engine, models, quality, schedule, storage, threshold, work",
+			"c.yml:1: treshold: there is no such key; the keys here are " + fileKeys,
 		}},
 		"unknown key in a section": {"models:\n  directory: /x", []string{
 			"c.yml:2: models.directory: there is no such key; the keys here are allow_requantize, dir",
@@ -159,13 +165,13 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 			"c.yml:1: engine.timeouts.publish: there is no such key; the keys here are benchmark, evaluate, quantize",
 		}},
 		"keys in another case": {"Threshold: 0.1", []string{
-			"c.yml:1: Threshold: there is no such key; the keys here are a2a, baseline, benchmark, engine, models, quality, schedule, storage, threshold, work",
+			"c.yml:1: Threshold: there is no such key; the keys here are " + fileKeys,
 		}},
 		"key that is a list": {"? [a, b]\n: c", []string{
-			"c.yml:1: a list: there is no such key; the keys here are a2a, baseline, benchmark, engine, models, quality, schedule, storage, threshold, work",
+			"c.yml:1: a list: there is no such key; the keys here are " + fileKeys,
 		}},
 		"key with a newline": {`"a\nb": c`, []string{
-			`c.yml:1: a\nb: there is no such key; the keys here are a2a, baseline, benchmark, engine, models, quality, schedule, storage, threshold, work`,
+			`c.yml:1: a\nb: there is no such key; the keys here are ` + fileKeys,
 		}},
 		"merge key": {"engine:\n  <<: {nice: 3}", []string{
 			"c.yml:2: engine.<<: there is no such key; the keys here are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts",
@@ -184,8 +190,8 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"text for a map":      {"engine: {env: A=B}", []string{`c.yml:1: engine.env: "A=B" is not a section of names and texts: write one such as {NAME: text}`}},
 		"list for a text":     {"models: {dir: [a]}", []string{"c.yml:1: models.dir: a list is not a text"}},
 		"text for a section":  {"engine: /opt/llama", []string{`c.yml:1: engine: "/opt/llama" is no section of keys; the keys are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts`}},
-		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is no section of keys; the keys are a2a, baseline, benchmark, engine, models, quality, schedule, storage, threshold, work"}},
-		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is no section of keys; the keys are a2a, baseline, benchmark, engine, models, quality, schedule, storage, threshold, work`}},
+		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is no section of keys; the keys are " + fileKeys}},
+		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is no section of keys; the keys are ` + fileKeys}},
 		"duration in words":   {"benchmark:\n  budget: 5 hours", []string{`c.yml:2: benchmark.budget: "5 hours" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
 		"duration, no unit":   {"benchmark:\n  budget: 90", []string{`c.yml:2: benchmark.budget: "90" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
 		"duration, fraction":  {"benchmark:\n  budget: 1.5h", []string{`c.yml:2: benchmark.budget: "1.5h" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
@@ -351,7 +357,7 @@ func TestShippedFileHasEveryKey(t *testing.T) {
 	c := parse(t, regexp.MustCompile(`(?m)^    against: .*\n`).ReplaceAllString(text, ""))
 	assert.NotEmpty(t, c.A2A.URL)
 	one := strings.Replace(text, `models: ["*"]`, "models: [m]", 1)
-	parse(t, regexp.MustCompile(`(?m)^    targets: .*\n`).ReplaceAllString(one, ""))
+	parse(t, regexp.MustCompile(`(?m)^    (targets|choose): .*\n`).ReplaceAllString(one, ""))
 
 	var tree map[string]any
 	require.NoError(t, yaml.Unmarshal([]byte(text), &tree))
@@ -506,5 +512,6 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
 		"suspend": false, "run_on_start": false, "against": "",
 		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"), "baseline": Inherited("baseline"),
+		"choose": Inherited("choose"),
 	}, got)
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/prometheus/common/config"
 	"gopkg.in/yaml.v3"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -40,7 +42,10 @@ func (c *Config) newEntry(line int) Entry {
 func (c *Config) Plan() []plan.Entry {
 	entries := make([]plan.Entry, len(c.Schedule))
 	for i, e := range c.Schedule {
-		entries[i] = plan.Entry{Name: e.Name, Models: e.Models, Targets: e.Targets, Against: e.Against, Baseline: e.Baseline, Threshold: e.Threshold, Quality: e.Quality.Enabled()}
+		entries[i] = plan.Entry{
+			Name: e.Name, Models: e.Models, Targets: e.Targets, Against: e.Against, Baseline: e.Baseline,
+			Threshold: e.Threshold, Quality: e.Quality.Enabled(), Choose: e.Choose,
+		}
 	}
 	return entries
 }
@@ -80,6 +85,9 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 		if e.Against != "" && !r.document.has(path+".targets") { // else somebody meant both
 			e.Targets = nil
 		}
+		if e.Against != "" && !r.document.has(path+".choose") { // one file is no choice
+			e.Choose = choice.None
+		}
 		own := slices.DeleteFunc(e.problems(), func(p runner.Problem) bool { // else the section's
 			return inherited[p.Path+": "+p.Err.Error()] && !r.document.has(path+"."+p.Path)
 		})
@@ -106,7 +114,26 @@ func (e *Entry) problems() []runner.Problem {
 	for _, p := range e.Entry.Validate() {
 		problems = append(problems, runner.Problem(p))
 	}
+	if err := sameFormat(e.Targets); err != nil {
+		problems = append(problems, runner.Problem{Path: "targets", Err: err})
+	}
+	if e.Against != "" && e.Choose != choice.None {
+		problems = append(problems, runner.Problem{Path: "choose", Err: errors.New("chooses one of several formats, and against names one file: leave one of them away")})
+	}
 	return problems
+}
+
+// sameFormat finds two names of one format. One name that is there twice is not its matter.
+func sameFormat(targets []string) error {
+	names := map[string]string{}
+	for _, target := range targets {
+		format := plan.Canonical(target)
+		if first, taken := names[format]; taken && !strings.EqualFold(first, target) {
+			return fmt.Errorf("%q and %q are the same format: name it once", first, target)
+		}
+		names[format] = target
+	}
+	return nil
 }
 
 // clashes finds what two entries cannot both have.

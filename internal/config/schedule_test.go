@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -62,6 +63,7 @@ schedule:
       max_kl_divergence: 0.1
       min_top1_agreement: 0.8
       max_perplexity_increase: 0.2
+    choose: fastest
 `)
 	assert.Equal(t, []Entry{{
 		Entry: schedule.Entry{
@@ -78,6 +80,7 @@ schedule:
 				Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: model.Duration(90 * time.Second),
 			},
 			Quality: runner.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
+			Choose:  choice.Fastest,
 		},
 		Engine: llamacpp.Config{
 			Dir: "/opt/llama", Env: map[string]string{"A": "b"}, BenchArgs: []string{"-ngl", "99"}, QuantizeArgs: []string{"--pure"},
@@ -145,7 +148,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "against, baseline, benchmark, cron, engine, jitter, models, name, overlap, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	const keys = "against, baseline, benchmark, choose, cron, engine, jitter, models, name, overlap, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
 	for name, test := range map[string]struct {
 		text string
 		want []string
@@ -170,10 +173,18 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			`c.yml:3: schedule[0].cron: "60 24 * * *": minute "60": "60" is no minute: use 0 to 59, or * for every one`,
 			`c.yml:3: schedule[0].cron: hour "24": "24" is no hour: use 0 to 23, or * for every one`,
 		}},
-		"said once": {"schedule:\n- name: [n]\n  cron: '@daily'", []string{"c.yml:2: schedule[0].name: a list is not a text"}},
-		"duration":  {"schedule:\n- name: n\n  cron: '@daily'\n  jitter: 5", []string{`c.yml:4: schedule[0].jitter: "5" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
-		"overlap":   {"schedule:\n- name: n\n  cron: '@daily'\n  overlap: skip", []string{`c.yml:4: schedule[0].overlap: "skip" is not known: use forbid or queue`}},
+		"said once":      {"schedule:\n- name: [n]\n  cron: '@daily'", []string{"c.yml:2: schedule[0].name: a list is not a text"}},
+		"duration":       {"schedule:\n- name: n\n  cron: '@daily'\n  jitter: 5", []string{`c.yml:4: schedule[0].jitter: "5" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
+		"overlap":        {"schedule:\n- name: n\n  cron: '@daily'\n  overlap: skip", []string{`c.yml:4: schedule[0].overlap: "skip" is not known: use forbid or queue`}},
+		"a format twice": {"schedule:\n- name: n\n  cron: '@daily'\n  targets: [Q8_0, q8_0]", []string{`c.yml:4: schedule[0].targets: "q8_0" is named twice`}},
+		"a format by two names": {"schedule:\n- name: n\n  cron: '@daily'\n  targets: [Q4_K, Q8_0, q4_k_m]", []string{
+			`c.yml:4: schedule[0].targets: "Q4_K" and "q4_k_m" are the same format: name it once`,
+		}},
 		"no models": {"schedule:\n- name: n\n  cron: '@daily'\n  models: []", []string{`c.yml:4: schedule[0].models: is empty: name names, globs or paths of models`}},
+		"choose":    {"schedule:\n- name: n\n  cron: '@daily'\n  choose: best", []string{`c.yml:4: schedule[0].choose: "best" is no way to choose a format: use smallest, fastest or best-quality, or leave it out`}},
+		"best of what": {"schedule:\n- name: n\n  cron: '@daily'\n  choose: best-quality", []string{
+			"c.yml:4: schedule[0].choose: best-quality needs a text to evaluate quality on: name its file as quality.corpus, or choose by another rule",
+		}},
 		"threshold": {"schedule:\n- name: n\n  cron: '@daily'\n  threshold: 20", []string{"c.yml:4: schedule[0].threshold: the threshold 20 is not between 0 and 1: it is a ratio, so write 20 % as 0.2"}},
 		"engine":    {"schedule:\n- name: n\n  cron: '@daily'\n  engine:\n    nice: 30", []string{"c.yml:5: schedule[0].engine.nice: 30 is no nice level: use 0 to 19"}},
 		"key twice": {"schedule:\n- name: n\n  cron: '@daily'\n  name: m", []string{"c.yml:4: schedule[0].name: the key is in line 2 already: keep one"}},
@@ -200,6 +211,9 @@ func TestMistakesInTheSchedule(t *testing.T) {
 		"against a file": {"schedule:\n- name: n\n  cron: '@daily'\n  models: [m]\n  targets: [Q2_K]\n  against: prod\n- name: m\n  cron: '@daily'\n  against: prod\n", []string{
 			`c.yml:6: schedule[0].against: takes the place of targets, and the file has a format of its own: leave one of them away`,
 			`c.yml:9: schedule[1].against: compares the file with one model: name that in models, without wildcards`,
+		}},
+		"against a file, and a choice": {"schedule:\n- {name: n, cron: '@daily', models: [m], against: prod, choose: fastest}", []string{
+			`c.yml:2: schedule[0].choose: chooses one of several formats, and against names one file: leave one of them away`,
 		}},
 		"each entry it clashes with": {"schedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [b]}\n- {name: o, cron: '@daily', models: [a, b]}", []string{
 			`c.yml:4: schedule[2].targets: the entry "n" in line 2 decides Q2_K of the models "a" as well, and they would overwrite each other's figures: name other models or targets`,
@@ -260,6 +274,10 @@ func TestAgainstTakesThePlaceOfTargets(t *testing.T) {
 	assert.Equal(t, "/etc/prod/m.gguf", entries[1].Against, "a path, from the file's folder")
 	assert.Empty(t, entries[0].Targets, "not those that an entry has by default")
 	assert.Equal(t, []string{"Q2_K"}, entries[2].Targets)
+
+	chosen := parse(t, "choose: smallest\nschedule: [{name: n, cron: '@daily', models: [m], against: prod}, {name: o, cron: '@daily', models: [m]}]")
+	assert.Equal(t, choice.None, chosen.Schedule[0].Choose, "of one file there is nothing to choose")
+	assert.Equal(t, choice.Smallest, chosen.Schedule[1].Choose)
 }
 
 func TestPlanIsTheScheduleInItsOrder(t *testing.T) {

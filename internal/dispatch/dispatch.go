@@ -44,6 +44,7 @@ type Store interface {
 	State() *store.State
 	BeginCycle(store.Cycle) (uint64, error)
 	Commit(cycle uint64, r *runner.Result) (store.Committed, error)
+	Outrank(cycle uint64, by string, targets []string) error
 	EndCycle(cycle uint64, extra map[runner.Operation]time.Duration) error
 	PutLog(cycle uint64, text string) error
 	Log(cycle uint64) (string, error)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -29,9 +30,11 @@ type memory struct {
 	state   store.State
 	began   []store.Cycle
 	results []runner.Result
-	ended   []uint64
-	skipped map[store.SkippedKey]uint64
-	logs    map[uint64]string
+	// outranked targets, as "target by target".
+	outranked []string
+	ended     []uint64
+	skipped   map[store.SkippedKey]uint64
+	logs      map[uint64]string
 }
 
 var errFull = errors.New("no space left on device")
@@ -64,6 +67,14 @@ func (m *memory) Commit(_ uint64, r *runner.Result) (store.Committed, error) {
 
 func (m *memory) EndCycle(id uint64, _ map[runner.Operation]time.Duration) error {
 	return m.write(func() { m.ended = append(m.ended, id) })
+}
+
+func (m *memory) Outrank(_ uint64, by string, targets []string) error {
+	return m.write(func() {
+		for _, target := range targets {
+			m.outranked = append(m.outranked, target+" by "+by)
+		}
+	})
 }
 
 func (m *memory) PutLog(cycle uint64, text string) error {
@@ -330,9 +341,12 @@ func TestTheModelDecidedLongestAgoGoesFirst(t *testing.T) {
 		{Model: "mixed", Target: "Q8_0"}: decided(2),
 		{Model: "old", Target: "Q2_K"}:   decided(3),
 		{Model: "old", Target: "Q8_0"}:   decided(3),
+		// Never decided, as another target is chosen before it.
+		{Model: "chosen", Target: "Q2_K"}: decided(7),
+		{Model: "chosen", Target: "Q8_0"}: {Outranked: &store.Outranked{Finished: time.Unix(0, 0).Add(7 * time.Hour)}},
 	}}
 	var models []plan.Model
-	for _, name := range []string{"young", "old", "mixed", "never"} {
+	for _, name := range []string{"young", "chosen", "old", "mixed", "never"} {
 		models = append(models, plan.Model{Model: runner.Model{Name: name}, Targets: []string{"Q2_K", "Q8_0"}})
 	}
 	oldestFirst(models, state)
@@ -340,7 +354,42 @@ func TestTheModelDecidedLongestAgoGoesFirst(t *testing.T) {
 	for _, m := range models {
 		names = append(names, m.Name)
 	}
-	assert.Equal(t, []string{"never", "mixed", "old", "young"}, names)
+	assert.Equal(t, []string{"never", "mixed", "old", "chosen", "young"}, names)
+}
+
+func TestWhatIsOutrankedIsStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var rules []choice.Rule
+		b := newBench(t, func(ctx context.Context, req runner.Request, emit func(runner.Result)) {
+			rules = append(rules, req.Choose)
+			targets := req.Targets
+			req.Targets = targets[:1]
+			hour(ctx, req, emit)
+			req.Outranked(targets[0], targets[1:2])
+			panic("a defect")
+		}, "a")
+		r := resolved("a", "m1", "m2")
+		for i := range r.Models {
+			r.Models[i].Targets = []string{"Q2_K", "Q8_0", "Q6_K"}
+		}
+		r.Models[0].Choose = choice.Smallest // and another entry chooses a format of m2
+		b.find = func() (*plan.Plan, error) {
+			return &plan.Plan{Entries: []plan.Resolved{r}, Conflicts: []plan.Conflict{{Model: "m2", First: "b", Second: "a"}}}, nil
+		}
+		b.change(func(c *Config) { c.Entries[0].Choose = choice.Smallest })
+		b.due("a")
+		b.pass(3 * time.Hour)
+		assert.Equal(t, []choice.Rule{choice.Smallest, choice.None}, rules)
+		require.Len(t, b.memory.began, 2)
+		assert.Equal(t, choice.Smallest, b.memory.began[0].Choose)
+		assert.Equal(t, []string{"Q2_K", "Q8_0", "Q6_K"}, b.memory.began[0].Candidates)
+		assert.Empty(t, b.memory.began[1].Choose)
+		assert.Equal(t, []string{"Q8_0 by Q2_K", "Q8_0 by Q2_K"}, b.memory.outranked)
+		require.Equal(t, []string{"m1", "m1", "m2", "m2"}, b.memory.models())
+		assert.Equal(t, "Q6_K", b.memory.result(1).TargetFormat, "what is outranked does not fail")
+		assert.Equal(t, runner.ReasonInternal, b.memory.result(1).Failure.Reason)
+		assert.Zero(t, b.skips("a", store.SkipConflict), "both pairs are decided")
+	})
 }
 
 func TestAFullDiskLosesNothingAndHoldsFurtherCycles(t *testing.T) {
@@ -407,6 +456,25 @@ func TestReloadLetsTheRunGoOnAndDropsWhatIsGone(t *testing.T) {
 		assert.Equal(t, []string{"a", "c"}, b.memory.models())
 		b.due("a")
 		assert.Nil(t, b.Status().Running)
+	})
+}
+
+// Who takes an entry out of robfig/cron and puts it in again has two of its runs at once.
+func TestReloadForgetsNothingOfARunningEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, hour, "a")
+		b.due("a")
+		b.change(func(*Config) {})
+		b.due("a")
+		assert.EqualValues(t, 1, b.skips("a", store.SkipOverlap))
+
+		var entries []Entry
+		b.change(func(c *Config) { entries, c.Entries = c.Entries, nil })
+		b.change(func(c *Config) { c.Entries = entries })
+		b.due("a")
+		assert.EqualValues(t, 2, b.skips("a", store.SkipOverlap))
+		b.pass(3 * time.Hour)
+		assert.Equal(t, []string{"a"}, b.memory.models())
 	})
 }
 
@@ -507,6 +575,18 @@ func TestTheEngineIsLookedForUntilItIsThere(t *testing.T) {
 		assert.True(t, engine.Up)
 		assert.Equal(t, 7, engine.Info.Build)
 		assert.Empty(t, engine.Err)
+
+		mu.Lock()
+		missing = runner.Failf(runner.ReasonEngineMissing, "llama-bench is being updated")
+		mu.Unlock()
+		b.pass(lookEvery)
+		assert.False(t, b.Status().Engine.Up)
+		mu.Lock()
+		missing = nil
+		mu.Unlock()
+		b.due("a")
+		assert.NotNil(t, b.Status().Running)
+		assert.True(t, b.Status().Engine.Up, "at the latest when it is to work")
 	})
 }
 

@@ -32,6 +32,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 	}
 	logger := d.logger.With("entry", job.Entry)
 	logger.Info("a run begins", "due", job.Due, "reason", job.Reason)
+	d.engine.again() // it is not to be seen missing while it works
 	begin := time.Now()
 	models := d.discover(job.Entry)
 	if job.models != nil {
@@ -77,7 +78,11 @@ func (d *Dispatcher) discover(entry string) []plan.Model {
 	fresh = d.Plan()
 	conflicts := uint64(0)
 	for _, conflict := range fresh.Conflicts {
-		if conflict.Second == entry {
+		switch {
+		case conflict.Second != entry:
+		case conflict.Target == "":
+			d.logger.Warn("no format is chosen", "entry", entry, "err", conflict)
+		default:
 			conflicts++
 			d.logger.Warn("a pair is skipped", "entry", entry, "err", conflict)
 		}
@@ -96,7 +101,8 @@ func (d *Dispatcher) discover(entry string) []plan.Model {
 }
 
 // oldestFirst sorts models by the pair of theirs that was decided longest ago, never
-// first. A failure counts, so that a model that always fails does not hold up the others.
+// first. A failure counts, so that a model that always fails does not hold up the others,
+// and so does having been outranked.
 func oldestFirst(models []plan.Model, state *store.State) {
 	oldest := func(m plan.Model) time.Time {
 		times := make([]time.Time, 0, len(m.Targets))
@@ -112,6 +118,8 @@ func lastTried(p *store.Pair) time.Time {
 	switch {
 	case p == nil:
 		return time.Time{}
+	case p.Outranked != nil:
+		return p.Outranked.Finished
 	case p.Failed != nil:
 		return p.Failed.Finished
 	case p.Decided != nil:
@@ -125,7 +133,9 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 	logger := d.logger.With("entry", entry.Name, "model", model.Name)
 	var id uint64
 	err := d.journal.wait(ctx, func() (err error) {
-		id, err = d.options.Store.BeginCycle(store.Cycle{Entry: entry.Name, Model: model.Name, Targets: model.Targets, Due: job.Due, Started: time.Now()})
+		id, err = d.options.Store.BeginCycle(store.Cycle{
+			Entry: entry.Name, Model: model.Name, Targets: model.Targets, Choose: model.Choose, Candidates: model.Targets, Due: job.Due, Started: time.Now(),
+		})
 		return err
 	})
 	if err != nil {
@@ -143,6 +153,7 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 	d.setCancel(cancel)
 	defer d.setCancel(nil)
 	undecided := slices.Clone(model.Targets)
+	entry.Choose = model.Choose
 	d.protected(func() {
 		entry.Runner.Run(ctx, runner.Request{
 			Model:     model.Model,
@@ -150,6 +161,10 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 			Against:   model.Against,
 			Settings:  entry.Settings,
 			OrderSeed: rand.Uint64(),
+			Outranked: func(by string, targets []string) {
+				undecided = slices.DeleteFunc(undecided, func(target string) bool { return slices.Contains(targets, target) })
+				d.outrank(id, model.Name, by, targets)
+			},
 			Previous: func(target string) verdict.Outcome {
 				return d.options.Store.State().Standing(store.PairID{Model: model.Name, Target: target})
 			},
@@ -234,6 +249,18 @@ func (d *Dispatcher) record(cycle uint64, r runner.Result) {
 			return nil
 		case err == nil && committed.Changed:
 			logger.Info("the decision has changed", "event_id", committed.Event.ID, "now", r.Verdict.Outcome, "before", cmp.Or(string(r.Previous), "none"))
+		}
+		return err
+	})
+}
+
+// outrank stores that targets are passed over, and says so.
+func (d *Dispatcher) outrank(cycle uint64, model, by string, targets []string) {
+	d.logger.Info("pairs are skipped: another one is chosen before them", "cycle", cycle, "model", model, "targets", targets, "chosen", by)
+	d.journal.write("what is skipped", func() error {
+		err := d.options.Store.Outrank(cycle, by, targets)
+		if errors.Is(err, store.ErrCommitted) { // the attempt before did not fail after all
+			return nil
 		}
 		return err
 	})

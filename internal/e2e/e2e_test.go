@@ -137,6 +137,11 @@ type outcome struct {
 	Original  runner.FileFigures `json:"original_file"`
 	Quantized runner.FileFigures `json:"quantized_file"`
 	Evidence  runner.Evidence    `json:"evidence"`
+
+	OutrankedBy string `json:"outranked_by"`
+	Chosen      string `json:"chosen_format"`
+	Previous    string `json:"previous_format"`
+	EventID     string `json:"event_id"`
 }
 
 // run gives the outcomes and the exit status of a run with --output json --evidence,

@@ -83,7 +83,7 @@ func (f *fleet) keepBusy(serve func(address, config string, args ...string) *dae
 		return quick + evaluated() + fmt.Sprintf(`
 a2a: {url: "redis://%[1]s", timeout: 500ms}
 schedule:
-  - {name: odd, cron: "@yearly", models: [%[2]q], targets: [Q8_0, Q2_K]}
+  - {name: odd, cron: "@yearly", models: [%[2]q], targets: [Q8_0, Q2_K], choose: fastest}
   - {name: noisy, cron: "@yearly", models: [%[2]q], targets: [Q6_K]}
   - {name: late, cron: "@yearly", models: [%[2]q], targets: [Q5_0]}
   - {name: failing, cron: "@yearly", models: [%[2]q], targets: [Q4_K_M]}
@@ -95,7 +95,7 @@ schedule:
 
 	f.seen(`quant_cycle_failures_total{instance="%s", model_name="`+oddModel+`", reason="quantize"} == 0`, f.busy)
 	f.run("odd")
-	f.seen(`quant_cycle_events_published_total{instance="%s"} == 2`, f.busy)
+	f.seen(`quant_cycle_events_published_total{instance="%s"} == 3`, f.busy)
 	d.logged("the run is over")
 	redis.Kill()
 
@@ -293,7 +293,7 @@ func TestDashboard(t *testing.T) {
 			"Exporters down":  1,
 			"Engines missing": 1,
 			"Pending":         1, // Q5_0
-			"Published":       2, // Q8_0, Q2_K
+			"Published":       3, // Q8_0, Q2_K, and that Q8_0 is chosen
 		} {
 			require.Contains(t, of, title)
 			got := f.ask(d, of[title].Targets[0].Expr, choice, false)

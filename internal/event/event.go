@@ -1,6 +1,6 @@
 // Package event defines the objects by which quant-exporter tells other programs of
-// its outcomes: the data of a QUANT_DECISION event on the A2A bus, which is also a
-// line of `quant-exporter run --output json`.
+// its outcomes: the data of a QUANT_DECISION or QUANT_CHOICE event on the A2A bus, which
+// is also a line of `quant-exporter run --output json`.
 //
 // The fields are a contract. Those of the mission (cycle version BC-180) come first,
 // with their names and types; additions follow them.
@@ -18,7 +18,9 @@ import (
 // The event types.
 const (
 	TypeDecision = "QUANT_DECISION"
+	TypeChoice   = "QUANT_CHOICE"
 	TypeFailure  = "QUANT_FAILURE"
+	TypeSkipped  = "QUANT_SKIPPED"
 	TypeEstimate = "QUANT_ESTIMATE"
 )
 
@@ -51,7 +53,9 @@ type Decision struct {
 	Entry               string           `json:"entry"`   // of the schedule; "" from the command line
 	Gate                *verdict.Phase   `json:"gate"`    // that rejected it: a phase, or quality; else null
 	Quality             *Quality         `json:"quality"` // null where it was not evaluated
-	Against             *string          `json:"against"` // name of the file that was compared in place of a copy that was made; else null
+	// ChosenFormat is the model's as of the last finished cycle: null where none is chosen.
+	ChosenFormat *string `json:"chosen_format"`
+	Against      *string `json:"against"` // name of the file that was compared in place of a copy that was made; else null
 }
 
 // Quality is how far the copy's predictions are from the original's, with intervals (low,
@@ -78,10 +82,27 @@ type Failure struct {
 	Error        string        `json:"error"`
 }
 
+// Skipped is a pair that was passed over, because another one is chosen before it whatever
+// it is.
+type Skipped struct {
+	EventType    string `json:"event_type"` // TypeSkipped
+	ModelName    string `json:"model_name"`
+	TargetFormat string `json:"target_format"`
+	Reason       string `json:"reason"` // outranked
+	OutrankedBy  string `json:"outranked_by"`
+}
+
+// NewOutranked describes a pair that was passed over for another target.
+func NewOutranked(model, target, by string) Skipped {
+	return Skipped{EventType: TypeSkipped, ModelName: model, TargetFormat: target, Reason: "outranked", OutrankedBy: by}
+}
+
 // Origin is where a result comes from.
 type Origin struct {
 	Host  string
 	Entry string
+	// Chosen is the format of the model that is chosen; "" for none.
+	Chosen string
 }
 
 // NewDecision describes a decided result; it must not be a failure.
@@ -115,6 +136,9 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 	}
 	if r.Quality != nil {
 		d.Quality = newQuality(r.Quality)
+	}
+	if origin.Chosen != "" {
+		d.ChosenFormat = &origin.Chosen
 	}
 	if r.Against != "" {
 		d.Against = new(r.Against)

@@ -87,6 +87,11 @@ func TestDecision(t *testing.T) {
 		require.NotNil(t, d.Against)
 		assert.Equal(t, "team/prod-q4", *d.Against)
 	})
+	t.Run("of a model of which a format is chosen", func(t *testing.T) {
+		d := event.NewDecision(rejected(), event.Origin{Chosen: "Q4_K_M"})
+		require.NotNil(t, d.ChosenFormat)
+		assert.Equal(t, "Q4_K_M", *d.ChosenFormat)
+	})
 	t.Run("the standing decision is a copy", func(t *testing.T) {
 		r := rejected()
 		d := event.NewDecision(r, event.Origin{})
@@ -101,6 +106,10 @@ func TestFailure(t *testing.T) {
 	r.Verdict = nil
 	r.Failure = &runner.Failure{Reason: runner.ReasonCrash, Err: errors.New("llama-bench died of signal 11\n\x1b[31m<boom>")}
 	check(t, "failure.json", event.NewFailure(r))
+}
+
+func TestOutranked(t *testing.T) {
+	check(t, "outranked.json", event.NewOutranked("team/llama-1b", "Q8_0", "Q4_K_M"))
 }
 
 // An end of the interval that a float64 holds and its percentage not.

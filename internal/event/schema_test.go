@@ -17,7 +17,10 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
-const schemaFile = "../../examples/quant-decision.schema.json"
+const (
+	schemaFile       = "../../examples/quant-decision.schema.json"
+	choiceSchemaFile = "../../examples/quant-choice.schema.json"
+)
 
 // published is a decision as it goes to the bus.
 func published(edit func(*event.Decision)) event.Decision {
@@ -29,8 +32,8 @@ func published(edit func(*event.Decision)) event.Decision {
 	return d
 }
 
-// instance is the decision's JSON, as the validator takes it.
-func instance(t *testing.T, d event.Decision) map[string]any {
+// instance is the event's JSON, as the validator takes it.
+func instance(t *testing.T, d any) map[string]any {
 	t.Helper()
 	text, err := json.Marshal(d)
 	require.NoError(t, err)
@@ -39,9 +42,11 @@ func instance(t *testing.T, d event.Decision) map[string]any {
 	return value.(map[string]any)
 }
 
-func schema(t *testing.T) *jsonschema.Schema {
+func schema(t *testing.T) *jsonschema.Schema { return compiled(t, schemaFile) }
+
+func compiled(t *testing.T, file string) *jsonschema.Schema {
 	t.Helper()
-	s, err := jsonschema.NewCompiler().Compile(schemaFile)
+	s, err := jsonschema.NewCompiler().Compile(file)
 	require.NoError(t, err)
 	return s
 }
@@ -125,15 +130,20 @@ func TestFields(t *testing.T) {
 	golden.Check(t, "fields.txt", strings.Join(fields, "\n")+"\n")
 
 	t.Run("and those of the schema are the same, in the same order", func(t *testing.T) {
-		compiled := schema(t)
-		var names []string
-		for _, f := range members(t, text) {
-			names = append(names, f.name)
-			assert.Contains(t, compiled.Properties, f.name)
-		}
-		assert.Equal(t, names, compiled.Required)
-		assert.Len(t, compiled.Properties, len(names))
+		requireFields(t, schema(t), text)
 	})
+}
+
+// requireFields sees that a schema requires the fields of an object, in their order.
+func requireFields(t *testing.T, s *jsonschema.Schema, object []byte) {
+	t.Helper()
+	var names []string
+	for _, f := range members(t, object) {
+		names = append(names, f.name)
+		assert.Contains(t, s.Properties, f.name)
+	}
+	assert.Equal(t, names, s.Required)
+	assert.Len(t, s.Properties, len(names))
 }
 
 // missionFields counts those that the mission laid down.

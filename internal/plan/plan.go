@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -23,6 +24,7 @@ type Entry struct {
 	Baseline   string  // canonical name of the originals' format; "" for the models as they are
 	Threshold  float64 // ratio
 	Quality    bool    // whether copies have to pass the gate of quality, too
+	Choose     choice.Rule
 }
 
 // Plan is every pair that is scheduled, each under one entry.
@@ -43,7 +45,9 @@ type Resolved struct {
 // Model is a model and the targets under which the entry decides it.
 type Model struct {
 	runner.Model
-	Targets  []string      // canonical names
+	Targets []string // canonical names
+	// Choose is the entry's rule, unless an earlier entry chooses a format of this model.
+	Choose   choice.Rule
 	Baseline string        // see Entry
 	Against  *runner.Model // the file of the entry, with its Err set where it cannot be used; nil without one
 }
@@ -60,7 +64,8 @@ func (m *Model) SourceFormat() string {
 	}
 }
 
-// Conflict is a pair that a second entry names, too. The first one decides it.
+// Conflict is a pair that a second entry names, too. The first one decides it. Without a
+// target it is the choice of one of the model's formats, which the first one makes.
 type Conflict struct {
 	Model, Target string
 	First, Second string // names of the entries
@@ -68,6 +73,10 @@ type Conflict struct {
 
 // Error says what to do about it.
 func (c Conflict) Error() string {
+	if c.Target == "" {
+		return fmt.Sprintf("the entries %q and %q both choose a format of %q, and would overwrite each other's choice: let one of them name other models or all the targets, or no choose",
+			c.First, c.Second, c.Model)
+	}
 	return fmt.Sprintf("the entries %q and %q both decide %s of %q, and would overwrite each other's figures: let one of them name other models or targets",
 		c.First, c.Second, c.Target, c.Model)
 }
@@ -99,7 +108,9 @@ func Make(entries []Entry, found Finder) Plan {
 				seen[model.Name] = true
 				targets := p.claim(owners, resolved.Entry, model.Name)
 				if len(targets) > 0 {
-					resolved.Models = append(resolved.Models, Model{model, targets, entry.Baseline, against})
+					resolved.Models = append(resolved.Models, Model{
+						Model: model, Targets: targets, Choose: p.claimChoice(owners, entry, model.Name), Baseline: entry.Baseline, Against: against,
+					})
 				}
 			}
 		}
@@ -208,6 +219,20 @@ func (p *Plan) claim(owners map[[2]string]string, entry Entry, model string) []s
 		free = append(free, target)
 	}
 	return free
+}
+
+// claimChoice gives the rule by which the entry chooses a format of the model: none where
+// an earlier entry chooses one.
+func (p *Plan) claimChoice(owners map[[2]string]string, entry Entry, model string) choice.Rule {
+	if entry.Choose == choice.None {
+		return choice.None
+	}
+	if owner, taken := owners[[2]string{model, ""}]; taken {
+		p.Conflicts = append(p.Conflicts, Conflict{Model: model, First: owner, Second: entry.Name})
+		return choice.None
+	}
+	owners[[2]string{model, ""}] = entry.Name
+	return entry.Choose
 }
 
 func isGlob(pattern string) bool { return strings.ContainsAny(pattern, "*?[") }

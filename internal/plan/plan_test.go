@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -144,6 +145,24 @@ func TestTargetOfAFileIsItsFormat(t *testing.T) {
 			assert.Empty(t, p.Entries[0].Unresolved)
 		}
 	}
+}
+
+func TestOneEntryChoosesAFormatOfAModel(t *testing.T) {
+	entries := []plan.Entry{entry("n", "a b", "Q2_K Q8_0"), entry("m", "a", "Q4_K_M"), entry("o", "*", "Q6_K"), entry("p", "a", "Q2_K")}
+	entries[0].Choose, entries[2].Choose, entries[3].Choose = choice.Smallest, choice.Fastest, choice.Fastest
+	p := plan.Make(entries, discover(t, "a", "b", "c"))
+	rules := map[string]choice.Rule{}
+	for _, resolved := range p.Entries {
+		for _, model := range resolved.Models {
+			rules[resolved.Name+" "+model.Name] = model.Choose
+		}
+	}
+	assert.Equal(t, map[string]choice.Rule{"n a": "smallest", "n b": "smallest", "m a": "", "o a": "", "o b": "", "o c": "fastest"}, rules)
+	assert.Equal(t, []plan.Conflict{
+		{Model: "a", First: "n", Second: "o"}, {Model: "b", First: "n", Second: "o"},
+		{Model: "a", Target: "Q2_K", First: "n", Second: "p"}, // and nothing is left to choose of
+	}, p.Conflicts)
+	assert.ErrorContains(t, p.Conflicts[0], `the entries "n" and "o" both choose a format of "a"`)
 }
 
 func TestConflictSaysWhatToDo(t *testing.T) {

@@ -71,7 +71,7 @@ type estimateLine struct {
 // EstimateLines writes what a dry run computed, one object a line.
 func EstimateLines(w io.Writer, model string, original runner.FileFigures, estimates []estimate.Estimate, threshold float64) error {
 	for _, e := range estimates {
-		err := writeLine(w, estimateLine{
+		err := Line(w, estimateLine{
 			EventType:     event.TypeEstimate,
 			Estimated:     true,
 			ModelName:     model,

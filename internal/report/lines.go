@@ -30,7 +30,7 @@ type line struct {
 // it raised none. With evidence the line holds all that the decision rests on.
 func JSONLine(w io.Writer, r *runner.Result, origin event.Origin, eventID string, evidence bool) error {
 	if r.Failure != nil {
-		return writeLine(w, event.NewFailure(r))
+		return Line(w, event.NewFailure(r))
 	}
 	l := line{
 		Decision:      event.NewDecision(r, origin),
@@ -52,12 +52,12 @@ func JSONLine(w io.Writer, r *runner.Result, origin event.Origin, eventID string
 	if evidence {
 		l.Evidence = &r.Evidence
 	}
-	return writeLine(w, l)
+	return Line(w, l)
 }
 
-// writeLine writes in one piece, and leaves <, > and & as they are: nothing here becomes
+// Line writes an object on a line, in one piece, and leaves <, > and & as they are: nothing here becomes
 // part of a web page.
-func writeLine(w io.Writer, object any) error {
+func Line(w io.Writer, object any) error {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)

@@ -120,7 +120,7 @@ func TestErrorsOfTheWriterAreNotLost(t *testing.T) {
 	model, estimates := llama()
 	result := quarter()
 	for name, err := range map[string]error{
-		"table":          report.Table(full{}, ladder(), false),
+		"table":          report.Table(full{}, report.Cycle{Results: ladder()}, false),
 		"line":           report.JSONLine(full{}, &result, event.Origin{}, "", false),
 		"estimate table": report.EstimateTable(full{}, model.Name, model.Figures(), estimates, 0.12),
 		"estimate lines": report.EstimateLines(full{}, model.Name, model.Figures(), estimates, 0.12),

@@ -14,24 +14,36 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Table writes the results of one cycle, which share a model and its settings, for
-// people to read, with what needs an explanation below. It ends with an empty line, so
-// that tables can follow each other, and does nothing for no results.
-func Table(w io.Writer, results []runner.Result, color bool) error {
+// Cycle is what one cycle came to. Its results share a model and its settings.
+type Cycle struct {
+	Results   []runner.Result
+	Outranked []string // targets that were passed over
+	// Choice of a format; nil where none was to be chosen.
+	Choice *event.Choice
+}
+
+// Table writes what a cycle came to for people to read, with what needs an explanation
+// below. It ends with an empty line, so that tables can follow each other, and does
+// nothing for no results.
+func Table(w io.Writer, c Cycle, color bool) error {
+	results := c.Results
 	if len(results) == 0 {
 		return nil
 	}
 	var text strings.Builder
 	heading(&text, results)
-	rows(&text, results, color)
+	rows(&text, c, color)
 	text.WriteString("\n")
 	failures(&text, results)
 	remarks(&text, results)
+	chosen(&text, c)
 	legend(&text, results)
 	text.WriteString("\n")
 	_, err := io.WriteString(w, text.String())
@@ -72,16 +84,16 @@ func threadsOf(results []runner.Result) int {
 // rows writes the table itself. The head has two lines, and the decision is one word, for
 // two phases to fit 120 columns; the word is the last cell, whose colour no column's width
 // depends on.
-func rows(w io.Writer, results []runner.Result, color bool) {
+func rows(w io.Writer, c Cycle, color bool) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	phases := results[0].Evidence.Benchmark.Phases
+	phases := c.Results[0].Evidence.Benchmark.Phases
 	separator := "\t\tbits/\t"
 	for _, phase := range phases {
 		fmt.Fprint(t, separator, phase)
 		separator = "\t\t"
 	}
 	fmt.Fprint(t, "\n", "target\tsize\tweight", strings.Repeat("\ttokens/s\tdrop %", len(phases)), "\trounds\tdecision\n")
-	for _, r := range results {
+	for _, r := range c.Results {
 		fmt.Fprintf(t, "%s\t%s\t%s", Name(r.TargetFormat), Size(r.Quantized.Bytes), bitsPerWeight(r.Quantized))
 		for _, phase := range phases {
 			throughput, drop := phaseCells(r.Verdict, phase)
@@ -93,7 +105,42 @@ func rows(w io.Writer, results []runner.Result, color bool) {
 		}
 		fmt.Fprintf(t, "\t%s\t%s\n", rounds, decision(r, color))
 	}
+	for _, target := range c.Outranked {
+		fmt.Fprint(t, Name(target), "\t-\t-", strings.Repeat("\t-\t-", len(phases)), "\t-\toutranked\n")
+	}
 	t.Flush()
+}
+
+// chosen says which format was chosen, and why others were passed over.
+func chosen(w io.Writer, c Cycle) {
+	if c.Choice == nil {
+		return
+	}
+	text := "none, because none is kept"
+	if c.Choice.ChosenFormat != nil {
+		text = fmt.Sprintf("%s, %s", Name(*c.Choice.ChosenFormat), Superlative(c.Choice.Choose))
+	}
+	if previous := c.Choice.PreviousFormat; previous != nil && (c.Choice.ChosenFormat == nil || *previous != *c.Choice.ChosenFormat) {
+		text += "; before it was " + Name(*previous)
+	}
+	fmt.Fprintf(w, "Chosen to be served: %s.\n", text)
+	if len(c.Outranked) > 0 {
+		fmt.Fprint(w, "Outranked are targets that could not be chosen any more, whatever they are: they were not measured, and keep their decision.\n")
+	}
+}
+
+// Superlative says what a rule chooses.
+func Superlative(rule choice.Rule) string {
+	switch rule {
+	case choice.Smallest:
+		return "the smallest that is kept"
+	case choice.Fastest:
+		return "the fastest that is kept"
+	case choice.BestQuality:
+		return "the one that is kept with the least KL divergence"
+	default:
+		return Name(string(rule))
+	}
 }
 
 func bitsPerWeight(f runner.FileFigures) string {

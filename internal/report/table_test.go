@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -85,10 +87,32 @@ func TestTableSaysWhatOfTheQuality(t *testing.T) {
 	rejected := decided("Q2_K", 1, verdict.Verdict{Outcome: verdict.Rejected, Gate: verdict.GateQuality, Rounds: 3})
 	kept.Quality, rejected.Quality = &good, &bad
 	var out bytes.Buffer
-	require.NoError(t, report.Table(&out, []runner.Result{kept, rejected}, false))
+	require.NoError(t, report.Table(&out, report.Cycle{Results: []runner.Result{kept, rejected}}, false))
 	assert.Contains(t, out.String(), "\nQ8_0: KL divergence 0.164, top token agrees in 74.0 %, perplexity +13.1 %.\n")
 	assert.Contains(t, out.String(), "\nQ2_K: rejected by its quality: KL divergence up to 0.17, where 0.05 is allowed; "+
 		"the top token agrees in as little as 73.0 %, where 90.0 % is wanted; perplexity higher by up to 14.6 %, where 10.0 % is allowed.\n")
+}
+
+func TestTableSaysWhatIsChosenAndOutranked(t *testing.T) {
+	show := func(c report.Cycle) string {
+		var out bytes.Buffer
+		require.NoError(t, report.Table(&out, c, true))
+		harmless(t, strings.ReplaceAll(out.String(), "\x1b", ""))
+		return out.String()
+	}
+	kept := decided("Q4_K_M", 1, verdict.Verdict{Outcome: verdict.Kept, Rounds: 3})
+	told := &event.Choice{Choose: choice.Smallest, ChosenFormat: new("Q4_K_M"), PreviousFormat: new("Q2_K")}
+	text := show(report.Cycle{Results: []runner.Result{kept}, Outranked: []string{"Q6_K", hostile}, Choice: told})
+	assert.Regexp(t, `(?m)^Q6_K +- +- +- +- +- +- +- +outranked$`, text)
+	assert.Contains(t, text, "\nChosen to be served: Q4_K_M, the smallest that is kept; before it was Q2_K.\nOutranked are targets")
+
+	told.PreviousFormat = new("Q4_K_M")
+	assert.Contains(t, show(report.Cycle{Results: []runner.Result{kept}, Choice: told}), "\nChosen to be served: Q4_K_M, the smallest that is kept.\nA copy is rejected")
+	told.ChosenFormat, told.Choose = nil, choice.Fastest
+	assert.Contains(t, show(report.Cycle{Results: []runner.Result{kept}, Choice: told}), "\nChosen to be served: none, because none is kept; before it was Q4_K_M.\n")
+	for _, rule := range choice.Rules() {
+		assert.Contains(t, report.Superlative(rule), "that is kept")
+	}
 }
 
 // ladder has every way that a pair can end.
@@ -118,7 +142,7 @@ func ladder() []runner.Result {
 func table(t *testing.T, results []runner.Result, color bool) string {
 	t.Helper()
 	var out bytes.Buffer
-	require.NoError(t, report.Table(&out, results, color))
+	require.NoError(t, report.Table(&out, report.Cycle{Results: results}, color))
 	return out.String()
 }
 

@@ -22,10 +22,12 @@ import (
 //   - the counters of decisions, failures and rejections are the sums over all results;
 //   - a pair's standing decision is the last kept or rejected of its history, and it
 //     changed exactly where the history says so;
-//   - there is exactly one event for each change, and it tells that change;
+//   - there is exactly one event for each change, of a standing decision or of a choice,
+//     and it tells that change;
 //   - the events of each producer are numbered without a gap, the delivered ones before
 //     the pending ones, and each is in exactly one state of delivery;
-//   - a cycle that has ended has a result for each of its targets.
+//   - a cycle that has ended has a result for each of its targets that it did not pass over;
+//   - the choice of a model is that of the cycle that it names.
 //
 // What Retention has removed is remembered in sums, and taken into account. The error
 // joins all that is wrong. Writers wait meanwhile; it reads everything, a matter of
@@ -136,6 +138,18 @@ func (c *checker) cycles() {
 		for _, target := range cycle.Undecided {
 			if c.records[string(resultKey(id, target))] != nil {
 				c.report("cycle %d has a result of %s, which it calls undecided", id, target)
+			}
+		}
+		for target := range cycle.Outranked {
+			if c.records[string(resultKey(id, target))] != nil || !slices.Contains(cycle.Targets, target) || slices.Contains(cycle.Undecided, target) {
+				c.report("cycle %d of %v has a result of %s, or none yet, which it calls outranked", id, cycle.Targets, target)
+			}
+		}
+	}
+	for _, model := range c.content.state.Models {
+		if chosen := model.Choice; chosen != nil {
+			if cycle := c.allCycles[chosen.Cycle]; cycle != nil && (cycle.Chosen != chosen.Format || cycle.Choose != chosen.Rule) {
+				c.report("the choice of %s is %s, and that of cycle %d %s", model.Name, chosen.Format, cycle.ID, cycle.Chosen)
 			}
 		}
 	}
@@ -249,6 +263,9 @@ func (c *checker) pair(id PairID, pair *Pair, pruned uint64) {
 	if lastDecided > 0 && (pair.Decided == nil || pair.Decided.Cycle != lastDecided) {
 		c.report("%v: the latest decision is not that of cycle %d: %+v", id, lastDecided, pair.Decided)
 	}
+	if pair.Outranked != nil && pair.Outranked.Cycle <= max(lastDecided, lastFailed) {
+		c.report("%v: it has a result since it was outranked in cycle %d", id, pair.Outranked.Cycle)
+	}
 	if failed := lastFailed > lastDecided; failed != (pair.Failed != nil) || failed && pair.Failed.Cycle != lastFailed {
 		c.report("%v: the latest failure is not that of cycle %d: %+v", id, lastFailed, pair.Failed)
 	}
@@ -260,6 +277,13 @@ func (c *checker) events() {
 	for key, n := range c.pruned {
 		if strings.HasPrefix(key, countChange+"\x00") {
 			changes += n
+		}
+	}
+	chosen := map[uint64]*Cycle{}
+	for _, cycle := range c.allCycles {
+		if cycle.ChoiceSeq > 0 {
+			changes++
+			chosen[cycle.ChoiceSeq] = cycle
 		}
 	}
 	for _, r := range c.records {
@@ -286,6 +310,9 @@ func (c *checker) events() {
 	for _, e := range c.allEvents {
 		if r := told[e.Seq]; r != nil && (r.EventID != e.ID || r.PairID != e.PairID) {
 			c.report("event %d of %v is that of the result of cycle %d of %v", e.Seq, e.PairID, r.Cycle, r.PairID)
+		}
+		if cycle := chosen[e.Seq]; cycle != nil && (cycle.ChoiceID != e.ID || e.PairID != PairID{Model: cycle.Model}) {
+			c.report("event %d of %v is that of the choice of cycle %d of %s", e.Seq, e.PairID, cycle.ID, cycle.Model)
 		}
 		bucket, ok := indexed[e.Delivery]
 		if !ok || c.tx.Bucket([]byte(bucket)).Get(number(e.Seq)) == nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -29,11 +30,25 @@ func TestCheckFinds(t *testing.T) {
 		return func(d *draft) error { return d.delete(bucket, key) }
 	}
 	for message, tampering := range map[string]func(*draft) error{
-		"3 results and 4 points":                        remove(bucketResults, resultKey(1, "Q2_K")),
-		"4 results and 3 points":                        remove(bucketDecided, historyKey(id, 1)),
-		"belongs to the cycle <nil>":                    remove(bucketCycles, number(1)),
-		"has a history and is no pair":                  remove(bucketPairs, pairKey(id)),
-		"not in the index":                              remove(bucketPending, number(2)),
+		"3 results and 4 points":                 remove(bucketResults, resultKey(1, "Q2_K")),
+		"4 results and 3 points":                 remove(bucketDecided, historyKey(id, 1)),
+		"belongs to the cycle <nil>":             remove(bucketCycles, number(1)),
+		"has a history and is no pair":           remove(bucketPairs, pairKey(id)),
+		"not in the index":                       remove(bucketPending, number(2)),
+		"it has a result since it was outranked": tamper(bucketPairs, pairKey(id), func(p *Pair) { p.Outranked = &Outranked{Cycle: 4} }),
+		"which it calls outranked":               tamper(bucketCycles, number(1), func(c *Cycle) { c.Outranked = map[string]string{"Q2_K": "Q8_0"} }),
+		"the choice of m is Q8_0, and that of cycle 4 Q2_K": func(d *draft) error {
+			model := *d.state.Models["m"]
+			model.Choice = &Choice{Format: "Q8_0", Cycle: 4}
+			cycle, err := get[Cycle](d.tx, bucketCycles, number(4))
+			if err != nil {
+				return err
+			}
+			cycle.Chosen = "Q2_K"
+			return errors.Join(d.putModel(&model), d.putCycle(cycle))
+		},
+		"there were 3 changes and 2 events":             tamper(bucketCycles, number(4), func(c *Cycle) { c.ChoiceSeq = 3 }),
+		"is that of the choice of cycle 4":              tamper(bucketCycles, number(4), func(c *Cycle) { c.ChoiceSeq = 2 }),
 		"has the number 2 of":                           remove(bucketNumbers, numberKey("producer", 2)),
 		"there were 2 changes and 2 events, of which 1": remove(bucketEvents, number(1)),
 		"the sums over all results": func(d *draft) error {

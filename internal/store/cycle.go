@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -37,6 +38,9 @@ func (s *Store) BeginCycle(c Cycle) (id uint64, err error) {
 			return err
 		}
 		c.ID, c.Ended, c.Undecided = id, nil, c.Targets
+		if c.Choose != choice.None && len(c.Candidates) == 0 {
+			c.Candidates = c.Targets
+		}
 		if c.Started.IsZero() {
 			c.Started = d.now
 		}
@@ -56,15 +60,17 @@ func checkCycle(c *Cycle) error {
 	if len(c.Targets) == 0 {
 		return errors.New("it has no targets")
 	}
-	for i, target := range c.Targets {
-		if err := checkName("a target", target); err != nil {
-			return err
-		}
-		if slices.Contains(c.Targets[:i], target) {
-			return fmt.Errorf("it names %s twice", target)
+	for _, names := range [][]string{c.Targets, c.Candidates} {
+		for i, target := range names {
+			if err := checkName("a target", target); err != nil {
+				return err
+			}
+			if slices.Contains(names[:i], target) {
+				return fmt.Errorf("it names %s twice", target)
+			}
 		}
 	}
-	return nil
+	return c.Choose.Validate()
 }
 
 // giveUp ends the running cycles that have yet to decide a pair of c.
@@ -178,6 +184,7 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 		pair.Decided = newDecided(&record, r)
 		model.Latest = id
 	}
+	pair.Outranked = nil
 
 	rest := *c
 	rest.Undecided = slices.DeleteFunc(slices.Clone(c.Undecided), func(target string) bool { return target == id.Target })
@@ -213,7 +220,7 @@ func newDecided(record *Record, r *runner.Result) *Decided {
 func (d *draft) emit(c *Cycle, r *runner.Result, standing verdict.Outcome) (*Event, error) {
 	told := *r
 	told.Previous = standing
-	data := event.NewDecision(&told, event.Origin{Host: d.host, Entry: c.Entry})
+	data := event.NewDecision(&told, event.Origin{Host: d.host, Entry: c.Entry, Chosen: d.state.Chosen(c)})
 	data.EventID = new(rand.Text())
 	text, err := json.Marshal(data)
 	if err != nil {
@@ -230,7 +237,8 @@ func (d *draft) emit(c *Cycle, r *runner.Result, standing verdict.Outcome) (*Eve
 // EndCycle records that a cycle has ended, and the durations of its operations: those of
 // its results, and extra ones of the cycle itself. A target that it leaves without a
 // result gets the failure "internal". When no target failed, this is the model's
-// LastSuccess. Ending a cycle again is an ErrCommitted.
+// LastSuccess. Where a format is to be chosen, it is chosen now, and if it is another one
+// than before, there is an event. Ending a cycle again is an ErrCommitted.
 func (s *Store) EndCycle(cycle uint64, extra map[runner.Operation]time.Duration) error {
 	return s.update(fmt.Sprintf("storing the end of cycle %d", cycle), func(d *draft) error {
 		c, err := d.running(cycle)
@@ -262,7 +270,7 @@ func (d *draft) end(c *Cycle, extra map[runner.Operation]time.Duration, missing 
 	}
 	model := *d.state.Models[c.Model] // there since its first result
 	model.LastRun = d.now
-	success := len(records) == len(c.Targets)
+	success := len(records)+len(c.Outranked) == len(c.Targets)
 	for _, r := range records {
 		success = success && r.Failure == nil
 	}
@@ -274,6 +282,11 @@ func (d *draft) end(c *Cycle, extra map[runner.Operation]time.Duration, missing 
 	}
 	ended := *c
 	ended.Ended = &d.now
+	if c.Choose != choice.None {
+		if err := d.choose(&ended, &model); err != nil {
+			return err
+		}
+	}
 	return errors.Join(d.putModel(&model), d.putCycle(&ended))
 }
 

@@ -128,6 +128,11 @@ func (d *draft) pruneResult(id PairID, bucket string, key []byte, point *Point) 
 	if err != nil || cycle.Ended == nil {
 		return err
 	}
+	if cycle.ChoiceSeq > 0 {
+		if _, err := d.add(bucketPruned, counterKey(countChange, cycle.Model, ""), 1); err != nil {
+			return err
+		}
+	}
 	return errors.Join(d.delete(bucketCycles, of), d.delete(bucketLogs, of))
 }
 

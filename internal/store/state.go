@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -37,6 +39,8 @@ type Pair struct {
 	Decided *Decided `json:"decided"`
 	// Failed is the latest failure, when it is newer than Decided; else nil.
 	Failed *Failed `json:"failed"`
+	// Outranked is set while the pair was passed over in the latest cycle that it was in.
+	Outranked *Outranked `json:"outranked,omitempty"`
 }
 
 // Decided is a decision and the figures it rests on.
@@ -69,6 +73,16 @@ type Failed struct {
 	Error    string        `json:"error"`
 }
 
+// Outranked is a pair that a cycle passed over: whatever it is, another one is chosen
+// before it.
+type Outranked struct {
+	Cycle    uint64      `json:"cycle"`
+	Entry    string      `json:"entry"`
+	Finished time.Time   `json:"finished"`
+	By       string      `json:"by"` // target
+	Choose   choice.Rule `json:"choose"`
+}
+
 // Model is what is known of a model, as of its last cycle.
 type Model struct {
 	Name string `json:"model_name"`
@@ -80,6 +94,19 @@ type Model struct {
 	Durations map[runner.Operation]time.Duration `json:"durations_ns"`
 	// Latest names the pair that was decided last.
 	Latest PairID `json:"latest"`
+	// Choice is that of its last cycle that chose one of its formats; nil before.
+	Choice *Choice `json:"choice,omitempty"`
+}
+
+// Choice is the format that was chosen of those of a model.
+type Choice struct {
+	Rule   choice.Rule `json:"choose"`
+	Format string      `json:"chosen_format"` // "": none is kept
+	Since  time.Time   `json:"since"`         // when Format last changed; zero if it never did
+	Cycle  uint64      `json:"cycle"`         // at whose end it was made
+	// Event tells of it. It went to the outbox, with an id, if Format changed with that
+	// cycle.
+	Event event.Choice `json:"event"`
 }
 
 // Counters only ever grow; they survive restarts.
@@ -127,6 +154,7 @@ const (
 	SkipDeadline  SkipReason = "deadline"  // it would have begun too late
 	SkipUnchanged SkipReason = "unchanged" // nothing has changed since the last decision
 	SkipConflict  SkipReason = "conflict"  // another entry decides this pair
+	SkipOutranked SkipReason = "outranked" // another target is chosen before this one, whatever it is
 )
 
 // Cycle is one run over one model.
@@ -140,6 +168,19 @@ type Cycle struct {
 	Ended   *time.Time `json:"ended"` // nil while it runs
 	// Undecided are the targets without a result yet; none are left when it has ended.
 	Undecided []string `json:"undecided,omitempty"`
+	// Outranked are the targets that it passed over, and for which one; they have no
+	// result.
+	Outranked map[string]string `json:"outranked,omitempty"`
+
+	// Choose is how a format is chosen at its end, of Candidates: by default its targets,
+	// and more where it decides only some of those that there are. "" chooses none.
+	Choose     choice.Rule `json:"choose,omitempty"`
+	Candidates []string    `json:"candidates,omitempty"`
+	// Chosen is that format; "" when none is kept.
+	Chosen string `json:"chosen_format,omitempty"`
+	// ChoiceSeq and ChoiceID say which event told that the choice changed.
+	ChoiceSeq uint64 `json:"choice_event_seq,omitempty"`
+	ChoiceID  string `json:"choice_event_id,omitempty"`
 }
 
 // Delivery says where an event is on its way to the bus.
@@ -163,6 +204,7 @@ type Event struct {
 	Number   uint64 `json:"number,omitempty"`
 	ID       string `json:"event_id"`
 	Type     string `json:"event_type"`
+	// PairID is the pair that it tells of; without a target it is of the model.
 	PairID
 	// Data is the JSON of the event, as it goes out.
 	Data      json.RawMessage `json:"data"`

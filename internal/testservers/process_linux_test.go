@@ -34,11 +34,16 @@ func TestServerDiesWithAPanic(t *testing.T) {
 	conn, err := net.Dial("tcp", strings.TrimSpace(addr))
 	require.NoError(t, err)
 	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	_, err = conn.Write([]byte("PING\r\n"))
+	require.NoError(t, err)
+	pong := make([]byte, len("+PONG\r\n"))
+	_, err = io.ReadFull(conn, pong) // one that is not accepted yet would be reset
+	require.NoError(t, err)
 	require.NoError(t, stdin.Close())
 	var exit *exec.ExitError
 	require.ErrorAs(t, cmd.Wait(), &exit)
 
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
 	_, err = conn.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF, "the connection ends with the server")
 }

@@ -33,6 +33,20 @@ type Verdict struct {
 	Resolvable float64 `json:"resolvable"`
 }
 
+// Primary is the phase that a single figure is about: generation, or the first one where
+// that is not measured; false when no round was.
+func (v *Verdict) Primary() (PhaseVerdict, bool) {
+	if v.Rounds == 0 || len(v.Phases) == 0 {
+		return PhaseVerdict{}, false
+	}
+	for _, phase := range v.Phases {
+		if phase.Phase == Generation {
+			return phase, true
+		}
+	}
+	return v.Phases[0], true
+}
+
 // PhaseVerdict is what the rounds say about one phase.
 type PhaseVerdict struct {
 	Phase Phase `json:"phase"`

@@ -25,6 +25,7 @@ type modelAnswer struct {
 	SourceFormat string         `json:"source_format"` // "" when it is not known
 	LastRun      *time.Time     `json:"last_run"`
 	LastSuccess  *time.Time     `json:"last_success"`
+	Choice       *store.Choice  `json:"choice"` // null where no format is chosen
 	Targets      []targetAnswer `json:"targets"`
 }
 
@@ -77,10 +78,12 @@ func answerModels(k snapshot) modelsAnswer {
 	for id, t := range targets {
 		models[id.Model].Targets = append(models[id.Model].Targets, *t)
 	}
+	chosen := k.choices()
 	a := modelsAnswer{Models: []*modelAnswer{}}
 	for _, name := range slices.Sorted(maps.Keys(models)) {
 		m := models[name]
 		slices.SortFunc(m.Targets, func(x, y targetAnswer) int { return strings.Compare(x.Target, y.Target) })
+		m.Choice = chosen[name]
 		if known := k.state.Models[name]; known != nil {
 			m.LastRun, m.LastSuccess = optional(known.LastRun), optional(known.LastSuccess)
 		}
@@ -103,6 +106,7 @@ type entryAnswer struct {
 	State     string     `json:"state"` // running, queued, suspended, scheduled
 	NextRun   *time.Time `json:"next_run"`
 	Threshold float64    `json:"threshold_ratio"`
+	Choose    string     `json:"choose"` // "" chooses no format
 	Targets   []string   `json:"target_formats"`
 	Against   string     `json:"against,omitempty"`  // file in place of copies
 	Baseline  string     `json:"baseline,omitempty"` // format of the originals, where that is not the models' own
@@ -183,7 +187,7 @@ func answerSchedule(k snapshot) scheduleAnswer {
 		entry := entryAnswer{Name: e.Name, State: entryState(e), NextRun: optional(e.Next), Targets: []string{}, Models: orEmpty(k.modelsOf(e.Name)), Problems: orEmpty(e.Problems)}
 		for _, resolved := range k.scheduled.Entries {
 			if resolved.Name == e.Name {
-				entry.Threshold, entry.Targets = resolved.Threshold, orEmpty(resolved.Targets)
+				entry.Threshold, entry.Targets, entry.Choose = resolved.Threshold, orEmpty(resolved.Targets), string(resolved.Choose)
 				entry.Against, entry.Baseline = resolved.Against, resolved.Baseline
 			}
 		}

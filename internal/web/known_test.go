@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
@@ -207,6 +208,51 @@ func TestStoryPages(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A format is chosen of those of a model, and others are passed over for it.
+func TestChoicePages(t *testing.T) {
+	at := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+	pair := &store.Pair{PairID: store.PairID{Model: "m", Target: "Q8_0"}, Outranked: &store.Outranked{Cycle: 5, By: "Q4_0", Choose: choice.Smallest}}
+	state := &store.State{
+		Pairs:  pairs(pair, decided(store.PairID{Model: "m", Target: "Q4_0"}, verdict.Kept, verdict.Kept, time.Hour)),
+		Models: map[string]*store.Model{"m": {Name: "m", Choice: &store.Choice{Rule: choice.Smallest, Format: "Q4_0", Since: at, Cycle: 5}}},
+	}
+	scheduled := model("m", "F16", "Q4_0", "Q8_0")
+	scheduled.Choose = choice.Smallest
+	cycle := store.Cycle{
+		ID: 5, Model: "m", Targets: []string{"Q4_0", "Q8_0"}, Started: at, Ended: &at,
+		Choose: choice.Smallest, Chosen: "Q4_0", ChoiceID: "E2", Outranked: map[string]string{"Q8_0": "Q4_0"},
+	}
+	page := func(path string, p *plan.Plan) string {
+		o := known{state: state, plan: p}.options(t)
+		o.Store = &fakeStore{cycles: []store.Cycle{cycle}}
+		response := ask(web.New(o), "GET", path)
+		require.Equal(t, http.StatusOK, response.Code)
+		return response.Body.String()
+	}
+	const badge = `<span class="badge chosen" title="the smallest that is kept">chosen</span>`
+	for path, texts := range map[string][]string{
+		"/":             {`<bdi>Q4_0</bdi>`, badge, `outranked by <bdi>Q4_0</bdi>, <a href="/cycles/5">cycle 5</a>`},
+		"/model?name=m": {`<bdi>Q4_0</bdi></span>, the smallest that is kept, since <time`, badge, `Outranked by <bdi>Q4_0</bdi> in <a href="/cycles/5">cycle 5</a>`},
+		"/cycles":       {`<bdi>Q8_0</bdi></span> <span class="badge outranked">outranked</span>`},
+		"/cycles/5":     {`<bdi>Q4_0</bdi></span>, the smallest that is kept<span class="soft line">another one than before; event <code>E2</code>`, `<bdi>Q8_0</bdi></span> by <bdi>Q4_0</bdi>`},
+	} {
+		for _, text := range texts {
+			assert.Contains(t, page(path, nightly(scheduled)), text, path)
+		}
+	}
+	// What is not scheduled shows what was chosen of it; what chooses no more does not.
+	assert.Contains(t, page("/model?name=m", nightly()), badge)
+	scheduled.Choose = choice.None
+	assert.NotContains(t, page("/model?name=m", nightly(scheduled)), "the smallest")
+
+	state.Models["m"].Choice.Format, cycle.Chosen, cycle.ChoiceID = "", "", ""
+	scheduled.Choose = choice.Smallest
+	assert.Contains(t, page("/model?name=m", nightly(scheduled)), "none, because none is kept, since")
+	assert.Contains(t, page("/cycles/5", nightly(scheduled)), "<dd>none, because none is kept</dd>")
+	cycle.Ended = nil
+	assert.NotContains(t, page("/cycles/5", nightly(scheduled)), "<dt>Chosen</dt>", "not before its end")
 }
 
 // What stood before a decision is told, and that nothing did.

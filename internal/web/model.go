@@ -20,8 +20,26 @@ type modelView struct {
 	Model, Link          string
 	Entries              []entryRef // that decide pairs of it
 	LastRun, LastSuccess moment
+	Choice               *choiceView // nil where none is made
 	Durations            []factView
 	Pairs                []historyView
+}
+
+// choiceView is which format is to be served.
+type choiceView struct {
+	Format, Why string // Format is "" for none
+	Since       moment
+}
+
+func viewChoice(chosen *store.Choice, now time.Time) *choiceView {
+	if chosen == nil {
+		return nil
+	}
+	v := &choiceView{Format: report.Name(chosen.Format), Why: report.Superlative(chosen.Rule), Since: momentOf(chosen.Since, now)}
+	if v.Format == "" {
+		v.Why = "because none is kept"
+	}
+	return v
 }
 
 // entryRef is an entry, and its name as a form sends it.
@@ -55,6 +73,7 @@ func (s *server) model(w http.ResponseWriter, r *http.Request) {
 		v.LastRun, v.LastSuccess = momentOf(m.LastRun, now), momentOf(m.LastSuccess, now)
 		v.Durations = durations(m.Durations)
 	}
+	v.Choice = viewChoice(k.choices()[name], now)
 	for _, pair := range viewPairs(k, now) {
 		if pair.id.Model != name {
 			continue

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -114,6 +115,30 @@ func (k *snapshot) modelsOf(entry string) []string {
 	return all
 }
 
+// choices are the formats that were chosen, by model: of those in the schedule only where
+// it has a format chosen still.
+func (k *snapshot) choices() map[string]*store.Choice {
+	chosen := map[string]*store.Choice{}
+	for name, model := range k.state.Models {
+		if model.Choice != nil {
+			chosen[name] = model.Choice
+		}
+	}
+	chooses := map[string]bool{}
+	for _, entry := range k.scheduled.Entries {
+		for i := range entry.Models {
+			model := &entry.Models[i]
+			chooses[model.Name] = chooses[model.Name] || model.Choose != choice.None
+		}
+	}
+	for name, still := range chooses {
+		if !still {
+			delete(chosen, name)
+		}
+	}
+	return chosen
+}
+
 func (s *server) view(selected selection, now time.Time) view {
 	k := s.snapshot()
 	v := view{
@@ -184,6 +209,11 @@ func viewPairs(k snapshot, now time.Time) []*pairView {
 		}
 		pairs[id].fill(pair, now)
 	}
+	for model, chosen := range k.choices() {
+		if v := pairs[store.PairID{Model: model, Target: chosen.Format}]; v != nil {
+			v.Chosen = report.Superlative(chosen.Rule)
+		}
+	}
 	if r := k.status.Running; r != nil {
 		for _, target := range r.Targets {
 			if v := pairs[store.PairID{Model: r.Model, Target: target}]; v != nil {
@@ -219,14 +249,14 @@ var sortable = []struct {
 	direction        string
 	order            func(a, b *pairView) int // nil: one cannot sort by it
 }{
-	{"model", "Model", "", "ascending", byName},
-	{"", "Target", "", "", nil},
-	{"decision", "Decision", "", "ascending", func(a, b *pairView) int { return cmp.Compare(a.concern(), b.concern()) }},
+	{"model", "Model", "model", "ascending", byName},
+	{"", "Target", "target", "", nil},
+	{"decision", "Decision", "decision", "ascending", func(a, b *pairView) int { return cmp.Compare(a.concern(), b.concern()) }},
 	{"", "Throughput, tokens/s", "throughput", "", nil},
 	{"drop", "Drop", "drops", "descending", func(a, b *pairView) int { return -cmp.Compare(a.worst, b.worst) }},
-	{"size", "Size", "number", "ascending", func(a, b *pairView) int { return cmp.Compare(a.bytes, b.bytes) }},
-	{"", "History", "", "", nil},
-	{"time", "Last and next run", "", "descending", func(a, b *pairView) int { return b.last.Compare(a.last) }},
+	{"size", "Size", "size", "ascending", func(a, b *pairView) int { return cmp.Compare(a.bytes, b.bytes) }},
+	{"", "History", "history", "", nil},
+	{"time", "Last and next run", "ran", "descending", func(a, b *pairView) int { return b.last.Compare(a.last) }},
 }
 
 // parseSelection takes what it knows, and leaves out the rest: an address that somebody

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/html"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/golden"
@@ -176,6 +177,10 @@ func states() map[string]known {
 	damaged := decisions.state.Pairs[store.PairID{Model: llama, Target: "Q2_K"}].Decided
 	damaged.Verdict.Gate, damaged.Quality = verdict.GateQuality, evaluated(0.33, quality.MaxKLDivergence)
 	decisions.state.Pairs[store.PairID{Model: llama, Target: "Q4_K_M"}].Decided.Quality = evaluated(0.03)
+	decisions.state.Models = map[string]*store.Model{llama: {Name: llama, Choice: &store.Choice{Rule: choice.Smallest, Format: "Q4_K_M", Since: now.Add(-29 * time.Hour), Cycle: 6}}}
+	decisions.plan.Entries[0].Models[0].Choose, decisions.plan.Entries[0].Choose = choice.Smallest, choice.Smallest
+	outranked := store.PairID{Model: llama, Target: "Q5_K_M"}
+	decisions.state.Pairs[outranked] = &store.Pair{PairID: outranked, Outranked: &store.Outranked{Cycle: 6, Entry: "nightly", Finished: now.Add(-5 * time.Hour), By: "Q4_K_M", Choose: choice.Smallest}}
 	decisions.plan.Conflicts = []plan.Conflict{{Model: llama, Target: "Q2_K", First: "nightly", Second: "paused"}}
 	failedAgain := decisions.state.Pairs[store.PairID{Model: llama, Target: "Q4_K_M"}]
 	failedAgain.Failed = &store.Failed{Finished: now.Add(-30 * time.Second), Reason: runner.ReasonTimeout, Error: "llama-quantize ran past 6h"}
@@ -245,11 +250,16 @@ func everywhere(text string) known {
 	pair := decided(id, verdict.Kept, verdict.Kept, time.Hour, phase(verdict.Generation, verdict.Kept, 10, 0.01))
 	pair.Decided.SourceFormat = text
 	pair.Failed = &store.Failed{Finished: now, Reason: runner.ReasonCrash, Error: text}
+	chooses := model(text, text, text+"2")
+	chooses.Choose = choice.Smallest
 	return known{
 		ready: errors.New(text),
-		state: &store.State{Pairs: pairs(pair)},
+		state: &store.State{
+			Pairs:  pairs(pair, &store.Pair{PairID: store.PairID{Model: text, Target: text + "2"}, Outranked: &store.Outranked{By: text}}),
+			Models: map[string]*store.Model{text: {Name: text, Choice: &store.Choice{Rule: choice.Rule(text), Format: text}}},
+		},
 		plan: &plan.Plan{
-			Entries:   []plan.Resolved{{Entry: plan.Entry{Name: text, Threshold: 0.12}, Models: []plan.Model{model(text, text, text+"2")}}},
+			Entries:   []plan.Resolved{{Entry: plan.Entry{Name: text, Threshold: 0.12}, Models: []plan.Model{chooses}}},
 			Conflicts: []plan.Conflict{{Model: text, Target: text, First: text, Second: text}},
 		},
 		status: &dispatch.Status{
@@ -302,7 +312,10 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 		Quantized: sample(9, text),
 	}
 	o.Store = &fakeStore{
-		cycles: []store.Cycle{{ID: 1, Model: text, Entry: text, Targets: []string{text}, Ended: &ended}, {ID: 2, Model: text, Targets: []string{text}, Undecided: []string{text}}},
+		cycles: []store.Cycle{{
+			ID: 1, Model: text, Entry: text, Targets: []string{text, text + "2"}, Ended: &ended,
+			Choose: choice.Rule(text), Chosen: text, ChoiceID: text, Outranked: map[string]string{text + "2": text},
+		}, {ID: 2, Model: text, Targets: []string{text}, Undecided: []string{text}}},
 		results: map[uint64][]store.Record{
 			1: {{
 				Cycle: 1, PairID: id, SourceFormat: text, EventID: text, Changed: true, Host: text, Threshold: 0.12,

@@ -28,6 +28,10 @@ type pairView struct {
 	// Quality says how good the copy is, and by which limits it is not good enough; ""
 	// where that was not evaluated.
 	Quality string
+	// Chosen says why this is the format to serve; "" when it is not.
+	Chosen string
+	// Outranked is set when it was passed over the last time.
+	Outranked *outrankedView
 	// Note says what of the decision the figures do not show.
 	Note      string
 	Threshold string
@@ -54,6 +58,12 @@ type phaseView struct {
 	Drop, Interval      string
 	Outcome             string
 	Bar                 *barView
+}
+
+// outrankedView is for which target a pair was passed over.
+type outrankedView struct {
+	By    string
+	Cycle uint64
 }
 
 type failureView struct {
@@ -124,6 +134,10 @@ func (v *pairView) fill(pair *store.Pair, now time.Time) {
 	if failed := pair.Failed; failed != nil {
 		v.Failure = newFailureView(failed, now)
 		v.last = failed.Finished
+	}
+	if outranked := pair.Outranked; outranked != nil {
+		v.Outranked = &outrankedView{report.Name(outranked.By), outranked.Cycle}
+		v.last = outranked.Finished
 	}
 }
 

@@ -59,7 +59,7 @@ func TestFilterAndSort(t *testing.T) {
 		"?decision=%3Cscript%3E":            {"Q2_K", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q2_K", "Q4_0", "Q8_0"},
 		"?sort=nothing&decision=kept":       {"Q2_K", "Q4_K_M", "Q2_K"},
 		"?sort=drop&decision=rejected":      {"Q3_K_M", "Q2_K"},
-		"?sort=time&q=llama":                {"Q4_K_M", "Q2_K", "Q3_K_M", "Q5_K_M"},
+		"?sort=time&q=llama":                {"Q4_K_M", "Q2_K", "Q5_K_M", "Q3_K_M"}, // Q5_K_M was passed over
 		"?sort=decision&q=qwen":             {"Q8_0", "Q4_0", "Q2_K"},
 		"?sort=decision&decision=undecided": {"Q8_0", "Q5_K_M"},
 	} {

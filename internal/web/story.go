@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -29,10 +31,16 @@ type cycleView struct {
 	Ended          moment // zero while it runs
 	Took           string
 	Undecided      []string
+	Chosen         *choiceView // nil before its end, and where none is to be chosen
+	ChoiceID       string      // of the event that told of it; "" when it did not change
+	Outranked      []outrankedTarget
 	Running        *runningView // nil unless it is the one that runs
 	Results        []resultView
 	Log, LogNotice string
 }
+
+// outrankedTarget is a target that the cycle passed over, and for which one.
+type outrankedTarget struct{ Target, By string }
 
 // resultView is one target's part of a cycle.
 type resultView struct {
@@ -169,6 +177,13 @@ func viewCycle(c *store.Cycle, records []store.Record, now time.Time) cycleView 
 	}
 	if c.Ended != nil {
 		v.Ended, v.Took = momentOf(*c.Ended, now), precise(c.Ended.Sub(c.Started))
+	}
+	if c.Ended != nil && c.Choose != choice.None {
+		v.Chosen = viewChoice(&store.Choice{Rule: c.Choose, Format: c.Chosen}, now)
+		v.ChoiceID = report.Name(c.ChoiceID)
+	}
+	for _, target := range slices.Sorted(maps.Keys(c.Outranked)) {
+		v.Outranked = append(v.Outranked, outrankedTarget{report.Name(target), report.Name(c.Outranked[target])})
 	}
 	for i := range records {
 		v.Results = append(v.Results, viewResult(fmt.Sprintf("r%d", i), &records[i]))
@@ -467,6 +482,8 @@ func (s *server) cycleRows(cycles []store.Cycle, results int, now time.Time) ([]
 			word := words[id][c.ID]
 			switch {
 			case word != "":
+			case c.Outranked[target] != "":
+				word = "outranked"
 			case slices.Contains(c.Undecided, target) && c.Ended == nil:
 				word = "running"
 			default:

@@ -1,5 +1,6 @@
 // Command bench-cycle compares whole cycles with the same work done by hand, in one
-// run on this host, for BENCHMARKS.md. It prints Markdown.
+// run on this host, for BENCHMARKS.md: first measurements alone, then with quality and a
+// choice. It prints Markdown.
 //
 //	go run ./scripts/bench-cycle -tools DIR
 //
@@ -20,6 +21,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -27,17 +30,18 @@ import (
 var ladder = []string{"Q8_0", "Q6_K", "Q4_K_M", "Q3_K_M", "Q2_K"}
 
 func main() {
-	tools := flag.String("tools", "", "folder of llama-bench and llama-quantize")
+	tools := flag.String("tools", "", "folder of llama-bench, llama-quantize and llama-perplexity")
 	model := flag.String("model", "examples/models/kjv-4m-f16.gguf", "F16 model")
+	text := flag.String("text", "examples/models/kjv-heldout.txt", "text to evaluate quality on")
 	repeat := flag.Int("repeat", 3, "times to run everything, in turn")
 	flag.Parse()
-	if err := run(*tools, *model, *repeat); err != nil {
+	if err := run(*tools, *model, *text, *repeat); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-cycle:", err)
 		os.Exit(1)
 	}
 }
 
-func run(tools, model string, repeat int) error {
+func run(tools, model, text string, repeat int) error {
 	dir, err := os.MkdirTemp("", "bench-cycle-")
 	if err != nil {
 		return err
@@ -55,6 +59,9 @@ func run(tools, model string, repeat int) error {
 	if model, err = filepath.Abs(model); err != nil {
 		return err
 	}
+	if text, err = filepath.Abs(text); err != nil {
+		return err
+	}
 	size, large, err := largeModelMemory(binary, dir)
 	if err != nil {
 		return fmt.Errorf("the cycle on a large model: %w", err)
@@ -67,20 +74,61 @@ func run(tools, model string, repeat int) error {
 		if err != nil {
 			return fmt.Errorf("the cycle: %w", err)
 		}
-		each, err := byHand(tools, model, dir, ours.threads, false)
+		each, err := byHand(tools, model, "", dir, ours.threads, false)
 		if err != nil {
 			return fmt.Errorf("by hand: %w", err)
 		}
-		once, err := byHand(tools, model, dir, ours.threads, true)
+		once, err := byHand(tools, model, "", dir, ours.threads, true)
 		if err != nil {
 			return fmt.Errorf("by hand, the original once: %w", err)
 		}
-		all, err := byHand(tools, model, dir, 0, false)
+		all, err := byHand(tools, model, "", dir, 0, false)
 		if err != nil {
 			return fmt.Errorf("by hand, all cores: %w", err)
 		}
 		fmt.Printf("| %d | %.1f s | %.3f | %s | %.1f MB | %.1f s | %.1f s | %.1f s |\n", i+1, ours.wall.Seconds(),
 			ours.wall.Seconds()/ours.tools.Seconds(), strings.Join(ours.rounds, ", "), float64(ours.peak)/1e6, each.Seconds(), once.Seconds(), all.Seconds())
+	}
+	return ladders(binary, tools, model, text, dir, repeat)
+}
+
+// chunks of the text that quality is evaluated on.
+const chunks = 32
+
+// ladders compares cycles with a limit of quality and a choice with the same by hand.
+func ladders(binary, tools, model, text, dir string, repeat int) error {
+	config := filepath.Join(dir, "quality.yml")
+	content := fmt.Sprintf("quality: {corpus: %q, chunks: %d, max_kl_divergence: 0.05}\n", text, chunks)
+	if err := os.WriteFile(config, []byte(content), 0o600); err != nil {
+		return err
+	}
+	rules := []string{string(choice.Smallest), string(choice.BestQuality), string(choice.Fastest)}
+	fmt.Printf("\nWith quality (%d chunks of 512 tokens) and a choice; by hand the original's predictions are computed once.\n\n", chunks)
+	fmt.Println("| run | choose | chosen | one cycle, ladder of five | rounds per format that was measured | by hand, F16 once a format | ratio | by hand, F16 once | ratio |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|")
+	for i := range repeat {
+		var cycles []*measured
+		for _, rule := range rules {
+			ours, err := cycle(binary, tools, model, dir, "--config.file", config, "--choose", rule)
+			if err != nil {
+				return fmt.Errorf("the cycle that chooses the %s: %w", rule, err)
+			}
+			cycles = append(cycles, ours)
+		}
+		threads := cycles[0].threads
+		each, err := byHand(tools, model, text, dir, threads, false)
+		if err != nil {
+			return fmt.Errorf("by hand, with quality: %w", err)
+		}
+		once, err := byHand(tools, model, text, dir, threads, true)
+		if err != nil {
+			return fmt.Errorf("by hand, with quality, the original once: %w", err)
+		}
+		for j, ours := range cycles {
+			wall := ours.wall.Seconds()
+			fmt.Printf("| %d | %s | %s | %.1f s | %s | %.1f s | %.2f | %.1f s | %.2f |\n", i+1, rules[j], ours.chosen, wall,
+				strings.Join(ours.rounds, ", "), each.Seconds(), wall/each.Seconds(), once.Seconds(), wall/once.Seconds())
+		}
 	}
 	return nil
 }
@@ -90,13 +138,14 @@ type measured struct {
 	rounds      []string
 	peak        int64 // bytes of resident memory of our process alone
 	threads     int
+	chosen      string
 }
 
 // cycle runs one cycle of the ladder and adds up the tools' own time from the
 // evidence. The tools' calls that evidence does not keep (asking for versions, formats
 // and sizes) count as overhead.
-func cycle(binary, tools, model, dir string) (*measured, error) {
-	args := []string{"run", "--llamacpp.dir", tools, "--model", model, "--work.dir", filepath.Join(dir, "work"), "--output", "json", "--evidence"}
+func cycle(binary, tools, model, dir string, more ...string) (*measured, error) {
+	args := append([]string{"run", "--llamacpp.dir", tools, "--model", model, "--work.dir", filepath.Join(dir, "work"), "--output", "json", "--evidence"}, more...)
 	for _, target := range ladder {
 		args = append(args, "--target", target)
 	}
@@ -126,6 +175,9 @@ func cycle(binary, tools, model, dir string) (*measured, error) {
 	seen := map[time.Time]bool{} // the original's samples serve every target
 	for line := range bytes.Lines(stdout.Bytes()) {
 		var l struct {
+			Type     string          `json:"event_type"`
+			Chosen   string          `json:"chosen_format"`
+			Target   string          `json:"target_format"`
 			Decision verdict.Outcome `json:"decision"`
 			Rounds   int             `json:"rounds"`
 			Evidence runner.Evidence `json:"evidence"`
@@ -133,10 +185,17 @@ func cycle(binary, tools, model, dir string) (*measured, error) {
 		if err := json.Unmarshal(line, &l); err != nil {
 			return nil, fmt.Errorf("%w in %s", err, line)
 		}
-		if l.Decision == "" {
+		switch l.Type {
+		case event.TypeDecision:
+		case event.TypeChoice:
+			m.chosen = l.Chosen
+			continue
+		case event.TypeSkipped:
+			continue
+		default:
 			return nil, fmt.Errorf("no decision: %s%s", line, &stderr)
 		}
-		m.rounds = append(m.rounds, strconv.Itoa(l.Rounds))
+		m.rounds = append(m.rounds, l.Target+" "+strconv.Itoa(l.Rounds))
 		m.tools += l.Evidence.Quantize.Wall
 		for _, round := range l.Evidence.Rounds {
 			for _, s := range []runner.Sample{round.Original, round.Quantized} {
@@ -171,8 +230,10 @@ func peakMemory(pid int) int64 {
 }
 
 // byHand does what a careful person types: llama-quantize for each format, llama-bench
-// with its five repetitions, either on both models for each format or on all at once.
-func byHand(tools, model, dir string, threads int, once bool) (time.Duration, error) {
+// with its five repetitions, either on both models for each format or on all at once; and,
+// with a text, llama-perplexity: a base pass of the original, once, and one run for each
+// format.
+func byHand(tools, model, text, dir string, threads int, once bool) (time.Duration, error) {
 	begin := time.Now()
 	bench := func(models ...string) error {
 		args := []string{"-m", strings.Join(models, ","), "-p", "1024", "-n", "1024", "-b", "1024", "-ub", "1024", "-r", "5", "-o", "jsonl"}
@@ -180,6 +241,18 @@ func byHand(tools, model, dir string, threads int, once bool) (time.Duration, er
 			args = append(args, "-t", strconv.Itoa(threads))
 		}
 		return exec.Command(filepath.Join(tools, "llama-bench"), args...).Run()
+	}
+	base := filepath.Join(dir, "original.predictions")
+	defer os.Remove(base)
+	evaluate := func(model string, more ...string) error {
+		if text == "" {
+			return nil
+		}
+		args := append([]string{"-m", model, "-c", "512", "--kl-divergence-base", base, "-t", strconv.Itoa(threads)}, more...)
+		return exec.Command(filepath.Join(tools, "llama-perplexity"), args...).Run()
+	}
+	if err := evaluate(model, "-f", text, "--chunks", strconv.Itoa(chunks)); err != nil {
+		return 0, err
 	}
 	models := []string{model}
 	for _, target := range ladder {
@@ -189,6 +262,9 @@ func byHand(tools, model, dir string, threads int, once bool) (time.Duration, er
 		}
 		defer os.Remove(out)
 		models = append(models, out)
+		if err := evaluate(out, "--kl-divergence"); err != nil {
+			return 0, err
+		}
 		if !once {
 			if err := bench(model, out); err != nil {
 				return 0, err

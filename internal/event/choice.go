@@ -1,0 +1,82 @@
+package event
+
+import (
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Choice says which format of a model is to be served. Its figures are those of the copy;
+// null where none is chosen, and where they were not measured.
+type Choice struct {
+	EventType      string      `json:"event_type"` // TypeChoice
+	ModelName      string      `json:"model_name"`
+	ChosenFormat   *string     `json:"chosen_format"`   // null: none is kept
+	PreviousFormat *string     `json:"previous_format"` // null: none was chosen before
+	Choose         choice.Rule `json:"choose"`
+	SourceFormat   string      `json:"source_format"`
+	SizeBytes      *int64      `json:"size_bytes"`
+	// The three figures are those of Phase, the primary one.
+	OriginalThroughput    *float64       `json:"original_throughput"`     // tokens per second
+	QuantizedThroughput   *float64       `json:"quantized_throughput"`    // tokens per second
+	ThroughputDropPercent *float64       `json:"throughput_drop_percent"` // negative when faster
+	Phase                 *verdict.Phase `json:"phase"`
+	KLDivergence          *float64       `json:"kl_divergence"` // mean, in nats
+	Timestamp             float64        `json:"timestamp"`     // Unix seconds, fractional
+	CycleVersion          string         `json:"cycle_version"`
+	EventID               *string        `json:"event_id"` // null where the choice did not change
+	Engine                string         `json:"engine"`
+	Host                  string         `json:"host"`
+	Entry                 string         `json:"entry"` // of the schedule; "" from the command line
+}
+
+// Choosing is what is told of a choice.
+type Choosing struct {
+	Model                string
+	Rule                 choice.Rule
+	Previous             string  // format; "" for none
+	Chosen               *Chosen // nil for none
+	SourceFormat, Engine string
+	At                   time.Time
+}
+
+// Chosen is the copy that was chosen. Quality is nil where it was not evaluated.
+type Chosen struct {
+	Format  string
+	Bytes   int64
+	Verdict *verdict.Verdict
+	Quality *runner.Evaluated
+}
+
+// NewChoice describes a choice.
+func NewChoice(c Choosing, origin Origin) Choice {
+	told := Choice{
+		EventType:    TypeChoice,
+		ModelName:    c.Model,
+		Choose:       c.Rule,
+		SourceFormat: c.SourceFormat,
+		Timestamp:    unixSeconds(c.At),
+		CycleVersion: CycleVersion,
+		Engine:       c.Engine,
+		Host:         origin.Host,
+		Entry:        origin.Entry,
+	}
+	if c.Previous != "" {
+		told.PreviousFormat = &c.Previous
+	}
+	if c.Chosen == nil {
+		return told
+	}
+	told.ChosenFormat, told.SizeBytes = &c.Chosen.Format, &c.Chosen.Bytes
+	if phase, measured := c.Chosen.Verdict.Primary(); measured {
+		told.OriginalThroughput, told.QuantizedThroughput = &phase.Original, &phase.Quantized
+		told.ThroughputDropPercent = percent(&phase.Drop)
+		told.Phase = &phase.Phase
+	}
+	if q := c.Chosen.Quality; q != nil {
+		told.KLDivergence = new(q.KLDivergence.Estimate)
+	}
+	return told
+}

@@ -1,0 +1,65 @@
+package event_test
+
+import (
+	"encoding/json"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/event"
+)
+
+// chosen is a choice with all figures.
+func chosen() event.Choosing {
+	r := damaged()
+	return event.Choosing{
+		Model: r.Model, Rule: choice.Smallest, Previous: "Q2_K", SourceFormat: r.SourceFormat, Engine: r.Evidence.Engine.String(),
+		At:     time.Date(2026, 7, 1, 12, 0, 0, 250_000_000, time.UTC),
+		Chosen: &event.Chosen{Format: "Q3_K_M", Bytes: 3_250_000_000, Verdict: r.Verdict, Quality: r.Quality},
+	}
+}
+
+func TestChoice(t *testing.T) {
+	origin := event.Origin{Host: "build-7", Entry: "nightly"}
+	check(t, "choice.json", event.NewChoice(chosen(), origin))
+	t.Run("of none", func(t *testing.T) {
+		c := chosen()
+		c.Chosen = nil
+		check(t, "choice-none.json", event.NewChoice(c, origin))
+	})
+	t.Run("the first one, without quality and rounds", func(t *testing.T) {
+		c := chosen()
+		c.Previous, c.Chosen.Quality, c.Chosen.Verdict.Rounds = "", nil, 0
+		check(t, "choice-first.json", event.NewChoice(c, event.Origin{}))
+	})
+}
+
+func TestChoicesFitTheirSchema(t *testing.T) {
+	s := compiled(t, choiceSchemaFile)
+	none, first, odd := chosen(), chosen(), chosen()
+	none.Chosen = nil
+	first.Previous, first.Chosen.Quality, first.Chosen.Verdict.Rounds = "", nil, 0
+	odd.Chosen.Verdict.Phases[0].Drop = -math.MaxFloat64 // its percentage is beyond every number
+	for name, c := range map[string]event.Choosing{"with everything": chosen(), "none": none, "first": first, "odd": odd} {
+		told := event.NewChoice(c, event.Origin{Host: "build-7"})
+		told.EventID = new("id")
+		text, err := json.Marshal(told)
+		require.NoError(t, err)
+		requireFields(t, s, text)
+		assert.NoError(t, s.Validate(instance(t, told)), name)
+	}
+	told := event.NewChoice(chosen(), event.Origin{})
+	require.Error(t, s.Validate(instance(t, told)), "without an event ID")
+	told.EventID = new("id")
+	for field := range instance(t, told) {
+		lacking, other := instance(t, told), instance(t, told)
+		delete(lacking, field)
+		require.Error(t, s.Validate(lacking), "without %s", field)
+		other[field] = map[string]any{}
+		assert.Error(t, s.Validate(other), "%s of another type", field)
+	}
+}

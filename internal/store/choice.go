@@ -1,0 +1,136 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Choose gives the target that a rule chooses of those of a model, as they stand; "" when
+// none of them is kept.
+func (s *State) Choose(rule choice.Rule, model string, targets []string) string {
+	var candidates []choice.Candidate
+	for _, target := range targets {
+		pair := s.Pairs[PairID{model, target}]
+		if pair == nil || pair.Standing != verdict.Kept {
+			continue
+		}
+		candidate := runner.Candidate(target, &pair.Decided.Verdict, pair.Decided.Quality, pair.Decided.QuantizedFile)
+		if pair.Outranked != nil && pair.Outranked.Choose == rule {
+			candidate.OutrankedBy = pair.Outranked.By
+		}
+		candidates = append(candidates, candidate)
+	}
+	return rule.Choose(candidates)
+}
+
+// Chosen is the format that stands as chosen while the cycle runs: that of the last
+// finished one. "" when none does, or the cycle chooses none.
+func (s *State) Chosen(c *Cycle) string {
+	if model := s.Models[c.Model]; c.Choose != choice.None && model != nil && model.Choice != nil {
+		return model.Choice.Format
+	}
+	return ""
+}
+
+// Outrank records that a running cycle passes targets over, for one that is chosen before
+// them whatever they are: they have no result of the cycle, keep what stands, and are
+// counted as skipped of the entry, if there is one. Targets that were passed over already
+// are an ErrCommitted.
+func (s *Store) Outrank(cycle uint64, by string, targets []string) error {
+	return s.update(fmt.Sprintf("storing that %v are outranked by %s", targets, by), func(d *draft) error {
+		c, err := d.running(cycle)
+		if err != nil || len(targets) == 0 {
+			return err
+		}
+		rest := *c
+		rest.Undecided, rest.Outranked = slices.Clone(c.Undecided), map[string]string{}
+		for target, by := range c.Outranked {
+			rest.Outranked[target] = by
+		}
+		for _, target := range targets {
+			i := slices.Index(rest.Undecided, target)
+			switch {
+			case !slices.Contains(c.Targets, target):
+				return fmt.Errorf("cycle %d decides %v of %q", c.ID, c.Targets, c.Model)
+			case i < 0:
+				return fmt.Errorf("cycle %d, %s: %w", c.ID, target, ErrCommitted)
+			}
+			rest.Undecided = slices.Delete(rest.Undecided, i, i+1)
+			rest.Outranked[target] = by
+			if err := d.outrank(c, by, target); err != nil {
+				return err
+			}
+		}
+		return d.putCycle(&rest)
+	})
+}
+
+func (d *draft) outrank(c *Cycle, by, target string) error {
+	pair := Pair{PairID: PairID{c.Model, target}}
+	if known := d.state.Pairs[pair.PairID]; known != nil {
+		pair = *known
+	}
+	pair.Outranked = &Outranked{Cycle: c.ID, Entry: c.Entry, Finished: d.now, By: by, Choose: c.Choose}
+	if err := d.putPair(&pair); err != nil || c.Entry == "" {
+		return err
+	}
+	return d.count(counterKey(countSkipped, c.Entry, string(SkipOutranked)), 1)
+}
+
+// choose makes the choice of a cycle that ends.
+func (d *draft) choose(c *Cycle, model *Model) error {
+	previous := d.state.Chosen(c)
+	chosen := Choice{Rule: c.Choose, Format: d.state.Choose(c.Choose, c.Model, c.Candidates), Cycle: c.ID}
+	if model.Choice != nil {
+		chosen.Since = model.Choice.Since
+	}
+	chosen.Event = event.NewChoice(d.choosing(c, previous, chosen.Format), event.Origin{Host: d.host, Entry: c.Entry})
+	c.Chosen = chosen.Format
+	if chosen.Format != previous {
+		chosen.Since = d.now
+		chosen.Event.EventID = new(rand.Text())
+		text, err := json.Marshal(chosen.Event)
+		if err != nil {
+			return fmt.Errorf("writing the event: %w", err)
+		}
+		e, err := d.addEvent(Event{ID: *chosen.Event.EventID, Type: event.TypeChoice, PairID: PairID{Model: c.Model}, Data: text})
+		if err != nil {
+			return err
+		}
+		c.ChoiceSeq, c.ChoiceID = e.Seq, e.ID
+	}
+	model.Choice = &chosen
+	return nil
+}
+
+// choosing collects what is told of a choice. What was the original and the engine is told
+// of the chosen format, or, where there is none, of the candidate that was decided last.
+func (d *draft) choosing(c *Cycle, previous, format string) event.Choosing {
+	told := event.Choosing{Model: c.Model, Rule: c.Choose, Previous: previous, At: d.now}
+	var of *Decided
+	for _, target := range c.Candidates {
+		pair := d.state.Pairs[PairID{c.Model, target}]
+		if pair == nil || pair.Decided == nil {
+			continue
+		}
+		if target == format {
+			of = pair.Decided
+			told.Chosen = &event.Chosen{Format: format, Bytes: of.QuantizedFile.Bytes, Verdict: &of.Verdict, Quality: of.Quality}
+			break
+		}
+		if of == nil || pair.Decided.Finished.After(of.Finished) {
+			of = pair.Decided
+		}
+	}
+	if of != nil {
+		told.SourceFormat, told.Engine = of.SourceFormat, of.Engine.String()
+	}
+	return told
+}
