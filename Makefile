@@ -47,7 +47,8 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
-chaos: ## kill exporter and Redis, freeze, cut off: 10,000 events by the relay, 100 by the whole exporter
+chaos: ## kill exporter and Redis, freeze, cut off: 10,000 events by the relay, 100 by the whole exporter; kill 1,000 publications
+	$(GO) test -race -count=1 -timeout 1h -v -run '^TestKilledPublishing$$' ./internal/publish -args -kills 1000
 	$(GO) test -race -count=1 -timeout 1h -v -run '^TestChaos$$' ./internal/a2a -args -chaos-events 10000
 	CHAOS=long $(GO) test -race -count=1 -timeout 1h -v -run '^TestChaos$$' .
 

@@ -190,6 +190,9 @@ func (p *program) checked(text *strings.Builder, entry config.Entry, found plan.
 	if entry.Choose != choice.None {
 		fmt.Fprintf(text, "  choose   %s\n", entry.Choose)
 	}
+	if entry.Publish.Enabled() {
+		fmt.Fprintf(text, "  publish  in %s\n", report.Name(entry.Publish.Dir))
+	}
 	text.WriteString("  models   ")
 	var bad []error
 	for _, model := range found.Models {

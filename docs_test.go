@@ -182,7 +182,7 @@ func TestReadmeHasEveryKeyAndItsDefault(t *testing.T) {
 	for key := range rows {
 		assert.True(t, known[key], "the README has the key %s, which does not exist", key)
 	}
-	for _, match := range regexp.MustCompile("`((?:models|work|engine|benchmark|threshold|quality|storage|a2a|schedule)\\.[a-z_.]+)`").FindAllStringSubmatch(readme(t), -1) {
+	for _, match := range regexp.MustCompile("`((?:models|work|engine|benchmark|threshold|quality|publish|storage|a2a|schedule)\\.[a-z_.]+)`").FindAllStringSubmatch(readme(t), -1) {
 		assert.True(t, known[match[1]], "the README speaks of the key %s, which does not exist", match[1])
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
@@ -160,6 +161,9 @@ func (e *exporter) apply(c *config.Config) error {
 	if err := e.conflicts(c, found); err != nil {
 		return err
 	}
+	if err := e.p.preparePublishing(c); err != nil {
+		return err
+	}
 	relay, err := e.bus.relayFor(c.A2A)
 	if err != nil {
 		return err
@@ -176,6 +180,22 @@ func (e *exporter) apply(c *config.Config) error {
 	e.config.Store(c)
 	if err := e.store.SetAccepted(c.Hash()); err != nil {
 		e.p.logger.Error("the configuration is in force, and cannot be remembered as accepted", "err", err)
+	}
+	return nil
+}
+
+// preparePublishing sees that the schedule's directories to publish in can be used, and
+// removes from them what killed processes left.
+func (p *program) preparePublishing(c *config.Config) error {
+	opened := map[string]bool{"": true}
+	for _, entry := range c.Schedule {
+		if opened[entry.Publish.Dir] {
+			continue
+		}
+		opened[entry.Publish.Dir] = true
+		if _, err := publish.Open(entry.Publish.Dir, p.logger); err != nil {
+			return fmt.Errorf("%s: publish.dir %q: %w", p.flags.configFile, entry.Publish.Dir, err)
+		}
 	}
 	return nil
 }

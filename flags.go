@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 
@@ -188,6 +189,9 @@ func (f *flags) loadConfig() (*config.Config, error) {
 		return nil, err
 	}
 	override(&c.Models.Dir, f.modelDir)
+	if err := c.Apart(); err != nil {
+		return nil, fmt.Errorf("--model-dir: %w", err)
+	}
 	override(&c.Engine.Dir, f.llamaCppDir)
 	override(&c.Work.Dir, f.workDir)
 	override(&c.Storage.Path, f.storagePath)

@@ -140,7 +140,8 @@ func TestEveryFamilyIsServed(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-quantize", Calls: []int{2}, Do: fakellama.Hang}}})
 	gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(p.models, "n.gguf"))
-	p.configure(once + p.evaluated() + "a2a: {url: redis://" + nobody + "/0}\n")
+	good := strings.Replace(p.evaluated(), "0.05", "1", 1)
+	p.configure(once + good + "choose: smallest\npublish: {dir: published}\na2a: {url: redis://" + nobody + "/0}\n")
 	s := p.serve("--log.level=debug")
 	s.mustLog("the engine is usable")
 	s.mustLog("Events cannot be published.*connection refused")
@@ -155,7 +156,7 @@ func TestEveryFamilyIsServed(t *testing.T) {
 		assert.Equal(t, family.Type, strings.ToLower(found.GetType().String()), family.Name)
 	}
 	s.shows(0, "quant_cycle_bus_up")
-	s.shows(1, "quant_cycle_events_pending")
+	s.shows(2, "quant_cycle_events_pending") // of the decision, and of the choice
 }
 
 // What is known in advance is there, as 0, from the moment the exporter is ready, with

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/promote"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -24,6 +26,9 @@ type records struct {
 	store *store.Store // nil: nothing is kept
 	cycle store.Cycle  // its ID is 0 before it is recorded
 	err   error        // of recording it
+	// published is what became of the cycle's copies, in the time publishing.
+	published  []store.Publication
+	publishing time.Duration
 	// changed counts the events that were raised.
 	changed int
 }
@@ -41,6 +46,7 @@ func (p *program) openRecords(none bool, entry string) (*records, error) {
 
 // next is the model of the next cycle.
 func (r *records) next(model string, s settings) {
+	r.published, r.publishing = nil, 0
 	r.cycle = store.Cycle{Entry: s.entry, Model: model, Targets: s.targets, Choose: s.Choose}
 	if s.Choose != choice.None {
 		r.cycle.Candidates = s.candidates
@@ -81,6 +87,28 @@ func (r *records) add(result *runner.Result) (eventID string, err error) {
 	return committed.Event.ID, nil
 }
 
+// publish gives what is to be done with the copies of the cycle; nil when that is nothing,
+// as without a record of it.
+func (r *records) publish(settings runner.Publish) func(context.Context, runner.Finished) {
+	if r.store == nil || !settings.Enabled() {
+		return nil
+	}
+	return func(ctx context.Context, finished runner.Finished) {
+		begin := time.Now()
+		r.published = promote.Cycle(ctx, r.store, r.cycle.ID, settings, finished, r.p.logger)
+		r.publishing = time.Since(begin)
+	}
+}
+
+// publications are those of the cycle, and whether one failed.
+func (r *records) publications() (all []event.Publication, failed bool) {
+	for _, p := range r.published {
+		all = append(all, event.NewPublication(r.cycle.Model, p.Target, p.Time, p.Dir, p.Stable, p.Error))
+		failed = failed || p.Error != ""
+	}
+	return all, failed
+}
+
 // outrank keeps that targets were passed over.
 func (r *records) outrank(by string, targets []string) error {
 	if r.store == nil {
@@ -109,7 +137,13 @@ func (r *records) end(discovering time.Duration, results []runner.Result) (*even
 	if r.cycle.ID == 0 {
 		return nil, r.err
 	}
-	err := r.store.EndCycle(r.cycle.ID, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
+	durations := map[runner.Operation]time.Duration{runner.OperationDiscover: discovering}
+	var err error
+	if r.published != nil {
+		durations[runner.OperationPublish] = r.publishing
+		err = r.store.Published(r.cycle.ID, r.published)
+	}
+	err = errors.Join(err, r.store.EndCycle(r.cycle.ID, durations))
 	if err != nil || r.cycle.Choose == choice.None {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -81,7 +82,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 		if f.choose != "" && s.Choose != choice.None {
 			return s, errors.New("--choose chooses one of several formats, and --against names one file: leave one of them away")
 		}
-		s.Choose, s.candidates = choice.None, nil
+		s.Choose, s.candidates, s.Publish = choice.None, nil, runner.DefaultPublish() // it is served already
 	}
 	if s.against != "" && f.dryRun {
 		return s, fmt.Errorf("--dry-run estimates copies that are to be made, and %q is there: leave it away, to measure", s.against)
@@ -135,6 +136,11 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	if err := p.prepare(ctx, f.noWait); err != nil {
 		return exitError, err
 	}
+	if s.Publish.Enabled() && !f.noRecord {
+		if _, err := publish.Open(s.Publish.Dir, p.logger); err != nil {
+			return exitError, fmt.Errorf("publish.dir %q: %w", s.Publish.Dir, err)
+		}
+	}
 	records, err := p.openRecords(f.noRecord, s.entry)
 	if err != nil {
 		return exitError, err
@@ -168,6 +174,7 @@ func (p *program) named(s *settings) (models []runner.Model, against *runner.Mod
 // cycles runs one cycle a model and writes what it finds.
 func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.Model, against *runner.Model, s settings, f runFlags, records *records, discovering time.Duration) (int, error) {
 	var worst outcomes
+	unpublished := false
 	for _, model := range models {
 		var found report.Cycle
 		var busy *host.HeldError // only with --no-wait
@@ -186,6 +193,7 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 			Settings:  s.Settings,
 			OrderSeed: rand.Uint64(),
 			Previous:  records.standing,
+			Finish:    records.publish(s.Publish),
 			Outranked: func(by string, targets []string) {
 				writeErr = errors.Join(writeErr, records.outrank(by, targets))
 				found.Outranked = targets
@@ -226,12 +234,23 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 			found.Results = inOrder(found.Results, s.targets)
 			writeErr = errors.Join(writeErr, report.Table(p.stdout, found, p.colored()))
 		}
+		published, failed := records.publications()
+		unpublished = unpublished || failed
+		for _, publication := range published {
+			line(publication)
+		}
+		if f.output == "text" {
+			writeErr = errors.Join(writeErr, report.Publications(p.stdout, published))
+		}
 		if writeErr != nil {
 			return exitError, fmt.Errorf("writing the result: %w", writeErr)
 		}
 		if ctx.Err() != nil { // the other models were not even begun
 			break
 		}
+	}
+	if unpublished {
+		return exitError, errors.New("not every copy that is kept could be published: see above")
 	}
 	return worst.status(), nil
 }

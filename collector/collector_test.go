@@ -160,6 +160,8 @@ func everything() (*plan.Plan, *store.State) {
 	evaluated(s, "chat/small", "Q4_K_M", 25.25)
 	p.Entries[0].Models[0].Choose = choice.Smallest
 	s.Models["chat/small"].Choice = &store.Choice{Rule: choice.Smallest, Format: "Q4_K_M"}
+	p.Entries[0].Publish = true
+	s.Pairs[store.PairID{Model: "chat/small", Target: "Q4_K_M"}].Published = &store.Publication{Target: "Q4_K_M", Time: noon.Add(-2 * time.Hour)}
 	s.Models["chat/small"].LastSuccess = noon.Add(-time.Hour)
 	s.Models["chat/small"].Durations = map[runner.Operation]time.Duration{
 		runner.OperationIsolate: 250 * time.Millisecond, runner.OperationQuantize: 90 * time.Second,
@@ -186,6 +188,10 @@ func everything() (*plan.Plan, *store.State) {
 		},
 		Published:       6,
 		PublishFailures: map[string]uint64{"timeout": 7},
+		Unpublished: map[store.PairID]uint64{
+			{Model: "chat/small", Target: "Q4_K_M"}: 8,
+			{Model: "gone", Target: "Q2_K"}:         9,
+		},
 	}
 	s.Outbox = store.OutboxState{Pending: 2, Held: 9, OldestPending: noon.Add(-time.Minute)}
 	return p, s
@@ -276,6 +282,9 @@ func TestFamilies(t *testing.T) {
 		"quant_cycle_top1_agreement_ratio{model_name,format} gauge",
 		"quant_cycle_perplexity{model_name,format} gauge",
 		"quant_cycle_chosen_info{model_name,format} gauge",
+		"quant_cycle_published_timestamp_seconds{model_name,format} gauge",
+		"quant_cycle_unpublished{model_name,format} gauge",
+		"quant_cycle_publish_failures_total{model_name,format} counter",
 		"quant_cycle_events_published_total{} counter",
 		"quant_cycle_events_pending{} gauge",
 		"quant_cycle_events_oldest_pending_timestamp_seconds{} gauge",
@@ -303,6 +312,22 @@ func TestTheGateOfQualityIsKnownWhereThereIsOne(t *testing.T) {
 	text := show(t, Live{}, planOf(with, without), &store.State{}, "quant_cycle_rejections_total")
 	assert.Contains(t, text, `quant_cycle_rejections_total{gate="quality",model_name="m",target_format="Q2_K"} 0`)
 	assert.NotContains(t, text, `quant_cycle_rejections_total{gate="quality",model_name="m",target_format="Q8_0"}`)
+}
+
+func TestPublicationsAreKnownWhereThereAreAny(t *testing.T) {
+	publishes, not := entry("publishes", model("m", "F16", "Q2_K", "Q4_K_M")), entry("not", model("m", "F16", "Q8_0", "Q6_K"))
+	publishes.Publish = true
+	s := stateOf(pair("m", "Q2_K", verdict.Kept, nil), pair("m", "Q6_K", verdict.Kept, nil))
+	s.Pairs[store.PairID{Model: "m", Target: "Q2_K"}].Unpublished = &store.Publication{Time: noon, Error: "disk full"}
+	s.Pairs[store.PairID{Model: "m", Target: "Q6_K"}].Published = &store.Publication{Time: noon} // when it did
+	assert.Equal(t, []string{
+		`quant_cycle_publish_failures_total{format="Q2_K",model_name="m"} 0`,
+		`quant_cycle_publish_failures_total{format="Q4_K_M",model_name="m"} 0`,
+		`quant_cycle_published_timestamp_seconds{format="Q6_K",model_name="m"} 1.79543520025e+09`,
+		`quant_cycle_unpublished{format="Q2_K",model_name="m"} 1`,
+		`quant_cycle_unpublished{format="Q4_K_M",model_name="m"} 0`,
+		`quant_cycle_unpublished{format="Q6_K",model_name="m"} 0`,
+	}, samples(show(t, Live{}, planOf(publishes, not), s, "quant_cycle_published_timestamp_seconds", "quant_cycle_unpublished", "quant_cycle_publish_failures_total")))
 }
 
 // The original's perplexity is that of the newest decision that has one.

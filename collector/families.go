@@ -50,6 +50,9 @@ const (
 	top1Agreement
 	perplexity
 	chosenInfo
+	published
+	unpublished
+	unpublishedTotal
 	eventsPublished
 	eventsPending
 	eventsOldest
@@ -193,6 +196,21 @@ var families = [...]Family{
 	chosenInfo: {
 		"quant_cycle_chosen_info", gauge,
 		"Always 1, labeled by the format that the entry's rule chose of those that are kept, as of the last finished cycle; absent where none is chosen.",
+		[]string{"model_name", "format"},
+	},
+	published: {
+		"quant_cycle_published_timestamp_seconds", gauge,
+		"When a copy in this format was last published, in Unix seconds; absent before the first.",
+		[]string{"model_name", "format"},
+	},
+	unpublished: {
+		"quant_cycle_unpublished", gauge,
+		"1 while the last attempt to publish a copy in this format failed, else 0; absent where none is published.",
+		[]string{"model_name", "format"},
+	},
+	unpublishedTotal: {
+		"quant_cycle_publish_failures_total", counter,
+		"Copies that are kept and could not be published, since the state was created.",
 		[]string{"model_name", "format"},
 	},
 	eventsPublished: {

@@ -34,7 +34,7 @@ func (b *builder) stored(p *plan.Plan, s *store.State, publishReasons []string) 
 			model := &entry.Models[j]
 			b.model(model, s)
 			for _, target := range model.Targets {
-				b.pair(model, s.Pairs[store.PairID{Model: model.Name, Target: target}], target, entry.Threshold)
+				b.pair(model, s.Pairs[store.PairID{Model: model.Name, Target: target}], target, entry)
 			}
 		}
 	}
@@ -84,6 +84,11 @@ func (b *builder) counted(scheduled scheduled, counters *store.Counters) {
 			b.add(skippedTotal, float64(n), key.Entry, string(key.Reason))
 		}
 	}
+	for id, n := range counters.Unpublished {
+		if scheduled.pairs[id] {
+			b.add(unpublishedTotal, float64(n), id.Model, id.Target)
+		}
+	}
 	for reason, n := range counters.PublishFailures {
 		b.add(publishFailures, float64(n), reason)
 	}
@@ -108,6 +113,9 @@ func (b *builder) zeros(p *plan.Plan, publishReasons []string) {
 				}
 				if entry.Quality {
 					b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateQuality))
+				}
+				if entry.Publish {
+					b.add(unpublishedTotal, 0, model.Name, target)
 				}
 				source := model.SourceFormat()
 				if source == "" { // it cannot be read now; nor could it be decided
@@ -191,12 +199,13 @@ func newest(m *plan.Model, s *store.State, kind func(*store.Decided) bool) *stor
 
 // pair adds the latest decision of a pair. Its figures keep the source format that they
 // were measured with; p is nil when nothing is known of the pair.
-func (b *builder) pair(m *plan.Model, p *store.Pair, target string, threshold float64) {
+func (b *builder) pair(m *plan.Model, p *store.Pair, target string, entry *plan.Resolved) {
 	if p == nil {
 		p = &store.Pair{}
 	}
+	b.publication(m.Name, p, target, entry.Publish)
 	if p.Decided == nil {
-		b.add(thresholdRatio, threshold, m.Name, target)
+		b.add(thresholdRatio, entry.Threshold, m.Name, target)
 		b.standing(p, m.Name, m.SourceFormat(), target)
 		return
 	}
@@ -221,6 +230,16 @@ func (b *builder) pair(m *plan.Model, p *store.Pair, target string, threshold fl
 		b.add(klDivergence, q.KLDivergence.Estimate, m.Name, target)
 		b.add(top1Agreement, q.Top1Agreement.Estimate, m.Name, target)
 		b.add(perplexity, q.Perplexity, m.Name, target)
+	}
+}
+
+// publication adds what became of publishing a pair's copies, where they are or were.
+func (b *builder) publication(model string, p *store.Pair, target string, publishes bool) {
+	if p.Published != nil {
+		b.time(published, p.Published.Time, model, target)
+	}
+	if publishes || p.Published != nil || p.Unpublished != nil {
+		b.add(unpublished, boolean(p.Unpublished != nil), model, target)
 	}
 }
 

@@ -20,6 +20,7 @@ const (
 	OperationEvaluate  Operation = "evaluate" // only where quality is asked for
 	OperationBenchmark Operation = "benchmark"
 	OperationTotal     Operation = "total"
+	OperationPublish   Operation = "publish" // after the cycle; not a part of the total
 )
 
 // Stage says which file of a pair a measurement is of.

@@ -89,6 +89,10 @@ type Request struct {
 	Previous func(target string) verdict.Outcome
 	// Progress is told what the cycle does; it must not block. Nil: nobody is.
 	Progress func(Progress)
+	// Finish is called once, after the last result of a cycle that came to measure, also of
+	// one that failed or was told to stop, while the copies and the measurement lock are
+	// still the cycle's. It ends soon after its context. Nil: nobody wants the copies.
+	Finish func(ctx context.Context, finished Finished)
 }
 
 // Progress is what a cycle does at the moment.
@@ -223,7 +227,11 @@ func (c *cycle) run(ctx context.Context) error {
 		if err := c.makeBaseline(ctx); err != nil {
 			return err
 		}
-		return c.decideAll(ctx)
+		if err := c.decideAll(ctx); err != nil {
+			c.failUndecided(err)
+		}
+		c.finish(ctx)
+		return nil
 	})
 }
 

@@ -25,18 +25,20 @@ type Settings struct {
 	// Baseline is the format that copies are compared with: the original of a cycle is
 	// then a copy of the model in it. Default "": the model as it is.
 	Baseline string `yaml:"baseline"`
+	// Publish says where copies that are kept are put. Default: nowhere.
+	Publish Publish `yaml:"publish"`
 	// Choose is how one of the formats that are kept is chosen. Default "": none is.
 	Choose choice.Rule `yaml:"choose"`
 }
 
 // DefaultSettings are those of an empty configuration.
 func DefaultSettings() Settings {
-	return Settings{Benchmark: DefaultBenchmark(), Threshold: 0.12, Quality: DefaultQuality()}
+	return Settings{Benchmark: DefaultBenchmark(), Threshold: 0.12, Quality: DefaultQuality(), Publish: DefaultPublish()}
 }
 
 // Validate finds every value that cannot be used.
 func (s Settings) Validate() []Problem {
-	problems := slices.Concat(Below("benchmark", s.Benchmark.Validate()), Below("quality", s.Quality.Validate()))
+	problems := slices.Concat(Below("benchmark", s.Benchmark.Validate()), Below("quality", s.Quality.Validate()), Below("publish", s.Publish.Validate()))
 	if err := ValidateThreshold(s.Threshold); err != nil {
 		problems = append(problems, Problem{"threshold", err})
 	}

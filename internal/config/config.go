@@ -133,6 +133,7 @@ func (c *Config) problems() []runner.Problem {
 			all = append(all, runner.Problem{Path: path, Err: err})
 		}
 	}
+	add("publish.dir", c.apart(c.Publish.Dir))
 	add("work.isolation", c.Work.Isolation.Validate())
 	if c.Work.Dir == "" {
 		add("work.dir", errors.New("it is empty: name a folder, such as data/work"))
@@ -153,6 +154,7 @@ func (c *Config) paths() map[string]*string {
 		"engine.dir":        &c.Engine.Dir,
 		"engine.imatrix":    &c.Engine.Imatrix,
 		"quality.corpus":    &c.Quality.Corpus,
+		"publish.dir":       &c.Publish.Dir,
 		"a2a.password_file": &c.A2A.PasswordFile,
 	}
 }

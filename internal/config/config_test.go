@@ -30,7 +30,7 @@ import (
 )
 
 // fileKeys are those of the file, as messages list them.
-const fileKeys = "a2a, baseline, benchmark, choose, engine, models, quality, schedule, storage, threshold, work"
+const fileKeys = "a2a, baseline, benchmark, choose, engine, models, publish, quality, schedule, storage, threshold, work"
 
 // parse reads a text that is right. The hash of the result is taken away, as it tells
 // two texts of one meaning apart.
@@ -97,6 +97,7 @@ benchmark:
 threshold: 0.2
 baseline: q8_0
 choose: best-quality
+publish: {dir: /published, keep: 5}
 storage: {path: /var/lib/q, retention: {age: 30d, cycles: 7}}
 a2a:
   url: rediss://h
@@ -125,6 +126,7 @@ a2a:
 	want.Threshold = 0.2
 	want.Baseline = "Q8_0"
 	want.Choose = choice.BestQuality
+	want.Publish = runner.Publish{Dir: "/published", Keep: 5}
 	want.Storage = Storage{Path: "/var/lib/q", Retention: store.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
 	want.A2A = a2a.Config{
 		URL: "rediss://h", Username: "u", PasswordFile: "/etc/q/password", Stream: "s", Timeout: model.Duration(time.Second),
@@ -357,7 +359,7 @@ func TestShippedFileHasEveryKey(t *testing.T) {
 	c := parse(t, regexp.MustCompile(`(?m)^    against: .*\n`).ReplaceAllString(text, ""))
 	assert.NotEmpty(t, c.A2A.URL)
 	one := strings.Replace(text, `models: ["*"]`, "models: [m]", 1)
-	parse(t, regexp.MustCompile(`(?m)^    (targets|choose): .*\n`).ReplaceAllString(one, ""))
+	parse(t, regexp.MustCompile(`(?m)^    (targets|choose|publish): .*\n`).ReplaceAllString(one, ""))
 
 	var tree map[string]any
 	require.NoError(t, yaml.Unmarshal([]byte(text), &tree))
@@ -477,7 +479,7 @@ func FuzzParse(f *testing.F) {
 		}
 		assert.Empty(t, c.problems())
 		for i := range c.Schedule {
-			assert.Empty(t, c.Schedule[i].problems())
+			assert.Empty(t, c.Schedule[i].problems(c))
 		}
 		// What was read can be written down and read again.
 		again, err := yaml.Marshal(c)
@@ -511,7 +513,7 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
 		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
 		"suspend": false, "run_on_start": false, "against": "",
-		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"), "baseline": Inherited("baseline"),
+		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"), "baseline": Inherited("baseline"), "publish": Inherited("publish"),
 		"choose": Inherited("choose"),
 	}, got)
 }

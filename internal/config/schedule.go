@@ -43,8 +43,8 @@ func (c *Config) Plan() []plan.Entry {
 	entries := make([]plan.Entry, len(c.Schedule))
 	for i, e := range c.Schedule {
 		entries[i] = plan.Entry{
-			Name: e.Name, Models: e.Models, Targets: e.Targets, Against: e.Against, Baseline: e.Baseline,
-			Threshold: e.Threshold, Quality: e.Quality.Enabled(), Choose: e.Choose,
+			Name: e.Name, Models: e.Models, Targets: e.Targets, Against: e.Against, Baseline: e.Baseline, Threshold: e.Threshold,
+			Quality: e.Quality.Enabled(), Choose: e.Choose, Publish: e.Publish.Enabled(),
 		}
 	}
 	return entries
@@ -77,6 +77,7 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 		}
 		r.rebase(map[string]*string{
 			path + ".engine.dir": &e.Engine.Dir, path + ".engine.imatrix": &e.Engine.Imatrix, path + ".quality.corpus": &e.Quality.Corpus,
+			path + ".publish.dir": &e.Publish.Dir,
 		})
 		for i := range e.Models {
 			r.rebaseName(&e.Models[i])
@@ -88,7 +89,10 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 		if e.Against != "" && !r.document.has(path+".choose") { // one file is no choice
 			e.Choose = choice.None
 		}
-		own := slices.DeleteFunc(e.problems(), func(p runner.Problem) bool { // else the section's
+		if e.Against != "" && !r.document.has(path+".publish") { // it is served already
+			e.Publish = runner.DefaultPublish()
+		}
+		own := slices.DeleteFunc(e.problems(c), func(p runner.Problem) bool { // else the section's
 			return inherited[p.Path+": "+p.Err.Error()] && !r.document.has(path+"."+p.Path)
 		})
 		r.object(runner.Below(path, own))
@@ -108,9 +112,12 @@ func (r *reader) rebaseName(name *string) {
 	}
 }
 
-// problems collects what is wrong with the values of the entry by itself.
-func (e *Entry) problems() []runner.Problem {
+// problems collects what is wrong with the values of the entry by itself, in c.
+func (e *Entry) problems(c *Config) []runner.Problem {
 	problems := slices.Concat(runner.Below("engine", e.Engine.Validate()), e.Settings.Validate())
+	if err := c.apart(e.Publish.Dir); err != nil {
+		problems = append(problems, runner.Problem{Path: "publish.dir", Err: err})
+	}
 	for _, p := range e.Entry.Validate() {
 		problems = append(problems, runner.Problem(p))
 	}
@@ -119,6 +126,9 @@ func (e *Entry) problems() []runner.Problem {
 	}
 	if e.Against != "" && e.Choose != choice.None {
 		problems = append(problems, runner.Problem{Path: "choose", Err: errors.New("chooses one of several formats, and against names one file: leave one of them away")})
+	}
+	if e.Against != "" && e.Publish.Enabled() {
+		problems = append(problems, runner.Problem{Path: "publish", Err: errors.New("publishes copies that are made, and against names a file that exists: leave one of them away")})
 	}
 	return problems
 }

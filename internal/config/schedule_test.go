@@ -63,6 +63,7 @@ schedule:
       max_kl_divergence: 0.1
       min_top1_agreement: 0.8
       max_perplexity_increase: 0.2
+    publish: {dir: /published, keep: 5}
     choose: fastest
 `)
 	assert.Equal(t, []Entry{{
@@ -80,6 +81,7 @@ schedule:
 				Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: model.Duration(90 * time.Second),
 			},
 			Quality: runner.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
+			Publish: runner.Publish{Dir: "/published", Keep: 5},
 			Choose:  choice.Fastest,
 		},
 		Engine: llamacpp.Config{
@@ -148,7 +150,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "against, baseline, benchmark, choose, cron, engine, jitter, models, name, overlap, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	const keys = "against, baseline, benchmark, choose, cron, engine, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
 	for name, test := range map[string]struct {
 		text string
 		want []string
@@ -211,6 +213,9 @@ func TestMistakesInTheSchedule(t *testing.T) {
 		"against a file": {"schedule:\n- name: n\n  cron: '@daily'\n  models: [m]\n  targets: [Q2_K]\n  against: prod\n- name: m\n  cron: '@daily'\n  against: prod\n", []string{
 			`c.yml:6: schedule[0].against: takes the place of targets, and the file has a format of its own: leave one of them away`,
 			`c.yml:9: schedule[1].against: compares the file with one model: name that in models, without wildcards`,
+		}},
+		"against a file, and to publish": {"schedule:\n- {name: n, cron: '@daily', models: [m], against: prod, publish: {dir: /published}}", []string{
+			`c.yml:2: schedule[0].publish: publishes copies that are made, and against names a file that exists: leave one of them away`,
 		}},
 		"against a file, and a choice": {"schedule:\n- {name: n, cron: '@daily', models: [m], against: prod, choose: fastest}", []string{
 			`c.yml:2: schedule[0].choose: chooses one of several formats, and against names one file: leave one of them away`,
@@ -275,9 +280,11 @@ func TestAgainstTakesThePlaceOfTargets(t *testing.T) {
 	assert.Empty(t, entries[0].Targets, "not those that an entry has by default")
 	assert.Equal(t, []string{"Q2_K"}, entries[2].Targets)
 
-	chosen := parse(t, "choose: smallest\nschedule: [{name: n, cron: '@daily', models: [m], against: prod}, {name: o, cron: '@daily', models: [m]}]")
+	chosen := parse(t, "choose: smallest\npublish: {dir: /published}\nschedule: [{name: n, cron: '@daily', models: [m], against: prod}, {name: o, cron: '@daily', models: [m]}]")
 	assert.Equal(t, choice.None, chosen.Schedule[0].Choose, "of one file there is nothing to choose")
 	assert.Equal(t, choice.Smallest, chosen.Schedule[1].Choose)
+	assert.False(t, chosen.Plan()[0].Publish, "it is served already")
+	assert.True(t, chosen.Plan()[1].Publish)
 }
 
 func TestPlanIsTheScheduleInItsOrder(t *testing.T) {

@@ -44,6 +44,8 @@ type Store interface {
 	State() *store.State
 	BeginCycle(store.Cycle) (uint64, error)
 	Commit(cycle uint64, r *runner.Result) (store.Committed, error)
+	Cycle(id uint64) (store.Cycle, []store.Record, bool, error)
+	Published(cycle uint64, all []store.Publication) error
 	Outrank(cycle uint64, by string, targets []string) error
 	EndCycle(cycle uint64, extra map[runner.Operation]time.Duration) error
 	PutLog(cycle uint64, text string) error

@@ -32,6 +32,7 @@ type memory struct {
 	results []runner.Result
 	// outranked targets, as "target by target".
 	outranked []string
+	published []store.Publication
 	ended     []uint64
 	skipped   map[store.SkippedKey]uint64
 	logs      map[uint64]string
@@ -63,6 +64,14 @@ func (m *memory) Commit(_ uint64, r *runner.Result) (store.Committed, error) {
 		}
 		m.results = append(m.results, *r)
 	})
+}
+
+func (m *memory) Cycle(uint64) (store.Cycle, []store.Record, bool, error) {
+	return store.Cycle{}, nil, true, nil
+}
+
+func (m *memory) Published(_ uint64, all []store.Publication) error {
+	return m.write(func() { m.published = append(m.published, all...) })
 }
 
 func (m *memory) EndCycle(id uint64, _ map[runner.Operation]time.Duration) error {

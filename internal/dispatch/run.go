@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/promote"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -153,6 +154,7 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 	d.setCancel(cancel)
 	defer d.setCancel(nil)
 	undecided := slices.Clone(model.Targets)
+	durations := map[runner.Operation]time.Duration{runner.OperationDiscover: discovering}
 	entry.Choose = model.Choose
 	d.protected(func() {
 		entry.Runner.Run(ctx, runner.Request{
@@ -169,6 +171,7 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 				return d.options.Store.State().Standing(store.PairID{Model: model.Name, Target: target})
 			},
 			Progress: d.progress,
+			Finish:   d.publishing(id, entry, durations),
 		}, func(r runner.Result) {
 			r.Failure = because(ctx, entry, r.Failure)
 			undecided = slices.DeleteFunc(undecided, func(target string) bool { return target == r.TargetFormat })
@@ -181,15 +184,35 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 		}
 	})
 	d.journal.write("ending the cycle", func() error {
-		err := d.options.Store.EndCycle(id, map[runner.Operation]time.Duration{runner.OperationDiscover: discovering})
-		if errors.Is(err, store.ErrCommitted) {
-			return nil
-		}
-		return err
+		return unlessCommitted(d.options.Store.EndCycle(id, durations))
 	})
 	log := d.options.Log.page.end()
 	d.journal.write("the cycle's log", func() error { return d.options.Store.PutLog(id, log) })
 	d.update(func(r *Running) { r.Cycle, r.Model, r.Targets = 0, "", nil })
+}
+
+// publishing gives what is to be done with the copies of a cycle; nil when that is nothing.
+func (d *Dispatcher) publishing(cycle uint64, entry Entry, durations map[runner.Operation]time.Duration) func(context.Context, runner.Finished) {
+	if !entry.Publish.Enabled() {
+		return nil
+	}
+	return func(ctx context.Context, finished runner.Finished) {
+		begin := time.Now()
+		all := promote.Cycle(ctx, d.options.Store, cycle, entry.Publish, finished, d.logger)
+		if all == nil {
+			return
+		}
+		durations[runner.OperationPublish] = time.Since(begin)
+		d.journal.write("what was published", func() error { return unlessCommitted(d.options.Store.Published(cycle, all)) })
+	}
+}
+
+// unlessCommitted takes it that the attempt before did not fail after all.
+func unlessCommitted(err error) error {
+	if errors.Is(err, store.ErrCommitted) {
+		return nil
+	}
+	return err
 }
 
 // protected turns a panic of work into a failure.
@@ -308,6 +331,8 @@ func ratio(p runner.Progress) float64 {
 		return quantizing
 	case runner.OperationBenchmark:
 		return quantizing + (1-quantizing)*done
+	case runner.OperationPublish: // all is decided
+		return 1
 	default:
 		return 0
 	}

@@ -72,7 +72,7 @@ func NewChoice(c Choosing, origin Origin) Choice {
 	told.ChosenFormat, told.SizeBytes = &c.Chosen.Format, &c.Chosen.Bytes
 	if phase, measured := c.Chosen.Verdict.Primary(); measured {
 		told.OriginalThroughput, told.QuantizedThroughput = &phase.Original, &phase.Quantized
-		told.ThroughputDropPercent = percent(&phase.Drop)
+		told.ThroughputDropPercent = Percent(&phase.Drop)
 		told.Phase = &phase.Phase
 	}
 	if q := c.Chosen.Quality; q != nil {

@@ -17,11 +17,12 @@ import (
 
 // The event types.
 const (
-	TypeDecision = "QUANT_DECISION"
-	TypeChoice   = "QUANT_CHOICE"
-	TypeFailure  = "QUANT_FAILURE"
-	TypeSkipped  = "QUANT_SKIPPED"
-	TypeEstimate = "QUANT_ESTIMATE"
+	TypeDecision    = "QUANT_DECISION"
+	TypeChoice      = "QUANT_CHOICE"
+	TypeFailure     = "QUANT_FAILURE"
+	TypeSkipped     = "QUANT_SKIPPED"
+	TypeEstimate    = "QUANT_ESTIMATE"
+	TypePublication = "QUANT_PUBLICATION" // never on the bus
 )
 
 // CycleVersion names the document in which the mission's fields were laid down.
@@ -82,6 +83,28 @@ type Failure struct {
 	Error        string        `json:"error"`
 }
 
+// Publication is what became of publishing a copy that is kept.
+type Publication struct {
+	EventType    string  `json:"event_type"` // TypePublication
+	ModelName    string  `json:"model_name"`
+	TargetFormat string  `json:"target_format"`
+	Timestamp    float64 `json:"timestamp"` // Unix seconds, fractional
+	Dir          *string `json:"dir"`       // of the version; null when it failed
+	Stable       *string `json:"stable"`    // the link that leads to it; likewise
+	Error        *string `json:"error"`     // why it failed; null when it did not
+}
+
+// NewPublication describes one: with an error, or with the paths.
+func NewPublication(model, target string, at time.Time, dir, stable, failure string) Publication {
+	p := Publication{EventType: TypePublication, ModelName: model, TargetFormat: target, Timestamp: unixSeconds(at)}
+	if failure != "" {
+		p.Error = &failure
+	} else {
+		p.Dir, p.Stable = &dir, &stable
+	}
+	return p
+}
+
 // Skipped is a pair that was passed over, because another one is chosen before it whatever
 // it is.
 type Skipped struct {
@@ -121,7 +144,7 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 		Timestamp:             unixSeconds(r.Finished),
 		CycleVersion:          CycleVersion,
 		Phase:                 worst.Phase,
-		DropIntervalPercent:   [2]*float64{percent(worst.Lower), percent(worst.Upper)},
+		DropIntervalPercent:   [2]*float64{Percent(worst.Lower), Percent(worst.Upper)},
 		IntervalConfidence:    math.Round(r.Verdict.Confidence*1e6) / 1e6, // 0.925, where a difference is 0.9249999999999999
 		Rounds:                r.Verdict.Rounds,
 		Engine:                r.Evidence.Engine.String(),
@@ -182,9 +205,9 @@ func ThresholdPercent(ratio float64) float64 { return math.Round(ratio*1e12) / 1
 // unixSeconds keeps microseconds: a float64 holds no more of today's Unix time.
 func unixSeconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
-// percent of an interval's end, nil when it is open. One so far out that its percentage
+// Percent of an interval's end, nil when it is open. One so far out that its percentage
 // is beyond every number, which JSON has no word for, is open, too.
-func percent(ratio *float64) *float64 {
+func Percent(ratio *float64) *float64 {
 	if ratio == nil || math.IsInf(*ratio*100, 0) {
 		return nil
 	}

@@ -24,6 +24,7 @@ type Entry struct {
 	Baseline   string  // canonical name of the originals' format; "" for the models as they are
 	Threshold  float64 // ratio
 	Quality    bool    // whether copies have to pass the gate of quality, too
+	Publish    bool    // whether copies that are kept are published
 	Choose     choice.Rule
 }
 

@@ -108,6 +108,8 @@ func step(now runner.Progress) string {
 		return text + "quantizing to " + Name(now.Target)
 	case now.Operation == runner.OperationWait:
 		return text + "waiting: " + Name(now.Detail)
+	case now.Operation == runner.OperationPublish:
+		return text + "publishing"
 	case now.Operation == runner.OperationEvaluate && now.Target == "":
 		return text + "evaluating the original"
 	case now.Operation == runner.OperationEvaluate:

@@ -202,7 +202,7 @@ func (c *checker) counters() {
 	err := eachNumber(c.tx, bucketCounters, func(key string, n uint64) error {
 		kind, _, _ := strings.Cut(key, "\x00")
 		switch kind {
-		case countSkipped, countPublishFailure: // of nothing that is stored
+		case countSkipped, countPublishFailure, countUnpublished: // of nothing that is stored
 		default:
 			stored[key] = n
 		}

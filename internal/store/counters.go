@@ -18,6 +18,7 @@ const (
 	countSkipped        = "skipped"         // entry, reason
 	countPublished      = "published"       //
 	countPublishFailure = "publish_failure" // reason
+	countUnpublished    = "unpublished"     // model, target
 
 	// Only of what was pruned.
 	countChange = "change" // model, target
@@ -35,6 +36,7 @@ func newCounters() Counters {
 		Rejections:      map[RejectionKey]uint64{},
 		Skipped:         map[SkippedKey]uint64{},
 		PublishFailures: map[string]uint64{},
+		Unpublished:     map[PairID]uint64{},
 	}
 }
 
@@ -44,6 +46,7 @@ func (c Counters) clone() Counters {
 	c.Rejections = maps.Clone(c.Rejections)
 	c.Skipped = maps.Clone(c.Skipped)
 	c.PublishFailures = maps.Clone(c.PublishFailures)
+	c.Unpublished = maps.Clone(c.Unpublished)
 	return c
 }
 
@@ -64,6 +67,8 @@ func (c *Counters) set(key string, n uint64) error {
 		c.Published = n
 	case kind == countPublishFailure && len(labels) == 1:
 		c.PublishFailures[labels[0]] = n
+	case kind == countUnpublished && len(labels) == 2:
+		c.Unpublished[PairID{labels[0], labels[1]}] = n
 	default:
 		return fmt.Errorf("there is no counter %q", key)
 	}
@@ -79,6 +84,7 @@ func exportedCounter(key string, n uint64) ([]byte, error) {
 		countRejection:      {"model_name", "target_format", "gate"},
 		countSkipped:        {"entry", "reason"},
 		countPublishFailure: {"reason"},
+		countUnpublished:    {"model_name", "target_format"},
 	}[kind]
 	labels := map[string]string{}
 	for i, label := range strings.Split(rest, "\x00") {

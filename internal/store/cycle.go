@@ -37,7 +37,7 @@ func (s *Store) BeginCycle(c Cycle) (id uint64, err error) {
 		if id, err = d.bucket(bucketCycles).NextSequence(); err != nil {
 			return err
 		}
-		c.ID, c.Ended, c.Undecided = id, nil, c.Targets
+		c.ID, c.Ended, c.Undecided, c.Published = id, nil, c.Targets, nil
 		if c.Choose != choice.None && len(c.Candidates) == 0 {
 			c.Candidates = c.Targets
 		}

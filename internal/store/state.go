@@ -39,6 +39,10 @@ type Pair struct {
 	Decided *Decided `json:"decided"`
 	// Failed is the latest failure, when it is newer than Decided; else nil.
 	Failed *Failed `json:"failed"`
+	// Published is the latest publication of a copy; nil before the first.
+	Published *Publication `json:"published,omitempty"`
+	// Unpublished is the latest one that failed, when it is newer than Published; else nil.
+	Unpublished *Publication `json:"unpublished,omitempty"`
 	// Outranked is set while the pair was passed over in the latest cycle that it was in.
 	Outranked *Outranked `json:"outranked,omitempty"`
 }
@@ -119,6 +123,8 @@ type Counters struct {
 	Published uint64
 	// PublishFailures counts attempts that failed, by reason.
 	PublishFailures map[string]uint64
+	// Unpublished counts the copies that could not be published.
+	Unpublished map[PairID]uint64
 }
 
 // DecisionKey is what decisions are counted by.
@@ -168,6 +174,8 @@ type Cycle struct {
 	Ended   *time.Time `json:"ended"` // nil while it runs
 	// Undecided are the targets without a result yet; none are left when it has ended.
 	Undecided []string `json:"undecided,omitempty"`
+	// Published is what became of the copies that were to be published; nil when none was.
+	Published []Publication `json:"published,omitempty"`
 	// Outranked are the targets that it passed over, and for which one; they have no
 	// result.
 	Outranked map[string]string `json:"outranked,omitempty"`

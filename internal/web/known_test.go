@@ -132,6 +132,14 @@ func TestOneCycle(t *testing.T) {
 	assert.Equal(t, http.StatusOK, response.Code, "the status page needs no file")
 }
 
+// publications are one, and one that failed.
+func publications() []store.Publication {
+	return []store.Publication{
+		{Target: "Q2_K", Time: now.Add(90 * time.Second), Dir: "/srv/published/m/Q2_K/0123456789ab", Stable: "/srv/published/m/Q2_K/stable"},
+		{Target: "Q4_0", Time: now, Error: "publishing Q4_0 of \"m\" in <b>:\nno space left\x1b on device"},
+	}
+}
+
 // story is a store with one cycle of every end.
 func story() *fakeStore {
 	config := verdict.Config{Threshold: 0.12, Phases: []verdict.Phase{verdict.Generation, verdict.Prompt}, MinRounds: 3, MaxRounds: 6, Alpha: 0.05}
@@ -170,7 +178,7 @@ func story() *fakeStore {
 	}
 	return &fakeStore{
 		cycles: []store.Cycle{
-			{ID: 3, Entry: "nightly", Model: "m", Targets: []string{"Q2_K", "Q4_0"}, Due: now, Started: now, Ended: new(now.Add(90 * time.Second))},
+			{ID: 3, Entry: "nightly", Model: "m", Targets: []string{"Q2_K", "Q4_0"}, Due: now, Started: now, Ended: new(now.Add(90 * time.Second)), Published: publications()},
 			{ID: 4, Model: "m", Targets: []string{"Q2_K"}, Undecided: []string{"Q2_K"}, Started: now},
 		},
 		results: map[uint64][]store.Record{3: {
@@ -193,7 +201,14 @@ func TestStoryPages(t *testing.T) {
 	for name, path := range map[string]string{"cycle": "/cycles/3", "cycle-running": "/cycles/4", "cycles": "/cycles", "model": "/model?name=m"} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := known{state: &store.State{}, plan: nightly(model("m", "F16", "Q2_K", "Q4_0"))}
+				all := publications()
+				k := known{
+					state: &store.State{Pairs: pairs(
+						&store.Pair{PairID: store.PairID{Model: "m", Target: "Q2_K"}, Published: &all[0]},
+						&store.Pair{PairID: store.PairID{Model: "m", Target: "Q4_0"}, Published: &all[0], Unpublished: &all[1]},
+					)},
+					plan: nightly(model("m", "F16", "Q2_K", "Q4_0")),
+				}
 				o := k.options(t)
 				o.Store = story()
 				o.CycleLog = func(cycle uint64) (string, error) {
@@ -273,6 +288,7 @@ func TestStoppedCycles(t *testing.T) {
 		o := options(t)
 		from := story()
 		from.results[3][1].Failure.Reason = reason
+		from.cycles[0].Published = nil // one of which did fail
 		from.points[store.PairID{Model: "m", Target: "Q4_0"}][0].Reason = reason
 		o.Store = from
 		o.Plan = func() *plan.Plan { return nightly(model("m", "F16", "Q2_K", "Q4_0")) }

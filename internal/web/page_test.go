@@ -499,3 +499,18 @@ func TestPairsAreInOrder(t *testing.T) {
 	assert.Equal(t, []string{"gone", "llama-7b", "team/qwen-0.5b"}, names)
 	assert.Contains(t, response.Body.String(), "not scheduled", "what is known of a model that went away stays visible")
 }
+
+// A copy that could not be published is told beside its decision, and by the API.
+func TestUnpublished(t *testing.T) {
+	all := publications()
+	pair := decided(store.PairID{Model: "m", Target: "Q2_K"}, verdict.Kept, verdict.Kept, time.Hour)
+	pair.Published, pair.Unpublished = &all[0], &all[1]
+	k := known{state: &store.State{Pairs: pairs(pair)}, plan: nightly(model("m", "F16", "Q2_K"))}
+	handler := web.New(k.options(t))
+	assert.Contains(t, ask(handler, "GET", "/").Body.String(), "could not be published")
+	api := ask(handler, "GET", "/api/v1/models").Body.String()
+	assert.Contains(t, api, `"stable":"/srv/published/m/Q2_K/stable"`)
+	assert.Contains(t, api, `"unpublished":{"target_format":"Q4_0"`)
+	pair.Unpublished = nil
+	assert.NotContains(t, ask(handler, "GET", "/").Body.String(), "could not be published")
+}

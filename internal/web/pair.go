@@ -43,6 +43,9 @@ type pairView struct {
 	Cycle                         uint64 // that decided; 0 before
 	Decided, Next                 moment
 	Failure                       *failureView
+	// Published is the latest publication, and Unpublished a newer one that failed; nil for
+	// none.
+	Published, Unpublished *publicationView
 
 	// What is sorted by.
 	worst float64
@@ -131,6 +134,7 @@ func (v *pairView) fill(pair *store.Pair, now time.Time) {
 	if decided := pair.Decided; decided != nil {
 		v.decided(pair, decided, now)
 	}
+	v.Published, v.Unpublished = viewPublication(pair.Published, now), viewPublication(pair.Unpublished, now)
 	if failed := pair.Failed; failed != nil {
 		v.Failure = newFailureView(failed, now)
 		v.last = failed.Finished

@@ -36,6 +36,7 @@ type cycleView struct {
 	Outranked      []outrankedTarget
 	Running        *runningView // nil unless it is the one that runs
 	Results        []resultView
+	Published      []*publicationView
 	Log, LogNotice string
 }
 
@@ -178,6 +179,9 @@ func viewCycle(c *store.Cycle, records []store.Record, now time.Time) cycleView 
 	if c.Ended != nil {
 		v.Ended, v.Took = momentOf(*c.Ended, now), precise(c.Ended.Sub(c.Started))
 	}
+	for i := range c.Published {
+		v.Published = append(v.Published, viewPublication(&c.Published[i], now))
+	}
 	if c.Ended != nil && c.Choose != choice.None {
 		v.Chosen = viewChoice(&store.Choice{Rule: c.Choose, Format: c.Chosen}, now)
 		v.ChoiceID = report.Name(c.ChoiceID)
@@ -301,7 +305,7 @@ func facts(r *store.Record) []factView {
 // durations in the order in which a cycle goes through its operations.
 func durations(of map[runner.Operation]time.Duration) []factView {
 	var all []factView
-	for _, operation := range []runner.Operation{runner.OperationDiscover, runner.OperationIsolate, runner.OperationQuantize, runner.OperationEvaluate, runner.OperationBenchmark, runner.OperationTotal} {
+	for _, operation := range []runner.Operation{runner.OperationDiscover, runner.OperationIsolate, runner.OperationQuantize, runner.OperationEvaluate, runner.OperationBenchmark, runner.OperationTotal, runner.OperationPublish} {
 		if d, ok := of[operation]; ok {
 			all = append(all, factView{string(operation), precise(d)})
 		}

@@ -1,0 +1,44 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+)
+
+// Apart says whether nothing is published within the model folder, where it would be found
+// as models. Who changes Models.Dir asks again.
+func (c *Config) Apart() error {
+	errs := []error{named("publish.dir", c.apart(c.Publish.Dir))}
+	for _, e := range c.Schedule {
+		if e.Publish.Dir != c.Publish.Dir {
+			errs = append(errs, named(fmt.Sprintf("publish.dir of the entry %q", e.Name), c.apart(e.Publish.Dir)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func named(key string, err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", key, err)
+	}
+	return err
+}
+
+func (c *Config) apart(publish string) error {
+	if publish == "" || c.Models.Dir == "" {
+		return nil
+	}
+	models, err := filepath.Abs(c.Models.Dir)
+	if err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(publish)
+	if err != nil {
+		return err
+	}
+	if below, err := filepath.Rel(models, dir); err == nil && filepath.IsLocal(below) {
+		return fmt.Errorf("%q is in the model folder %q, where copies would be found as models: publish elsewhere", publish, c.Models.Dir)
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+// Package promote publishes what a cycle has found worth serving: it joins what the store
+// knows, what the runner has made, and package publish.
+package promote
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/publish"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Store has the decisions: *store.Store.
+type Store interface {
+	State() *store.State
+	Cycle(id uint64) (store.Cycle, []store.Record, bool, error)
+}
+
+// Cycle publishes what a cycle that ends has found worth serving, as far as its decisions
+// are stored: the copies that it decided as kept or, where its entry chooses, the chosen
+// one. A chosen one that it has no such copy of is served as it was last published, if it
+// was. What became of it is in the result, for store.Store.Published, and in the log; a
+// failure is none of the cycle's. Nil when there was nothing to publish.
+func Cycle(ctx context.Context, from Store, id uint64, settings runner.Publish, f runner.Finished, logger *slog.Logger) []store.Publication {
+	p := promotion{from: from, settings: settings, finished: f, logger: logger.With("cycle", id, "model", f.Model.Name), copies: map[string]runner.Copy{}}
+	var targets []string
+	for _, c := range f.Copies {
+		if c.Outcome == verdict.Kept {
+			p.copies[c.Target] = c
+			targets = append(targets, c.Target)
+		}
+	}
+	var err error
+	if p.cycle, p.records, _, err = from.Cycle(id); err == nil && p.cycle.Choose != choice.None {
+		targets = nil
+		if chosen := from.State().Choose(p.cycle.Choose, p.cycle.Model, p.cycle.Candidates); chosen != "" {
+			targets = []string{chosen}
+		}
+	}
+	if len(targets) == 0 {
+		return nil
+	}
+	if err == nil {
+		err = p.prepare(ctx)
+	}
+	var all []store.Publication
+	for _, target := range targets {
+		if done := p.target(ctx, target, err); done != nil {
+			all = append(all, *done)
+		}
+	}
+	return all
+}
+
+// promotion is the publishing of one cycle's copies.
+type promotion struct {
+	from     Store
+	settings runner.Publish
+	finished runner.Finished
+	logger   *slog.Logger
+	copies   map[string]runner.Copy // those that are kept, by target
+
+	cycle   store.Cycle
+	records []store.Record
+	dir     *publish.Directory
+	source  publish.Source
+}
+
+// prepare does what all targets need.
+func (p *promotion) prepare(ctx context.Context) (err error) {
+	if ctx.Err() != nil {
+		return fmt.Errorf("the cycle was stopped: %w", context.Cause(ctx))
+	}
+	for _, c := range p.finished.Copies {
+		if p.record(c.Target) == nil {
+			return fmt.Errorf("the decision on %s could not be stored, and nothing is published without", c.Target)
+		}
+	}
+	if p.dir, err = publish.Open(p.settings.Dir, p.logger); err != nil || len(p.copies) == 0 {
+		return err
+	}
+	p.source, err = sourceOf(ctx, p.finished.Model)
+	return err
+}
+
+// record is this cycle's result of a target; nil when none is stored.
+func (p *promotion) record(target string) *store.Record {
+	i := slices.IndexFunc(p.records, func(r store.Record) bool { return r.Target == target })
+	if i < 0 {
+		return nil
+	}
+	return &p.records[i]
+}
+
+// target publishes a target, unless that is impossible already, and says what became of
+// it, in the log, too; nil when nothing did.
+func (p *promotion) target(ctx context.Context, target string, err error) *store.Publication {
+	logger := p.logger.With("target", target)
+	var v publish.Version
+	if err == nil {
+		c, made := p.copies[target]
+		if made {
+			v, err = p.publish(ctx, c)
+		} else {
+			var known, moved bool
+			v, known, moved, err = p.dir.Choose(p.cycle.Model, target)
+			switch {
+			case err == nil && !known:
+				logger.Warn("the chosen format was never published: it is once a cycle keeps a copy of it")
+				return nil
+			case err == nil && !moved:
+				return nil
+			}
+		}
+	}
+	if err != nil {
+		logger.Error("a copy that is kept could not be published; what was published before stays", "err", err)
+		return &store.Publication{Target: target, Time: time.Now(), Error: err.Error()}
+	}
+	logger.Info("a copy is published", "dir", v.Dir, "stable", v.Stable)
+	return &store.Publication{Target: target, Time: time.Now(), Dir: v.Dir, Stable: v.Stable}
+}
+
+func (p *promotion) publish(ctx context.Context, c runner.Copy) (publish.Version, error) {
+	m := manifest(p.record(c.Target), p.source)
+	m.Decision.Choose = string(p.cycle.Choose)
+	return p.dir.Publish(ctx, publish.Copy{
+		File: c.Path, Manifest: m, Chosen: p.cycle.Choose != choice.None, Keep: p.settings.Keep, Load: p.finished.Load,
+	})
+}
+
+// sourceOf hashes the model's files, which have to be those that the cycle had.
+func sourceOf(ctx context.Context, m runner.Model) (publish.Source, error) {
+	sum, _, err := publish.Hash(ctx, m.Files...)
+	if err != nil {
+		return publish.Source{}, fmt.Errorf("reading the model: %w", err)
+	}
+	now, err := m.Identity()
+	if err == nil {
+		err = runner.SameFiles(m.IDs, now)
+	}
+	if err != nil {
+		return publish.Source{}, fmt.Errorf("the model changed during the cycle: %w", err)
+	}
+	source := publish.Source{SHA256: sum}
+	for _, id := range m.IDs {
+		source.Files = append(source.Files, publish.SourceFile{Path: id.Path, Bytes: id.Size, Modified: id.Modified.UTC()})
+	}
+	return source, nil
+}
+
+func manifest(r *store.Record, source publish.Source) publish.Manifest {
+	engine := r.Evidence.Engine
+	m := publish.Manifest{
+		Model: r.Model, SourceFormat: r.SourceFormat, TargetFormat: r.Target,
+		Source:    source,
+		Engine:    publish.Engine{Name: engine.Name, Version: engine.Version, Build: engine.Build, Commit: engine.Commit},
+		Arguments: r.Evidence.Quantize.Args,
+		Decision: publish.Decision{
+			Decision: string(r.Verdict.Outcome), Cycle: r.Cycle, Time: r.Finished, Host: r.Host, Entry: r.Entry,
+			Rounds: r.Verdict.Rounds, Threshold: event.ThresholdPercent(r.Threshold),
+		},
+	}
+	if r.EventID != "" {
+		m.Decision.EventID = &r.EventID
+	}
+	for _, phase := range r.Verdict.Phases {
+		m.Decision.Phases = append(m.Decision.Phases, publish.Phase{
+			Phase: string(phase.Phase), Original: phase.Original, Quantized: phase.Quantized,
+			Drop: phase.Drop * 100, Interval: [2]*float64{event.Percent(phase.Lower), event.Percent(phase.Upper)},
+		})
+	}
+	if q := r.Quality; q != nil {
+		m.Decision.KLDivergence = &q.KLDivergence.Estimate
+	}
+	return m
+}

@@ -1,0 +1,29 @@
+// Package publish puts quantized copies in place, for servers to take them from.
+//
+// # Layout
+//
+// Of a directory DIR, a model M and a target T:
+//
+//	DIR/M/T/VERSION/NAME-T.gguf     the copy; NAME is the last part of M
+//	DIR/M/T/VERSION/manifest.json   what it is and how it came about: see Manifest
+//	DIR/M/T/stable -> VERSION       the copy to serve
+//	DIR/M/stable -> T/VERSION       the same, where one target of the model is chosen
+//
+// VERSION is the begin of the copy's SHA-256, so that the same content is one version,
+// however often it is published.
+//
+// # Guarantees
+//
+// A version appears whole, with its manifest, or not at all: it is made below
+// DIR/.incoming, written to the disk, loaded by the engine, and then renamed. A stable link
+// is replaced by renaming, after what it leads to is on the disk. So whatever is killed, or
+// loses its power, at whatever moment: the link leads to the copy before or to the new one,
+// and both are whole. A version that is no longer kept is renamed away before it is removed.
+//
+// What is not ours is left as it is, and makes the publication fail where it is in the way:
+// a link that leads elsewhere, a version without a manifest, or with one that names another
+// model or target.
+//
+// Several processes, also on several hosts, may publish in one directory, as far as its
+// file system locks files with flock(2); of the same pair the last one wins.
+package publish

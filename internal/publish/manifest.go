@@ -1,0 +1,118 @@
+package publish
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+const manifestFile = "manifest.json"
+
+// Manifest says what a published copy is, and how it came about.
+type Manifest struct {
+	Model        string    `json:"model_name"`
+	SourceFormat string    `json:"source_format"`
+	TargetFormat string    `json:"target_format"`
+	File         string    `json:"file"` // base name, beside the manifest
+	Bytes        int64     `json:"bytes"`
+	SHA256       string    `json:"sha256"` // of the file, in hexadecimal
+	Published    time.Time `json:"published"`
+	Source       Source    `json:"source"`
+	Engine       Engine    `json:"engine"`
+	// Arguments of the quantization, the tool's name first.
+	Arguments []string `json:"quantize_arguments"`
+	Decision  Decision `json:"decision"`
+}
+
+// Source is the model that the copy was made of.
+type Source struct {
+	Files []SourceFile `json:"files"`
+	// SHA256 of the files after each other, in hexadecimal.
+	SHA256 string `json:"sha256"`
+}
+
+// SourceFile is one file of a model, as it was.
+type SourceFile struct {
+	Path     string    `json:"path"`
+	Bytes    int64     `json:"bytes"`
+	Modified time.Time `json:"modified"`
+}
+
+// Engine is what quantized and measured.
+type Engine struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Build   int    `json:"build"` // 0 when it does not say
+	Commit  string `json:"commit"`
+}
+
+// Decision is why the copy was published.
+type Decision struct {
+	Decision string    `json:"decision"` // kept
+	Cycle    uint64    `json:"cycle"`
+	EventID  *string   `json:"event_id"` // null when the decision stood already
+	Time     time.Time `json:"time"`
+	Host     string    `json:"host"`
+	Entry    string    `json:"entry"`            // "" from the command line
+	Choose   string    `json:"choose,omitempty"` // by what it was chosen among its model's targets
+	Rounds   int       `json:"rounds"`
+	// Threshold and the drops are in percent of the original's throughput.
+	Threshold float64 `json:"threshold_percent"`
+	Phases    []Phase `json:"phases"`
+	// KLDivergence of the copy, in nats; null when quality was not evaluated.
+	KLDivergence *float64 `json:"kl_divergence"`
+}
+
+// Phase is what was measured of one phase.
+type Phase struct {
+	Phase     string      `json:"phase"`
+	Original  float64     `json:"original_throughput"` // tokens per second
+	Quantized float64     `json:"quantized_throughput"`
+	Drop      float64     `json:"throughput_drop_percent"`
+	Interval  [2]*float64 `json:"drop_interval_percent"` // an open end is null
+}
+
+// Version is a published copy.
+type Version struct {
+	Dir    string // absolute
+	Stable string // the link that leads to it; "" when read from the disk
+	Manifest
+}
+
+// errNoVersion says that there is nothing at all.
+var errNoVersion = errors.New("there is no such version")
+
+// readVersion reads the manifest of a version.
+func readVersion(dir string) (Version, error) {
+	v := Version{Dir: dir}
+	text, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, missing := os.Lstat(dir); errors.Is(missing, fs.ErrNotExist) {
+			return v, errNoVersion
+		}
+		return v, fmt.Errorf("%s has no %s", dir, manifestFile)
+	}
+	if err != nil {
+		return v, err
+	}
+	if err := json.Unmarshal(text, &v.Manifest); err != nil {
+		return v, fmt.Errorf("%s is none: %w", filepath.Join(dir, manifestFile), err)
+	}
+	return v, nil
+}
+
+// writeManifest writes a new file, and to the disk.
+func (d *Directory) writeManifest(path string, m Manifest) error {
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the manifest: %w", err)
+	}
+	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	return d.disk.sync(path)
+}

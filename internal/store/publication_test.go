@@ -1,0 +1,67 @@
+package store
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+)
+
+func TestPublished(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Options{})
+	cycle := func(publications ...Publication) uint64 {
+		id, err := s.BeginCycle(Cycle{Entry: "nightly", Model: "m", Targets: []string{"Q2_K", "Q8_0"}})
+		require.NoError(t, err)
+		for _, target := range []string{"Q2_K", "Q8_0"} {
+			_, err := s.Commit(id, decided("m", target, verdict.Kept))
+			require.NoError(t, err)
+		}
+		require.NoError(t, s.Published(id, publications))
+		return id
+	}
+	berlin := time.FixedZone("", 3600)
+	done := Publication{Target: "Q8_0", Time: start().In(berlin), Dir: "/p/m/Q8_0/0123456789ab", Stable: "/p/m/Q8_0/stable"}
+	failed := Publication{Target: "Q2_K", Time: start(), Error: "disk full"}
+	first := cycle(done, failed)
+	done.Time = done.Time.UTC()
+	require.ErrorIs(t, s.Published(first, []Publication{failed}), ErrCommitted, "it would be counted twice")
+	require.NoError(t, s.EndCycle(first, nil))
+	require.ErrorIs(t, s.Published(first, nil), ErrCommitted)
+
+	s = reopen(t, s, dir, Options{})
+	big, small := PairID{"m", "Q8_0"}, PairID{"m", "Q2_K"}
+	state := s.State()
+	assert.Equal(t, &done, state.Pairs[big].Published)
+	assert.Nil(t, state.Pairs[big].Unpublished)
+	assert.Nil(t, state.Pairs[small].Published)
+	assert.Equal(t, &failed, state.Pairs[small].Unpublished)
+	assert.Equal(t, map[PairID]uint64{small: 1}, state.Counters.Unpublished)
+	stored, _, _, err := s.Cycle(first)
+	require.NoError(t, err)
+	assert.Equal(t, []Publication{done, failed}, stored.Published)
+
+	// The next one the other way round: a success ends a failure, and not the reverse.
+	again, broken := failed, done
+	again.Error, again.Dir = "", "/p/m/Q2_K/ba9876543210"
+	broken.Error, broken.Dir, broken.Stable = "read-only", "", ""
+	require.NoError(t, s.EndCycle(cycle(again, broken), nil))
+	state = s.State()
+	assert.Equal(t, &again, state.Pairs[small].Published)
+	assert.Nil(t, state.Pairs[small].Unpublished)
+	assert.Equal(t, &done, state.Pairs[big].Published)
+	assert.Equal(t, &broken, state.Pairs[big].Unpublished)
+	assert.Equal(t, map[PairID]uint64{small: 1, big: 1}, state.Counters.Unpublished)
+}
+
+func TestPublishedRefusesWhatWasNeverDecided(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	id, err := s.BeginCycle(Cycle{Model: "m", Targets: []string{"Q2_K"}})
+	require.NoError(t, err)
+	require.ErrorContains(t, s.Published(id, []Publication{{Target: "Q2_K"}}), "nothing was ever decided of Q2_K of \"m\"")
+	require.ErrorContains(t, s.Published(id+1, nil), "there is no cycle")
+	assert.Empty(t, s.State().Counters.Unpublished)
+}

@@ -1,0 +1,77 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+)
+
+// Publish says where copies that are kept are published: the section `publish:` of the
+// configuration. See package publish.
+type Publish struct {
+	// Dir is the directory to publish in. Default "": nothing is published.
+	Dir string `yaml:"dir"`
+	// Keep is how many versions of a model's target stay; 0: all. Default 3.
+	Keep int `yaml:"keep"`
+}
+
+// DefaultPublish publishes nothing.
+func DefaultPublish() Publish { return Publish{Keep: 3} }
+
+// Enabled says whether copies are published.
+func (p Publish) Enabled() bool { return p.Dir != "" }
+
+// Validate finds every value that cannot be used.
+func (p Publish) Validate() []Problem {
+	if p.Keep < 0 {
+		return []Problem{{"keep", fmt.Errorf("%d versions cannot be kept: use 1 or more, or 0 for all", p.Keep)}}
+	}
+	return nil
+}
+
+// Finished is what a cycle has once all its pairs are decided or have failed.
+type Finished struct {
+	Model  Model
+	Copies []Copy // of the pairs that came to a verdict, in the order of the targets
+	// Load says whether the engine can load the file of this name in a directory, and
+	// compute a token with it. It may leave other files there.
+	Load func(ctx context.Context, dir, file string) error
+}
+
+// Copy is a quantized file in the working directory. Whoever gets it may give it a second
+// name, and must not write to it.
+type Copy struct {
+	Target  string
+	Path    string // absolute
+	Outcome verdict.Outcome
+}
+
+// finish hands the copies on, before they go. That comes to nothing where the cycle has
+// none, or was told to stop before it had measured anything. A file that exists is no copy
+// of ours to give away.
+func (c *cycle) finish(ctx context.Context) {
+	if c.Finish == nil || c.Against != nil {
+		return
+	}
+	finished := Finished{Model: c.Model, Load: c.load}
+	for _, p := range c.pairs {
+		if p.outcome != "" {
+			finished.Copies = append(finished.Copies, Copy{p.target, filepath.Join(c.dir, p.file), p.outcome})
+		}
+	}
+	c.Progress(Progress{Model: c.Model.Name, Operation: OperationPublish})
+	c.Finish(ctx, finished)
+}
+
+func (c *cycle) load(ctx context.Context, dir, file string) error {
+	_, err := c.engine.Benchmark(ctx, BenchmarkJob{
+		Dir: dir, Model: file, Phases: []verdict.Phase{verdict.Generation}, PromptTokens: 1, GenerationTokens: 1,
+	}, func(float64) {})
+	if err != nil && ctx.Err() != nil {
+		return errors.Join(ctx.Err(), err)
+	}
+	return err
+}
