@@ -37,7 +37,7 @@ func TestChoiceOfTheLadder(t *testing.T) {
 	tools, engine := fastCopies(t)
 	text := filepath.Join(shared.root, "examples", "models", "kjv-heldout.txt")
 	h := newHost(t, quick+engine+fmt.Sprintf(`
-quality: {corpus: %s, max_kl_divergence: 0.05, chunks: 12}
+quality: {corpus: %s, max_kl_divergence: 0.05, chunks: 10}
 a2a: {url: "redis://%s"}
 schedule: [{name: nightly, cron: "@daily", targets: [Q8_0, Q6_K, Q4_K_M, Q3_K_M, Q2_K], choose: smallest}]
 `, text, server.Addr), "--llamacpp.dir", tools)

@@ -117,7 +117,7 @@ func TestEvaluateThatHangsIsKilledWithItsGroup(t *testing.T) {
 
 // The real tool loses the end of its output in one of sixty runs.
 func TestEvaluateAgainWhenTheEndOfTheOutputIsLost(t *testing.T) {
-	p := evaluatePlace(t, fakellama.Fault{Tool: perplexity, Calls: []int{1}, Do: fakellama.Truncated})
+	p := evaluatePlace(t, fakellama.Fault{Tool: perplexity, Calls: []int{1, 2, 3}, Do: fakellama.Truncated})
 	got, err := p.evaluate(t)
 	require.NoError(t, err)
 	assert.Len(t, got.Chunks, 32)

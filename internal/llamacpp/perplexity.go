@@ -113,7 +113,7 @@ func (e *Engine) Evaluate(ctx context.Context, job runner.EvaluateJob) (runner.E
 		if err == nil {
 			return evaluation, nil
 		}
-		if attempt == 2 || !errors.Is(err, errCutOff) {
+		if attempt == evaluateAttempts || !errors.Is(err, errCutOff) {
 			return evaluation, e.noFigures(c, job, result, err)
 		}
 		e.logger.Info("the end of an evaluation's output is missing: it is repeated", "model", job.Model, "err", err)
@@ -159,6 +159,11 @@ func (e *Engine) evaluateCommand(ctx context.Context, job runner.EvaluateJob, do
 		nice: e.cfg.Nice,
 	}, nil
 }
+
+// evaluateAttempts bounds how often an evaluation runs whose output is cut off. The tool
+// ends without waiting for its thread that prints: it loses the end of its output in one of
+// sixty runs, and where eight processes wait for a core in one of four, or four in a row.
+const evaluateAttempts = 8
 
 // errCutOff is wrapped by the error of an output whose end is missing.
 var errCutOff = errors.New("its output is cut off")

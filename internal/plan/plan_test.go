@@ -159,7 +159,8 @@ func TestOneEntryChoosesAFormatOfAModel(t *testing.T) {
 	}
 	assert.Equal(t, map[string]choice.Rule{"n a": "smallest", "n b": "smallest", "m a": "", "o a": "", "o b": "", "o c": "fastest"}, rules)
 	assert.Equal(t, []plan.Conflict{
-		{Model: "a", First: "n", Second: "o"}, {Model: "b", First: "n", Second: "o"},
+		{Model: "a", First: "n", Second: "o"},
+		{Model: "b", First: "n", Second: "o"},
 		{Model: "a", Target: "Q2_K", First: "n", Second: "p"}, // and nothing is left to choose of
 	}, p.Conflicts)
 	assert.ErrorContains(t, p.Conflicts[0], `the entries "n" and "o" both choose a format of "a"`)

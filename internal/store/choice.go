@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
@@ -51,9 +52,7 @@ func (s *Store) Outrank(cycle uint64, by string, targets []string) error {
 		}
 		rest := *c
 		rest.Undecided, rest.Outranked = slices.Clone(c.Undecided), map[string]string{}
-		for target, by := range c.Outranked {
-			rest.Outranked[target] = by
-		}
+		maps.Copy(rest.Outranked, c.Outranked)
 		for _, target := range targets {
 			i := slices.Index(rest.Undecided, target)
 			switch {
