@@ -38,8 +38,10 @@ func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
 		Threads:   threads,
 		Benchmark: p.config.Benchmark,
 		Threshold: p.config.Threshold,
-		Runner:    func(threads int) *runner.Runner { return p.runner(p.config, p.engine(p.calibrated(threads)), f.noWait) },
-		Progress:  p.progress.Show,
+		Runner: func(threads int) *runner.Runner {
+			return p.runner(p.config, p.engine(p.calibrated(threads)), f.noWait, memory{})
+		},
+		Progress: p.progress.Show,
 	})
 	p.progress.Clear()
 	if err != nil {

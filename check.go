@@ -145,7 +145,7 @@ func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry
 			}
 			continue
 		}
-		if _, err := p.runner(p.config, engine, false).Formats(ctx, asked[key]); err != nil {
+		if _, err := p.runner(p.config, engine, false, memory{}).Formats(ctx, asked[key]); err != nil {
 			bad = append(bad, fmt.Errorf("%s:%d: schedule: entry %q: %s: %w", p.flags.configFile, entry.Line, entry.Name, key, err))
 		}
 	}

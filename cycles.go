@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
@@ -36,13 +38,37 @@ func (p *program) engine(c llamacpp.Config) *llamacpp.Engine {
 	return llamacpp.New(c, host.BenchmarkThreads(p.topology.Usable()), p.logger)
 }
 
-func (p *program) runner(c *config.Config, engine runner.Engine, noWait bool) *runner.Runner {
+// memory is what cycles have of those before them. What is nil they do without.
+type memory struct {
+	hashes runner.Hashes
+	cache  runner.Cache
+}
+
+// openCache opens the files that are kept for later cycles; nil where none are to be. What
+// there is goes, then.
+func (p *program) openCache(ctx context.Context, c *config.Config) (runner.Cache, error) {
+	dir := c.Cache.In(c.Work.Dir)
+	if _, err := os.Stat(dir); c.Cache.Size == 0 && err != nil {
+		return nil, nil
+	}
+	files, err := cache.Open(ctx, dir, int64(c.Cache.Size), p.logger)
+	if err != nil || c.Cache.Size == 0 {
+		return nil, err
+	}
+	return files, nil
+}
+
+func (p *program) runner(c *config.Config, engine runner.Engine, noWait bool, before memory) *runner.Runner {
 	lock := host.NewLock(p.flags.hostLock)
 	return runner.New(engine, runner.Options{
 		WorkDir:         c.Work.Dir,
 		Isolation:       c.Work.Isolation,
 		AllowRequantize: c.Models.AllowRequantize,
 		Hardware:        p.hardware.String(),
+		Machine:         p.hardware.Machine(),
+		Driver:          p.hardware.Driver,
+		Hashes:          before.hashes,
+		Cache:           before.cache,
 		Lock: func(ctx context.Context, waiting func(string)) (func(), error) {
 			return lock.Acquire(ctx, !noWait, func(holder host.Holder) {
 				waiting("another measurement on this host: " + holder.String())

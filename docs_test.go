@@ -182,7 +182,7 @@ func TestReadmeHasEveryKeyAndItsDefault(t *testing.T) {
 	for key := range rows {
 		assert.True(t, known[key], "the README has the key %s, which does not exist", key)
 	}
-	for _, match := range regexp.MustCompile("`((?:models|work|engine|benchmark|threshold|quality|publish|storage|a2a|schedule)\\.[a-z_.]+)`").FindAllStringSubmatch(readme(t), -1) {
+	for _, match := range regexp.MustCompile("`((?:models|work|cache|engine|benchmark|threshold|quality|publish|storage|a2a|schedule)\\.[a-z_.]+)`").FindAllStringSubmatch(readme(t), -1) {
 		assert.True(t, known[match[1]], "the README speaks of the key %s, which does not exist", match[1])
 	}
 }
@@ -282,6 +282,14 @@ func TestReadmeHasEveryReasonOfASkipAndOfAPublishFailure(t *testing.T) {
 		}
 		assert.Equal(t, want, got)
 	}
+}
+
+func TestReadmeHasEveryInput(t *testing.T) {
+	var got []string
+	for _, row := range table(t, "input | what it holds") {
+		got = append(got, names(row[0])...)
+	}
+	assert.Equal(t, stringConstants(t, filepath.Join("runner", "inputs.go"), "Input"), got)
 }
 
 func TestReadmeHasEveryExitStatus(t *testing.T) {

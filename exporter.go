@@ -60,7 +60,7 @@ func (p *program) newExporter(state *store.Store, registry prometheus.Registerer
 	e := &exporter{p: p, store: state, bus: newBus(state, p.logger), reloads: collector.NewReloads(registry), log: dispatch.NewLog(p.logger.Handler())}
 	e.scheduler = schedule.New(schedule.Options{
 		Clock:  schedule.SystemClock{},
-		Memory: memory{state},
+		Memory: scheduleMemory{state},
 		Host:   p.hardware.Host,
 		Fire:   func(f schedule.Fire) { e.dispatcher.Due(f) },
 		Missed: func(entry string, due time.Time) { e.dispatcher.Missed(entry, due) },
@@ -77,24 +77,24 @@ func (p *program) newExporter(state *store.Store, registry prometheus.Registerer
 	return e
 }
 
-// memory lets the schedule remember in the store.
-type memory struct{ *store.Store }
+// scheduleMemory lets the schedule remember in the store.
+type scheduleMemory struct{ *store.Store }
 
 // Entry implements schedule.Memory.
-func (m memory) Entry(name string) (schedule.State, bool) {
+func (m scheduleMemory) Entry(name string) (schedule.State, bool) {
 	s, ok := m.Store.Entry(name)
 	return schedule.State(s), ok
 }
 
 // SetEntry implements schedule.Memory.
-func (m memory) SetEntry(name string, s schedule.State) error {
+func (m scheduleMemory) SetEntry(name string, s schedule.State) error {
 	return m.Store.SetEntry(name, store.EntryState(s))
 }
 
 // start takes the first configuration.
-func (e *exporter) start(c *config.Config) error {
+func (e *exporter) start(ctx context.Context, c *config.Config) error {
 	begin := time.Now()
-	if err := e.apply(c); err != nil {
+	if err := e.apply(ctx, c); err != nil {
 		return err
 	}
 	e.reloads.Done(nil)
@@ -124,7 +124,7 @@ func (e *exporter) isReady() error {
 }
 
 // reload reads the configuration again. One that cannot be used changes nothing.
-func (e *exporter) reload(context.Context) (err error) {
+func (e *exporter) reload(ctx context.Context) (err error) {
 	defer func() {
 		e.reloads.Done(err)
 		e.refused.Store(nil)
@@ -142,11 +142,11 @@ func (e *exporter) reload(context.Context) (err error) {
 	if before := e.config.Load(); before != nil && before.Hash() != "" && c.Hash() == "" {
 		return fmt.Errorf("the configuration file %s has gone", e.p.flags.configFile)
 	}
-	return e.apply(c)
+	return e.apply(ctx, c)
 }
 
 // apply makes everything of the configuration that can fail, and only then exchanges it.
-func (e *exporter) apply(c *config.Config) error {
+func (e *exporter) apply(ctx context.Context, c *config.Config) error {
 	e.applying.Lock()
 	defer e.applying.Unlock()
 	before := e.config.Load()
@@ -168,12 +168,16 @@ func (e *exporter) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	files, err := e.p.openCache(ctx, c)
+	if err != nil {
+		return err
+	}
 	if err := e.store.SetPublish(c.A2A.URL != ""); err != nil {
 		return err
 	}
 	e.store.SetRetention(c.Storage.Retention)
 	e.bus.set(c.A2A, relay)
-	e.dispatcher.Configure(e.dispatched(c, discover), found)
+	e.dispatcher.Configure(e.dispatched(c, discover, files), found)
 	if err := e.scheduler.Replace(scheduled(c)); err != nil {
 		return err // not after config.Load has validated it
 	}
@@ -258,7 +262,7 @@ func (p *program) discoverer(c *config.Config, lastFormat func(entry string) str
 }
 
 // dispatched is what the dispatcher needs to know of a configuration.
-func (e *exporter) dispatched(c *config.Config, discover func() (*plan.Plan, error)) dispatch.Config {
+func (e *exporter) dispatched(c *config.Config, discover func() (*plan.Plan, error), files runner.Cache) dispatch.Config {
 	p := *e.p
 	p.logger = slog.New(e.log)
 	d := dispatch.Config{Discover: discover}
@@ -272,7 +276,7 @@ func (e *exporter) dispatched(c *config.Config, discover func() (*plan.Plan, err
 			Timeout:   time.Duration(entry.Timeout),
 			Suspended: entry.Suspend,
 			Settings:  entry.Settings,
-			Runner:    p.runner(c, engine, false),
+			Runner:    p.runner(c, engine, false, memory{e.store, files}),
 		})
 	}
 	if len(engines) == 0 {

@@ -139,7 +139,9 @@ func promtoolReads(t *testing.T, text string) {
 func TestEveryFamilyIsServed(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-quantize", Calls: []int{2}, Do: fakellama.Hang}}})
-	gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(p.models, "n.gguf"))
+	other := gguftest.Tiny() // with the same content, its copy would be the one of the first
+	other.FeedForward *= 2
+	gguftest.Model(other).Write(t, filepath.Join(p.models, "n.gguf"))
 	good := strings.Replace(p.evaluated(), "0.05", "1", 1)
 	p.configure(once + good + "choose: smallest\npublish: {dir: published}\na2a: {url: redis://" + nobody + "/0}\n")
 	s := p.serve("--log.level=debug")

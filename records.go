@@ -44,6 +44,14 @@ func (p *program) openRecords(none bool, entry string) (*records, error) {
 	return &records{p: p, store: s, cycle: store.Cycle{Entry: entry}}, nil
 }
 
+// hashes are those that the state remembers; nil where nothing is kept.
+func (r *records) hashes() runner.Hashes {
+	if r.store == nil {
+		return nil
+	}
+	return r.store
+}
+
 // next is the model of the next cycle.
 func (r *records) next(model string, s settings) {
 	r.published, r.publishing = nil, 0
@@ -71,7 +79,8 @@ func (r *records) standing(target string) verdict.Outcome {
 	return r.store.State().Standing(store.PairID{Model: r.cycle.Model, Target: target})
 }
 
-// add keeps a result and gives the id of the event that it raised, if it did.
+// add keeps a result, gives the id of the event that it raised, if it did, and tells the
+// result which inputs have changed.
 func (r *records) add(result *runner.Result) (eventID string, err error) {
 	if r.store == nil {
 		return "", nil
@@ -80,6 +89,7 @@ func (r *records) add(result *runner.Result) (eventID string, err error) {
 		return "", err
 	}
 	committed, err := r.store.Commit(r.cycle.ID, result)
+	result.Changes = committed.Changes
 	if err != nil || !committed.Changed {
 		return "", err
 	}

@@ -123,9 +123,9 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	if f.dryRun {
 		return p.estimate(models, s, f.output)
 	}
-	r := p.runner(p.config, p.engine(s.engine), f.noWait)
+	engine := p.engine(s.engine)
 	if against == nil {
-		formats, err := r.Formats(ctx, s.targets)
+		formats, err := p.runner(p.config, engine, f.noWait, memory{}).Formats(ctx, s.targets)
 		switch {
 		case err == nil:
 			s.targets = formats
@@ -134,6 +134,10 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 		}
 	}
 	if err := p.prepare(ctx, f.noWait); err != nil {
+		return exitError, err
+	}
+	files, err := p.openCache(ctx, p.config)
+	if err != nil {
 		return exitError, err
 	}
 	if s.Publish.Enabled() && !f.noRecord {
@@ -145,6 +149,7 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	if err != nil {
 		return exitError, err
 	}
+	r := p.runner(p.config, engine, f.noWait, memory{records.hashes(), files})
 	status, err := p.cycles(ctx, r, models, against, s, f, records, discovering)
 	return status, errors.Join(err, records.close(ctx, f.output == "text"))
 }

@@ -63,7 +63,7 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 		case <-ctx.Done(): // what cannot serve must not begin a cycle either
 			return nil
 		}
-		if err := e.start(p.config); err != nil {
+		if err := e.start(ctx, p.config); err != nil {
 			return err
 		}
 		group.Go(func() error { e.scheduler.Run(ctx); return nil })

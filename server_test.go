@@ -37,6 +37,9 @@ schedule: [{name: once, cron: "@yearly", run_on_start: true, targets: [Q2_K]}]
 // server the next moment.
 const nobody = "127.0.0.1:1"
 
+// patience bounds every wait: it guards against hangs and measures nothing.
+const patience = 5 * time.Minute
+
 // server is a running exporter.
 type server struct {
 	t   *testing.T
@@ -152,7 +155,7 @@ func (s *server) logged(pattern string) (line string, ok bool) {
 func (s *server) loggedTimes(n int, pattern string) (found []string) {
 	s.t.Helper()
 	fits := regexp.MustCompile(pattern)
-	limit := time.After(time.Minute) // against hangs
+	limit := time.After(patience)
 	seen, over := 0, false
 	for {
 		s.mu.Lock()
@@ -212,7 +215,7 @@ func (s *server) wait() int {
 	s.t.Helper()
 	select {
 	case <-s.ended:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		require.Fail(s.t, "the process does not end", s.log())
 	}
 	return s.cmd.ProcessState.ExitCode()

@@ -116,7 +116,7 @@ func TestEventIDsOfARun(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, fakellama.Behaviour{})
 	undecided := fakellama.Behaviour{Factors: []fakellama.Factor{atThreshold}, Noise: noisy}
-	fails := fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-quantize", Do: fakellama.ExitWithMessage}}}
+	fails := fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Do: fakellama.ExitWithMessage}}}
 	ids := map[string]bool{}
 	for i, step := range []struct {
 		behaviour fakellama.Behaviour

@@ -186,6 +186,10 @@ func everything() (*plan.Plan, *store.State) {
 			{Entry: "nightly", Reason: store.SkipOverlap}: 5,
 			{Entry: "gone", Reason: store.SkipOverlap}:    9,
 		},
+		InputChanges: map[store.InputChangeKey]uint64{
+			{Model: "chat/small", Input: runner.InputEngine}: 3,
+			{Model: "gone", Input: runner.InputEngine}:       9,
+		},
 		Published:       6,
 		PublishFailures: map[string]uint64{"timeout": 7},
 		Unpublished: map[store.PairID]uint64{
@@ -276,6 +280,7 @@ func TestFamilies(t *testing.T) {
 		"quant_cycle_failures_total{model_name,reason} counter",
 		"quant_cycle_rejections_total{model_name,target_format,gate} counter",
 		"quant_cycle_skipped_total{entry,reason} counter",
+		"quant_cycle_input_changes_total{model_name,input} counter",
 		"quant_cycle_model_size_bytes{model_name,format} gauge",
 		"quant_cycle_model_parameters{model_name,format} gauge",
 		"quant_cycle_kl_divergence{model_name,format} gauge",

@@ -44,6 +44,7 @@ const (
 	failuresTotal
 	rejectionsTotal
 	skippedTotal
+	inputChangesTotal
 	modelSize
 	modelParameters
 	klDivergence
@@ -167,6 +168,11 @@ var families = [...]Family{
 		"quant_cycle_skipped_total", counter,
 		"What was due by the entry of the schedule and did not run, since the state was created, by reason.",
 		[]string{"entry", "reason"},
+	},
+	inputChangesTotal: {
+		"quant_cycle_input_changes_total", counter,
+		"Cycles, since the state was created, in which an input of the model's decisions was not what it had been at the decision before, by input.",
+		[]string{"model_name", "input"},
 	},
 	modelSize: {
 		"quant_cycle_model_size_bytes", gauge,

@@ -42,7 +42,7 @@ func generation(p *plan.Plan, n uint64) *store.State {
 		Counters: store.Counters{Decisions: map[store.DecisionKey]uint64{}, Failures: map[store.FailureKey]uint64{}, Published: n},
 		Outbox:   store.OutboxState{Pending: int(n), OldestPending: at},
 	}
-	s.Counters.PublishFailures = map[string]uint64{}
+	s.Counters.PublishFailures, s.Counters.InputChanges = map[string]uint64{}, map[store.InputChangeKey]uint64{}
 	for _, reason := range publishReasons {
 		s.Counters.PublishFailures[reason] = n
 	}
@@ -73,6 +73,9 @@ func generation(p *plan.Plan, n uint64) *store.State {
 		}
 		for _, reason := range reasons {
 			s.Counters.Failures[store.FailureKey{Model: m.Name, Reason: reason}] = n
+		}
+		for _, input := range inputs {
+			s.Counters.InputChanges[store.InputChangeKey{Model: m.Name, Input: input}] = n
 		}
 	}
 	return s
@@ -207,7 +210,7 @@ func encode(w io.Writer, families []*dto.MetricFamily, format expfmt.Format) err
 
 // tenThousand are about so many series.
 func tenThousand() *prometheus.Registry {
-	p := fleet(76)
+	p := fleet(71)
 	c := New(Live{}, publishReasons)
 	c.Update(p, generation(p, 12345))
 	registry := prometheus.NewRegistry()
@@ -296,7 +299,7 @@ func BenchmarkScrape(b *testing.B) {
 
 // BenchmarkScrapeAfterUpdate is that of the snapshot, when there is a new one to make.
 func BenchmarkScrapeAfterUpdate(b *testing.B) {
-	p := fleet(76)
+	p := fleet(71)
 	s := generation(p, 12345)
 	c := New(Live{}, publishReasons)
 	registry := prometheus.NewRegistry()

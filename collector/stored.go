@@ -21,6 +21,10 @@ var (
 		runner.ReasonCrash, runner.ReasonOutOfMemory, runner.ReasonTimeout, runner.ReasonCanceled,
 		runner.ReasonInterrupted, runner.ReasonInternal,
 	}
+	inputs = []runner.Input{
+		runner.InputSource, runner.InputEngine, runner.InputHardware, runner.InputDriver, runner.InputArguments,
+		runner.InputDecision, runner.InputCorpus,
+	}
 	skipReasons = []store.SkipReason{store.SkipOverlap, store.SkipDeadline, store.SkipUnchanged, store.SkipConflict, store.SkipOutranked}
 )
 
@@ -84,6 +88,11 @@ func (b *builder) counted(scheduled scheduled, counters *store.Counters) {
 			b.add(skippedTotal, float64(n), key.Entry, string(key.Reason))
 		}
 	}
+	for key, n := range counters.InputChanges {
+		if scheduled.models[key.Model] {
+			b.add(inputChangesTotal, float64(n), key.Model, string(key.Input))
+		}
+	}
 	for id, n := range counters.Unpublished {
 		if scheduled.pairs[id] {
 			b.add(unpublishedTotal, float64(n), id.Model, id.Target)
@@ -106,6 +115,9 @@ func (b *builder) zeros(p *plan.Plan, publishReasons []string) {
 			model := &entry.Models[j]
 			for _, reason := range reasons {
 				b.add(failuresTotal, 0, model.Name, string(reason))
+			}
+			for _, input := range inputs {
+				b.add(inputChangesTotal, 0, model.Name, string(input))
 			}
 			for _, target := range model.Targets {
 				for _, gate := range gates {

@@ -17,6 +17,7 @@ import (
 // A word that another package knows and this one does not would be born at 1.
 func TestWordsAreComplete(t *testing.T) {
 	assert.ElementsMatch(t, constants[runner.Reason](t, "../runner/failure.go", "Reason"), reasons)
+	assert.ElementsMatch(t, constants[runner.Input](t, "../runner/inputs.go", "Input"), inputs)
 	assert.ElementsMatch(t, constants[store.SkipReason](t, "../internal/store/state.go", "SkipReason"), skipReasons)
 }
 

@@ -206,3 +206,38 @@ func TestExisting(t *testing.T) {
 	_, err = found.Select([]string{"llama/8b-prod"})
 	assert.ErrorContains(t, err, "quantized already", "as a model it is none")
 }
+
+func TestWhatAFileHoldsIsAnInput(t *testing.T) {
+	f, kept, known := newReuseFixture(t, "Q4_K_M")
+	path := f.against()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	f.age(path)
+	look := func() runner.Inputs {
+		found, err := runner.Discover(filepath.Dir(path), false, nil)
+		require.NoError(t, err)
+		file, err := found.Existing("prod")
+		require.NoError(t, err)
+		f.request.Against = &file
+		inputs, err := runner.New(f.engine, f.options).Inputs(t.Context(), f.request)
+		require.NoError(t, err)
+		return inputs
+	}
+	before := look()
+	assert.Equal(t, hashOf(content), before.Arguments["against"])
+	assert.Len(t, known.hashes, 3, "of the model, the text, and the file")
+	decided := f.run(t.Context())["Q4_K_M"]
+	assert.True(t, look().Same(*decided.Inputs))
+	assert.Len(t, kept.files, 1, "the predictions, and not the file")
+
+	content[len(content)-1] ^= 1
+	require.NoError(t, os.WriteFile(path, content, 0o600))
+	changes := look().Changes(*decided.Inputs)
+	require.Len(t, changes, 1)
+	assert.Equal(t, runner.InputArguments, changes[0].Input)
+	assert.Contains(t, changes[0].Text, "against ")
+
+	f.request.Against.Err = runner.Failf(runner.ReasonBadModel, "cut off")
+	_, err = runner.New(f.engine, f.options).Inputs(t.Context(), f.request)
+	assert.ErrorContains(t, err, "cut off")
+}

@@ -11,6 +11,8 @@ import (
 type BaselineEvidence struct {
 	Format   string  `json:"format"`
 	Quantize ToolRun `json:"quantize"`
+	// Reused is as in Evidence.
+	Reused string `json:"reused_copy,omitempty"`
 }
 
 // baselineFile is its base name in the working directory.
@@ -95,5 +97,5 @@ func (c *cycle) baselineEvidence() *BaselineEvidence {
 	if c.baseline == nil {
 		return nil
 	}
-	return &BaselineEvidence{Format: c.baseline.target, Quantize: c.baseline.quantizeRun}
+	return &BaselineEvidence{Format: c.baseline.target, Quantize: c.baseline.quantizeRun, Reused: c.baseline.reused}
 }

@@ -174,3 +174,25 @@ func TestBaselineValidate(t *testing.T) {
 	require.Len(t, problems, 1)
 	assert.Equal(t, "baseline", problems[0].Path)
 }
+
+func TestBaselineIsAnInputAndReused(t *testing.T) {
+	f, _, _ := newReuseFixture(t, "Q2_K")
+	f.request.Baseline = "Q8_0"
+	first := f.run(t.Context())["Q2_K"]
+	assert.Equal(t, []string{"Q8_0", "Q2_K"}, f.engine.quantized)
+	assert.Equal(t, "Q8_0", first.Inputs.Arguments["baseline"])
+
+	again := f.run(t.Context())["Q2_K"]
+	assert.Len(t, f.engine.quantized, 2, "nothing is quantized again")
+	assert.Len(t, again.Evidence.Baseline.Reused, 64)
+	assert.Equal(t, first.Evidence.Baseline.Quantize.Args, again.Evidence.Baseline.Quantize.Args, "how it was made")
+	assert.True(t, again.Inputs.Same(*first.Inputs))
+
+	f.request.Baseline = ""
+	asItIs := f.run(t.Context())["Q2_K"]
+	assert.Equal(t, []runner.Change{{Input: runner.InputArguments, Text: "baseline Q8_0 → none"}}, asItIs.Inputs.Changes(*first.Inputs))
+	f.request.Baseline = "F16" // of the model itself: no baseline, and nothing that has changed
+	asked, err := runner.New(f.engine, f.options).Inputs(t.Context(), f.request)
+	require.NoError(t, err)
+	assert.True(t, asked.Same(*asItIs.Inputs))
+}

@@ -28,14 +28,17 @@ import (
 // its throughputs are what the test says.
 type engine struct {
 	probe    func() error
+	info     runner.EngineInfo // what of it the tests set
 	size     func(format string) (int64, bool)
 	refuse   string // a format whose size it does not tell but fails
 	quantize func(job runner.QuantizeJob) error
 	// speed of the n-th measurement (from 0) of a file, in tokens per second.
-	speed func(file string, n int) (float64, error)
+	speed    func(file string, n int) (float64, error)
+	measured runner.Measurement // what of it the tests set
 	// quality of a file; nil evaluates nothing.
 	quality   func(file string) (quality.Chunk, error)
 	predict   error
+	quantized []string // formats in the order in which they were made
 	evaluated []string // files in the order in which they were evaluated
 	measure   []string // files in the order in which they were measured
 	counts    map[string]int
@@ -46,9 +49,11 @@ func (e *engine) Probe(context.Context) (runner.EngineInfo, error) {
 	if e.probe != nil {
 		err = e.probe()
 	}
-	return runner.EngineInfo{Name: "made up", Formats: []runner.Format{
+	info := e.info
+	info.Name, info.Formats = "made up", []runner.Format{
 		{Name: "F16"}, {Name: "Q8_0"}, {Name: "Q4_K", Alias: "Q4_K_M"}, {Name: "Q4_K_M"}, {Name: "Q2_K"}, {Name: "IQ2_XS", NeedsImatrix: true},
-	}}, err
+	}
+	return info, err
 }
 
 func (e *engine) QuantizedSize(_ context.Context, job runner.QuantizeJob) (int64, bool, error) {
@@ -67,11 +72,16 @@ func (e *engine) QuantizedSize(_ context.Context, job runner.QuantizeJob) (int64
 
 func (e *engine) Quantize(_ context.Context, job runner.QuantizeJob, report func(done, total int)) (runner.ToolRun, error) {
 	report(1, 1)
+	e.quantized = append(e.quantized, job.Format)
 	run := runner.ToolRun{Args: []string{"quantize", job.Format}}
 	if e.quantize != nil {
 		return run, e.quantize(job)
 	}
 	return run, copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+}
+
+func (e *engine) QuantizeArgs(_ context.Context, job runner.QuantizeJob) ([]string, error) {
+	return []string{"quantize", job.Format}, nil
 }
 
 func (e *engine) Benchmark(_ context.Context, job runner.BenchmarkJob, report func(float64)) (runner.Measurement, error) {
@@ -87,7 +97,9 @@ func (e *engine) Benchmark(_ context.Context, job runner.BenchmarkJob, report fu
 	for _, phase := range job.Phases {
 		throughput[phase] = speed
 	}
-	return runner.Measurement{Throughput: throughput, Threads: 1}, err
+	found := e.measured
+	found.Throughput, found.Threads = throughput, 1
+	return found, err
 }
 
 func (e *engine) PredictionsSize(_ context.Context, vocabulary int64, job runner.EvaluateJob) (int64, error) {

@@ -32,6 +32,10 @@ type Engine interface {
 	// succeeded; whether the file is whole is the caller's to check.
 	Quantize(ctx context.Context, job QuantizeJob, report func(done, total int)) (ToolRun, error)
 
+	// QuantizeArgs is the argument list that Quantize would run the tool with, the tool's
+	// name first.
+	QuantizeArgs(ctx context.Context, job QuantizeJob) ([]string, error)
+
 	// Benchmark measures every phase of the job once, in one process. report is
 	// called from one goroutine with a number between 0 and 1.
 	Benchmark(ctx context.Context, job BenchmarkJob, report func(done float64)) (Measurement, error)
@@ -57,6 +61,11 @@ type EngineInfo struct {
 	Commit  string   `json:"commit,omitempty"`
 	Formats []Format `json:"-"`                 // what it can quantize to, as the tool lists it
 	Imatrix bool     `json:"imatrix,omitempty"` // quantizes with an importance matrix
+	// ImatrixFile is that matrix, by its absolute path; "" without one.
+	ImatrixFile string `json:"-"`
+	// Arguments are the engine's settings that its results depend on, by their keys, and
+	// without secrets: a part of the Inputs.
+	Arguments map[string]string `json:"-"`
 	// Threads that a measurement uses; 0 leaves it to the tool.
 	Threads int `json:"threads,omitempty"`
 }

@@ -22,14 +22,22 @@ type FileID struct {
 func (m Model) Identity() ([]FileID, error) {
 	ids := make([]FileID, 0, len(m.Files))
 	for _, path := range m.Files {
-		info, err := os.Stat(path)
+		id, err := identityOf(path)
 		if err != nil {
 			return nil, fmt.Errorf("looking at the model's file: %w", err)
 		}
-		key := keyOf(info)
-		ids = append(ids, FileID{Path: path, Device: key.device, Inode: key.inode, Size: info.Size(), Modified: info.ModTime()})
+		ids = append(ids, id)
 	}
 	return ids, nil
+}
+
+func identityOf(path string) (FileID, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return FileID{}, err
+	}
+	key := keyOf(info)
+	return FileID{Path: path, Device: key.device, Inode: key.inode, Size: info.Size(), Modified: info.ModTime()}, nil
 }
 
 // SameFiles compares what Identity gave at two times. The error names the first file

@@ -69,6 +69,13 @@ func (c *cycle) isolate(ctx context.Context) error {
 	if err := c.sourceUnchanged(); err != nil { // since its header was read
 		return err
 	}
+	if len(c.pairs) > 0 { // else there is nothing to decide
+		inputs, err := c.findInputs(ctx)
+		if err != nil {
+			return fmt.Errorf("finding what the decision depends on: %w", err)
+		}
+		c.inputs = inputs
+	}
 	if err := c.fits(ctx); err != nil {
 		return err
 	}
@@ -143,7 +150,9 @@ func (c *cycle) fits(ctx context.Context) error {
 		} else {
 			bytes, exactly = estimate.UpperBound(c.Model.Header, p.format.Name), "at most"
 		}
-		need += bytes
+		if !c.kept(c.copyKey(p)) {
+			need += bytes
+		}
 	}
 	if c.Quality.Enabled() && len(c.undecided()) > 0 {
 		bytes, err := c.evaluationSize(ctx)
@@ -162,6 +171,10 @@ func (c *cycle) fits(ctx context.Context) error {
 		}
 	}
 	free, err := workdir.Free(c.dir)
+	if err == nil && need > free {
+		c.makeRoom(ctx, need)
+		free, err = workdir.Free(c.dir)
+	}
 	if err != nil {
 		return fmt.Errorf("reading the free space of %s: %w", c.WorkDir, err)
 	}

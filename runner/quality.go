@@ -91,9 +91,12 @@ type Evaluated struct {
 
 // QualityEvidence is all that the figures of a copy's quality rest on.
 type QualityEvidence struct {
-	Settings Quality         `json:"settings"`
-	Corpus   CorpusID        `json:"corpus"`
-	Predict  ToolRun         `json:"predict"` // of the original; one for all targets
+	Settings Quality  `json:"settings"`
+	Corpus   CorpusID `json:"corpus"`
+	Predict  ToolRun  `json:"predict"` // of the original; one for all targets
+	// Reused is the SHA-256 of the original's predictions where an earlier cycle computed
+	// them, in hexadecimal; Predict is empty then.
+	Reused   string          `json:"reused_predictions,omitempty"`
 	Evaluate ToolRun         `json:"evaluate"`
 	Chunks   []quality.Chunk `json:"chunks"`
 }
@@ -138,6 +141,9 @@ func (c *cycle) evaluationSize(ctx context.Context) (int64, error) {
 	predictions, err := c.engine.PredictionsSize(ctx, c.Model.Header.Vocabulary, c.evaluateJob(c.original))
 	if err != nil {
 		return 0, fmt.Errorf("preparing to evaluate quality: %w", err)
+	}
+	if c.kept(c.predictionsKey()) {
+		predictions = 0
 	}
 	return corpus.Size() + predictions, nil
 }
@@ -202,7 +208,16 @@ func (c *cycle) predict(ctx context.Context) (QualityEvidence, error) {
 	if evidence.Corpus, err = copyCorpus(c.Quality.Corpus, filepath.Join(c.dir, corpusFile)); err != nil {
 		return evidence, err
 	}
-	evidence.Predict, err = c.engine.Predict(ctx, c.evaluateJob(c.original))
+	if evidence.Corpus.SHA256 != c.inputs.Corpus {
+		return evidence, Failf(ReasonEvaluate, "quality.corpus: %s changed during the cycle", c.Quality.Corpus)
+	}
+	key := c.predictionsKey()
+	if evidence.Reused = c.reuse(ctx, key, predictionsFile); evidence.Reused != "" {
+		return evidence, nil
+	}
+	if evidence.Predict, err = c.engine.Predict(ctx, c.evaluateJob(c.original)); err == nil {
+		c.keep(ctx, key, predictionsFile)
+	}
 	return evidence, err
 }
 

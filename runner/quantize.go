@@ -41,8 +41,14 @@ func (c *cycle) quantize(ctx context.Context, pairs []*pair) error {
 
 func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, total int)) error {
 	begin := time.Now()
-	run, err := c.engine.Quantize(ctx, c.quantizeJob(p), report)
-	p.quantizing, p.quantizeRun = time.Since(begin), run
+	defer func() { p.quantizing = time.Since(begin) }()
+	key := c.copyKey(p)
+	var err error
+	if p.reused = c.reuse(ctx, key, p.file); p.reused != "" {
+		p.quantizeRun.Args, err = c.engine.QuantizeArgs(ctx, c.quantizeJob(p))
+	} else {
+		p.quantizeRun, err = c.engine.Quantize(ctx, c.quantizeJob(p), report)
+	}
 	if err != nil {
 		return err
 	}
@@ -57,6 +63,9 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 	}
 	p.quantized = copyFigures(p.format.Name, header, info.Size())
 	p.size = info.Size()
+	if p.reused == "" {
+		c.keep(ctx, key, p.file)
+	}
 	return nil
 }
 

@@ -65,6 +65,12 @@ type Result struct {
 	Durations map[Operation]time.Duration
 
 	Evidence Evidence
+
+	// Inputs are what the result depends on; nil where the cycle did not come so far.
+	Inputs *Inputs
+	// Changes are in what they differ from those of the pair's decision before. Who keeps
+	// the results finds them; nil where none are kept.
+	Changes []Change
 }
 
 // Outcome is the decision, or "" for a failure.
@@ -115,6 +121,9 @@ type Evidence struct {
 	// Against are the files that were measured in place of a copy that was made.
 	Against  []FileID `json:"against,omitempty"`
 	Quantize ToolRun  `json:"quantize"`
+	// Reused is the SHA-256 of the copy where an earlier cycle made it, in hexadecimal;
+	// Quantize then says how, and took no time.
+	Reused string `json:"reused_copy,omitempty"`
 	// Quality is nil when that was not evaluated.
 	Quality *QualityEvidence `json:"quality,omitempty"`
 	// Rounds in the order in which they ran, those that were repeated included.

@@ -49,8 +49,15 @@ type Options struct {
 	Isolation workdir.Mode
 	// AllowRequantize lets models be quantized that are quantized already.
 	AllowRequantize bool
-	// Hardware describes the machine, for the evidence.
-	Hardware string
+	// Hardware describes the machine, for the evidence; Machine what of it decisions
+	// depend on, and Driver, asked in each cycle, its kernel and the drivers of its GPUs.
+	// Nil: not known.
+	Hardware, Machine string
+	Driver            func() string
+	// Hashes remember what files hold. Nil: each cycle reads them.
+	Hashes Hashes
+	// Cache keeps what cycles made. Nil: each makes everything anew.
+	Cache Cache
 	// Lock waits for the host to be free for measuring and calls waiting, with a word
 	// on what is in the way, when it is not free at once. Nil: no lock.
 	Lock func(ctx context.Context, waiting func(why string)) (release func(), err error)
@@ -169,11 +176,12 @@ type cycle struct {
 	predicted      *QualityEvidence // what the original predicts; nil before that is computed
 	evaluated      time.Duration    // spent on evaluations so far
 	info           EngineInfo
-	dir            string // the working directory
-	source         string // base name in dir of the model's first file
-	isolation      string // how the model got there
-	original       string // base name in dir of the original's first file: the model's, or the baseline's
-	baseline       *pair  // of which only the making is used; nil where the model is the original
+	inputs         *Inputs // nil before they are found
+	dir            string  // the working directory
+	source         string  // base name in dir of the model's first file
+	isolation      string  // how the model got there
+	original       string  // base name in dir of the original's first file: the model's, or the baseline's
+	baseline       *pair   // of which only the making is used; nil where the model is the original
 	pairs          []*pair
 }
 
@@ -187,6 +195,7 @@ type pair struct {
 	quantized   FileFigures
 	quantizing  time.Duration
 	quantizeRun ToolRun
+	reused      string // SHA-256 of a copy that an earlier cycle made; "" when this one did
 
 	quality    *Evaluated // nil before, and where it is not asked for
 	evidence   *QualityEvidence
@@ -244,9 +253,7 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 			err = Failf(ReasonInternal, "this is a defect of quant-exporter, please report it with the log: %v", p)
 		}
 	}()
-	release, err := c.Lock(ctx, func(why string) {
-		c.Progress(Progress{Model: c.Model.Name, Operation: OperationWait, Detail: why})
-	})
+	release, err := c.waitForHost(ctx)
 	if err != nil {
 		return err
 	}
@@ -276,6 +283,13 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 		return err
 	}
 	return work()
+}
+
+// waitForHost takes the measurement lock.
+func (c *cycle) waitForHost(ctx context.Context) (release func(), err error) {
+	return c.Lock(ctx, func(why string) {
+		c.Progress(Progress{Model: c.Model.Name, Operation: OperationWait, Detail: why})
+	})
 }
 
 // resolveTargets gives every pair its format. A pair without one fails by itself.
@@ -367,10 +381,12 @@ func (c *cycle) result(p *pair) Result {
 			Isolation: c.isolation,
 			Baseline:  c.baselineEvidence(),
 			Quantize:  p.quantizeRun,
+			Reused:    p.reused,
 			Quality:   p.evidence,
 			Rounds:    p.rounds,
 			Verdicts:  p.verdicts,
 		},
+		Inputs: c.inputsOf(p),
 	}
 	if c.Against != nil {
 		result.Against, result.Evidence.Against = c.Against.Name, c.Against.IDs

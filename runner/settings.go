@@ -29,11 +29,19 @@ type Settings struct {
 	Publish Publish `yaml:"publish"`
 	// Choose is how one of the formats that are kept is chosen. Default "": none is.
 	Choose choice.Rule `yaml:"choose"`
+	// FreshFor is how long a kept or rejected is not measured again by the schedule while
+	// its Inputs are the same. Default 0: whenever it is due.
+	FreshFor model.Duration `yaml:"fresh_for"`
+	// Verify says whether a file whose hash is remembered is read again. Default identity:
+	// it is not.
+	Verify Verify `yaml:"verify"`
 }
 
 // DefaultSettings are those of an empty configuration.
 func DefaultSettings() Settings {
-	return Settings{Benchmark: DefaultBenchmark(), Threshold: 0.12, Quality: DefaultQuality(), Publish: DefaultPublish()}
+	return Settings{
+		Benchmark: DefaultBenchmark(), Threshold: 0.12, Quality: DefaultQuality(), Publish: DefaultPublish(), Verify: VerifyIdentity,
+	}
 }
 
 // Validate finds every value that cannot be used.
@@ -44,6 +52,12 @@ func (s Settings) Validate() []Problem {
 	}
 	if s.Baseline != "" && strings.TrimSpace(s.Baseline) == "" {
 		problems = append(problems, Problem{"baseline", errors.New("is blank: name a format such as Q8_0, or nothing for the model as it is")})
+	}
+	if s.FreshFor < 0 {
+		problems = append(problems, Problem{"fresh_for", fmt.Errorf("%v is no age: use a duration such as 7d, or 0 to measure whenever it is due", time.Duration(s.FreshFor))})
+	}
+	if s.Verify != VerifyIdentity && s.Verify != VerifyContent {
+		problems = append(problems, Problem{"verify", fmt.Errorf("%q is no way to verify a file: use identity or content", s.Verify)})
 	}
 	if err := s.Choose.Validate(); err != nil {
 		problems = append(problems, Problem{"choose", err})

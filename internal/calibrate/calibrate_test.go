@@ -237,6 +237,10 @@ func (e engine) Probe(context.Context) (runner.EngineInfo, error) {
 	return runner.EngineInfo{Name: "fake"}, nil
 }
 
+func (e engine) QuantizeArgs(context.Context, runner.QuantizeJob) ([]string, error) {
+	return nil, errors.ErrUnsupported
+}
+
 func (e engine) PredictionsSize(context.Context, int64, runner.EvaluateJob) (int64, error) {
 	panic("calibrating evaluates nothing")
 }

@@ -21,6 +21,7 @@ import (
 	"strconv"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -32,6 +33,7 @@ import (
 type Config struct {
 	Models  Models          `yaml:"models"`
 	Work    Work            `yaml:"work"`
+	Cache   cache.Config    `yaml:"cache"`
 	Storage Storage         `yaml:"storage"`
 	Engine  llamacpp.Config `yaml:"engine"`
 	// Settings of cycles, which each entry may change for itself.
@@ -75,6 +77,7 @@ type Storage struct {
 func Default() Config {
 	return Config{
 		Work:     Work{Dir: filepath.Join("data", "work"), Isolation: workdir.Auto},
+		Cache:    cache.DefaultConfig(),
 		Storage:  Storage{Path: "data", Retention: store.DefaultRetention()},
 		Engine:   llamacpp.DefaultConfig(),
 		Settings: runner.DefaultSettings(),
@@ -141,6 +144,7 @@ func (c *Config) problems() []runner.Problem {
 	if c.Storage.Path == "" {
 		add("storage.path", errors.New("it is empty: name a folder, such as data"))
 	}
+	all = append(all, runner.Below("cache", c.Cache.Validate())...)
 	all = append(all, runner.Below("storage.retention", c.Storage.Retention.Validate())...)
 	return append(all, runner.Below("a2a", c.A2A.Validate())...)
 }
@@ -150,6 +154,7 @@ func (c *Config) paths() map[string]*string {
 	return map[string]*string{
 		"models.dir":        &c.Models.Dir,
 		"work.dir":          &c.Work.Dir,
+		"cache.dir":         &c.Cache.Dir,
 		"storage.path":      &c.Storage.Path,
 		"engine.dir":        &c.Engine.Dir,
 		"engine.imatrix":    &c.Engine.Imatrix,

@@ -20,6 +20,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -30,7 +31,7 @@ import (
 )
 
 // fileKeys are those of the file, as messages list them.
-const fileKeys = "a2a, baseline, benchmark, choose, engine, models, publish, quality, schedule, storage, threshold, work"
+const fileKeys = "a2a, baseline, benchmark, cache, choose, engine, fresh_for, models, publish, quality, schedule, storage, threshold, verify, work"
 
 // parse reads a text that is right. The hash of the result is taken away, as it tells
 // two texts of one meaning apart.
@@ -66,6 +67,9 @@ func TestEveryKeyIsRead(t *testing.T) {
 	c, err := Parse("/etc/q/c.yml", []byte(`
 models: {dir: /srv/models, allow_requantize: true}
 work: {dir: /var/work, isolation: copy}
+cache: {dir: /var/cache, size: 512MiB}
+fresh_for: 7d
+verify: content
 engine:
   dir: /opt/llama
   env: {CUDA_VISIBLE_DEVICES: "1", N: 2}
@@ -113,6 +117,8 @@ a2a:
 	want.hash = c.hash
 	want.Models = Models{Dir: "/srv/models", AllowRequantize: true}
 	want.Work = Work{Dir: "/var/work", Isolation: workdir.Copy}
+	want.Cache = cache.Config{Dir: "/var/cache", Size: 512 << 20}
+	want.FreshFor, want.Verify = model.Duration(7*24*time.Hour), runner.VerifyContent
 	e := &want.Engine
 	e.Dir, e.Env, e.BenchArgs, e.QuantizeArgs = "/opt/llama", map[string]string{"CUDA_VISIBLE_DEVICES": "1", "N": "2"}, []string{"-ngl", "99"}, []string{"--pure"}
 	e.Threads, e.Nice, e.Imatrix = 3, 0, "/i.gguf"
@@ -156,6 +162,16 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 	}{
 		"unknown key at the top": {"treshold: 0.1", []string{
 			"c.yml:1: treshold: there is no such key; the keys here are " + fileKeys,
+		}},
+		"size without a unit": {"cache: {size: 10}", []string{
+			`c.yml:1: cache.size: "10" is not a size: write one such as 500MB, 10GB or 0`,
+		}},
+		"size below 0": {"cache:\n  size: -1GB", []string{
+			"c.yml:2: cache.size: -1GB is no size: use one such as 10GB, or 0 to keep no files",
+		}},
+		"fresh for less than nothing, and no way to verify": {"fresh_for: -1d\nverify: hash", []string{
+			`c.yml:1: fresh_for: "-1d" is not a duration: write one such as 90s, 15m, 4h or 1d`,
+			`c.yml:2: verify: "hash" is no way to verify a file: use identity or content`,
 		}},
 		"unknown key in a section": {"models:\n  directory: /x", []string{
 			"c.yml:2: models.directory: there is no such key; the keys here are allow_requantize, dir",
@@ -498,7 +514,7 @@ func TestKeysAreInTheOrderOfTheFile(t *testing.T) {
 			break
 		}
 	}
-	assert.Equal(t, []string{"models.dir", "models.allow_requantize", "work.dir", "work.isolation", "storage.path"}, keys)
+	assert.Equal(t, []string{"models.dir", "models.allow_requantize", "work.dir", "work.isolation", "cache.dir", "cache.size", "storage.path"}, keys)
 }
 
 func TestKeysOfAnEntryCome(t *testing.T) {
@@ -513,7 +529,8 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
 		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
 		"suspend": false, "run_on_start": false, "against": "",
-		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"), "baseline": Inherited("baseline"), "publish": Inherited("publish"),
-		"choose": Inherited("choose"),
+		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"), "publish": Inherited("publish"),
+		"choose": Inherited("choose"), "baseline": Inherited("baseline"),
+		"fresh_for": Inherited("fresh_for"), "verify": Inherited("verify"),
 	}, got)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"time"
 
@@ -13,10 +12,8 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 )
-
-// secretName is how variables are named whose values are nobody's business.
-var secretName = regexp.MustCompile(`(?i)token|key|secret|pass|pwd|credential|auth`)
 
 // Redacted is the effective configuration as YAML, with every key and secrets hidden:
 // the credentials of URLs, the key of the TLS client, and the values in engine.env under
@@ -45,7 +42,7 @@ func (c *Config) Redacted() ([]byte, error) {
 func redactedEnv(env map[string]string) map[string]string {
 	env = maps.Clone(env)
 	for name, value := range env {
-		if value != "" && secretName.MatchString(name) {
+		if value != "" && llamacpp.SecretName(name) {
 			env[name] = a2a.Secret
 		} else {
 			env[name] = a2a.RedactURL(value)

@@ -35,6 +35,8 @@ schedule:
     run_on_start: true
     threshold: 0.2
     baseline: q8_0
+    fresh_for: 7d
+    verify: content
     benchmark:
       phases: [prompt]
       prompt_tokens: 1
@@ -75,7 +77,7 @@ schedule:
 			Suspend: true, RunOnStart: true,
 		},
 		Settings: runner.Settings{
-			Threshold: 0.2, Baseline: "Q8_0",
+			Threshold: 0.2, Baseline: "Q8_0", FreshFor: model.Duration(7 * 24 * time.Hour), Verify: runner.VerifyContent,
 			Benchmark: runner.Benchmark{
 				Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 1, GenerationTokens: 2, Depth: 3,
 				Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: model.Duration(90 * time.Second),
@@ -150,7 +152,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "against, baseline, benchmark, choose, cron, engine, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	const keys = "against, baseline, benchmark, choose, cron, engine, fresh_for, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone, verify"
 	for name, test := range map[string]struct {
 		text string
 		want []string

@@ -27,6 +27,8 @@ type Entry struct {
 
 // Runner runs a cycle: *runner.Runner does.
 type Runner interface {
+	// Inputs says what a cycle would depend on, and begins none.
+	Inputs(ctx context.Context, req runner.Request) (runner.Inputs, error)
 	Run(ctx context.Context, req runner.Request, emit func(runner.Result))
 }
 

@@ -50,7 +50,9 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 			logger.Warn("the run ends early", "cause", context.Cause(ctx), "models_left", len(models)-i)
 			return
 		}
-		d.cycle(ctx, job, entry, model, discovering)
+		if targets := d.stale(ctx, job, entry, model); len(targets) > 0 {
+			d.cycle(ctx, job, entry, model, targets, discovering)
+		}
 		d.update(func(r *Running) { r.Done = i + 1 })
 	}
 	d.engine.again()
@@ -129,13 +131,13 @@ func lastTried(p *store.Pair) time.Time {
 	return time.Time{}
 }
 
-// cycle runs one cycle and stores its results.
-func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan.Model, discovering time.Duration) {
+// cycle runs one cycle, of these targets of a model, and stores its results.
+func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan.Model, targets []string, discovering time.Duration) {
 	logger := d.logger.With("entry", entry.Name, "model", model.Name)
 	var id uint64
 	err := d.journal.wait(ctx, func() (err error) {
 		id, err = d.options.Store.BeginCycle(store.Cycle{
-			Entry: entry.Name, Model: model.Name, Targets: model.Targets, Choose: model.Choose, Candidates: model.Targets, Due: job.Due, Started: time.Now(),
+			Entry: entry.Name, Model: model.Name, Targets: targets, Choose: model.Choose, Candidates: model.Targets, Due: job.Due, Started: time.Now(),
 		})
 		return err
 	})
@@ -144,28 +146,28 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 		return
 	}
 	d.options.Log.page.begin()
-	logger.Info("a cycle begins", "cycle", id, "targets", model.Targets)
+	logger.Info("a cycle begins", "cycle", id, "targets", targets)
 	d.update(func(r *Running) {
-		r.Cycle, r.Model, r.Targets = id, model.Name, model.Targets
+		r.Cycle, r.Model, r.Targets = id, model.Name, targets
 		r.Progress, r.Ratio, r.Waiting = runner.Progress{}, 0, ""
 	})
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	d.setCancel(cancel)
 	defer d.setCancel(nil)
-	undecided := slices.Clone(model.Targets)
+	undecided := slices.Clone(targets)
 	durations := map[runner.Operation]time.Duration{runner.OperationDiscover: discovering}
 	entry.Choose = model.Choose
 	d.protected(func() {
 		entry.Runner.Run(ctx, runner.Request{
 			Model:     model.Model,
-			Targets:   model.Targets,
+			Targets:   targets,
 			Against:   model.Against,
 			Settings:  entry.Settings,
 			OrderSeed: rand.Uint64(),
-			Outranked: func(by string, targets []string) {
-				undecided = slices.DeleteFunc(undecided, func(target string) bool { return slices.Contains(targets, target) })
-				d.outrank(id, model.Name, by, targets)
+			Outranked: func(by string, others []string) {
+				undecided = slices.DeleteFunc(undecided, func(target string) bool { return slices.Contains(others, target) })
+				d.outrank(id, model.Name, by, others)
 			},
 			Previous: func(target string) verdict.Outcome {
 				return d.options.Store.State().Standing(store.PairID{Model: model.Name, Target: target})
@@ -267,6 +269,9 @@ func (d *Dispatcher) record(cycle uint64, r runner.Result) {
 	}
 	d.journal.write("a result", func() error {
 		committed, err := d.options.Store.Commit(cycle, &r)
+		for _, change := range committed.Changes {
+			logger.Info("an input has changed since the decision before", "input", change.Input, "change", change.Text)
+		}
 		switch {
 		case errors.Is(err, store.ErrCommitted): // the attempt before did not fail after all
 			return nil

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -23,7 +22,7 @@ const stream = "{a2a}:events"
 // is back, is on the stream once it is restarted: once, and after the one before it.
 func TestEventArrivesOnceAlthoughRedisWasDownAndTheExporterKilled(t *testing.T) {
 	server := testservers.StartRedis(t, testservers.RedisOptions{Args: []string{"--appendonly", "yes"}})
-	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, ReadTimeout: 3 * time.Minute, Protocol: 2})
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, ReadTimeout: 2 * patience, Protocol: 2})
 	t.Cleanup(func() { client.Close() })
 
 	// The real tools, and a llama-bench by which the copy takes this many times as long.
@@ -91,7 +90,7 @@ schedule: [{name: at start, cron: "@every 1h", targets: [F16], %s}]
 // nextEntry waits for the entry of the stream after one.
 func nextEntry(t *testing.T, client *redis.Client, after string) redis.XMessage {
 	t.Helper()
-	streams, err := client.XRead(t.Context(), &redis.XReadArgs{Streams: []string{stream, after}, Count: 1, Block: 2 * time.Minute}).Result()
+	streams, err := client.XRead(t.Context(), &redis.XReadArgs{Streams: []string{stream, after}, Count: 1, Block: patience}).Result()
 	require.NoError(t, err, "no event came")
 	return streams[0].Messages[0]
 }

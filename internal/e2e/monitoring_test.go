@@ -415,7 +415,7 @@ schedule: [{name: at start, cron: "@yearly", run_on_start: true, targets: [F16]}
 	d := h.serve()
 	startMonitoring(t, strings.TrimPrefix(alertmanager.URL, "http://"), address)
 
-	limit := time.After(2 * time.Minute) // against hangs
+	limit := time.After(patience)
 	for {
 		var posted webhook
 		select {

@@ -74,7 +74,7 @@ func (d *daemon) Write(p []byte) (int, error) {
 // logged waits for a text in the log, behind the one that it was called for before.
 func (d *daemon) logged(text string) {
 	d.t.Helper()
-	limit := time.After(2 * time.Minute) // against hangs
+	limit := time.After(patience)
 	for {
 		d.mu.Lock()
 		at := strings.Index(d.log.String()[d.read:], text)
@@ -108,7 +108,7 @@ func (d *daemon) stop() {
 	require.NoError(d.t, d.cmd.Process.Signal(syscall.SIGTERM))
 	select {
 	case <-d.ended:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		require.Fail(d.t, "the exporter does not stop")
 	}
 	require.Zero(d.t, d.cmd.ProcessState.ExitCode())

@@ -54,6 +54,9 @@ type Decision struct {
 	Entry               string           `json:"entry"`   // of the schedule; "" from the command line
 	Gate                *verdict.Phase   `json:"gate"`    // that rejected it: a phase, or quality; else null
 	Quality             *Quality         `json:"quality"` // null where it was not evaluated
+	// ChangedInputs say what is not as it was at the decision before ("llama.cpp 11669 →
+	// 11702"); empty when nothing is.
+	ChangedInputs []string `json:"changed_inputs"`
 	// ChosenFormat is the model's as of the last finished cycle: null where none is chosen.
 	ChosenFormat *string `json:"chosen_format"`
 	Against      *string `json:"against"` // name of the file that was compared in place of a copy that was made; else null
@@ -150,6 +153,10 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 		Engine:                r.Evidence.Engine.String(),
 		Host:                  origin.Host,
 		Entry:                 origin.Entry,
+		ChangedInputs:         []string{},
+	}
+	for _, change := range r.Changes {
+		d.ChangedInputs = append(d.ChangedInputs, change.Text)
 	}
 	if r.Previous != "" {
 		d.PreviousDecision = new(r.Previous)

@@ -53,6 +53,7 @@ func rejected() *runner.Result {
 func damaged() *runner.Result {
 	r := rejected()
 	r.Verdict.Gate = verdict.GateQuality
+	r.Changes = []runner.Change{{Input: runner.InputEngine, Text: "llama.cpp 11669 → 11702"}, {Input: runner.InputDecision, Text: "threshold 0.12 → 0.125"}}
 	r.Quality = &runner.Evaluated{
 		Verdict: quality.Verdict{
 			KLDivergence:       quality.Interval{Estimate: 0.25, Lower: 0.125, Upper: 0.375},

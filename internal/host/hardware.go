@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"strings"
@@ -41,6 +42,45 @@ func ReadHardware(t Topology) Hardware {
 // String describes the machine on one line, without its name: "AMD EPYC, 2 cores,
 // 8.2 GB, Linux 6.12.1".
 func (h Hardware) String() string {
+	parts := h.processor()
+	if h.Memory > 0 {
+		parts = append(parts, fmt.Sprintf("%.1f GB", float64(h.Memory)/1e9))
+	}
+	if h.Kernel != "" {
+		parts = append(parts, h.Kernel)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Machine is String without what differs from one start of the same machine to the next:
+// the kernel, and the memory that it leaves.
+func (h Hardware) Machine() string {
+	parts := h.processor()
+	if h.Memory > 0 {
+		parts = append(parts, fmt.Sprintf("%.0f GB", float64(h.Memory)/1e9))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Driver names the kernel and the drivers of GPUs that are loaded at the moment, as far
+// as the system tells: "Linux 6.12.1, nvidia 550.54.14".
+func (h Hardware) Driver() string { return h.driver(os.DirFS("/")) }
+
+func (h Hardware) driver(root fs.FS) string {
+	var parts []string
+	if h.Kernel != "" {
+		parts = append(parts, h.Kernel)
+	}
+	// Drivers that come with the kernel have no version of their own.
+	for _, module := range []string{"nvidia", "amdgpu", "i915", "xe"} {
+		if version, err := fs.ReadFile(root, "sys/module/"+module+"/version"); err == nil {
+			parts = append(parts, module+" "+strings.TrimSpace(string(version)))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (h Hardware) processor() []string {
 	cpu := h.CPU
 	if cpu == "" {
 		cpu = h.Arch
@@ -49,12 +89,5 @@ func (h Hardware) String() string {
 	if h.Cores == 1 {
 		unit = "core"
 	}
-	parts := []string{cpu, fmt.Sprintf("%d %s", h.Cores, unit)}
-	if h.Memory > 0 {
-		parts = append(parts, fmt.Sprintf("%.1f GB", float64(h.Memory)/1e9))
-	}
-	if h.Kernel != "" {
-		parts = append(parts, h.Kernel)
-	}
-	return strings.Join(parts, ", ")
+	return []string{cpu, fmt.Sprintf("%d %s", h.Cores, unit)}
 }

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/stretchr/testify/assert"
 )
@@ -26,4 +27,24 @@ func TestHardwareString(t *testing.T) {
 	} {
 		assert.Equal(t, want, h.String())
 	}
+}
+
+// What differs from one start of a machine to the next is no other machine.
+func TestMachine(t *testing.T) {
+	h := Hardware{CPU: "AMD EPYC", Arch: "amd64", Cores: 2, Memory: 8_200_000_000, Kernel: "Linux 6.12.1"}
+	assert.Equal(t, "AMD EPYC, 2 cores, 8 GB", h.Machine())
+	h.Memory, h.Kernel = 8_199_000_000, "Linux 6.12.5"
+	assert.Equal(t, "AMD EPYC, 2 cores, 8 GB", h.Machine())
+	assert.Equal(t, "arm64, 1 core", Hardware{Arch: "arm64", Cores: 1}.Machine())
+}
+
+func TestDriver(t *testing.T) {
+	h := Hardware{Kernel: "Linux 6.12.1"}
+	assert.Equal(t, "Linux 6.12.1", h.driver(fstest.MapFS{}))
+	assert.Equal(t, "Linux 6.12.1, nvidia 550.54.14, amdgpu 6.7.0", h.driver(fstest.MapFS{
+		"sys/module/nvidia/version": {Data: []byte("550.54.14\n")},
+		"sys/module/amdgpu/version": {Data: []byte("6.7.0\n")},
+		"sys/module/nouveau/x":      {},
+	}))
+	assert.Contains(t, ReadHardware(Topology{}).Driver(), strings.Fields(ReadHardware(Topology{}).Kernel)[0])
 }

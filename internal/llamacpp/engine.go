@@ -49,7 +49,8 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 	if err != nil {
 		return runner.EngineInfo{}, err
 	}
-	if _, err := e.imatrix(); err != nil {
+	imatrix, err := e.imatrix()
+	if err != nil {
 		return runner.EngineInfo{}, err
 	}
 	return runner.EngineInfo{
@@ -58,9 +59,32 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 		Build:   tools.version.build,
 		Commit:  tools.version.commit,
 		Formats: append([]runner.Format(nil), tools.formats...),
-		Imatrix: e.cfg.Imatrix != "",
+		Imatrix: imatrix != "",
 		Threads: e.benchThreads(tools.gpu),
+
+		ImatrixFile: imatrix,
+		Arguments:   e.arguments(),
 	}, nil
+}
+
+// arguments are the settings that results depend on, and the environment as far as it is
+// for GPUs, OpenMP or llama.cpp itself: a PATH is another one in each terminal.
+func (e *Engine) arguments() map[string]string {
+	all := map[string]string{}
+	for name, args := range map[string][]string{
+		"bench_args": e.cfg.BenchArgs, "quantize_args": e.cfg.QuantizeArgs, "evaluate_args": e.cfg.EvaluateArgs,
+	} {
+		if len(args) > 0 {
+			all[name] = fmt.Sprint(args)
+		}
+	}
+	for _, entry := range e.environment {
+		name, value, _ := strings.Cut(entry, "=")
+		if _, set := e.cfg.Env[name]; (set || steersTools(name)) && !SecretName(name) {
+			all["env."+name] = shownValue(value)
+		}
+	}
+	return all
 }
 
 // benchThreads is how many threads a measurement uses; 0 when llama-bench decides.

@@ -2,7 +2,9 @@ package llamacpp_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -93,6 +95,36 @@ func TestProbe(t *testing.T) {
 	assert.Contains(t, info.Formats, runner.Format{Name: "Q4_K", Alias: "Q4_K_M"})
 	assert.Equal(t, 3, info.Threads)
 	assert.False(t, info.Imatrix)
+}
+
+// What results depend on is told, without secrets, and without what is another one in each
+// terminal.
+func TestProbeTellsTheArguments(t *testing.T) {
+	p := newPlace(t, fakellama.Behaviour{})
+	info, err := p.engine().Probe(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, info.ImatrixFile)
+	before := info.Arguments
+
+	t.Setenv("OMP_NUM_THREADS", "2")
+	t.Setenv("PATH", os.Getenv("PATH")+":/elsewhere")
+	t.Setenv("XDG_RUNTIME_DIR", "/run/user/1")
+	t.Setenv("LC_ALL", "C.UTF-8")
+	p.config.BenchArgs, p.config.QuantizeArgs, p.config.EvaluateArgs = []string{"-fa", "1"}, []string{"--pure"}, []string{"-nr"}
+	p.config.Env = map[string]string{"CUDA_VISIBLE_DEVICES": "1", "HF_TOKEN": "geheim", "PROXY": "http://user:geheim@proxy"}
+	p.config.Imatrix = filepath.Join(t.TempDir(), "imatrix.gguf")
+	require.NoError(t, os.WriteFile(p.config.Imatrix, nil, 0o600))
+	info, err = p.engine().Probe(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, p.config.Imatrix, info.ImatrixFile)
+	added := maps.Clone(info.Arguments)
+	maps.DeleteFunc(added, func(name, value string) bool { return before[name] == value })
+	assert.Regexp(t, "^sha256:[0-9a-f]{12}$", added["env.PROXY"])
+	delete(added, "env.PROXY")
+	assert.Equal(t, map[string]string{
+		"bench_args": "[-fa 1]", "quantize_args": "[--pure]", "evaluate_args": "[-nr]", "env.CUDA_VISIBLE_DEVICES": "1", "env.OMP_NUM_THREADS": "2",
+	}, added)
+	assert.NotContains(t, fmt.Sprint(info.Arguments), "geheim")
 }
 
 func TestProbeOfOldBuilds(t *testing.T) {

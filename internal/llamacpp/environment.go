@@ -1,7 +1,10 @@
 package llamacpp
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -43,6 +46,28 @@ func Environment(ours []string, extra map[string]string) []string {
 }
 
 func passed(name string) bool {
-	return slices.Contains(passedNames, name) ||
-		slices.ContainsFunc(passedPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+	return slices.Contains(passedNames, name) || hasPassedPrefix(name)
+}
+
+func hasPassedPrefix(name string) bool {
+	return slices.ContainsFunc(passedPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+}
+
+// steersTools says whether a variable is one by which tools work differently.
+func steersTools(name string) bool {
+	return hasPassedPrefix(name) && !strings.HasPrefix(name, "LC_") && !strings.HasPrefix(name, "XDG_")
+}
+
+var secretName = regexp.MustCompile(`(?i)token|key|secret|pass|pwd|credential|auth`)
+
+// SecretName says whether a variable of this name has a value that is nobody's business.
+func SecretName(name string) bool { return secretName.MatchString(name) }
+
+// shownValue is a value as others may see it: a URL may hold a password.
+func shownValue(value string) string {
+	if !strings.Contains(value, "@") {
+		return value
+	}
+	hash := sha256.Sum256([]byte(value))
+	return "sha256:" + hex.EncodeToString(hash[:6])
 }

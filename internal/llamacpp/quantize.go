@@ -44,6 +44,15 @@ func (e *Engine) Quantize(ctx context.Context, job runner.QuantizeJob, report fu
 	return trace, nil
 }
 
+// QuantizeArgs tells how Quantize would run llama-quantize; see [runner.Engine].
+func (e *Engine) QuantizeArgs(ctx context.Context, job runner.QuantizeJob) ([]string, error) {
+	c, err := e.quantizeCommand(ctx, job, false)
+	if err != nil {
+		return nil, err
+	}
+	return append([]string{c.tool}, c.args...), nil
+}
+
 // QuantizedSize asks llama-quantize --dry-run; builds without it give no size, not even
 // a bound: (0, false, nil).
 //

@@ -86,7 +86,7 @@ func (p *promotion) prepare(ctx context.Context) (err error) {
 	if p.dir, err = publish.Open(p.settings.Dir, p.logger); err != nil || len(p.copies) == 0 {
 		return err
 	}
-	p.source, err = sourceOf(ctx, p.finished.Model)
+	p.source, err = sourceOf(ctx, p.finished.Model, p.knownHash())
 	return err
 }
 
@@ -136,9 +136,24 @@ func (p *promotion) publish(ctx context.Context, c runner.Copy) (publish.Version
 	})
 }
 
-// sourceOf hashes the model's files, which have to be those that the cycle had.
-func sourceOf(ctx context.Context, m runner.Model) (publish.Source, error) {
-	sum, _, err := publish.Hash(ctx, m.Files...)
+// knownHash is the hash of the model's only file, which the cycle has found already; ""
+// where it has to be read.
+func (p *promotion) knownHash() string {
+	for _, r := range p.records {
+		if r.Inputs != nil && len(p.finished.Model.Files) == 1 {
+			return r.Inputs.Source
+		}
+	}
+	return ""
+}
+
+// sourceOf describes the model's files, which have to be those that the cycle had, and
+// reads them where their hash is not known.
+func sourceOf(ctx context.Context, m runner.Model, sum string) (publish.Source, error) {
+	var err error
+	if sum == "" {
+		sum, _, err = publish.Hash(ctx, m.Files...)
+	}
 	if err != nil {
 		return publish.Source{}, fmt.Errorf("reading the model: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -66,7 +67,24 @@ func heading(w io.Writer, results []runner.Result) {
 			fmt.Fprintf(w, ", %d %s", threads, Plural(threads, "thread", "threads"))
 		}
 	}
-	fmt.Fprint(w, "\n\n")
+	fmt.Fprint(w, "\n")
+	for _, change := range changesOf(results) {
+		fmt.Fprintf(w, "changed since the decision before: %s\n", Text(change))
+	}
+	fmt.Fprint(w, "\n")
+}
+
+// changesOf are the inputs that have changed, each once: the targets of a cycle share them.
+func changesOf(results []runner.Result) []string {
+	var all []string
+	for _, r := range results {
+		for _, change := range r.Changes {
+			if !slices.Contains(all, change.Text) {
+				all = append(all, change.Text)
+			}
+		}
+	}
+	return all
 }
 
 // threadsOf is what the tool said it used; 0 when it did not.
@@ -241,6 +259,9 @@ func remarks(w io.Writer, results []runner.Result) {
 		}
 		if share := r.Quantized.FallbackShare; share > 0 {
 			remark("%s", fallback(share))
+		}
+		if r.Evidence.Reused != "" {
+			remark("the copy is one that an earlier cycle made of the same.")
 		}
 		if n := repeatedRounds(r); n > 0 {
 			remark("%d %s measured again, because other processes used the CPU meanwhile.", n, Plural(n, "round was", "rounds were"))

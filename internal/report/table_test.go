@@ -71,6 +71,22 @@ func failed(target string, reason runner.Reason, message string) runner.Result {
 	return r
 }
 
+func TestTableSaysWhatHasChangedAndWhatIsReused(t *testing.T) {
+	a, b := decided("Q8_0", 7e9, verdict.Verdict{Outcome: verdict.Kept}), decided("Q2_K", 2e9, verdict.Verdict{Outcome: verdict.Kept})
+	engine := runner.Change{Input: runner.InputEngine, Text: "llama.cpp 11669 → 11702"}
+	a.Changes = []runner.Change{engine}
+	b.Changes = []runner.Change{engine, {Input: runner.InputArguments, Text: "engine.env.X none → " + hostile}}
+	b.Evidence.Reused = "abc"
+	var out bytes.Buffer
+	require.NoError(t, report.Table(&out, report.Cycle{Results: []runner.Result{a, b}}, false))
+	text := out.String()
+	harmless(t, text)
+	assert.Equal(t, 1, strings.Count(text, "changed since the decision before: llama.cpp 11669 → 11702\n"), "%s", text)
+	assert.Contains(t, text, "changed since the decision before: engine.env.X none → a\n")
+	assert.Contains(t, text, "Q2_K: the copy is one that an earlier cycle made of the same.\n")
+	assert.NotContains(t, text, "Q8_0: the copy")
+}
+
 func TestTableSaysWhatOfTheQuality(t *testing.T) {
 	figures := runner.Evaluated{
 		Verdict: quality.Verdict{

@@ -19,7 +19,8 @@ import (
 //
 //   - the file is whole, and State is what it holds;
 //   - each result has its point in the history, and each point its result and its cycle;
-//   - the counters of decisions, failures and rejections are the sums over all results;
+//   - the counters of decisions, failures and rejections are the sums over all results,
+//     and that of changed inputs the sum over all cycles;
 //   - a pair's standing decision is the last kept or rejected of its history, and it
 //     changed exactly where the history says so;
 //   - there is exactly one event for each change, of a standing decision or of a choice,
@@ -187,6 +188,11 @@ func (c *checker) counters() {
 			for _, key := range point.counters(id) {
 				sums[key]++
 			}
+		}
+	}
+	for _, cycle := range c.allCycles {
+		for _, input := range changedInputs(cycle.Changes) {
+			sums[counterKey(countInputChange, cycle.Model, string(input))]++
 		}
 	}
 	delivered := c.pruned[counterKey(countEvent, string(Delivered))]

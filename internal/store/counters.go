@@ -16,6 +16,7 @@ const (
 	countFailure        = "failure"         // model, reason
 	countRejection      = "rejection"       // model, target, gate
 	countSkipped        = "skipped"         // entry, reason
+	countInputChange    = "input_change"    // model, input
 	countPublished      = "published"       //
 	countPublishFailure = "publish_failure" // reason
 	countUnpublished    = "unpublished"     // model, target
@@ -35,6 +36,7 @@ func newCounters() Counters {
 		Failures:        map[FailureKey]uint64{},
 		Rejections:      map[RejectionKey]uint64{},
 		Skipped:         map[SkippedKey]uint64{},
+		InputChanges:    map[InputChangeKey]uint64{},
 		PublishFailures: map[string]uint64{},
 		Unpublished:     map[PairID]uint64{},
 	}
@@ -45,6 +47,7 @@ func (c Counters) clone() Counters {
 	c.Failures = maps.Clone(c.Failures)
 	c.Rejections = maps.Clone(c.Rejections)
 	c.Skipped = maps.Clone(c.Skipped)
+	c.InputChanges = maps.Clone(c.InputChanges)
 	c.PublishFailures = maps.Clone(c.PublishFailures)
 	c.Unpublished = maps.Clone(c.Unpublished)
 	return c
@@ -63,6 +66,8 @@ func (c *Counters) set(key string, n uint64) error {
 		c.Rejections[RejectionKey{labels[0], labels[1], verdict.Phase(labels[2])}] = n
 	case kind == countSkipped && len(labels) == 2:
 		c.Skipped[SkippedKey{labels[0], SkipReason(labels[1])}] = n
+	case kind == countInputChange && len(labels) == 2:
+		c.InputChanges[InputChangeKey{labels[0], runner.Input(labels[1])}] = n
 	case key == countPublished:
 		c.Published = n
 	case kind == countPublishFailure && len(labels) == 1:
@@ -83,6 +88,7 @@ func exportedCounter(key string, n uint64) ([]byte, error) {
 		countFailure:        {"model_name", "reason"},
 		countRejection:      {"model_name", "target_format", "gate"},
 		countSkipped:        {"entry", "reason"},
+		countInputChange:    {"model_name", "input"},
 		countPublishFailure: {"reason"},
 		countUnpublished:    {"model_name", "target_format"},
 	}[kind]

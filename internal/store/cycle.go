@@ -19,6 +19,8 @@ import (
 type Committed struct {
 	Changed bool   // the standing decision
 	Event   *Event // that tells so; nil when it did not change
+	// Changes are in what the inputs differ from those of the pair's decision before.
+	Changes []runner.Change
 }
 
 // BeginCycle records that a cycle begins, before it does anything, and returns its id,
@@ -156,11 +158,11 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 	if known := d.state.Pairs[id]; known != nil {
 		pair = *known
 	}
-	record := newRecord(c, d.host, r, pair.Standing)
+	record := newRecord(c, d.host, r, &pair)
 	var e *Event
 	if record.Changed {
 		var err error
-		if e, err = d.emit(c, r, pair.Standing); err != nil {
+		if e, err = d.emit(c, r, &record); err != nil {
 			return Committed{}, err
 		}
 		record.EventSeq, record.EventID = e.Seq, e.ID
@@ -187,6 +189,11 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 	pair.Outranked = nil
 
 	rest := *c
+	if r.Failure == nil {
+		if err := d.countChanges(&rest, record.Changes); err != nil {
+			return Committed{}, err
+		}
+	}
 	rest.Undecided = slices.DeleteFunc(slices.Clone(c.Undecided), func(target string) bool { return target == id.Target })
 
 	err := errors.Join(
@@ -194,7 +201,37 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 		d.put(point.history(), historyKey(id, c.ID), &point),
 		d.putPair(&pair), d.putModel(&model), d.putCycle(&rest),
 	)
-	return Committed{Changed: record.Changed, Event: e}, err
+	return Committed{Changed: record.Changed, Event: e, Changes: record.Changes}, err
+}
+
+// countChanges takes changes of inputs into the cycle. The targets of a ladder share their
+// inputs: each of these counts once.
+func (d *draft) countChanges(c *Cycle, changes []runner.Change) error {
+	for _, change := range changes {
+		if slices.Contains(c.Changes, change) {
+			continue
+		}
+		counted := slices.Contains(changedInputs(c.Changes), change.Input)
+		c.Changes = append(slices.Clone(c.Changes), change)
+		if counted {
+			continue
+		}
+		if err := d.count(counterKey(countInputChange, c.Model, string(change.Input)), 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changedInputs are the groups of the changes, each once.
+func changedInputs(changes []runner.Change) []runner.Input {
+	var inputs []runner.Input
+	for _, change := range changes {
+		if !slices.Contains(inputs, change.Input) {
+			inputs = append(inputs, change.Input)
+		}
+	}
+	return inputs
 }
 
 func newDecided(record *Record, r *runner.Result) *Decided {
@@ -213,13 +250,15 @@ func newDecided(record *Record, r *runner.Result) *Decided {
 		QuantizedFile: record.Quantized,
 		Engine:        record.Evidence.Engine,
 		Host:          record.Host,
+		Inputs:        record.Inputs,
+		Changes:       record.Changes,
 	}
 }
 
 // emit writes the event of a change.
-func (d *draft) emit(c *Cycle, r *runner.Result, standing verdict.Outcome) (*Event, error) {
+func (d *draft) emit(c *Cycle, r *runner.Result, record *Record) (*Event, error) {
 	told := *r
-	told.Previous = standing
+	told.Previous, told.Changes = record.Previous, record.Changes
 	data := event.NewDecision(&told, event.Origin{Host: d.host, Entry: c.Entry, Chosen: d.state.Chosen(c)})
 	data.EventID = new(rand.Text())
 	text, err := json.Marshal(data)

@@ -52,5 +52,6 @@
 // seven days or beyond ten thousand. Each commit prunes a bounded number of things, of
 // its own pair and of another in turn: none takes long for it, and a bound that was
 // lowered takes effect over the next commits. Standing decisions, latest figures and
-// counters stay forever; the file never shrinks, but the room in it is used again.
+// counters stay forever, and of the hashes of files the last 4096; the file never shrinks,
+// but the room in it is used again.
 package store

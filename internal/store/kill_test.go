@@ -48,6 +48,7 @@ func commitUntilKilled(dir string) error {
 			if rand.IntN(4) == 0 {
 				r, kind = failed(model, target, runner.ReasonCrash), "failed"
 			}
+			with(r, 1+rand.IntN(3), strings.Repeat("1", 1+rand.IntN(2)))
 			r.Evidence.Hardware = strings.Repeat("x", rand.IntN(20_000)) // several pages, at times
 			if _, err := s.Commit(id, r); err != nil {
 				return err
@@ -70,7 +71,9 @@ func relay(s *Store) error {
 	case 2:
 		_, err := s.Backup(io.Discard)
 		return err
-	case 3, 4, 5:
+	case 3:
+		return s.RememberHash(runner.FileID{Inode: rand.Uint64N(10)}, "abc")
+	case 4, 5:
 		return nil
 	}
 	events, err := s.NextPending(1 + rand.IntN(5))

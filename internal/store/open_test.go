@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 func TestOnlyOneProcessHasTheState(t *testing.T) {
@@ -196,17 +197,17 @@ func TestSchemas(t *testing.T) {
 		}
 	}
 	first := func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bucketEntries)).Put([]byte("name"), []byte("2"))
+		return tx.Bucket([]byte(bucketEntries)).Put([]byte("name"), []byte("3"))
 	}
-	broken := schema{4, map[int]func(*bbolt.Tx) error{1: first, 2: rename("2", "3"), 3: rename("never", "4")}}
+	broken := schema{5, map[int]func(*bbolt.Tx) error{2: first, 3: rename("3", "4"), 4: rename("never", "5")}}
 	_, err := openWith(dir, Options{}, broken)
-	require.ErrorContains(t, err, "from schema 3 to 4: out of order")
-	_, err = openWith(dir, Options{}, schema{4, map[int]func(*bbolt.Tx) error{1: first, 2: rename("2", "3")}})
-	require.ErrorContains(t, err, "no way from schema 3 to 4")
+	require.ErrorContains(t, err, "from schema 4 to 5: out of order")
+	_, err = openWith(dir, Options{}, schema{5, map[int]func(*bbolt.Tx) error{2: first, 3: rename("3", "4")}})
+	require.ErrorContains(t, err, "no way from schema 4 to 5")
 	s = open(t, dir, Options{}) // as it was
 	require.NoError(t, s.Close())
 
-	newer := schema{3, map[int]func(*bbolt.Tx) error{1: first, 2: rename("2", "3")}}
+	newer := schema{4, map[int]func(*bbolt.Tx) error{2: first, 3: rename("3", "4")}}
 	s, err = openWith(dir, Options{Now: (&clock{start()}).Now}, newer)
 	require.NoError(t, err)
 	assert.Len(t, s.State().Pairs, 1)
@@ -220,14 +221,41 @@ func TestSchemas(t *testing.T) {
 		func() (*Store, error) { return OpenForReading(dir) },
 	} {
 		_, err = open()
-		require.ErrorContains(t, err, "newer version of this program (schema 3; this one reads up to 1)")
+		require.ErrorContains(t, err, "newer version of this program (schema 4; this one reads up to 2)")
 	}
 }
 
 func TestReadingAnOlderSchemaNeedsAMigration(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, open(t, dir, Options{}).Close())
-	_, err := openForReading(dir, schema{version: 2})
+	_, err := openForReading(dir, schema{version: 3})
 	require.ErrorContains(t, err, "start the exporter once, which migrates it")
 	require.NoError(t, open(t, dir, Options{}).Close())
+}
+
+// A state as the first version left it: without the hashes of files.
+func TestStateOfSchema1(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Options{Publish: true})
+	record(t, s, decided("m", "Q2_K", verdict.Kept))
+	require.NoError(t, s.db.Update(func(tx *bbolt.Tx) error {
+		return errors.Join(tx.DeleteBucket([]byte(bucketHashes)), setVersion(tx, 1))
+	}))
+	before := s.State()
+	require.NoError(t, s.Close())
+
+	_, err := OpenForReading(dir)
+	require.ErrorContains(t, err, "has schema 1, and this version reads 2")
+	s = open(t, dir, Options{Publish: true})
+	assert.Equal(t, before, s.State())
+	id := runner.FileID{Device: 1, Inode: 2, Size: 3}
+	require.NoError(t, s.RememberHash(id, "abc"))
+	require.NoError(t, s.Check())
+	require.NoError(t, s.Close())
+	r, err := OpenForReading(dir)
+	require.NoError(t, err)
+	_, known := r.Hash(id)
+	assert.True(t, known)
+	require.ErrorIs(t, r.RememberHash(id, "def"), ErrReadOnly)
+	require.NoError(t, r.Close())
 }

@@ -43,6 +43,11 @@ type Record struct {
 	Finished  time.Time                          `json:"finished"`
 	Durations map[runner.Operation]time.Duration `json:"durations_ns"`
 	Evidence  runner.Evidence                    `json:"evidence"`
+
+	// Inputs are what the result depends on; nil where the cycle did not come so far.
+	// Changes are in what they differ from those of the pair's decision before.
+	Inputs  *runner.Inputs  `json:"inputs,omitempty"`
+	Changes []runner.Change `json:"changed_inputs,omitempty"`
 }
 
 // RecordFailure is why a pair could not be decided.
@@ -65,6 +70,8 @@ type Point struct {
 	Threshold    float64      `json:"threshold"`        // ratio
 	Bytes        int64        `json:"bytes"`            // of the quantized file; 0 when there was none
 	Phases       []PointPhase `json:"phases,omitempty"` // in the order of the configuration
+
+	Changes []runner.Change `json:"changed_inputs,omitempty"`
 }
 
 // PointPhase is one phase of a Point: tokens per second, and ratios.
@@ -77,7 +84,8 @@ type PointPhase struct {
 	Upper     *float64      `json:"upper"`
 }
 
-func newRecord(cycle *Cycle, host string, r *runner.Result, standing verdict.Outcome) Record {
+func newRecord(cycle *Cycle, host string, r *runner.Result, before *Pair) Record {
+	standing := before.Standing
 	record := Record{
 		Cycle: cycle.ID, Entry: cycle.Entry, Host: host,
 		PairID:       PairID{r.Model, r.TargetFormat},
@@ -95,6 +103,10 @@ func newRecord(cycle *Cycle, host string, r *runner.Result, standing verdict.Out
 		Finished:     r.Finished.UTC(),
 		Durations:    r.Durations,
 		Evidence:     r.Evidence,
+		Inputs:       r.Inputs,
+	}
+	if decided := before.Decided; decided != nil && decided.Inputs != nil && r.Inputs != nil {
+		record.Changes = r.Inputs.Changes(*decided.Inputs)
 	}
 	if r.Failure != nil {
 		record.Failure = &RecordFailure{r.Failure.Reason, r.Failure.Error()}
@@ -109,6 +121,7 @@ func (r *Record) point() Point {
 	p := Point{
 		Time: r.Finished, Cycle: r.Cycle, Changed: r.Changed,
 		SourceFormat: r.SourceFormat, Threshold: r.Threshold, Bytes: r.Quantized.Bytes,
+		Changes: r.Changes,
 	}
 	if r.Failure != nil {
 		p.Reason = r.Failure.Reason

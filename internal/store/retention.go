@@ -128,6 +128,11 @@ func (d *draft) pruneResult(id PairID, bucket string, key []byte, point *Point) 
 	if err != nil || cycle.Ended == nil {
 		return err
 	}
+	for _, input := range changedInputs(cycle.Changes) {
+		if _, err := d.add(bucketPruned, counterKey(countInputChange, cycle.Model, string(input)), 1); err != nil {
+			return err
+		}
+	}
 	if cycle.ChoiceSeq > 0 {
 		if _, err := d.add(bucketPruned, counterKey(countChange, cycle.Model, ""), 1); err != nil {
 			return err

@@ -31,13 +31,14 @@ const (
 	bucketNumbers  = "events.numbers"  // producer NUL number → seq, of the numbered ones
 	bucketPending  = "events.pending"  // seq → seq, of those in Pending
 	bucketHeld     = "events.held"     // seq → seq, of those in Held
+	bucketHashes   = "hashes"          // device, inode → fileHash
 	bucketSettled  = "events.settled"  // seq → Unix seconds since when, of those in Delivered or Superseded
 )
 
 func buckets() []string {
 	return []string{
 		bucketMeta, bucketEntries, bucketCycles, bucketRunning, bucketLogs, bucketResults, bucketDecided, bucketFailed, bucketPairs,
-		bucketModels, bucketCounters, bucketPruned, bucketEvents, bucketNumbers, bucketPending, bucketHeld, bucketSettled,
+		bucketModels, bucketCounters, bucketPruned, bucketEvents, bucketNumbers, bucketPending, bucketHeld, bucketSettled, bucketHashes,
 	}
 }
 
@@ -73,7 +74,15 @@ type schema struct {
 	migrations map[int]func(*bbolt.Tx) error
 }
 
-func currentSchema() schema { return schema{version: 1} }
+func currentSchema() schema {
+	return schema{version: 2, migrations: map[int]func(*bbolt.Tx) error{1: addHashes}}
+}
+
+// addHashes is the way from 1 to 2.
+func addHashes(tx *bbolt.Tx) error {
+	_, err := tx.CreateBucketIfNotExists([]byte(bucketHashes))
+	return err
+}
 
 // versionOf reads the version of the file's layout.
 func versionOf(tx *bbolt.Tx) (int, error) {

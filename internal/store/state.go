@@ -66,6 +66,10 @@ type Decided struct {
 	QuantizedFile runner.FileFigures        `json:"quantized_file"`
 	Engine        runner.EngineInfo         `json:"engine"`
 	Host          string                    `json:"host"`
+	// Inputs are what the decision depends on; nil in one of an earlier version. Changes
+	// are in what they differ from those of the decision before.
+	Inputs  *runner.Inputs  `json:"inputs,omitempty"`
+	Changes []runner.Change `json:"changed_inputs,omitempty"`
 }
 
 // Failed is a pair that could not be decided.
@@ -119,6 +123,8 @@ type Counters struct {
 	Failures   map[FailureKey]uint64
 	Rejections map[RejectionKey]uint64
 	Skipped    map[SkippedKey]uint64
+	// InputChanges counts each input once in a cycle.
+	InputChanges map[InputChangeKey]uint64
 	// Published counts the events that the bus has taken, each once.
 	Published uint64
 	// PublishFailures counts attempts that failed, by reason.
@@ -149,6 +155,12 @@ type RejectionKey struct {
 type SkippedKey struct {
 	Entry  string
 	Reason SkipReason
+}
+
+// InputChangeKey is what changes of inputs are counted by.
+type InputChangeKey struct {
+	Model string
+	Input runner.Input
 }
 
 // SkipReason says why something that was due did not run.
@@ -189,6 +201,8 @@ type Cycle struct {
 	// ChoiceSeq and ChoiceID say which event told that the choice changed.
 	ChoiceSeq uint64 `json:"choice_event_seq,omitempty"`
 	ChoiceID  string `json:"choice_event_id,omitempty"`
+	// Changes are in what the inputs of its decisions differ from those before, each once.
+	Changes []runner.Change `json:"changed_inputs,omitempty"`
 }
 
 // Delivery says where an event is on its way to the bus.

@@ -18,7 +18,8 @@ import (
 )
 
 // patience bounds every wait for a server: it guards against hangs and measures nothing.
-const patience = 60 * time.Second
+// On a busy host of two cores, two cycles of the real llama.cpp take more than a minute.
+const patience = 5 * time.Minute
 
 // pollInterval is the pause between two looks at a foreign process, which cannot tell us.
 const pollInterval = 10 * time.Millisecond
@@ -99,7 +100,7 @@ func (s *server) start(ctx context.Context) error {
 	defer cancel()
 	var notReady error
 	for {
-		ask, done := context.WithTimeout(ctx, time.Second)
+		ask, done := context.WithTimeout(ctx, 10*time.Second)
 		err := s.ready(ask)
 		done()
 		if err == nil {

@@ -52,7 +52,7 @@ func (p *Prometheus) Query(promql string) model.Vector {
 }
 
 // WaitFor repeats an instant query until its result is as wanted, and returns that. The
-// test ends at once, with the latest result, when it is not within a minute.
+// test ends at once, with the latest result, when it is not within five minutes.
 func (p *Prometheus) WaitFor(promql string, wanted func(model.Vector) bool) model.Vector {
 	p.t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(pollInterval) {

@@ -172,7 +172,8 @@ func story() *fakeStore {
 	id := store.PairID{Model: "m", Target: "Q2_K"}
 	failed := store.PairID{Model: "m", Target: "Q4_0"}
 	figures := runner.FileFigures{Format: "F16", Bytes: 2_000_000_000, Parameters: 1_000_000_000, BitsPerWeight: 16}
-	point := store.Point{Time: now, Cycle: 3, Outcome: v.Outcome, Changed: true, Threshold: 0.12, Bytes: 5e8}
+	changes := []runner.Change{{Input: runner.InputEngine, Text: "llama.cpp 11650 → 11669"}, {Input: runner.InputArguments, Text: "engine.env.GGML_X none → <1>"}}
+	point := store.Point{Time: now, Cycle: 3, Outcome: v.Outcome, Changed: true, Threshold: 0.12, Bytes: 5e8, Changes: changes}
 	for _, p := range v.Phases {
 		point.Phases = append(point.Phases, store.PointPhase{Phase: p.Phase, Original: p.Original, Quantized: p.Quantized, Drop: p.Drop, Lower: p.Lower, Upper: p.Upper})
 	}
@@ -185,7 +186,8 @@ func story() *fakeStore {
 			{
 				Cycle: 3, PairID: id, Entry: "nightly", Host: "here", SourceFormat: "F16", Verdict: &v, Previous: verdict.Kept, Changed: true, EventID: "E1",
 				Threshold: 0.12, Original: figures, Quantized: runner.FileFigures{Format: "Q2_K", Bytes: 5e8, Parameters: 1_000_000_000, BitsPerWeight: 4, FallbackShare: 0.25},
-				Quality:   evaluated(0.06, quality.MaxKLDivergence),
+				Quality: evaluated(0.06, quality.MaxKLDivergence), Changes: changes,
+				Inputs:    &runner.Inputs{Source: "5eed", Driver: "Linux 6.12.1, nvidia 550.54.14"},
 				Durations: map[runner.Operation]time.Duration{runner.OperationQuantize: 41 * time.Second, runner.OperationTotal: 90 * time.Second}, Evidence: evidence,
 			},
 			{Cycle: 3, PairID: failed, SourceFormat: "F16", Threshold: 0.12, Original: figures, Failure: &store.RecordFailure{Reason: runner.ReasonCrash, Error: "llama-quantize crashed\nsignal 11"}},

@@ -59,6 +59,7 @@ type historyRow struct {
 	Word             string // a decision, or how it came to none
 	Reason           string
 	Changed          bool
+	Changes          []string // of inputs
 	Phases           []phaseView
 	Size, Thresholds string
 }
@@ -114,6 +115,7 @@ func viewHistory(id string, pair *pairView, points []store.Point, now time.Time)
 		row := historyRow{
 			Cycle: p.Cycle, When: momentOf(p.Time, now), Word: string(p.Outcome), Changed: p.Changed,
 			Size: fileSize(p.Bytes), Thresholds: report.Threshold(p.Threshold),
+			Changes: changeTexts(p.Changes),
 		}
 		if p.Reason != "" {
 			row.Word, row.Reason = failure(p.Reason)

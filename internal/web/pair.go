@@ -33,7 +33,9 @@ type pairView struct {
 	// Outranked is set when it was passed over the last time.
 	Outranked *outrankedView
 	// Note says what of the decision the figures do not show.
-	Note      string
+	Note string
+	// Changes are the inputs that were not as they had been at the decision before.
+	Changes   []string
 	Threshold string
 	Phases    []phaseView // in the order of the configuration; none before a measurement
 	// Size, of the copy, and Original; "" when they are not known.
@@ -152,7 +154,7 @@ func (v *pairView) decided(pair *store.Pair, decided *store.Decided, now time.Ti
 	v.Source, v.Against = report.Name(decided.SourceFormat), report.Name(decided.Against)
 	v.Threshold = report.Threshold(decided.Threshold)
 	v.Cycle, v.Decided, v.last = decided.Cycle, momentOf(decided.Finished, now), decided.Finished
-	v.Note = note(pair)
+	v.Note, v.Changes = note(pair), changeTexts(decided.Changes)
 	if q := decided.Quality; q != nil {
 		v.Quality = report.QualityFigures(q)
 		if exceeded := report.Exceeded(q); exceeded != "" {
@@ -170,6 +172,14 @@ func (v *pairView) decided(pair *store.Pair, decided *store.Decided, now time.Ti
 	if v.Phases = viewPhases(&decided.Verdict, decided.Threshold); v.Phases != nil {
 		v.worst = decided.Verdict.Worst().Drop
 	}
+}
+
+func changeTexts(changes []runner.Change) []string {
+	var all []string
+	for _, change := range changes {
+		all = append(all, report.Name(change.Text))
+	}
+	return all
 }
 
 // viewPhases is nil when nothing was measured.

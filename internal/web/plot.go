@@ -211,6 +211,14 @@ func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotV
 			fmt.Sprintf("cycle %d, %s: %s, drop %s %s", point.Cycle, when(point.Time), point.Outcome, report.Percent(point.Drop), interval(point.Lower, point.Upper))))
 	}
 	for _, point := range points {
+		if len(point.Changes) > 0 {
+			at := pixel(x.at(float64(point.Time.UnixMilli())))
+			p.Strokes = append(p.Strokes, strokeView{"set", fmt.Sprintf("M%s %dV%d", at, plotTop, plotBottom)})
+			p.Marks = append(p.Marks, markView{
+				Class: "input", X: at, Y: pixel(plotTop), R: "3",
+				Title: fmt.Sprintf("cycle %d, %s: changed: %s", point.Cycle, when(point.Time), strings.Join(changeTexts(point.Changes), "; ")),
+			})
+		}
 		if point.Reason != "" {
 			word, why := failure(point.Reason)
 			p.Marks = append(p.Marks, markView{

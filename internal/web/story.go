@@ -50,6 +50,7 @@ type resultView struct {
 	Decision, Previous string // in a word; Decision says for a failure which one
 	Changed            bool
 	EventID            string
+	Changes            []string // of inputs, since the decision before
 	Unconfirmed        bool
 	Failure, Reason    string
 	Threshold          string
@@ -199,7 +200,7 @@ func viewResult(id string, r *store.Record) resultView {
 	e := &r.Evidence
 	v := resultView{
 		ID: id, Target: report.Name(r.Target), Source: report.Name(r.SourceFormat),
-		Previous: string(r.Previous), Changed: r.Changed, EventID: report.Name(r.EventID), Unconfirmed: r.Unconfirmed,
+		Previous: string(r.Previous), Changed: r.Changed, EventID: report.Name(r.EventID), Changes: changeTexts(r.Changes), Unconfirmed: r.Unconfirmed,
 		Threshold: report.Threshold(r.Threshold), Quality: viewQuality(r.Quality),
 		Facts: facts(r), Durations: durations(r.Durations), Commands: commands(e),
 	}
@@ -284,16 +285,30 @@ func facts(r *store.Record) []factView {
 		}
 	}
 	add("Hardware", e.Hardware)
+	if r.Inputs != nil {
+		add("Driver", r.Inputs.Driver)
+		add("Model", "SHA-256 "+r.Inputs.Source)
+	}
 	add("Host", r.Host)
 	add("Isolation", e.Isolation)
 	for _, file := range e.Against {
 		add("Compared file", file.Path)
 	}
 	if e.Baseline != nil {
-		add("Baseline", "the original is the model in "+e.Baseline.Format+", made once for the cycle")
+		how := ", made once for the cycle"
+		if e.Baseline.Reused != "" {
+			how = ", reused from an earlier cycle, SHA-256 " + e.Baseline.Reused
+		}
+		add("Baseline", "the original is the model in "+e.Baseline.Format+how)
+	}
+	if e.Reused != "" {
+		add("Copy", "reused from an earlier cycle, SHA-256 "+e.Reused)
 	}
 	if q := e.Quality; q != nil {
 		add("Text", fmt.Sprintf("%d bytes, SHA-256 %s", q.Corpus.Bytes, q.Corpus.SHA256))
+		if q.Reused != "" {
+			add("Predictions", "of the original, reused from an earlier cycle, SHA-256 "+q.Reused)
+		}
 	}
 	if b := e.Benchmark; b.Rounds.Max > 0 {
 		add("Measured", fmt.Sprintf("%d prompt tokens, %d generation tokens, depth %d; %d to %d rounds; error rate %s %%",

@@ -149,6 +149,9 @@ func cycle(binary, tools, model, dir string, more ...string) (*measured, error) 
 	for _, target := range ladder {
 		args = append(args, "--target", target)
 	}
+	if err := os.RemoveAll(filepath.Join(dir, "work")); err != nil { // no cycle reuses another's copies
+		return nil, err
+	}
 	cmd := exec.Command(binary, args...)
 	cmd.Dir = dir // away from a configuration file
 	var stdout, stderr bytes.Buffer

@@ -8,8 +8,9 @@
 // any host; a quantized copy is 1.25 times as fast (see [Factor]). Copies differ from
 // their original as those of the bundled model do (see [Quality]).
 //
-// A measured file is of the stage quantized when the fake llama-quantize made it, or,
-// for tests that measure a lone file, when its name contains "quantized".
+// A measured file is of the stage quantized when it is named by a format, as the copies of
+// cycles are, when the fake llama-quantize made one of its name, or, for tests that measure
+// a lone file, when its name contains "quantized".
 package fakellama
 
 import (
@@ -294,7 +295,7 @@ func NoneLeft(t testing.TB, dir string) {
 		if err != nil {
 			t.Fatalf("locking the fake llama.cpp: %v", err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute): // against hangs
 		t.Fatal("a process of the fake llama.cpp is still alive")
 	}
 }

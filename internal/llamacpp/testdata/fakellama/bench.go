@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -101,11 +102,15 @@ func (f *fake) parseBench() benchOptions {
 	return o
 }
 
-// stage says whether the file is an original or a copy that the fake has made.
+// copyName is how cycles name their copies: by the format.
+var copyName = regexp.MustCompile(`^((?:BF|F|Q|IQ|TQ)[0-9][0-9A-Z_]*)\.gguf$`)
+
+// stage says whether the file is an original or a copy, also one that an earlier cycle made
+// with other tools, and that is reused.
 func (f *fake) stage(file string) (stage, format string) {
-	path, err := filepath.Abs(file)
-	if err != nil {
-		f.fail(err.Error())
+	name := filepath.Base(file)
+	if match := copyName.FindStringSubmatch(name); match != nil {
+		return "quantized", match[1]
 	}
 	outputs, err := fakellama.Outputs(f.home)
 	if err != nil {
@@ -113,11 +118,11 @@ func (f *fake) stage(file string) (stage, format string) {
 	}
 	slices.Reverse(outputs)
 	for _, output := range outputs {
-		if output.Path == path {
+		if filepath.Base(output.Path) == name {
 			return "quantized", output.Format
 		}
 	}
-	if strings.Contains(filepath.Base(file), "quantized") {
+	if strings.Contains(name, "quantized") {
 		return "quantized", ""
 	}
 	return "original", ""

@@ -1,0 +1,66 @@
+package cache
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/alecthomas/units"
+
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Config is the section `cache:` of the configuration.
+type Config struct {
+	// Dir holds the files. Default "": the folder cache in work.dir, where nothing has to
+	// be copied.
+	Dir string `yaml:"dir"`
+	// Size bounds all files together. Default 10GB; 0 keeps none.
+	Size Size `yaml:"size"`
+}
+
+// DefaultConfig keeps 10 GB.
+func DefaultConfig() Config { return Config{Size: Size(10 * units.GB)} }
+
+// Validate finds every value that cannot be used.
+func (c Config) Validate() []runner.Problem {
+	if c.Size < 0 {
+		return []runner.Problem{{Path: "size", Err: fmt.Errorf("%v is no size: use one such as 10GB, or 0 to keep no files", c.Size)}}
+	}
+	return nil
+}
+
+// In is the folder of the files, given that of the working directories.
+func (c Config) In(workDir string) string {
+	if c.Dir != "" {
+		return c.Dir
+	}
+	return filepath.Join(workDir, "cache")
+}
+
+// Size is a number of bytes that people write with a unit: 10GB, 512MiB.
+type Size int64
+
+// UnmarshalText reads one.
+func (s *Size) UnmarshalText(text []byte) error {
+	n, err := units.ParseStrictBytes(string(text))
+	if err != nil {
+		return fmt.Errorf("reading a size: %w", err)
+	}
+	*s = Size(n)
+	return nil
+}
+
+// MarshalText writes it so that it reads back as the same.
+func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// String writes whole thousands in powers of ten, and others in powers of two.
+func (s Size) String() string {
+	switch {
+	case s == 0:
+		return "0"
+	case s%1000 == 0:
+		return units.MetricBytes(s).String()
+	default:
+		return units.Base2Bytes(s).String()
+	}
+}

@@ -1,0 +1,32 @@
+package cache
+
+import (
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func stat(path string) (s unix.Stat_t, err error) {
+	if err := unix.Stat(path, &s); err != nil {
+		return s, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return s, nil
+}
+
+// device is the file system that holds a path.
+func device(path string) (uint64, error) {
+	s, err := stat(path)
+	return uint64(s.Dev), err //nolint:unconvert // an int32 on darwin
+}
+
+// lastUsed is when a file was last used: its time of access. That of modification is also
+// that of its other names, such as a published one.
+func lastUsed(path string) (time.Time, error) {
+	s, err := stat(path)
+	return time.Unix(s.Atim.Unix()), err
+}
+
+// use says that a file is used now.
+func use(path string) error { return os.Chtimes(path, time.Now(), time.Time{}) }

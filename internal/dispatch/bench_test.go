@@ -1,0 +1,93 @@
+package dispatch
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
+)
+
+// BenchmarkUnchanged is a run of an entry whose one model, of five targets, has not
+// changed: from its fire to the end, with the models looked for, the tools looked at, and
+// what was skipped stored. The model's hash is known.
+func BenchmarkUnchanged(b *testing.B) {
+	targets := []string{"Q8_0", "Q6_K", "Q4_K_M", "Q3_K_M", "Q2_K"}
+	dir := b.TempDir()
+	file := gguftest.Model(gguftest.Tiny()).Write(b, filepath.Join(dir, "tiny.gguf"))
+	hourAgo := time.Now().Add(-time.Hour)
+	require.NoError(b, os.Chtimes(file, hourAgo, hourAgo))
+	quiet := slog.New(slog.DiscardHandler)
+	state, err := store.Open(b.TempDir(), store.Options{})
+	require.NoError(b, err)
+	defer state.Close()
+
+	config := llamacpp.DefaultConfig()
+	config.Dir = fakellama.Build(b)
+	entry := Entry{
+		Name: "nightly", Settings: runner.DefaultSettings(),
+		Runner: runner.New(llamacpp.New(config, 1, quiet), runner.Options{Hashes: state, Logger: quiet}),
+	}
+	entry.FreshFor = model.Duration(time.Hour)
+	discover := func() (*plan.Plan, error) {
+		found, err := runner.Discover(dir, false, quiet)
+		if err != nil {
+			return nil, err
+		}
+		p := plan.Make([]plan.Entry{{Name: "nightly", Models: []string{"*"}, Targets: targets, Threshold: 0.12}}, found)
+		return &p, nil
+	}
+	p, err := discover()
+	require.NoError(b, err)
+	d := New(Options{Store: state, Next: func() map[string]time.Time { return nil }, Planned: func(*plan.Plan) {}, Log: NewLog(slog.DiscardHandler)})
+	d.Configure(Config{
+		Entries: []Entry{entry}, Discover: discover,
+		Engine: func(context.Context) (runner.EngineInfo, error) { return runner.EngineInfo{}, nil },
+	}, p)
+	decide(b, state, entry, p.Entries[0].Models[0])
+	cycles, err := state.Cycles(0, 0)
+	require.NoError(b, err)
+
+	fires := 0
+	for b.Loop() {
+		d.mu.Lock()
+		d.running = &Running{Entry: entry.Name}
+		d.mu.Unlock()
+		d.run(b.Context(), job{Fire: schedule.Fire{Entry: entry.Name, Due: time.Now()}}, entry)
+		fires++
+	}
+	after, err := state.Cycles(0, 0)
+	require.NoError(b, err)
+	require.Equal(b, cycles, after, "a cycle has begun")
+	require.Equal(b, uint64(fires*len(targets)), state.State().Counters.Skipped[store.SkippedKey{Entry: "nightly", Reason: store.SkipUnchanged}])
+}
+
+// decide stores that every target was kept, with the inputs of now.
+func decide(b *testing.B, state *store.Store, entry Entry, m plan.Model) {
+	b.Helper()
+	inputs, err := entry.Runner.Inputs(b.Context(), runner.Request{Model: m.Model, Settings: entry.Settings})
+	require.NoError(b, err)
+	cycle, err := state.BeginCycle(store.Cycle{Entry: entry.Name, Model: m.Name, Targets: m.Targets})
+	require.NoError(b, err)
+	for _, target := range m.Targets {
+		_, err := state.Commit(cycle, &runner.Result{
+			Model: m.Name, SourceFormat: "F16", TargetFormat: target, Threshold: 0.12, Finished: time.Now(), Inputs: &inputs,
+			Verdict: &verdict.Verdict{Outcome: verdict.Kept, Rounds: 3},
+		})
+		require.NoError(b, err)
+	}
+	require.NoError(b, state.EndCycle(cycle, nil))
+}

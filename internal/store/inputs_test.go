@@ -1,0 +1,159 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// with gives a result inputs of a build and a threshold.
+func with(r *runner.Result, build int, threshold string) *runner.Result {
+	r.Inputs = &runner.Inputs{
+		Source: "abc", Engine: runner.EngineID{Name: "llama.cpp", Build: build}, Decision: map[string]string{"threshold": threshold},
+	}
+	return r
+}
+
+// ladder records a cycle of results.
+func ladder(t *testing.T, s *Store, results ...*runner.Result) (cycle uint64, committed []Committed) {
+	t.Helper()
+	var targets []string
+	for _, r := range results {
+		targets = append(targets, r.TargetFormat)
+	}
+	cycle = begin(t, s, results[0].Model, targets...)
+	for _, r := range results {
+		c, err := s.Commit(cycle, r)
+		require.NoError(t, err)
+		committed = append(committed, c)
+	}
+	require.NoError(t, s.EndCycle(cycle, nil))
+	return cycle, committed
+}
+
+func TestChangedInputsAreNamed(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Options{})
+	engine := runner.Change{Input: runner.InputEngine, Text: "llama.cpp 11669 → 11702"}
+	threshold := runner.Change{Input: runner.InputDecision, Text: "threshold 0.12 → 0.2"}
+	q2, q8 := PairID{"m", "Q2_K"}, PairID{"m", "Q8_0"}
+
+	ladder(t, s, decided("m", "Q2_K", verdict.Kept)) // of a version without inputs
+	_, first := ladder(t, s, with(decided("m", "Q2_K", verdict.Kept), 11669, "0.12"), with(decided("m", "Q8_0", verdict.Kept), 11669, "0.12"))
+	assert.Empty(t, first[0].Changes, "nothing is known of those before")
+	assert.Empty(t, first[1].Changes)
+	_, same := ladder(t, s, with(decided("m", "Q2_K", verdict.Kept), 11669, "0.12"))
+	assert.Empty(t, same[0].Changes)
+	assert.Empty(t, s.State().Counters.InputChanges)
+
+	// A failure says so, too, and the decision after it says it still.
+	failing, failure := ladder(t, s, with(failed("m", "Q2_K", runner.ReasonCrash), 11702, "0.12"))
+	assert.Equal(t, []runner.Change{engine}, failure[0].Changes)
+	assert.Empty(t, s.State().Counters.InputChanges, "it decided nothing")
+	changing, changed := ladder(t, s, with(decided("m", "Q2_K", verdict.Rejected), 11702, "0.12"), with(decided("m", "Q8_0", verdict.Inconclusive), 11702, "0.2"))
+	assert.Equal(t, []runner.Change{engine}, changed[0].Changes)
+	assert.Equal(t, []runner.Change{engine, threshold}, changed[1].Changes)
+
+	var data struct {
+		ChangedInputs []string `json:"changed_inputs"`
+	}
+	require.NoError(t, json.Unmarshal(changed[0].Event.Data, &data))
+	assert.Equal(t, []string{engine.Text}, data.ChangedInputs)
+
+	s = reopen(t, s, dir, Options{})
+	assert.Equal(t, map[InputChangeKey]uint64{{"m", runner.InputEngine}: 1, {"m", runner.InputDecision}: 1}, s.State().Counters.InputChanges, "once in a cycle, however many targets it has")
+	assert.Equal(t, 11702, s.State().Pairs[q2].Decided.Inputs.Engine.Build)
+	assert.Equal(t, []runner.Change{engine, threshold}, s.State().Pairs[q8].Decided.Changes)
+	cycle, records, _, err := s.Cycle(changing)
+	require.NoError(t, err)
+	assert.Equal(t, []runner.Change{engine, threshold}, cycle.Changes)
+	assert.Equal(t, []runner.Change{engine}, records[0].Changes)
+	assert.Equal(t, "abc", records[0].Inputs.Source)
+	cycle, records, _, err = s.Cycle(failing)
+	require.NoError(t, err)
+	assert.Empty(t, cycle.Changes)
+	assert.Equal(t, []runner.Change{engine}, records[0].Changes)
+	points, err := s.History(q2, 0)
+	require.NoError(t, err)
+	assert.Equal(t, []runner.Change{engine}, points[len(points)-1].Changes)
+	require.NoError(t, s.Check())
+}
+
+// What Retention removes goes on counting.
+func TestChangesOfInputsStayCounted(t *testing.T) {
+	s := open(t, t.TempDir(), Options{Retention: Retention{Cycles: 2}})
+	for build := range 10 {
+		ladder(t, s, with(decided("m", "Q2_K", verdict.Kept), build+1, "0.12"), with(decided("m", "Q8_0", verdict.Kept), build+1, "0.12"))
+		require.NoError(t, s.Check())
+	}
+	assert.Equal(t, uint64(9), s.State().Counters.InputChanges[InputChangeKey{"m", runner.InputEngine}])
+	cycles, err := s.Cycles(0, 0)
+	require.NoError(t, err)
+	assert.Less(t, len(cycles), 5)
+}
+
+func TestHashesAreRememberedByWhatTellsFilesApart(t *testing.T) {
+	dir := t.TempDir()
+	now := &clock{start()}
+	s := open(t, dir, Options{Now: now.Now})
+	id := runner.FileID{Path: "/models/a.gguf", Device: 1, Inode: 2, Size: 3, Modified: start().Local()}
+	_, known := s.Hash(id)
+	assert.False(t, known)
+	require.NoError(t, s.RememberHash(id, "abc"))
+	s = reopen(t, s, dir, Options{Now: now.Now})
+
+	renamed := id
+	renamed.Path = "/models/b.gguf"
+	hash, known := s.Hash(renamed)
+	assert.True(t, known)
+	assert.Equal(t, "abc", hash)
+	for name, change := range map[string]func(*runner.FileID){
+		"device":   func(id *runner.FileID) { id.Device++ },
+		"inode":    func(id *runner.FileID) { id.Inode++ },
+		"size":     func(id *runner.FileID) { id.Size++ },
+		"modified": func(id *runner.FileID) { id.Modified = id.Modified.Add(time.Nanosecond) },
+	} {
+		other := id
+		change(&other)
+		_, known := s.Hash(other)
+		assert.False(t, known, name)
+	}
+
+	id.Size = 4
+	require.NoError(t, s.RememberHash(id, "def"))
+	hash, known = s.Hash(id)
+	assert.True(t, known)
+	assert.Equal(t, "def", hash)
+	require.NoError(t, s.Check())
+}
+
+func TestHashesAreBounded(t *testing.T) {
+	now := &clock{start()}
+	s := open(t, t.TempDir(), Options{Now: now.Now})
+	require.NoError(t, s.db.Update(func(tx *bbolt.Tx) error { // as many calls would have done
+		for i := range maxHashes {
+			stored := fmt.Sprintf(`{"size":1,"sha256":"abc","since":%q}`, start().Add(time.Duration((i+7)%maxHashes)*time.Second).Format(time.RFC3339))
+			if err := tx.Bucket([]byte(bucketHashes)).Put(hashKey(runner.FileID{Inode: uint64(i)}), []byte(stored)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	now.now = start().Add(24 * time.Hour)
+	newest := runner.FileID{Device: 1, Inode: 1, Size: 1}
+	require.NoError(t, s.RememberHash(newest, "new"))
+	_, known := s.Hash(newest)
+	assert.True(t, known)
+	_, known = s.Hash(runner.FileID{Inode: maxHashes - 7, Size: 1})
+	assert.False(t, known, "the one that was remembered for longest went")
+	_, known = s.Hash(runner.FileID{Inode: maxHashes - 6, Size: 1})
+	assert.True(t, known)
+}

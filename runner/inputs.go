@@ -1,0 +1,391 @@
+package runner
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Inputs are what a decision depends on, files by their content: where they are the same,
+// measuring again would only find the same noise. Nobody changes one that is in use.
+type Inputs struct {
+	// Source is the SHA-256 of the model's file, in hexadecimal; of a split set that of
+	// its files' own, in their order.
+	Source string   `json:"source"`
+	Engine EngineID `json:"engine"`
+	// Hardware names the machine, and Driver its kernel and the drivers of its GPUs.
+	Hardware string `json:"hardware,omitempty"`
+	Driver   string `json:"driver,omitempty"`
+	// Backends and GPU are what the measurement ran on; "" before one.
+	Backends string `json:"backends,omitempty"`
+	GPU      string `json:"gpu,omitempty"`
+	// Arguments are the settings that files and figures depend on, and Decision those by
+	// which a decision is made of the figures; both by their keys in the configuration.
+	// A file that one names is there by its hash.
+	Arguments map[string]string `json:"arguments,omitempty"`
+	Decision  map[string]string `json:"decision,omitempty"`
+	// Corpus is the SHA-256 of the text; "" where quality is not evaluated.
+	Corpus string `json:"corpus,omitempty"`
+}
+
+// EngineID tells builds of an engine apart.
+type EngineID struct {
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+	Build   int    `json:"build,omitempty"` // 0 when the tool does not say
+	Commit  string `json:"commit,omitempty"`
+}
+
+// known says whether the tool said which build it is.
+func (e EngineID) known() bool { return e.Version != "" || e.Build != 0 || e.Commit != "" }
+
+// Input is a group of Inputs. The words are a contract: they are label values of
+// quant_cycle_input_changes_total.
+type Input string
+
+// The groups, all there are.
+const (
+	InputSource    Input = "source"    // the model's content
+	InputEngine    Input = "engine"    // the build of the tools
+	InputHardware  Input = "hardware"  // CPU, cores, memory
+	InputDriver    Input = "driver"    // kernel, GPU, its driver, backends
+	InputArguments Input = "arguments" // what the tools are told
+	InputDecision  Input = "decision"  // threshold, limits, error rate: no figure depends on them
+	InputCorpus    Input = "corpus"    // the text that quality is evaluated on
+)
+
+// Change is one input that is not what it was.
+type Change struct {
+	Input Input  `json:"input"`
+	Text  string `json:"text"` // "llama.cpp 11669 → 11702"
+}
+
+// Changes says in what these inputs differ from earlier ones. What only a measurement
+// tells is compared where both know it.
+func (i Inputs) Changes(before Inputs) []Change {
+	var all []Change
+	add := func(input Input, what, was, is string) {
+		if was != is {
+			all = append(all, Change{input, fmt.Sprintf("%s %s → %s", what, cmp.Or(was, "none"), cmp.Or(is, "none"))})
+		}
+	}
+	measured := func(what, was, is string) {
+		if was != "" && is != "" {
+			add(InputDriver, what, was, is)
+		}
+	}
+	add(InputSource, "model", shortHash(before.Source), shortHash(i.Source))
+	if text := i.Engine.since(before.Engine); text != "" {
+		all = append(all, Change{InputEngine, text})
+	}
+	add(InputHardware, "hardware", before.Hardware, i.Hardware)
+	add(InputDriver, "driver", before.Driver, i.Driver)
+	measured("backends", before.Backends, i.Backends)
+	measured("GPU", before.GPU, i.GPU)
+	for _, group := range []struct {
+		input   Input
+		was, is map[string]string
+	}{{InputArguments, before.Arguments, i.Arguments}, {InputDecision, before.Decision, i.Decision}} {
+		keys := maps.Clone(group.was)
+		if keys == nil {
+			keys = map[string]string{}
+		}
+		maps.Copy(keys, group.is)
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			add(group.input, key, group.was[key], group.is[key])
+		}
+	}
+	add(InputCorpus, "text", shortHash(before.Corpus), shortHash(i.Corpus))
+	return all
+}
+
+// Same says whether nothing has changed as far as can be told before a measurement. Of an
+// engine that does not tell its build nobody knows.
+func (i Inputs) Same(before Inputs) bool {
+	return i.Source != "" && i.Engine.known() && len(i.Changes(before)) == 0
+}
+
+// String names the build as people would.
+func (e EngineID) String() string {
+	return EngineInfo{Name: e.Name, Version: e.Version, Build: e.Build}.String()
+}
+
+// since names the change of an engine by the shortest of its names that differs; "" when
+// it is the same.
+func (e EngineID) since(before EngineID) string {
+	var from, to string
+	switch {
+	case e == before:
+		return ""
+	case before.Name != e.Name:
+		return before.String() + " → " + e.String()
+	case before.Build != e.Build:
+		from, to = build(before), build(e)
+	case before.Version != e.Version:
+		from, to = before.Version, e.Version
+	default:
+		from, to = before.Commit, e.Commit
+	}
+	return fmt.Sprintf("%s %s → %s", e.Name, cmp.Or(from, "unknown"), cmp.Or(to, "unknown"))
+}
+
+// build is the number, or what there is in its place.
+func build(e EngineID) string {
+	if e.Build == 0 {
+		return e.Version
+	}
+	return strconv.Itoa(e.Build)
+}
+
+// shortHash is enough of a hash to tell two apart.
+func shortHash(hash string) string { return hash[:min(len(hash), 12)] }
+
+// Hashes remember what files hold, so that each is read once. It may be used by several
+// goroutines.
+type Hashes interface {
+	// Hash is the SHA-256, in hexadecimal, that was remembered of the file; false when
+	// none was, or of another size or time. Its path does not count.
+	Hash(FileID) (hash string, known bool)
+	// RememberHash takes one in.
+	RememberHash(id FileID, hash string) error
+}
+
+// Verify says how far the memory of hashes is trusted.
+type Verify string
+
+// The ways.
+const (
+	VerifyIdentity Verify = "identity" // a file with the same inode, size and time holds the same
+	VerifyContent  Verify = "content"  // each file is read again
+)
+
+// Inputs finds what a cycle of the request would depend on, as far as that is known before
+// a measurement, and starts none. A file whose hash is not remembered is read with the host
+// to itself. Targets of the request are not used.
+func (r *Runner) Inputs(ctx context.Context, req Request) (Inputs, error) {
+	c := newCycle(r, req, nil)
+	if err := c.usable(); err != nil {
+		return Inputs{}, err
+	}
+	info, err := r.engine.Probe(ctx)
+	if err != nil {
+		return Inputs{}, fmt.Errorf("looking at the engine: %w", err)
+	}
+	c.info = info
+	if err := c.resolveBaseline(); err != nil {
+		return Inputs{}, err
+	}
+	if !c.hashesKnown() {
+		release, err := c.waitForHost(ctx)
+		if err != nil {
+			return Inputs{}, err
+		}
+		defer release()
+	}
+	inputs, err := c.findInputs(ctx)
+	if err != nil {
+		return Inputs{}, err
+	}
+	return *inputs, nil
+}
+
+// hashesKnown says whether every hash is remembered, so that nothing has to be read.
+func (c *cycle) hashesKnown() bool {
+	if c.Hashes == nil || c.Verify == VerifyContent {
+		return false
+	}
+	ids := slices.Clone(c.Model.IDs)
+	if c.Against != nil {
+		ids = append(ids, c.Against.IDs...)
+	}
+	for _, path := range []string{c.info.ImatrixFile, c.Quality.Corpus} {
+		if path == "" {
+			continue
+		}
+		id, err := identityOf(path)
+		if err != nil {
+			return true // which findInputs will say
+		}
+		ids = append(ids, id)
+	}
+	return !slices.ContainsFunc(ids, func(id FileID) bool { _, known := c.Hashes.Hash(id); return !known })
+}
+
+// findInputs reads what has to be read.
+func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
+	i := &Inputs{
+		Engine:   EngineID{c.info.Name, c.info.Version, c.info.Build, c.info.Commit},
+		Hardware: c.Machine,
+	}
+	if c.Driver != nil {
+		i.Driver = c.Driver()
+	}
+	i.Arguments, i.Decision = c.Settings.inputs()
+	for name, value := range c.info.Arguments {
+		i.Arguments["engine."+name] = value
+	}
+	if c.info.Threads > 0 {
+		i.Arguments["engine.threads"] = strconv.Itoa(c.info.Threads)
+	}
+	var err error
+	if i.Source, err = c.hashModel(ctx, c.Model); err != nil {
+		return nil, c.blameSource(err)
+	}
+	if c.Against != nil {
+		if i.Arguments["against"], err = c.hashModel(ctx, *c.Against); err != nil {
+			return nil, c.blameSource(err)
+		}
+	}
+	if c.info.ImatrixFile != "" {
+		if i.Arguments["engine.imatrix"], err = c.hashPath(ctx, c.info.ImatrixFile); err != nil {
+			return nil, Failf(ReasonQuantize, "engine.imatrix: %w", err)
+		}
+	}
+	if c.Quality.Enabled() {
+		if i.Corpus, err = c.hashPath(ctx, c.Quality.Corpus); err != nil {
+			return nil, Failf(ReasonEvaluate, "quality.corpus: %w: name the file of a text", err)
+		}
+	}
+	return i, nil
+}
+
+func (c *cycle) hashModel(ctx context.Context, model Model) (string, error) {
+	done := int64(0)
+	all := sha256.New()
+	for _, id := range model.IDs {
+		hash, err := c.hash(ctx, id, func(read int64) {
+			fraction := float64(done+read) / float64(max(model.Size, 1))
+			c.Progress(Progress{Model: c.Model.Name, Operation: OperationIsolate, Detail: "reading what the model holds", Done: fraction})
+		})
+		if err != nil || len(model.IDs) == 1 {
+			return hash, err
+		}
+		done += id.Size
+		fmt.Fprintln(all, hash)
+	}
+	return hex.EncodeToString(all.Sum(nil)), nil
+}
+
+func (c *cycle) hashPath(ctx context.Context, path string) (string, error) {
+	id, err := identityOf(path)
+	if err != nil {
+		return "", err
+	}
+	return c.hash(ctx, id, func(int64) {})
+}
+
+// settled is how old a file's last modification has to be for its time to tell it from
+// the next one: file systems count in steps of up to two seconds.
+const settled = 3 * time.Second
+
+// hash is the SHA-256 of a file, remembered or read.
+func (c *cycle) hash(ctx context.Context, id FileID, report func(read int64)) (string, error) {
+	if c.Hashes != nil && c.Verify != VerifyContent {
+		if hash, known := c.Hashes.Hash(id); known {
+			return hash, nil
+		}
+	}
+	began := time.Now()
+	hash, err := hashFile(ctx, id.Path, report)
+	if err != nil {
+		return "", err
+	}
+	now, err := identityOf(id.Path)
+	if err == nil {
+		err = SameFiles([]FileID{id}, []FileID{now})
+	}
+	if err != nil {
+		return "", fmt.Errorf("the file changed while it was read: %w", err)
+	}
+	if c.Hashes != nil && began.Sub(id.Modified) > settled {
+		if err := c.Hashes.RememberHash(id, hash); err != nil {
+			c.Logger.Warn("what a file holds cannot be remembered, and will be read again", "file", id.Path, "err", err)
+		}
+	}
+	return hash, nil
+}
+
+func hashFile(ctx context.Context, path string, report func(read int64)) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	hash := sha256.New()
+	buffer := make([]byte, 1<<20)
+	for read := int64(0); ; {
+		if ctx.Err() != nil {
+			return "", fmt.Errorf("reading %s: %w", path, context.Cause(ctx))
+		}
+		n, err := file.Read(buffer)
+		hash.Write(buffer[:n])
+		read += int64(n)
+		if err == io.EOF {
+			return hex.EncodeToString(hash.Sum(nil)), nil
+		}
+		if err != nil {
+			return "", fmt.Errorf("reading %s: %w", path, err)
+		}
+		report(read)
+	}
+}
+
+// inputsOf are the inputs of a pair, with what its measurements told; nil where the cycle
+// did not come so far.
+func (c *cycle) inputsOf(p *pair) *Inputs {
+	if c.inputs == nil || len(p.rounds) == 0 {
+		return c.inputs
+	}
+	i := *c.inputs
+	m := p.rounds[0].Original.Measurement
+	i.Backends, i.GPU = m.Backends, m.GPU
+	if !i.Engine.known() {
+		i.Engine.Build, i.Engine.Commit = m.Build, m.Commit
+	}
+	return &i
+}
+
+// Settings that are no inputs: where a text lies, what is waited for, and what is done
+// with decisions and remembered hashes.
+var notInputs = []string{"quality.corpus", "benchmark.wait_idle", "publish.dir", "publish.keep", "choose", "fresh_for", "verify"}
+
+// Settings by which a decision is made of figures; the others are arguments.
+var ofDecision = []string{
+	"threshold", "benchmark.rounds.", "benchmark.alpha", "benchmark.budget", "benchmark.max_disturbance", "benchmark.max_repeats", "quality.",
+}
+
+// inputs are the settings by their keys.
+func (s Settings) inputs() (arguments, decision map[string]string) {
+	arguments, decision = map[string]string{}, map[string]string{}
+	walkSettings("", reflect.ValueOf(s), func(key, value string) {
+		switch {
+		case slices.Contains(notInputs, key), strings.HasPrefix(key, "quality.") && !s.Quality.Enabled():
+		case slices.ContainsFunc(ofDecision, func(prefix string) bool { return strings.HasPrefix(key, prefix) }):
+			decision[key] = value
+		default:
+			arguments[key] = value
+		}
+	})
+	return arguments, decision
+}
+
+func walkSettings(prefix string, section reflect.Value, each func(key, value string)) {
+	for field, value := range section.Fields() {
+		key := prefix + field.Tag.Get("yaml")
+		if value.Kind() == reflect.Struct {
+			walkSettings(key+".", value, each)
+			continue
+		}
+		each(key, fmt.Sprint(value.Interface()))
+	}
+}

@@ -1,0 +1,111 @@
+package runner
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+)
+
+// Cache keeps files that cycles made, for the cycles after them.
+type Cache interface {
+	// Has says whether there is a file of the key that takes no room in a folder.
+	Has(key, dir string) bool
+	// Get brings it to path, whole, and gives the SHA-256 of what it holds; false when
+	// there is none.
+	Get(ctx context.Context, key, path string) (hash string, found bool, err error)
+	// Put takes the file at path in.
+	Put(ctx context.Context, key, path string) error
+	// MakeRoom removes others than those of some keys, until so many bytes are free in a
+	// folder or there are no more.
+	MakeRoom(ctx context.Context, dir string, bytes int64, keep []string) error
+}
+
+// keyOfParts names a file by what it is made of: no two lists have the same.
+func keyOfParts(parts ...string) string {
+	hash := sha256.New()
+	for _, part := range parts {
+		fmt.Fprintf(hash, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+// keepsFiles says whether this cycle's files can be named by what they are made of: not
+// those of an engine that does not tell its build.
+func (c *cycle) keepsFiles() bool {
+	return c.Cache != nil && c.inputs != nil && c.inputs.Engine.known()
+}
+
+// key tells builds apart.
+func (e EngineID) key() string { return keyOfParts(e.Name, e.Version, strconv.Itoa(e.Build), e.Commit) }
+
+// copyKey is the key of a pair's copy; "" for none.
+func (c *cycle) copyKey(p *pair) string {
+	if !c.keepsFiles() {
+		return ""
+	}
+	i := c.inputs
+	return keyOfParts("copy", i.Source, i.Engine.key(), p.format.Name, i.Arguments["engine.quantize_args"], i.Arguments["engine.imatrix"])
+}
+
+// predictionsKey is the key of what the original predicts; "" for none. It depends on the
+// machine, too: other instructions round otherwise.
+func (c *cycle) predictionsKey() string {
+	if !c.keepsFiles() {
+		return ""
+	}
+	i := c.inputs
+	parts := []string{"predictions", i.Source, i.Engine.key(), i.Corpus, strconv.Itoa(c.Quality.Context), strconv.Itoa(c.Quality.Chunks), i.Hardware, i.Driver}
+	for _, name := range slices.Sorted(maps.Keys(i.Arguments)) {
+		parts = append(parts, name, i.Arguments[name])
+	}
+	return keyOfParts(parts...)
+}
+
+// reuse brings a kept file into the working directory, under its name there, and gives the
+// SHA-256 of what it holds; "" when it has to be made. A cache that fails costs time only.
+func (c *cycle) reuse(ctx context.Context, key, name string) (hash string) {
+	if key == "" {
+		return ""
+	}
+	hash, found, err := c.Cache.Get(ctx, key, filepath.Join(c.dir, name))
+	switch {
+	case err != nil && ctx.Err() == nil:
+		c.Logger.Warn("a kept file cannot be reused, and is made again", "model", c.Model.Name, "name", name, "err", err)
+	case found:
+		c.Logger.Info("a file that an earlier cycle made is reused", "model", c.Model.Name, "name", name, "sha256", hash)
+		return hash
+	}
+	return ""
+}
+
+// keep keeps a file of the working directory for later cycles.
+func (c *cycle) keep(ctx context.Context, key, name string) {
+	if key == "" {
+		return
+	}
+	if err := c.Cache.Put(ctx, key, filepath.Join(c.dir, name)); err != nil && ctx.Err() == nil {
+		c.Logger.Warn("a file is not kept for later cycles", "model", c.Model.Name, "name", name, "err", err)
+	}
+}
+
+// kept says whether a file of the key is there, and takes no room in the cycle.
+func (c *cycle) kept(key string) bool { return key != "" && c.Cache.Has(key, c.dir) }
+
+// makeRoom removes kept files that the cycle does not need, until so many bytes are free.
+func (c *cycle) makeRoom(ctx context.Context, bytes int64) {
+	if !c.keepsFiles() {
+		return
+	}
+	keep := []string{c.predictionsKey()}
+	for _, p := range c.copies() {
+		keep = append(keep, c.copyKey(p))
+	}
+	if err := c.Cache.MakeRoom(ctx, c.dir, bytes, keep); err != nil && ctx.Err() == nil {
+		c.Logger.Warn("kept files cannot make room for the cycle", "model", c.Model.Name, "err", err)
+	}
+}
