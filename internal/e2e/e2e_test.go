@@ -137,6 +137,7 @@ type outcome struct {
 	Target    string             `json:"target_format"`
 	Reason    runner.Reason      `json:"reason"`
 	Error     string             `json:"error"`
+	Original  runner.FileFigures `json:"original_file"`
 	Quantized runner.FileFigures `json:"quantized_file"`
 	Changed   []string           `json:"changed_inputs"`
 	Evidence  runner.Evidence    `json:"evidence"`
