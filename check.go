@@ -39,7 +39,7 @@ func (p *program) check(ctx context.Context) error {
 	var engines checkedEngines
 	for i, entry := range p.config.Schedule {
 		engine := engines.look(ctx, p, entry)
-		bad = append(bad, p.checked(&due, entry, found.Entries[i]), p.checkFormats(ctx, &due, entry, engine))
+		bad = append(bad, p.checked(&due, entry, found.Entries[i]), p.checkFormats(ctx, &due, entry, engine), p.checkFiles(entry))
 	}
 	engines.describe(&due)
 	err = errors.Join(bad...)

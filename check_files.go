@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+)
+
+// checkFiles finds what an entry names and a cycle would miss at night: the text that
+// quality is evaluated on, and a folder to publish in.
+func (p *program) checkFiles(entry config.Entry) error {
+	var bad []error
+	check := func(key string, err error) {
+		if err != nil {
+			bad = append(bad, fmt.Errorf("%s:%d: schedule: entry %q: %s: %w", p.flags.configFile, entry.Line, entry.Name, key, err))
+		}
+	}
+	if entry.Quality.Enabled() {
+		check("quality.corpus", readable(entry.Quality.Corpus))
+	}
+	if entry.Publish.Enabled() {
+		check("publish.dir", writable(entry.Publish.Dir))
+	}
+	return errors.Join(bad...)
+}
+
+func readable(file string) error {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: name the file of a text", err)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is no file: name that of a text", file)
+	}
+	if err := unix.Access(file, unix.R_OK); err != nil {
+		return fmt.Errorf("%s cannot be read: %w", file, err)
+	}
+	return nil
+}
+
+// writable says whether something can be put into a folder, which need not exist yet.
+func writable(dir string) error {
+	at, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(at)
+	for errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
+		at = filepath.Dir(at)
+		info, err = os.Stat(at)
+	}
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is no folder: name another one", at)
+	}
+	if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("%s cannot be written to: %w: give this user the right, or name another folder", at, err)
+	}
+	return nil
+}
