@@ -265,7 +265,11 @@ func (d *Dispatcher) record(cycle uint64, r runner.Result) {
 		if r.Outcome() == verdict.Rejected {
 			logger = logger.With("gate", r.Verdict.Gate)
 		}
-		logger.Info("a pair is decided", "decision", r.Verdict.Outcome, "drop", percent(worst.Drop), "phase", worst.Phase, "threshold", percent(r.Threshold), "rounds", r.Verdict.Rounds)
+		figures := []any{"decision", r.Verdict.Outcome}
+		if r.Verdict.Rounds > 0 { // else there is no drop: the budget was spent before
+			figures = append(figures, "drop", percent(worst.Drop), "phase", worst.Phase)
+		}
+		logger.Info("a pair is decided", append(figures, "threshold", percent(r.Threshold), "rounds", r.Verdict.Rounds)...)
 	}
 	d.journal.write("a result", func() error {
 		committed, err := d.options.Store.Commit(cycle, &r)

@@ -69,7 +69,7 @@ type Point struct {
 	SourceFormat string       `json:"source_format"`
 	Threshold    float64      `json:"threshold"`        // ratio
 	Bytes        int64        `json:"bytes"`            // of the quantized file; 0 when there was none
-	Phases       []PointPhase `json:"phases,omitempty"` // in the order of the configuration
+	Phases       []PointPhase `json:"phases,omitempty"` // in the order of the configuration; none without a round
 
 	Changes []runner.Change `json:"changed_inputs,omitempty"`
 }
@@ -130,6 +130,9 @@ func (r *Record) point() Point {
 	p.Outcome = r.Verdict.Outcome
 	if p.Outcome == verdict.Rejected {
 		p.Gate = r.Verdict.Gate
+	}
+	if r.Verdict.Rounds == 0 { // the budget was spent before: there are no figures, and 0 is none
+		return p
 	}
 	for _, phase := range r.Verdict.Phases {
 		p.Phases = append(p.Phases, PointPhase{phase.Phase, phase.Original, phase.Quantized, phase.Drop, phase.Lower, phase.Upper})

@@ -427,6 +427,10 @@ func TestHistoryAndCyclesArePaged(t *testing.T) {
 	assert.InDelta(t, 0.19, *p.Phases[0].Lower, 1e-12)
 	assert.Equal(t, runner.ReasonCrash, all[2].Reason)
 
+	unmeasured := decided("m", "Q6_K", verdict.Inconclusive)
+	unmeasured.Verdict.Rounds = 0
+	assert.Empty(t, (&Record{Verdict: unmeasured.Verdict}).point().Phases, "no figure is not 0")
+
 	for _, test := range []struct {
 		before uint64
 		limit  int

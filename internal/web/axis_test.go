@@ -135,3 +135,17 @@ func FuzzPlots(f *testing.F) {
 		}
 	})
 }
+
+// A budget that is spent leaves a result without a figure: that is no drop of 0 %.
+func TestAResultWithoutARoundIsNoPoint(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	points := []store.Point{
+		{Cycle: 1, Time: now, Outcome: verdict.Kept, Phases: []store.PointPhase{{Phase: verdict.Generation, Drop: -0.5}}},
+		{Cycle: 2, Time: now.Add(time.Hour), Outcome: verdict.Inconclusive},
+	}
+	plot := web.NewHistoryPlot("id", points, verdict.Generation)
+	require.Len(t, plot.Marks, 2)
+	assert.Contains(t, plot.Marks[1].Title, "cycle 2")
+	assert.Contains(t, plot.Marks[1].Title, "inconclusive, nothing was measured")
+	assert.Contains(t, plot.Description, "1 kept; drops from -50.0 % to -50.0 %")
+}

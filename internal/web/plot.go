@@ -219,8 +219,11 @@ func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotV
 				Title: fmt.Sprintf("cycle %d, %s: changed: %s", point.Cycle, when(point.Time), strings.Join(changeTexts(point.Changes), "; ")),
 			})
 		}
-		if point.Reason != "" {
-			word, why := failure(point.Reason)
+		if len(point.Phases) == 0 {
+			word, why := string(point.Outcome), "nothing was measured"
+			if point.Reason != "" {
+				word, why = failure(point.Reason)
+			}
 			p.Marks = append(p.Marks, markView{
 				Class: word, X: pixel(x.at(float64(point.Time.UnixMilli()))), Y: pixel(plotBottom), R: "3",
 				Title: strings.TrimSuffix(fmt.Sprintf("cycle %d, %s: %s, %s", point.Cycle, when(point.Time), word, why), ", "),
