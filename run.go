@@ -63,8 +63,10 @@ func (p *program) settings(f runFlags) (settings, error) {
 		if f.choose == chooseNone {
 			s.Choose = choice.None
 		}
-		if problems := s.Validate(); len(problems) > 0 { // the rest was valid before
-			return s, fmt.Errorf("--choose %s: %w", f.choose, problems[0].Err)
+		for _, problem := range s.Validate() {
+			if problem.Path == "choose" { // the rest was valid with the rule of the configuration
+				return s, fmt.Errorf("--choose %s: %w", f.choose, problem.Err)
+			}
 		}
 	}
 	if len(f.models) > 0 {
@@ -72,7 +74,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 	}
 	switch {
 	case len(f.targets) > 0 && f.against != "":
-		return s, errors.New("--against takes the place of --target, and the file has a format of its own: leave one of them away")
+		return s, errors.New("--against takes the place of --target, and the file has a format of its own: leave one of them out")
 	case len(f.targets) > 0:
 		s.targets, s.against = f.targets, ""
 	case f.against != "":
@@ -80,12 +82,12 @@ func (p *program) settings(f runFlags) (settings, error) {
 	}
 	if s.against != "" {
 		if f.choose != "" && s.Choose != choice.None {
-			return s, errors.New("--choose chooses one of several formats, and --against names one file: leave one of them away")
+			return s, errors.New("--choose chooses one of several formats, and --against names one file: leave one of them out")
 		}
 		s.Choose, s.candidates, s.Publish = choice.None, nil, runner.DefaultPublish() // it is served already
 	}
 	if s.against != "" && f.dryRun {
-		return s, fmt.Errorf("--dry-run estimates copies that are to be made, and %q is there: leave it away, to measure", s.against)
+		return s, fmt.Errorf("--dry-run estimates copies that are to be made, and %q is there: leave it out, to measure", s.against)
 	}
 	if f.baseline != "" {
 		s.Baseline = plan.Canonical(f.baseline)
@@ -131,6 +133,12 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 			s.targets = formats
 		case !errors.As(err, new(*runner.Failure)): // that, every cycle will say
 			return exitError, err
+		}
+	}
+	if s.Baseline != "" {
+		_, err := p.runner(p.config, engine, f.noWait, memory{}).Formats(ctx, []string{s.Baseline})
+		if err != nil && !errors.As(err, new(*runner.Failure)) {
+			return exitError, fmt.Errorf("baseline: %w", err)
 		}
 	}
 	if err := p.prepare(ctx, f.noWait); err != nil {

@@ -25,8 +25,8 @@ type Quality struct {
 	// Default 512.
 	Context int `yaml:"context" json:"context"`
 
-	// The limits, of which at least one is set; 0 is none. They hold on the far end of
-	// the interval: see package quality.
+	// The limits, of which at least one is set, unless quality is what a format is chosen
+	// by; 0 is none. They hold on the far end of the interval: see package quality.
 	MaxKLDivergence       float64 `yaml:"max_kl_divergence" json:"max_kl_divergence"`             // mean, in nats
 	MinTop1Agreement      float64 `yaml:"min_top1_agreement" json:"min_top1_agreement"`           // ratio
 	MaxPerplexityIncrease float64 `yaml:"max_perplexity_increase" json:"max_perplexity_increase"` // ratio
@@ -49,10 +49,7 @@ func (q Quality) Validate() []Problem {
 	add := func(path, format string, args ...any) {
 		problems = append(problems, Problem{path, fmt.Errorf(format, args...)})
 	}
-	switch {
-	case q.Enabled() && !q.Limits().Any():
-		add("corpus", "no limit is set, so nothing could be rejected: set max_kl_divergence, min_top1_agreement or max_perplexity_increase")
-	case !q.Enabled() && q.Limits().Any():
+	if !q.Enabled() && q.Limits().Any() {
 		add("corpus", "a limit is set and there is no text to evaluate it on: name the file of a text, such as one that llama-perplexity is used with")
 	}
 	if q.Chunks < quality.FewestChunks || q.Chunks > maxChunks {

@@ -195,7 +195,6 @@ func TestQualityValidate(t *testing.T) {
 		path   string
 		want   string
 	}{
-		"no limit":             {func(q *runner.Quality) { q.MaxKLDivergence = 0 }, "corpus", "no limit is set"},
 		"no text":              {func(q *runner.Quality) { q.Corpus = "" }, "corpus", "no text"},
 		"too few chunks":       {func(q *runner.Quality) { q.Chunks = 9 }, "chunks", "10 to 1000"},
 		"too many chunks":      {func(q *runner.Quality) { q.Chunks = 1001 }, "chunks", "10 to 1000"},

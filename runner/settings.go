@@ -62,6 +62,9 @@ func (s Settings) Validate() []Problem {
 	if err := s.Choose.Validate(); err != nil {
 		problems = append(problems, Problem{"choose", err})
 	}
+	if s.Quality.Enabled() && !s.Quality.Limits().Any() && s.Choose != choice.BestQuality {
+		problems = append(problems, Problem{"quality.corpus", errors.New("no limit is set, so nothing could be rejected: set max_kl_divergence, min_top1_agreement or max_perplexity_increase")})
+	}
 	if s.Choose == choice.BestQuality && !s.Quality.Enabled() {
 		problems = append(problems, Problem{"choose", errors.New("best-quality needs a text to evaluate quality on: name its file as quality.corpus, or choose by another rule")})
 	}

@@ -29,6 +29,15 @@ schedule:
 	assert.False(t, Default().Quality.Enabled())
 }
 
+// Quality that a format is chosen by needs no limit.
+func TestQualityWithoutALimitIsToChooseBy(t *testing.T) {
+	c, err := Parse("c.yml", []byte("quality: {corpus: x}\nchoose: best-quality\nschedule: [{name: n, cron: '@daily'}, {name: m, cron: '@daily', models: [m], targets: [Q8_0], choose: '', suspend: true, quality: {corpus: y, max_kl_divergence: 1}}]"))
+	require.NoError(t, err)
+	assert.Equal(t, "x", c.Schedule[0].Quality.Corpus)
+	_, err = Parse("c.yml", []byte("quality: {corpus: x}\nchoose: best-quality\nschedule:\n- name: n\n  cron: '@daily'\n  choose: smallest"))
+	require.ErrorContains(t, err, "c.yml:4: schedule[0].quality.corpus: no limit is set")
+}
+
 func TestMistakesInQuality(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"no limit":           {"quality: {corpus: x}", "c.yml:1: quality.corpus: no limit is set"},
