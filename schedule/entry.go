@@ -116,11 +116,11 @@ const wildcards = `*?[\`
 func (e Entry) checkAgainst() error {
 	switch {
 	case strings.TrimSpace(e.Against) == "":
-		return errors.New("is blank: name a file, or leave it away")
+		return errors.New("is blank: name a file, or leave it out")
 	case strings.ContainsAny(e.Against, wildcards):
 		return fmt.Errorf("%q is a pattern: name one file, or a link to it", e.Against)
 	case len(e.Targets) > 0:
-		return errors.New("takes the place of targets, and the file has a format of its own: leave one of them away")
+		return errors.New("takes the place of targets, and the file has a format of its own: leave one of them out")
 	case len(e.Models) == 0: // that has been said
 		return nil
 	case len(e.Models) > 1, strings.ContainsAny(e.Models[0], wildcards):

@@ -125,10 +125,10 @@ func (e *Entry) problems(c *Config) []runner.Problem {
 		problems = append(problems, runner.Problem{Path: "targets", Err: err})
 	}
 	if e.Against != "" && e.Choose != choice.None {
-		problems = append(problems, runner.Problem{Path: "choose", Err: errors.New("chooses one of several formats, and against names one file: leave one of them away")})
+		problems = append(problems, runner.Problem{Path: "choose", Err: errors.New("chooses one of several formats, and against names one file: leave one of them out")})
 	}
 	if e.Against != "" && e.Publish.Enabled() {
-		problems = append(problems, runner.Problem{Path: "publish", Err: errors.New("publishes copies that are made, and against names a file that exists: leave one of them away")})
+		problems = append(problems, runner.Problem{Path: "publish", Err: errors.New("publishes copies that are made, and against names a file that exists: leave one of them out")})
 	}
 	return problems
 }

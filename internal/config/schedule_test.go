@@ -213,14 +213,14 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			`c.yml:3: schedule[1].targets: the entry "n" in line 2 decides Q4_K_M of the models "b" as well, and they would overwrite each other's figures: name other models or targets`,
 		}},
 		"against a file": {"schedule:\n- name: n\n  cron: '@daily'\n  models: [m]\n  targets: [Q2_K]\n  against: prod\n- name: m\n  cron: '@daily'\n  against: prod\n", []string{
-			`c.yml:6: schedule[0].against: takes the place of targets, and the file has a format of its own: leave one of them away`,
+			`c.yml:6: schedule[0].against: takes the place of targets, and the file has a format of its own: leave one of them out`,
 			`c.yml:9: schedule[1].against: compares the file with one model: name that in models, without wildcards`,
 		}},
 		"against a file, and to publish": {"schedule:\n- {name: n, cron: '@daily', models: [m], against: prod, publish: {dir: /published}}", []string{
-			`c.yml:2: schedule[0].publish: publishes copies that are made, and against names a file that exists: leave one of them away`,
+			`c.yml:2: schedule[0].publish: publishes copies that are made, and against names a file that exists: leave one of them out`,
 		}},
 		"against a file, and a choice": {"schedule:\n- {name: n, cron: '@daily', models: [m], against: prod, choose: fastest}", []string{
-			`c.yml:2: schedule[0].choose: chooses one of several formats, and against names one file: leave one of them away`,
+			`c.yml:2: schedule[0].choose: chooses one of several formats, and against names one file: leave one of them out`,
 		}},
 		"each entry it clashes with": {"schedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [b]}\n- {name: o, cron: '@daily', models: [a, b]}", []string{
 			`c.yml:4: schedule[2].targets: the entry "n" in line 2 decides Q2_K of the models "a" as well, and they would overwrite each other's figures: name other models or targets`,
