@@ -27,7 +27,7 @@ func withBaseline() known {
 
 func TestAPairSaysWhichFormatItIsComparedWith(t *testing.T) {
 	page := ask(web.New(withBaseline().options(t)), "GET", "/").Body.String()
-	assert.Contains(t, page, `<bdi>Q4_K_M</bdi></span><span class="soft line nowrap">beside <bdi>Q8_0</bdi></span>`)
+	assert.Contains(t, page, `<bdi>Q4_K_M</bdi></span><span class="soft line">beside <bdi>Q8_0</bdi></span>`)
 	assert.NotContains(t, page, "beside <bdi>F16</bdi>", "that is with the model")
 }
 
@@ -46,15 +46,16 @@ func TestPagesNameTheFileThatIsCompared(t *testing.T) {
 	const file = `<span class="soft line">file <bdi>served/q4</bdi></span>`
 	handler := web.New(k.options(t))
 	page := ask(handler, "GET", "/").Body.String()
-	assert.Equal(t, 2, strings.Count(page, file), "of the pair, and of the entry")
-	assert.Contains(t, page, file+`<span class="soft line nowrap">beside <bdi>Q8_0</bdi></span>`)
+	assert.Equal(t, 1, strings.Count(page, file), "of the entry")
+	assert.Contains(t, page, `<span class="soft line" title="served/q4">file <bdi>q4</bdi></span>`, "of the pair, whose column is narrow")
+	assert.Contains(t, page, file+`<span class="soft line">baseline <bdi>Q8_0</bdi></span>`)
 	assert.Contains(t, ask(handler, "GET", "/api/v1/schedule").Body.String(), `"target_formats":["Q4_K_M"],"against":"served/q4","baseline":"Q8_0"`)
 
 	// What was decided keeps its file, whatever is scheduled now.
 	k.plan = nil
 	k.state = &store.State{Pairs: map[store.PairID]*store.Pair{id: {PairID: id, Decided: &store.Decided{Against: "served/old", Verdict: verdict.Verdict{Outcome: verdict.Kept}}}}}
 	handler = web.New(k.options(t))
-	assert.Contains(t, ask(handler, "GET", "/").Body.String(), "file <bdi>served/old</bdi>")
+	assert.Contains(t, ask(handler, "GET", "/").Body.String(), `title="served/old">file <bdi>old</bdi>`)
 	assert.Contains(t, ask(handler, "GET", "/model?name=m").Body.String(), "file <bdi>served/old</bdi>")
 }
 
@@ -63,7 +64,7 @@ func TestACycleSaysHowItsBaselineWasMade(t *testing.T) {
 	o := k.options(t)
 	from := story()
 	result := &from.results[3][0]
-	result.SourceFormat = "Q8_0"
+	result.SourceFormat, result.Against = "Q8_0", "served/q4"
 	result.Evidence.Against = []runner.FileID{{Path: "/srv/served/q4.gguf"}}
 	result.Evidence.Baseline = &runner.BaselineEvidence{Format: "Q8_0", Quantize: runner.ToolRun{Args: []string{"llama-quantize", "original.gguf", "baseline.gguf", "Q8_0"}}}
 	o.Store = from
@@ -72,4 +73,5 @@ func TestACycleSaysHowItsBaselineWasMade(t *testing.T) {
 	assert.Contains(t, page, "llama-quantize original.gguf baseline.gguf Q8_0")
 	assert.Contains(t, page, "quantize, original")
 	assert.Contains(t, page, "/srv/served/q4.gguf")
+	assert.Contains(t, page, `<bdi>Q2_K</bdi> <span class="soft">file <bdi>served/q4</bdi></span>`)
 }

@@ -253,7 +253,7 @@ func TestChoicePages(t *testing.T) {
 		"/":             {`<bdi>Q4_0</bdi>`, badge, `outranked by <bdi>Q4_0</bdi>, <a href="/cycles/5">cycle 5</a>`},
 		"/model?name=m": {`<bdi>Q4_0</bdi></span>, the smallest that is kept, since <time`, badge, `Outranked by <bdi>Q4_0</bdi> in <a href="/cycles/5">cycle 5</a>`},
 		"/cycles":       {`<bdi>Q8_0</bdi></span> <span class="badge outranked">outranked</span>`},
-		"/cycles/5":     {`<bdi>Q4_0</bdi></span>, the smallest that is kept<span class="soft line">another one than before; event <code>E2</code>`, `<bdi>Q8_0</bdi></span> by <bdi>Q4_0</bdi>`},
+		"/cycles/5":     {`<bdi>Q4_0</bdi></span>, the smallest that is kept<span class="soft line">the choice has changed; event <code>E2</code>`, `<bdi>Q8_0</bdi></span> by <bdi>Q4_0</bdi>`},
 	} {
 		for _, text := range texts {
 			assert.Contains(t, page(path, nightly(scheduled)), text, path)

@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -26,8 +27,8 @@ type pairView struct {
 	// Decision in a word: kept, rejected, inconclusive, or undecided before any.
 	Decision string
 	// Quality says how good the copy is, and by which limits it is not good enough; ""
-	// where that was not evaluated.
-	Quality string
+	// where that was not evaluated. QualityFigures are all of them.
+	Quality, QualityFigures string
 	// Chosen says why this is the format to serve; "" when it is not.
 	Chosen string
 	// Outranked is set when it was passed over the last time.
@@ -124,6 +125,9 @@ func fold(message string) (first, rest string) {
 	return first[:end] + " …", "… " + message[end+1:]
 }
 
+// AgainstBase is the file without its folder, for a narrow column.
+func (v *pairView) AgainstBase() string { return filepath.Base(v.Against) }
+
 func newPairView(id store.PairID) *pairView {
 	return &pairView{id: id, Model: report.Name(id.Model), Target: report.Name(id.Target), Decision: "undecided", worst: math.Inf(-1)}
 }
@@ -156,7 +160,7 @@ func (v *pairView) decided(pair *store.Pair, decided *store.Decided, now time.Ti
 	v.Cycle, v.Decided, v.last = decided.Cycle, momentOf(decided.Finished, now), decided.Finished
 	v.Note, v.Changes = note(pair), changeTexts(decided.Changes)
 	if q := decided.Quality; q != nil {
-		v.Quality = report.QualityFigures(q)
+		v.Quality, v.QualityFigures = "KL divergence "+report.Divergence(q.KLDivergence.Estimate), report.QualityFigures(q)
 		if exceeded := report.Exceeded(q); exceeded != "" {
 			v.Quality = exceeded
 		}

@@ -47,6 +47,7 @@ type outrankedTarget struct{ Target, By string }
 type resultView struct {
 	ID                 string // unique on the page
 	Target, Source     string
+	Against            string // the file that is the copy; "" where one was made
 	Decision, Previous string // in a word; Decision says for a failure which one
 	Changed            bool
 	EventID            string
@@ -199,7 +200,7 @@ func viewCycle(c *store.Cycle, records []store.Record, now time.Time) cycleView 
 func viewResult(id string, r *store.Record) resultView {
 	e := &r.Evidence
 	v := resultView{
-		ID: id, Target: report.Name(r.Target), Source: report.Name(r.SourceFormat),
+		ID: id, Target: report.Name(r.Target), Source: report.Name(r.SourceFormat), Against: report.Name(r.Against),
 		Previous: string(r.Previous), Changed: r.Changed, EventID: report.Name(r.EventID), Changes: changeTexts(r.Changes), Unconfirmed: r.Unconfirmed,
 		Threshold: report.Threshold(r.Threshold), Quality: viewQuality(r.Quality),
 		Facts: facts(r), Durations: durations(r.Durations), Commands: commands(e),
