@@ -38,7 +38,7 @@ func serveHousehold(t *testing.T) *exporter {
 	seed(t, p.state, nights, household()...)
 	return p.serve(quick + `
 schedule:
-  - {name: nightly, cron: "0 3 * * *", timezone: UTC, models: ["*"], targets: [Q2_K, Q4_K_M]}
+  - {name: nightly, cron: "0 3 * * *", timezone: UTC, models: ["*"], targets: [Q2_K, Q4_K_M], choose: smallest}
   - {name: small, cron: "0 5 * * 6", timezone: UTC, models: ["gemma*", "qwen/*"], targets: [Q8_0, Q4_0]}
 `)
 }

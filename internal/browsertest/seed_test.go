@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -23,6 +25,8 @@ type past struct {
 	generationDrop, promptDrop []float64
 	noise                      float64 // of a round
 	failed                     map[int]*runner.Failure
+	divergence                 float64  // of the predictions, in nats; 0 where quality is not evaluated
+	candidates                 []string // the smallest that is kept of them is chosen
 }
 
 // nights is how many of them are made up.
@@ -38,7 +42,11 @@ func seed(t *testing.T, dir string, nights int, pasts ...past) {
 	for night := range nights {
 		start := now
 		for _, p := range pasts {
-			cycle, err := s.BeginCycle(store.Cycle{Entry: "nightly", Model: p.model, Targets: []string{p.target}, Due: start, Started: now})
+			begin := store.Cycle{Entry: "nightly", Model: p.model, Targets: []string{p.target}, Due: start, Started: now}
+			if p.candidates != nil {
+				begin.Choose, begin.Candidates = choice.Smallest, p.candidates
+			}
+			cycle, err := s.BeginCycle(begin)
 			require.NoError(t, err)
 			r := p.result(random, night, now, s.State().Standing(store.PairID{Model: p.model, Target: p.target}))
 			now = r.Finished
@@ -71,6 +79,9 @@ func (p *past) result(random *rand.Rand, night int, start time.Time, standing ve
 	}
 	r.Quantized = quantized
 	r.Evidence.Quantize = runner.ToolRun{Args: []string{"llama-quantize", "original.gguf", p.target + ".gguf", p.target, "7"}, Wall: 41 * time.Second}
+	if p.divergence > 0 {
+		r.Quality, r.Evidence.Quality = p.evaluated()
+	}
 	drop := func(of []float64) float64 { return of[min(night, len(of)-1)] }
 	at := start.Add(time.Minute)
 	var v verdict.Verdict
@@ -88,6 +99,27 @@ func (p *past) result(random *rand.Rand, night int, start time.Time, standing ve
 		runner.OperationBenchmark: at.Sub(start) - time.Minute, runner.OperationTotal: at.Sub(start),
 	}
 	return r
+}
+
+// evaluated is how good the copy is: the same each night, as the files are.
+func (p *past) evaluated() (*runner.Evaluated, *runner.QualityEvidence) {
+	random := rand.New(rand.NewPCG(5, 6))
+	evidence := &runner.QualityEvidence{
+		Settings: runner.Quality{Corpus: "heldout.txt", Chunks: 32, Context: 512, MaxKLDivergence: 0.05},
+		Corpus:   runner.CorpusID{Bytes: 127_893, SHA256: "cc30195f4fa16d8ff69e84256cb91eb20a3bc1da21e38cfe992db54b12ec4b59"},
+		Predict:  runner.ToolRun{Args: []string{"llama-perplexity", "-m", "original.gguf", "-f", "corpus.txt", "--kl-divergence-base", "original.predictions"}},
+		Evaluate: runner.ToolRun{Args: []string{"llama-perplexity", "-m", p.target + ".gguf", "--kl-divergence-base", "original.predictions", "--kl-divergence"}},
+	}
+	for range evidence.Settings.Chunks {
+		divergence := p.divergence * math.Exp(0.15*random.NormFloat64())
+		evidence.Chunks = append(evidence.Chunks, quality.Chunk{
+			KLDivergence: divergence, Top1Agreement: 1 - 0.6*math.Sqrt(divergence), LogPerplexityRatio: 0.7 * divergence,
+		})
+	}
+	return &runner.Evaluated{
+		Verdict: evidence.Verdict(), Limits: evidence.Settings.Limits(), Perplexity: 11.2 * math.Exp(0.7*p.divergence), OriginalPerplexity: 11.2,
+		Corpus: "heldout.txt", Chunks: 32, Context: 512,
+	}, evidence
 }
 
 // measure makes rounds up until they decide.
@@ -144,14 +176,18 @@ func wander(from, to float64, jump int) []float64 {
 }
 
 // household is a plausible host: copies that are worth serving, one that no longer is, one
-// on the edge, and one that fails.
+// that is fast and damaged, beside one that is chosen, one on the edge, and one that fails.
 func household() []past {
 	llama := past{model: "llama-3.2-3b-instruct", source: "F16", parameters: 3_212_749_888, sourceBits: 16, generation: 11.4, prompt: 118, noise: 0.012}
-	qwen := past{model: "qwen/qwen2.5-0.5b", source: "BF16", parameters: 494_032_768, sourceBits: 16, generation: 52.3, prompt: 640, noise: 0.02}
+	qwen := past{model: "qwen/qwen2.5-0.5b", source: "F16", parameters: 494_032_768, sourceBits: 16, generation: 52.3, prompt: 640, noise: 0.02}
 	gemma := past{model: "gemma-3-1b-it", source: "F16", parameters: 999_885_952, sourceBits: 16, generation: 33.8, prompt: 371, noise: 0.015}
 	with := func(p past, target string, bits float64, generation, prompt []float64) past {
 		p.target, p.bits, p.generationDrop, p.promptDrop = target, bits, generation, prompt
 		return p
+	}
+	evaluated := func(p past, divergence float64, target string, bits float64, generation, prompt []float64) past {
+		p.divergence, p.candidates = divergence, []string{"Q2_K", "Q4_K_M"}
+		return with(p, target, bits, generation, prompt)
 	}
 	broken := with(gemma, "Q8_0", 8.5, wander(-0.8, -0.8, 0), wander(-0.02, -0.02, 0))
 	broken.failed = map[int]*runner.Failure{
@@ -161,8 +197,8 @@ func household() []past {
 	return []past{
 		broken,
 		with(gemma, "Q2_K", 3.1, wander(-0.62, 0.19, 17), wander(0.05, 0.23, 17)),
-		with(llama, "Q2_K", 2.9, wander(-2.1, -2.1, 0), wander(-0.11, -0.11, 0)),
-		with(llama, "Q4_K_M", 4.9, wander(-1.55, -1.55, 0), wander(0.02, 0.02, 0)),
+		evaluated(llama, 0.31, "Q2_K", 2.9, wander(-2.1, -2.1, 0), wander(-0.11, -0.11, 0)),
+		evaluated(llama, 0.021, "Q4_K_M", 4.9, wander(-1.55, -1.55, 0), wander(0.02, 0.02, 0)),
 		with(qwen, "Q2_K", 3.3, wander(0.21, 0.2, 9), wander(0.31, 0.3, 9)),
 		with(qwen, "Q4_0", 4.7, wander(-0.3, -0.31, 9), wander(0.07, 0.118, 20)),
 	}

@@ -29,6 +29,14 @@ func TestAPairSaysWhichFormatItIsComparedWith(t *testing.T) {
 	page := ask(web.New(withBaseline().options(t)), "GET", "/").Body.String()
 	assert.Contains(t, page, `<bdi>Q4_K_M</bdi></span><span class="soft line">beside <bdi>Q8_0</bdi></span>`)
 	assert.NotContains(t, page, "beside <bdi>F16</bdi>", "that is with the model")
+	assert.NotContains(t, page, "baseline F16")
+}
+
+func TestAModelSaysThatItsOriginalIsABaseline(t *testing.T) {
+	k := withBaseline()
+	k.plan.Entries = k.plan.Entries[1:]
+	page := ask(web.New(k.options(t)), "GET", "/").Body.String()
+	assert.Contains(t, page, `<span class="soft line">baseline Q8_0</span>`)
 }
 
 func TestPagesNameTheFileThatIsCompared(t *testing.T) {

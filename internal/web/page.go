@@ -194,6 +194,7 @@ func viewPairs(k snapshot, now time.Time) []*pairView {
 				v := newPairView(store.PairID{Model: model.Name, Target: target})
 				v.Scheduled, v.Entry, v.entry = true, report.Name(entry.Name), entry.Name
 				v.Source = report.Name(model.SourceFormat())
+				v.Baseline = model.Header != nil && model.SourceFormat() != model.Header.Format
 				if model.Against != nil {
 					v.Against = report.Name(model.Against.Name)
 				}

@@ -19,6 +19,7 @@ type pairView struct {
 	id            store.PairID
 	Model, Target string
 	Source        string // format of the original; "" when it is not known
+	Baseline      bool   // whether Source is what the original is made in, and not the model's own format
 	Beside        string // Source, where that is another one than that of the first pair of the model
 	Against       string // the file that is the copy; "" where one is made
 	Scheduled     bool
