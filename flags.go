@@ -112,7 +112,7 @@ func newFlags(stdout io.Writer) *flags {
 	f.app.VersionFlag.Short('V')
 	f.app.Flag("config.file", "Configuration file; optional.").Default(defaultConfigFile).StringVar(&f.configFile)
 	f.app.Flag("model-dir", "Folder that is searched, recursively, for *.gguf.").Envar("MODEL_DIR").StringVar(&f.modelDir)
-	f.app.Flag("llamacpp.dir", "Folder of llama-quantize and llama-bench; default: PATH.").Envar("LLAMA_CPP_DIR").StringVar(&f.llamaCppDir)
+	f.app.Flag("llamacpp.dir", "Folder of llama-quantize, llama-bench and llama-perplexity; default: PATH.").Envar("LLAMA_CPP_DIR").StringVar(&f.llamaCppDir)
 	f.app.Flag("work.dir", "Folder for the working directories of cycles; default: data/work.").StringVar(&f.workDir)
 	f.app.Flag("storage.path", "Folder of the state: decisions, counters, history, events; default: data.").StringVar(&f.storagePath)
 	f.app.Flag("host.lock", "Lock file that keeps measurements on this host from disturbing each other; default: "+host.DefaultLockPath()+".").StringVar(&f.hostLock)
