@@ -237,7 +237,7 @@ func TestButtons(t *testing.T) {
 }
 
 func TestHostileNames(t *testing.T) {
-	names := []string{`<script>alert(1)<`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, "new\nline", "\u202egpj", "{{.}}", "-m", "a&b=c#d?e%41"}
+	names := []string{`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, "new\nline", "\u202egpj", "{{.}}", "-m", "a&b=c#d?e%41"}
 	p := newPlace(t, fakellama.Behaviour{}, names...)
 	e := p.serve(quick+`schedule: [{name: "<script>alert(2)</script>", cron: "@yearly", run_on_start: true, targets: [Q2_K]}]`, "--web.enable-admin-api")
 	b := open(t, e.url, wide)
@@ -349,7 +349,7 @@ func TestWindowWidths(t *testing.T) {
 	e := p.serve(quick + `
 schedule: [{name: nightly, cron: "0 3 * * *", timezone: UTC, models: ["*"], targets: [Q2_K, Q4_K_M]}]
 `)
-	for _, width := range []int64{390, 1024, 1190, 1200, 1285, 1300, 1360} {
+	for _, width := range []int64{390, 1024, 1190, 1200, 1285, 1340, 1360, 1450} {
 		t.Run(strconv.FormatInt(width, 10), func(t *testing.T) {
 			b := open(t, e.url, look{width: width, height: 900})
 			b.untilText("#results", "llama-quantize ended")

@@ -36,6 +36,9 @@ import (
 // modelSum is the sha256 of the bundled model: no cycle may change it.
 const modelSum = "4c1c9db17df4c3e691c16ab3876a87b415a0f085db48a5668c55a23ba58313b9"
 
+// patience bounds every wait: it guards against hangs and measures nothing.
+const patience = 5 * time.Minute
+
 // kit is what all tests share: the built programs and the real tools.
 type kit struct {
 	root   string // of the repository
@@ -45,9 +48,6 @@ type kit struct {
 }
 
 var shared kit
-
-// patience bounds every wait: it guards against hangs and measures nothing.
-const patience = 5 * time.Minute
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "quant-exporter-e2e-")
@@ -137,6 +137,7 @@ type outcome struct {
 	Target    string             `json:"target_format"`
 	Reason    runner.Reason      `json:"reason"`
 	Error     string             `json:"error"`
+	Original  runner.FileFigures `json:"original_file"`
 	Quantized runner.FileFigures `json:"quantized_file"`
 	Changed   []string           `json:"changed_inputs"`
 	Evidence  runner.Evidence    `json:"evidence"`

@@ -160,9 +160,10 @@ func (e *Engine) evaluateCommand(ctx context.Context, job runner.EvaluateJob, do
 	}, nil
 }
 
-// evaluateAttempts bounds how often an evaluation runs whose output is cut off. The tool
-// ends without waiting for its thread that prints: it loses the end of its output in one of
-// sixty runs, and where eight processes wait for a core in one of four, or four in a row.
+// evaluateAttempts bounds how often an evaluation runs of which the last rows are missing.
+// Build 11669 exits with status 0 without the end of its output in one of sixty runs on a
+// host at rest, and in 11 of 40 where a dozen processes wait for each core. Mostly that is
+// the summary, which parseEvaluation can do without.
 const evaluateAttempts = 8
 
 // errCutOff is wrapped by the error of an output whose end is missing.
@@ -173,7 +174,7 @@ var evaluationStart = regexp.MustCompile(`(?m)^.*\bchunk\s+PPL\s.*KL Divergence.
 
 // summaryLines are those that are read of the summary, as in
 // "Mean    KLD:   0.164182 ±   0.003013". A log prefix may come first.
-var summaryLines = []summaryFigure{
+var summaryLines = [...]summaryFigure{
 	summaryLine("Mean PPL(Q)"), summaryLine("Mean PPL(base)"), summaryLine("Mean ln(PPL(Q)/PPL(base))"),
 	summaryLine("Mean    KLD"), summaryLine("Same top p"),
 }
@@ -193,7 +194,8 @@ func summaryLine(name string) summaryFigure {
 //	chunk             PPL               ln(PPL(Q)/PPL(base))          KL Divergence              Δp RMS            Same top p
 //	   1      27.7772 ±    4.2364       0.09142 ±    0.04116       0.17897 ±    0.01941    10.421 ±  1.553 %    70.196 ±  2.870 %
 //
-// and a summary, which has a digit more and takes the place of the last row.
+// and a summary, which has a digit more and takes the place of the last row. Where it is
+// not whole, that row says the same.
 func parseEvaluation(stdout string, chunks int) (runner.Evaluation, error) {
 	start := evaluationStart.FindStringIndex(stdout)
 	if start == nil {
@@ -203,37 +205,51 @@ func parseEvaluation(stdout string, chunks int) (runner.Evaluation, error) {
 		return runner.Evaluation{}, fmt.Errorf("it printed no table of chunks but %q", clip(firstLine([]byte(stdout)), 80))
 	}
 	rest := stdout[start[1]:]
-	rows, err := parseRowsOfChunks(rest, chunks)
+	rows, perplexity, err := parseRowsOfChunks(rest, chunks)
 	if err != nil {
 		return runner.Evaluation{}, err
 	}
-	var summary [5]float64
-	for i, wanted := range summaryLines {
-		match := wanted.line.FindStringSubmatch(rest)
-		if match == nil {
-			return runner.Evaluation{}, fmt.Errorf("%w: its summary lacks %q", errCutOff, wanted.name)
-		}
-		if summary[i], err = figure(match[1]); err != nil {
-			return runner.Evaluation{}, err
-		}
+	last := rows[chunks-1]
+	evaluation := runner.Evaluation{Perplexity: perplexity, OriginalPerplexity: perplexity / math.Exp(last.LogPerplexityRatio)}
+	summary, whole, err := parseSummary(rest)
+	if err != nil {
+		return runner.Evaluation{}, err
 	}
-	if summary[0] < 1 || summary[1] < 1 {
-		return runner.Evaluation{}, fmt.Errorf("its perplexities are %v and %v: none is below 1", summary[0], summary[1])
+	if whole {
+		evaluation.Perplexity, evaluation.OriginalPerplexity = summary[0], summary[1]
+		last = quality.Chunk{LogPerplexityRatio: summary[2], KLDivergence: summary[3], Top1Agreement: summary[4] / 100}
 	}
-	last := quality.Chunk{LogPerplexityRatio: summary[2], KLDivergence: summary[3], Top1Agreement: summary[4] / 100}
 	if previous := rows[chunks-1]; !near(last.KLDivergence, previous.KLDivergence) || !near(last.LogPerplexityRatio, previous.LogPerplexityRatio) || !near(last.Top1Agreement, previous.Top1Agreement) {
 		return runner.Evaluation{}, fmt.Errorf("its summary %+v is not that of its last chunk %+v", last, previous)
 	}
+	if !(evaluation.Perplexity >= 1 && evaluation.OriginalPerplexity >= 1 && evaluation.OriginalPerplexity < largestFigure) {
+		return runner.Evaluation{}, fmt.Errorf("its perplexities are %v and %v: none is below 1", evaluation.Perplexity, evaluation.OriginalPerplexity)
+	}
 	rows[chunks-1] = last
-	return runner.Evaluation{Perplexity: summary[0], OriginalPerplexity: summary[1], Chunks: differences(rows)}, nil
+	evaluation.Chunks = differences(rows)
+	return evaluation, nil
+}
+
+// parseSummary reads the figures of summaryLines; whole is false when one is missing.
+func parseSummary(text string) (figures [len(summaryLines)]float64, whole bool, err error) {
+	for i, wanted := range summaryLines {
+		match := wanted.line.FindStringSubmatch(text)
+		if match == nil {
+			return figures, false, nil
+		}
+		if figures[i], err = figure(match[1]); err != nil {
+			return figures, false, err
+		}
+	}
+	return figures, true, nil
 }
 
 // near allows for the digits that are not printed.
 func near(a, b float64) bool { return math.Abs(a-b) <= 2e-5 }
 
-// parseRowsOfChunks reads the cumulative rows, which are as many as there are chunks.
-func parseRowsOfChunks(text string, chunks int) ([]quality.Chunk, error) {
-	var rows []quality.Chunk
+// parseRowsOfChunks reads the cumulative rows, which are as many as there are chunks, and
+// the copy's perplexity in the last one.
+func parseRowsOfChunks(text string, chunks int) (rows []quality.Chunk, perplexity float64, err error) {
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
 		if len(fields) == 0 {
@@ -250,35 +266,39 @@ func parseRowsOfChunks(text string, chunks int) ([]quality.Chunk, error) {
 			if !strings.HasSuffix(line, "\n") {
 				break // cut off
 			}
-			return nil, fmt.Errorf("it printed the row %q, which this program cannot read", clip(strings.TrimSpace(line), 160))
+			return nil, 0, fmt.Errorf("it printed the row %q, which this program cannot read", clip(strings.TrimSpace(line), 160))
 		}
 		if number != len(rows)+1 {
-			return nil, fmt.Errorf("it printed the row of chunk %d after %d rows", number, len(rows))
+			return nil, 0, fmt.Errorf("it printed the row of chunk %d after %d rows", number, len(rows))
 		}
-		var row [4]float64
+		var row [4]float64 // as printed, from left to right
 		for i, at := range []int{1, 4, 7, 14} {
 			if row[i], err = figure(fields[at]); err != nil {
-				return nil, fmt.Errorf("chunk %d: %w", number, err)
+				return nil, 0, fmt.Errorf("chunk %d: %w", number, err)
 			}
 		}
 		if row[3] < 0 || row[3] > 100 {
-			return nil, fmt.Errorf("chunk %d: the same token is the likeliest in %v %%", number, row[3])
+			return nil, 0, fmt.Errorf("chunk %d: the same token is the likeliest in %v %%", number, row[3])
 		}
+		perplexity = row[0]
 		rows = append(rows, quality.Chunk{LogPerplexityRatio: row[1], KLDivergence: row[2], Top1Agreement: row[3] / 100})
 	}
 	if len(rows) > chunks {
-		return nil, fmt.Errorf("it printed %d chunks instead of %d", len(rows), chunks)
+		return nil, 0, fmt.Errorf("it printed %d chunks instead of %d", len(rows), chunks)
 	}
 	if len(rows) < chunks {
-		return nil, fmt.Errorf("%w: it holds %d chunks of %d", errCutOff, len(rows), chunks)
+		return nil, 0, fmt.Errorf("%w: it holds %d chunks of %d", errCutOff, len(rows), chunks)
 	}
-	return rows, nil
+	return rows, perplexity, nil
 }
+
+// largestFigure is beyond all that an evaluation finds.
+const largestFigure = 1e12
 
 // figure reads a number that can be one.
 func figure(text string) (float64, error) {
 	value, err := strconv.ParseFloat(text, 64)
-	if err != nil || math.IsNaN(value) || math.Abs(value) > 1e12 {
+	if err != nil || math.IsNaN(value) || math.Abs(value) > largestFigure {
 		return 0, fmt.Errorf("it printed %q where a figure belongs", clip(text, 40))
 	}
 	return value, nil

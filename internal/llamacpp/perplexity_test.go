@@ -33,6 +33,24 @@ func TestParseEvaluationReadsRealOutput(t *testing.T) {
 	assert.InDelta(t, math.Log(28.147233/24.878433), sum.LogPerplexityRatio/32, 1e-6)
 }
 
+// The rows are all that is needed: the tool may lose what follows them.
+func TestParseEvaluationReadsRowsWithoutASummary(t *testing.T) {
+	text := read(t, "recorded", "perplexity.txt")
+	whole, err := parseEvaluation(text, 32)
+	require.NoError(t, err)
+	for name, cut := range map[string]string{"cut off in the summary": before(text, "Same top p:"), "cut off after the rows": before(text, "=====")} {
+		t.Run(name, func(t *testing.T) {
+			got, err := parseEvaluation(cut, 32)
+			require.NoError(t, err)
+			assert.InDelta(t, whole.Perplexity, got.Perplexity, 1e-4)
+			assert.InDelta(t, whole.OriginalPerplexity, got.OriginalPerplexity, 1e-3)
+			require.Len(t, got.Chunks, 32)
+			assert.Equal(t, whole.Chunks[:31], got.Chunks[:31])
+			assert.InDelta(t, whole.Chunks[31].KLDivergence, got.Chunks[31].KLDivergence, 32*1e-5)
+		})
+	}
+}
+
 func TestParseEvaluationRefuses(t *testing.T) {
 	text := read(t, "recorded", "perplexity.txt")
 	for name, test := range map[string]struct {
@@ -44,8 +62,7 @@ func TestParseEvaluationRefuses(t *testing.T) {
 		"nothing":                  {"", 32, true, "no result"},
 		"another program's output": {"hello\n", 32, false, "hello"},
 		"recorded with a lost end": {read(t, "recorded", "perplexity-cut-off.txt"), 2, true, "1 chunks of 2"},
-		"cut off in the summary":   {before(text, "Same top p:"), 32, true, "Same top p"},
-		"cut off after the rows":   {before(text, "====="), 32, true, "PPL"},
+		"cut off in the last row":  {before(text, "\n  32 ") + "\n  32      28.1472 ±", 32, true, "31 chunks of 32"},
 		"too few chunks":           {text, 33, true, "32 chunks of 33"},
 		"too many chunks":          {text, 31, false, "32 chunks instead of 31"},
 		"not a number":             {strings.Replace(text, "0.16704", "    nan", 1), 32, false, `"nan"`},
