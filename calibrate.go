@@ -33,6 +33,7 @@ func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
 	}
 	found, err := calibrate.Run(ctx, calibrate.Options{
 		Model:     models[0],
+		Baseline:  p.config.Baseline,
 		Rounds:    f.rounds,
 		Threads:   threads,
 		Benchmark: p.config.Benchmark,

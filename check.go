@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -28,7 +30,7 @@ const shownFires = 3
 // later, and what is due when.
 func (p *program) check(ctx context.Context) error {
 	bad := []error{p.checkWeb(), p.checkBus()}
-	found, err := p.discoverer(p.config)()
+	found, err := p.discoverer(p.config, func(string) string { return "" })()
 	if err != nil {
 		return errors.Join(append(bad, err)...)
 	}
@@ -37,7 +39,7 @@ func (p *program) check(ctx context.Context) error {
 	var engines checkedEngines
 	for i, entry := range p.config.Schedule {
 		engine := engines.look(ctx, p, entry)
-		bad = append(bad, p.checked(&due, entry, found.Entries[i]), p.checkTargets(ctx, &due, entry, engine))
+		bad = append(bad, p.checked(&due, entry, found.Entries[i]), p.checkFormats(ctx, &due, entry, engine))
 	}
 	engines.describe(&due)
 	err = errors.Join(bad...)
@@ -126,21 +128,28 @@ func (all checkedEngines) describe(text *strings.Builder) {
 	}
 }
 
-// checkTargets finds the targets that the engine does not make; without an engine, it
-// warns of those that are not known.
-func (p *program) checkTargets(ctx context.Context, text *strings.Builder, entry config.Entry, engine *checkedEngine) error {
-	if engine.err != nil {
-		for _, target := range entry.Targets {
-			if !slices.Contains(estimate.Formats(), plan.Canonical(target)) {
-				fmt.Fprintf(text, "  warning  %q is no format that is known here\n", target)
+// checkFormats finds the targets, and the baseline, that the engine does not make; without
+// an engine, it warns of those that are not known.
+func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry config.Entry, engine *checkedEngine) error {
+	asked := map[string][]string{"targets": entry.Targets}
+	if entry.Baseline != "" {
+		asked["baseline"] = []string{entry.Baseline}
+	}
+	var bad []error
+	for _, key := range slices.Sorted(maps.Keys(asked)) {
+		if engine.err != nil {
+			for _, format := range asked[key] {
+				if !slices.Contains(estimate.Formats(), plan.Canonical(format)) {
+					fmt.Fprintf(text, "  warning  %q is no format that is known here\n", format)
+				}
 			}
+			continue
 		}
-		return nil
+		if _, err := p.runner(p.config, engine, false, memory{}).Formats(ctx, asked[key]); err != nil {
+			bad = append(bad, fmt.Errorf("%s:%d: schedule: entry %q: %s: %w", p.flags.configFile, entry.Line, entry.Name, key, err))
+		}
 	}
-	if _, err := p.runner(p.config, engine, false, memory{}).Formats(ctx, entry.Targets); err != nil {
-		return fmt.Errorf("%s:%d: schedule: entry %q: targets: %w", p.flags.configFile, entry.Line, entry.Name, err)
-	}
-	return nil
+	return errors.Join(bad...)
 }
 
 // checked describes one entry; the error is of the models it names and that cannot be
@@ -170,7 +179,14 @@ func (p *program) checked(text *strings.Builder, entry config.Entry, found plan.
 	for _, target := range entry.Targets {
 		targets = append(targets, plan.Canonical(target))
 	}
-	fmt.Fprintf(text, "\n  targets  %s\n", strings.Join(targets, ", "))
+	if entry.Against == "" {
+		fmt.Fprintf(text, "\n  targets  %s\n", strings.Join(targets, ", "))
+	} else {
+		fmt.Fprintf(text, "\n  against  %s (%s)\n", report.Name(entry.Against), report.Name(strings.Join(found.Targets, ", ")))
+	}
+	if entry.Baseline != "" {
+		fmt.Fprintf(text, "  baseline %s\n", entry.Baseline)
+	}
 	if entry.Choose != choice.None {
 		fmt.Fprintf(text, "  choose   %s\n", entry.Choose)
 	}
@@ -183,6 +199,11 @@ func (p *program) checked(text *strings.Builder, entry config.Entry, found plan.
 		names = append(names, report.Name(model.Name))
 		if model.Err != nil {
 			bad = append(bad, fmt.Errorf("%s:%d: schedule: the entry %q names a model that cannot be used: %w", p.flags.configFile, entry.Line, entry.Name, model.Err))
+		}
+		if file := model.Against; file != nil {
+			if err := cmp.Or(file.Err, model.ComparableWith(*file)); err != nil {
+				bad = append(bad, fmt.Errorf("%s:%d: schedule: against: the entry %q names a file that cannot be used: %w", p.flags.configFile, entry.Line, entry.Name, err))
+			}
 		}
 	}
 	if len(names) == 0 {

@@ -19,14 +19,19 @@ var errNoModels = errors.New("which models? Name the folder that holds them with
 
 // models finds what the patterns name.
 func (p *program) models(patterns []string) ([]runner.Model, error) {
-	if p.config.Models.Dir == "" && len(patterns) == 0 {
-		return nil, errNoModels
-	}
-	found, err := runner.Discover(p.config.Models.Dir, p.config.Models.AllowRequantize, p.logger)
+	found, err := p.discover(patterns)
 	if err != nil {
 		return nil, err
 	}
 	return found.Select(patterns)
+}
+
+// discover looks for models, where the patterns or the configuration name some.
+func (p *program) discover(patterns []string) (runner.Found, error) {
+	if p.config.Models.Dir == "" && len(patterns) == 0 {
+		return runner.Found{}, errNoModels
+	}
+	return runner.Discover(p.config.Models.Dir, p.config.Models.AllowRequantize, p.logger)
 }
 
 func (p *program) engine(c llamacpp.Config) *llamacpp.Engine {

@@ -153,7 +153,7 @@ func (e *exporter) apply(ctx context.Context, c *config.Config) error {
 	if before != nil && before.Storage.Path != c.Storage.Path {
 		return fmt.Errorf("storage.path cannot change while the exporter runs (from %q to %q): restart it", before.Storage.Path, c.Storage.Path)
 	}
-	discover := e.p.discoverer(c)
+	discover := e.p.discoverer(c, e.lastFormat)
 	found, err := discover()
 	if err != nil {
 		return err
@@ -226,14 +226,34 @@ func conflictsError(file string, c *config.Config, found *plan.Plan) error {
 	return errors.Join(errs...)
 }
 
-// discoverer finds models and says which of them the schedule decides.
-func (p *program) discoverer(c *config.Config) func() (*plan.Plan, error) {
+// lastFormat is that of the file which an entry compared with a model, when it last did.
+func (e *exporter) lastFormat(entry string) string {
+	var last *store.Decided
+	format := ""
+	for id, pair := range e.store.State().Pairs {
+		d := pair.Decided
+		if d != nil && d.Entry == entry && d.Against != "" && (last == nil || d.Finished.After(last.Finished)) {
+			last, format = d, id.Target
+		}
+	}
+	return format
+}
+
+// discoverer finds models and says which of them the schedule decides; lastFormat says
+// what plan.Entry.LastFormat is for.
+func (p *program) discoverer(c *config.Config, lastFormat func(entry string) string) func() (*plan.Plan, error) {
 	return func() (*plan.Plan, error) {
 		found, err := runner.Discover(c.Models.Dir, c.Models.AllowRequantize, p.logger)
 		if err != nil {
 			return nil, err
 		}
-		resolved := plan.Make(c.Plan(), found)
+		entries := c.Plan()
+		for i := range entries {
+			if entries[i].Against != "" {
+				entries[i].LastFormat = lastFormat(entries[i].Name)
+			}
+		}
+		resolved := plan.Make(entries, found)
 		if c.Models.Dir == "" && len(c.Schedule) > 0 && countModels(&resolved) == 0 {
 			return nil, errNoModels
 		}

@@ -73,6 +73,8 @@ type runFlags struct {
 	entry    string
 	models   []string
 	targets  []string
+	against  string
+	baseline string
 	choose   string // "" is not given
 	dryRun   bool
 	noRecord bool
@@ -144,6 +146,8 @@ func (f *runFlags) flags(app *kingpin.Application, t *threshold) {
 	run.Flag("entry", "Take models, targets and settings from this entry of the schedule.").StringVar(&f.entry)
 	run.Flag("model", "Model to take: a name, a glob or a path. Repeatable; default: all in the model folder.").StringsVar(&f.models)
 	run.Flag("target", "Format to quantize to, one of those llama-quantize lists. Repeatable; default: "+defaultTarget+".").StringsVar(&f.targets)
+	run.Flag("against", "Compare one model with this file, by name or path, instead of with copies that are made.").PlaceHolder("FILE").StringVar(&f.against)
+	run.Flag("baseline", "Compare copies with the model in this format, instead of the model as it is.").PlaceHolder("FORMAT").StringVar(&f.baseline)
 	run.Flag("choose", "How the format to serve is chosen, of those that are kept: smallest, fastest, best-quality, or none; default: choose of the configuration.").
 		EnumVar(&f.choose, chooseNone, string(choice.Smallest), string(choice.Fastest), string(choice.BestQuality))
 	t.flag(run)

@@ -32,6 +32,7 @@ type settings struct {
 	entry   string // "" without one
 	models  []string
 	targets []string
+	against string // file in place of targets; "" without one
 	// candidates are the targets of which a format is chosen, where they are not those.
 	candidates []string
 	engine     llamacpp.Config
@@ -50,7 +51,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 			return s, fmt.Errorf("--entry: %s has no entry %q in its schedule; it has %s", p.flags.configFile, f.entry, entryNames(p.config.Schedule))
 		}
 		e := p.config.Schedule[i]
-		s = settings{e.Settings, e.Name, e.Models, e.Targets, nil, e.Engine}
+		s = settings{e.Settings, e.Name, e.Models, e.Targets, e.Against, nil, e.Engine}
 		for _, target := range e.Targets { // also when the run takes a part of them
 			if target = plan.Canonical(target); !slices.Contains(s.candidates, target) {
 				s.candidates = append(s.candidates, target)
@@ -69,8 +70,25 @@ func (p *program) settings(f runFlags) (settings, error) {
 	if len(f.models) > 0 {
 		s.models = f.models
 	}
-	if len(f.targets) > 0 {
-		s.targets = f.targets
+	switch {
+	case len(f.targets) > 0 && f.against != "":
+		return s, errors.New("--against takes the place of --target, and the file has a format of its own: leave one of them away")
+	case len(f.targets) > 0:
+		s.targets, s.against = f.targets, ""
+	case f.against != "":
+		s.against = f.against
+	}
+	if s.against != "" {
+		if f.choose != "" && s.Choose != choice.None {
+			return s, errors.New("--choose chooses one of several formats, and --against names one file: leave one of them away")
+		}
+		s.Choose, s.candidates, s.Publish = choice.None, nil, runner.DefaultPublish() // it is served already
+	}
+	if s.against != "" && f.dryRun {
+		return s, fmt.Errorf("--dry-run estimates copies that are to be made, and %q is there: leave it away, to measure", s.against)
+	}
+	if f.baseline != "" {
+		s.Baseline = plan.Canonical(f.baseline)
 	}
 	return s, nil
 }
@@ -96,7 +114,7 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 		return exitError, err
 	}
 	begin := time.Now()
-	models, err := p.models(s.models)
+	models, against, err := p.named(&s)
 	if err != nil {
 		return exitError, err
 	}
@@ -106,12 +124,14 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 		return p.estimate(models, s, f.output)
 	}
 	engine := p.engine(s.engine)
-	formats, err := p.runner(p.config, engine, f.noWait, memory{}).Formats(ctx, s.targets)
-	switch {
-	case err == nil:
-		s.targets = formats
-	case !errors.As(err, new(*runner.Failure)): // that, every cycle will say
-		return exitError, err
+	if against == nil {
+		formats, err := p.runner(p.config, engine, f.noWait, memory{}).Formats(ctx, s.targets)
+		switch {
+		case err == nil:
+			s.targets = formats
+		case !errors.As(err, new(*runner.Failure)): // that, every cycle will say
+			return exitError, err
+		}
 	}
 	if err := p.prepare(ctx, f.noWait); err != nil {
 		return exitError, err
@@ -130,12 +150,34 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 		return exitError, err
 	}
 	r := p.runner(p.config, engine, f.noWait, memory{records.hashes(), files})
-	status, err := p.cycles(ctx, r, models, s, f, records, discovering)
+	status, err := p.cycles(ctx, r, models, against, s, f, records, discovering)
 	return status, errors.Join(err, records.close(ctx, f.output == "text"))
 }
 
+// named finds the models, and the file to compare one of them with, whose format is then
+// the target; nil where copies are made.
+func (p *program) named(s *settings) (models []runner.Model, against *runner.Model, err error) {
+	found, err := p.discover(s.models)
+	if err != nil {
+		return nil, nil, err
+	}
+	models, err = found.Select(s.models)
+	if err != nil || s.against == "" {
+		return models, nil, err
+	}
+	if len(models) != 1 {
+		return nil, nil, fmt.Errorf("%q is compared with one model, and there are %d: name one with --model", s.against, len(models))
+	}
+	file, err := found.Existing(s.against)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.targets = []string{plan.Format(&file, "")}
+	return models, &file, nil
+}
+
 // cycles runs one cycle a model and writes what it finds.
-func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.Model, s settings, f runFlags, records *records, discovering time.Duration) (int, error) {
+func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.Model, against *runner.Model, s settings, f runFlags, records *records, discovering time.Duration) (int, error) {
 	var worst outcomes
 	unpublished := false
 	for _, model := range models {
@@ -152,6 +194,7 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 		r.Run(ctx, runner.Request{
 			Model:     model,
 			Targets:   s.targets,
+			Against:   against,
 			Settings:  s.Settings,
 			OrderSeed: rand.Uint64(),
 			Previous:  records.standing,
@@ -235,23 +278,43 @@ func (p *program) estimate(models []runner.Model, s settings, output string) (in
 			}
 			continue
 		}
-		var estimates []estimate.Estimate
-		for _, target := range s.targets {
-			e, err := load.Of(model.Header, target)
-			if err != nil {
-				return exitError, fmt.Errorf("estimating %s of %s: %w", target, model.Name, err)
-			}
-			estimates = append(estimates, e)
+		original, estimates, err := s.estimates(model, load)
+		if err != nil {
+			return exitError, fmt.Errorf("estimating %s: %w", model.Name, err)
 		}
 		write := report.EstimateTable
 		if output == "json" {
 			write = report.EstimateLines
 		}
-		if err := write(p.stdout, model, estimates, s.Threshold); err != nil {
+		if err := write(p.stdout, model.Name, original, estimates, s.Threshold); err != nil {
 			return exitError, fmt.Errorf("writing the estimate: %w", err)
 		}
 	}
 	return worst.status(), nil
+}
+
+// estimates are those of the copies of a model, beside what they are compared with.
+func (s *settings) estimates(model runner.Model, load estimate.Workload) (original runner.FileFigures, copies []estimate.Estimate, err error) {
+	original = model.Figures()
+	var baseline *estimate.Estimate
+	if s.Baseline != "" && s.Baseline != original.Format {
+		e, err := load.Of(model.Header, s.Baseline)
+		if err != nil {
+			return original, nil, fmt.Errorf("the baseline %s: %w", s.Baseline, err)
+		}
+		original, baseline = report.EstimatedFile(e, model.Header.Parameters), &e
+	}
+	for _, target := range s.targets {
+		e, err := load.Of(model.Header, target)
+		if err != nil {
+			return original, nil, fmt.Errorf("%s: %w", target, err)
+		}
+		if baseline != nil {
+			e = e.Beside(*baseline)
+		}
+		copies = append(copies, e)
+	}
+	return original, copies, nil
 }
 
 // unusable reports a model that cannot even be estimated, as a cycle would.

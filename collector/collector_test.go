@@ -357,6 +357,36 @@ func TestQuality(t *testing.T) {
 	}, samples(show(t, Live{}, p, s, "quant_cycle_kl_divergence", "quant_cycle_top1_agreement_ratio", "quant_cycle_perplexity")))
 }
 
+// Two entries decide a model, one of them beside a baseline: each original keeps its
+// figures, whichever entry was last.
+func TestBaseline(t *testing.T) {
+	beside := model("m", "F16", "Q4_K_M")
+	beside.Baseline = "Q8_0"
+	p := planOf(entry("plain", model("m", "F16", "Q2_K")), entry("beside", beside))
+	assert.Contains(t, show(t, Live{}, p, &store.State{}), `quant_cycle_decision_total{model_name="m",result="kept",source_format="Q8_0",target_format="Q4_K_M"} 0`)
+
+	slow, fast := pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, phase(verdict.Generation, -0.25, -0.3, -0.2))),
+		pair("m", "Q4_K_M", verdict.Kept, decided("Q8_0", "Q4_K_M", verdict.Kept, phase(verdict.Generation, -0.5, -0.6, -0.4)))
+	for _, s := range []*store.State{stateOf(slow, fast), stateOf(fast, slow)} {
+		assert.Equal(t, []string{
+			`quant_cycle_last_decision{model_name="m",result="inconclusive",source_format="F16",target_format="Q2_K"} 0`,
+			`quant_cycle_last_decision{model_name="m",result="inconclusive",source_format="Q8_0",target_format="Q4_K_M"} 0`,
+			`quant_cycle_last_decision{model_name="m",result="kept",source_format="F16",target_format="Q2_K"} 1`,
+			`quant_cycle_last_decision{model_name="m",result="kept",source_format="Q8_0",target_format="Q4_K_M"} 1`,
+			`quant_cycle_last_decision{model_name="m",result="rejected",source_format="F16",target_format="Q2_K"} 0`,
+			`quant_cycle_last_decision{model_name="m",result="rejected",source_format="Q8_0",target_format="Q4_K_M"} 0`,
+			`quant_cycle_model_size_bytes{format="F16",model_name="m"} 2e+06`,
+			`quant_cycle_model_size_bytes{format="Q2_K",model_name="m"} 500000`,
+			`quant_cycle_model_size_bytes{format="Q4_K_M",model_name="m"} 500000`,
+			`quant_cycle_model_size_bytes{format="Q8_0",model_name="m"} 1.999999e+06`,
+			`quant_cycle_throughput_tokens_per_second{format="F16",model_name="m",stage="original"} 101`,
+			`quant_cycle_throughput_tokens_per_second{format="Q2_K",model_name="m",stage="quantized"} 125`,
+			`quant_cycle_throughput_tokens_per_second{format="Q4_K_M",model_name="m",stage="quantized"} 150`,
+			`quant_cycle_throughput_tokens_per_second{format="Q8_0",model_name="m",stage="original"} 101`,
+		}, samples(show(t, Live{}, p, s, "quant_cycle_last_decision", "quant_cycle_model_size_bytes", "quant_cycle_throughput_tokens_per_second")))
+	}
+}
+
 func TestChosenFormat(t *testing.T) {
 	const family = "quant_cycle_chosen_info"
 	chooses := func(name string) plan.Model {

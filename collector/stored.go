@@ -154,20 +154,16 @@ func (b *builder) model(m *plan.Model, s *store.State) {
 			latest = pair.Decided
 		}
 	}
-	switch {
-	case m.Header != nil:
+	if m.Header != nil {
 		b.file(m.Name, m.Header.Format, m.Size, m.Header.Parameters)
-	case latest != nil:
-		b.file(m.Name, latest.SourceFormat, latest.OriginalFile.Bytes, latest.OriginalFile.Parameters)
 	}
-	if latest != nil {
-		if phase, ok := latest.Verdict.Primary(); ok {
-			if median, ok := latest.Original[phase.Phase]; ok {
-				b.add(throughput, median, m.Name, latest.SourceFormat, string(runner.StageOriginal))
-			}
+	// Another entry may have decided the model last, with another baseline.
+	for _, d := range []*store.Decided{latest, newest(m, s, func(*store.Decided) bool { return true })} {
+		if d != nil {
+			b.original(m, d)
 		}
 	}
-	if q := newestQuality(m, s); q != nil {
+	if q := newest(m, s, func(d *store.Decided) bool { return d.Quality != nil }); q != nil {
 		b.add(perplexity, q.Quality.OriginalPerplexity, m.Name, q.SourceFormat)
 	}
 	if known == nil {
@@ -184,13 +180,26 @@ func (b *builder) model(m *plan.Model, s *store.State) {
 	b.time(lastSuccess, known.LastSuccess, m.Name)
 }
 
-// newestQuality is the newest decision on a target of the model whose quality was
-// evaluated; nil when there is none.
-func newestQuality(m *plan.Model, s *store.State) *store.Decided {
+// original adds what a decision knows of its original. The size of a model's own file is
+// that of now, where it can be read.
+func (b *builder) original(m *plan.Model, d *store.Decided) {
+	if m.Header == nil || d.SourceFormat == m.Baseline {
+		b.file(m.Name, d.SourceFormat, d.OriginalFile.Bytes, d.OriginalFile.Parameters)
+	}
+	if phase, ok := d.Verdict.Primary(); ok {
+		if median, ok := d.Original[phase.Phase]; ok {
+			b.add(throughput, median, m.Name, d.SourceFormat, string(runner.StageOriginal))
+		}
+	}
+}
+
+// newest is the newest decision of such a kind on a target of the model; nil when there is
+// none.
+func newest(m *plan.Model, s *store.State, kind func(*store.Decided) bool) *store.Decided {
 	var newest *store.Decided
 	for _, target := range m.Targets {
 		pair := s.Pairs[store.PairID{Model: m.Name, Target: target}]
-		if pair == nil || pair.Decided == nil || pair.Decided.Quality == nil {
+		if pair == nil || pair.Decided == nil || !kind(pair.Decided) {
 			continue
 		}
 		if newest == nil || pair.Decided.Finished.After(newest.Finished) {

@@ -173,15 +173,18 @@ const (
 // a measurement, and starts none. A file whose hash is not remembered is read with the host
 // to itself. Targets of the request are not used.
 func (r *Runner) Inputs(ctx context.Context, req Request) (Inputs, error) {
-	if req.Model.Err != nil {
-		return Inputs{}, req.Model.Err
-	}
 	c := newCycle(r, req, nil)
+	if err := c.usable(); err != nil {
+		return Inputs{}, err
+	}
 	info, err := r.engine.Probe(ctx)
 	if err != nil {
 		return Inputs{}, fmt.Errorf("looking at the engine: %w", err)
 	}
 	c.info = info
+	if err := c.resolveBaseline(); err != nil {
+		return Inputs{}, err
+	}
 	if !c.hashesKnown() {
 		release, err := c.waitForHost(ctx)
 		if err != nil {
@@ -202,6 +205,9 @@ func (c *cycle) hashesKnown() bool {
 		return false
 	}
 	ids := slices.Clone(c.Model.IDs)
+	if c.Against != nil {
+		ids = append(ids, c.Against.IDs...)
+	}
 	for _, path := range []string{c.info.ImatrixFile, c.Quality.Corpus} {
 		if path == "" {
 			continue
@@ -232,8 +238,13 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 		i.Arguments["engine.threads"] = strconv.Itoa(c.info.Threads)
 	}
 	var err error
-	if i.Source, err = c.hashModel(ctx); err != nil {
+	if i.Source, err = c.hashModel(ctx, c.Model); err != nil {
 		return nil, c.blameSource(err)
+	}
+	if c.Against != nil {
+		if i.Arguments["against"], err = c.hashModel(ctx, *c.Against); err != nil {
+			return nil, c.blameSource(err)
+		}
 	}
 	if c.info.ImatrixFile != "" {
 		if i.Arguments["engine.imatrix"], err = c.hashPath(ctx, c.info.ImatrixFile); err != nil {
@@ -248,15 +259,15 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 	return i, nil
 }
 
-func (c *cycle) hashModel(ctx context.Context) (string, error) {
+func (c *cycle) hashModel(ctx context.Context, model Model) (string, error) {
 	done := int64(0)
 	all := sha256.New()
-	for _, id := range c.Model.IDs {
+	for _, id := range model.IDs {
 		hash, err := c.hash(ctx, id, func(read int64) {
-			fraction := float64(done+read) / float64(max(c.Model.Size, 1))
+			fraction := float64(done+read) / float64(max(model.Size, 1))
 			c.Progress(Progress{Model: c.Model.Name, Operation: OperationIsolate, Detail: "reading what the model holds", Done: fraction})
 		})
-		if err != nil || len(c.Model.IDs) == 1 {
+		if err != nil || len(model.IDs) == 1 {
 			return hash, err
 		}
 		done += id.Size

@@ -68,7 +68,7 @@ func TestEverySettingIsInAGroup(t *testing.T) {
 	s := DefaultSettings()
 	s.Quality.Corpus = "/text"
 	arguments, decision := s.inputs()
-	assert.Equal(t, []string{"benchmark.depth", "benchmark.generation_tokens", "benchmark.phases", "benchmark.prompt_tokens"}, slices.Sorted(maps.Keys(arguments)))
+	assert.Equal(t, []string{"baseline", "benchmark.depth", "benchmark.generation_tokens", "benchmark.phases", "benchmark.prompt_tokens"}, slices.Sorted(maps.Keys(arguments)))
 	assert.Equal(t, []string{
 		"benchmark.alpha", "benchmark.budget", "benchmark.max_disturbance", "benchmark.max_repeats", "benchmark.rounds.max", "benchmark.rounds.min",
 		"quality.chunks", "quality.context", "quality.max_kl_divergence", "quality.max_perplexity_increase", "quality.min_top1_agreement",

@@ -60,7 +60,7 @@ func formatNames(formats []Format) string {
 }
 
 // isolate sees that everything will fit into the working directory and brings the
-// original in.
+// model in.
 func (c *cycle) isolate(ctx context.Context) error {
 	begin := time.Now()
 	defer func() { c.isolating = time.Since(begin) }()
@@ -82,51 +82,64 @@ func (c *cycle) isolate(ctx context.Context) error {
 	if len(c.pairs) > 0 && len(c.undecided()) == 0 { // the engine refused them all
 		return nil
 	}
-	return c.clone(ctx, c.Isolation, "original")
+	file, how, err := c.clone(ctx, c.Isolation, c.Model, "original")
+	if err != nil {
+		return err
+	}
+	c.source, c.original, c.isolation = file, file, string(how)
+	return c.bring(ctx)
 }
 
-// clone brings the original's files into the working directory, under a safe name.
-func (c *cycle) clone(ctx context.Context, mode workdir.Mode, prefix string) error {
+// clone brings a model's files into the working directory, under a safe name: that of the
+// first is given.
+func (c *cycle) clone(ctx context.Context, mode workdir.Mode, model Model, prefix string) (first string, how workdir.Mode, err error) {
 	done := int64(0)
-	for i, file := range c.Model.Files {
+	for i, file := range model.Files {
 		name := prefix + ".gguf"
-		if len(c.Model.Files) > 1 { // llama.cpp finds the other shards by this pattern
-			name = gguf.ShardPath(prefix, i+1, len(c.Model.Files))
+		if len(model.Files) > 1 { // llama.cpp finds the other shards by this pattern
+			name = gguf.ShardPath(prefix, i+1, len(model.Files))
 		}
 		if i == 0 {
-			c.original = name
+			first = name
 		}
-		how, err := workdir.Clone(ctx, mode, file, filepath.Join(c.dir, name), func(copied, _ int64) {
+		how, err = workdir.Clone(ctx, mode, file, filepath.Join(c.dir, name), func(copied, _ int64) {
 			c.Progress(Progress{
 				Model: c.Model.Name, Operation: OperationIsolate, Detail: "copying",
-				Done: float64(done+copied) / float64(max(c.Model.Size, 1)),
+				Done: float64(done+copied) / float64(max(model.Size, 1)),
 			})
 		})
 		if err != nil {
-			return fmt.Errorf("bringing %s into the working directory: %w", file, c.blameSource(spaceFailure(err)))
+			return "", "", fmt.Errorf("bringing %s into the working directory: %w", file, c.blameSource(spaceFailure(err)))
 		}
-		c.isolation = string(how)
-		done += c.Model.IDs[i].Size
+		done += model.IDs[i].Size
 	}
-	return nil
+	return first, how, nil
 }
 
 // fits compares what the cycle will write with what is free. It asks the engine for
 // the exact sizes through links, before anything is copied. A pair that the engine
 // refuses at this point fails by itself.
 func (c *cycle) fits(ctx context.Context) error {
-	if err := c.clone(ctx, workdir.Symlink, "plan"); err != nil {
+	file, _, err := c.clone(ctx, workdir.Symlink, c.Model, "plan")
+	if err != nil {
 		return err
 	}
+	c.source, c.original = file, file
 	need, exactly := int64(0), "exactly"
 	if c.Isolation == workdir.Copy {
 		need = c.Model.Size
+		if c.Against != nil {
+			need += c.Against.Size
+		}
 	}
-	for _, p := range c.undecided() {
+	for _, p := range c.copies() {
 		bytes, exact, err := c.engine.QuantizedSize(ctx, c.quantizeJob(p))
 		if err != nil {
 			err = fmt.Errorf("asking for the size of %s: %w", p.target, err)
 			if err := c.concernsAll(ctx, err); err != nil {
+				return err
+			}
+			if p == c.baseline {
 				return err
 			}
 			c.fail(p, err)
@@ -172,14 +185,22 @@ func (c *cycle) fits(ctx context.Context) error {
 	return nil
 }
 
-// sourceUnchanged fails the cycle when the model is not the file it was.
+// sourceUnchanged fails the cycle when the model, or the file that is measured in place of
+// a copy, is not the file it was.
 func (c *cycle) sourceUnchanged() error {
-	now, err := c.Model.Identity()
+	if err := c.Model.unchanged("the model"); err != nil || c.Against == nil {
+		return err
+	}
+	return c.Against.unchanged("the file to compare with")
+}
+
+func (m Model) unchanged(what string) error {
+	now, err := m.Identity()
 	if err == nil {
-		err = SameFiles(c.Model.IDs, now)
+		err = SameFiles(m.IDs, now)
 	}
 	if err != nil {
-		return Failf(ReasonSourceChanged, "the model changed since its header was read, so nothing can be said of it: %w", err)
+		return Failf(ReasonSourceChanged, "%s changed since its header was read, so nothing can be said of it: %w", what, err)
 	}
 	return nil
 }
@@ -206,6 +227,13 @@ func (c *cycle) concernsAll(ctx context.Context, err error) error {
 
 // Figures describe the model as a whole.
 func (m Model) Figures() FileFigures { return figures(m.Header, m.Size) }
+
+// copyFigures are figures that say how far a copy is of its format.
+func copyFigures(format string, h *gguf.Header, bytes int64) FileFigures {
+	f := figures(h, bytes)
+	f.FallbackShare = gguf.FallbackShare(format, h)
+	return f
+}
 
 // figures describe a file, or a set of files, by its header.
 func figures(h *gguf.Header, bytes int64) FileFigures {

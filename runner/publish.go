@@ -50,9 +50,10 @@ type Copy struct {
 }
 
 // finish hands the copies on, before they go. That comes to nothing where the cycle has
-// none, or was told to stop before it had measured anything.
+// none, or was told to stop before it had measured anything. A file that exists is no copy
+// of ours to give away.
 func (c *cycle) finish(ctx context.Context) {
-	if c.Finish == nil {
+	if c.Finish == nil || c.Against != nil {
 		return
 	}
 	finished := Finished{Model: c.Model, Load: c.load}

@@ -15,7 +15,7 @@ import (
 func (c *cycle) quantizeJob(p *pair) QuantizeJob {
 	return QuantizeJob{
 		Dir:             c.dir,
-		Input:           c.original,
+		Input:           c.source,
 		Output:          p.file,
 		Format:          p.format.Name,
 		AllowRequantize: c.AllowRequantize,
@@ -25,16 +25,8 @@ func (c *cycle) quantizeJob(p *pair) QuantizeJob {
 // quantize makes the copies of pairs. A pair whose copy cannot be made fails by itself;
 // only what concerns them all is returned.
 func (c *cycle) quantize(ctx context.Context, pairs []*pair) error {
-	begin := time.Now()
-	for i, p := range pairs {
-		err := c.quantizeOne(ctx, p, func(done, total int) {
-			fraction := (float64(i) + float64(done)/float64(max(total, 1))) / float64(len(pairs))
-			c.Progress(Progress{
-				Model: c.Model.Name, Operation: OperationQuantize, Target: p.target,
-				Done: fraction, Detail: fmt.Sprintf("tensor %d/%d", done, total),
-				Left: left(time.Since(begin), fraction),
-			})
-		})
+	for _, p := range pairs {
+		err := c.quantizeOne(ctx, p, c.quantizing(p))
 		if err == nil {
 			continue
 		}
@@ -69,13 +61,35 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 	if err != nil {
 		return Failf(ReasonQuantize, "the tool said that it succeeded and left a file that is not whole: %w", err)
 	}
-	p.quantized = figures(header, info.Size())
+	p.quantized = copyFigures(p.format.Name, header, info.Size())
 	p.size = info.Size()
-	p.quantized.FallbackShare = gguf.FallbackShare(p.format.Name, header)
 	if p.reused == "" {
 		c.keep(ctx, key, p.file)
 	}
 	return nil
+}
+
+// quantizing tells how far the making of a copy is, as a part of the making of all that
+// the cycle may come to.
+func (c *cycle) quantizing(p *pair) func(done, total int) {
+	begin, made, all := time.Now(), 0, c.pairs
+	if c.baseline != nil {
+		all = append([]*pair{c.baseline}, all...)
+	}
+	for _, other := range all {
+		if other != p && (other.done || other.quantized.Bytes > 0) {
+			made++
+		}
+		begin = begin.Add(-other.quantizing)
+	}
+	return func(done, total int) {
+		fraction := (float64(made) + float64(done)/float64(max(total, 1))) / float64(len(all))
+		c.Progress(Progress{
+			Model: c.Model.Name, Operation: OperationQuantize, Target: p.target,
+			Done: fraction, Detail: fmt.Sprintf("tensor %d/%d", done, total),
+			Left: left(time.Since(begin), fraction),
+		})
+	}
 }
 
 // left extrapolates how long the rest of an operation takes.

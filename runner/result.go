@@ -35,8 +35,11 @@ const (
 // Result is the end of one pair in one cycle: a decision, or a failure.
 type Result struct {
 	Model        string
-	SourceFormat string
+	SourceFormat string // of the original: the model's own, or the baseline's
 	TargetFormat string
+	// Against is the name of the file that was measured in place of a copy that was made:
+	// see Request. "" for a copy.
+	Against string
 
 	// Verdict is the decision and what it rests on; nil exactly when Failure is set.
 	Verdict *verdict.Verdict
@@ -51,13 +54,13 @@ type Result struct {
 	Previous  verdict.Outcome
 	Threshold float64 // the drop, a ratio, from which on a copy is rejected
 
-	Original  FileFigures
+	Original  FileFigures // of a baseline: zero until it is made
 	Quantized FileFigures // zero until the copy is made
 
 	Started  time.Time
 	Finished time.Time
 	// Durations of the operations of this pair. What targets of a ladder share
-	// (isolating, the original's measurements, and evaluating up to this one) is counted
+	// (isolating, making the baseline, the original's measurements, and evaluating up to this one) is counted
 	// whole in each.
 	Durations map[Operation]time.Duration
 
@@ -105,7 +108,7 @@ type FileFigures struct {
 // (see [Evidence.Verdict]) and to see under which conditions it was measured.
 type Evidence struct {
 	Model     string          `json:"model"`
-	Source    []FileID        `json:"source"` // the original's files as they were
+	Source    []FileID        `json:"source"` // the model's files as they were
 	Target    string          `json:"target"`
 	Previous  verdict.Outcome `json:"previous_decision,omitempty"`
 	Engine    EngineInfo      `json:"engine"`
@@ -113,7 +116,11 @@ type Evidence struct {
 	Benchmark Benchmark       `json:"benchmark"`
 	Decision  verdict.Config  `json:"decision"`
 	Isolation string          `json:"isolation"`
-	Quantize  ToolRun         `json:"quantize"`
+	// Baseline says how the original was made; nil where the model is the original.
+	Baseline *BaselineEvidence `json:"baseline,omitempty"`
+	// Against are the files that were measured in place of a copy that was made.
+	Against  []FileID `json:"against,omitempty"`
+	Quantize ToolRun  `json:"quantize"`
 	// Reused is the SHA-256 of the copy where an earlier cycle made it, in hexadecimal;
 	// Quantize then says how, and took no time.
 	Reused string `json:"reused_copy,omitempty"`

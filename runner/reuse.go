@@ -102,7 +102,7 @@ func (c *cycle) makeRoom(ctx context.Context, bytes int64) {
 		return
 	}
 	keep := []string{c.predictionsKey()}
-	for _, p := range c.pairs {
+	for _, p := range c.copies() {
 		keep = append(keep, c.copyKey(p))
 	}
 	if err := c.Cache.MakeRoom(ctx, c.dir, bytes, keep); err != nil && ctx.Err() == nil {

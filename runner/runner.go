@@ -2,9 +2,11 @@
 // decide.
 //
 // The model is cloned into a working directory of the cycle's own and never written
-// to. Every target of the cycle is quantized there and, where that is asked for, its
-// quality evaluated (see package quality); then original and copies are measured in
-// paired rounds, until the verdict on each pair is in (see package verdict). A round pairs
+// to. It is the original of the cycle or, where a baseline is asked for, a copy of it in
+// that format is, made once. Every target of the cycle is quantized there, or a file that
+// exists already is cloned in as the copy to judge, and its quality evaluated where that
+// is asked for (see package quality); then original and copies are measured in paired
+// rounds, until the verdict on each pair is in (see package verdict). A round pairs
 // every copy that is still undecided with the one measurement of the original in that
 // round, made within minutes of it and under the same conditions. A copy over
 // a limit of quality is rejected at its first look, which gives the figures of its
@@ -78,6 +80,9 @@ type Observer interface {
 type Request struct {
 	Model   Model
 	Targets []string // formats; see Runner.Formats
+	// Against is a file that exists, to be measured in place of a copy that is made: see
+	// Found.Existing. Targets then has nothing but its format. Nil: copies are made.
+	Against *Model
 	Settings
 	// OrderSeed is that of the coins which choose the order of the stages in every two
 	// rounds: see verdict.QuantizedFirst. Give each cycle its own.
@@ -101,7 +106,7 @@ type Request struct {
 type Progress struct {
 	Model     string
 	Operation Operation
-	Target    string  // "" while the original is worked on
+	Target    string  // what is made, evaluated or measured; "" for the original
 	Stage     Stage   // while measuring
 	Done      float64 // of this operation, 0 to 1; while measuring, up to the next look
 	Detail    string  // "tensor 15/39", "round 3"
@@ -173,8 +178,10 @@ type cycle struct {
 	info           EngineInfo
 	inputs         *Inputs // nil before they are found
 	dir            string  // the working directory
-	original       string  // base name in dir of the original's first file
-	isolation      string  // how the original got there
+	source         string  // base name in dir of the model's first file
+	isolation      string  // how the model got there
+	original       string  // base name in dir of the original's first file: the model's, or the baseline's
+	baseline       *pair   // of which only the making is used; nil where the model is the original
 	pairs          []*pair
 }
 
@@ -222,10 +229,13 @@ func newCycle(r *Runner, req Request, emit func(Result)) *cycle {
 }
 
 func (c *cycle) run(ctx context.Context) error {
-	if c.Model.Err != nil {
-		return c.Model.Err
+	if err := c.usable(); err != nil {
+		return err
 	}
 	return c.prepared(ctx, func() error {
+		if err := c.makeBaseline(ctx); err != nil {
+			return err
+		}
 		if err := c.decideAll(ctx); err != nil {
 			c.failUndecided(err)
 		}
@@ -235,7 +245,7 @@ func (c *cycle) run(ctx context.Context) error {
 }
 
 // prepared does the work with the host to itself, the engine looked at and the
-// original in a working directory, which is gone afterwards whatever happens.
+// model in a working directory, which is gone afterwards whatever happens.
 func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -255,6 +265,9 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	}
 	if c.resolveTargets(); len(c.pairs) > 0 && len(c.undecided()) == 0 {
 		return nil
+	}
+	if err := c.resolveBaseline(); err != nil {
+		return err
 	}
 	dir, err := workdir.Create(c.WorkDir)
 	if err != nil {
@@ -281,6 +294,9 @@ func (c *cycle) waitForHost(ctx context.Context) (release func(), err error) {
 
 // resolveTargets gives every pair its format. A pair without one fails by itself.
 func (c *cycle) resolveTargets() {
+	if c.Against != nil { // whatever its format, nobody has to make it
+		return
+	}
 	formats, errs := resolveFormats(c.info, c.Targets)
 	for i, p := range c.pairs {
 		if errs[i] != nil {
@@ -331,17 +347,14 @@ func (c *cycle) decide(p *pair, v verdict.Verdict, unconfirmed bool) {
 
 func (c *cycle) result(p *pair) Result {
 	now := time.Now()
-	original := FileFigures{}
-	if c.Model.Header != nil { // it was read: the model is not a bad one
-		original = c.Model.Figures()
-	}
+	original := c.originalFigures()
 	benchmarking := c.benchmarked
 	if !c.benchmarkBegan.IsZero() {
 		benchmarking += now.Sub(c.benchmarkBegan)
 	}
 	result := Result{
 		Model:        c.Model.Name,
-		SourceFormat: original.Format,
+		SourceFormat: c.sourceFormat(),
 		TargetFormat: p.target,
 		Quality:      p.quality,
 		Previous:     p.previous,
@@ -352,7 +365,7 @@ func (c *cycle) result(p *pair) Result {
 		Finished:     now,
 		Durations: map[Operation]time.Duration{
 			OperationIsolate:   c.isolating,
-			OperationQuantize:  p.quantizing,
+			OperationQuantize:  c.makingBaseline() + p.quantizing,
 			OperationBenchmark: benchmarking,
 			OperationTotal:     now.Sub(c.started),
 		},
@@ -366,6 +379,7 @@ func (c *cycle) result(p *pair) Result {
 			Benchmark: c.Benchmark,
 			Decision:  c.Benchmark.Decision(c.Threshold),
 			Isolation: c.isolation,
+			Baseline:  c.baselineEvidence(),
 			Quantize:  p.quantizeRun,
 			Reused:    p.reused,
 			Quality:   p.evidence,
@@ -373,6 +387,9 @@ func (c *cycle) result(p *pair) Result {
 			Verdicts:  p.verdicts,
 		},
 		Inputs: c.inputsOf(p),
+	}
+	if c.Against != nil {
+		result.Against, result.Evidence.Against = c.Against.Name, c.Against.IDs
 	}
 	if c.Quality.Enabled() {
 		result.Durations[OperationEvaluate] = p.evaluating

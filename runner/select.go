@@ -85,14 +85,24 @@ func (f Found) named(name string) (model Model, ok bool, err error) {
 	}
 	for i := range f.Skipped {
 		if s := &f.Skipped[i]; s.Name == name {
-			model, err := s.asked()
+			model, err := f.asked(s)
 			return model, true, err
 		}
 	}
 	return Model{}, false, nil
 }
 
-// asked is what becomes of a passed-over file that someone asks for.
+// asked is what becomes of a passed-over file that someone asks for: it may have been
+// passed over for being quantized.
+func (f Found) asked(s *Skipped) (Model, error) {
+	if s.Err != nil || !f.AllowRequantize {
+		return s.asked()
+	}
+	model, err := f.load(s.Path)
+	model.Name = s.Name
+	return model, err
+}
+
 func (s *Skipped) asked() (Model, error) {
 	if s.Err != nil {
 		return Model{Name: s.Name, Path: s.Path, Err: s.Err}, nil
@@ -245,6 +255,11 @@ func (f Found) nothing(pattern string) error {
 		names = append(names, name)
 		if similar(name, pattern) {
 			near = append(near, name)
+		}
+	}
+	for i := range f.Skipped {
+		if s := &f.Skipped[i]; f.AllowRequantize && s.Err == nil && similar(s.Name, pattern) {
+			near = append(near, s.Name)
 		}
 	}
 	switch {

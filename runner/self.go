@@ -4,15 +4,18 @@ import (
 	"context"
 )
 
-// MeasureSelf measures a model against itself: rounds in which both stages are the
+// MeasureSelf measures a model, or its baseline, against itself: rounds in which both stages are the
 // same file, so that whatever difference they show is the host's noise. It returns
 // every round it ran, repeated ones included, of which as many counted as were asked
 // for. Targets, threshold and standing decisions of the request are not used.
 func (r *Runner) MeasureSelf(ctx context.Context, req Request, rounds int) ([]Round, error) {
 	req.Targets = nil
 	c := newCycle(r, req, func(Result) {})
-	self := &pair{target: req.Model.Header.Format, set: 1}
+	self := &pair{target: c.sourceFormat(), set: 1}
 	err := c.prepared(ctx, func() error {
+		if err := c.makeBaseline(ctx); err != nil {
+			return err
+		}
 		self.file = c.original
 		c.pairs = []*pair{self}
 		if err := c.waitForIdle(ctx); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -21,6 +22,9 @@ type Settings struct {
 	Threshold float64 `yaml:"threshold"`
 	// Quality is how good a copy has to be, besides. Default: not evaluated.
 	Quality Quality `yaml:"quality"`
+	// Baseline is the format that copies are compared with: the original of a cycle is
+	// then a copy of the model in it. Default "": the model as it is.
+	Baseline string `yaml:"baseline"`
 	// Publish says where copies that are kept are put. Default: nowhere.
 	Publish Publish `yaml:"publish"`
 	// Choose is how one of the formats that are kept is chosen. Default "": none is.
@@ -45,6 +49,9 @@ func (s Settings) Validate() []Problem {
 	problems := slices.Concat(Below("benchmark", s.Benchmark.Validate()), Below("quality", s.Quality.Validate()), Below("publish", s.Publish.Validate()))
 	if err := ValidateThreshold(s.Threshold); err != nil {
 		problems = append(problems, Problem{"threshold", err})
+	}
+	if s.Baseline != "" && strings.TrimSpace(s.Baseline) == "" {
+		problems = append(problems, Problem{"baseline", errors.New("is blank: name a format such as Q8_0, or nothing for the model as it is")})
 	}
 	if s.FreshFor < 0 {
 		problems = append(problems, Problem{"fresh_for", fmt.Errorf("%v is no age: use a duration such as 7d, or 0 to measure whenever it is due", time.Duration(s.FreshFor))})

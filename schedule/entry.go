@@ -33,6 +33,9 @@ type Entry struct {
 	Models []string `yaml:"models"`
 	// Targets are the formats to quantize to. Default: Q2_K.
 	Targets []string `yaml:"targets"`
+	// Against is a file to compare with the model, by name or path, in place of targets:
+	// nothing is quantized then. Models has to name one model. Default: none.
+	Against string `yaml:"against"`
 	// Jitter delays each fire by up to this long, always the same for an entry on a
 	// host, so that hosts with one configuration do not act at once. The entry counts
 	// as due after the delay. Default 0.
@@ -89,7 +92,11 @@ func (e Entry) Validate() []Problem {
 	_, err = parseTimezone(e.Timezone)
 	check("timezone", err)
 	check("models", checkList(e.Models, "names, globs or paths of models", func(s string) string { return s }))
-	check("targets", checkList(e.Targets, "formats such as Q2_K", strings.ToUpper))
+	if e.Against == "" {
+		check("targets", checkList(e.Targets, "formats such as Q2_K", strings.ToUpper))
+	} else {
+		check("against", e.checkAgainst())
+	}
 	if e.Overlap != Forbid && e.Overlap != Queue {
 		check("overlap", fmt.Errorf("%q is not known: use %s or %s", e.Overlap, Forbid, Queue))
 	}
@@ -100,6 +107,26 @@ func (e Entry) Validate() []Problem {
 	}
 	check("timeout", checkDuration(e.Timeout))
 	return problems
+}
+
+// wildcards make a pattern of a name.
+const wildcards = `*?[\`
+
+// checkAgainst wants one file, for one model.
+func (e Entry) checkAgainst() error {
+	switch {
+	case strings.TrimSpace(e.Against) == "":
+		return errors.New("is blank: name a file, or leave it away")
+	case strings.ContainsAny(e.Against, wildcards):
+		return fmt.Errorf("%q is a pattern: name one file, or a link to it", e.Against)
+	case len(e.Targets) > 0:
+		return errors.New("takes the place of targets, and the file has a format of its own: leave one of them away")
+	case len(e.Models) == 0: // that has been said
+		return nil
+	case len(e.Models) > 1, strings.ContainsAny(e.Models[0], wildcards):
+		return errors.New("compares the file with one model: name that in models, without wildcards")
+	}
+	return nil
 }
 
 func checkName(name string) error {

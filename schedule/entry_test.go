@@ -20,6 +20,15 @@ func TestDefaultNeedsANameAndACron(t *testing.T) {
 	assert.Empty(t, entry("nightly", "@daily").Validate())
 }
 
+// against has an entry compare models with a file.
+func against(file string, models ...string) func(*Entry) {
+	return func(e *Entry) { e.Against, e.Models, e.Targets = file, models, nil }
+}
+
+func TestEntryAgainstAFile(t *testing.T) {
+	assert.Empty(t, entry("n", "@daily", against("prod/m.gguf", "m")).Validate())
+}
+
 func TestEntryValidate(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -39,6 +48,12 @@ func TestEntryValidate(t *testing.T) {
 		{"model twice", func(e *Entry) { e.Models = []string{"a", "A", "a"} }, "models", `"a" is named twice`},
 		{"no targets", func(e *Entry) { e.Targets = []string{} }, "targets", "is empty"},
 		{"target twice", func(e *Entry) { e.Targets = []string{"Q2_K", "q2_k"} }, "targets", `"q2_k" is named twice`},
+		{"file and targets", func(e *Entry) { e.Models, e.Against = []string{"m"}, "prod" }, "against", "takes the place of targets"},
+		{"blank file", against(" ", "m"), "against", "is blank"},
+		{"pattern of files", against("prod*", "m"), "against", `"prod*" is a pattern`},
+		{"file and two models", against("prod", "m", "n"), "against", "name that in models"},
+		{"file and a pattern of models", against("prod", "m?"), "against", "name that in models"},
+		{"file and no models", func(e *Entry) { e.Models, e.Targets, e.Against = nil, nil, "prod" }, "models", "is empty"},
 		{"overlap", func(e *Entry) { e.Overlap = "allow" }, "overlap", `"allow" is not known: use forbid or queue`},
 		{"jitter", func(e *Entry) { e.Jitter = -1e9 }, "jitter", "-1s is negative"},
 		{"starting_deadline", func(e *Entry) { e.StartingDeadline = -1e9 }, "starting_deadline", "-1s is negative"},

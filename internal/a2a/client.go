@@ -34,6 +34,13 @@ type offer struct {
 	store.Event
 	previous string // ID of the event before it; "" when it is not known
 	base     uint64 // number of the producer's last event that is no longer kept
+	after    last
+}
+
+// last is the last event of a producer; zero when there is none.
+type last struct {
+	producer string
+	number   uint64
 }
 
 // The outcomes of an offer: see deliver.lua.
@@ -42,6 +49,7 @@ const (
 	duplicate = "duplicate"
 	gap       = "gap"
 	conflict  = "conflict"
+	behind    = "behind"
 )
 
 // answer is what the script returns: see deliver.lua.
@@ -174,7 +182,7 @@ func (c *client) offer(ctx context.Context, o offer) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	reply, err := c.script.Run(ctx, c.redis, c.keys,
-		o.Producer, o.Number, o.ID, o.previous, o.base, c.maxLen, o.Type, []byte(o.Data)).Slice()
+		o.Producer, o.Number, o.ID, o.previous, o.base, c.maxLen, o.Type, []byte(o.Data), o.after.producer, o.after.number).Slice()
 	if err != nil {
 		return answer{}, err
 	}

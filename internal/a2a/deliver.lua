@@ -12,23 +12,33 @@
 -- ARGV[6]  about how many entries the stream keeps, 0 for no bound
 -- ARGV[7]  event_type
 -- ARGV[8]  data
+-- ARGV[9]  producer whose events come before all of this one, "" when there is none
+-- ARGV[10] number of its last event
 --
 -- Returns {outcome, mark, ID at the mark, "" when it is the base}:
 --   added      the event is in the stream now, and is the mark
 --   duplicate  the number is at or below the mark: it had been added before
 --   gap        the number is beyond mark + 1: the events between are missing here
 --   conflict   the event at the mark is not the one before this: two have the producer's name
+--   behind     nothing of the producer is here, and events of the one before it are missing
 -- Only "added" changes anything. An error (of the keys' types, permissions, memory, a
 -- replica) changes nothing either.
 
-local mark, id = 0, ''
-local known = redis.call('HGET', KEYS[2], ARGV[1])
-if known then
-  local number, event = string.match(known, '^(%d+) (.*)$')
-  if not number then
-    return redis.error_reply('BADMARK the hash ' .. KEYS[2] .. ' holds something else than marks')
+local bad = redis.error_reply('BADMARK the hash ' .. KEYS[2] .. ' holds something else than marks')
+
+-- The mark of a producer: number and ID, 0 and '' where there is none; nil when it is bad.
+local function mark_of(producer)
+  local text = redis.call('HGET', KEYS[2], producer)
+  if not text then
+    return 0, '', text
   end
-  mark, id = tonumber(number), event
+  local number, event = string.match(text, '^(%d+) (.*)$')
+  return tonumber(number), event, text
+end
+
+local mark, id, known = mark_of(ARGV[1])
+if not mark then
+  return bad
 end
 local base = tonumber(ARGV[5])
 if mark < base then
@@ -44,6 +54,16 @@ if number > mark + 1 then
 end
 if id ~= '' and ARGV[4] ~= '' and id ~= ARGV[4] then
   return {'conflict', mark, id}
+end
+-- Once an event of the producer is here, all that came before it is, too.
+if id == '' and ARGV[9] ~= '' then
+  local before = mark_of(ARGV[9])
+  if not before then
+    return bad
+  end
+  if before < tonumber(ARGV[10]) then
+    return {'behind', mark, id}
+  end
 end
 
 -- The mark first: what refuses it has changed nothing. If the stream refuses the event

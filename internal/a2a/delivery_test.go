@@ -190,7 +190,76 @@ func TestServerComesBackOlderThanTheProducer(t *testing.T) {
 	}
 }
 
-// The same with the store, which is opened anew as a backup in between.
+// interrupted is a bus to which something happens before one of the offers.
+type interrupted struct {
+	bus
+	before func(offer) bool
+	what   func()
+}
+
+func (i *interrupted) offer(ctx context.Context, o offer) (answer, error) {
+	if i.what != nil && i.before(o) {
+		i.what()
+		i.what = nil
+	}
+	return i.bus.offer(ctx, o)
+}
+
+// Nor does anything of a later producer get there first when the server comes back older
+// after the earlier ones were looked at, and the client connects to it anew by itself.
+func TestServerComesBackOlderBetweenTwoProducers(t *testing.T) {
+	first := func(o offer) bool { return o.Producer == "later" && o.Number == 1 }
+	second := func(o offer) bool { return o.Producer == "later" && o.Number == 2 }
+	between := func(o offer) bool { return o.Producer == "between" }
+	for name, c := range map[string]struct {
+		before   func(offer) bool
+		sent     int // of the later one before, none of which the snapshot has
+		toBeSent int
+	}{
+		"before the first of the later one":               {before: first, toBeSent: 4},
+		"before the second of the later one":              {before: second, toBeSent: 4},
+		"before what is new of the later one":             {before: second, sent: 1, toBeSent: 3},
+		"before the later one is looked at":               {before: second, sent: 2},
+		"before the one in between":                       {before: between, toBeSent: 4},
+		"before the one in between, with nothing pending": {before: between, sent: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			cfg := configOf("redis://" + server.Addr)
+			outbox := newMemory()
+			outbox.add(4)
+			deliver(t, relayTo(t, cfg, outbox))
+			server.CLI("save")
+			outbox.add(5)
+			outbox.producer, outbox.number = "between", 0
+			outbox.add(2)
+			outbox.producer, outbox.number = "later", 0
+			outbox.add(c.sent)
+			relay := relayTo(t, cfg, outbox)
+			deliver(t, relay)
+			outbox.add(c.toBeSent)
+
+			restarts := 0
+			relay.bus = &interrupted{relay.bus, c.before, func() {
+				restarts++
+				server.Kill()
+				server.Restart()
+				require.Equal(t, "4", server.CLI("xlen", stream), "the snapshot")
+			}}
+			// The dead connection is seldom the relay's to notice: the client makes another.
+			for relay.attempt(t.Context(), true) != nil {
+				require.NoError(t, t.Context().Err())
+			}
+			assert.Equal(t, 1, restarts)
+			assert.Equal(t, outbox.ids(), onBus(t, observer(t, server)))
+			assert.Zero(t, outbox.State().Outbox.Pending)
+			assert.Empty(t, outbox.whys)
+		})
+	}
+}
+
+// What comes back as of earlier producers, with the store, which is opened anew as a backup
+// in between.
 func TestServerComesBackOlderThanTheState(t *testing.T) {
 	server := testservers.StartRedis(t, testservers.RedisOptions{})
 	cfg := configOf("redis://" + server.Addr)

@@ -3,13 +3,15 @@
 // # What it guarantees
 //
 // An event that the store has committed gets into the stream once, and the events of a
-// producer get there in the order of their numbers, whatever is killed, frozen or cut off
-// meanwhile: this process, Redis, the network between them, the answer to a command that
-// was carried out. Until Redis has taken it, an event waits in the store.
+// store get there in their order, producer by producer and number by number, whatever is
+// killed, frozen or cut off meanwhile: this process, Redis, the network between them, the
+// answer to a command that was carried out. Until Redis has taken it, an event waits in the
+// store.
 //
 // The means is one script, deliver.lua, which Redis runs as a whole or not at all. It
 // keeps, beside the stream, the number of the last event of every producer that went in
-// (the mark) and takes only the next one. So an event that is sent twice is in the stream
+// (the mark) and takes only the next one, and the first one of a producer only where the
+// last one of the producer before it is. So an event that is sent twice is in the stream
 // once, and a server that came back with an older state, after a crash or a failover, is
 // noticed by its mark: the [Relay] sends again what the server has lost, as far back as
 // the store keeps events that were delivered, those of earlier producers first. It looks
@@ -30,8 +32,7 @@
 // it says that another copy went on under that name, and has delivered what was pending.
 //
 // What a store has delivered, and the server then lost, is not sent again once another
-// copy has put an event of its own under the same number. Events of different producers
-// are in order unless the server comes back older in the instant between two of them.
+// copy has put an event of its own under the same number.
 //
 // # What a Redis user has to be allowed
 //

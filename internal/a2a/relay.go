@@ -222,9 +222,12 @@ type foreign struct{ why string }
 
 func (f *foreign) Error() string { return f.why }
 
+// errBehind says that the server came back older after we had looked at what it has.
+var errBehind = errors.New("the A2A bus has lost events of earlier producers since they were looked at")
+
 // deliver is attempt without what is said about it.
 func (r *Relay) deliver(ctx context.Context, check bool) error {
-	renamed := false
+	renamed, again := false, false
 	for {
 		_, number, err := r.next()
 		if err != nil {
@@ -237,6 +240,9 @@ func (r *Relay) deliver(ctx context.Context, check bool) error {
 		err = r.sendAll(ctx)
 		stranger, ok := errors.AsType[*foreign](err)
 		switch {
+		case errors.Is(err, errBehind) && !again:
+			again = true
+			check = true // from the first producer on
 		case !ok && err != nil:
 			return err
 		case ok && renamed: // even the new name is taken: somebody plays with the marks
@@ -272,8 +278,9 @@ func (r *Relay) sendAll(ctx context.Context) error {
 	if err != nil {
 		return &storeError{fmt.Errorf("reading what was published: %w", err)}
 	}
+	var before last
 	for _, producer := range producers {
-		if err := r.sendOf(ctx, producer); err != nil {
+		if before, err = r.sendOf(ctx, producer, before); err != nil {
 			return err
 		}
 	}
@@ -288,38 +295,39 @@ func (r *Relay) sendAll(ctx context.Context) error {
 }
 
 // sendOf offers what is pending of a producer or else its last event again, which shows
-// whether the server still has it.
-func (r *Relay) sendOf(ctx context.Context, producer string) error {
+// whether the server still has it. before is the last event that has to be there before any
+// of the producer; returned is the one before any of the next.
+func (r *Relay) sendOf(ctx context.Context, producer string, before last) (last, error) {
 	of, number, err := r.next()
 	if err != nil {
-		return err
+		return before, err
 	}
 	pending := of == producer
-	if !pending {
-		_, newest, ok, err := r.outbox.Window(producer)
-		if err != nil {
-			return &storeError{fmt.Errorf("reading the last event that was published: %w", err)}
-		}
-		if !ok {
-			return nil
-		}
+	_, newest, ok, err := r.outbox.Window(producer)
+	switch {
+	case err != nil:
+		return before, &storeError{fmt.Errorf("reading the last event that was published: %w", err)}
+	case !ok:
+		return before, nil
+	case !pending:
 		number = newest.Number
 	}
-	err = r.send(ctx, producer, number)
+	err = r.send(ctx, producer, number, before)
 	if _, ok := errors.AsType[*foreign](err); ok && !pending && producer != r.outbox.State().Outbox.Producer {
-		return nil // its name is another's now, and all we sent under it has been on the bus
+		return before, nil // its name is another's now, and all we sent under it has been on the bus
 	}
-	return err
+	return last{producer, newest.Number}, err
 }
 
 // send offers the producer's events from the number on until the bus has the last one,
 // going back to what the server lacks.
-func (r *Relay) send(ctx context.Context, producer string, number uint64) error {
+func (r *Relay) send(ctx context.Context, producer string, number uint64, before last) error {
 	for {
 		b, err := r.batch(producer, number)
 		if err != nil {
 			return &storeError{fmt.Errorf("reading the events to publish: %w", err)}
 		}
+		b.before = before
 		if len(b.events) == 0 {
 			return nil
 		}
@@ -337,6 +345,7 @@ type batch struct {
 	events   []store.Event
 	previous string // ID of the event before them; "" when it is not known
 	base     uint64
+	before   last
 }
 
 func (r *Relay) batch(producer string, number uint64) (batch, error) {
@@ -359,7 +368,7 @@ func (r *Relay) batch(producer string, number uint64) (batch, error) {
 func (r *Relay) sendBatch(ctx context.Context, b batch) (next uint64, err error) {
 	var fresh bool // something is on the bus that the store does not know to be there
 	for _, event := range b.events {
-		a, failed := r.bus.offer(ctx, offer{event, b.previous, b.base})
+		a, failed := r.bus.offer(ctx, offer{event, b.previous, b.base, b.before})
 		if failed != nil {
 			err = failed
 			break
@@ -384,6 +393,9 @@ func (r *Relay) sendBatch(ctx context.Context, b batch) (next uint64, err error)
 // resume is the number to go on with after an event that was not added: the one after
 // the mark, if the mark is ours.
 func (r *Relay) resume(producer string, event store.Event, a answer) (next uint64, err error) {
+	if a.outcome == behind {
+		return 0, errBehind
+	}
 	ours, err := r.knows(producer, a)
 	if err != nil {
 		return 0, &storeError{fmt.Errorf("looking up an event that was published: %w", err)}

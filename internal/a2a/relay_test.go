@@ -16,7 +16,8 @@ import (
 
 // script stands in for Redis, where only time and what is logged are looked at.
 type script struct {
-	err    error // of every offer
+	err    error   // of every offer
+	answer *answer // to every offer; nil: that of a server that takes all
 	offers []time.Time
 }
 
@@ -24,6 +25,9 @@ func (s *script) offer(_ context.Context, o offer) (answer, error) {
 	s.offers = append(s.offers, time.Now())
 	if s.err != nil {
 		return answer{}, s.err
+	}
+	if s.answer != nil {
+		return *s.answer, nil
 	}
 	if o.Delivery == "delivered" {
 		return answer{duplicate, o.Number, o.ID}, nil
@@ -148,6 +152,17 @@ func TestLogAndStatus(t *testing.T) {
 		assert.Contains(t, lines[1], "pending=1")
 		assert.Greater(t, len(outbox.failures), 20)
 	})
+}
+
+// A server that loses events again and again is asked again after a pause.
+func TestServerThatIsBehindAgainAndAgain(t *testing.T) {
+	bus, outbox := &script{answer: &answer{outcome: behind}}, newMemory()
+	outbox.add(1)
+	relay := newRelay(bus, stream, outbox, slog.New(slog.DiscardHandler))
+	require.ErrorIs(t, relay.attempt(t.Context(), true), errBehind)
+	assert.Len(t, bus.offers, 2)
+	assert.Equal(t, []string{ReasonConnection}, outbox.failures)
+	assert.Equal(t, 1, outbox.State().Outbox.Pending)
 }
 
 // Even an error that the stop brings about is none.

@@ -4,6 +4,7 @@
 package calibrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,9 +21,10 @@ import (
 // Options say what to calibrate with.
 type Options struct {
 	Model     runner.Model
-	Rounds    int   // for each number of threads, 4 to 100
-	Threads   []int // the numbers of threads to try, each 1 to CPUs
-	CPUs      int   // logical CPUs of the host; 0 for those this process may use
+	Baseline  string // format in which it is measured; "" as it is
+	Rounds    int    // for each number of threads, 4 to 100
+	Threads   []int  // the numbers of threads to try, each 1 to CPUs
+	CPUs      int    // logical CPUs of the host; 0 for those this process may use
 	Benchmark runner.Benchmark
 	Threshold float64 // a ratio, 0 < t < 1
 	// Runner makes a runner whose engine uses that many threads.
@@ -79,11 +81,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	found := &Report{Model: o.Model.Name, Format: o.Model.Header.Format, Threshold: o.Threshold, MaxRounds: o.Benchmark.Rounds.Max}
+	found := &Report{Model: o.Model.Name, Format: cmp.Or(o.Baseline, o.Model.Header.Format), Threshold: o.Threshold, MaxRounds: o.Benchmark.Rounds.Max}
 	for _, threads := range o.Threads {
 		rounds, err := o.Runner(threads).MeasureSelf(ctx, runner.Request{
 			Model:     o.Model,
-			Settings:  runner.Settings{Benchmark: o.Benchmark},
+			Settings:  runner.Settings{Benchmark: o.Benchmark, Baseline: o.Baseline},
 			OrderSeed: rand.Uint64(),
 			Progress:  o.progress(threads),
 		}, o.Rounds)

@@ -23,6 +23,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -108,6 +109,7 @@ func Parse(file string, text []byte) (*Config, error) {
 	r := reader{document: document, dir: dir}
 
 	r.section("", document.root, reflect.ValueOf(&c).Elem())
+	c.Baseline = plan.Canonical(c.Baseline)
 	r.rebase(c.paths())
 	c.A2A.TLS.SetDirectory(dir)
 	problems := c.problems()

@@ -31,7 +31,7 @@ import (
 )
 
 // fileKeys are those of the file, as messages list them.
-const fileKeys = "a2a, benchmark, cache, choose, engine, fresh_for, models, publish, quality, schedule, storage, threshold, verify, work"
+const fileKeys = "a2a, baseline, benchmark, cache, choose, engine, fresh_for, models, publish, quality, schedule, storage, threshold, verify, work"
 
 // parse reads a text that is right. The hash of the result is taken away, as it tells
 // two texts of one meaning apart.
@@ -99,6 +99,7 @@ benchmark:
   max_repeats: 0
   wait_idle: 90s
 threshold: 0.2
+baseline: q8_0
 choose: best-quality
 publish: {dir: /published, keep: 5}
 storage: {path: /var/lib/q, retention: {age: 30d, cycles: 7}}
@@ -129,6 +130,7 @@ a2a:
 	b.Rounds.Min, b.Rounds.Max, b.Alpha, b.Budget = 4, 5, 0.1, 0
 	b.MaxDisturbance, b.MaxRepeats, b.WaitIdle = 1, 0, model.Duration(90*time.Second)
 	want.Threshold = 0.2
+	want.Baseline = "Q8_0"
 	want.Choose = choice.BestQuality
 	want.Publish = runner.Publish{Dir: "/published", Keep: 5}
 	want.Storage = Storage{Path: "/var/lib/q", Retention: store.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
@@ -368,10 +370,12 @@ func TestShippedFileShowsTheDefaults(t *testing.T) {
 }
 
 func TestShippedFileHasEveryKey(t *testing.T) {
-	// The examples are keys, too, and right.
+	// The examples are keys, too, and right; of two, one takes the place of the other.
 	text := commented.ReplaceAllString(shippedText(t), "$1$2")
-	c := parse(t, text)
+	c := parse(t, regexp.MustCompile(`(?m)^    against: .*\n`).ReplaceAllString(text, ""))
 	assert.NotEmpty(t, c.A2A.URL)
+	one := strings.Replace(text, `models: ["*"]`, "models: [m]", 1)
+	parse(t, regexp.MustCompile(`(?m)^    (targets|choose|publish): .*\n`).ReplaceAllString(one, ""))
 
 	var tree map[string]any
 	require.NoError(t, yaml.Unmarshal([]byte(text), &tree))
@@ -524,9 +528,9 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 	assert.Equal(t, map[string]any{
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
 		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
-		"suspend": false, "run_on_start": false,
+		"suspend": false, "run_on_start": false, "against": "",
 		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"), "publish": Inherited("publish"),
-		"choose":    Inherited("choose"),
+		"choose": Inherited("choose"), "baseline": Inherited("baseline"),
 		"fresh_for": Inherited("fresh_for"), "verify": Inherited("verify"),
 	}, got)
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/prometheus/common/config"
 	"gopkg.in/yaml.v3"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -41,7 +43,7 @@ func (c *Config) Plan() []plan.Entry {
 	entries := make([]plan.Entry, len(c.Schedule))
 	for i, e := range c.Schedule {
 		entries[i] = plan.Entry{
-			Name: e.Name, Models: e.Models, Targets: e.Targets, Threshold: e.Threshold,
+			Name: e.Name, Models: e.Models, Targets: e.Targets, Against: e.Against, Baseline: e.Baseline, Threshold: e.Threshold,
 			Quality: e.Quality.Enabled(), Choose: e.Choose, Publish: e.Publish.Enabled(),
 		}
 	}
@@ -69,6 +71,7 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 		node := resolve(item)
 		e := c.newEntry(item.Line)
 		r.section(path+".", node, reflect.ValueOf(&e).Elem())
+		e.Baseline = plan.Canonical(e.Baseline)
 		if node.Kind != yaml.MappingNode && !isNull(node) {
 			continue // that has been said
 		}
@@ -76,10 +79,18 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 			path + ".engine.dir": &e.Engine.Dir, path + ".engine.imatrix": &e.Engine.Imatrix, path + ".quality.corpus": &e.Quality.Corpus,
 			path + ".publish.dir": &e.Publish.Dir,
 		})
-		for i, pattern := range e.Models {
-			if strings.HasPrefix(pattern, "./") || strings.HasPrefix(pattern, "../") {
-				e.Models[i] = config.JoinDir(r.dir, pattern)
-			}
+		for i := range e.Models {
+			r.rebaseName(&e.Models[i])
+		}
+		r.rebaseName(&e.Against)
+		if e.Against != "" && !r.document.has(path+".targets") { // else somebody meant both
+			e.Targets = nil
+		}
+		if e.Against != "" && !r.document.has(path+".choose") { // one file is no choice
+			e.Choose = choice.None
+		}
+		if e.Against != "" && !r.document.has(path+".publish") { // it is served already
+			e.Publish = runner.DefaultPublish()
 		}
 		own := slices.DeleteFunc(e.problems(c), func(p runner.Problem) bool { // else the section's
 			return inherited[p.Path+": "+p.Err.Error()] && !r.document.has(path+"."+p.Path)
@@ -94,6 +105,13 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 	}
 }
 
+// rebaseName takes what is a path, and no name of a model, from the file's folder.
+func (r *reader) rebaseName(name *string) {
+	if strings.HasPrefix(*name, "./") || strings.HasPrefix(*name, "../") {
+		*name = config.JoinDir(r.dir, *name)
+	}
+}
+
 // problems collects what is wrong with the values of the entry by itself, in c.
 func (e *Entry) problems(c *Config) []runner.Problem {
 	problems := slices.Concat(runner.Below("engine", e.Engine.Validate()), e.Settings.Validate())
@@ -105,6 +123,12 @@ func (e *Entry) problems(c *Config) []runner.Problem {
 	}
 	if err := sameFormat(e.Targets); err != nil {
 		problems = append(problems, runner.Problem{Path: "targets", Err: err})
+	}
+	if e.Against != "" && e.Choose != choice.None {
+		problems = append(problems, runner.Problem{Path: "choose", Err: errors.New("chooses one of several formats, and against names one file: leave one of them away")})
+	}
+	if e.Against != "" && e.Publish.Enabled() {
+		problems = append(problems, runner.Problem{Path: "publish", Err: errors.New("publishes copies that are made, and against names a file that exists: leave one of them away")})
 	}
 	return problems
 }

@@ -34,6 +34,7 @@ schedule:
     suspend: true
     run_on_start: true
     threshold: 0.2
+    baseline: q8_0
     fresh_for: 7d
     verify: content
     benchmark:
@@ -76,7 +77,7 @@ schedule:
 			Suspend: true, RunOnStart: true,
 		},
 		Settings: runner.Settings{
-			Threshold: 0.2, FreshFor: model.Duration(7 * 24 * time.Hour), Verify: runner.VerifyContent,
+			Threshold: 0.2, Baseline: "Q8_0", FreshFor: model.Duration(7 * 24 * time.Hour), Verify: runner.VerifyContent,
 			Benchmark: runner.Benchmark{
 				Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 1, GenerationTokens: 2, Depth: 3,
 				Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: model.Duration(90 * time.Second),
@@ -151,7 +152,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "benchmark, choose, cron, engine, fresh_for, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone, verify"
+	const keys = "against, baseline, benchmark, choose, cron, engine, fresh_for, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone, verify"
 	for name, test := range map[string]struct {
 		text string
 		want []string
@@ -211,6 +212,16 @@ func TestMistakesInTheSchedule(t *testing.T) {
 		"the same pair by another name, told once": {"schedule:\n- {name: n, cron: '@daily', models: [a, b], targets: [Q4_K, Q5_K]}\n- {name: m, cron: '@daily', models: [b, a], targets: [Q4_K_M, Q5_K_M]}", []string{
 			`c.yml:3: schedule[1].targets: the entry "n" in line 2 decides Q4_K_M of the models "b" as well, and they would overwrite each other's figures: name other models or targets`,
 		}},
+		"against a file": {"schedule:\n- name: n\n  cron: '@daily'\n  models: [m]\n  targets: [Q2_K]\n  against: prod\n- name: m\n  cron: '@daily'\n  against: prod\n", []string{
+			`c.yml:6: schedule[0].against: takes the place of targets, and the file has a format of its own: leave one of them away`,
+			`c.yml:9: schedule[1].against: compares the file with one model: name that in models, without wildcards`,
+		}},
+		"against a file, and to publish": {"schedule:\n- {name: n, cron: '@daily', models: [m], against: prod, publish: {dir: /published}}", []string{
+			`c.yml:2: schedule[0].publish: publishes copies that are made, and against names a file that exists: leave one of them away`,
+		}},
+		"against a file, and a choice": {"schedule:\n- {name: n, cron: '@daily', models: [m], against: prod, choose: fastest}", []string{
+			`c.yml:2: schedule[0].choose: chooses one of several formats, and against names one file: leave one of them away`,
+		}},
 		"each entry it clashes with": {"schedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [b]}\n- {name: o, cron: '@daily', models: [a, b]}", []string{
 			`c.yml:4: schedule[2].targets: the entry "n" in line 2 decides Q2_K of the models "a" as well, and they would overwrite each other's figures: name other models or targets`,
 			`c.yml:4: schedule[2].targets: the entry "m" in line 3 decides Q2_K of the models "b" as well, and they would overwrite each other's figures: name other models or targets`,
@@ -248,8 +259,34 @@ func TestMistakesInTheSchedule(t *testing.T) {
 	}
 }
 
+func TestBaselineIsTheSectionsAndTheEntrysUnderItsOneName(t *testing.T) {
+	c := parse(t, "baseline: q8_0\nschedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [b], baseline: q4_k}\n- {name: o, cron: '@daily', models: [c], baseline: ''}")
+	assert.Equal(t, "Q8_0", c.Baseline)
+	var got []string
+	for _, entry := range c.Plan() {
+		got = append(got, entry.Baseline)
+	}
+	assert.Equal(t, []string{"Q8_0", "Q4_K_M", ""}, got)
+}
+
 func TestWhatEntriesMayShare(t *testing.T) {
 	parse(t, "schedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [a], targets: [Q8_0]}\n- {name: o, cron: '@daily', models: [A]}")
+}
+
+func TestAgainstTakesThePlaceOfTargets(t *testing.T) {
+	c, err := Parse("/etc/q/c.yml", []byte("schedule:\n- {name: n, cron: '@daily', models: [m], against: prod/m-q4}\n- {name: o, cron: '@daily', models: [m], against: ../prod/m.gguf}\n- {name: p, cron: '@daily', models: [m]}"))
+	require.NoError(t, err)
+	entries := c.Plan()
+	assert.Equal(t, "prod/m-q4", entries[0].Against, "a name")
+	assert.Equal(t, "/etc/prod/m.gguf", entries[1].Against, "a path, from the file's folder")
+	assert.Empty(t, entries[0].Targets, "not those that an entry has by default")
+	assert.Equal(t, []string{"Q2_K"}, entries[2].Targets)
+
+	chosen := parse(t, "choose: smallest\npublish: {dir: /published}\nschedule: [{name: n, cron: '@daily', models: [m], against: prod}, {name: o, cron: '@daily', models: [m]}]")
+	assert.Equal(t, choice.None, chosen.Schedule[0].Choose, "of one file there is nothing to choose")
+	assert.Equal(t, choice.Smallest, chosen.Schedule[1].Choose)
+	assert.False(t, chosen.Plan()[0].Publish, "it is served already")
+	assert.True(t, chosen.Plan()[1].Publish)
 }
 
 func TestPlanIsTheScheduleInItsOrder(t *testing.T) {

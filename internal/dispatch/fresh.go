@@ -31,7 +31,7 @@ func (d *Dispatcher) stale(ctx context.Context, job job, entry Entry, model plan
 	var now runner.Inputs
 	var err error
 	d.protected(func() {
-		now, err = entry.Runner.Inputs(ctx, runner.Request{Model: model.Model, Settings: entry.Settings, Progress: d.progress})
+		now, err = entry.Runner.Inputs(ctx, runner.Request{Model: model.Model, Against: model.Against, Settings: entry.Settings, Progress: d.progress})
 	}, func(failure *runner.Failure) { err = failure })
 	d.update(func(r *Running) { r.Progress, r.Ratio, r.Waiting = runner.Progress{}, 0, "" })
 	if err != nil {

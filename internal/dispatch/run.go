@@ -162,6 +162,7 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan
 		entry.Runner.Run(ctx, runner.Request{
 			Model:     model.Model,
 			Targets:   targets,
+			Against:   model.Against,
 			Settings:  entry.Settings,
 			OrderSeed: rand.Uint64(),
 			Outranked: func(by string, others []string) {

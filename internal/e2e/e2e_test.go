@@ -46,9 +46,6 @@ type kit struct {
 
 var shared kit
 
-// patience bounds every wait: it guards against hangs and measures nothing.
-const patience = 5 * time.Minute
-
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "quant-exporter-e2e-")
 	if err == nil {
@@ -137,6 +134,7 @@ type outcome struct {
 	Target    string             `json:"target_format"`
 	Reason    runner.Reason      `json:"reason"`
 	Error     string             `json:"error"`
+	Original  runner.FileFigures `json:"original_file"`
 	Quantized runner.FileFigures `json:"quantized_file"`
 	Changed   []string           `json:"changed_inputs"`
 	Evidence  runner.Evidence    `json:"evidence"`

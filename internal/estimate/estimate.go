@@ -106,6 +106,16 @@ func (w Workload) Of(model *gguf.Header, target string) (Estimate, error) {
 	return estimate, nil
 }
 
+// Beside gives the estimate of a copy that is compared with another one, of the same model
+// under the same workload, in place of the model itself.
+func (e Estimate) Beside(baseline Estimate) Estimate {
+	e.OriginalBytesPerToken = baseline.QuantizedBytesPerToken
+	if e.QuantizedBytesPerToken > 0 {
+		e.DropRatio = 1 - e.OriginalBytesPerToken/e.QuantizedBytesPerToken
+	}
+	return e
+}
+
 // UpperBound is a number of bytes that the quantized file will not exceed, for the look
 // at the disk before a tool that cannot say it itself: a tenth above the estimate, which
 // covers the mixes of other versions of llama.cpp; for a target that is not known here,

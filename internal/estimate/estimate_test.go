@@ -213,3 +213,21 @@ func TestMemoryOfADryRun(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20), "bytes allocated, garbage included")
 }
+
+// A copy beside another one of the same model: as if that one were the model.
+func TestBeside(t *testing.T) {
+	header, err := gguf.Read(bundled)
+	require.NoError(t, err)
+	of := func(target string) estimate.Estimate {
+		e, err := estimate.Of(header, target)
+		require.NoError(t, err)
+		return e
+	}
+	baseline := of("Q8_0")
+	assert.Zero(t, baseline.Beside(baseline).DropRatio)
+	beside := of("Q2_K").Beside(baseline)
+	assert.Negative(t, beside.DropRatio)
+	assert.Greater(t, beside.DropRatio, of("Q2_K").DropRatio, "less is gained beside a smaller original")
+	assert.Positive(t, of("F16").Beside(baseline).DropRatio)
+	assert.Equal(t, of("Q2_K").Bytes, beside.Bytes)
+}

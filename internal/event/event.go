@@ -59,6 +59,7 @@ type Decision struct {
 	ChangedInputs []string `json:"changed_inputs"`
 	// ChosenFormat is the model's as of the last finished cycle: null where none is chosen.
 	ChosenFormat *string `json:"chosen_format"`
+	Against      *string `json:"against"` // name of the file that was compared in place of a copy that was made; else null
 }
 
 // Quality is how far the copy's predictions are from the original's, with intervals (low,
@@ -168,6 +169,9 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 	}
 	if origin.Chosen != "" {
 		d.ChosenFormat = &origin.Chosen
+	}
+	if r.Against != "" {
+		d.Against = new(r.Against)
 	}
 	return d
 }

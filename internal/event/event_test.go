@@ -81,6 +81,13 @@ func TestDecision(t *testing.T) {
 	t.Run("rejected by its quality", func(t *testing.T) {
 		check(t, "decision-quality.json", event.NewDecision(damaged(), event.Origin{Host: "build-7", Entry: "nightly"}))
 	})
+	t.Run("of a file that exists", func(t *testing.T) {
+		r := rejected()
+		r.Against = "team/prod-q4"
+		d := event.NewDecision(r, event.Origin{})
+		require.NotNil(t, d.Against)
+		assert.Equal(t, "team/prod-q4", *d.Against)
+	})
 	t.Run("of a model of which a format is chosen", func(t *testing.T) {
 		d := event.NewDecision(rejected(), event.Origin{Chosen: "Q4_K_M"})
 		require.NotNil(t, d.ChosenFormat)

@@ -61,6 +61,7 @@ func TestEventsFitTheSchema(t *testing.T) {
 	oneEnd.Verdict.Phases[1].Upper = new(math.MaxFloat64)
 	for name, d := range map[string]event.Decision{
 		"with everything":        published(nil),
+		"of a file that exists":  published(func(d *event.Decision) { d.Against = new("prod") }),
 		"kept":                   published(func(d *event.Decision) { d.Decision = verdict.Kept }),
 		"damaged":                event.NewDecision(damaged(), event.Origin{}),
 		"faster":                 published(func(d *event.Decision) { d.ThroughputDropPercent = -50 }),

@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,13 +14,18 @@ import (
 
 // Entry is what the schedule says of an entry.
 type Entry struct {
-	Name      string
-	Models    []string // patterns: see runner.Found.Select
-	Targets   []string // formats, in any case
-	Threshold float64  // ratio
-	Quality   bool     // whether copies have to pass the gate of quality, too
-	Publish   bool     // whether copies that are kept are published
-	Choose    choice.Rule
+	Name    string
+	Models  []string // patterns: see runner.Found.Select
+	Targets []string // formats, in any case
+	Against string   // file that models are compared with, in place of targets: see runner.Found.Existing
+	// LastFormat is that of Against when it was last decided on: its target while the file
+	// cannot be read. "" when it never was.
+	LastFormat string
+	Baseline   string  // canonical name of the originals' format; "" for the models as they are
+	Threshold  float64 // ratio
+	Quality    bool    // whether copies have to pass the gate of quality, too
+	Publish    bool    // whether copies that are kept are published
+	Choose     choice.Rule
 }
 
 // Plan is every pair that is scheduled, each under one entry.
@@ -42,15 +48,21 @@ type Model struct {
 	runner.Model
 	Targets []string // canonical names
 	// Choose is the entry's rule, unless an earlier entry chooses a format of this model.
-	Choose choice.Rule
+	Choose   choice.Rule
+	Baseline string        // see Entry
+	Against  *runner.Model // the file of the entry, with its Err set where it cannot be used; nil without one
 }
 
-// SourceFormat of the model; "" when it cannot be read.
+// SourceFormat is that of the original; "" when the model cannot be read.
 func (m *Model) SourceFormat() string {
-	if m.Header == nil {
+	switch {
+	case m.Header == nil:
 		return ""
+	case m.Baseline != "":
+		return m.Baseline
+	default:
+		return m.Header.Format
 	}
-	return m.Header.Format
 }
 
 // Conflict is a pair that a second entry names, too. The first one decides it. Without a
@@ -70,9 +82,10 @@ func (c Conflict) Error() string {
 		c.First, c.Second, c.Target, c.Model)
 }
 
-// Finder finds models by patterns: runner.Found does.
+// Finder finds models by patterns, and files by names: runner.Found does.
 type Finder interface {
 	Select(patterns []string) ([]runner.Model, error)
+	Existing(name string) (runner.Model, error)
 	MissingName(pattern string) string
 }
 
@@ -83,6 +96,7 @@ func Make(entries []Entry, found Finder) Plan {
 	owners := map[[2]string]string{}
 	for _, entry := range entries {
 		resolved := Resolved{Entry: entry}
+		against := existing(&resolved.Entry, found)
 		seen := map[string]bool{}
 		for _, pattern := range entry.Models {
 			if err := selected[pattern].err; err != nil {
@@ -93,9 +107,11 @@ func Make(entries []Entry, found Finder) Plan {
 					continue
 				}
 				seen[model.Name] = true
-				targets := p.claim(owners, entry, model.Name)
+				targets := p.claim(owners, resolved.Entry, model.Name)
 				if len(targets) > 0 {
-					resolved.Models = append(resolved.Models, Model{model, targets, p.claimChoice(owners, entry, model.Name)})
+					resolved.Models = append(resolved.Models, Model{
+						Model: model, Targets: targets, Choose: p.claimChoice(owners, entry, model.Name), Baseline: entry.Baseline, Against: against,
+					})
 				}
 			}
 		}
@@ -103,6 +119,31 @@ func Make(entries []Entry, found Finder) Plan {
 		p.Entries = append(p.Entries, resolved)
 	}
 	return p
+}
+
+// UnknownFormat is the target of a file that cannot be read, and never was.
+const UnknownFormat = "UNKNOWN"
+
+// existing finds the file of an entry, whose format is its target; nil where copies are
+// made.
+func existing(entry *Entry, found Finder) *runner.Model {
+	if entry.Against == "" {
+		return nil
+	}
+	file, err := found.Existing(entry.Against)
+	if err != nil { // the cycles fail, and say why
+		file = runner.Model{Name: found.MissingName(entry.Against), Path: entry.Against, Err: runner.Failf(runner.ReasonBadModel, "%w", err)}
+	}
+	entry.Targets = []string{Format(&file, entry.LastFormat)}
+	return &file
+}
+
+// Format is that of a file, as a target; last is what it was, where that is known.
+func Format(file *runner.Model, last string) string {
+	if file.Err != nil {
+		return cmp.Or(last, UnknownFormat)
+	}
+	return Canonical(file.Header.Format)
 }
 
 // selection is what a pattern names: models, or nothing, and why.

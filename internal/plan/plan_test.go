@@ -97,6 +97,56 @@ func TestPairsBelongToTheFirstEntryThatNamesThem(t *testing.T) {
 	}
 }
 
+func TestSourceFormatIsThatOfTheBaseline(t *testing.T) {
+	beside := entry("n", "a gone", "Q2_K")
+	beside.Baseline = "Q8_0"
+	p := plan.Make([]plan.Entry{beside, entry("m", "a", "Q4_K_M")}, discover(t, "a"))
+	assert.Equal(t, "Q8_0", p.Entries[0].Models[0].SourceFormat())
+	assert.Empty(t, p.Entries[0].Models[1].SourceFormat(), "nothing can be made of a model that is not there")
+	assert.Equal(t, "F16", p.Entries[1].Models[0].SourceFormat())
+}
+
+// production adds a quantized file to a folder of models.
+func production(t *testing.T, found runner.Found) string {
+	t.Helper()
+	return gguftest.Model(gguftest.TinyQuantized()).Write(t, filepath.Join(found.Dir, "prod.gguf"))
+}
+
+func TestTargetOfAFileIsItsFormat(t *testing.T) {
+	found := discover(t, "a", "b")
+	file := production(t, found)
+	found, err := runner.Discover(found.Dir, false, nil)
+	require.NoError(t, err)
+	against := plan.Entry{Name: "n", Models: []string{"a"}, Against: "prod", LastFormat: "Q8_0"}
+	p := plan.Make([]plan.Entry{against, entry("m", "a b", "q4_k Q2_K")}, found)
+	assert.Equal(t, []string{"a: Q4_K_M"}, pairs(p.Entries[0]))
+	assert.Equal(t, []string{"Q4_K_M"}, p.Entries[0].Targets)
+	assert.Equal(t, "prod", p.Entries[0].Models[0].Against.Name)
+	assert.Equal(t, []plan.Conflict{{"a", "Q4_K_M", "n", "m"}}, p.Conflicts, "one pair, wherever its copy comes from")
+	assert.Equal(t, []string{"a: Q2_K", "b: Q4_K_M Q2_K"}, pairs(p.Entries[1]))
+	assert.Nil(t, p.Entries[1].Models[0].Against)
+
+	for last, want := range map[string]string{"Q4_K_M": "a: Q4_K_M", "": "a: UNKNOWN"} {
+		for damage, why := range map[string]func() error{
+			"cut off": func() error { return os.Truncate(file, 100) },
+			"gone":    func() error { return os.Remove(file) },
+		} {
+			production(t, found)
+			require.NoError(t, why())
+			again, err := runner.Discover(found.Dir, false, nil)
+			require.NoError(t, err)
+			against.LastFormat = last
+			p = plan.Make([]plan.Entry{against}, again)
+			assert.Equal(t, []string{want}, pairs(p.Entries[0]), damage)
+			var failure *runner.Failure
+			require.ErrorAs(t, p.Entries[0].Models[0].Against.Err, &failure, damage)
+			assert.Equal(t, runner.ReasonBadModel, failure.Reason)
+			assert.Equal(t, "prod", p.Entries[0].Models[0].Against.Name)
+			assert.Empty(t, p.Entries[0].Unresolved)
+		}
+	}
+}
+
 func TestOneEntryChoosesAFormatOfAModel(t *testing.T) {
 	entries := []plan.Entry{entry("n", "a b", "Q2_K Q8_0"), entry("m", "a", "Q4_K_M"), entry("o", "*", "Q6_K"), entry("p", "a", "Q2_K")}
 	entries[0].Choose, entries[2].Choose, entries[3].Choose = choice.Smallest, choice.Fastest, choice.Fastest
@@ -210,6 +260,8 @@ func (f finder) Select(patterns []string) ([]runner.Model, error) {
 	}
 	return models, nil
 }
+
+func (f finder) Existing(string) (runner.Model, error) { return runner.Model{}, errors.New("no file") }
 
 func (f finder) MissingName(pattern string) string { return pattern }
 

@@ -12,12 +12,13 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// EstimateTable writes what a dry run computed for people to read. It ends with an empty
-// line, so that tables can follow each other.
-func EstimateTable(w io.Writer, model runner.Model, estimates []estimate.Estimate, threshold float64) error {
+// EstimateTable writes what a dry run computed of a model for people to read; original is
+// what its copies are compared with. It ends with an empty line, so that tables can follow
+// each other.
+func EstimateTable(w io.Writer, model string, original runner.FileFigures, estimates []estimate.Estimate, threshold float64) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s: %s, %s, %.2f bits per weight, %s parameters\nestimated from the file's header; nothing was run or measured\n\n",
-		Name(model.Name), model.Header.Format, Size(model.Size), model.Header.BitsPerWeight(), count(model.Header.Parameters))
+		Name(model), original.Format, Size(original.Bytes), original.BitsPerWeight, count(original.Parameters))
 
 	t := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
 	fmt.Fprintf(t, "target\testimated size\testimated bits/weight\testimated generation drop\tthreshold %s\n", Threshold(threshold))
@@ -68,26 +69,29 @@ type estimateLine struct {
 }
 
 // EstimateLines writes what a dry run computed, one object a line.
-func EstimateLines(w io.Writer, model runner.Model, estimates []estimate.Estimate, threshold float64) error {
+func EstimateLines(w io.Writer, model string, original runner.FileFigures, estimates []estimate.Estimate, threshold float64) error {
 	for _, e := range estimates {
 		err := Line(w, estimateLine{
-			EventType:    event.TypeEstimate,
-			Estimated:    true,
-			ModelName:    model.Name,
-			Drop:         e.DropRatio * 100,
-			Threshold:    event.ThresholdPercent(threshold),
-			SourceFormat: model.Header.Format,
-			TargetFormat: e.Target,
-			CycleVersion: event.CycleVersion,
-			Phase:        verdict.Generation,
-			OriginalFile: model.Figures(),
-			QuantizedFile: runner.FileFigures{
-				Format: e.Target, Bytes: e.Bytes, Parameters: model.Header.Parameters, BitsPerWeight: e.BitsPerWeight, FallbackShare: e.FallbackShare,
-			},
+			EventType:     event.TypeEstimate,
+			Estimated:     true,
+			ModelName:     model,
+			Drop:          e.DropRatio * 100,
+			Threshold:     event.ThresholdPercent(threshold),
+			SourceFormat:  original.Format,
+			TargetFormat:  e.Target,
+			CycleVersion:  event.CycleVersion,
+			Phase:         verdict.Generation,
+			OriginalFile:  original,
+			QuantizedFile: EstimatedFile(e, original.Parameters),
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// EstimatedFile is the file that was estimated.
+func EstimatedFile(e estimate.Estimate, parameters int64) runner.FileFigures {
+	return runner.FileFigures{Format: e.Target, Bytes: e.Bytes, Parameters: parameters, BitsPerWeight: e.BitsPerWeight, FallbackShare: e.FallbackShare}
 }

@@ -87,14 +87,14 @@ func llama() (runner.Model, []estimate.Estimate) {
 func TestEstimates(t *testing.T) {
 	model, estimates := llama()
 	var table, lines bytes.Buffer
-	require.NoError(t, report.EstimateTable(&table, model, estimates, 0.12))
+	require.NoError(t, report.EstimateTable(&table, model.Name, model.Figures(), estimates, 0.12))
 	golden.Check(t, "estimate.txt", table.String())
 	for line := range bytes.Lines(table.Bytes()) {
 		if bytes.Contains(line, []byte("Q")) {
 			assert.Contains(t, string(line), "estimated", "every line about a target")
 		}
 	}
-	require.NoError(t, report.EstimateLines(&lines, model, estimates, 0.07))
+	require.NoError(t, report.EstimateLines(&lines, model.Name, model.Figures(), estimates, 0.07))
 	golden.Check(t, "estimate.json", lines.String())
 	for line := range bytes.Lines(lines.Bytes()) {
 		var object map[string]any
@@ -105,9 +105,14 @@ func TestEstimates(t *testing.T) {
 		}
 	}
 
+	lines.Reset()
+	require.NoError(t, report.EstimateLines(&lines, model.Name, report.EstimatedFile(estimates[0], 6_750_000_000), estimates[1:], 0.07))
+	assert.Contains(t, lines.String(), `"source_format":"Q4_K_M"`)
+	assert.Contains(t, lines.String(), `"original_file":{"format":"Q4_K_M","bytes":4080000000,"parameters":6750000000,`)
+
 	model.Name, estimates[0].Target = hostile, hostile
 	table.Reset()
-	require.NoError(t, report.EstimateTable(&table, model, estimates, 0.12))
+	require.NoError(t, report.EstimateTable(&table, model.Name, model.Figures(), estimates, 0.12))
 	harmless(t, table.String())
 }
 
@@ -117,8 +122,8 @@ func TestErrorsOfTheWriterAreNotLost(t *testing.T) {
 	for name, err := range map[string]error{
 		"table":          report.Table(full{}, report.Cycle{Results: ladder()}, false),
 		"line":           report.JSONLine(full{}, &result, event.Origin{}, "", false),
-		"estimate table": report.EstimateTable(full{}, model, estimates, 0.12),
-		"estimate lines": report.EstimateLines(full{}, model, estimates, 0.12),
+		"estimate table": report.EstimateTable(full{}, model.Name, model.Figures(), estimates, 0.12),
+		"estimate lines": report.EstimateLines(full{}, model.Name, model.Figures(), estimates, 0.12),
 	} {
 		assert.ErrorIs(t, err, errFull, name)
 	}

@@ -58,6 +58,9 @@ func heading(w io.Writer, results []runner.Result) {
 	if r.Original.Bytes > 0 { // its header was read
 		fmt.Fprintf(w, ": %s, %s, %.2f bits per weight, %s parameters", r.SourceFormat, Size(r.Original.Bytes), r.Original.BitsPerWeight, count(r.Original.Parameters))
 	}
+	if r.Evidence.Baseline != nil {
+		fmt.Fprint(w, ", made of the model to compare with")
+	}
 	if engine := r.Evidence.Engine; engine.Name != "" {
 		fmt.Fprintf(w, "; %s", Name(engine.String()))
 		if threads := threadsOf(results); threads > 0 {
@@ -237,6 +240,9 @@ func remarks(w io.Writer, results []runner.Result) {
 		}
 		remark := func(format string, args ...any) {
 			fmt.Fprintf(w, "%s: %s\n", Name(r.TargetFormat), fmt.Sprintf(format, args...))
+		}
+		if r.Against != "" {
+			remark("the file %s as it is.", Name(r.Against))
 		}
 		switch {
 		case r.Verdict.Outcome == verdict.Rejected && r.Verdict.Gate == verdict.GateQuality:

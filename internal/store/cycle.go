@@ -240,6 +240,7 @@ func newDecided(record *Record, r *runner.Result) *Decided {
 		Entry:         record.Entry,
 		Finished:      record.Finished,
 		SourceFormat:  record.SourceFormat,
+		Against:       record.Against,
 		Threshold:     record.Threshold,
 		Verdict:       *record.Verdict,
 		Unconfirmed:   record.Unconfirmed,

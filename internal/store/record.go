@@ -19,6 +19,7 @@ type Record struct {
 	Host  string `json:"host"`
 	PairID
 	SourceFormat string `json:"source_format"`
+	Against      string `json:"against,omitempty"` // see runner.Result
 
 	// Verdict is nil exactly when Failure is set.
 	Verdict     *verdict.Verdict `json:"verdict,omitempty"`
@@ -89,6 +90,7 @@ func newRecord(cycle *Cycle, host string, r *runner.Result, before *Pair) Record
 		Cycle: cycle.ID, Entry: cycle.Entry, Host: host,
 		PairID:       PairID{r.Model, r.TargetFormat},
 		SourceFormat: r.SourceFormat,
+		Against:      r.Against,
 		Verdict:      r.Verdict,
 		Unconfirmed:  r.Unconfirmed,
 		Quality:      r.Quality,

@@ -53,7 +53,8 @@ type Decided struct {
 	Entry        string          `json:"entry"` // "" from the command line
 	Finished     time.Time       `json:"finished"`
 	SourceFormat string          `json:"source_format"`
-	Threshold    float64         `json:"threshold"` // ratio
+	Against      string          `json:"against,omitempty"` // see runner.Result
+	Threshold    float64         `json:"threshold"`         // ratio
 	Verdict      verdict.Verdict `json:"verdict"`
 	Unconfirmed  bool            `json:"unconfirmed,omitempty"` // see runner.Result
 	// Quality of the copy; nil when it was not evaluated.

@@ -108,6 +108,8 @@ type entryAnswer struct {
 	Threshold float64    `json:"threshold_ratio"`
 	Choose    string     `json:"choose"` // "" chooses no format
 	Targets   []string   `json:"target_formats"`
+	Against   string     `json:"against,omitempty"`  // file in place of copies
+	Baseline  string     `json:"baseline,omitempty"` // format of the originals, where that is not the models' own
 	Models    []string   `json:"model_names"`
 	Problems  []string   `json:"problems"`
 }
@@ -186,6 +188,7 @@ func answerSchedule(k snapshot) scheduleAnswer {
 		for _, resolved := range k.scheduled.Entries {
 			if resolved.Name == e.Name {
 				entry.Threshold, entry.Targets, entry.Choose = resolved.Threshold, orEmpty(resolved.Targets), string(resolved.Choose)
+				entry.Against, entry.Baseline = resolved.Against, resolved.Baseline
 			}
 		}
 		a.Entries = append(a.Entries, entry)

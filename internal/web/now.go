@@ -62,6 +62,8 @@ type entryView struct {
 	Next     moment // zero when suspended
 	Models   int
 	Targets  []string
+	Against  string // the file in place of copies; "" without one
+	Baseline string // "" without one
 	Problems []string
 }
 
@@ -149,6 +151,7 @@ func viewEntries(entries []dispatch.EntryStatus, scheduled *plan.Plan, now time.
 		for _, resolved := range scheduled.Entries {
 			if resolved.Name == e.Name {
 				v.Models, v.Targets = len(resolved.Models), names(resolved.Targets)
+				v.Against, v.Baseline = report.Name(resolved.Against), report.Name(resolved.Baseline)
 			}
 		}
 		all = append(all, v)

@@ -170,6 +170,9 @@ func (s *server) view(selected selection, now time.Time) view {
 		}
 		group := &v.Groups[len(v.Groups)-1]
 		group.Pairs = append(group.Pairs, p)
+		if p.Source != group.Pairs[0].Source {
+			p.Beside = p.Source
+		}
 		if group.Rows++; p.Failure != nil {
 			group.Rows++
 		}
@@ -191,6 +194,9 @@ func viewPairs(k snapshot, now time.Time) []*pairView {
 				v := newPairView(store.PairID{Model: model.Name, Target: target})
 				v.Scheduled, v.Entry, v.entry = true, report.Name(entry.Name), entry.Name
 				v.Source = report.Name(model.SourceFormat())
+				if model.Against != nil {
+					v.Against = report.Name(model.Against.Name)
+				}
 				v.Threshold = report.Threshold(entry.Threshold)
 				v.Next = momentOf(next[entry.Name], now)
 				pairs[v.id] = v

@@ -327,6 +327,8 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 					Benchmark: runner.Benchmark{Phases: []verdict.Phase{verdict.Generation}},
 					Rounds:    []runner.Round{round},
 					Quantize:  runner.ToolRun{Args: []string{text, "-x"}},
+					Against:   []runner.FileID{{Path: text}},
+					Baseline:  &runner.BaselineEvidence{Format: text, Quantize: runner.ToolRun{Args: []string{text}}},
 					Quality:   &runner.QualityEvidence{Corpus: runner.CorpusID{Bytes: 3, SHA256: text}, Evaluate: runner.ToolRun{Args: []string{text}}},
 				},
 			}},
@@ -391,8 +393,8 @@ func TestHostileTexts(t *testing.T) {
 }
 
 // quotedNames are places where a text is shown as Go or a shell would write it: the
-// arguments of three commands, and the name that a message quotes.
-const quotedNames = 4
+// arguments of four commands, and the name that a message quotes.
+const quotedNames = 5
 
 // What the page says with colour it says in words, too.
 func TestDecisionsAreWords(t *testing.T) {

@@ -17,7 +17,9 @@ import (
 type pairView struct {
 	id            store.PairID
 	Model, Target string
-	Source        string // "" when it is not known
+	Source        string // format of the original; "" when it is not known
+	Beside        string // Source, where that is another one than that of the first pair of the model
+	Against       string // the file that is the copy; "" where one is made
 	Scheduled     bool
 	Entry         string // that decides it; "" when it is not scheduled
 	Running       bool   // its cycle goes on
@@ -149,7 +151,7 @@ func (v *pairView) decided(pair *store.Pair, decided *store.Decided, now time.Ti
 	if pair.Standing == "" {
 		v.Decision = string(decided.Verdict.Outcome)
 	}
-	v.Source = report.Name(decided.SourceFormat)
+	v.Source, v.Against = report.Name(decided.SourceFormat), report.Name(decided.Against)
 	v.Threshold = report.Threshold(decided.Threshold)
 	v.Cycle, v.Decided, v.last = decided.Cycle, momentOf(decided.Finished, now), decided.Finished
 	v.Note, v.Changes = note(pair), changeTexts(decided.Changes)

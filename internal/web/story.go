@@ -291,6 +291,16 @@ func facts(r *store.Record) []factView {
 	}
 	add("Host", r.Host)
 	add("Isolation", e.Isolation)
+	for _, file := range e.Against {
+		add("Compared file", file.Path)
+	}
+	if e.Baseline != nil {
+		how := ", made once for the cycle"
+		if e.Baseline.Reused != "" {
+			how = ", reused from an earlier cycle, SHA-256 " + e.Baseline.Reused
+		}
+		add("Baseline", "the original is the model in "+e.Baseline.Format+how)
+	}
 	if e.Reused != "" {
 		add("Copy", "reused from an earlier cycle, SHA-256 "+e.Reused)
 	}
@@ -325,6 +335,9 @@ func commands(e *runner.Evidence) []factView {
 		if len(args) > 0 {
 			all = append(all, factView{name, commandLine(args)})
 		}
+	}
+	if e.Baseline != nil {
+		add("quantize, original", e.Baseline.Quantize.Args)
 	}
 	add("quantize", e.Quantize.Args)
 	if q := e.Quality; q != nil {

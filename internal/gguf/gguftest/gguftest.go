@@ -175,6 +175,13 @@ func Tiny() Shape {
 	return Shape{Weights: gguf.F16, FileType: 1, Vocabulary: 512, Embedding: 256, FeedForward: 512, Blocks: 1, Heads: 4, KVHeads: 2, Tied: true}
 }
 
+// TinyQuantized is that model as if it had been quantized to Q4_K_M.
+func TinyQuantized() Shape {
+	shape := Tiny()
+	shape.Weights, shape.FileType = gguf.Q4_K, 15
+	return shape
+}
+
 // Model makes up a llama-like model of the shape: its tokens, its merges' worth of
 // metadata and all its tensors, in the order of llama.cpp's converter.
 func Model(shape Shape) File {

@@ -1,0 +1,75 @@
+package web_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/internal/web"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// withBaseline is a model that two entries decide: as it is, and beside a baseline.
+func withBaseline() known {
+	beside := model("m", "F16", "Q4_K_M")
+	beside.Baseline = "Q8_0"
+	return known{
+		state:  &store.State{Pairs: map[store.PairID]*store.Pair{}},
+		plan:   &plan.Plan{Entries: []plan.Resolved{{Entry: plan.Entry{Name: "a"}, Models: []plan.Model{model("m", "F16", "Q2_K")}}, {Entry: plan.Entry{Name: "b"}, Models: []plan.Model{beside}}}},
+		status: nil,
+	}
+}
+
+func TestAPairSaysWhichFormatItIsComparedWith(t *testing.T) {
+	page := ask(web.New(withBaseline().options(t)), "GET", "/").Body.String()
+	assert.Contains(t, page, `<bdi>Q4_K_M</bdi></span><span class="soft line nowrap">beside <bdi>Q8_0</bdi></span>`)
+	assert.NotContains(t, page, "beside <bdi>F16</bdi>", "that is with the model")
+}
+
+func TestPagesNameTheFileThatIsCompared(t *testing.T) {
+	m := model("m", "F16", "Q4_K_M")
+	m.Against = &runner.Model{Name: "served/q4"}
+	id := store.PairID{Model: "m", Target: "Q4_K_M"}
+	k := known{
+		state: &store.State{},
+		plan: &plan.Plan{Entries: []plan.Resolved{{
+			Entry:  plan.Entry{Name: "prod", Against: "served/q4", Baseline: "Q8_0", Targets: []string{"Q4_K_M"}},
+			Models: []plan.Model{m},
+		}}},
+		status: &dispatch.Status{Entries: []dispatch.EntryStatus{{Name: "prod"}}},
+	}
+	const file = `<span class="soft line">file <bdi>served/q4</bdi></span>`
+	handler := web.New(k.options(t))
+	page := ask(handler, "GET", "/").Body.String()
+	assert.Equal(t, 2, strings.Count(page, file), "of the pair, and of the entry")
+	assert.Contains(t, page, file+`<span class="soft line nowrap">beside <bdi>Q8_0</bdi></span>`)
+	assert.Contains(t, ask(handler, "GET", "/api/v1/schedule").Body.String(), `"target_formats":["Q4_K_M"],"against":"served/q4","baseline":"Q8_0"`)
+
+	// What was decided keeps its file, whatever is scheduled now.
+	k.plan = nil
+	k.state = &store.State{Pairs: map[store.PairID]*store.Pair{id: {PairID: id, Decided: &store.Decided{Against: "served/old", Verdict: verdict.Verdict{Outcome: verdict.Kept}}}}}
+	handler = web.New(k.options(t))
+	assert.Contains(t, ask(handler, "GET", "/").Body.String(), "file <bdi>served/old</bdi>")
+	assert.Contains(t, ask(handler, "GET", "/model?name=m").Body.String(), "file <bdi>served/old</bdi>")
+}
+
+func TestACycleSaysHowItsBaselineWasMade(t *testing.T) {
+	k := withBaseline()
+	o := k.options(t)
+	from := story()
+	result := &from.results[3][0]
+	result.SourceFormat = "Q8_0"
+	result.Evidence.Against = []runner.FileID{{Path: "/srv/served/q4.gguf"}}
+	result.Evidence.Baseline = &runner.BaselineEvidence{Format: "Q8_0", Quantize: runner.ToolRun{Args: []string{"llama-quantize", "original.gguf", "baseline.gguf", "Q8_0"}}}
+	o.Store = from
+	page := ask(web.New(o), "GET", "/cycles/3").Body.String()
+	assert.Contains(t, page, "the original is the model in Q8_0, made once for the cycle")
+	assert.Contains(t, page, "llama-quantize original.gguf baseline.gguf Q8_0")
+	assert.Contains(t, page, "quantize, original")
+	assert.Contains(t, page, "/srv/served/q4.gguf")
+}
