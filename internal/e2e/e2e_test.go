@@ -36,6 +36,9 @@ import (
 // modelSum is the sha256 of the bundled model: no cycle may change it.
 const modelSum = "4c1c9db17df4c3e691c16ab3876a87b415a0f085db48a5668c55a23ba58313b9"
 
+// patience bounds every wait: it guards against hangs and measures nothing.
+const patience = 5 * time.Minute
+
 // kit is what all tests share: the built programs and the real tools.
 type kit struct {
 	root   string // of the repository
