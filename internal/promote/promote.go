@@ -48,7 +48,7 @@ func Cycle(ctx context.Context, from Store, id uint64, settings runner.Publish, 
 		return nil
 	}
 	if err == nil {
-		err = p.prepare(ctx)
+		err = p.prepare(ctx, slices.ContainsFunc(targets, func(target string) bool { _, made := p.copies[target]; return made }))
 	}
 	var all []store.Publication
 	for _, target := range targets {
@@ -73,9 +73,10 @@ type promotion struct {
 	source  publish.Source
 }
 
-// prepare does what all targets need.
-func (p *promotion) prepare(ctx context.Context) (err error) {
-	if ctx.Err() != nil {
+// prepare does what all targets need. Where no copy is to be published, only a link may have
+// to move: a cycle that was stopped, or whose model changed, is no reason not to.
+func (p *promotion) prepare(ctx context.Context, copies bool) (err error) {
+	if copies && ctx.Err() != nil {
 		return fmt.Errorf("the cycle was stopped: %w", context.Cause(ctx))
 	}
 	for _, c := range p.finished.Copies {
@@ -83,7 +84,7 @@ func (p *promotion) prepare(ctx context.Context) (err error) {
 			return fmt.Errorf("the decision on %s could not be stored, and nothing is published without", c.Target)
 		}
 	}
-	if p.dir, err = publish.Open(p.settings.Dir, p.logger); err != nil || len(p.copies) == 0 {
+	if p.dir, err = publish.Open(p.settings.Dir, p.logger); err != nil || !copies {
 		return err
 	}
 	p.source, err = sourceOf(ctx, p.finished.Model, p.knownHash())

@@ -215,6 +215,22 @@ func TestTheChosenWithoutACopyIsServedAsItWasPublished(t *testing.T) {
 	assert.Equal(t, "Q8_0 1", f.served("m/stable"))
 }
 
+// A cycle that is stopped before it has a copy of the chosen format fails to publish nothing.
+func TestAStoppedCycleLeavesTheChosenPublished(t *testing.T) {
+	f := newFixture(t)
+	f.rule = choice.Smallest
+	_, all := f.cycle(t.Context(), "1", map[string]verdict.Outcome{"Q4_K_M": verdict.Kept})
+	require.Len(t, all, 1)
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, outcomes := range []map[string]verdict.Outcome{{}, {"Q8_0": verdict.Kept}} {
+		_, all = f.cycle(stopped, "2", outcomes)
+		assert.Empty(t, all)
+		assert.Equal(t, "Q4_K_M 1", f.served("m/stable"))
+		assert.Nil(t, f.store.State().Pairs[store.PairID{Model: "m", Target: "Q4_K_M"}].Unpublished)
+	}
+}
+
 func TestFailuresAreToldAndCounted(t *testing.T) {
 	canceled, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("somebody asked for it"))
