@@ -26,6 +26,8 @@ type Inputs struct {
 	// Hardware names the machine, and Driver its kernel and the drivers of its GPUs.
 	Hardware string `json:"hardware,omitempty"`
 	Driver   string `json:"driver,omitempty"`
+	// Devices are the engine's: see EngineInfo.
+	Devices string `json:"devices,omitempty"`
 	// Backends and GPU are what the measurement ran on; "" before one.
 	Backends string `json:"backends,omitempty"`
 	GPU      string `json:"gpu,omitempty"`
@@ -91,7 +93,10 @@ func (i Inputs) Changes(before Inputs) []Change {
 	add(InputHardware, "hardware", before.Hardware, i.Hardware)
 	add(InputDriver, "driver", before.Driver, i.Driver)
 	measured("backends", before.Backends, i.Backends)
-	measured("GPU", before.GPU, i.GPU)
+	if i.Devices == before.Devices { // else a measurement tells the same once more
+		measured("GPU", before.GPU, i.GPU)
+	}
+	add(InputDriver, "devices", before.Devices, i.Devices)
 	for _, group := range []struct {
 		input   Input
 		was, is map[string]string
@@ -208,10 +213,11 @@ func (c *cycle) hashesKnown() bool {
 	if c.Against != nil {
 		ids = append(ids, c.Against.IDs...)
 	}
-	for _, path := range []string{c.info.ImatrixFile, c.Quality.Corpus} {
-		if path == "" {
-			continue
-		}
+	paths := slices.Collect(maps.Values(c.info.Files))
+	if c.Quality.Enabled() {
+		paths = append(paths, c.Quality.Corpus)
+	}
+	for _, path := range paths {
 		id, err := identityOf(path)
 		if err != nil {
 			return true // which findInputs will say
@@ -226,6 +232,7 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 	i := &Inputs{
 		Engine:   EngineID{c.info.Name, c.info.Version, c.info.Build, c.info.Commit},
 		Hardware: c.Machine,
+		Devices:  c.info.Devices,
 	}
 	if c.Driver != nil {
 		i.Driver = c.Driver()
@@ -246,9 +253,9 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 			return nil, c.blameSource(err)
 		}
 	}
-	if c.info.ImatrixFile != "" {
-		if i.Arguments["engine.imatrix"], err = c.hashPath(ctx, c.info.ImatrixFile); err != nil {
-			return nil, Failf(ReasonQuantize, "engine.imatrix: %w", err)
+	for name, path := range c.info.Files {
+		if i.Arguments["engine."+name], err = c.hashPath(ctx, path); err != nil {
+			return nil, Failf(ReasonQuantize, "engine.%s: %w", name, err)
 		}
 	}
 	if c.Quality.Enabled() {
