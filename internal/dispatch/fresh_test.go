@@ -261,6 +261,21 @@ func TestWhatIsNotKnownIsMeasured(t *testing.T) {
 	}
 }
 
+// A run that ends while files are read has not begun a cycle, so that nothing fails.
+func TestARunThatEndsWhileInputsAreFoundBeginsNoCycle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := freshBench(t, func() (runner.Inputs, error) {
+			time.Sleep(time.Hour) // of the bubble: a large file
+			return runner.Inputs{}, context.DeadlineExceeded
+		})
+		b.change(func(c *Config) { c.Entries[0].Timeout = time.Minute })
+		b.due("nightly")
+		b.pass(2 * time.Hour)
+		assert.Empty(t, b.memory.began)
+		assert.Nil(t, b.Status().Running)
+	})
+}
+
 func TestNothingIsAskedWhereNothingCouldBeFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := freshBench(t, func() (runner.Inputs, error) { t.Error("the inputs were asked for"); return inputsOf(11669), nil })
