@@ -6,21 +6,21 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/files"
 )
 
 // Inputs are what a decision depends on, files by their content: where they are the same,
 // measuring again would only find the same noise. Nobody changes one that is in use.
 type Inputs struct {
-	// Source is the SHA-256 of the model's file, in hexadecimal; of a split set that of
-	// its files' own, in their order.
+	// Source is the SHA-256 of the model's file, in hexadecimal; of a split set that of the
+	// lines which its files' own are, in their order.
 	Source string   `json:"source"`
 	Engine EngineID `json:"engine"`
 	// Hardware names the machine, and Driver its kernel and the drivers of its GPUs.
@@ -303,7 +303,7 @@ func (c *cycle) hash(ctx context.Context, id FileID, report func(read int64)) (s
 		}
 	}
 	began := time.Now()
-	hash, err := hashFile(ctx, id.Path, report)
+	hash, _, err := files.Hash(ctx, id.Path, report)
 	if err != nil {
 		return "", err
 	}
@@ -320,31 +320,6 @@ func (c *cycle) hash(ctx context.Context, id FileID, report func(read int64)) (s
 		}
 	}
 	return hash, nil
-}
-
-func hashFile(ctx context.Context, path string, report func(read int64)) (string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	hash := sha256.New()
-	buffer := make([]byte, 1<<20)
-	for read := int64(0); ; {
-		if ctx.Err() != nil {
-			return "", fmt.Errorf("reading %s: %w", path, context.Cause(ctx))
-		}
-		n, err := file.Read(buffer)
-		hash.Write(buffer[:n])
-		read += int64(n)
-		if err == io.EOF {
-			return hex.EncodeToString(hash.Sum(nil)), nil
-		}
-		if err != nil {
-			return "", fmt.Errorf("reading %s: %w", path, err)
-		}
-		report(read)
-	}
 }
 
 // inputsOf are the inputs of a pair, with what its measurements told; nil where the cycle

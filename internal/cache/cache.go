@@ -16,11 +16,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -30,6 +27,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/files"
 	"github.com/quant-exporter/quant-exporter/internal/host/flock"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 )
@@ -218,7 +216,7 @@ func (c *Cache) Get(ctx context.Context, key, path string) (hash string, found b
 	if !found {
 		return "", false, nil
 	}
-	is, err := hashOf(ctx, path)
+	is, _, err := files.Hash(ctx, path, nil)
 	if err == nil && is == e.hash {
 		return is, true, nil
 	}
@@ -269,17 +267,17 @@ func (c *Cache) put(ctx context.Context, key, path string, size int64) (err erro
 	if err := clone(ctx, path, incoming); err != nil {
 		return err
 	}
-	hash, err := hashOf(ctx, incoming)
+	hash, _, err := files.Hash(ctx, incoming, nil)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(use(incoming), syncFile(incoming)); err != nil {
+	if err := errors.Join(use(incoming), files.Sync(incoming)); err != nil {
 		return err
 	}
 	if err := os.Rename(incoming, filepath.Join(c.dir, key+"-"+hash)); err != nil {
 		return err
 	}
-	return syncFile(c.dir)
+	return files.Sync(c.dir)
 }
 
 // MakeRoom removes files until so many bytes are free on the file system of a folder, the
@@ -327,36 +325,6 @@ func clone(ctx context.Context, from, to string) error {
 		all = append(all, err)
 	}
 	return errors.Join(all...)
-}
-
-// hashOf reads a file; "" when it cannot.
-func hashOf(ctx context.Context, path string) (string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	hash := sha256.New()
-	for {
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
-		switch _, err := io.CopyN(hash, file, 4<<20); {
-		case errors.Is(err, io.EOF):
-			return hex.EncodeToString(hash.Sum(nil)), nil
-		case err != nil:
-			return "", err
-		}
-	}
-}
-
-// syncFile puts a file, or the names in a folder, on the disk.
-func syncFile(path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(file.Sync(), file.Close())
 }
 
 func remove(path string) error {

@@ -87,7 +87,7 @@ func (p *promotion) prepare(ctx context.Context, copies bool) (err error) {
 	if p.dir, err = publish.Open(p.settings.Dir, p.logger); err != nil || !copies {
 		return err
 	}
-	p.source, err = sourceOf(ctx, p.finished.Model, p.knownHash())
+	p.source, err = p.sourceOf(p.finished.Model)
 	return err
 }
 
@@ -137,27 +137,8 @@ func (p *promotion) publish(ctx context.Context, c runner.Copy) (publish.Version
 	})
 }
 
-// knownHash is the hash of the model's only file, which the cycle has found already; ""
-// where it has to be read.
-func (p *promotion) knownHash() string {
-	for _, r := range p.records {
-		if r.Inputs != nil && len(p.finished.Model.Files) == 1 {
-			return r.Inputs.Source
-		}
-	}
-	return ""
-}
-
-// sourceOf describes the model's files, which have to be those that the cycle had, and
-// reads them where their hash is not known.
-func sourceOf(ctx context.Context, m runner.Model, sum string) (publish.Source, error) {
-	var err error
-	if sum == "" {
-		sum, _, err = publish.Hash(ctx, m.Files...)
-	}
-	if err != nil {
-		return publish.Source{}, fmt.Errorf("reading the model: %w", err)
-	}
+// sourceOf describes the model's files, which have to be those that the cycle had.
+func (p *promotion) sourceOf(m runner.Model) (publish.Source, error) {
 	now, err := m.Identity()
 	if err == nil {
 		err = runner.SameFiles(m.IDs, now)
@@ -165,7 +146,12 @@ func sourceOf(ctx context.Context, m runner.Model, sum string) (publish.Source, 
 	if err != nil {
 		return publish.Source{}, fmt.Errorf("the model changed during the cycle: %w", err)
 	}
-	source := publish.Source{SHA256: sum}
+	var source publish.Source
+	for _, r := range p.records {
+		if r.Inputs != nil { // all of a cycle have the same
+			source.SHA256 = r.Inputs.Source
+		}
+	}
 	for _, id := range m.IDs {
 		source.Files = append(source.Files, publish.SourceFile{Path: id.Path, Bytes: id.Size, Modified: id.Modified.UTC()})
 	}
