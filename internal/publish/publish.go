@@ -211,12 +211,8 @@ func (d *Directory) bring(ctx context.Context, c Copy, v Version, incoming strin
 
 // clone brings the copy into a directory: without copying it, if that is possible.
 func clone(ctx context.Context, from, to, sha256 string) error {
-	for _, mode := range []workdir.Mode{workdir.Reflink, workdir.Link} {
-		if _, err := workdir.Clone(ctx, mode, from, to, nil); err == nil {
-			return nil
-		}
-	}
-	if _, err := workdir.Clone(ctx, workdir.Copy, from, to, nil); err != nil {
+	how, err := workdir.Keep(ctx, from, to)
+	if err != nil || how != workdir.Copy {
 		return err
 	}
 	copied, _, err := files.Hash(ctx, to, nil)
