@@ -109,16 +109,17 @@ func (p *place) serve(config string, args ...string) *exporter {
 		}
 	})
 	limit := time.After(patience)
-	for address := ""; ; {
+	for isReady := false; !isReady || e.url == ""; { // which comes first is left open
 		select {
-		case address = <-addresses:
+		case address := <-addresses:
 			e.url = "http://" + address
 		case <-ready:
-			return e
+			isReady = true
 		case <-ended:
 			require.Fail(p.t, "the exporter ended", printed())
 		case <-limit:
 			require.Fail(p.t, "the exporter is not ready", printed())
 		}
 	}
+	return e
 }

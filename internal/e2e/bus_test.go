@@ -48,8 +48,9 @@ schedule: [{name: at start, cron: "@every 1h", targets: [F16], %s}]
 	d.logged("the decision has changed")
 	d.logged("the run is over")
 	d.kill()
+	// The first one is among them when the stop has cut off the answer to it.
 	pending := h.events("--delivery", "pending")
-	require.Len(t, pending, 1)
+	require.NotEmpty(t, pending)
 
 	server.Restart()
 	h.configure(config(1, "suspend: true"))
@@ -72,7 +73,7 @@ schedule: [{name: at start, cron: "@every 1h", targets: [F16], %s}]
 	assert.Nil(t, rejected["previous_decision"])
 	assert.Equal(t, "kept", kept["decision"])
 	assert.Equal(t, "rejected", kept["previous_decision"])
-	assert.Equal(t, pending[0].ID, kept["event_id"])
+	assert.Equal(t, pending[len(pending)-1].ID, kept["event_id"])
 	schema, err := jsonschema.NewCompiler().Compile(filepath.Join(shared.root, "examples", "quant-decision.schema.json"))
 	require.NoError(t, err)
 	for i, entry := range entries {

@@ -102,6 +102,14 @@ func (d *daemon) kill() {
 	<-d.ended
 }
 
+// reload has the daemon take another configuration.
+func (d *daemon) reload(config string) {
+	d.t.Helper()
+	d.configure(config)
+	require.NoError(d.t, d.cmd.Process.Signal(syscall.SIGHUP))
+	d.logged("the configuration is reloaded")
+}
+
 // stop ends the exporter as a service manager does.
 func (d *daemon) stop() {
 	d.t.Helper()
@@ -151,9 +159,7 @@ scrape_configs: [{job_name: quant-exporter, static_configs: [{targets: ["`+addre
 	prometheus.WaitFor(`time() - quant_cycle_last_run_timestamp_seconds{model_name="kjv-4m-f16"} < 600`, some(1))
 
 	// Killed in the middle of a measurement.
-	h.configure(endless + everySecond)
-	require.NoError(t, d.cmd.Process.Signal(syscall.SIGHUP))
-	d.logged("the configuration is reloaded")
+	d.reload(endless + everySecond)
 	d.logged(" 1000000 ") // an argument of llama-bench
 	prometheus.WaitFor(`quant_cycle_running{entry="often"} == 1`, some(1))
 	before := prometheus.WaitFor(decisions, all(1))

@@ -24,13 +24,17 @@ const (
 // of a pair always stay, and so do its standing decision, its latest figures and its
 // counters.
 type Retention struct {
-	// Age beyond which results go. Default 365d; 0 is no bound.
+	// Age beyond which decided results go, and failed ones at twice that: who looks for
+	// what went wrong comes late. Default 365d; 0 is no bound.
 	Age model.Duration `yaml:"age"`
 	// Cycles is how many decided results are kept of each pair, and, counted by
-	// themselves, how many failed ones: neither pushes out the other. Default 200; 0 is
-	// no bound.
+	// themselves, twice as many failed ones: neither pushes out the other. Default 200; 0
+	// is no bound.
 	Cycles int `yaml:"cycles"`
 }
+
+// failures are the bounds of failed results.
+func (r Retention) failures() Retention { return Retention{Age: 2 * r.Age, Cycles: 2 * r.Cycles} }
 
 // DefaultRetention keeps a year and 200 cycles.
 func DefaultRetention() Retention {
@@ -74,32 +78,34 @@ func (d *draft) prune(id PairID) error {
 }
 
 func (d *draft) pruneResults(id PairID) error {
-	if d.retention == (Retention{}) {
+	return errors.Join(d.pruneHistory(id, bucketDecided, d.retention), d.pruneHistory(id, bucketFailed, d.retention.failures()))
+}
+
+func (d *draft) pruneHistory(id PairID, bucket string, bounds Retention) error {
+	if bounds == (Retention{}) {
 		return nil
 	}
-	for _, bucket := range []string{bucketDecided, bucketFailed} {
-		var keys [][]byte // oldest first
-		prefix := pairKey(id)
-		c := d.bucket(bucket).Cursor()
-		for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
-			keys = append(keys, bytes.Clone(k))
+	var keys [][]byte // oldest first
+	prefix := pairKey(id)
+	c := d.bucket(bucket).Cursor()
+	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+		keys = append(keys, bytes.Clone(k))
+	}
+	excess := 0
+	if bounds.Cycles > 0 {
+		excess = len(keys) - bounds.Cycles
+	}
+	for i, k := range keys[:min(max(len(keys)-1, 0), maxPruned)] {
+		point, err := get[Point](d.tx, bucket, k)
+		if err != nil {
+			return err
 		}
-		excess := 0
-		if d.retention.Cycles > 0 {
-			excess = len(keys) - d.retention.Cycles
+		expired := bounds.Age > 0 && d.now.Sub(point.Time) > time.Duration(bounds.Age)
+		if i >= excess && !expired {
+			break
 		}
-		for i, k := range keys[:min(max(len(keys)-1, 0), maxPruned)] {
-			point, err := get[Point](d.tx, bucket, k)
-			if err != nil {
-				return err
-			}
-			expired := d.retention.Age > 0 && d.now.Sub(point.Time) > time.Duration(d.retention.Age)
-			if i >= excess && !expired {
-				break
-			}
-			if err := d.pruneResult(id, bucket, k, point); err != nil {
-				return err
-			}
+		if err := d.pruneResult(id, bucket, k, point); err != nil {
+			return err
 		}
 	}
 	return nil

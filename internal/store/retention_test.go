@@ -48,11 +48,11 @@ func TestRetentionByNumber(t *testing.T) {
 	}
 	kept, lost := history(t, s, id)
 	assert.Equal(t, []uint64{3, 4}, kept, "failures push out no decision")
-	assert.Equal(t, []uint64{8, 9}, lost)
+	assert.Equal(t, []uint64{6, 7, 8, 9}, lost, "and twice as many of them stay")
 	assert.Equal(t, uint64(2), s.State().Counters.Decisions[DecisionKey{verdict.Kept, "m", "F16", "Q2_K"}])
 	cycles, err := s.Cycles(0, 0)
 	require.NoError(t, err)
-	assert.Len(t, cycles, 4, "a cycle goes with its last result")
+	assert.Len(t, cycles, 6, "a cycle goes with its last result")
 	require.NoError(t, s.Check())
 
 	// Inconclusive ones push out the last that decided; it stands all the same.
@@ -84,6 +84,11 @@ func TestRetentionByAgeKeepsTheNewest(t *testing.T) {
 	record(t, s, at(decided("m", "Q2_K", verdict.Kept)))
 	kept, lost := history(t, s, PairID{"old", "Q2_K"})
 	assert.Equal(t, []uint64{5}, kept)
+	assert.Equal(t, []uint64{2, 4, 6}, lost, "failures stay for longer")
+	clock.now = start().Add(2*time.Hour + time.Second)
+	record(t, s, at(decided("m", "Q2_K", verdict.Kept)))
+	record(t, s, at(decided("m", "Q2_K", verdict.Kept)))
+	_, lost = history(t, s, PairID{"old", "Q2_K"})
 	assert.Equal(t, []uint64{6}, lost)
 	require.NoError(t, s.Check())
 }
