@@ -322,7 +322,8 @@ func TestTheGateOfQualityIsKnownWhereThereIsOne(t *testing.T) {
 func TestPublicationsAreKnownWhereThereAreAny(t *testing.T) {
 	publishes, not := entry("publishes", model("m", "F16", "Q2_K", "Q4_K_M")), entry("not", model("m", "F16", "Q8_0", "Q6_K"))
 	publishes.Publish = true
-	s := stateOf(pair("m", "Q2_K", verdict.Kept, nil), pair("m", "Q6_K", verdict.Kept, nil))
+	s := stateOf(pair("m", "Q2_K", verdict.Kept, nil), pair("m", "Q6_K", verdict.Kept, nil), pair("m", "Q8_0", verdict.Kept, nil))
+	s.Pairs[store.PairID{Model: "m", Target: "Q8_0"}].Unpublished = &store.Publication{Time: noon, Error: "disk full"} // when it did
 	s.Pairs[store.PairID{Model: "m", Target: "Q2_K"}].Unpublished = &store.Publication{Time: noon, Error: "disk full"}
 	s.Pairs[store.PairID{Model: "m", Target: "Q6_K"}].Published = &store.Publication{Time: noon} // when it did
 	assert.Equal(t, []string{
@@ -332,6 +333,7 @@ func TestPublicationsAreKnownWhereThereAreAny(t *testing.T) {
 		`quant_cycle_unpublished{format="Q2_K",model_name="m"} 1`,
 		`quant_cycle_unpublished{format="Q4_K_M",model_name="m"} 0`,
 		`quant_cycle_unpublished{format="Q6_K",model_name="m"} 0`,
+		`quant_cycle_unpublished{format="Q8_0",model_name="m"} 0`,
 	}, samples(show(t, Live{}, planOf(publishes, not), s, "quant_cycle_published_timestamp_seconds", "quant_cycle_unpublished", "quant_cycle_publish_failures_total")))
 }
 

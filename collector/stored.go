@@ -251,7 +251,7 @@ func (b *builder) publication(model string, p *store.Pair, target string, publis
 		b.time(published, p.Published.Time, model, target)
 	}
 	if publishes || p.Published != nil || p.Unpublished != nil {
-		b.add(unpublished, boolean(p.Unpublished != nil), model, target)
+		b.add(unpublished, boolean(publishes && p.Unpublished != nil), model, target)
 	}
 }
 

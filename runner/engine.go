@@ -61,8 +61,12 @@ type EngineInfo struct {
 	Commit  string   `json:"commit,omitempty"`
 	Formats []Format `json:"-"`                 // what it can quantize to, as the tool lists it
 	Imatrix bool     `json:"imatrix,omitempty"` // quantizes with an importance matrix
-	// ImatrixFile is that matrix, by its absolute path; "" without one.
-	ImatrixFile string `json:"-"`
+	// Files are those that settings name, by absolute paths: the matrix as "imatrix", others
+	// by a key that begins with the setting's. What they hold is a part of the Inputs.
+	Files map[string]string `json:"-"`
+	// Devices are the accelerators it would compute on, as far as it lists them: "CUDA0:
+	// NVIDIA H100"; "" where it lists none.
+	Devices string `json:"-"`
 	// Arguments are the engine's settings that its results depend on, by their keys, and
 	// without secrets: a part of the Inputs.
 	Arguments map[string]string `json:"-"`

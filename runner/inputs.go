@@ -6,26 +6,28 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/files"
 )
 
 // Inputs are what a decision depends on, files by their content: where they are the same,
 // measuring again would only find the same noise. Nobody changes one that is in use.
 type Inputs struct {
-	// Source is the SHA-256 of the model's file, in hexadecimal; of a split set that of
-	// its files' own, in their order.
+	// Source is the SHA-256 of the model's file, in hexadecimal; of a split set that of the
+	// lines which its files' own are, in their order.
 	Source string   `json:"source"`
 	Engine EngineID `json:"engine"`
 	// Hardware names the machine, and Driver its kernel and the drivers of its GPUs.
 	Hardware string `json:"hardware,omitempty"`
 	Driver   string `json:"driver,omitempty"`
+	// Devices are the engine's: see EngineInfo.
+	Devices string `json:"devices,omitempty"`
 	// Backends and GPU are what the measurement ran on; "" before one.
 	Backends string `json:"backends,omitempty"`
 	GPU      string `json:"gpu,omitempty"`
@@ -91,7 +93,10 @@ func (i Inputs) Changes(before Inputs) []Change {
 	add(InputHardware, "hardware", before.Hardware, i.Hardware)
 	add(InputDriver, "driver", before.Driver, i.Driver)
 	measured("backends", before.Backends, i.Backends)
-	measured("GPU", before.GPU, i.GPU)
+	if i.Devices == before.Devices { // else a measurement tells the same once more
+		measured("GPU", before.GPU, i.GPU)
+	}
+	add(InputDriver, "devices", before.Devices, i.Devices)
 	for _, group := range []struct {
 		input   Input
 		was, is map[string]string
@@ -208,10 +213,11 @@ func (c *cycle) hashesKnown() bool {
 	if c.Against != nil {
 		ids = append(ids, c.Against.IDs...)
 	}
-	for _, path := range []string{c.info.ImatrixFile, c.Quality.Corpus} {
-		if path == "" {
-			continue
-		}
+	paths := slices.Collect(maps.Values(c.info.Files))
+	if c.Quality.Enabled() {
+		paths = append(paths, c.Quality.Corpus)
+	}
+	for _, path := range paths {
 		id, err := identityOf(path)
 		if err != nil {
 			return true // which findInputs will say
@@ -226,6 +232,7 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 	i := &Inputs{
 		Engine:   EngineID{c.info.Name, c.info.Version, c.info.Build, c.info.Commit},
 		Hardware: c.Machine,
+		Devices:  c.info.Devices,
 	}
 	if c.Driver != nil {
 		i.Driver = c.Driver()
@@ -246,9 +253,9 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 			return nil, c.blameSource(err)
 		}
 	}
-	if c.info.ImatrixFile != "" {
-		if i.Arguments["engine.imatrix"], err = c.hashPath(ctx, c.info.ImatrixFile); err != nil {
-			return nil, Failf(ReasonQuantize, "engine.imatrix: %w", err)
+	for name, path := range c.info.Files {
+		if i.Arguments["engine."+name], err = c.hashPath(ctx, path); err != nil {
+			return nil, Failf(ReasonQuantize, "engine.%s: %w", name, err)
 		}
 	}
 	if c.Quality.Enabled() {
@@ -296,7 +303,7 @@ func (c *cycle) hash(ctx context.Context, id FileID, report func(read int64)) (s
 		}
 	}
 	began := time.Now()
-	hash, err := hashFile(ctx, id.Path, report)
+	hash, _, err := files.Hash(ctx, id.Path, report)
 	if err != nil {
 		return "", err
 	}
@@ -313,31 +320,6 @@ func (c *cycle) hash(ctx context.Context, id FileID, report func(read int64)) (s
 		}
 	}
 	return hash, nil
-}
-
-func hashFile(ctx context.Context, path string, report func(read int64)) (string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	hash := sha256.New()
-	buffer := make([]byte, 1<<20)
-	for read := int64(0); ; {
-		if ctx.Err() != nil {
-			return "", fmt.Errorf("reading %s: %w", path, context.Cause(ctx))
-		}
-		n, err := file.Read(buffer)
-		hash.Write(buffer[:n])
-		read += int64(n)
-		if err == io.EOF {
-			return hex.EncodeToString(hash.Sum(nil)), nil
-		}
-		if err != nil {
-			return "", fmt.Errorf("reading %s: %w", path, err)
-		}
-		report(read)
-	}
 }
 
 // inputsOf are the inputs of a pair, with what its measurements told; nil where the cycle

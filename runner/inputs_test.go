@@ -38,6 +38,7 @@ func TestChanges(t *testing.T) {
 		{"hardware", func(i *Inputs) { i.Hardware = "AMD EPYC, 4 cores, 8 GB" }, []Change{{InputHardware, "hardware AMD EPYC, 2 cores, 8 GB → AMD EPYC, 4 cores, 8 GB"}}},
 		{"driver", func(i *Inputs) { i.Driver = "Linux 6.12.1" }, []Change{{InputDriver, "driver Linux 6.12.1, nvidia 550.54.14 → Linux 6.12.1"}}},
 		{"GPU", func(i *Inputs) { i.GPU = "NVIDIA H200" }, []Change{{InputDriver, "GPU NVIDIA H100 → NVIDIA H200"}}},
+		{"devices", func(i *Inputs) { i.Devices, i.GPU = "CUDA0: NVIDIA H200", "NVIDIA H200" }, []Change{{InputDriver, "devices none → CUDA0: NVIDIA H200"}}},
 		{"backends", func(i *Inputs) { i.Backends = "CPU" }, []Change{{InputDriver, "backends CUDA → CPU"}}},
 		{"before a measurement", func(i *Inputs) { i.Backends, i.GPU = "", "" }, nil},
 		{"arguments", func(i *Inputs) { i.Arguments = map[string]string{"benchmark.depth": "4096", "engine.env.X": "1"} }, []Change{

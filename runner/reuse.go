@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Cache keeps files that cycles made, for the cycles after them.
@@ -49,7 +50,7 @@ func (c *cycle) copyKey(p *pair) string {
 		return ""
 	}
 	i := c.inputs
-	return keyOfParts("copy", i.Source, i.Engine.key(), p.format.Name, i.Arguments["engine.quantize_args"], i.Arguments["engine.imatrix"])
+	return keyOfParts(append([]string{"copy", i.Source, i.Engine.key(), p.format.Name}, i.arguments("engine.quantize_args", "engine.imatrix")...)...)
 }
 
 // predictionsKey is the key of what the original predicts; "" for none. It depends on the
@@ -59,11 +60,19 @@ func (c *cycle) predictionsKey() string {
 		return ""
 	}
 	i := c.inputs
-	parts := []string{"predictions", i.Source, i.Engine.key(), i.Corpus, strconv.Itoa(c.Quality.Context), strconv.Itoa(c.Quality.Chunks), i.Hardware, i.Driver}
+	parts := []string{"predictions", i.Source, i.Engine.key(), i.Corpus, strconv.Itoa(c.Quality.Context), strconv.Itoa(c.Quality.Chunks), i.Hardware, i.Driver, i.Devices}
+	return keyOfParts(append(parts, i.arguments("baseline", "engine.")...)...)
+}
+
+// arguments are the names and values of those that begin with one of the prefixes.
+func (i *Inputs) arguments(prefixes ...string) []string {
+	var all []string
 	for _, name := range slices.Sorted(maps.Keys(i.Arguments)) {
-		parts = append(parts, name, i.Arguments[name])
+		if slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+			all = append(all, name, i.Arguments[name])
+		}
 	}
-	return keyOfParts(parts...)
+	return all
 }
 
 // reuse brings a kept file into the working directory, under its name there, and gives the

@@ -212,7 +212,7 @@ func TestInputsAreNotFound(t *testing.T) {
 		"bad model":       {func(f *fixture) { f.request.Model.Err = gone }, "gone"},
 		"engine missing":  {func(f *fixture) { f.engine.probe = func() error { return gone } }, "looking at the engine: gone"},
 		"no text":         {func(f *fixture) { f.request.Quality.Corpus += "x" }, "quality.corpus"},
-		"no matrix":       {func(f *fixture) { f.engine.info.ImatrixFile = "/nowhere" }, "engine.imatrix"},
+		"no matrix":       {func(f *fixture) { f.engine.info.Files = map[string]string{"imatrix": "/nowhere"} }, "engine.imatrix"},
 		"model exchanged": {func(f *fixture) { f.age(f.model.Path) }, "the model changed"},
 		"host not free": {func(f *fixture) {
 			f.options.Lock = func(context.Context, func(string)) (func(), error) { return nil, gone }
@@ -269,7 +269,12 @@ func TestOnlyTheSameIsReused(t *testing.T) {
 		"arguments of llama-quantize": {func(f *fixture) {
 			f.engine.info.Arguments = map[string]string{"quantize_args": "[--leave-output-tensor]"}
 		}, true, true},
-		"importance matrix": {func(f *fixture) { f.engine.info.ImatrixFile = f.request.Quality.Corpus }, true, true},
+		"importance matrix": {func(f *fixture) { f.engine.info.Files = map[string]string{"imatrix": f.request.Quality.Corpus} }, true, true},
+		"file that an argument of llama-quantize names": {func(f *fixture) {
+			f.engine.info.Files = map[string]string{"quantize_args /types.txt": f.request.Quality.Corpus}
+		}, true, true},
+		"arguments of llama-perplexity": {func(f *fixture) { f.engine.info.Arguments["evaluate_args"] = "[-ngl 0]" }, false, true},
+		"devices":                       {func(f *fixture) { f.engine.info.Devices = "CUDA0: NVIDIA H200" }, false, true},
 		"model": {func(f *fixture) {
 			content, err := os.ReadFile(f.model.Path)
 			require.NoError(f.t, err)
@@ -277,10 +282,11 @@ func TestOnlyTheSameIsReused(t *testing.T) {
 			require.NoError(f.t, os.WriteFile(f.model.Path, content, 0o600))
 			f.rediscover()
 		}, true, true},
-		"text":   {func(f *fixture) { require.NoError(f.t, os.WriteFile(f.request.Quality.Corpus, []byte("And"), 0o600)) }, false, true},
-		"chunks": {func(f *fixture) { f.request.Quality.Chunks = 33 }, false, true},
-		"driver": {func(f *fixture) { f.options.Driver = func() string { return "another" } }, false, true},
-		"limit":  {func(f *fixture) { f.request.Quality.MaxKLDivergence = 0.1; f.request.Threshold = 0.2 }, false, false},
+		"text":                {func(f *fixture) { require.NoError(f.t, os.WriteFile(f.request.Quality.Corpus, []byte("And"), 0o600)) }, false, true},
+		"chunks":              {func(f *fixture) { f.request.Quality.Chunks = 33 }, false, true},
+		"driver":              {func(f *fixture) { f.options.Driver = func() string { return "another" } }, false, true},
+		"what is benchmarked": {func(f *fixture) { f.request.Benchmark.Depth = 8 }, false, false},
+		"limit":               {func(f *fixture) { f.request.Quality.MaxKLDivergence = 0.1; f.request.Threshold = 0.2 }, false, false},
 		// Of the model in that format there is a copy already; what it predicts is its own.
 		"baseline": {func(f *fixture) { f.request.Baseline = "Q8_0" }, false, true},
 		"nothing":  {func(*fixture) {}, false, false},

@@ -16,11 +16,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -30,6 +27,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/files"
 	"github.com/quant-exporter/quant-exporter/internal/host/flock"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 )
@@ -116,6 +114,7 @@ type entry struct {
 	path, key, hash string
 	size            int64
 	used            time.Time
+	shared          bool // has another name elsewhere: to remove this one makes no room
 }
 
 // entries are the files, the one unused for longest first.
@@ -132,9 +131,10 @@ func (c *Cache) entries() ([]entry, error) {
 		}
 		path := filepath.Join(c.dir, file.Name())
 		info, err := file.Info()
-		used := time.Time{}
+		e := entry{path: path, key: match[1], hash: match[2]}
 		if err == nil {
-			used, err = lastUsed(path)
+			e.size = info.Size()
+			e.used, e.shared, err = known(path)
 		}
 		if errors.Is(err, fs.ErrNotExist) { // evicted this very moment
 			continue
@@ -142,7 +142,7 @@ func (c *Cache) entries() ([]entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, entry{path, match[1], match[2], info.Size(), used})
+		all = append(all, e)
 	}
 	slices.SortFunc(all, func(a, b entry) int { return cmp.Or(a.used.Compare(b.used), cmp.Compare(a.path, b.path)) })
 	return all, nil
@@ -210,7 +210,8 @@ func (c *Cache) Get(ctx context.Context, key, path string) (hash string, found b
 		if err := use(e.path); err != nil {
 			return err
 		}
-		return clone(ctx, e.path, path)
+		_, err = workdir.Keep(ctx, e.path, path)
+		return err
 	})
 	if err != nil {
 		return "", false, fmt.Errorf("reusing a kept file: %w", err)
@@ -218,7 +219,7 @@ func (c *Cache) Get(ctx context.Context, key, path string) (hash string, found b
 	if !found {
 		return "", false, nil
 	}
-	is, err := hashOf(ctx, path)
+	is, _, err := files.Hash(ctx, path, nil)
 	if err == nil && is == e.hash {
 		return is, true, nil
 	}
@@ -266,24 +267,25 @@ func (c *Cache) put(ctx context.Context, key, path string, size int64) (err erro
 			err = errors.Join(err, remove(incoming))
 		}
 	}()
-	if err := clone(ctx, path, incoming); err != nil {
+	if _, err := workdir.Keep(ctx, path, incoming); err != nil {
 		return err
 	}
-	hash, err := hashOf(ctx, incoming)
+	hash, _, err := files.Hash(ctx, incoming, nil)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(use(incoming), syncFile(incoming)); err != nil {
+	if err := errors.Join(use(incoming), files.Sync(incoming)); err != nil {
 		return err
 	}
 	if err := os.Rename(incoming, filepath.Join(c.dir, key+"-"+hash)); err != nil {
 		return err
 	}
-	return syncFile(c.dir)
+	return files.Sync(c.dir)
 }
 
 // MakeRoom removes files until so many bytes are free on the file system of a folder, the
-// ones unused for longest first and those of some keys never. Where the files are on
+// ones unused for longest first, and never those of some keys, or that have another name,
+// such as a published one. Where the files are on
 // another one it does nothing.
 func (c *Cache) MakeRoom(ctx context.Context, dir string, bytes int64, keep []string) error {
 	err := c.locked(ctx, func() error {
@@ -299,7 +301,7 @@ func (c *Cache) MakeRoom(ctx context.Context, dir string, bytes int64, keep []st
 			if err != nil || free >= bytes {
 				return err
 			}
-			if slices.Contains(keep, e.key) {
+			if e.shared || slices.Contains(keep, e.key) {
 				continue
 			}
 			if err := os.Remove(e.path); err != nil {
@@ -313,50 +315,6 @@ func (c *Cache) MakeRoom(ctx context.Context, dir string, bytes int64, keep []st
 		return fmt.Errorf("making room by removing kept files: %w", err)
 	}
 	return nil
-}
-
-// clone brings a file to another place, without copying it where that is possible. A
-// symbolic link would be none: what it leads to may make room at any time.
-func clone(ctx context.Context, from, to string) error {
-	var all []error
-	for _, mode := range []workdir.Mode{workdir.Reflink, workdir.Link, workdir.Copy} {
-		_, err := workdir.Clone(ctx, mode, from, to, nil)
-		if err == nil {
-			return nil
-		}
-		all = append(all, err)
-	}
-	return errors.Join(all...)
-}
-
-// hashOf reads a file; "" when it cannot.
-func hashOf(ctx context.Context, path string) (string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	hash := sha256.New()
-	for {
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
-		switch _, err := io.CopyN(hash, file, 4<<20); {
-		case errors.Is(err, io.EOF):
-			return hex.EncodeToString(hash.Sum(nil)), nil
-		case err != nil:
-			return "", err
-		}
-	}
-}
-
-// syncFile puts a file, or the names in a folder, on the disk.
-func syncFile(path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(file.Sync(), file.Close())
 }
 
 func remove(path string) error {

@@ -46,6 +46,7 @@ func put(t *testing.T, c *Cache, n, size int) {
 	t.Helper()
 	path, _ := file(t, n, size)
 	require.NoError(t, c.Put(t.Context(), key(n), path))
+	require.NoError(t, os.Remove(path)) // with the working directory
 }
 
 // used sets when a file was last used, so many hours ago.
@@ -172,6 +173,13 @@ func TestMakeRoom(t *testing.T) {
 	}
 	require.NoError(t, c.MakeRoom(t.Context(), c.dir, 1, nil))
 	assert.Equal(t, []int{0, 1, 2}, kept(t, c), "there is room")
+	e, _, err := c.find(key(2))
+	require.NoError(t, err)
+	published := filepath.Join(t.TempDir(), "published.gguf")
+	require.NoError(t, os.Link(e.path, published))
+	require.NoError(t, c.MakeRoom(t.Context(), c.dir, 1<<62, []string{key(1)}))
+	assert.Equal(t, []int{1, 2}, kept(t, c), "a file with another name would make no room")
+	require.NoError(t, os.Remove(published))
 	require.NoError(t, c.MakeRoom(t.Context(), c.dir, 1<<62, []string{key(1)}))
 	assert.Equal(t, []int{1}, kept(t, c))
 	if same, err := sameFileSystem(c.dir, "/proc"); err == nil && !same {

@@ -21,11 +21,12 @@ func device(path string) (uint64, error) {
 	return uint64(s.Dev), err //nolint:unconvert // an int32 on darwin
 }
 
-// lastUsed is when a file was last used: its time of access. That of modification is also
-// that of its other names, such as a published one.
-func lastUsed(path string) (time.Time, error) {
+// known is what the file system knows of a file: when it was last used, its time of access,
+// as that of modification is also that of its other names; and whether it has others, such as
+// a published one.
+func known(path string) (used time.Time, shared bool, err error) {
 	s, err := stat(path)
-	return time.Unix(s.Atim.Unix()), err
+	return time.Unix(s.Atim.Unix()), s.Nlink > 1, err
 }
 
 // use says that a file is used now.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -92,7 +93,7 @@ func TestOnlyThePairsThatAreNotFreshAreMeasured(t *testing.T) {
 	for name, spoil := range map[string]func(*store.Pair){
 		"it failed since":         func(p *store.Pair) { p.Failed = &store.Failed{Reason: runner.ReasonTimeout} },
 		"it is inconclusive":      func(p *store.Pair) { p.Decided.Verdict.Outcome = verdict.Inconclusive },
-		"it was never decided":    func(p *store.Pair) { p.Decided = nil },
+		"it was never decided":    func(p *store.Pair) { p.Standing, p.Decided = "", nil },
 		"of an earlier version":   func(p *store.Pair) { p.Decided.Inputs = nil },
 		"with another threshold":  func(p *store.Pair) { p.Decided.Inputs.Decision = map[string]string{"threshold": "0.2"} },
 		"decided longer ago":      func(p *store.Pair) { p.Decided.Finished = p.Decided.Finished.Add(-8 * 24 * time.Hour) },
@@ -128,6 +129,8 @@ func TestOutrankedPairsAreAsFreshAsTheChoice(t *testing.T) {
 		"rejected since":      {func(chosen *store.Pair, _ *bench) { chosen.Standing = verdict.Rejected }, []string{"Q8_0"}},
 		"no longer fresh":     {func(chosen *store.Pair, _ *bench) { chosen.Decided.Inputs.Engine.Build = 1 }, []string{"Q2_K", "Q8_0"}},
 		"could not publish":   {func(chosen *store.Pair, _ *bench) { chosen.Unpublished = &store.Publication{} }, []string{"Q2_K", "Q8_0"}},
+		"never published":     {func(chosen *store.Pair, _ *bench) { chosen.Published = nil }, []string{"Q2_K", "Q8_0"}},
+		"published elsewhere": {func(chosen *store.Pair, _ *bench) { chosen.Published.Dir = "/publisher/Q2_K/abc" }, []string{"Q2_K", "Q8_0"}},
 		"the choice has gone": {func(chosen *store.Pair, b *bench) { delete(b.memory.state.Pairs, chosen.PairID) }, []string{"Q2_K", "Q8_0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,7 +138,9 @@ func TestOutrankedPairsAreAsFreshAsTheChoice(t *testing.T) {
 				b := freshBench(t, same)
 				b.model().Choose = choice.Smallest
 				b.change(func(c *Config) { c.Entries[0].Publish.Dir = "/published" })
+				b.memory.state.Pairs[q2].Published = &store.Publication{Target: "Q2_K", Dir: "/published/Q2_K/abc"}
 				b.memory.state.Pairs[q8] = &store.Pair{PairID: q8, Outranked: &store.Outranked{By: "Q2_K", Choose: choice.Smallest}}
+				b.memory.state.Models = map[string]*store.Model{"nightly": {Choice: &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}}}
 				test.spoil(b.memory.state.Pairs[q2], b)
 				b.due("nightly")
 				b.pass(time.Hour)
@@ -149,6 +154,91 @@ func TestOutrankedPairsAreAsFreshAsTheChoice(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What was passed over for a target that the entry no longer names could be chosen now.
+func TestWhatWasOutrankedByNoCandidateIsNotFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := freshBench(t, same)
+		b.model().Choose, b.model().Targets = choice.Smallest, []string{"Q8_0", "Q6_K"}
+		q6 := store.PairID{Model: "nightly", Target: "Q6_K"}
+		b.memory.state.Pairs[q6] = &store.Pair{PairID: q6, Outranked: &store.Outranked{By: "Q2_K", Choose: choice.Smallest}}
+		b.memory.state.Models = map[string]*store.Model{"nightly": {Choice: &store.Choice{Rule: choice.Smallest, Format: "Q8_0"}}}
+		b.due("nightly")
+		b.pass(time.Hour)
+		if assert.Len(t, b.memory.began, 1) {
+			assert.Equal(t, []string{"Q6_K"}, b.memory.began[0].Targets)
+		}
+	})
+}
+
+// A choice is made at the end of a cycle: where it would be another one now there is one,
+// although nothing is to be measured.
+func TestAnotherChoiceNeedsACycle(t *testing.T) {
+	pair := func(target string) store.PairID { return store.PairID{Model: "nightly", Target: target} }
+	for name, test := range map[string]struct {
+		spoil func(b *bench)
+		want  []string // nil: no cycle
+	}{
+		"as it was":        {func(*bench) {}, nil},
+		"another rule":     {func(b *bench) { b.model().Choose = choice.BestQuality }, []string{"Q8_0"}},
+		"no choice before": {func(b *bench) { b.memory.state.Models["nightly"].Choice = nil }, []string{"Q2_K"}},
+		"no model before":  {func(b *bench) { b.memory.state.Models = nil }, []string{"Q2_K"}},
+		"the chosen target is not named any more": {func(b *bench) { b.model().Targets = []string{"Q8_0"} }, []string{"Q8_0"}},
+		"none is kept any more": {func(b *bench) {
+			for _, p := range b.memory.state.Pairs {
+				p.Standing, p.Decided.Verdict.Outcome = verdict.Rejected, verdict.Rejected
+			}
+		}, []string{"Q2_K"}},
+		"no rule any more": {func(b *bench) { b.model().Choose = choice.None }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := freshBench(t, same)
+				b.model().Choose = choice.Smallest
+				for target, figures := range map[string]struct {
+					bytes int64
+					kld   float64
+				}{"Q2_K": {10, 0.1}, "Q8_0": {20, 0.001}} {
+					decided := b.memory.state.Pairs[pair(target)].Decided
+					decided.QuantizedFile.Bytes = figures.bytes
+					decided.Quality = &runner.Evaluated{Verdict: quality.Verdict{KLDivergence: quality.Interval{Estimate: figures.kld}}}
+				}
+				b.memory.state.Models = map[string]*store.Model{"nightly": {Choice: &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}}}
+				test.spoil(b)
+				targets := b.model().Targets
+				b.due("nightly")
+				b.pass(time.Hour)
+				assert.EqualValues(t, len(targets)-len(test.want), b.skips("nightly", store.SkipUnchanged))
+				if test.want == nil {
+					assert.Empty(t, b.memory.began)
+				} else if assert.Len(t, b.memory.began, 1) {
+					assert.Equal(t, test.want, b.memory.began[0].Targets)
+					assert.Equal(t, targets, b.memory.began[0].Candidates)
+				}
+			})
+		})
+	}
+}
+
+// Who asks for copies to be published later on need not wait until decisions are old.
+func TestWhatIsKeptAndNotPublishedIsNotFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := freshBench(t, same)
+		b.change(func(c *Config) { c.Entries[0].Publish.Dir = "/published" })
+		q2, q8 := store.PairID{Model: "nightly", Target: "Q2_K"}, store.PairID{Model: "nightly", Target: "Q8_0"}
+		rejected := b.memory.state.Pairs[q2]
+		rejected.Standing, rejected.Decided.Verdict.Outcome = verdict.Rejected, verdict.Rejected
+		b.due("nightly")
+		b.pass(time.Hour)
+		if assert.Len(t, b.memory.began, 1) {
+			assert.Equal(t, []string{"Q8_0"}, b.memory.began[0].Targets)
+		}
+		b.memory.state.Pairs[q8].Published = &store.Publication{Target: "Q8_0", Dir: "/published/nightly/Q8_0/abc"}
+		b.due("nightly")
+		b.pass(time.Hour)
+		assert.Len(t, b.memory.began, 1)
+	})
 }
 
 func TestWhatIsNotKnownIsMeasured(t *testing.T) {
@@ -169,6 +259,21 @@ func TestWhatIsNotKnownIsMeasured(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A run that ends while files are read has not begun a cycle, so that nothing fails.
+func TestARunThatEndsWhileInputsAreFoundBeginsNoCycle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := freshBench(t, func() (runner.Inputs, error) {
+			time.Sleep(time.Hour) // of the bubble: a large file
+			return runner.Inputs{}, context.DeadlineExceeded
+		})
+		b.change(func(c *Config) { c.Entries[0].Timeout = time.Minute })
+		b.due("nightly")
+		b.pass(2 * time.Hour)
+		assert.Empty(t, b.memory.began)
+		assert.Nil(t, b.Status().Running)
+	})
 }
 
 func TestNothingIsAskedWhereNothingCouldBeFresh(t *testing.T) {

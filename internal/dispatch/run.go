@@ -46,11 +46,15 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 	}
 	d.update(func(r *Running) { r.Models = len(models) })
 	for i, model := range models {
-		if ctx.Err() != nil {
+		var targets []string
+		if ctx.Err() == nil {
+			targets = d.stale(ctx, job, entry, model)
+		}
+		if ctx.Err() != nil { // also while a large file was read
 			logger.Warn("the run ends early", "cause", context.Cause(ctx), "models_left", len(models)-i)
 			return
 		}
-		if targets := d.stale(ctx, job, entry, model); len(targets) > 0 {
+		if len(targets) > 0 {
 			d.cycle(ctx, job, entry, model, targets, discovering)
 		}
 		d.update(func(r *Running) { r.Done = i + 1 })

@@ -181,7 +181,7 @@ func measure(stdout []byte, jsonl bool, job runner.BenchmarkJob, limit time.Dura
 		measurement.Throughput[phase] = throughput
 
 		build, _ := row.BuildNumber.Int64() // missing or odd: unknown
-		measurement.Build, measurement.Commit = int(build), row.BuildCommit
+		measurement.Build, measurement.Commit = int(build), commit(row.BuildCommit)
 		measurement.Backends, measurement.CPU, measurement.GPU = row.Backends, row.CPUInfo, row.GPUInfo
 		measurement.Threads = row.Threads
 	}

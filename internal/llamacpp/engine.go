@@ -62,18 +62,39 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 		Imatrix: imatrix != "",
 		Threads: e.benchThreads(tools.gpu),
 
-		ImatrixFile: imatrix,
-		Arguments:   e.arguments(),
+		Files:     e.files(imatrix),
+		Devices:   tools.devices,
+		Arguments: e.arguments(),
 	}, nil
+}
+
+// files are those that the settings name: the importance matrix, if there is one, and what
+// the arguments of the tools name by an absolute path, such as --tensor-type-file.
+func (e *Engine) files(imatrix string) map[string]string {
+	all := map[string]string{}
+	if imatrix != "" {
+		all["imatrix"] = imatrix
+	}
+	for name, args := range e.toolArgs() {
+		for _, path := range args {
+			if info, err := os.Stat(path); err == nil && filepath.IsAbs(path) && info.Mode().IsRegular() {
+				all[name+" "+path] = path
+			}
+		}
+	}
+	return all
+}
+
+// toolArgs are the arguments of the tools, by their keys.
+func (e *Engine) toolArgs() map[string][]string {
+	return map[string][]string{"bench_args": e.cfg.BenchArgs, "quantize_args": e.cfg.QuantizeArgs, "evaluate_args": e.cfg.EvaluateArgs}
 }
 
 // arguments are the settings that results depend on, and the environment as far as it is
 // for GPUs, OpenMP or llama.cpp itself: a PATH is another one in each terminal.
 func (e *Engine) arguments() map[string]string {
 	all := map[string]string{}
-	for name, args := range map[string][]string{
-		"bench_args": e.cfg.BenchArgs, "quantize_args": e.cfg.QuantizeArgs, "evaluate_args": e.cfg.EvaluateArgs,
-	} {
+	for name, args := range e.toolArgs() {
 		if len(args) > 0 {
 			all[name] = fmt.Sprint(args)
 		}

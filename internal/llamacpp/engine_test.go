@@ -103,26 +103,28 @@ func TestProbeTellsTheArguments(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{})
 	info, err := p.engine().Probe(t.Context())
 	require.NoError(t, err)
-	assert.Empty(t, info.ImatrixFile)
+	assert.Empty(t, info.Files)
 	before := info.Arguments
 
 	t.Setenv("OMP_NUM_THREADS", "2")
 	t.Setenv("PATH", os.Getenv("PATH")+":/elsewhere")
 	t.Setenv("XDG_RUNTIME_DIR", "/run/user/1")
 	t.Setenv("LC_ALL", "C.UTF-8")
-	p.config.BenchArgs, p.config.QuantizeArgs, p.config.EvaluateArgs = []string{"-fa", "1"}, []string{"--pure"}, []string{"-nr"}
+	types := filepath.Join(t.TempDir(), "types.txt")
+	require.NoError(t, os.WriteFile(types, []byte("attn_v=q8_0"), 0o600))
+	p.config.BenchArgs, p.config.QuantizeArgs, p.config.EvaluateArgs = []string{"-fa", "1"}, []string{"--tensor-type-file", types}, []string{"-nr"}
 	p.config.Env = map[string]string{"CUDA_VISIBLE_DEVICES": "1", "HF_TOKEN": "geheim", "PROXY": "http://user:geheim@proxy"}
 	p.config.Imatrix = filepath.Join(t.TempDir(), "imatrix.gguf")
 	require.NoError(t, os.WriteFile(p.config.Imatrix, nil, 0o600))
 	info, err = p.engine().Probe(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, p.config.Imatrix, info.ImatrixFile)
+	assert.Equal(t, map[string]string{"imatrix": p.config.Imatrix, "quantize_args " + types: types}, info.Files, "what they hold counts")
 	added := maps.Clone(info.Arguments)
 	maps.DeleteFunc(added, func(name, value string) bool { return before[name] == value })
 	assert.Regexp(t, "^sha256:[0-9a-f]{12}$", added["env.PROXY"])
 	delete(added, "env.PROXY")
 	assert.Equal(t, map[string]string{
-		"bench_args": "[-fa 1]", "quantize_args": "[--pure]", "evaluate_args": "[-nr]", "env.CUDA_VISIBLE_DEVICES": "1", "env.OMP_NUM_THREADS": "2",
+		"bench_args": "[-fa 1]", "quantize_args": "[--tensor-type-file " + types + "]", "evaluate_args": "[-nr]", "env.CUDA_VISIBLE_DEVICES": "1", "env.OMP_NUM_THREADS": "2",
 	}, added)
 	assert.NotContains(t, fmt.Sprint(info.Arguments), "geheim")
 }

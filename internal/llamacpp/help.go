@@ -19,6 +19,7 @@ type abilities struct {
 	depth    bool // llama-bench -d: b5212 and later
 
 	gpu     bool
+	devices string // accelerators, as --list-devices names them
 	version version
 }
 
@@ -75,27 +76,40 @@ var (
 func parseVersion(text string) version {
 	if match := newVersion.FindStringSubmatch(text); match != nil {
 		build, _ := strconv.Atoi(match[2]) // out of range is as good as unknown
-		return version{name: match[1], build: build, commit: match[3]}
+		return version{name: match[1], build: build, commit: commit(match[3])}
 	}
 	if match := oldVersion.FindStringSubmatch(text); match != nil {
 		build, _ := strconv.Atoi(match[1])
-		return version{name: match[1], build: build, commit: match[2]}
+		if build == 0 {
+			return version{commit: commit(match[2])}
+		}
+		return version{name: match[1], build: build, commit: commit(match[2])}
 	}
 	return version{}
 }
 
-// As in "  CUDA0: NVIDIA H200 (143167 MiB, 142634 MiB free)".
-var deviceLine = regexp.MustCompile(`(?m)^\s+([A-Za-z0-9_]+): .*\((\d+) MiB\b`)
-
-// listsGPU reads llama-bench --list-devices. Accelerators that work on the CPU's memory,
-// such as BLAS, are listed with none of their own.
-func listsGPU(devices string) bool {
-	for _, match := range deviceLine.FindAllStringSubmatch(devices, -1) {
-		if strings.Trim(match[2], "0") != "" {
-			return true
-		}
+// commit is what a tool says of its commit: "" for the word of one that was built outside of
+// a repository.
+func commit(said string) string {
+	if said == "unknown" {
+		return ""
 	}
-	return false
+	return said
+}
+
+// As in "  CUDA0: NVIDIA H200 (143167 MiB, 142634 MiB free)".
+var deviceLine = regexp.MustCompile(`(?m)^\s+([A-Za-z0-9_]+: .*) \((\d+) MiB\b`)
+
+// parseDevices reads llama-bench --list-devices: the names, and whether one is a GPU.
+// Accelerators that work on the CPU's memory, such as BLAS, are listed with none of their
+// own.
+func parseDevices(text string) (names string, gpu bool) {
+	var all []string
+	for _, match := range deviceLine.FindAllStringSubmatch(text, -1) {
+		all = append(all, match[1])
+		gpu = gpu || strings.Trim(match[2], "0") != ""
+	}
+	return strings.Join(all, ", "), gpu
 }
 
 // gpuBackend matches what builds without --list-devices may print of their GPU while

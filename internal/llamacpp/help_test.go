@@ -48,6 +48,8 @@ func TestParseVersion(t *testing.T) {
 		"version: 4753 (c392e509)\nbuilt with cc":                                      {"4753", 4753, "c392e509"},
 		"version: 0.2.0-dev (build 10572, commit 3af988fab)\n":                         {"0.2.0-dev", 10572, "3af988fab"},
 		"load_backend: x\nversion: 0.7.0 (build 11669, commit Debian)\nbuilt with GNU": {"0.7.0", 11669, "Debian"},
+		"version: 0 (unknown)\nbuilt with cc":                                          {}, // outside of a repository: builds cannot be told apart
+		"version: 0.7.0 (build 0, commit unknown)\n":                                   {"0.7.0", 0, ""},
 		"error: invalid parameter":                                                     {},
 		"":                                                                             {},
 	} {
@@ -55,15 +57,20 @@ func TestParseVersion(t *testing.T) {
 	}
 }
 
-func TestListsGPU(t *testing.T) {
-	for text, want := range map[string]bool{
-		"Available devices:\n  (none)\n":                                                           false,
-		"Available devices:\n  BLAS: OpenBLAS (0 MiB, 0 MiB free)\n":                               false,
-		"Available devices:\n  CUDA0: NVIDIA H200 (143167 MiB, 142634 MiB free)\n":                 true,
-		"Available devices:\n  BLAS: x (0 MiB, 0 MiB free)\n  MTL0: Apple M4 (12 MiB, 9 MiB free)": true,
-		"": false,
+func TestParseDevices(t *testing.T) {
+	for _, test := range []struct {
+		text, names string
+		gpu         bool
+	}{
+		{"Available devices:\n  (none)\n", "", false},
+		{"Available devices:\n  BLAS: OpenBLAS (0 MiB, 0 MiB free)\n", "BLAS: OpenBLAS", false},
+		{"Available devices:\n  CUDA0: NVIDIA H200 (143167 MiB, 142634 MiB free)\n", "CUDA0: NVIDIA H200", true},
+		{"Available devices:\n  BLAS: x (0 MiB, 0 MiB free)\n  Vulkan0: AMD (RADV) (12 MiB, 9 MiB free)", "BLAS: x, Vulkan0: AMD (RADV)", true},
+		{"", "", false},
 	} {
-		assert.Equal(t, want, listsGPU(text), text)
+		names, gpu := parseDevices(test.text)
+		assert.Equal(t, test.names, names, test.text)
+		assert.Equal(t, test.gpu, gpu, test.text)
 	}
 }
 
@@ -90,6 +97,6 @@ func FuzzParseHelp(f *testing.F) {
 			seen[format.Name] = true
 		}
 		parseVersion(text)
-		listsGPU(text)
+		parseDevices(text)
 	})
 }

@@ -165,7 +165,7 @@ func (e *Engine) ask(ctx context.Context, t *toolset) error {
 		if err != nil {
 			return err
 		}
-		t.gpu = listsGPU(devices.stdout)
+		t.devices, t.gpu = parseDevices(devices.stdout)
 	}
 	return nil
 }

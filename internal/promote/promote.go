@@ -48,7 +48,7 @@ func Cycle(ctx context.Context, from Store, id uint64, settings runner.Publish, 
 		return nil
 	}
 	if err == nil {
-		err = p.prepare(ctx)
+		err = p.prepare(ctx, slices.ContainsFunc(targets, func(target string) bool { _, made := p.copies[target]; return made }))
 	}
 	var all []store.Publication
 	for _, target := range targets {
@@ -73,9 +73,10 @@ type promotion struct {
 	source  publish.Source
 }
 
-// prepare does what all targets need.
-func (p *promotion) prepare(ctx context.Context) (err error) {
-	if ctx.Err() != nil {
+// prepare does what all targets need. Where no copy is to be published, only a link may have
+// to move: a cycle that was stopped, or whose model changed, is no reason not to.
+func (p *promotion) prepare(ctx context.Context, copies bool) (err error) {
+	if copies && ctx.Err() != nil {
 		return fmt.Errorf("the cycle was stopped: %w", context.Cause(ctx))
 	}
 	for _, c := range p.finished.Copies {
@@ -83,10 +84,10 @@ func (p *promotion) prepare(ctx context.Context) (err error) {
 			return fmt.Errorf("the decision on %s could not be stored, and nothing is published without", c.Target)
 		}
 	}
-	if p.dir, err = publish.Open(p.settings.Dir, p.logger); err != nil || len(p.copies) == 0 {
+	if p.dir, err = publish.Open(p.settings.Dir, p.logger); err != nil || !copies {
 		return err
 	}
-	p.source, err = sourceOf(ctx, p.finished.Model, p.knownHash())
+	p.source, err = p.sourceOf(p.finished.Model)
 	return err
 }
 
@@ -136,27 +137,8 @@ func (p *promotion) publish(ctx context.Context, c runner.Copy) (publish.Version
 	})
 }
 
-// knownHash is the hash of the model's only file, which the cycle has found already; ""
-// where it has to be read.
-func (p *promotion) knownHash() string {
-	for _, r := range p.records {
-		if r.Inputs != nil && len(p.finished.Model.Files) == 1 {
-			return r.Inputs.Source
-		}
-	}
-	return ""
-}
-
-// sourceOf describes the model's files, which have to be those that the cycle had, and
-// reads them where their hash is not known.
-func sourceOf(ctx context.Context, m runner.Model, sum string) (publish.Source, error) {
-	var err error
-	if sum == "" {
-		sum, _, err = publish.Hash(ctx, m.Files...)
-	}
-	if err != nil {
-		return publish.Source{}, fmt.Errorf("reading the model: %w", err)
-	}
+// sourceOf describes the model's files, which have to be those that the cycle had.
+func (p *promotion) sourceOf(m runner.Model) (publish.Source, error) {
 	now, err := m.Identity()
 	if err == nil {
 		err = runner.SameFiles(m.IDs, now)
@@ -164,7 +146,12 @@ func sourceOf(ctx context.Context, m runner.Model, sum string) (publish.Source, 
 	if err != nil {
 		return publish.Source{}, fmt.Errorf("the model changed during the cycle: %w", err)
 	}
-	source := publish.Source{SHA256: sum}
+	var source publish.Source
+	for _, r := range p.records {
+		if r.Inputs != nil { // all of a cycle have the same
+			source.SHA256 = r.Inputs.Source
+		}
+	}
 	for _, id := range m.IDs {
 		source.Files = append(source.Files, publish.SourceFile{Path: id.Path, Bytes: id.Size, Modified: id.Modified.UTC()})
 	}

@@ -64,6 +64,7 @@ func result(target string, outcome verdict.Outcome, bytes int64) *runner.Result 
 			{Phase: verdict.Generation, Drop: -0.25, Lower: &lower, Original: 100, Quantized: 125, Upper: &upper},
 			{Phase: verdict.Prompt, Drop: 0.05, Original: 100, Quantized: 95},
 		}},
+		Inputs:  &runner.Inputs{Source: "abc"},
 		Quality: &runner.Evaluated{Verdict: quality.Verdict{KLDivergence: quality.Interval{Estimate: 0.0115}}},
 		Evidence: runner.Evidence{
 			Engine:   runner.EngineInfo{Name: "llama.cpp", Version: "0.7.0", Build: 11669, Commit: "abc"},
@@ -135,11 +136,9 @@ func TestEveryKeptCopyIsPublished(t *testing.T) {
 	require.NoError(t, err)
 	var m publish.Manifest
 	require.NoError(t, json.Unmarshal(text, &m))
-	sum, _, err := publish.Hash(t.Context(), f.model.Path)
-	require.NoError(t, err)
 	assert.Equal(t, "m", m.Model)
 	assert.Equal(t, "F16", m.SourceFormat)
-	assert.Equal(t, sum, m.Source.SHA256)
+	assert.Equal(t, "abc", m.Source.SHA256, "what the decision depends on")
 	require.Len(t, m.Source.Files, 1)
 	assert.Equal(t, f.model.Path, m.Source.Files[0].Path)
 	assert.Equal(t, publish.Engine{Name: "llama.cpp", Version: "0.7.0", Build: 11669, Commit: "abc"}, m.Engine)
@@ -213,6 +212,22 @@ func TestTheChosenWithoutACopyIsServedAsItWasPublished(t *testing.T) {
 	assert.Equal(t, "Q8_0", all[0].Target)
 	assert.Empty(t, all[0].Error)
 	assert.Equal(t, "Q8_0 1", f.served("m/stable"))
+}
+
+// A cycle that is stopped before it has a copy of the chosen format fails to publish nothing.
+func TestAStoppedCycleLeavesTheChosenPublished(t *testing.T) {
+	f := newFixture(t)
+	f.rule = choice.Smallest
+	_, all := f.cycle(t.Context(), "1", map[string]verdict.Outcome{"Q4_K_M": verdict.Kept})
+	require.Len(t, all, 1)
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, outcomes := range []map[string]verdict.Outcome{{}, {"Q8_0": verdict.Kept}} {
+		_, all = f.cycle(stopped, "2", outcomes)
+		assert.Empty(t, all)
+		assert.Equal(t, "Q4_K_M 1", f.served("m/stable"))
+		assert.Nil(t, f.store.State().Pairs[store.PairID{Model: "m", Target: "Q4_K_M"}].Unpublished)
+	}
 }
 
 func TestFailuresAreToldAndCounted(t *testing.T) {

@@ -1,16 +1,13 @@
 package publish
 
 import (
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/quant-exporter/quant-exporter/internal/files"
 )
 
 // disk is what makes a publication visible and lasting. Tests watch it, and are killed
@@ -20,18 +17,7 @@ type disk struct {
 	rename func(from, to string) error
 }
 
-func realDisk() disk { return disk{syncPath, os.Rename} }
-
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("writing %s to the disk: %w", path, err)
-	}
-	return nil
-}
+func realDisk() disk { return disk{files.Sync, os.Rename} }
 
 // makeDirs makes a directory below the one to publish in, and those between, and sees that
 // their names last: whoever made them may have been killed before that.
@@ -52,41 +38,4 @@ func (d *Directory) makeDirs(dir string) error {
 		}
 	}
 	return nil
-}
-
-// hashed is what is read between two looks at the context.
-const hashed = 4 << 20
-
-// Hash gives the SHA-256, in hexadecimal, and the size of files after each other.
-func Hash(ctx context.Context, files ...string) (sum string, bytes int64, err error) {
-	hash := sha256.New()
-	for _, file := range files {
-		n, err := hashFile(ctx, hash, file)
-		if err != nil {
-			return "", 0, err
-		}
-		bytes += n
-	}
-	return hex.EncodeToString(hash.Sum(nil)), bytes, nil
-}
-
-func hashFile(ctx context.Context, hash io.Writer, file string) (bytes int64, err error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	for {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		n, err := io.CopyN(hash, f, hashed)
-		bytes += n
-		if errors.Is(err, io.EOF) {
-			return bytes, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
 }

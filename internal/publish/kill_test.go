@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/files"
 )
 
 var kills = flag.Int("kills", 50, "how often a process that publishes is killed at random")
@@ -154,7 +156,7 @@ func publishAndDieAt(args []string) error {
 		}
 	}
 	d.disk = disk{
-		sync:   func(path string) error { dies(); return syncPath(path) },
+		sync:   func(path string) error { dies(); return files.Sync(path) },
 		rename: func(from, to string) error { dies(); return os.Rename(from, to) },
 	}
 	c := copyOf(inDir(args[1]), cycle)

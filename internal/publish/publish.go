@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/files"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 )
@@ -107,7 +108,7 @@ func (d *Directory) publish(ctx context.Context, c Copy) (Version, error) {
 
 	m := c.Manifest
 	m.File = fileName(m.Model, m.TargetFormat)
-	if m.SHA256, m.Bytes, err = Hash(ctx, c.File); err != nil {
+	if m.SHA256, m.Bytes, err = files.Hash(ctx, c.File, nil); err != nil {
 		return Version{}, fmt.Errorf("reading the copy: %w", err)
 	}
 	if err := d.makeDirs(pair.dir); err != nil {
@@ -210,15 +211,11 @@ func (d *Directory) bring(ctx context.Context, c Copy, v Version, incoming strin
 
 // clone brings the copy into a directory: without copying it, if that is possible.
 func clone(ctx context.Context, from, to, sha256 string) error {
-	for _, mode := range []workdir.Mode{workdir.Reflink, workdir.Link} {
-		if _, err := workdir.Clone(ctx, mode, from, to, nil); err == nil {
-			return nil
-		}
-	}
-	if _, err := workdir.Clone(ctx, workdir.Copy, from, to, nil); err != nil {
+	how, err := workdir.Keep(ctx, from, to)
+	if err != nil || how != workdir.Copy {
 		return err
 	}
-	copied, _, err := Hash(ctx, to)
+	copied, _, err := files.Hash(ctx, to, nil)
 	if err == nil && copied != sha256 {
 		err = errors.New("the disk did not give back what was written to it")
 	}
@@ -245,7 +242,7 @@ func (d *Directory) renew(ctx context.Context, v Version, incoming string) error
 	case there.Model != v.Model || there.TargetFormat != v.TargetFormat || there.File != v.File:
 		return fmt.Errorf("%s is a version of %s of %q: publish that elsewhere", v.Dir, there.TargetFormat, there.Model)
 	}
-	sum, _, err := Hash(ctx, filepath.Join(v.Dir, v.File))
+	sum, _, err := files.Hash(ctx, filepath.Join(v.Dir, v.File), nil)
 	if err != nil {
 		return fmt.Errorf("reading the version that is there: %w; remove the directory, for it to be made again", err)
 	}

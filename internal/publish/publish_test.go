@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/files"
 )
 
 func TestPublish(t *testing.T) {
@@ -198,7 +200,7 @@ func TestForeign(t *testing.T) {
 	version := func(cycle uint64) string { // as it will be named
 		file := filepath.Join(t.TempDir(), "file")
 		require.NoError(t, os.WriteFile(file, content(cycle), 0o600))
-		sum, _, err := Hash(t.Context(), file)
+		sum, _, err := files.Hash(t.Context(), file, nil)
 		require.NoError(t, err)
 		return sum[:12]
 	}(2)
@@ -341,7 +343,7 @@ func TestOrderOfSyncs(t *testing.T) {
 	d.disk = disk{
 		sync: func(path string) error {
 			did = append(did, "sync "+name(path))
-			return syncPath(path)
+			return files.Sync(path)
 		},
 		rename: func(from, to string) error {
 			did = append(did, "rename "+name(from)+" "+name(to))
@@ -393,7 +395,7 @@ func TestAnErrorAtEveryStep(t *testing.T) {
 			return nil
 		}
 		d.disk = disk{
-			sync: func(path string) error { return errors.Join(fails(), syncPath(path)) },
+			sync: func(path string) error { return errors.Join(fails(), files.Sync(path)) },
 			rename: func(from, to string) error {
 				if err := fails(); err != nil {
 					return err

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/quant-exporter/quant-exporter/internal/files"
 )
 
 // Stats are about the file.
@@ -80,7 +82,7 @@ func giveName(file, name string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) { // a file system without hard links, or without room
 		err = copyNew(file, name)
 	}
-	return errors.Join(err, syncDir(filepath.Dir(name)))
+	return errors.Join(err, files.Sync(filepath.Dir(name)))
 }
 
 // copyNew copies a file to one that is not there yet, all of it or none.

@@ -92,6 +92,9 @@ func (d *draft) choose(c *Cycle, model *Model) error {
 	}
 	chosen.Event = event.NewChoice(d.choosing(c, previous, chosen.Format), event.Origin{Host: d.host, Entry: c.Entry})
 	c.Chosen = chosen.Format
+	if err := d.leaveUnpublished(c); err != nil {
+		return err
+	}
 	if chosen.Format != previous {
 		chosen.Since = d.now
 		chosen.Event.EventID = new(rand.Text())
@@ -106,6 +109,22 @@ func (d *draft) choose(c *Cycle, model *Model) error {
 		c.ChoiceSeq, c.ChoiceID = e.Seq, e.ID
 	}
 	model.Choice = &chosen
+	return nil
+}
+
+// leaveUnpublished forgets failures to publish what is not chosen: nobody misses it.
+func (d *draft) leaveUnpublished(c *Cycle) error {
+	for _, target := range c.Candidates {
+		known := d.state.Pairs[PairID{c.Model, target}]
+		if target == c.Chosen || known == nil || known.Unpublished == nil {
+			continue
+		}
+		pair := *known
+		pair.Unpublished = nil
+		if err := d.putPair(&pair); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

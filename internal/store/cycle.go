@@ -187,6 +187,9 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 		model.Latest = id
 	}
 	pair.Outranked = nil
+	if pair.Standing != verdict.Kept { // there is nothing to publish any more
+		pair.Unpublished = nil
+	}
 
 	rest := *c
 	if r.Failure == nil {

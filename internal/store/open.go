@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/quant-exporter/quant-exporter/internal/files"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 )
 
@@ -372,16 +373,7 @@ func rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(to))
-}
-
-// syncDir puts the names in a directory on the disk.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return files.Sync(filepath.Dir(to))
 }
 
 // remove removes a file that may not be there.

@@ -7,7 +7,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 func TestPublished(t *testing.T) {
@@ -55,6 +57,38 @@ func TestPublished(t *testing.T) {
 	assert.Equal(t, &done, state.Pairs[big].Published)
 	assert.Equal(t, &broken, state.Pairs[big].Unpublished)
 	assert.Equal(t, map[PairID]uint64{small: 1, big: 1}, state.Counters.Unpublished)
+}
+
+// A copy that could not be published is missed until it is published, no longer kept, or no
+// longer the one to serve.
+func TestWhatIsNotToBeServedIsNotMissed(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	small, big := PairID{"m", "Q2_K"}, PairID{"m", "Q8_0"}
+	cycle := func(rule choice.Rule, outcome verdict.Outcome, publications ...Publication) *State {
+		id, err := s.BeginCycle(Cycle{Entry: "nightly", Model: "m", Targets: []string{"Q2_K", "Q8_0"}, Choose: rule})
+		require.NoError(t, err)
+		for _, r := range []*runner.Result{sized("Q2_K", outcome, 10), sized("Q8_0", verdict.Kept, 20)} {
+			_, err := s.Commit(id, r)
+			require.NoError(t, err)
+		}
+		require.NoError(t, s.Published(id, publications))
+		require.NoError(t, s.EndCycle(id, nil))
+		return s.State()
+	}
+	failed := []Publication{{Target: "Q2_K", Time: start(), Error: "disk full"}, {Target: "Q8_0", Time: start(), Error: "disk full"}}
+	state := cycle(choice.None, verdict.Kept, failed...)
+	assert.NotNil(t, state.Pairs[small].Unpublished)
+	assert.NotNil(t, state.Pairs[big].Unpublished)
+
+	state = cycle(choice.Smallest, verdict.Kept, failed[0])
+	assert.NotNil(t, state.Pairs[small].Unpublished)
+	assert.Nil(t, state.Pairs[big].Unpublished, "another one is chosen")
+
+	state = cycle(choice.None, verdict.Inconclusive)
+	assert.NotNil(t, state.Pairs[small].Unpublished, "it stands as kept")
+	state = cycle(choice.None, verdict.Rejected)
+	assert.Nil(t, state.Pairs[small].Unpublished, "it is rejected")
+	assert.Equal(t, map[PairID]uint64{small: 2, big: 1}, state.Counters.Unpublished)
 }
 
 func TestPublishedRefusesWhatWasNeverDecided(t *testing.T) {

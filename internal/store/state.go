@@ -41,7 +41,9 @@ type Pair struct {
 	Failed *Failed `json:"failed"`
 	// Published is the latest publication of a copy; nil before the first.
 	Published *Publication `json:"published,omitempty"`
-	// Unpublished is the latest one that failed, when it is newer than Published; else nil.
+	// Unpublished is the latest one that failed, when it is newer than Published and the copy
+	// is missed still: the pair stands as kept and, where one format is chosen, as chosen. Else
+	// nil.
 	Unpublished *Publication `json:"unpublished,omitempty"`
 	// Outranked is set while the pair was passed over in the latest cycle that it was in.
 	Outranked *Outranked `json:"outranked,omitempty"`

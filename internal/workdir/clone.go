@@ -90,6 +90,21 @@ func Clone(ctx context.Context, mode Mode, src, dst string, progress func(done, 
 	}
 }
 
+// Keep clones a file that nobody writes to any more to where it is to stay, without copying
+// it where that is possible: never by Symlink, which would lead to nothing once src is
+// removed. Otherwise it is as Clone.
+func Keep(ctx context.Context, src, dst string) (how Mode, err error) {
+	var all []error
+	for _, mode := range []Mode{Reflink, Link, Copy} {
+		how, err := Clone(ctx, mode, src, dst, nil)
+		if err == nil {
+			return how, nil
+		}
+		all = append(all, err)
+	}
+	return "", errors.Join(all...)
+}
+
 // openSource opens the regular file that path leads to, for reading only. The name of
 // the file it returns is the absolute one without symbolic links.
 func openSource(path string) (*os.File, error) {

@@ -105,6 +105,26 @@ func TestCloneReflink(t *testing.T) {
 	assert.Equal(t, "weights", string(content))
 }
 
+func TestKeep(t *testing.T) {
+	file, link := source(t, []byte("weights"))
+	dst := filepath.Join(t.TempDir(), "kept.gguf")
+	how, err := Keep(t.Context(), link, dst)
+	require.NoError(t, err)
+	assert.Contains(t, []Mode{Reflink, Link, Copy}, how)
+	require.NoError(t, os.Remove(file))
+	kept, err := os.ReadFile(dst)
+	require.NoError(t, err)
+	assert.Equal(t, "weights", string(kept), "whatever becomes of the source")
+
+	_, err = Keep(t.Context(), dst, dst)
+	require.ErrorIs(t, err, os.ErrExist)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = Keep(ctx, dst, dst+"x")
+	require.ErrorIs(t, err, context.Canceled)
+	assert.NoFileExists(t, dst+"x")
+}
+
 func TestCloneCopyInChunks(t *testing.T) {
 	content := bytes.Repeat([]byte("0123456789abcdef"), (2*copyChunk+100)/16)
 	file, _ := source(t, content)

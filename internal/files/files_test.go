@@ -1,0 +1,57 @@
+package files_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/files"
+)
+
+func TestHash(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	for _, size := range []int{0, 1, 1 << 20, 3<<20 + 1} {
+		content := bytes.Repeat([]byte{7}, size)
+		require.NoError(t, os.WriteFile(path, content, 0o600))
+		last := int64(0)
+		sum, n, err := files.Hash(t.Context(), path, func(read int64) {
+			assert.Greater(t, read, last)
+			last = read
+		})
+		require.NoError(t, err)
+		want := sha256.Sum256(content)
+		assert.Equal(t, hex.EncodeToString(want[:]), sum)
+		assert.EqualValues(t, size, n)
+		assert.EqualValues(t, size, last)
+	}
+}
+
+func TestHashStops(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	require.NoError(t, os.WriteFile(path, make([]byte, 4<<20), 0o600))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("somebody asked")
+	calls := 0
+	_, _, err := files.Hash(ctx, path, func(int64) { calls++; cancel(why) })
+	require.ErrorIs(t, err, why)
+	assert.Equal(t, 1, calls)
+
+	_, _, err = files.Hash(t.Context(), filepath.Dir(path), nil)
+	require.ErrorContains(t, err, "reading "+filepath.Dir(path))
+	_, _, err = files.Hash(t.Context(), path+"x", nil)
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestSync(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, files.Sync(dir))
+	require.ErrorIs(t, files.Sync(filepath.Join(dir, "x")), os.ErrNotExist)
+}
