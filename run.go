@@ -53,9 +53,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 		e := p.config.Schedule[i]
 		s = settings{e.Settings, e.Name, e.Models, e.Targets, e.Against, nil, e.Engine}
 		for _, target := range e.Targets { // also when the run takes a part of them
-			if target = plan.Canonical(target); !slices.Contains(s.candidates, target) {
-				s.candidates = append(s.candidates, target)
-			}
+			s.candidates = append(s.candidates, plan.Canonical(target))
 		}
 	}
 	if f.choose != "" {
