@@ -124,8 +124,9 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 		return p.estimate(models, s, f.output)
 	}
 	engine := p.engine(s.engine)
+	asking := p.runner(p.config, engine, f.noWait, memory{}) // the state is opened once that is known
 	if against == nil {
-		formats, err := p.runner(p.config, engine, f.noWait, memory{}).Formats(ctx, s.targets)
+		formats, err := asking.Formats(ctx, s.targets)
 		switch {
 		case err == nil:
 			s.targets = formats
@@ -134,7 +135,7 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 		}
 	}
 	if s.Baseline != "" {
-		_, err := p.runner(p.config, engine, f.noWait, memory{}).Formats(ctx, []string{s.Baseline})
+		_, err := asking.Formats(ctx, []string{s.Baseline})
 		if err != nil && !errors.As(err, new(*runner.Failure)) {
 			return exitError, fmt.Errorf("baseline: %w", err)
 		}
