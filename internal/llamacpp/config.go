@@ -77,10 +77,8 @@ func (c Config) Validate() []runner.Problem {
 		problems = append(problems, runner.Problem{Path: path, Err: fmt.Errorf(format, args...)})
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
-		if name == "" || strings.ContainsAny(name, "=\x00") {
-			add("env", "%q is no name of an environment variable: use one without = and not empty", name)
-		} else if strings.Contains(c.Env[name], "\x00") {
-			add("env", "the value of %s holds a zero byte: no environment can", name)
+		if err := checkVariable(name, c.Env[name]); err != nil {
+			add("env", "%w", err)
 		}
 	}
 	if c.Threads < 0 {

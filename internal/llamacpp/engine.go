@@ -90,8 +90,8 @@ func (e *Engine) toolArgs() map[string][]string {
 	return map[string][]string{"bench_args": e.cfg.BenchArgs, "quantize_args": e.cfg.QuantizeArgs, "evaluate_args": e.cfg.EvaluateArgs}
 }
 
-// arguments are the settings that results depend on, and the environment as far as it is
-// for GPUs, OpenMP or llama.cpp itself: a PATH is another one in each terminal.
+// arguments are the settings that results depend on, and the environment as far as results
+// depend on it: a PATH differs from terminal to terminal.
 func (e *Engine) arguments() map[string]string {
 	all := map[string]string{}
 	for name, args := range e.toolArgs() {
