@@ -17,7 +17,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
-	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
@@ -114,16 +114,16 @@ func (all *checkedEngines) look(ctx context.Context, p *program, entry config.En
 }
 
 // describe writes what the engines are.
-func (all checkedEngines) describe(text *strings.Builder) {
+func (all checkedEngines) describe(out *strings.Builder) {
 	for _, engine := range all {
 		of := ""
 		if len(all) > 1 {
 			of = " of " + strings.Join(engine.entries, ", ")
 		}
 		if engine.err != nil {
-			fmt.Fprintf(text, "\nwarning: the engine%s cannot be used, and cycles would fail: %s\n", report.Name(of), report.Text(engine.err.Error()))
+			fmt.Fprintf(out, "\nwarning: the engine%s cannot be used, and cycles would fail: %s\n", text.Name(of), text.Text(engine.err.Error()))
 		} else {
-			fmt.Fprintf(text, "\nengine%s: %s\n", report.Name(of), report.Name(engine.info.String()))
+			fmt.Fprintf(out, "\nengine%s: %s\n", text.Name(of), text.Name(engine.info.String()))
 		}
 	}
 }
@@ -154,49 +154,49 @@ func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry
 
 // checked describes one entry; the error is of the models it names and that cannot be
 // used.
-func (p *program) checked(text *strings.Builder, entry config.Entry, found plan.Resolved) error {
-	fmt.Fprintf(text, "\n%s: %s", report.Name(entry.Name), entry.Cron)
+func (p *program) checked(out *strings.Builder, entry config.Entry, found plan.Resolved) error {
+	fmt.Fprintf(out, "\n%s: %s", text.Name(entry.Name), entry.Cron)
 	if entry.Timezone != "" {
-		fmt.Fprintf(text, " in %s", entry.Timezone)
+		fmt.Fprintf(out, " in %s", entry.Timezone)
 	}
-	text.WriteString("\n  due      ")
+	out.WriteString("\n  due      ")
 	if entry.Suspend {
-		text.WriteString("never: it is suspended")
+		out.WriteString("never: it is suspended")
 	}
 	for i, at := range schedule.Upcoming(entry.Entry, p.hardware.Host, time.Now(), shownFires) {
 		if i > 0 {
-			text.WriteString(", ")
+			out.WriteString(", ")
 		}
-		text.WriteString(at.Format("Mon 2006-01-02 15:04:05 -07:00"))
+		out.WriteString(at.Format("Mon 2006-01-02 15:04:05 -07:00"))
 	}
 	if entry.Jitter > 0 {
-		fmt.Fprintf(text, " (jitter of up to %v included)", entry.Jitter)
+		fmt.Fprintf(out, " (jitter of up to %v included)", entry.Jitter)
 	}
 	if entry.RunOnStart {
-		text.WriteString(", and at each start")
+		out.WriteString(", and at each start")
 	}
 	var targets, names []string
 	for _, target := range entry.Targets {
 		targets = append(targets, plan.Canonical(target))
 	}
 	if entry.Against == "" {
-		fmt.Fprintf(text, "\n  targets  %s\n", strings.Join(targets, ", "))
+		fmt.Fprintf(out, "\n  targets  %s\n", strings.Join(targets, ", "))
 	} else {
-		fmt.Fprintf(text, "\n  against  %s (%s)\n", report.Name(entry.Against), report.Name(strings.Join(found.Targets, ", ")))
+		fmt.Fprintf(out, "\n  against  %s (%s)\n", text.Name(entry.Against), text.Name(strings.Join(found.Targets, ", ")))
 	}
 	if entry.Baseline != "" {
-		fmt.Fprintf(text, "  baseline %s\n", entry.Baseline)
+		fmt.Fprintf(out, "  baseline %s\n", entry.Baseline)
 	}
 	if entry.Choose != choice.None {
-		fmt.Fprintf(text, "  choose   %s\n", entry.Choose)
+		fmt.Fprintf(out, "  choose   %s\n", entry.Choose)
 	}
 	if entry.Publish.Enabled() {
-		fmt.Fprintf(text, "  publish  in %s\n", report.Name(entry.Publish.Dir))
+		fmt.Fprintf(out, "  publish  in %s\n", text.Name(entry.Publish.Dir))
 	}
-	text.WriteString("  models   ")
+	out.WriteString("  models   ")
 	var bad []error
 	for _, model := range found.Models {
-		names = append(names, report.Name(model.Name))
+		names = append(names, text.Name(model.Name))
 		if model.Err != nil {
 			bad = append(bad, fmt.Errorf("%s:%d: schedule: the entry %q names a model that cannot be used: %w", p.flags.configFile, entry.Line, entry.Name, model.Err))
 		}
@@ -209,9 +209,9 @@ func (p *program) checked(text *strings.Builder, entry config.Entry, found plan.
 	if len(names) == 0 {
 		names = []string{"none"}
 	}
-	fmt.Fprintln(text, strings.Join(names, ", "))
+	fmt.Fprintln(out, strings.Join(names, ", "))
 	for _, problem := range found.Unresolved {
-		fmt.Fprintf(text, "  warning  %s\n", report.Text(problem.Error()))
+		fmt.Fprintf(out, "  warning  %s\n", text.Text(problem.Error()))
 	}
 	return errors.Join(bad...)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 // Exit statuses of run, a contract; the other commands know the first two.
@@ -46,7 +47,7 @@ func mainStatus(args []string, stdout, stderr *os.File) int {
 	}
 	if err != nil {
 		p.progress.Clear()
-		fmt.Fprintf(stderr, "quant-exporter: %s\n", report.Text(err.Error()))
+		fmt.Fprintf(stderr, "quant-exporter: %s\n", text.Text(err.Error()))
 		return exitError
 	}
 	return status

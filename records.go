@@ -10,8 +10,8 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/promote"
-	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -199,7 +199,7 @@ func (r *records) close(ctx context.Context, say bool) error {
 
 // deliver sends the events that were raised to the bus, and says what became of them.
 func (r *records) deliver(ctx context.Context, say bool) {
-	raised := fmt.Sprintf("%d %s raised", r.changed, report.Plural(r.changed, "event was", "events were"))
+	raised := fmt.Sprintf("%d %s raised", r.changed, text.Plural(r.changed, "event was", "events were"))
 	if r.p.config.A2A.URL == "" {
 		if say {
 			fmt.Fprintf(r.p.stdout, "%s, and kept: no bus is configured (quant-exporter events lists them).\n", raised)

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/event"
-	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 // openStore opens the state to change it; hint says what to do while another process has
@@ -84,7 +84,7 @@ func (p *program) eventTable(events []store.Event) error {
 		if err != nil {
 			return fmt.Errorf("reading the event %s: %w", e.ID, err)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Created.UTC().Format(time.RFC3339), report.Name(e.Model), report.Name(target), decision, report.Name(before), e.Delivery, e.ID)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Created.UTC().Format(time.RFC3339), text.Name(e.Model), text.Name(target), decision, text.Name(before), e.Delivery, e.ID)
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("writing the events: %w", err)

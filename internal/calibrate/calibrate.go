@@ -13,7 +13,7 @@ import (
 	"runtime"
 	"slices"
 
-	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -52,7 +52,7 @@ func (o Options) Validate() error {
 		case threads < 1:
 			errs = append(errs, fmt.Errorf("--threads %d: use 1 or more", threads))
 		case threads > cpus:
-			errs = append(errs, fmt.Errorf("--threads %d: this host has %d logical %s: use no more threads", threads, cpus, report.Plural(cpus, "CPU", "CPUs")))
+			errs = append(errs, fmt.Errorf("--threads %d: this host has %d logical %s: use no more threads", threads, cpus, text.Plural(cpus, "CPU", "CPUs")))
 		case slices.Contains(o.Threads[:i], threads):
 			errs = append(errs, fmt.Errorf("--threads %d is given twice: give each number once", threads))
 		}
@@ -176,7 +176,7 @@ func (r *Report) recommend() {
 	}
 	if resolved := chosen.resolves(r.MaxRounds); resolved > r.Threshold {
 		r.Warning = fmt.Sprintf("this host detects no drop below %s within %d rounds (benchmark.rounds.max), and the threshold is %s: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max",
-			report.Percent(resolved), r.MaxRounds, report.Threshold(r.Threshold))
+			text.Percent(resolved), r.MaxRounds, text.Threshold(r.Threshold))
 	}
 }
 
@@ -220,5 +220,5 @@ func (r *Row) speed() float64 {
 }
 
 func countThreads(n int) string {
-	return fmt.Sprintf("%d %s", n, report.Plural(n, "thread", "threads"))
+	return fmt.Sprintf("%d %s", n, text.Plural(n, "thread", "threads"))
 }

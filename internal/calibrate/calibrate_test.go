@@ -174,7 +174,7 @@ func found() *Report {
 	return r
 }
 
-func text(t *testing.T, r *Report) string {
+func written(t *testing.T, r *Report) string {
 	t.Helper()
 	var out bytes.Buffer
 	require.NoError(t, r.WriteText(&out))
@@ -182,26 +182,26 @@ func text(t *testing.T, r *Report) string {
 }
 
 func TestWriteText(t *testing.T) {
-	golden.Check(t, "quiet.txt", text(t, found()))
+	golden.Check(t, "quiet.txt", written(t, found()))
 
 	noisy := found()
 	noisy.Threads[0] = noisy.Threads[1]
 	noisy.Threads[0].Threads = 6
 	noisy.recommend()
-	golden.Check(t, "noisy.txt", text(t, noisy))
+	golden.Check(t, "noisy.txt", written(t, noisy))
 
 	one := found()
 	one.Threads, one.Recommended = one.Threads[:1], 0
 	one.recommend()
-	assert.NotContains(t, text(t, one), "Recommended")
+	assert.NotContains(t, written(t, one), "Recommended")
 
-	for line := range bytes.Lines([]byte(text(t, found()))) {
+	for line := range bytes.Lines([]byte(written(t, found()))) {
 		assert.LessOrEqual(t, utf8.RuneCount(line), 121, "%s", line)
 	}
 
 	evil := found()
 	evil.Model = "\x1b[2J\u202e\n"
-	assert.Contains(t, text(t, evil), `"\x1b[2J\u202e\n" (F16)`)
+	assert.Contains(t, written(t, evil), `"\x1b[2J\u202e\n" (F16)`)
 }
 
 func TestWriteJSON(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -57,17 +57,17 @@ func (r *Report) WriteJSON(w io.Writer) error { return json.NewEncoder(w).Encode
 
 // WriteText writes the report for people to read.
 func (r *Report) WriteText(w io.Writer) error {
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s (%s) against itself: whatever differs is this host's noise.\n\n", report.Name(r.Model), r.Format)
-	r.table(&text)
-	fmt.Fprintf(&text, "\nspread:    standard deviation of a single round's ratio, in the rounds measured\nresolves:  the smallest drop that is detected within so many rounds; a cycle takes up to %d\n", r.MaxRounds)
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s (%s) against itself: whatever differs is this host's noise.\n\n", text.Name(r.Model), r.Format)
+	r.table(&out)
+	fmt.Fprintf(&out, "\nspread:    standard deviation of a single round's ratio, in the rounds measured\nresolves:  the smallest drop that is detected within so many rounds; a cycle takes up to %d\n", r.MaxRounds)
 	if r.Recommended > 0 {
-		fmt.Fprintf(&text, "\nRecommended: %s (engine.threads in the configuration file).\n", countThreads(r.Recommended))
+		fmt.Fprintf(&out, "\nRecommended: %s (engine.threads in the configuration file).\n", countThreads(r.Recommended))
 	}
 	if r.Warning != "" {
-		fmt.Fprintf(&text, "\nWarning: %s.\n", r.Warning)
+		fmt.Fprintf(&out, "\nWarning: %s.\n", r.Warning)
 	}
-	_, err := io.WriteString(w, text.String())
+	_, err := io.WriteString(w, out.String())
 	return err
 }
 
@@ -80,9 +80,9 @@ func (r *Report) table(w io.Writer) {
 	fmt.Fprintln(t)
 	for _, row := range r.Threads {
 		for _, p := range row.Phases {
-			fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%s", row.Threads, p.Phase, report.Throughput(p.Throughput), row.Rounds, row.Repeated, report.Tenths(p.Spread))
+			fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%s", row.Threads, p.Phase, text.Throughput(p.Throughput), row.Rounds, row.Repeated, text.Tenths(p.Spread))
 			for _, at := range p.Resolves {
-				fmt.Fprintf(t, "\t%s", report.Tenths(at.Drop))
+				fmt.Fprintf(t, "\t%s", text.Tenths(at.Drop))
 			}
 			fmt.Fprintln(t)
 		}

@@ -30,6 +30,20 @@ func (r Rule) Validate() error {
 	return fmt.Errorf("%q is no way to choose a format: use %s, %s or %s, or leave it out", string(r), Smallest, Fastest, BestQuality)
 }
 
+// Superlative names the format that the rule chooses: "the smallest that is kept".
+func (r Rule) Superlative() string {
+	switch r {
+	case Smallest:
+		return "the smallest that is kept"
+	case Fastest:
+		return "the fastest that is kept"
+	case BestQuality:
+		return "the one that is kept with the least KL divergence"
+	default:
+		return string(r)
+	}
+}
+
 // Candidate is a format whose standing decision is kept, with its latest figures.
 type Candidate struct {
 	Target string

@@ -32,6 +32,9 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"slices"
+	"strings"
+
+	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 // Confidence of an interval: either end is wrong in 2.5 % of all texts.
@@ -93,6 +96,29 @@ type Verdict struct {
 
 // Passed says whether every limit holds.
 func (v Verdict) Passed() bool { return len(v.Exceeded) == 0 }
+
+// Figures writes the figures on one line.
+func (v Verdict) Figures() string {
+	return fmt.Sprintf("KL divergence %s, top token agrees in %s, perplexity %+.1f %%",
+		text.Divergence(v.KLDivergence.Estimate), text.Percent(v.Top1Agreement.Estimate), v.PerplexityIncrease.Estimate*100)
+}
+
+// Breaches writes which of the limits do not hold, each with the far end of its interval;
+// "" when all hold.
+func (v Verdict) Breaches(limits Limits) string {
+	var all []string
+	for _, limit := range v.Exceeded {
+		switch limit {
+		case MaxKLDivergence:
+			all = append(all, fmt.Sprintf("KL divergence up to %s, where %s is allowed", text.Divergence(v.KLDivergence.Upper), text.Divergence(limits.MaxKLDivergence)))
+		case MinTop1Agreement:
+			all = append(all, fmt.Sprintf("the top token agrees in as little as %s, where %s is wanted", text.Percent(v.Top1Agreement.Lower), text.Percent(limits.MinTop1Agreement)))
+		case MaxPerplexityIncrease:
+			all = append(all, fmt.Sprintf("perplexity higher by up to %s, where %s is allowed", text.Percent(v.PerplexityIncrease.Upper), text.Percent(limits.MaxPerplexityIncrease)))
+		}
+	}
+	return strings.Join(all, "; ")
+}
 
 // Check says what of the chunks makes them useless: too few, or figures that cannot be.
 func Check(chunks []Chunk) error {

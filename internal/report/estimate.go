@@ -8,6 +8,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -16,32 +17,32 @@ import (
 // what its copies are compared with. It ends with an empty line, so that tables can follow
 // each other.
 func EstimateTable(w io.Writer, model string, original runner.FileFigures, estimates []estimate.Estimate, threshold float64) error {
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s: %s, %s, %.2f bits per weight, %s parameters\nestimated from the file's header; nothing was run or measured\n\n",
-		Name(model), original.Format, Size(original.Bytes), original.BitsPerWeight, count(original.Parameters))
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s: %s, %s, %.2f bits per weight, %s parameters\nestimated from the file's header; nothing was run or measured\n\n",
+		text.Name(model), original.Format, text.Size(original.Bytes), original.BitsPerWeight, text.Count(original.Parameters))
 
-	t := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
-	fmt.Fprintf(t, "target\testimated size\testimated bits/weight\testimated generation drop\tthreshold %s\n", Threshold(threshold))
+	t := tabwriter.NewWriter(&out, 0, 0, 3, ' ', 0)
+	fmt.Fprintf(t, "target\testimated size\testimated bits/weight\testimated generation drop\tthreshold %s\n", text.Threshold(threshold))
 	for _, e := range estimates {
 		outlook := "estimated: below"
 		if e.DropRatio >= threshold {
 			outlook = "estimated: at or above"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\n", Name(e.Target), Size(e.Bytes), e.BitsPerWeight, Percent(e.DropRatio), outlook)
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\n", text.Name(e.Target), text.Size(e.Bytes), e.BitsPerWeight, text.Percent(e.DropRatio), outlook)
 	}
 	t.Flush()
 
-	text.WriteString("\n")
+	out.WriteString("\n")
 	for _, e := range estimates {
 		if e.FallbackShare > 0 {
-			fmt.Fprintf(&text, "%s, estimated: %s\n", Name(e.Target), fallback(e.FallbackShare))
+			fmt.Fprintf(&out, "%s, estimated: %s\n", text.Name(e.Target), fallback(e.FallbackShare))
 		}
 		if e.NeedsImatrix {
-			fmt.Fprintf(&text, "%s, estimated: quantizing will need an importance matrix (engine.imatrix).\n", Name(e.Target))
+			fmt.Fprintf(&out, "%s, estimated: quantizing will need an importance matrix (engine.imatrix).\n", text.Name(e.Target))
 		}
 	}
-	text.WriteString(estimateLegend)
-	_, err := io.WriteString(w, text.String())
+	out.WriteString(estimateLegend)
+	_, err := io.WriteString(w, out.String())
 	return err
 }
 

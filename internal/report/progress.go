@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -87,39 +88,39 @@ func bar(now runner.Progress) string {
 	if now.Done > 0 { // not so for NaN
 		full = int(min(now.Done, 1) * width)
 	}
-	text := "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "] " + step(now)
+	line := "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "] " + step(now)
 	switch {
 	case now.Operation == runner.OperationQuantize && now.Detail != "":
-		text += ", " + Name(now.Detail)
+		line += ", " + text.Name(now.Detail)
 	case now.Stage == runner.StageOriginal:
-		text += ", measuring the original"
+		line += ", measuring the original"
 	case now.Stage == runner.StageQuantized:
-		text += ", measuring " + Name(now.Target)
+		line += ", measuring " + text.Name(now.Target)
 	}
-	return text + left(now)
+	return line + left(now)
 }
 
 // step names the work without what changes during it: it stays the same while a target
 // is quantized, and throughout a round.
 func step(now runner.Progress) string {
-	text := Name(now.Model) + ": "
+	model := text.Name(now.Model) + ": "
 	switch {
 	case now.Operation == runner.OperationQuantize:
-		return text + "quantizing to " + Name(now.Target)
+		return model + "quantizing to " + text.Name(now.Target)
 	case now.Operation == runner.OperationWait:
-		return text + "waiting: " + Name(now.Detail)
+		return model + "waiting: " + text.Name(now.Detail)
 	case now.Operation == runner.OperationPublish:
-		return text + "publishing"
+		return model + "publishing"
 	case now.Operation == runner.OperationEvaluate && now.Target == "":
-		return text + "evaluating the original"
+		return model + "evaluating the original"
 	case now.Operation == runner.OperationEvaluate:
-		return text + "evaluating " + Name(now.Target)
+		return model + "evaluating " + text.Name(now.Target)
 	case now.Operation == runner.OperationBenchmark && now.Detail != "":
-		return text + Name(now.Detail)
+		return model + text.Name(now.Detail)
 	case now.Detail != "":
-		return text + string(now.Operation) + ", " + Name(now.Detail)
+		return model + string(now.Operation) + ", " + text.Name(now.Detail)
 	default:
-		return text + string(now.Operation)
+		return model + string(now.Operation)
 	}
 }
 
@@ -130,11 +131,11 @@ func left(now runner.Progress) string {
 	if now.Left <= 0 {
 		return ""
 	}
-	text := max(now.Left.Round(time.Second), time.Second).String()
+	about := max(now.Left.Round(time.Second), time.Second).String()
 	if now.Operation == runner.OperationBenchmark {
-		return ", next look in about " + text
+		return ", next look in about " + about
 	}
-	return ", about " + text + " left"
+	return ", about " + about + " left"
 }
 
 // fit cuts text to so many columns. Beyond ASCII every character counts as two columns,

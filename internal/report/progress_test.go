@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -116,7 +117,7 @@ func TestTheBarIsNeverWiderThanTheTerminal(t *testing.T) {
 			require.True(t, found)
 			wide := 0
 			for _, r := range shown {
-				require.False(t, unprintable(r), "%q", r)
+				require.True(t, strconv.IsPrint(r), "%q", r)
 				if wide++; r >= 0x1100 { // where East Asian wide characters begin
 					wide++
 				}

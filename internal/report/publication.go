@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 // Publications writes what became of publishing the copies of one cycle, for people to
@@ -14,15 +15,15 @@ func Publications(w io.Writer, all []event.Publication) error {
 	if len(all) == 0 {
 		return nil
 	}
-	var text strings.Builder
+	var out strings.Builder
 	for _, p := range all {
 		if p.Error != nil {
-			fmt.Fprintf(&text, "%s is not published: %s\n", Name(p.TargetFormat), strings.ReplaceAll(Text(*p.Error), "\n", "\n  "))
+			fmt.Fprintf(&out, "%s is not published: %s\n", text.Name(p.TargetFormat), strings.ReplaceAll(text.Text(*p.Error), "\n", "\n  "))
 		} else {
-			fmt.Fprintf(&text, "%s is published: %s\n", Name(p.TargetFormat), Name(*p.Stable))
+			fmt.Fprintf(&out, "%s is published: %s\n", text.Name(p.TargetFormat), text.Name(*p.Stable))
 		}
 	}
-	text.WriteString("\n")
-	_, err := io.WriteString(w, text.String())
+	out.WriteString("\n")
+	_, err := io.WriteString(w, out.String())
 	return err
 }

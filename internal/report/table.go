@@ -15,9 +15,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/event"
-	"github.com/quant-exporter/quant-exporter/internal/quality"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -38,38 +37,38 @@ func Table(w io.Writer, c Cycle, color bool) error {
 	if len(results) == 0 {
 		return nil
 	}
-	var text strings.Builder
-	heading(&text, results)
-	rows(&text, c, color)
-	text.WriteString("\n")
-	failures(&text, results)
-	remarks(&text, results)
-	chosen(&text, c)
-	legend(&text, results)
-	text.WriteString("\n")
-	_, err := io.WriteString(w, text.String())
+	var out strings.Builder
+	heading(&out, results)
+	rows(&out, c, color)
+	out.WriteString("\n")
+	failures(&out, results)
+	remarks(&out, results)
+	chosen(&out, c)
+	legend(&out, results)
+	out.WriteString("\n")
+	_, err := io.WriteString(w, out.String())
 	return err
 }
 
 // heading says what was measured and with what, as far as a cycle came.
 func heading(w io.Writer, results []runner.Result) {
 	r := results[0]
-	fmt.Fprint(w, Name(r.Model))
+	fmt.Fprint(w, text.Name(r.Model))
 	if r.Original.Bytes > 0 { // its header was read
-		fmt.Fprintf(w, ": %s, %s, %.2f bits per weight, %s parameters", r.SourceFormat, Size(r.Original.Bytes), r.Original.BitsPerWeight, count(r.Original.Parameters))
+		fmt.Fprintf(w, ": %s, %s, %.2f bits per weight, %s parameters", r.SourceFormat, text.Size(r.Original.Bytes), r.Original.BitsPerWeight, text.Count(r.Original.Parameters))
 	}
 	if r.Evidence.Baseline != nil {
 		fmt.Fprint(w, ", made of the model to compare with")
 	}
 	if engine := r.Evidence.Engine; engine.Name != "" {
-		fmt.Fprintf(w, "; %s", Name(engine.String()))
+		fmt.Fprintf(w, "; %s", text.Name(engine.String()))
 		if threads := threadsOf(results); threads > 0 {
-			fmt.Fprintf(w, ", %d %s", threads, Plural(threads, "thread", "threads"))
+			fmt.Fprintf(w, ", %d %s", threads, text.Plural(threads, "thread", "threads"))
 		}
 	}
 	fmt.Fprint(w, "\n")
 	for _, change := range changesOf(results) {
-		fmt.Fprintf(w, "changed since the decision before: %s\n", Text(change))
+		fmt.Fprintf(w, "changed since the decision before: %s\n", text.Text(change))
 	}
 	fmt.Fprint(w, "\n")
 }
@@ -112,7 +111,7 @@ func rows(w io.Writer, c Cycle, color bool) {
 	}
 	fmt.Fprint(t, "\n", "target\tsize\tweight", strings.Repeat("\ttokens/s\tdrop %", len(phases)), "\trounds\tdecision\n")
 	for _, r := range c.Results {
-		fmt.Fprintf(t, "%s\t%s\t%s", Name(r.TargetFormat), Size(r.Quantized.Bytes), bitsPerWeight(r.Quantized))
+		fmt.Fprintf(t, "%s\t%s\t%s", text.Name(r.TargetFormat), text.Size(r.Quantized.Bytes), bitsPerWeight(r.Quantized))
 		for _, phase := range phases {
 			throughput, drop := phaseCells(r.Verdict, phase)
 			fmt.Fprintf(t, "\t%s\t%s", throughput, drop)
@@ -124,7 +123,7 @@ func rows(w io.Writer, c Cycle, color bool) {
 		fmt.Fprintf(t, "\t%s\t%s\n", rounds, decision(r, color))
 	}
 	for _, target := range c.Outranked {
-		fmt.Fprint(t, Name(target), "\t-\t-", strings.Repeat("\t-\t-", len(phases)), "\t-\toutranked\n")
+		fmt.Fprint(t, text.Name(target), "\t-\t-", strings.Repeat("\t-\t-", len(phases)), "\t-\toutranked\n")
 	}
 	t.Flush()
 }
@@ -134,30 +133,16 @@ func chosen(w io.Writer, c Cycle) {
 	if c.Choice == nil {
 		return
 	}
-	text := "none, because none is kept"
+	what := "none, because none is kept"
 	if c.Choice.ChosenFormat != nil {
-		text = fmt.Sprintf("%s, %s", Name(*c.Choice.ChosenFormat), Superlative(c.Choice.Choose))
+		what = fmt.Sprintf("%s, %s", text.Name(*c.Choice.ChosenFormat), text.Name(c.Choice.Choose.Superlative()))
 	}
 	if previous := c.Choice.PreviousFormat; previous != nil && (c.Choice.ChosenFormat == nil || *previous != *c.Choice.ChosenFormat) {
-		text += "; before it was " + Name(*previous)
+		what += "; before it was " + text.Name(*previous)
 	}
-	fmt.Fprintf(w, "Chosen to be served: %s.\n", text)
+	fmt.Fprintf(w, "Chosen to be served: %s.\n", what)
 	if len(c.Outranked) > 0 {
 		fmt.Fprint(w, "Outranked are targets that could not be chosen any more, whatever they are: they were not measured, and keep their decision.\n")
-	}
-}
-
-// Superlative says what a rule chooses.
-func Superlative(rule choice.Rule) string {
-	switch rule {
-	case choice.Smallest:
-		return "the smallest that is kept"
-	case choice.Fastest:
-		return "the fastest that is kept"
-	case choice.BestQuality:
-		return "the one that is kept with the least KL divergence"
-	default:
-		return Name(string(rule))
 	}
 }
 
@@ -172,8 +157,8 @@ func phaseCells(v *verdict.Verdict, phase verdict.Phase) (throughput, drop strin
 	if v != nil && v.Rounds > 0 {
 		for _, p := range v.Phases {
 			if p.Phase == phase {
-				return Throughput(p.Original) + " -> " + Throughput(p.Quantized),
-					fmt.Sprintf("%s [%s, %s]", Tenths(p.Drop), bound(p.Lower), bound(p.Upper))
+				return text.Throughput(p.Original) + " -> " + text.Throughput(p.Quantized),
+					fmt.Sprintf("%s [%s, %s]", text.Tenths(p.Drop), bound(p.Lower), bound(p.Upper))
 			}
 		}
 	}
@@ -184,7 +169,7 @@ func bound(ratio *float64) string {
 	if ratio == nil {
 		return "open"
 	}
-	return Tenths(*ratio)
+	return text.Tenths(*ratio)
 }
 
 // Colours as every terminal knows them (ECMA-48, SGR).
@@ -221,11 +206,11 @@ func failures(w io.Writer, results []runner.Result) {
 		if r.Failure == nil {
 			continue
 		}
-		what := fmt.Sprintf("failed (%s): %s", r.Failure.Reason, strings.ReplaceAll(Text(r.Failure.Error()), "\n", "\n  "))
+		what := fmt.Sprintf("failed (%s): %s", r.Failure.Reason, strings.ReplaceAll(text.Text(r.Failure.Error()), "\n", "\n  "))
 		if targets[what] == nil {
 			order = append(order, what)
 		}
-		targets[what] = append(targets[what], Name(r.TargetFormat))
+		targets[what] = append(targets[what], text.Name(r.TargetFormat))
 	}
 	for _, what := range order {
 		fmt.Fprintf(w, "%s %s\n", strings.Join(targets[what], ", "), what)
@@ -239,14 +224,14 @@ func remarks(w io.Writer, results []runner.Result) {
 			continue
 		}
 		remark := func(format string, args ...any) {
-			fmt.Fprintf(w, "%s: %s\n", Name(r.TargetFormat), fmt.Sprintf(format, args...))
+			fmt.Fprintf(w, "%s: %s\n", text.Name(r.TargetFormat), fmt.Sprintf(format, args...))
 		}
 		if r.Against != "" {
-			remark("the file %s as it is.", Name(r.Against))
+			remark("the file %s as it is.", text.Name(r.Against))
 		}
 		switch {
 		case r.Verdict.Outcome == verdict.Rejected && r.Verdict.Gate == verdict.GateQuality:
-			remark("rejected by its quality: %s.", Exceeded(r.Quality))
+			remark("rejected by its quality: %s.", r.Quality.Breaches(r.Quality.Limits))
 		case r.Verdict.Outcome == verdict.Rejected:
 			remark("rejected in the %s phase.", r.Verdict.Gate)
 		case r.Unconfirmed:
@@ -255,7 +240,7 @@ func remarks(w io.Writer, results []runner.Result) {
 			remark("%s", inconclusive(r.Verdict))
 		}
 		if q := r.Quality; q != nil && q.Passed() {
-			remark("%s.", QualityFigures(q))
+			remark("%s.", q.Figures())
 		}
 		if share := r.Quantized.FallbackShare; share > 0 {
 			remark("%s", fallback(share))
@@ -264,47 +249,19 @@ func remarks(w io.Writer, results []runner.Result) {
 			remark("the copy is one that an earlier cycle made of the same.")
 		}
 		if n := repeatedRounds(r); n > 0 {
-			remark("%d %s measured again, because other processes used the CPU meanwhile.", n, Plural(n, "round was", "rounds were"))
+			remark("%d %s measured again, because other processes used the CPU meanwhile.", n, text.Plural(n, "round was", "rounds were"))
 		}
 	}
 }
-
-// QualityFigures writes what was found of a copy's quality in one line.
-func QualityFigures(q *runner.Evaluated) string {
-	return fmt.Sprintf("KL divergence %s, top token agrees in %s, perplexity %+.1f %%", Divergence(q.KLDivergence.Estimate), Percent(q.Top1Agreement.Estimate), q.PerplexityIncrease.Estimate*100)
-}
-
-// Exceeded says by which limits a copy's quality is rejected: what the far end of the
-// interval is, and what it may be. "" when by none.
-func Exceeded(q *runner.Evaluated) string {
-	if q == nil {
-		return ""
-	}
-	var all []string
-	for _, limit := range q.Exceeded {
-		switch limit {
-		case quality.MaxKLDivergence:
-			all = append(all, fmt.Sprintf("KL divergence up to %s, where %s is allowed", Divergence(q.KLDivergence.Upper), Divergence(q.Limits.MaxKLDivergence)))
-		case quality.MinTop1Agreement:
-			all = append(all, fmt.Sprintf("the top token agrees in as little as %s, where %s is wanted", Percent(q.Top1Agreement.Lower), Percent(q.Limits.MinTop1Agreement)))
-		case quality.MaxPerplexityIncrease:
-			all = append(all, fmt.Sprintf("perplexity higher by up to %s, where %s is allowed", Percent(q.PerplexityIncrease.Upper), Percent(q.Limits.MaxPerplexityIncrease)))
-		}
-	}
-	return strings.Join(all, "; ")
-}
-
-// Divergence writes nats with three digits.
-func Divergence(nats float64) string { return fmt.Sprintf("%.3g", nats) }
 
 // inconclusive says why there is no decision, and what to do for one.
 func inconclusive(v *verdict.Verdict) string {
 	if v.Resolvable >= 1 { // not even one look, or noise beyond all bounds
 		return fmt.Sprintf("%d %s not enough to tell any drop from none; raise benchmark.budget, and see `quant-exporter calibrate`.",
-			v.Rounds, Plural(v.Rounds, "round is", "rounds are"))
+			v.Rounds, text.Plural(v.Rounds, "round is", "rounds are"))
 	}
 	return fmt.Sprintf("too close to the threshold: with this host's noise, %d rounds detect drops of %s and more. See `quant-exporter calibrate`.",
-		v.Rounds, Percent(v.Resolvable))
+		v.Rounds, text.Percent(v.Resolvable))
 }
 
 // fallback explains why a copy is larger than its format's name says.
@@ -334,7 +291,7 @@ func legend(w io.Writer, results []runner.Result) {
 		}
 	}
 	if measured != nil {
-		fmt.Fprintf(w, "A copy is rejected when it is %s or more slower in any phase. A drop below zero is a gain.\n", Threshold(results[0].Threshold))
+		fmt.Fprintf(w, "A copy is rejected when it is %s or more slower in any phase. A drop below zero is a gain.\n", text.Threshold(results[0].Threshold))
 		if measured.Confidence > 0 {
 			fmt.Fprintf(w, "In brackets: the interval at a confidence of %.4g %%. ", measured.Confidence*100)
 		}

@@ -127,7 +127,7 @@ func TestTableSaysWhatIsChosenAndOutranked(t *testing.T) {
 	told.ChosenFormat, told.Choose = nil, choice.Fastest
 	assert.Contains(t, show(report.Cycle{Results: []runner.Result{kept}, Choice: told}), "\nChosen to be served: none, because none is kept; before it was Q4_K_M.\n")
 	for _, rule := range choice.Rules() {
-		assert.Contains(t, report.Superlative(rule), "that is kept")
+		assert.Contains(t, rule.Superlative(), "that is kept")
 	}
 }
 
@@ -231,35 +231,6 @@ func TestNothingHostileComesThroughColors(t *testing.T) {
 	text := table(t, results, true)
 	harmless(t, strings.NewReplacer("\x1b[1;32m", "", "\x1b[1;31m", "", "\x1b[1;33m", "", "\x1b[0m", "").Replace(text))
 	assert.Equal(t, len(results), strings.Count(text, "\x1b[0m"), "one coloured word a row")
-}
-
-func TestFigures(t *testing.T) {
-	assert.Equal(t, "0.0 %", report.Percent(-0.0004))
-	assert.Equal(t, "-0.1 %", report.Percent(-0.0005))
-	assert.Equal(t, "12 %", report.Threshold(0.12))
-	assert.Equal(t, "12.34 %", report.Threshold(0.1234))
-	for v, want := range map[float64]string{10214.4: "10214", 100: "100", 13.44: "13.4", 1.005: "1.00", 0.012345: "0.0123", 1e-9: "1e-09", 0: "0"} {
-		assert.Equal(t, want, report.Throughput(v))
-	}
-}
-
-func TestNameAndText(t *testing.T) {
-	for _, name := range []string{"llama", "日本語", "שלום", "tab here", `it's "q" \ x`, ""} {
-		assert.Equal(t, name, report.Name(name))
-		assert.Equal(t, name, report.Text(name))
-	}
-	assert.Equal(t, `"a\nb"`, report.Name("a\nb"))
-	assert.Equal(t, "a\nb\\x1bc\\u202e", report.Text("a\nb\x1bc\u202e"))
-}
-
-func FuzzText(f *testing.F) {
-	f.Add(hostile)
-	f.Add("llama\x85\u2028\u2066")
-	f.Fuzz(func(t *testing.T, text string) {
-		harmless(t, report.Text(text))
-		harmless(t, report.Name(text))
-		assert.NotContains(t, report.Name(text), "\n")
-	})
 }
 
 // full is a disk without room.

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 // Drops reach from gains of hundreds of percent to a loss of all, and those of a few
@@ -167,5 +167,5 @@ func bound(ratio *float64) string {
 	if ratio == nil {
 		return "open"
 	}
-	return report.Tenths(*ratio)
+	return text.Tenths(*ratio)
 }

@@ -3,7 +3,7 @@ package web
 import (
 	"net/http"
 
-	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 func (s *server) healthy(w http.ResponseWriter, _ *http.Request) {
@@ -38,9 +38,9 @@ func (s *server) config(w http.ResponseWriter, _ *http.Request) {
 }
 
 // writeText answers in plain words, on lines of their own.
-func writeText(w http.ResponseWriter, status int, text string) {
+func writeText(w http.ResponseWriter, status int, message string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(report.Text(text) + "\n"))
+	_, _ = w.Write([]byte(text.Text(message) + "\n"))
 }

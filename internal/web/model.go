@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -35,7 +35,7 @@ func viewChoice(chosen *store.Choice, now time.Time) *choiceView {
 	if chosen == nil {
 		return nil
 	}
-	v := &choiceView{Format: report.Name(chosen.Format), Why: report.Superlative(chosen.Rule), Since: momentOf(chosen.Since, now)}
+	v := &choiceView{Format: text.Name(chosen.Format), Why: text.Name(chosen.Rule.Superlative()), Since: momentOf(chosen.Since, now)}
 	if v.Format == "" {
 		v.Why = "because none is kept"
 	}
@@ -68,7 +68,7 @@ type historyRow struct {
 func (s *server) model(w http.ResponseWriter, r *http.Request) {
 	name, now := r.URL.Query().Get("name"), time.Now()
 	k := s.snapshot()
-	v := modelView{frame: s.frame(report.Name(name), "status", now), Model: report.Name(name), Link: name}
+	v := modelView{frame: s.frame(text.Name(name), "status", now), Model: text.Name(name), Link: name}
 	v.Token = s.token(k)
 	if m := k.state.Models[name]; m != nil {
 		v.LastRun, v.LastSuccess = momentOf(m.LastRun, now), momentOf(m.LastSuccess, now)
@@ -114,7 +114,7 @@ func viewHistory(id string, pair *pairView, points []store.Point, now time.Time)
 	for _, p := range slices.Backward(points) {
 		row := historyRow{
 			Cycle: p.Cycle, When: momentOf(p.Time, now), Word: string(p.Outcome), Changed: p.Changed,
-			Size: fileSize(p.Bytes), Thresholds: report.Threshold(p.Threshold),
+			Size: fileSize(p.Bytes), Thresholds: text.Threshold(p.Threshold),
 			Changes: changeTexts(p.Changes),
 		}
 		if p.Reason != "" {
@@ -122,8 +122,8 @@ func viewHistory(id string, pair *pairView, points []store.Point, now time.Time)
 		}
 		for _, measured := range p.Phases {
 			row.Phases = append(row.Phases, phaseView{
-				Name: string(measured.Phase), Original: report.Throughput(measured.Original), Quantized: report.Throughput(measured.Quantized),
-				Drop: report.Percent(measured.Drop), Interval: interval(measured.Lower, measured.Upper),
+				Name: string(measured.Phase), Original: text.Throughput(measured.Original), Quantized: text.Throughput(measured.Quantized),
+				Drop: text.Percent(measured.Drop), Interval: interval(measured.Lower, measured.Upper),
 			})
 		}
 		v.Rows = append(v.Rows, row)

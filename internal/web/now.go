@@ -7,8 +7,8 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
-	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -68,10 +68,10 @@ type entryView struct {
 }
 
 func viewEngine(e dispatch.EngineStatus, now time.Time) engineView {
-	v := engineView{Checked: momentOf(e.Checked, now), Up: e.Up, Name: report.Name(e.Info.String()), Error: report.Text(e.Err)}
+	v := engineView{Checked: momentOf(e.Checked, now), Up: e.Up, Name: text.Name(e.Info.String()), Error: text.Text(e.Err)}
 	for _, part := range []struct{ label, value string }{{"backends ", e.Backends}, {"", e.CPU}, {"", e.GPU}} {
 		if part.value != "" {
-			v.Hardware = append(v.Hardware, part.label+report.Name(part.value))
+			v.Hardware = append(v.Hardware, part.label+text.Name(part.value))
 		}
 	}
 	return v
@@ -81,7 +81,7 @@ func viewBus(bus BusStatus, state *store.State, now time.Time) busView {
 	return busView{
 		Configured: bus.Configured,
 		Up:         bus.Up,
-		Error:      report.Text(bus.Error),
+		Error:      text.Text(bus.Error),
 		Pending:    state.Outbox.Pending,
 		Oldest:     momentOf(state.Outbox.OldestPending, now),
 		Held:       state.Outbox.Held,
@@ -94,11 +94,11 @@ func viewRunning(r *dispatch.Running, now time.Time) *runningView {
 		return nil
 	}
 	v := &runningView{
-		Entry:   report.Name(r.Entry),
+		Entry:   text.Name(r.Entry),
 		ByHand:  r.ByHand,
 		Started: momentOf(r.Started, now),
 		Cycle:   r.Cycle,
-		Model:   report.Name(r.Model),
+		Model:   text.Name(r.Model),
 		Link:    r.Model,
 		Targets: names(r.Targets),
 		Step:    step(r),
@@ -118,7 +118,7 @@ func viewRunning(r *dispatch.Running, now time.Time) *runningView {
 func names(all []string) []string {
 	var readable []string
 	for _, name := range all {
-		readable = append(readable, report.Name(name))
+		readable = append(readable, text.Name(name))
 	}
 	return readable
 }
@@ -126,17 +126,17 @@ func names(all []string) []string {
 // step says what a run does at the moment.
 func step(r *dispatch.Running) string {
 	if r.Waiting != "" {
-		return "waiting for " + report.Text(r.Waiting)
+		return "waiting for " + text.Text(r.Waiting)
 	}
 	parts := []string{string(r.Progress.Operation), r.Progress.Target, string(r.Progress.Stage), r.Progress.Detail}
 	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
-	return report.Name(strings.Join(parts, ", "))
+	return text.Name(strings.Join(parts, ", "))
 }
 
 func viewQueue(queue []dispatch.Waiting, now time.Time) []waitingView {
 	var all []waitingView
 	for _, waiting := range queue {
-		all = append(all, waitingView{report.Name(waiting.Entry), momentOf(waiting.Due, now), momentOf(waiting.Until, now)})
+		all = append(all, waitingView{text.Name(waiting.Entry), momentOf(waiting.Due, now), momentOf(waiting.Until, now)})
 	}
 	return all
 }
@@ -144,14 +144,14 @@ func viewQueue(queue []dispatch.Waiting, now time.Time) []waitingView {
 func viewEntries(entries []dispatch.EntryStatus, scheduled *plan.Plan, now time.Time) []entryView {
 	var all []entryView
 	for _, e := range entries {
-		v := entryView{ID: e.Name, Name: report.Name(e.Name), State: entryState(e), Next: momentOf(e.Next, now)}
+		v := entryView{ID: e.Name, Name: text.Name(e.Name), State: entryState(e), Next: momentOf(e.Next, now)}
 		for _, problem := range e.Problems {
-			v.Problems = append(v.Problems, report.Text(problem))
+			v.Problems = append(v.Problems, text.Text(problem))
 		}
 		for _, resolved := range scheduled.Entries {
 			if resolved.Name == e.Name {
 				v.Models, v.Targets = len(resolved.Models), names(resolved.Targets)
-				v.Against, v.Baseline = report.Name(resolved.Against), report.Name(resolved.Baseline)
+				v.Against, v.Baseline = text.Name(resolved.Against), text.Name(resolved.Baseline)
 			}
 		}
 		all = append(all, v)

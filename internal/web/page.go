@@ -11,8 +11,8 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
-	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 // page shows all that is known, as of the request.
@@ -94,10 +94,10 @@ func (s *server) snapshot() snapshot {
 		version:   s.versions.of(state, scheduled),
 	}
 	if err := s.Ready(); err != nil {
-		k.notReady = report.Text(err.Error())
+		k.notReady = text.Text(err.Error())
 	}
 	if at, err := s.ReloadError(); err != nil {
-		k.reload = reloadFailure{at, report.Text(err.Error())}
+		k.reload = reloadFailure{at, text.Text(err.Error())}
 	}
 	return k
 }
@@ -192,13 +192,13 @@ func viewPairs(k snapshot, now time.Time) []*pairView {
 			model := &entry.Models[i]
 			for _, target := range model.Targets {
 				v := newPairView(store.PairID{Model: model.Name, Target: target})
-				v.Scheduled, v.Entry, v.entry = true, report.Name(entry.Name), entry.Name
-				v.Source = report.Name(model.SourceFormat())
+				v.Scheduled, v.Entry, v.entry = true, text.Name(entry.Name), entry.Name
+				v.Source = text.Name(model.SourceFormat())
 				v.Baseline = model.Header != nil && model.SourceFormat() != model.Header.Format
 				if model.Against != nil {
-					v.Against = report.Name(model.Against.Name)
+					v.Against = text.Name(model.Against.Name)
 				}
-				v.Threshold = report.Threshold(entry.Threshold)
+				v.Threshold = text.Threshold(entry.Threshold)
 				v.Next = momentOf(next[entry.Name], now)
 				pairs[v.id] = v
 			}
@@ -212,7 +212,7 @@ func viewPairs(k snapshot, now time.Time) []*pairView {
 	}
 	for model, chosen := range k.choices() {
 		if v := pairs[store.PairID{Model: model, Target: chosen.Format}]; v != nil {
-			v.Chosen = report.Superlative(chosen.Rule)
+			v.Chosen = text.Name(chosen.Rule.Superlative())
 		}
 	}
 	if r := k.status.Running; r != nil {

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -84,7 +84,7 @@ type failureView struct {
 
 func newFailureView(failed *store.Failed, now time.Time) *failureView {
 	v := &failureView{
-		Word: failedWord(failed.Reason), Reason: string(failed.Reason), Message: report.Text(failed.Error),
+		Word: failedWord(failed.Reason), Reason: string(failed.Reason), Message: text.Text(failed.Error),
 		When: momentOf(failed.Finished, now), Cycle: failed.Cycle,
 	}
 	v.First, v.Rest = fold(v.Message)
@@ -130,7 +130,7 @@ func fold(message string) (first, rest string) {
 func (v *pairView) AgainstBase() string { return filepath.Base(v.Against) }
 
 func newPairView(id store.PairID) *pairView {
-	return &pairView{id: id, Model: report.Name(id.Model), Target: report.Name(id.Target), Decision: "undecided", worst: math.Inf(-1)}
+	return &pairView{id: id, Model: text.Name(id.Model), Target: text.Name(id.Target), Decision: "undecided", worst: math.Inf(-1)}
 }
 
 // fill adds what is known of the pair.
@@ -147,7 +147,7 @@ func (v *pairView) fill(pair *store.Pair, now time.Time) {
 		v.last = failed.Finished
 	}
 	if outranked := pair.Outranked; outranked != nil {
-		v.Outranked = &outrankedView{report.Name(outranked.By), outranked.Cycle}
+		v.Outranked = &outrankedView{text.Name(outranked.By), outranked.Cycle}
 		v.last = outranked.Finished
 	}
 }
@@ -156,13 +156,13 @@ func (v *pairView) decided(pair *store.Pair, decided *store.Decided, now time.Ti
 	if pair.Standing == "" {
 		v.Decision = string(decided.Verdict.Outcome)
 	}
-	v.Source, v.Against = report.Name(decided.SourceFormat), report.Name(decided.Against)
-	v.Threshold = report.Threshold(decided.Threshold)
+	v.Source, v.Against = text.Name(decided.SourceFormat), text.Name(decided.Against)
+	v.Threshold = text.Threshold(decided.Threshold)
 	v.Cycle, v.Decided, v.last = decided.Cycle, momentOf(decided.Finished, now), decided.Finished
 	v.Note, v.Changes = note(pair), changeTexts(decided.Changes)
 	if q := decided.Quality; q != nil {
-		v.Quality, v.QualityFigures = "KL divergence "+report.Divergence(q.KLDivergence.Estimate), report.QualityFigures(q)
-		if exceeded := report.Exceeded(q); exceeded != "" {
+		v.Quality, v.QualityFigures = "KL divergence "+text.Divergence(q.KLDivergence.Estimate), q.Figures()
+		if exceeded := q.Breaches(q.Limits); exceeded != "" {
 			v.Quality = exceeded
 		}
 	}
@@ -182,7 +182,7 @@ func (v *pairView) decided(pair *store.Pair, decided *store.Decided, now time.Ti
 func changeTexts(changes []runner.Change) []string {
 	var all []string
 	for _, change := range changes {
-		all = append(all, report.Name(change.Text))
+		all = append(all, text.Name(change.Text))
 	}
 	return all
 }
@@ -196,8 +196,8 @@ func viewPhases(v *verdict.Verdict, threshold float64) []phaseView {
 	for _, p := range v.Phases {
 		all = append(all, phaseView{
 			Name:     string(p.Phase),
-			Original: report.Throughput(p.Original), Quantized: report.Throughput(p.Quantized),
-			Drop: report.Percent(p.Drop), Interval: interval(p.Lower, p.Upper),
+			Original: text.Throughput(p.Original), Quantized: text.Throughput(p.Quantized),
+			Drop: text.Percent(p.Drop), Interval: interval(p.Lower, p.Upper),
 			Outcome: string(p.Outcome),
 			Bar:     newBar(string(p.Outcome), p.Drop, p.Lower, p.Upper, threshold),
 		})

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -143,7 +143,7 @@ func newSpark(points []store.Point, phase verdict.Phase) *sparkView {
 	x := func(i int) float64 { return 5 + float64(i+max(2-len(all), 0))*step }
 	t := draw(all, x, y)
 	s := &sparkView{
-		Title: fmt.Sprintf("%s drop of the last %d decided %s: %s", phase, len(all), report.Plural(len(all), "cycle", "cycles"), tale(all)),
+		Title: fmt.Sprintf("%s drop of the last %d decided %s: %s", phase, len(all), text.Plural(len(all), "cycle", "cycles"), tale(all)),
 		Band:  t.band, Line: t.line, Limit: "M0 " + pixel(y.at(all[len(all)-1].Threshold)) + "H" + strconv.Itoa(sparkWidth),
 	}
 	for i, p := range all {
@@ -171,11 +171,11 @@ func tale(points []phasePoint) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, outcome))
 		}
 	}
-	text := fmt.Sprintf("%s; drops from %s to %s, the last %s", strings.Join(parts, ", "), report.Percent(low), report.Percent(high), report.Percent(points[len(points)-1].Drop))
+	told := fmt.Sprintf("%s; drops from %s to %s, the last %s", strings.Join(parts, ", "), text.Percent(low), text.Percent(high), text.Percent(points[len(points)-1].Drop))
 	if beyond > 0 {
-		text += fmt.Sprintf("; %d beyond the scale, which ends at %s", beyond, report.Percent(mostGain))
+		told += fmt.Sprintf("; %d beyond the scale, which ends at %s", beyond, text.Percent(mostGain))
 	}
-	return text
+	return told
 }
 
 // newHistoryPlot draws a phase of a pair over time, failures at the bottom. It is nil
@@ -208,7 +208,7 @@ func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotV
 			radius = 4.5
 		}
 		p.Marks = append(p.Marks, markDrop(string(point.Outcome), x.at(float64(point.Time.UnixMilli())), y, point.Drop, radius,
-			fmt.Sprintf("cycle %d, %s: %s, drop %s %s", point.Cycle, when(point.Time), point.Outcome, report.Percent(point.Drop), interval(point.Lower, point.Upper))))
+			fmt.Sprintf("cycle %d, %s: %s, drop %s %s", point.Cycle, when(point.Time), point.Outcome, text.Percent(point.Drop), interval(point.Lower, point.Upper))))
 	}
 	for _, point := range points {
 		if len(point.Changes) > 0 {
@@ -268,7 +268,7 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 		ID:    id,
 		Title: "Looks at " + string(v.Phase),
 		Description: fmt.Sprintf("The interval of the drop after each of %d %s, against the threshold of %s; after %d rounds it is %s %%.",
-			len(v.Looks), report.Plural(len(v.Looks), "look", "looks"), report.Threshold(threshold), last.Rounds, interval(last.Lower, last.Upper)),
+			len(v.Looks), text.Plural(len(v.Looks), "look", "looks"), text.Threshold(threshold), last.Rounds, interval(last.Lower, last.Upper)),
 		Rows:  y.ticksOfDrops(tickApart),
 		Limit: "M" + pixel(plotLeft) + " " + pixel(y.at(threshold)) + "H" + pixel(plotRight),
 	}
@@ -286,7 +286,7 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 		p.Columns = append(p.Columns, tickView{pixel(x), strconv.Itoa(look.Rounds)})
 		p.Strokes = append(p.Strokes, strokeView{"interval " + class, fmt.Sprintf("M%s %sV%s", pixel(x), pixel(low), pixel(high))})
 		p.Marks = append(p.Marks, markDrop(class, x, y, dropAt(look), 4,
-			fmt.Sprintf("after %d rounds: drop %s %s", look.Rounds, report.Percent(dropAt(look)), interval(look.Lower, look.Upper))))
+			fmt.Sprintf("after %d rounds: drop %s %s", look.Rounds, text.Percent(dropAt(look)), interval(look.Lower, look.Upper))))
 	}
 	return p
 }
@@ -339,7 +339,7 @@ func newRoundsPlot(id string, rounds []runner.Round, phase verdict.Phase) *plotV
 			stage := []runner.Stage{runner.StageOriginal, runner.StageQuantized}[j]
 			p.Marks = append(p.Marks, markView{
 				Class: string(stage) + state, X: pixel(x), Y: pixel(y.at(value)), R: radii[j],
-				Title: fmt.Sprintf("round %d, %s: %s tokens/s%s", i+1, stage, report.Throughput(value), strings.Replace(state, " ", ", ", 1)),
+				Title: fmt.Sprintf("round %d, %s: %s tokens/s%s", i+1, stage, text.Throughput(value), strings.Replace(state, " ", ", ", 1)),
 			})
 		}
 	}

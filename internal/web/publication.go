@@ -3,8 +3,8 @@ package web
 import (
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 // publicationView is what became of publishing a copy.
@@ -20,5 +20,5 @@ func viewPublication(p *store.Publication, now time.Time) *publicationView {
 	if p == nil {
 		return nil
 	}
-	return &publicationView{report.Name(p.Target), momentOf(p.Time, now), report.Name(p.Stable), report.Text(p.Error)}
+	return &publicationView{text.Name(p.Target), momentOf(p.Time, now), text.Name(p.Stable), text.Text(p.Error)}
 }

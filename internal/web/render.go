@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 // frame is what every page shows around its content. All text in it, and in the views
@@ -33,7 +33,7 @@ func (s *server) frame(title, section string, now time.Time) frame {
 		Style:   s.assets.names["style.css"],
 		Script:  s.assets.names["live.js"],
 		Icon:    s.assets.names["icon.svg"],
-		Version: report.Name(s.Version),
+		Version: text.Name(s.Version),
 		Title:   title,
 		Section: section,
 		Made:    momentOf(now, now),
@@ -91,7 +91,7 @@ type messageView struct {
 
 // explain answers with a page that says why it is not another one.
 func (s *server) explain(w http.ResponseWriter, r *http.Request, status int, title, message string) {
-	s.render(w, r, status, "message.html", messageView{s.frame(title, "", time.Now()), report.Text(message)})
+	s.render(w, r, status, "message.html", messageView{s.frame(title, "", time.Now()), text.Text(message)})
 }
 
 // moment is a point in time; the zero one is shown as nothing.
@@ -145,5 +145,5 @@ func fileSize(n int64) string {
 	if n == 0 {
 		return ""
 	}
-	return report.Size(n)
+	return text.Size(n)
 }

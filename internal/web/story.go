@@ -12,8 +12,8 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
-	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -85,8 +85,8 @@ func viewQuality(q *runner.Evaluated) *qualityView {
 		return nil
 	}
 	v := &qualityView{
-		Text:     fmt.Sprintf("%s, %d chunks of %d tokens", report.Name(q.Corpus), q.Chunks, q.Context),
-		Exceeded: report.Exceeded(q), Confidence: trim(q.Confidence*100) + " %",
+		Text:     fmt.Sprintf("%s, %d chunks of %d tokens", text.Name(q.Corpus), q.Chunks, q.Context),
+		Exceeded: q.Breaches(q.Limits), Confidence: trim(q.Confidence*100) + " %",
 	}
 	add := func(name string, i quality.Interval, write func(float64) string, limit quality.Limit, bound float64, relation string) {
 		f := qualityFigure{Name: name, Value: write(i.Estimate), Interval: write(i.Lower) + " to " + write(i.Upper)}
@@ -98,9 +98,9 @@ func viewQuality(q *runner.Evaluated) *qualityView {
 		}
 		v.Figures = append(v.Figures, f)
 	}
-	add("KL divergence", q.KLDivergence, report.Divergence, quality.MaxKLDivergence, q.Limits.MaxKLDivergence, "at most")
-	add("Top token agrees", q.Top1Agreement, report.Percent, quality.MinTop1Agreement, q.Limits.MinTop1Agreement, "at least")
-	add("Perplexity increase", q.PerplexityIncrease, report.Percent, quality.MaxPerplexityIncrease, q.Limits.MaxPerplexityIncrease, "at most")
+	add("KL divergence", q.KLDivergence, text.Divergence, quality.MaxKLDivergence, q.Limits.MaxKLDivergence, "at most")
+	add("Top token agrees", q.Top1Agreement, text.Percent, quality.MinTop1Agreement, q.Limits.MinTop1Agreement, "at least")
+	add("Perplexity increase", q.PerplexityIncrease, text.Percent, quality.MaxPerplexityIncrease, q.Limits.MaxPerplexityIncrease, "at most")
 	v.Figures = append(v.Figures,
 		qualityFigure{Name: "Perplexity of the original", Value: fmt.Sprintf("%.4g", q.OriginalPerplexity)},
 		qualityFigure{Name: "Perplexity of the copy", Value: fmt.Sprintf("%.4g", q.Perplexity)})
@@ -155,27 +155,27 @@ func (s *server) cyclePage(w http.ResponseWriter, r *http.Request) {
 }
 
 // log of a cycle, and what is to say about it.
-func (s *server) log(cycle uint64) (text, notice string) {
+func (s *server) log(cycle uint64) (shown, notice string) {
 	if s.CycleLog == nil {
 		return "", "Logs of cycles are not kept."
 	}
-	text, err := s.CycleLog(cycle)
+	shown, err := s.CycleLog(cycle)
 	switch {
 	case err != nil:
-		return "", report.Text(err.Error())
-	case text == "":
+		return "", text.Text(err.Error())
+	case shown == "":
 		return "", "There is no log of this cycle."
-	case len(text) > maxLog:
-		text = text[len(text)-maxLog:]
-		_, text, _ = strings.Cut(text, "\n") // the rest of a line
+	case len(shown) > maxLog:
+		shown = shown[len(shown)-maxLog:]
+		_, shown, _ = strings.Cut(shown, "\n") // the rest of a line
 		notice = "This is the end of a long log."
 	}
-	return report.Text(text), notice
+	return text.Text(shown), notice
 }
 
 func viewCycle(c *store.Cycle, records []store.Record, now time.Time) cycleView {
 	v := cycleView{
-		ID: c.ID, Entry: report.Name(c.Entry), Model: report.Name(c.Model), Link: c.Model,
+		ID: c.ID, Entry: text.Name(c.Entry), Model: text.Name(c.Model), Link: c.Model,
 		Due: momentOf(c.Due, now), Started: momentOf(c.Started, now), Undecided: names(c.Undecided),
 	}
 	if c.Ended != nil {
@@ -186,10 +186,10 @@ func viewCycle(c *store.Cycle, records []store.Record, now time.Time) cycleView 
 	}
 	if c.Ended != nil && c.Choose != choice.None {
 		v.Chosen = viewChoice(&store.Choice{Rule: c.Choose, Format: c.Chosen}, now)
-		v.ChoiceID = report.Name(c.ChoiceID)
+		v.ChoiceID = text.Name(c.ChoiceID)
 	}
 	for _, target := range slices.Sorted(maps.Keys(c.Outranked)) {
-		v.Outranked = append(v.Outranked, outrankedTarget{report.Name(target), report.Name(c.Outranked[target])})
+		v.Outranked = append(v.Outranked, outrankedTarget{text.Name(target), text.Name(c.Outranked[target])})
 	}
 	for i := range records {
 		v.Results = append(v.Results, viewResult(fmt.Sprintf("r%d", i), &records[i]))
@@ -200,9 +200,9 @@ func viewCycle(c *store.Cycle, records []store.Record, now time.Time) cycleView 
 func viewResult(id string, r *store.Record) resultView {
 	e := &r.Evidence
 	v := resultView{
-		ID: id, Target: report.Name(r.Target), Source: report.Name(r.SourceFormat), Against: report.Name(r.Against),
-		Previous: string(r.Previous), Changed: r.Changed, EventID: report.Name(r.EventID), Changes: changeTexts(r.Changes), Unconfirmed: r.Unconfirmed,
-		Threshold: report.Threshold(r.Threshold), Quality: viewQuality(r.Quality),
+		ID: id, Target: text.Name(r.Target), Source: text.Name(r.SourceFormat), Against: text.Name(r.Against),
+		Previous: string(r.Previous), Changed: r.Changed, EventID: text.Name(r.EventID), Changes: changeTexts(r.Changes), Unconfirmed: r.Unconfirmed,
+		Threshold: text.Threshold(r.Threshold), Quality: viewQuality(r.Quality),
 		Facts: facts(r), Durations: durations(r.Durations), Commands: commands(e),
 	}
 	for _, file := range []struct {
@@ -215,7 +215,7 @@ func viewResult(id string, r *store.Record) resultView {
 	}
 	if r.Failure != nil {
 		v.Decision, v.Reason = failure(r.Failure.Reason)
-		v.Failure = report.Text(r.Failure.Error)
+		v.Failure = text.Text(r.Failure.Error)
 	}
 	if r.Verdict != nil {
 		v.decided(r)
@@ -238,7 +238,7 @@ func (v *resultView) decided(r *store.Record) {
 	v.RoundsUsed = r.Verdict.Rounds
 	v.Confidence = trim(r.Verdict.Confidence*100) + " %"
 	if r.Verdict.Outcome == verdict.Inconclusive {
-		v.Resolvable = report.Percent(r.Verdict.Resolvable)
+		v.Resolvable = text.Percent(r.Verdict.Resolvable)
 	}
 	for set, verdict := range r.Evidence.Verdicts {
 		for i := range verdict.Phases {
@@ -256,11 +256,11 @@ func (v *resultView) decided(r *store.Record) {
 
 func viewFile(stage runner.Stage, f runner.FileFigures) fileView {
 	v := fileView{
-		Stage: string(stage), Format: report.Name(f.Format), Size: fileSize(f.Bytes),
+		Stage: string(stage), Format: text.Name(f.Format), Size: fileSize(f.Bytes),
 		BitsPerWeight: fmt.Sprintf("%.2f", f.BitsPerWeight), Parameters: thousands(f.Parameters),
 	}
 	if f.FallbackShare > 0 {
-		v.Fallback = report.Percent(f.FallbackShare) + " of the parameters in a larger type, because their rows do not fit its blocks"
+		v.Fallback = text.Percent(f.FallbackShare) + " of the parameters in a larger type, because their rows do not fit its blocks"
 	}
 	return v
 }
@@ -271,7 +271,7 @@ func facts(r *store.Record) []factView {
 	var all []factView
 	add := func(name, value string) {
 		if value != "" {
-			all = append(all, factView{name, report.Name(value)})
+			all = append(all, factView{name, text.Name(value)})
 		}
 	}
 	add("Engine", e.Engine.String())
@@ -356,7 +356,7 @@ func commands(e *runner.Evidence) []factView {
 func commandLine(args []string) string {
 	quoted := make([]string, len(args))
 	for i, arg := range args {
-		if quoted[i] = report.Name(arg); plainArgument(arg) {
+		if quoted[i] = text.Name(arg); plainArgument(arg) {
 			continue
 		}
 		if quoted[i] == arg {
@@ -386,9 +386,9 @@ func viewRound(number int, r runner.Round, phases []verdict.Phase) roundView {
 		p := throughputs[phase]
 		drop := ""
 		if p.Original > 0 {
-			drop = report.Percent(1 - p.Quantized/p.Original)
+			drop = text.Percent(1 - p.Quantized/p.Original)
 		}
-		v.Figures = append(v.Figures, report.Throughput(p.Original), report.Throughput(p.Quantized), drop)
+		v.Figures = append(v.Figures, text.Throughput(p.Original), text.Throughput(p.Quantized), drop)
 	}
 	var others, steal float64
 	known := false
@@ -399,7 +399,7 @@ func viewRound(number int, r runner.Round, phases []verdict.Phase) roundView {
 		}
 	}
 	if known {
-		v.Others, v.Steal = fmt.Sprintf("%.2f", others), report.Percent(steal)
+		v.Others, v.Steal = fmt.Sprintf("%.2f", others), text.Percent(steal)
 	}
 	return v
 }
@@ -480,7 +480,7 @@ func (s *server) cycleRows(cycles []store.Cycle, results int, now time.Time) ([]
 	words := map[store.PairID]map[uint64]string{}
 	var rows []cycleRow
 	for _, c := range cycles {
-		row := cycleRow{ID: c.ID, Entry: report.Name(c.Entry), Model: report.Name(c.Model), Link: c.Model, Started: momentOf(c.Started, now)}
+		row := cycleRow{ID: c.ID, Entry: text.Name(c.Entry), Model: text.Name(c.Model), Link: c.Model, Started: momentOf(c.Started, now)}
 		if c.Ended != nil {
 			row.Ended, row.Took = momentOf(*c.Ended, now), precise(c.Ended.Sub(c.Started))
 		}
@@ -509,7 +509,7 @@ func (s *server) cycleRows(cycles []store.Cycle, results int, now time.Time) ([]
 			default:
 				word = "removed"
 			}
-			row.Results = append(row.Results, outcomeView{report.Name(target), word})
+			row.Results = append(row.Results, outcomeView{text.Name(target), word})
 		}
 		rows = append(rows, row)
 	}

@@ -1,4 +1,6 @@
-package report
+// Package text writes names and messages of others, and our figures, for people: on a
+// terminal, in a log, on a page.
+package text
 
 import (
 	"fmt"
@@ -91,8 +93,8 @@ func Size(n int64) string {
 	}
 }
 
-// count writes a number of parameters as model makers do: "7.2 B".
-func count(n int64) string {
+// Count writes a number of parameters as model makers do: "7.2 B".
+func Count(n int64) string {
 	switch {
 	case n < 1e6:
 		return fmt.Sprintf("%.1f k", float64(n)/1e3)
@@ -102,3 +104,6 @@ func count(n int64) string {
 		return fmt.Sprintf("%.1f B", float64(n)/1e9)
 	}
 }
+
+// Divergence writes nats with three digits.
+func Divergence(nats float64) string { return fmt.Sprintf("%.3g", nats) }
