@@ -25,9 +25,9 @@ demo: build ## run a real cycle on the bundled model (fetches llama.cpp's tools 
 	status=$$?; case $$status in 3 | 4) ;; *) exit $$status ;; esac # rejected, inconclusive: fine results
 
 test: lint ## lint, then run all tests, those with the real llama.cpp last
-	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /internal/e2e)
+	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
-	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 -timeout 30m ./internal/e2e/...
+	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 -timeout 30m ./test/e2e/...
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## gofmt, go vet, golangci-lint
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt -w these: $$unformatted"; exit 1; }
@@ -50,7 +50,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 chaos: ## kill exporter and Redis, freeze, cut off: 10,000 events by the relay, 100 by the whole exporter; kill 1,000 publications
 	$(GO) test -race -count=1 -timeout 1h -v -run '^TestKilledPublishing$$' ./internal/publish -args -kills 1000
 	$(GO) test -race -count=1 -timeout 1h -v -run '^TestChaos$$' ./internal/a2a -args -chaos-events 10000
-	CHAOS=long $(GO) test -race -count=1 -timeout 1h -v -run '^TestChaos$$' .
+	CHAOS=long $(GO) test -race -count=1 -timeout 1h -v -run '^TestChaos$$' ./test
 
 bench: build ## Go benchmarks, whole cycles beside the same tools by hand, the exporter beside others (see BENCHMARKS.md)
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -1,11 +1,11 @@
-// Package browsertest_test looks at the pages of the built exporter in a real browser,
+// Package browser_test looks at the pages of the built exporter in a real browser,
 // headless Chromium: with the fake llama.cpp, with states made up for the purpose, and
 // with the real llama.cpp for a cycle that is followed to its decision.
 //
 // Every test fails on an error in the browser's console, on a request that fails, and on
 // a page that is wider than the window. Screenshots are left in test-output/browser of
 // the module, or in the folder that BROWSERTEST_OUTPUT names.
-package browsertest_test
+package browser_test
 
 import (
 	"context"

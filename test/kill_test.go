@@ -1,4 +1,4 @@
-package main
+package test
 
 import (
 	"bytes"
@@ -39,7 +39,7 @@ var killSeed = flag.Uint64("kill-seed", 0, "seed of TestKilledAtAnyMoment and Te
 // than most of the lives here.
 var plain = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(filepath.Dir(binary), "plain")
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", path, "..").CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("building the program: %w\n%s", err, out)
 	}

@@ -1,4 +1,4 @@
-package main
+package test
 
 import (
 	"fmt"
@@ -139,7 +139,7 @@ func TestReload(t *testing.T) {
 func TestReloadMissesTheFileThatWasThere(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, fakellama.Behaviour{})
-	p.config = defaultConfigFile // which need not be there at a start
+	p.config = "quant-exporter.yml" // the default, which need not be there at a start
 	file := filepath.Join(p.dir, p.config)
 	require.NoError(t, os.WriteFile(file, []byte(quick+`schedule: [{name: one, cron: "@yearly"}]`), 0o600))
 	s := p.serve("--web.enable-lifecycle")
