@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,12 +37,13 @@ type engine struct {
 	speed    func(file string, n int) (float64, error)
 	measured runner.Measurement // what of it the tests set
 	// quality of a file; nil evaluates nothing.
-	quality   func(file string) (quality.Chunk, error)
-	predict   error
-	quantized []string // formats in the order in which they were made
-	evaluated []string // files in the order in which they were evaluated
-	measure   []string // files in the order in which they were measured
-	counts    map[string]int
+	quality    func(file string) (quality.Chunk, error)
+	perplexity float64 // of the original; 0 is 10
+	predict    error
+	quantized  []string // formats in the order in which they were made
+	evaluated  []string // files in the order in which they were evaluated
+	measure    []string // files in the order in which they were measured
+	counts     map[string]int
 }
 
 func (e *engine) Probe(context.Context) (runner.EngineInfo, error) {
@@ -120,7 +122,7 @@ func (e *engine) Evaluate(_ context.Context, job runner.EvaluateJob) (runner.Eva
 		return runner.Evaluation{}, err
 	}
 	chunk, err := e.quality(job.Model)
-	result := runner.Evaluation{Perplexity: 11, OriginalPerplexity: 10, Run: runner.ToolRun{Args: []string{"evaluate", job.Model}}}
+	result := runner.Evaluation{Perplexity: 11, OriginalPerplexity: cmp.Or(e.perplexity, 10), Run: runner.ToolRun{Args: []string{"evaluate", job.Model}}}
 	for i := range job.Chunks {
 		c := chunk
 		c.KLDivergence *= 1 + 0.05*float64(i%5-2)

@@ -151,7 +151,7 @@ func TestCandidateThatFailsEndsNothing(t *testing.T) {
 		},
 		"evaluating": func(f *fixture) {
 			f.engine.quality = func(file string) (quality.Chunk, error) {
-				return quality.Chunk{}, map[string]error{"Q2_K.gguf": broken}[file]
+				return quality.Chunk{KLDivergence: 0.001}, map[string]error{"Q2_K.gguf": broken}[file]
 			}
 		},
 		"measuring": func(f *fixture) {

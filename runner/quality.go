@@ -8,8 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 )
 
@@ -253,12 +255,33 @@ func (c *cycle) evaluateOne(ctx context.Context, p *pair, evidence QualityEviden
 	if err := quality.Check(found.Chunks); err != nil {
 		return Failf(ReasonEvaluate, "the engine gave figures of no use: %w", err)
 	}
+	if err := c.implausible(p, found); err != nil {
+		return err
+	}
 	evidence.Evaluate, evidence.Chunks = found.Run, found.Chunks
 	p.evidence = &evidence
 	p.quality = &Evaluated{
 		Verdict: evidence.Verdict(), Limits: c.Quality.Limits(),
 		Perplexity: found.Perplexity, OriginalPerplexity: found.OriginalPerplexity,
 		Corpus: filepath.Base(c.Quality.Corpus), Chunks: c.Quality.Chunks, Context: c.Quality.Context,
+	}
+	return nil
+}
+
+// implausible reports figures that a working model and a lossy copy of it cannot have.
+// They are those of a file of which a part was never downloaded: where weights are zeros,
+// original and copy predict every token alike.
+func (c *cycle) implausible(p *pair, found Evaluation) error {
+	// A model that knows nothing has the size of its vocabulary as its perplexity.
+	if vocabulary := float64(c.Model.Header.Vocabulary); vocabulary > 0 && found.OriginalPerplexity >= vocabulary/2 {
+		return Failf(ReasonBadModel, "the original predicts nothing: its perplexity is %.1f, and its vocabulary has %.0f tokens; the file is damaged, or parts of it were never downloaded: download it again",
+			found.OriginalPerplexity, vocabulary)
+	}
+	if p.format.Name == c.sourceFormat() || !gguf.Lossy(p.format.Name) {
+		return nil
+	}
+	if !slices.ContainsFunc(found.Chunks, func(chunk quality.Chunk) bool { return chunk.KLDivergence != 0 }) {
+		return Failf(ReasonBadModel, "%s predicts exactly what the original does, which no lossy format can: the file of the original is damaged, or parts of it were never downloaded, or the copy was not used", p.target)
 	}
 	return nil
 }

@@ -18,10 +18,14 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// divergences of files; others have none.
+// divergences of files; others have the small one that every lossy copy has.
 func divergences(of map[string]float64) func(string) (quality.Chunk, error) {
 	return func(file string) (quality.Chunk, error) {
-		return quality.Chunk{KLDivergence: of[file], Top1Agreement: 1 - of[file], LogPerplexityRatio: of[file] / 2}, nil
+		divergence, ok := of[file]
+		if !ok {
+			divergence = 0.0001
+		}
+		return quality.Chunk{KLDivergence: divergence, Top1Agreement: 1 - divergence, LogPerplexityRatio: divergence / 2}, nil
 	}
 }
 
@@ -127,7 +131,7 @@ func TestEvaluationFails(t *testing.T) {
 					if file == "Q2_K.gguf" {
 						return quality.Chunk{}, broken
 					}
-					return quality.Chunk{}, nil
+					return quality.Chunk{KLDivergence: 0.001}, nil
 				}
 			},
 			map[string]runner.Reason{"Q2_K": runner.ReasonEvaluate},
@@ -213,4 +217,27 @@ func TestQualityValidate(t *testing.T) {
 			assert.ErrorContains(t, problems[0].Err, test.want)
 		})
 	}
+}
+
+// A model of which the weights are zeros was kept, and published, with divergence 0.
+func TestFiguresThatNoWorkingModelHasAreABadModel(t *testing.T) {
+	same := func(string) (quality.Chunk, error) { return quality.Chunk{Top1Agreement: 1}, nil }
+	t.Run("a reference that predicts nothing", func(t *testing.T) {
+		f := newQualityFixture(t, &engine{perplexity: 512}, "Q8_0", "Q2_K") // the size of its vocabulary
+		for target, r := range f.run(t.Context()) {
+			require.NotNil(t, r.Failure, target)
+			assert.Equal(t, runner.ReasonBadModel, r.Failure.Reason, target)
+			assert.ErrorContains(t, r.Failure, "the original predicts nothing: its perplexity is 512.0, and its vocabulary has 512 tokens", target)
+		}
+	})
+	t.Run("a lossy copy without any divergence", func(t *testing.T) {
+		r := newQualityFixture(t, &engine{quality: same}, "Q2_K").run(t.Context())["Q2_K"]
+		require.NotNil(t, r.Failure)
+		assert.Equal(t, runner.ReasonBadModel, r.Failure.Reason)
+		assert.ErrorContains(t, r.Failure, "Q2_K predicts exactly what the original does")
+	})
+	t.Run("a model beside itself may have none", func(t *testing.T) {
+		r := newQualityFixture(t, &engine{quality: same}, "F16").run(t.Context())["F16"]
+		assert.Equal(t, verdict.Kept, r.Outcome())
+	})
 }

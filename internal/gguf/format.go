@@ -95,3 +95,13 @@ func (h *Header) nameFormat() {
 	}
 	h.Format, h.FormatRule = dominant.String(), FormatFromTensors
 }
+
+// Lossy reports whether a format stores weights in fewer bits than they were computed in,
+// so that predictions of a copy in it differ. It is true for formats it does not know.
+func Lossy(format string) bool {
+	switch format {
+	case "F64", "F32", "F16", "BF16", "COPY":
+		return false
+	}
+	return true
+}
