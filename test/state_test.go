@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -320,17 +321,37 @@ func TestEventsExportAndBackupOfAServingExporter(t *testing.T) {
 	sameButTheProducer(t, p, copied)
 }
 
-func TestStateOfANewerVersionIsRefused(t *testing.T) {
+// A state of another version is refused by every command, with a sentence that says so, and
+// is left as it is: one of a newer version, and one from before the first release.
+func TestStateOfAnotherVersionIsRefused(t *testing.T) {
 	t.Parallel()
+	meta := func(change func(meta *bbolt.Bucket) error) func(*bbolt.Tx) error {
+		return func(tx *bbolt.Tx) error { return change(tx.Bucket([]byte("meta"))) }
+	}
+	for sentence, change := range map[string]func(*bbolt.Tx) error{
+		"of a newer version of this program (schema 1000; this one reads up to 1) and was left as it is": meta(func(meta *bbolt.Bucket) error {
+			return meta.Put([]byte("quant-exporter.schema"), []byte("1000"))
+		}),
+		"from before its first release, which this version cannot read, and was left as it is": meta(func(meta *bbolt.Bucket) error {
+			return errors.Join(meta.Delete([]byte("quant-exporter.schema")), meta.Put([]byte("schema"), []byte("2")))
+		}),
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			refusesState(t, sentence, change)
+		})
+	}
+}
+
+func refusesState(t *testing.T, sentence string, change func(*bbolt.Tx) error) {
+	t.Helper()
 	p := newPlace(t, fakellama.Behaviour{})
 	p.configure(once)
 	require.Zero(t, p.run().status)
 	file := filepath.Join(p.state(), "state.db")
 	db, err := bbolt.Open(file, 0o600, nil)
 	require.NoError(t, err)
-	require.NoError(t, db.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte("meta")).Put([]byte("schema"), []byte("1000"))
-	}))
+	require.NoError(t, db.Update(change))
 	require.NoError(t, db.Close())
 	was, err := os.ReadFile(file)
 	require.NoError(t, err)
@@ -344,7 +365,7 @@ func TestStateOfANewerVersionIsRefused(t *testing.T) {
 	} {
 		got := p.start(args...)
 		assert.Equal(t, exitError, got.status)
-		assert.Contains(t, got.stderr, "1000", args)
+		assert.Contains(t, got.stderr, sentence, args)
 		assert.Contains(t, got.stderr, p.state())
 	}
 	is, err := os.ReadFile(file)

@@ -39,7 +39,7 @@ func TestExport(t *testing.T) {
 	}
 	require.NoError(t, lines.Err())
 	require.Len(t, kinds["meta"], 1)
-	assert.InDelta(t, 2, kinds["meta"][0]["schema"], 0)
+	assert.InDelta(t, 1, kinds["meta"][0]["schema"], 0)
 	assert.Equal(t, s.State().Outbox.Producer, kinds["meta"][0]["producer"])
 	assert.Equal(t, []map[string]any{{"kind": "entry", "entry": "nightly", "spec": "@daily", "last": "2026-11-23T03:00:00Z"}}, kinds["entry"])
 	assert.Len(t, kinds["cycle"], 2)

@@ -17,8 +17,8 @@
 //
 // One process has the state at a time. A second one is told who has it: [LockedError].
 //
-// A file that is damaged, is something else, or comes from a newer version is left as it
-// is, and the error says so.
+// A file that is damaged, is something else, comes from a newer version or from before the
+// first release is left as it is, and the error says which and what to do.
 //
 // # Changes and events
 //

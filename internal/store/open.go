@@ -58,9 +58,7 @@ func (e *LockedError) Error() string {
 //
 // Cycles that were running when the state was last closed, or its process killed, end
 // here: each of their targets without a result gets the failure "interrupted".
-func Open(dir string, o Options) (*Store, error) { return openWith(dir, o, currentSchema()) }
-
-func openWith(dir string, o Options, layout schema) (*Store, error) {
+func Open(dir string, o Options) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("making the directory of the state: %w", err)
 	}
@@ -69,7 +67,7 @@ func openWith(dir string, o Options, layout schema) (*Store, error) {
 		return nil, err
 	}
 	s := newStore(filepath.Join(dir, fileName), unlock, o)
-	if err := s.open(layout, o.Publish); err != nil {
+	if err := s.open(o.Publish); err != nil {
 		unlock()
 		return nil, err
 	}
@@ -77,11 +75,9 @@ func openWith(dir string, o Options, layout schema) (*Store, error) {
 }
 
 // OpenForReading opens a state that is there, for this process alone, and changes
-// nothing about it: no cycle is ended, no schema migrated, and whatever would write is an
-// ErrReadOnly. Where there is no state the error wraps fs.ErrNotExist.
-func OpenForReading(dir string) (*Store, error) { return openForReading(dir, currentSchema()) }
-
-func openForReading(dir string, layout schema) (*Store, error) {
+// nothing about it: no cycle is ended, and whatever would write is an ErrReadOnly. Where
+// there is no state the error wraps fs.ErrNotExist.
+func OpenForReading(dir string) (*Store, error) {
 	path := filepath.Join(dir, fileName)
 	if _, err := os.Stat(path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -95,11 +91,7 @@ func openForReading(dir string, layout schema) (*Store, error) {
 	}
 	s := newStore(path, unlock, Options{})
 	s.readOnly = true
-	version, err := s.openFile(true, layout)
-	if err == nil && version < layout.version {
-		err = fmt.Errorf("the state %s has schema %d, and this version reads %d: start the exporter once, which migrates it", path, version, layout.version)
-	}
-	if err == nil {
+	if err = s.openFile(true); err == nil {
 		err = s.load()
 	}
 	if err != nil {
@@ -140,31 +132,24 @@ func acquire(dir string) (unlock func(), err error) {
 }
 
 // open opens the file for writing and brings it up to date.
-func (s *Store) open(layout schema, publish bool) (err error) {
+func (s *Store) open(publish bool) (err error) {
 	defer func() {
 		if err != nil {
 			s.abandon()
 		}
 	}()
-	if err := s.tidy(layout); err != nil {
+	if err := s.tidy(); err != nil {
 		return err
 	}
 	// First for reading, so that nothing is ever written to a file that is not ours.
-	version, err := s.openFile(true, layout)
-	if err != nil {
+	if err := s.openFile(true); err != nil {
 		return err
 	}
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("opening the state %s: %w", s.path, err)
 	}
-	if _, err := s.openFile(false, layout); err != nil {
+	if err := s.openFile(false); err != nil {
 		return err
-	}
-	if version < layout.version {
-		if err := layout.migrate(s.db, version); err != nil {
-			return fmt.Errorf("migrating the state %s: %w; it was left as it was", s.path, err)
-		}
-		s.logger.Info("Migrated the state", "file", s.path, "from", version, "to", layout.version)
 	}
 	if err := s.load(); err != nil {
 		return err
@@ -192,7 +177,7 @@ func (s *Store) open(layout schema, publish bool) (err error) {
 
 // tidy removes what a killed process may have left, and makes a state where none is.
 // That is made under another name, so that what has the name is a whole one.
-func (s *Store) tidy(layout schema) error {
+func (s *Store) tidy() error {
 	dir := filepath.Dir(s.path)
 	files, err := os.ReadDir(dir)
 	if err != nil {
@@ -211,13 +196,13 @@ func (s *Store) tidy(layout schema) error {
 		return err
 	}
 	fresh := filepath.Join(dir, freshName)
-	if err := s.create(fresh, layout); err != nil {
+	if err := s.create(fresh); err != nil {
 		return errors.Join(fmt.Errorf("making the state %s: %w", s.path, err), remove(fresh))
 	}
 	return nil
 }
 
-func (s *Store) create(fresh string, layout schema) error {
+func (s *Store) create(fresh string) error {
 	db, err := bbolt.Open(fresh, fileMode, &bbolt.Options{Timeout: time.Second})
 	if err != nil {
 		return err
@@ -230,7 +215,7 @@ func (s *Store) create(fresh string, layout schema) error {
 		}
 		d := &draft{tx: tx, content: content{state: &State{}}}
 		d.meta = meta{Producer: newProducerName(), ProducerSince: s.clock().UTC(), ProducerWhy: "a new state"}
-		return errors.Join(d.putMeta(), setVersion(tx, layout.version))
+		return errors.Join(d.putMeta(), d.putRaw(bucketMeta, []byte(metaSchema), []byte(strconv.Itoa(schemaVersion))))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
@@ -238,26 +223,26 @@ func (s *Store) create(fresh string, layout schema) error {
 	return rename(fresh, s.path)
 }
 
-// openFile opens the file and says the version of its layout. A file that cannot be ours
-// is an error.
-func (s *Store) openFile(readOnly bool, layout schema) (version int, err error) {
+// openFile opens the file. One whose layout is not ours is an error.
+func (s *Store) openFile(readOnly bool) error {
 	info, err := os.Stat(s.path)
 	if err != nil {
-		return 0, fmt.Errorf("opening the state: %w", err)
+		return fmt.Errorf("opening the state: %w", err)
 	}
 	if info.Size() == 0 { // which bbolt would fill
-		return 0, s.damaged(errors.New("it is empty"))
+		return s.damaged(errors.New("it is empty"))
 	}
 	s.db, err = openBolt(s.path, readOnly)
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return 0, &LockedError{Path: filepath.Dir(s.path)}
+		return &LockedError{Path: filepath.Dir(s.path)}
 	case errors.Is(err, fs.ErrPermission):
-		return 0, fmt.Errorf("opening the state: %w", err)
+		return fmt.Errorf("opening the state: %w", err)
 	case err != nil:
-		return 0, s.damaged(err)
+		return s.damaged(err)
 	}
 	s.pageSize = int64(s.db.Info().PageSize)
+	var version int
 	err = s.view(func(tx *bbolt.Tx) error {
 		if tx.Size() > info.Size() {
 			return fmt.Errorf("it is cut off: %d of %d bytes", info.Size(), tx.Size())
@@ -265,14 +250,17 @@ func (s *Store) openFile(readOnly bool, layout schema) (version int, err error) 
 		version, err = versionOf(tx)
 		return err
 	})
-	if err != nil {
-		return 0, s.damaged(err)
+	switch {
+	case errors.Is(err, errUnreleased):
+		return fmt.Errorf("the state %s was made by a build of quant-exporter from before its first release, which this version cannot read, and was left as it is: move the folder %s away to start afresh, or name another one with --storage.path",
+			s.path, filepath.Dir(s.path))
+	case err != nil:
+		return s.damaged(err)
+	case version > schemaVersion:
+		return fmt.Errorf("the state %s is of a newer version of this program (schema %d; this one reads up to %d) and was left as it is: run that version, or restore a backup made by this one",
+			s.path, version, schemaVersion)
 	}
-	if version > layout.version {
-		return 0, fmt.Errorf("the state %s is of a newer version of this program (schema %d; this one reads up to %d) and was left as it is: run that version, or restore a backup made by this one",
-			s.path, version, layout.version)
-	}
-	return version, nil
+	return nil
 }
 
 // openBolt opens a bbolt file. What bbolt panics of is an error.

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 func TestOnlyOneProcessHasTheState(t *testing.T) {
@@ -151,17 +149,7 @@ func TestDamagedFiles(t *testing.T) {
 	}
 	for name, content := range cases {
 		require.NoError(t, os.WriteFile(file, content, 0o600))
-		for _, open := range []func() (*Store, error){
-			func() (*Store, error) { return Open(dir, Options{}) },
-			func() (*Store, error) { return OpenForReading(dir) },
-		} {
-			_, err := open()
-			require.ErrorContains(t, err, "is damaged, or is the file of another program", name)
-			require.ErrorContains(t, err, file, name)
-			after, err := os.ReadFile(file)
-			require.NoError(t, err)
-			require.Equal(t, content, after, name)
-		}
+		t.Run(name, func(t *testing.T) { refused(t, dir, "is damaged, or is the file of another program") })
 	}
 
 	// Pages destroyed at random: an error, or a state that can be looked at.
@@ -182,80 +170,53 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
-func TestSchemas(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir, Options{})
-	record(t, s, decided("m", "Q2_K", verdict.Kept))
-	require.NoError(t, s.Close())
-	rename := func(from, to string) func(*bbolt.Tx) error {
-		return func(tx *bbolt.Tx) error {
-			b := tx.Bucket([]byte(bucketEntries))
-			if string(b.Get([]byte("name"))) != from {
-				return errors.New("out of order")
-			}
-			return b.Put([]byte("name"), []byte(to))
-		}
-	}
-	first := func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bucketEntries)).Put([]byte("name"), []byte("3"))
-	}
-	broken := schema{5, map[int]func(*bbolt.Tx) error{2: first, 3: rename("3", "4"), 4: rename("never", "5")}}
-	_, err := openWith(dir, Options{}, broken)
-	require.ErrorContains(t, err, "from schema 4 to 5: out of order")
-	_, err = openWith(dir, Options{}, schema{5, map[int]func(*bbolt.Tx) error{2: first, 3: rename("3", "4")}})
-	require.ErrorContains(t, err, "no way from schema 4 to 5")
-	s = open(t, dir, Options{}) // as it was
-	require.NoError(t, s.Close())
-
-	newer := schema{4, map[int]func(*bbolt.Tx) error{2: first, 3: rename("3", "4")}}
-	s, err = openWith(dir, Options{Now: (&clock{start()}).Now}, newer)
+// refused sees that a file is an error that contains a text, and is left as it is.
+func refused(t *testing.T, dir, text string) {
+	t.Helper()
+	file := filepath.Join(dir, fileName)
+	content, err := os.ReadFile(file)
 	require.NoError(t, err)
-	assert.Len(t, s.State().Pairs, 1)
-	require.NoError(t, s.Close())
-	s, err = openWith(dir, Options{Now: (&clock{start()}).Now}, newer)
-	require.NoError(t, err, "migrated once")
-	require.NoError(t, s.Close())
-
 	for _, open := range []func() (*Store, error){
 		func() (*Store, error) { return Open(dir, Options{}) },
 		func() (*Store, error) { return OpenForReading(dir) },
 	} {
-		_, err = open()
-		require.ErrorContains(t, err, "newer version of this program (schema 4; this one reads up to 2)")
+		_, err := open()
+		require.ErrorContains(t, err, text)
+		require.ErrorContains(t, err, file)
+		after, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, content, after)
 	}
 }
 
-func TestReadingAnOlderSchemaNeedsAMigration(t *testing.T) {
+func TestNewerSchema(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, open(t, dir, Options{}).Close())
-	_, err := openForReading(dir, schema{version: 3})
-	require.ErrorContains(t, err, "start the exporter once, which migrates it")
-	require.NoError(t, open(t, dir, Options{}).Close())
+	s := open(t, dir, Options{})
+	require.NoError(t, s.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaSchema), []byte("2"))
+	}))
+	require.NoError(t, s.Close())
+	refused(t, dir, "newer version of this program (schema 2; this one reads up to 1)")
 }
 
-// A state as the first version left it: without the hashes of files.
-func TestStateOfSchema1(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir, Options{Publish: true})
-	record(t, s, decided("m", "Q2_K", verdict.Kept))
-	require.NoError(t, s.db.Update(func(tx *bbolt.Tx) error {
-		return errors.Join(tx.DeleteBucket([]byte(bucketHashes)), setVersion(tx, 1))
-	}))
-	before := s.State()
-	require.NoError(t, s.Close())
-
-	_, err := OpenForReading(dir)
-	require.ErrorContains(t, err, "has schema 1, and this version reads 2")
-	s = open(t, dir, Options{Publish: true})
-	assert.Equal(t, before, s.State())
-	id := runner.FileID{Device: 1, Inode: 2, Size: 3}
-	require.NoError(t, s.RememberHash(id, "abc"))
-	require.NoError(t, s.Check())
-	require.NoError(t, s.Close())
-	r, err := OpenForReading(dir)
+// unreleased.db.gz is a state of the last build before the schema began anew at 1: of one
+// cycle, run on the fake llama.cpp.
+func TestStateOfAnUnreleasedBuild(t *testing.T) {
+	packed, err := os.ReadFile(filepath.Join("testdata", "unreleased.db.gz"))
 	require.NoError(t, err)
-	_, known := r.Hash(id)
-	assert.True(t, known)
-	require.ErrorIs(t, r.RememberHash(id, "def"), ErrReadOnly)
-	require.NoError(t, r.Close())
+	content, err := unpacked(packed)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	file := filepath.Join(dir, fileName)
+	require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+	sentence := "from before its first release, which this version cannot read, and was left as it is: move the folder " + dir + " away to start afresh, or name another one with --storage.path"
+	refused(t, dir, sentence)
+
+	db, err := bbolt.Open(file, 0o600, nil)
+	require.NoError(t, err)
+	require.NoError(t, db.Update(func(tx *bbolt.Tx) error { // the version before that one
+		return tx.Bucket([]byte(bucketMeta)).Put([]byte("schema"), []byte("1"))
+	}))
+	require.NoError(t, db.Close())
+	refused(t, dir, sentence)
 }

@@ -15,7 +15,7 @@ import (
 // The buckets. Numbers in keys are eight bytes, big-endian, so that keys sort by them;
 // values are JSON objects where nothing else is said.
 const (
-	bucketMeta     = "meta"            // metaSchema: the version in decimal; metaState: meta
+	bucketMeta     = "meta"            // metaSchema: schemaVersion in decimal; metaState: meta
 	bucketEntries  = "entries"         // entry → EntryState
 	bucketCycles   = "cycles"          // cycle → Cycle
 	bucketRunning  = "cycles.running"  // cycle → cycle, of those that have not ended
@@ -42,11 +42,21 @@ func buckets() []string {
 	}
 }
 
+// schemaVersion is the version of this layout. It changes with every change that an earlier
+// version cannot read.
+const schemaVersion = 1
+
 // The keys of bucketMeta.
 const (
-	metaSchema = "schema"
+	metaSchema = "quant-exporter.schema"
 	metaState  = "state"
+	// metaUnreleased is where builds from before the first release have the version of
+	// their layout, which counts apart from ours.
+	metaUnreleased = "schema"
 )
+
+// errUnreleased is the error of a file that such a build made.
+var errUnreleased = errors.New("a file of an unreleased build")
 
 // meta is what there is one of.
 type meta struct {
@@ -66,55 +76,21 @@ type meta struct {
 	Accepted string `json:"accepted,omitempty"`
 }
 
-// schema is the version of the layout above, and how to get there.
-type schema struct {
-	version int
-	// migrations from a version to the next one, by the former; all that are needed
-	// run in one transaction.
-	migrations map[int]func(*bbolt.Tx) error
-}
-
-func currentSchema() schema {
-	return schema{version: 2, migrations: map[int]func(*bbolt.Tx) error{1: addHashes}}
-}
-
-// addHashes is the way from 1 to 2.
-func addHashes(tx *bbolt.Tx) error {
-	_, err := tx.CreateBucketIfNotExists([]byte(bucketHashes))
-	return err
-}
-
 // versionOf reads the version of the file's layout.
 func versionOf(tx *bbolt.Tx) (int, error) {
 	b := tx.Bucket([]byte(bucketMeta))
 	if b == nil {
 		return 0, errors.New("a bbolt file of another program")
 	}
-	version, err := strconv.Atoi(string(b.Get([]byte(metaSchema))))
+	text := b.Get([]byte(metaSchema))
+	if text == nil && b.Get([]byte(metaUnreleased)) != nil {
+		return 0, errUnreleased
+	}
+	version, err := strconv.Atoi(string(text))
 	if err != nil || version < 1 {
 		return 0, errors.New("a bbolt file without the version of its schema")
 	}
 	return version, nil
-}
-
-func setVersion(tx *bbolt.Tx, version int) error {
-	return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaSchema), []byte(strconv.Itoa(version)))
-}
-
-// migrate brings the file from a version to the current one, wholly or not at all.
-func (s schema) migrate(db *bbolt.DB, from int) error {
-	return db.Update(func(tx *bbolt.Tx) error {
-		for version := from; version < s.version; version++ {
-			step, ok := s.migrations[version]
-			if !ok {
-				return fmt.Errorf("there is no way from schema %d to %d", version, version+1)
-			}
-			if err := step(tx); err != nil {
-				return fmt.Errorf("from schema %d to %d: %w", version, version+1, err)
-			}
-		}
-		return setVersion(tx, s.version)
-	})
 }
 
 func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
