@@ -26,32 +26,37 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
-func readme(t *testing.T) string {
+// pages is the documentation: the documentation and everything in docs.
+func pages(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("README.md")
+	files, err := filepath.Glob("docs/*.md")
 	require.NoError(t, err)
-	return string(text)
+	var all strings.Builder
+	for _, file := range append([]string{"README.md"}, files...) {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		all.Write(text)
+	}
+	return all.String()
 }
 
-// table gives the rows of the README's table whose heading begins so, as cells.
+// table gives the rows of the tables whose heading begins so, as cells.
 func table(t *testing.T, heading string) [][]string {
 	t.Helper()
-	_, rest, found := strings.Cut(readme(t), "\n| "+heading)
-	require.True(t, found, "the README has no table %q", heading)
+	tables := strings.Split(pages(t), "\n| "+heading)[1:]
+	require.NotEmpty(t, tables, "the documentation has no table %q", heading)
 	var rows [][]string
-	for i, line := range strings.Split(rest, "\n")[1:] {
-		if !strings.HasPrefix(line, "|") {
-			assert.Empty(t, line, "what follows the table %q would be a row of it", heading)
-			break
+	for _, text := range tables {
+		for _, line := range strings.Split(text, "\n")[2:] { // below the heading and its line
+			if !strings.HasPrefix(line, "|") {
+				break
+			}
+			var cells []string
+			for cell := range strings.SplitSeq(strings.Trim(line, "|"), "|") {
+				cells = append(cells, strings.TrimSpace(cell))
+			}
+			rows = append(rows, cells)
 		}
-		if i == 0 { // the line below the heading
-			continue
-		}
-		var cells []string
-		for cell := range strings.SplitSeq(strings.Trim(line, "|"), "|") {
-			cells = append(cells, strings.TrimSpace(cell))
-		}
-		rows = append(rows, cells)
 	}
 	return rows
 }
@@ -67,7 +72,7 @@ func names(cell string) []string {
 	return all
 }
 
-// documented is a flag that a person may use, under the name that the README gives it.
+// documented is a flag that a person may use, under the name that the documentation gives it.
 type documented struct {
 	name string // "run --model"
 	*kingpin.FlagModel
@@ -103,7 +108,7 @@ func TestReadmeHasEveryFlag(t *testing.T) {
 	for _, flag := range documentedFlags() {
 		flags = append(flags, flag.name)
 		row, ok := rows[flag.name]
-		if !assert.True(t, ok, "%s is not in the README", flag.name) {
+		if !assert.True(t, ok, "%s is not in the documentation", flag.name) {
 			continue
 		}
 		assert.Equal(t, flag.Envar, strings.Join(names(row[1]), ""), "environment of %s", flag.name)
@@ -119,11 +124,11 @@ func TestReadmeHasEveryFlag(t *testing.T) {
 		}
 	}
 	for name := range rows {
-		assert.Contains(t, flags, name, "the README has a flag that does not exist")
+		assert.Contains(t, flags, name, "the documentation has a flag that does not exist")
 	}
-	for _, match := range regexp.MustCompile(`--[a-z][a-z.-]*[a-z]`).FindAllString(readme(t), -1) {
+	for _, match := range regexp.MustCompile(`--[a-z][a-z.-]*[a-z]`).FindAllString(pages(t), -1) {
 		assert.True(t, slices.ContainsFunc(flags, func(flag string) bool { return flag == match || strings.HasSuffix(flag, " "+match) }),
-			"the README speaks of %s, which does not exist", match)
+			"the documentation speaks of %s, which does not exist", match)
 	}
 }
 
@@ -168,7 +173,7 @@ func TestReadmeHasEveryKeyAndItsDefault(t *testing.T) {
 			known[key[:i]] = known[key[:i]] || key[i] == '.'
 		}
 		cell, ok := rows[key]
-		if !assert.True(t, ok, "%s is not in the README", key) {
+		if !assert.True(t, ok, "%s is not in the documentation", key) {
 			continue
 		}
 		want := reflect.New(reflect.TypeOf(value))
@@ -180,10 +185,10 @@ func TestReadmeHasEveryKeyAndItsDefault(t *testing.T) {
 		assert.Equal(t, value, shown.Interface(), "default of %s", key)
 	}
 	for key := range rows {
-		assert.True(t, known[key], "the README has the key %s, which does not exist", key)
+		assert.True(t, known[key], "the documentation has the key %s, which does not exist", key)
 	}
-	for _, match := range regexp.MustCompile("`((?:models|work|cache|engine|benchmark|threshold|quality|publish|storage|a2a|schedule)\\.[a-z_.]+)`").FindAllStringSubmatch(readme(t), -1) {
-		assert.True(t, known[match[1]], "the README speaks of the key %s, which does not exist", match[1])
+	for _, match := range regexp.MustCompile("`((?:models|work|cache|engine|benchmark|threshold|quality|publish|storage|a2a|schedule)\\.[a-z_.]+)`").FindAllStringSubmatch(pages(t), -1) {
+		assert.True(t, known[match[1]], "the documentation speaks of the key %s, which does not exist", match[1])
 	}
 }
 
@@ -266,7 +271,7 @@ func TestReadmeNamesOnlyMetricsThatExist(t *testing.T) {
 	for _, f := range collector.Families() {
 		known = append(known, f.Name)
 	}
-	for _, name := range regexp.MustCompile("quant_(?:cycle|exporter)_[a-z0-9_]+").FindAllString(readme(t), -1) {
+	for _, name := range regexp.MustCompile("quant_(?:cycle|exporter)_[a-z0-9_]+").FindAllString(pages(t), -1) {
 		assert.Contains(t, known, name)
 	}
 }
@@ -274,7 +279,7 @@ func TestReadmeNamesOnlyMetricsThatExist(t *testing.T) {
 func TestReadmeHasEveryReasonOfASkipAndOfAPublishFailure(t *testing.T) {
 	for heading, want := range map[string][]string{
 		"skipped because of | meaning": stringConstants(t, filepath.Join("internal", "store", "state.go"), "SkipReason"),
-		"publish failure | what to do": a2a.Reasons(),
+		"reason | what to do":          a2a.Reasons(),
 	} {
 		var got []string
 		for _, row := range table(t, heading) {
@@ -286,7 +291,7 @@ func TestReadmeHasEveryReasonOfASkipAndOfAPublishFailure(t *testing.T) {
 
 func TestReadmeHasEveryInput(t *testing.T) {
 	var got []string
-	for _, row := range table(t, "input | what it holds") {
+	for _, row := range table(t, "input | what it covers") {
 		got = append(got, names(row[0])...)
 	}
 	assert.Equal(t, stringConstants(t, filepath.Join("runner", "inputs.go"), "Input"), got)

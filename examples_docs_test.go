@@ -60,8 +60,8 @@ func TestReadmeHasARunbookForEveryAlert(t *testing.T) {
 	for _, group := range content.Groups {
 		for _, rule := range group.Rules {
 			found[rule.Alert] = rule.Labels["severity"]
-			_, section, ok := strings.Cut(readme(t), "\n### "+rule.Alert+"\n")
-			require.True(t, ok, "the README has no section %s", rule.Alert)
+			_, section, ok := strings.Cut(pages(t), "\n### "+rule.Alert+"\n")
+			require.True(t, ok, "the documentation has no section %s", rule.Alert)
 			section, _, _ = strings.Cut(section, "\n## ")
 			section, _, _ = strings.Cut(section, "\n### ")
 			for _, part := range []string{"*What it means.*", "*What to look at.*", "*What to do.*"} {
@@ -70,5 +70,5 @@ func TestReadmeHasARunbookForEveryAlert(t *testing.T) {
 			assert.True(t, strings.HasSuffix(rule.Annotations["runbook_url"], "#"+strings.ToLower(rule.Alert)), rule.Alert)
 		}
 	}
-	assert.Equal(t, found, severities, "the README's table of alerts")
+	assert.Equal(t, found, severities, "the documentation's table of alerts")
 }

@@ -11,12 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The events that the README shows have all fields that theirs have to have.
+// The events that the documentation shows have all fields that theirs have to have.
 func TestReadmeShowsWholeEvents(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
 	schemas := map[string]string{"QUANT_DECISION": "quant-decision.schema.json", "QUANT_CHOICE": "quant-choice.schema.json"}
-	for line := range strings.Lines(string(readme)) {
+	for line := range strings.Lines(pages(t)) {
 		var event map[string]any
 		if !strings.HasPrefix(line, `{"event_type":`) || json.Unmarshal([]byte(line), &event) != nil {
 			continue // others are shortened

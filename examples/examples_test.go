@@ -160,7 +160,7 @@ func TestAlertsSayWhatPeopleNeed(t *testing.T) {
 		for name, text := range r.Annotations {
 			assert.NotEmpty(t, text, "%s of %s", name, r.Alert)
 		}
-		assert.Equal(t, "https://github.com/quant-exporter/quant-exporter#"+strings.ToLower(r.Alert), r.Annotations["runbook_url"],
+		assert.Equal(t, "https://github.com/quant-exporter/quant-exporter/blob/main/docs/runbooks.md#"+strings.ToLower(r.Alert), r.Annotations["runbook_url"],
 			"GitHub's anchor of the heading %q", r.Alert)
 	}
 }
