@@ -9,6 +9,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/collector"
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
@@ -19,7 +20,7 @@ type bus struct {
 	logger *slog.Logger
 
 	mu      sync.Mutex
-	config  a2a.Config
+	config  config.A2A
 	relay   *a2a.Relay    // nil without a bus
 	changed chan struct{} // closed, and replaced, with the relay
 }
@@ -30,7 +31,7 @@ func newBus(outbox *store.Store, logger *slog.Logger) *bus {
 
 // relayFor makes the relay of a configuration; nil without a bus. It stays the same with
 // the configuration, unless there is a CA file, which may have changed.
-func (b *bus) relayFor(c a2a.Config) (*a2a.Relay, error) {
+func (b *bus) relayFor(c config.A2A) (*a2a.Relay, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -42,12 +43,12 @@ func (b *bus) relayFor(c a2a.Config) (*a2a.Relay, error) {
 	return newRelay(c, b.outbox, b.logger)
 }
 
-func newRelay(c a2a.Config, outbox *store.Store, logger *slog.Logger) (*a2a.Relay, error) {
+func newRelay(c config.A2A, outbox *store.Store, logger *slog.Logger) (*a2a.Relay, error) {
 	return a2a.New(c, a2a.Secrets{Username: os.Getenv("A2A_USERNAME"), Password: os.Getenv("A2A_PASSWORD")}, outbox, logger)
 }
 
 // set exchanges the relay.
-func (b *bus) set(c a2a.Config, relay *a2a.Relay) {
+func (b *bus) set(c config.A2A, relay *a2a.Relay) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if relay == b.relay {

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/host"
@@ -180,7 +181,7 @@ func (f *eventsFlags) flags(app *kingpin.Application) {
 // loadConfig reads the configuration file, which only has to be there when it was
 // asked for, and lets the flags have their way.
 func (f *flags) loadConfig() (*config.Config, error) {
-	c, err := config.Load(f.configFile)
+	c, err := config.Load(f.configFile, config.Checks{A2A: a2a.Validate})
 	if errors.Is(err, fs.ErrNotExist) && f.configFile == defaultConfigFile {
 		defaults := config.Default()
 		c, err = &defaults, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
@@ -164,7 +165,7 @@ func TestComposeFileIsConsistent(t *testing.T) {
 	lock := path.Dir(given["--host.lock"])
 	assert.Contains(t, exporter.Volumes, lock+":"+lock, "one lock for all on a host")
 
-	configuration, err := config.Load("docker/quant-exporter.yml")
+	configuration, err := config.Load("docker/quant-exporter.yml", config.Checks{A2A: a2a.Validate})
 	require.NoError(t, err)
 	assert.Equal(t, "redis://redis:6379/0", configuration.A2A.URL)
 	assert.Contains(t, c.Services, "redis")
@@ -398,6 +399,6 @@ func TestKubernetesMountsWhatTheFlagsName(t *testing.T) {
 
 	file := path.Base(given["--config.file"])
 	require.Contains(t, m.config.Data, file)
-	_, err := config.Parse(file, []byte(m.config.Data[file]))
+	_, err := config.Parse(file, []byte(m.config.Data[file]), config.Checks{A2A: a2a.Validate})
 	require.NoError(t, err)
 }

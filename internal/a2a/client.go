@@ -9,11 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/common/config"
+	promconfig "github.com/prometheus/common/config"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
@@ -70,7 +71,7 @@ type client struct {
 }
 
 // newClient connects to nothing yet.
-func newClient(cfg Config, secrets Secrets) (*client, error) {
+func newClient(cfg config.A2A, secrets Secrets) (*client, error) {
 	marks, err := marksKey(cfg.Stream)
 	if err != nil {
 		return nil, fmt.Errorf("a2a.stream: %w", err)
@@ -101,8 +102,8 @@ func newClient(cfg Config, secrets Secrets) (*client, error) {
 }
 
 // clientOptions are those of every kind of server.
-func clientOptions(cfg Config, secrets Secrets) (options *redis.UniversalOptions, cluster bool, err error) {
-	endpoint, err := cfg.Endpoint()
+func clientOptions(cfg config.A2A, secrets Secrets) (options *redis.UniversalOptions, cluster bool, err error) {
+	endpoint, err := ParseURL(cfg.URL)
 	if err != nil {
 		return nil, false, fmt.Errorf("a2a.url: %w", err)
 	}
@@ -138,7 +139,7 @@ func clientOptions(cfg Config, secrets Secrets) (options *redis.UniversalOptions
 	}
 	if endpoint.TLS {
 		// Without a name in it, each server is checked by the one it is called by.
-		options.TLSConfig, err = config.NewTLSConfig(&cfg.TLS)
+		options.TLSConfig, err = promconfig.NewTLSConfig(&cfg.TLS)
 		if err != nil {
 			return nil, false, fmt.Errorf("a2a.tls_config: %w", err)
 		}
@@ -148,7 +149,7 @@ func clientOptions(cfg Config, secrets Secrets) (options *redis.UniversalOptions
 
 // credentials are asked for at every connect: a password that changed in its file is
 // the one of the next connection.
-func credentials(cfg Config, secrets Secrets, endpoint Endpoint) func(context.Context) (username, password string, err error) {
+func credentials(cfg config.A2A, secrets Secrets, endpoint Endpoint) func(context.Context) (username, password string, err error) {
 	username := firstNonEmpty(cfg.Username, secrets.Username, endpoint.Username)
 	password := firstNonEmpty(secrets.Password, endpoint.Password)
 	return func(context.Context) (string, string, error) {

@@ -8,101 +8,36 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/prometheus/common/config"
-	"github.com/prometheus/common/model"
+	promconfig "github.com/prometheus/common/config"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Config is the section `a2a:` of the configuration.
-type Config struct {
-	// URL of Redis; see [Config.Endpoint] for its forms. It may hold a password, so it
-	// is a secret: print [Config.Redacted] only. Default "": there is no bus, and
-	// events stay in the store.
-	URL string `yaml:"url"`
-	// Username and PasswordFile, whose content is the password, take precedence over
-	// those in URL. Default: A2A_USERNAME and A2A_PASSWORD in the environment.
-	Username     string `yaml:"username"`
-	PasswordFile string `yaml:"password_file"`
-	// Stream is the key of the stream. Default {a2a}:events.
-	Stream string `yaml:"stream"`
-	// MaxLen is about how many entries the stream keeps. Default 100000; 0 is no
-	// bound.
-	MaxLen int `yaml:"max_len"`
-	// Timeout bounds connecting, and each command. Default 5s.
-	Timeout model.Duration `yaml:"timeout"`
-	// TLS says how a server reached by a URL with "rediss" proves itself, and how we
-	// do. Default: by the certificates the system trusts, and not at all.
-	TLS config.TLSConfig `yaml:"tls_config"`
-}
-
-// DefaultConfig has no bus.
-func DefaultConfig() Config {
-	return Config{Stream: "{a2a}:events", MaxLen: 100_000, Timeout: model.Duration(5 * time.Second)}
-}
-
-// Validate finds every value that cannot be used, as far as that can be told without
-// reading files or connecting. No message has a part of the URL that may be secret.
-func (c Config) Validate() []runner.Problem {
+// Validate finds what only the bus knows to be of no use in its section of the
+// configuration, as far as that can be told without reading files or connecting. No
+// message has a part of the URL that may be secret.
+func Validate(c config.A2A) []runner.Problem {
 	var problems []runner.Problem
 	add := func(path, format string, args ...any) {
 		problems = append(problems, runner.Problem{Path: path, Err: fmt.Errorf(format, args...)})
 	}
 	if c.URL != "" {
-		endpoint, err := c.Endpoint()
+		endpoint, err := ParseURL(c.URL)
 		switch {
 		case err != nil:
 			add("url", "%w", err)
-		case !endpoint.TLS && c.TLS != config.TLSConfig{}:
+		case !endpoint.TLS && c.TLS != promconfig.TLSConfig{}:
 			add("tls_config", "it has no effect, as the url does not ask for TLS: write rediss instead of redis there")
 		}
 	}
-	if c.Stream == "" {
-		add("stream", "it is empty: name a key, such as %q", DefaultConfig().Stream)
-	} else if _, err := marksKey(c.Stream); err != nil {
-		add("stream", "%w", err)
-	}
-	if c.MaxLen < 0 {
-		add("max_len", "%d is below 0: use a number of entries, or 0 for no bound", c.MaxLen)
-	}
-	if c.Timeout <= 0 {
-		add("timeout", "%v leaves no time: use a duration above 0, such as 5s", c.Timeout)
-	}
-	if err := c.TLS.Validate(); err != nil {
-		add("tls_config", "%w", err)
+	if c.Stream != "" {
+		if _, err := marksKey(c.Stream); err != nil {
+			add("stream", "%w", err)
+		}
 	}
 	return problems
-}
-
-// Secret stands in for what must not be shown.
-const Secret = "<secret>"
-
-// Redacted is the configuration with its secrets replaced by [Secret]; an unset one
-// stays empty.
-func (c Config) Redacted() Config {
-	c.URL = RedactURL(c.URL)
-	if c.TLS.Key != "" {
-		c.TLS.Key = Secret
-	}
-	return c
-}
-
-// RedactURL hides the credentials in a URL, also in a malformed one: what may belong to
-// a password is hidden, if need be with more. A text that is no URL stays as it is.
-func RedactURL(text string) string {
-	scheme, rest, found := strings.Cut(text, "://")
-	at := strings.LastIndex(rest, "@") // an unescaped password may hold any of ":/?#@"
-	if !found || at < 0 {
-		return text
-	}
-	// Without a colon it may be a password all the same: some clients read it so.
-	shown := Secret
-	if user, _, both := strings.Cut(rest[:at], ":"); both {
-		shown = user + ":" + Secret
-	}
-	return scheme + "://" + shown + rest[at:]
 }
 
 // Kind is how the servers of an [Endpoint] belong together.
@@ -141,7 +76,7 @@ var schemes = map[string]Endpoint{
 
 const forms = "redis://HOST:PORT/DB, unix:///PATH?db=DB, redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB or redis+cluster://HOST:PORT,HOST:PORT (rediss with TLS)"
 
-// Endpoint reads the URL:
+// ParseURL reads the URL of a bus:
 //
 //	redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]
 //	unix://[[USER]:PASSWORD@]/PATH[?db=DB]
@@ -152,8 +87,8 @@ const forms = "redis://HOST:PORT/DB, unix:///PATH?db=DB, redis+sentinel://HOST:P
 // 6379, of Sentinels 26379; the default DB is 0. The first two forms are those of
 // go-redis and redis-cli. In a user or password, what is special in a URL is escaped
 // (%40 for @). No error tells a user or a password.
-func (c Config) Endpoint() (Endpoint, error) {
-	e, err := parseURL(c.URL)
+func ParseURL(text string) (Endpoint, error) {
+	e, err := parseURL(text)
 	if err != nil {
 		return Endpoint{}, err
 	}

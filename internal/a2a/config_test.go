@@ -4,9 +4,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/common/config"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
 func TestEndpointOfAURL(t *testing.T) {
@@ -31,12 +32,12 @@ func TestEndpointOfAURL(t *testing.T) {
 		"rediss+cluster://:p@a:7000,b:70/": {Kind: Cluster, Addrs: []string{"a:7000", "b:70"}, Password: "p", TLS: true},
 	} {
 		t.Run(text, func(t *testing.T) {
-			c := DefaultConfig()
+			c := config.DefaultA2A()
 			c.URL = text
-			got, err := c.Endpoint()
+			got, err := ParseURL(text)
 			require.NoError(t, err)
 			assert.Equal(t, want, got)
-			assert.Empty(t, c.Validate())
+			assert.Empty(t, Validate(c))
 		})
 	}
 }
@@ -79,9 +80,9 @@ func TestURLThatCannotBeUsed(t *testing.T) {
 		"redis+cluster://:hunter2@h/0":       "a cluster has no databases",
 	} {
 		t.Run(text, func(t *testing.T) {
-			c := DefaultConfig()
+			c := config.DefaultA2A()
 			c.URL = text
-			problems := c.Validate()
+			problems := Validate(c)
 			require.Len(t, problems, 1)
 			assert.Equal(t, "url", problems[0].Path)
 			require.ErrorContains(t, problems[0].Err, want)
@@ -92,53 +93,25 @@ func TestURLThatCannotBeUsed(t *testing.T) {
 
 func TestConfigThatCannotBeUsed(t *testing.T) {
 	for name, test := range map[string]struct {
-		set        func(*Config)
+		set        func(*config.A2A)
 		path, want string
 	}{
-		"no stream":       {func(c *Config) { c.Stream = "" }, "stream", `it is empty: name a key, such as "{a2a}:events"`},
-		"half a hash tag": {func(c *Config) { c.Stream = "{}a" }, "stream", `the braces of "{}a" name no hash tag: write it as in {a2a}:events, or without braces`},
-		"length":          {func(c *Config) { c.MaxLen = -1 }, "max_len", "-1 is below 0: use a number of entries, or 0 for no bound"},
-		"timeout":         {func(c *Config) { c.Timeout = 0 }, "timeout", "0s leaves no time: use a duration above 0, such as 5s"},
-		"a certificate without its key": {
-			func(c *Config) { c.TLS.CertFile = "/c" }, "tls_config",
-			"exactly one of key or key_file must be configured when a client certificate is configured",
-		},
+		"half a hash tag": {func(c *config.A2A) { c.Stream = "{}a" }, "stream", `the braces of "{}a" name no hash tag: write it as in {a2a}:events, or without braces`},
 		"TLS options without TLS": {
-			func(c *Config) { c.URL, c.TLS.CAFile = "redis://h", "/ca" }, "tls_config",
+			func(c *config.A2A) { c.URL, c.TLS.CAFile = "redis://h", "/ca" }, "tls_config",
 			"it has no effect, as the url does not ask for TLS: write rediss instead of redis there",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := DefaultConfig()
+			c := config.DefaultA2A()
 			test.set(&c)
-			problems := c.Validate()
+			problems := Validate(c)
 			require.Len(t, problems, 1)
 			assert.Equal(t, test.path, problems[0].Path)
 			assert.EqualError(t, problems[0].Err, test.want)
 		})
 	}
-	assert.Empty(t, DefaultConfig().Validate())
-}
-
-func TestRedacted(t *testing.T) {
-	for text, want := range map[string]string{
-		"":                                  "",
-		"redis://h:6379/0":                  "redis://h:6379/0",
-		"redis://:hunter2@h":                "redis://:<secret>@h",
-		"rediss://user:hunter2@h:1/2":       "rediss://user:<secret>@h:1/2",
-		"redis://hunter2@h":                 "redis://<secret>@h",
-		"redis://u:hunter2/hunter2@h":       "redis://u:<secret>@h",
-		"redis://u:hunter2 hunter2@h":       "redis://u:<secret>@h",
-		"redis://u:hunter2@hunter2#@a,b":    "redis://u:<secret>@a,b",
-		"unix:///s":                         "unix:///s",
-		"redis+sentinel://:hunter2@a,b/m/0": "redis+sentinel://:<secret>@a,b/m/0",
-	} {
-		assert.Equal(t, want, Config{URL: text}.Redacted().URL)
-	}
-	c := Config{TLS: config.TLSConfig{Key: "hunter2", CertFile: "/c"}}
-	assert.Equal(t, Config{TLS: config.TLSConfig{Key: Secret, CertFile: "/c"}}, c.Redacted())
-	assert.Equal(t, config.Secret("hunter2"), c.TLS.Key, "the original stays")
-	assert.Equal(t, DefaultConfig(), DefaultConfig().Redacted())
+	assert.Empty(t, Validate(config.DefaultA2A()))
 }
 
 // Whatever is written before and after it, a password shows up nowhere.
@@ -160,9 +133,9 @@ func FuzzURL(f *testing.F) {
 		if strings.Contains(before+after, password) {
 			return
 		}
-		c := DefaultConfig()
+		c := config.DefaultA2A()
 		c.URL = before + ":" + password + "@" + after
-		e, err := c.Endpoint()
+		e, err := ParseURL(c.URL)
 		if err == nil {
 			assert.Contains(t, e.Password+e.Username, password)
 			assert.NotEmpty(t, e.Addrs)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/testservers"
 )
@@ -364,7 +365,7 @@ func TestMarkOfAnEarlierProducer(t *testing.T) {
 func TestForeignMark(t *testing.T) {
 	for name, c := range map[string]struct {
 		mark string // "" leaves it
-		do   func(*testing.T, Config, *memory)
+		do   func(*testing.T, config.A2A, *memory)
 		add  int
 		want int // new producers
 	}{
@@ -376,7 +377,7 @@ func TestForeignMark(t *testing.T) {
 		"another event is below our last":        {mark: "7 X", add: 1, want: 1},
 		"another event was sent for the next":    {mark: "11 X", add: 4, want: 1},
 		"our own, of which we had lost the note": {add: 1, want: 0},
-		"a copy has published more": {add: 2, want: 1, do: func(t *testing.T, cfg Config, original *memory) {
+		"a copy has published more": {add: 2, want: 1, do: func(t *testing.T, cfg config.A2A, original *memory) {
 			copied := original.copied()
 			copied.add(3)
 			deliver(t, relayTo(t, cfg, copied))

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/testservers"
 )
 
@@ -31,7 +32,7 @@ func TestEndpoints(t *testing.T) {
 	const nobody = "127.0.0.1:1" // one of several that is down
 
 	for name, c := range map[string]struct {
-		cfg    Config
+		cfg    config.A2A
 		server *testservers.Redis
 	}{
 		"TCP":                         {configOf("redis://" + server.Addr), server},
@@ -80,21 +81,21 @@ func TestEndpoints(t *testing.T) {
 func TestCredentials(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(file, []byte("from file\r\n"), 0o600))
-	both := Config{Username: "config", PasswordFile: file}
+	both := config.A2A{Username: "config", PasswordFile: file}
 	environment := Secrets{"environment", "from environment"}
 	url := Endpoint{Username: "url", Password: "from url"}
 	for _, c := range []struct {
-		cfg                Config
+		cfg                config.A2A
 		secrets            Secrets
 		endpoint           Endpoint
 		username, password string
 	}{
-		{Config{}, Secrets{}, Endpoint{}, "", ""},
-		{Config{}, Secrets{}, url, "url", "from url"},
-		{Config{}, environment, url, "environment", "from environment"},
+		{config.A2A{}, Secrets{}, Endpoint{}, "", ""},
+		{config.A2A{}, Secrets{}, url, "url", "from url"},
+		{config.A2A{}, environment, url, "environment", "from environment"},
 		{both, environment, url, "config", "from file"},
-		{Config{PasswordFile: file}, Secrets{}, url, "url", "from file"},
-		{Config{Username: "config"}, environment, url, "config", "from environment"},
+		{config.A2A{PasswordFile: file}, Secrets{}, url, "url", "from file"},
+		{config.A2A{Username: "config"}, environment, url, "config", "from environment"},
 	} {
 		username, password, err := credentials(c.cfg, c.secrets, c.endpoint)(t.Context())
 		require.NoError(t, err)
@@ -141,7 +142,7 @@ func TestPasswordIsRotated(t *testing.T) {
 }
 
 func TestNewRefusesWhatItCannotUse(t *testing.T) {
-	for want, cfg := range map[string]Config{
+	for want, cfg := range map[string]config.A2A{
 		"a2a.url: ":    {URL: "http://:hunter2@h", Stream: stream, Timeout: patience},
 		"a2a.stream: ": {URL: "redis://h", Stream: "{}", Timeout: patience},
 	} {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/testservers"
 )
 
@@ -34,14 +35,14 @@ func without(rule string) []string {
 // Every refusal of a real server: it has a reason, changes nothing, and once it is
 // mended, all is delivered once and in order.
 func TestRefusals(t *testing.T) {
-	asUser := func(r *testservers.Redis) Config { return configOf("redis://exporter:hunter2@" + r.Addr) }
+	asUser := func(r *testservers.Redis) config.A2A { return configOf("redis://exporter:hunter2@" + r.Addr) }
 	deny := func(rules ...string) func(*testing.T, *testservers.Redis) {
 		return func(_ *testing.T, r *testservers.Redis) { aclUser(r, rules...) }
 	}
 	allow := func(_ *testing.T, r *testservers.Redis) { aclUser(r, minimal...) }
 
 	cases := map[string]struct {
-		config func(*testservers.Redis) Config // default: by TCP, as the default user
+		config func(*testservers.Redis) config.A2A // default: by TCP, as the default user
 		refuse func(*testing.T, *testservers.Redis)
 		mend   func(*testing.T, *testservers.Redis)
 		reason string
@@ -122,7 +123,7 @@ func TestRefusals(t *testing.T) {
 			server := testservers.StartRedis(t, testservers.RedisOptions{})
 			allow(t, server)
 			if c.config == nil {
-				c.config = func(r *testservers.Redis) Config { return configOf("redis://" + r.Addr) }
+				c.config = func(r *testservers.Redis) config.A2A { return configOf("redis://" + r.Addr) }
 			}
 			outbox := newMemory()
 			relay := relayTo(t, c.config(server), outbox)
@@ -226,7 +227,7 @@ func TestTimeout(t *testing.T) {
 	certificates := newCertificates(t)
 	tlsPort := testservers.FreePort(t)
 	server := testservers.StartRedis(t, testservers.RedisOptions{Args: certificates.args(tlsPort)})
-	for name, cfg := range map[string]Config{
+	for name, cfg := range map[string]config.A2A{
 		"TCP":  configOf("redis://" + server.Addr),
 		"Unix": configOf("unix://" + server.Socket),
 		"TLS":  certificates.config(tlsPort),
@@ -304,7 +305,7 @@ func TestTLSRefusals(t *testing.T) {
 	// is a matter of chance.
 	refused := []string{ReasonTLS, ReasonConnection}
 	for name, c := range map[string]struct {
-		cfg     Config
+		cfg     config.A2A
 		reasons []string
 	}{
 		"a server that an unknown authority vouches for":       {unknownServer, []string{ReasonTLS}},

@@ -13,20 +13,21 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/testservers"
 )
 
 // patience is the timeout of tests in which the server answers: it guards against hangs.
 const patience = model.Duration(time.Minute)
 
-func configOf(url string) Config {
-	cfg := DefaultConfig()
+func configOf(url string) config.A2A {
+	cfg := config.DefaultA2A()
 	cfg.URL, cfg.Timeout = url, patience
 	return cfg
 }
 
 // relayTo is a relay that is not running.
-func relayTo(t *testing.T, cfg Config, outbox Outbox) *Relay {
+func relayTo(t *testing.T, cfg config.A2A, outbox Outbox) *Relay {
 	t.Helper()
 	require.Empty(t, cfg.Validate())
 	relay, err := New(cfg, Secrets{}, outbox, slog.New(slog.DiscardHandler))
@@ -69,7 +70,7 @@ func observer(t *testing.T, server *testservers.Redis) *redis.Client {
 // onBus are the event IDs in the stream, in its order.
 func onBus(t *testing.T, client redis.UniversalClient) []string {
 	t.Helper()
-	entries, err := client.XRange(t.Context(), DefaultConfig().Stream, "-", "+").Result()
+	entries, err := client.XRange(t.Context(), config.DefaultA2A().Stream, "-", "+").Result()
 	require.NoError(t, err)
 	ids := make([]string, len(entries))
 	for i, entry := range entries {

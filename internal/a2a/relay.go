@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
@@ -84,10 +85,10 @@ type Relay struct {
 	nextCheck time.Time
 }
 
-// New makes a relay for a configuration that [Config.Validate] accepts, with a URL. It
+// New makes a relay for a configuration that [Validate] accepts, with a URL. It
 // does not connect: whether the bus is up is no reason not to start. Errors are those of
 // the configuration: a file of tls_config that cannot be read, for one.
-func New(cfg Config, secrets Secrets, outbox Outbox, log *slog.Logger) (*Relay, error) {
+func New(cfg config.A2A, secrets Secrets, outbox Outbox, log *slog.Logger) (*Relay, error) {
 	client, err := newClient(cfg, secrets)
 	if err != nil {
 		return nil, err

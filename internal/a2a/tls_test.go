@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
 // certificates of an authority, and of a server and a client that it vouches for.
@@ -72,7 +74,7 @@ func (c certificates) args(port int) []string {
 }
 
 // config of a client of that server.
-func (c certificates) config(port int) Config {
+func (c certificates) config(port int) config.A2A {
 	cfg := configOf(fmt.Sprintf("rediss://127.0.0.1:%d", port))
 	cfg.TLS.CAFile, cfg.TLS.CertFile, cfg.TLS.KeyFile = c.path("ca.crt"), c.path("leaf.crt"), c.path("leaf.key")
 	return cfg

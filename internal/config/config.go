@@ -20,7 +20,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
@@ -38,7 +37,7 @@ type Config struct {
 	Engine  llamacpp.Config `yaml:"engine"`
 	// Settings of cycles, which each entry may change for itself.
 	runner.Settings `yaml:",inline"`
-	A2A             a2a.Config `yaml:"a2a"`
+	A2A             A2A `yaml:"a2a"`
 	// Schedule has no entries by default: nothing is due.
 	Schedule []Entry `yaml:"schedule"`
 
@@ -81,23 +80,28 @@ func Default() Config {
 		Storage:  Storage{Path: "data", Retention: store.DefaultRetention()},
 		Engine:   llamacpp.DefaultConfig(),
 		Settings: runner.DefaultSettings(),
-		A2A:      a2a.DefaultConfig(),
+		A2A:      DefaultA2A(),
 	}
+}
+
+// Checks find what cannot be used in a section, as only the packages know that use it.
+type Checks struct {
+	A2A func(A2A) []runner.Problem
 }
 
 // Load reads a file. Relative paths in it are taken from the file's own folder, as
 // Prometheus does; of the models of an entry, those that begin with ./ or ../ are paths,
 // and the others names. The error joins all problems of the file, one a line.
-func Load(file string) (*Config, error) {
+func Load(file string, checks Checks) (*Config, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
-	return Parse(file, text)
+	return Parse(file, text, checks)
 }
 
 // Parse reads the text of the named file; see [Load].
-func Parse(file string, text []byte) (*Config, error) {
+func Parse(file string, text []byte, checks Checks) (*Config, error) {
 	document, err := parseDocument(file, text)
 	if err != nil {
 		return nil, err
@@ -106,13 +110,13 @@ func Parse(file string, text []byte) (*Config, error) {
 	hash := sha256.Sum256(text)
 	c.hash = hex.EncodeToString(hash[:])
 	dir := filepath.Dir(file)
-	r := reader{document: document, dir: dir}
+	r := reader{document: document, dir: dir, checks: checks}
 
 	r.section("", document.root, reflect.ValueOf(&c).Elem())
 	c.Baseline = plan.Canonical(c.Baseline)
 	r.rebase(c.paths())
 	c.A2A.TLS.SetDirectory(dir)
-	problems := c.problems()
+	problems := c.problems(checks)
 	r.object(problems)
 	// The entries start from the sections, so these have to be complete, wherever they
 	// stand in the file.
@@ -129,7 +133,7 @@ func (c *Config) Hash() string { return c.hash }
 
 // problems collects what each section says of its values; of the schedule, each entry
 // does.
-func (c *Config) problems() []runner.Problem {
+func (c *Config) problems(checks Checks) []runner.Problem {
 	all := slices.Concat(runner.Below("engine", c.Engine.Validate()), c.Settings.Validate()) //nolint:staticcheck // c.Validate() would read as if it were all of it
 	add := func(path string, err error) {
 		if err != nil {
@@ -146,7 +150,7 @@ func (c *Config) problems() []runner.Problem {
 	}
 	all = append(all, runner.Below("cache", c.Cache.Validate())...)
 	all = append(all, runner.Below("storage.retention", c.Storage.Retention.Validate())...)
-	return append(all, runner.Below("a2a", c.A2A.Validate())...)
+	return append(all, runner.Below("a2a", append(c.A2A.Validate(), checks.A2A(c.A2A)...))...)
 }
 
 // paths are the values that are paths of files, by their keys.

@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/prometheus/common/config"
+	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -22,6 +22,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -33,13 +34,19 @@ import (
 // fileKeys are those of the file, as messages list them.
 const fileKeys = "a2a, baseline, benchmark, cache, choose, engine, fresh_for, models, publish, quality, schedule, storage, threshold, verify, work"
 
+// checks are those of the program.
+var checks = config.Checks{A2A: a2a.Validate}
+
+// read reads a text as that of a file of this name.
+func read(file string, text []byte) (*config.Config, error) { return config.Parse(file, text, checks) }
+
 // parse reads a text that is right. The hash of the result is taken away, as it tells
 // two texts of one meaning apart.
-func parse(t *testing.T, text string) Config {
+func parse(t *testing.T, text string) config.Config {
 	t.Helper()
-	c, err := Parse("c.yml", []byte(text))
+	c, err := read("c.yml", []byte(text))
 	require.NoError(t, err, "%s", text)
-	c.hash = ""
+	c.SetHash(new(config.Config))
 	return *c
 }
 
@@ -58,13 +65,13 @@ func TestFilesThatSayNothingMeanTheDefaults(t *testing.T) {
 		"no bus":         "a2a:\n  # url: redis://h\n  tls_config:\nstorage: {retention: }\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			assert.Equal(t, Default(), parse(t, text))
+			assert.Equal(t, config.Default(), parse(t, text))
 		})
 	}
 }
 
 func TestEveryKeyIsRead(t *testing.T) {
-	c, err := Parse("/etc/q/c.yml", []byte(`
+	c, err := read("/etc/q/c.yml", []byte(`
 models: {dir: /srv/models, allow_requantize: true}
 work: {dir: /var/work, isolation: copy}
 cache: {dir: /var/cache, size: 512MiB}
@@ -113,10 +120,10 @@ a2a:
   tls_config: {ca: A, cert: C, key: K, server_name: n, insecure_skip_verify: true, min_version: TLS12, max_version: TLS13}
 `))
 	require.NoError(t, err)
-	want := Default()
-	want.hash = c.hash
-	want.Models = Models{Dir: "/srv/models", AllowRequantize: true}
-	want.Work = Work{Dir: "/var/work", Isolation: workdir.Copy}
+	want := config.Default()
+	want.SetHash(c)
+	want.Models = config.Models{Dir: "/srv/models", AllowRequantize: true}
+	want.Work = config.Work{Dir: "/var/work", Isolation: workdir.Copy}
 	want.Cache = cache.Config{Dir: "/var/cache", Size: 512 << 20}
 	want.FreshFor, want.Verify = model.Duration(7*24*time.Hour), runner.VerifyContent
 	e := &want.Engine
@@ -133,14 +140,14 @@ a2a:
 	want.Baseline = "Q8_0"
 	want.Choose = choice.BestQuality
 	want.Publish = runner.Publish{Dir: "/published", Keep: 5}
-	want.Storage = Storage{Path: "/var/lib/q", Retention: store.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
-	want.A2A = a2a.Config{
+	want.Storage = config.Storage{Path: "/var/lib/q", Retention: store.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
+	want.A2A = config.A2A{
 		URL: "rediss://h", Username: "u", PasswordFile: "/etc/q/password", Stream: "s", Timeout: model.Duration(time.Second),
-		TLS: config.TLSConfig{CA: "A", Cert: "C", Key: "K", ServerName: "n", InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13},
+		TLS: promconfig.TLSConfig{CA: "A", Cert: "C", Key: "K", ServerName: "n", InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13},
 	}
 	assert.Equal(t, want, *c)
 
-	defaults := Default()
+	defaults := config.Default()
 	set := maps.Collect(c.Keys())
 	for key, value := range defaults.Keys() {
 		if !strings.HasPrefix(key, "schedule[]") { // see TestEntryReadsEveryKey
@@ -150,7 +157,7 @@ a2a:
 }
 
 func TestAliasesStandForWhatTheyName(t *testing.T) {
-	c, err := Parse("c.yml", []byte("engine:\n  timeouts: {quantize: &long 7h, benchmark: *long}\n"))
+	c, err := read("c.yml", []byte("engine:\n  timeouts: {quantize: &long 7h, benchmark: *long}\n"))
 	require.NoError(t, err)
 	assert.Equal(t, model.Duration(7*time.Hour), c.Engine.Timeouts.Benchmark)
 }
@@ -273,7 +280,7 @@ benchmark: {alpha: x, rounds: {min: 1}}
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := Parse("c.yml", []byte(test.text))
+			c, err := read("c.yml", []byte(test.text))
 			require.Error(t, err)
 			assert.Nil(t, c)
 			assert.Equal(t, test.want, strings.Split(err.Error(), "\n"))
@@ -282,7 +289,7 @@ benchmark: {alpha: x, rounds: {min: 1}}
 }
 
 func TestUnknownIsolationListsTheKnown(t *testing.T) {
-	_, err := Parse("c.yml", []byte("work:\n  isolation: clone\n"))
+	_, err := read("c.yml", []byte("work:\n  isolation: clone\n"))
 	require.ErrorContains(t, err, "c.yml:2: work.isolation: ")
 	for _, mode := range []workdir.Mode{workdir.Auto, workdir.Reflink, workdir.Link, workdir.Symlink, workdir.Copy} {
 		assert.ErrorContains(t, err, string(mode))
@@ -290,7 +297,7 @@ func TestUnknownIsolationListsTheKnown(t *testing.T) {
 }
 
 func TestVariableNamedTwice(t *testing.T) {
-	_, err := Parse("c.yml", []byte("engine:\n  env:\n    A: 1\n    A: 2\n"))
+	_, err := read("c.yml", []byte("engine:\n  env:\n    A: 1\n    A: 2\n"))
 	require.ErrorContains(t, err, "c.yml:3: engine.env: ")
 	assert.ErrorContains(t, err, "already defined")
 }
@@ -308,7 +315,7 @@ schedule:
   - {name: own, cron: "@daily", engine: {dir: bin2, imatrix: i.gguf}, models: [a, ./b.gguf, ../c.gguf, sub/d.gguf, /e.gguf]}
   - {name: inherits, cron: "@daily"}
 `), 0o600))
-	c, err := Load(file)
+	c, err := config.Load(file, checks)
 	require.NoError(t, err)
 	assert.Equal(t, filepath.Join(dir, "models"), c.Models.Dir)
 	assert.Equal(t, filepath.Join(filepath.Dir(dir), "work"), c.Work.Dir)
@@ -316,7 +323,7 @@ schedule:
 	assert.Equal(t, "/i.gguf", c.Engine.Imatrix)
 	assert.Equal(t, filepath.Join(dir, "state"), c.Storage.Path)
 	assert.Equal(t, filepath.Join(dir, "password"), c.A2A.PasswordFile)
-	assert.Equal(t, config.TLSConfig{CAFile: filepath.Join(dir, "ca.pem"), CertFile: filepath.Join(dir, "c.pem"), KeyFile: "/k.pem"}, c.A2A.TLS)
+	assert.Equal(t, promconfig.TLSConfig{CAFile: filepath.Join(dir, "ca.pem"), CertFile: filepath.Join(dir, "c.pem"), KeyFile: "/k.pem"}, c.A2A.TLS)
 
 	own, inherits := c.Schedule[0], c.Schedule[1]
 	assert.Equal(t, filepath.Join(dir, "bin2"), own.Engine.Dir)
@@ -326,7 +333,7 @@ schedule:
 }
 
 func TestDefaultPathsAreNotTheFiles(t *testing.T) {
-	c, err := Parse("/etc/quant-exporter.yml", nil)
+	c, err := read("/etc/quant-exporter.yml", nil)
 	require.NoError(t, err)
 	assert.Equal(t, filepath.Join("data", "work"), c.Work.Dir, "a file that says nothing of it must not move it to /etc")
 	assert.Equal(t, "data", c.Storage.Path)
@@ -335,7 +342,7 @@ func TestDefaultPathsAreNotTheFiles(t *testing.T) {
 }
 
 func TestMissingFile(t *testing.T) {
-	_, err := Load(filepath.Join(t.TempDir(), "none.yml"))
+	_, err := config.Load(filepath.Join(t.TempDir(), "none.yml"), checks)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	assert.ErrorContains(t, err, "none.yml")
 }
@@ -358,10 +365,10 @@ func TestShippedFileShowsTheDefaults(t *testing.T) {
 	c := parse(t, text)
 	require.Len(t, c.Schedule, 1)
 
-	want := Default()
-	nightly := want.newEntry(c.Schedule[0].Line)
+	want := config.Default()
+	nightly := want.NewEntry(c.Schedule[0].Line)
 	nightly.Name, nightly.Cron = "nightly", "0 3 * * *"
-	want.Schedule = []Entry{nightly}
+	want.Schedule = []config.Entry{nightly}
 	// [] and {} stand where the default is nothing.
 	for _, engine := range []*llamacpp.Config{&want.Engine, &want.Schedule[0].Engine} {
 		engine.Env, engine.BenchArgs, engine.QuantizeArgs, engine.EvaluateArgs = map[string]string{}, []string{}, []string{}, []string{}
@@ -404,10 +411,10 @@ schedule:
 a2a:
   url: redis://127.0.0.1:6379/0
 `)
-	want := Default()
-	nightly := want.newEntry(3)
+	want := config.Default()
+	nightly := want.NewEntry(3)
 	nightly.Name, nightly.Cron = "nightly", "0 3 * * *"
-	want.Schedule = []Entry{nightly}
+	want.Schedule = []config.Entry{nightly}
 	want.A2A.URL = "redis://127.0.0.1:6379/0"
 	assert.Equal(t, want, c)
 }
@@ -426,22 +433,22 @@ func lookUp(tree any, path string) (value any, ok bool) {
 }
 
 func TestHashTellsTextsApart(t *testing.T) {
-	a, err := Parse("a.yml", []byte("threshold: 0.1"))
+	a, err := read("a.yml", []byte("threshold: 0.1"))
 	require.NoError(t, err)
-	same, err := Parse("b.yml", []byte("threshold: 0.1"))
+	same, err := read("b.yml", []byte("threshold: 0.1"))
 	require.NoError(t, err)
-	other, err := Parse("a.yml", []byte("threshold: 0.2"))
+	other, err := read("a.yml", []byte("threshold: 0.2"))
 	require.NoError(t, err)
 	assert.Len(t, a.Hash(), 64)
 	assert.Equal(t, a.Hash(), same.Hash())
 	assert.NotEqual(t, a.Hash(), other.Hash())
-	defaults := Default()
+	defaults := config.Default()
 	assert.Empty(t, defaults.Hash())
 }
 
 func TestThresholdAsText(t *testing.T) {
 	for _, text := range []string{"0.12", "1e-3", "0.999"} {
-		_, err := ParseThreshold("X", text)
+		_, err := config.ParseThreshold("X", text)
 		require.NoError(t, err, text)
 	}
 	for text, want := range map[string]string{
@@ -455,7 +462,7 @@ func TestThresholdAsText(t *testing.T) {
 		"NaN":  "X: the threshold NaN is not between 0 and 1: it is a ratio, such as 0.12 for 12 %",
 		"inf":  "X: the threshold +Inf is not between 0 and 1: it is a ratio, such as 0.12 for 12 %",
 	} {
-		_, err := ParseThreshold("X", text)
+		_, err := config.ParseThreshold("X", text)
 		assert.EqualError(t, err, want, text)
 	}
 }
@@ -475,7 +482,7 @@ func FuzzParse(f *testing.F) {
 	}
 	place := regexp.MustCompile(`^c\.yml:[1-9]\d*: .`)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, err := Parse("c.yml", text)
+		c, err := read("c.yml", text)
 		if err != nil {
 			last, lines := 0, len(text)+1 // of UTF-16
 			if utf8.Valid(text) {
@@ -493,20 +500,20 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		assert.Empty(t, c.problems())
+		assert.Empty(t, c.Problems(checks))
 		for i := range c.Schedule {
-			assert.Empty(t, c.Schedule[i].problems(c))
+			assert.Empty(t, c.Schedule[i].Problems(c, checks))
 		}
 		// What was read can be written down and read again.
 		again, err := yaml.Marshal(c)
 		require.NoError(t, err)
-		_, err = Parse("c.yml", again)
+		_, err = read("c.yml", again)
 		require.NoError(t, err, "%s", again)
 	})
 }
 
 func TestKeysAreInTheOrderOfTheFile(t *testing.T) {
-	c := Default()
+	c := config.Default()
 	var keys []string
 	for key := range c.Keys() {
 		keys = append(keys, key)
@@ -518,7 +525,7 @@ func TestKeysAreInTheOrderOfTheFile(t *testing.T) {
 }
 
 func TestKeysOfAnEntryCome(t *testing.T) {
-	c := Default()
+	c := config.Default()
 	got := map[string]any{}
 	for key, value := range c.Keys() {
 		if name, ok := strings.CutPrefix(key, "schedule[]."); ok {
@@ -529,8 +536,8 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
 		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
 		"suspend": false, "run_on_start": false, "against": "",
-		"threshold": Inherited("threshold"), "benchmark": Inherited("benchmark"), "engine": Inherited("engine"), "quality": Inherited("quality"), "publish": Inherited("publish"),
-		"choose": Inherited("choose"), "baseline": Inherited("baseline"),
-		"fresh_for": Inherited("fresh_for"), "verify": Inherited("verify"),
+		"threshold": config.Inherited("threshold"), "benchmark": config.Inherited("benchmark"), "engine": config.Inherited("engine"), "quality": config.Inherited("quality"), "publish": config.Inherited("publish"),
+		"choose": config.Inherited("choose"), "baseline": config.Inherited("baseline"),
+		"fresh_for": config.Inherited("fresh_for"), "verify": config.Inherited("verify"),
 	}, got)
 }

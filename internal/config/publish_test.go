@@ -1,14 +1,16 @@
-package config
+package config_test
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
 func TestPublishIsTheSectionsAndTheEntrys(t *testing.T) {
-	c, err := Parse("/etc/q/c.yml", []byte(`
+	c, err := read("/etc/q/c.yml", []byte(`
 publish: {dir: out}
 schedule:
   - {name: plain, cron: "@daily", models: [a]}
@@ -24,7 +26,7 @@ schedule:
 	assert.False(t, c.Schedule[2].Publish.Enabled())
 	assert.True(t, c.Plan()[0].Publish)
 	assert.False(t, c.Plan()[2].Publish)
-	assert.False(t, Default().Publish.Enabled())
+	assert.False(t, config.Default().Publish.Enabled())
 }
 
 func TestMistakesInPublish(t *testing.T) {
@@ -37,11 +39,11 @@ func TestMistakesInPublish(t *testing.T) {
 		"no number":           {"publish: {keep: all}", `publish.keep: "all" is not a whole number`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Parse("c.yml", []byte(test.text))
+			_, err := read("c.yml", []byte(test.text))
 			require.ErrorContains(t, err, test.want)
 		})
 	}
-	c, err := Parse("c.yml", []byte("models: {dir: m}\npublish: {dir: out}\nschedule: [{name: n, cron: '@daily', publish: {dir: models-2}}]"))
+	c, err := read("c.yml", []byte("models: {dir: m}\npublish: {dir: out}\nschedule: [{name: n, cron: '@daily', publish: {dir: models-2}}]"))
 	require.NoError(t, err)
 	require.NoError(t, c.Apart())
 	c.Models.Dir = "."

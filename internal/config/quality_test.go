@@ -1,14 +1,16 @@
-package config
+package config_test
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
 func TestQualityIsTheSectionsAndTheEntrys(t *testing.T) {
-	c, err := Parse("/etc/q/c.yml", []byte(`
+	c, err := read("/etc/q/c.yml", []byte(`
 quality: {corpus: text.txt, max_kl_divergence: 0.05, chunks: 64}
 schedule:
   - {name: plain, cron: "@daily", models: [a]}
@@ -26,15 +28,15 @@ schedule:
 	assert.Zero(t, own.MaxKLDivergence)
 	assert.InDelta(t, 0.9, own.MinTop1Agreement, 0)
 	assert.True(t, c.Plan()[0].Quality)
-	assert.False(t, Default().Quality.Enabled())
+	assert.False(t, config.Default().Quality.Enabled())
 }
 
 // Quality that a format is chosen by needs no limit.
 func TestQualityWithoutALimitIsToChooseBy(t *testing.T) {
-	c, err := Parse("c.yml", []byte("quality: {corpus: x}\nchoose: best-quality\nschedule: [{name: n, cron: '@daily'}, {name: m, cron: '@daily', models: [m], targets: [Q8_0], choose: '', suspend: true, quality: {corpus: y, max_kl_divergence: 1}}]"))
+	c, err := read("c.yml", []byte("quality: {corpus: x}\nchoose: best-quality\nschedule: [{name: n, cron: '@daily'}, {name: m, cron: '@daily', models: [m], targets: [Q8_0], choose: '', suspend: true, quality: {corpus: y, max_kl_divergence: 1}}]"))
 	require.NoError(t, err)
 	assert.Equal(t, "x", c.Schedule[0].Quality.Corpus)
-	_, err = Parse("c.yml", []byte("quality: {corpus: x}\nchoose: best-quality\nschedule:\n- name: n\n  cron: '@daily'\n  choose: smallest"))
+	_, err = read("c.yml", []byte("quality: {corpus: x}\nchoose: best-quality\nschedule:\n- name: n\n  cron: '@daily'\n  choose: smallest"))
 	require.ErrorContains(t, err, "c.yml:4: schedule[0].quality.corpus: no limit is set")
 }
 
@@ -47,7 +49,7 @@ func TestMistakesInQuality(t *testing.T) {
 		"entry without text": {"schedule: [{name: n, cron: '@daily', quality: {max_kl_divergence: 0.1}}]", "schedule[0].quality.corpus: a limit is set"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Parse("c.yml", []byte(test.text))
+			_, err := read("c.yml", []byte(test.text))
 			require.ErrorContains(t, err, test.want)
 		})
 	}

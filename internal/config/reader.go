@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/common/model"
 	"gopkg.in/yaml.v3"
 
-	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -22,6 +21,7 @@ import (
 type reader struct {
 	document document
 	dir      string // of the file
+	checks   Checks
 	problems []problem
 }
 
@@ -178,7 +178,7 @@ func shown(node *yaml.Node) string {
 	case strings.Contains(node.Value, "PRIVATE KEY"): // PEM
 		return "a private key"
 	default:
-		return fmt.Sprintf("%q", clip(a2a.RedactURL(node.Value)))
+		return fmt.Sprintf("%q", clip(RedactURL(node.Value)))
 	}
 }
 

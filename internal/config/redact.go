@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/common/model"
 	"gopkg.in/yaml.v3"
 
-	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 )
 
@@ -43,9 +42,9 @@ func redactedEnv(env map[string]string) map[string]string {
 	env = maps.Clone(env)
 	for name, value := range env {
 		if value != "" && llamacpp.SecretName(name) {
-			env[name] = a2a.Secret
+			env[name] = Secret
 		} else {
-			env[name] = a2a.RedactURL(value)
+			env[name] = RedactURL(value)
 		}
 	}
 	return env

@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"maps"
@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 )
 
@@ -30,7 +31,7 @@ func TestRedactedReadsBackTheSame(t *testing.T) {
 }
 
 // plain takes away what makes no difference: the lines, and whether what is empty is nil.
-func plain(c Config) Config {
+func plain(c config.Config) config.Config {
 	empty := func(e *llamacpp.Config) {
 		e.Env = maps.Collect(maps.All(e.Env))
 		e.BenchArgs, e.QuantizeArgs = append([]string{}, e.BenchArgs...), append([]string{}, e.QuantizeArgs...)
@@ -49,10 +50,10 @@ func TestRedactedShowsEveryKey(t *testing.T) {
 	c := parse(t, "schedule: [{name: nightly, cron: '@daily'}]\nstorage: {retention: {age: 365d}}\nbenchmark: {budget: 25h, wait_idle: 0}")
 	text, err := c.Redacted()
 	require.NoError(t, err)
-	shown, err := parseDocument("shown.yml", text)
+	has, err := config.KeysIn(text)
 	require.NoError(t, err)
 	for key := range c.Keys() {
-		assert.True(t, shown.has(strings.Replace(key, "schedule[]", "schedule[0]", 1)), key)
+		assert.True(t, has(strings.Replace(key, "schedule[]", "schedule[0]", 1)), key)
 	}
 	for _, lines := range []string{
 		"engine:\n  dir: \"\"\n  env: {}\n  bench_args: []\n", "    age: 365d\n", "  budget: 1d1h\n", "  wait_idle: 0s\n",
@@ -114,7 +115,7 @@ func TestErrorsTellNoSecrets(t *testing.T) {
 		"variable in an entry":  "schedule: [{name: n, cron: '@daily', engine: {env: {TOKEN: [hunter2]}}}]",
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Parse("c.yml", []byte(text))
+			_, err := read("c.yml", []byte(text))
 			require.ErrorContains(t, err, "c.yml:")
 			assert.NotContains(t, err.Error(), "hunter2")
 		})

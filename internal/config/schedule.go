@@ -92,7 +92,7 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 		if e.Against != "" && !r.document.has(path+".publish") { // it is served already
 			e.Publish = runner.DefaultPublish()
 		}
-		own := slices.DeleteFunc(e.problems(c), func(p runner.Problem) bool { // else the section's
+		own := slices.DeleteFunc(e.problems(c, r.checks), func(p runner.Problem) bool { // else the section's
 			return inherited[p.Path+": "+p.Err.Error()] && !r.document.has(path+"."+p.Path)
 		})
 		r.object(runner.Below(path, own))
@@ -113,7 +113,7 @@ func (r *reader) rebaseName(name *string) {
 }
 
 // problems collects what is wrong with the values of the entry by itself, in c.
-func (e *Entry) problems(c *Config) []runner.Problem {
+func (e *Entry) problems(c *Config, checks Checks) []runner.Problem {
 	problems := slices.Concat(runner.Below("engine", e.Engine.Validate()), e.Settings.Validate())
 	if err := c.apart(e.Publish.Dir); err != nil {
 		problems = append(problems, runner.Problem{Path: "publish.dir", Err: err})

@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/plan"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -68,7 +69,7 @@ schedule:
     publish: {dir: /published, keep: 5}
     choose: fastest
 `)
-	assert.Equal(t, []Entry{{
+	assert.Equal(t, []config.Entry{{
 		Entry: schedule.Entry{
 			Name: "weekly", Cron: "0 3 * * SUN", Timezone: "UTC",
 			Models: []string{"llama-*", "team/qwen"}, Targets: []string{"Q4_K_M", "q8_0"},
@@ -251,7 +252,7 @@ func TestMistakesInTheSchedule(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := Parse("c.yml", []byte(test.text))
+			c, err := read("c.yml", []byte(test.text))
 			require.Error(t, err)
 			assert.Nil(t, c)
 			assert.Equal(t, test.want, strings.Split(err.Error(), "\n"))
@@ -274,7 +275,7 @@ func TestWhatEntriesMayShare(t *testing.T) {
 }
 
 func TestAgainstTakesThePlaceOfTargets(t *testing.T) {
-	c, err := Parse("/etc/q/c.yml", []byte("schedule:\n- {name: n, cron: '@daily', models: [m], against: prod/m-q4}\n- {name: o, cron: '@daily', models: [m], against: ../prod/m.gguf}\n- {name: p, cron: '@daily', models: [m]}"))
+	c, err := read("/etc/q/c.yml", []byte("schedule:\n- {name: n, cron: '@daily', models: [m], against: prod/m-q4}\n- {name: o, cron: '@daily', models: [m], against: ../prod/m.gguf}\n- {name: p, cron: '@daily', models: [m]}"))
 	require.NoError(t, err)
 	entries := c.Plan()
 	assert.Equal(t, "prod/m-q4", entries[0].Against, "a name")
@@ -296,7 +297,7 @@ func TestPlanIsTheScheduleInItsOrder(t *testing.T) {
 		{Name: "changed", Models: []string{"b"}, Targets: []string{"Q2_K"}, Threshold: 0.2},
 		{Name: "after", Models: []string{"c"}, Targets: []string{"Q2_K"}, Threshold: 0.3},
 	}, c.Plan())
-	defaults := Default()
+	defaults := config.Default()
 	assert.Empty(t, defaults.Plan())
 }
 
@@ -307,7 +308,7 @@ func BenchmarkParseThousandEntries(b *testing.B) {
 		fmt.Fprintf(&text, "  - name: entry-%d\n    cron: \"%d 3 * * *\"\n    models: [model-%d]\n    benchmark: {rounds: {max: 10}}\n", i, i%60, i)
 	}
 	for b.Loop() {
-		c, err := Parse("c.yml", []byte(text.String()))
+		c, err := read("c.yml", []byte(text.String()))
 		require.NoError(b, err)
 		require.Len(b, c.Schedule, 1000)
 	}
