@@ -16,7 +16,7 @@ import (
 
 // Redacted is the effective configuration as YAML, with every key and secrets hidden:
 // the credentials of URLs, the key of the TLS client, and the values in engine.env under
-// names such as HF_TOKEN. Where none is set, it reads back as the same configuration.
+// names such as API_TOKEN. Where none is set, it reads back as the same configuration.
 func (c *Config) Redacted() ([]byte, error) {
 	shown := *c
 	shown.A2A = c.A2A.Redacted()

@@ -65,7 +65,7 @@ func TestRedactedShowsEveryKey(t *testing.T) {
 
 // hunter2 stands for every secret here.
 const withSecrets = `
-engine: {env: {HF_TOKEN: hunter2, DB_PASS: hunter2, PGPWD: hunter2, AWS_SECRET_ACCESS_KEY: hunter2, PROXY: "http://u:hunter2@proxy:3128", CUDA_VISIBLE_DEVICES: "0"}}
+engine: {env: {API_TOKEN: hunter2, DB_PASS: hunter2, PGPWD: hunter2, AWS_SECRET_ACCESS_KEY: hunter2, PROXY: "http://u:hunter2@proxy:3128", CUDA_VISIBLE_DEVICES: "0"}}
 a2a:
   url: rediss://user:hunter2@redis/0
   tls_config: {cert: certificate, key: hunter2}
@@ -80,7 +80,7 @@ func TestRedactedHidesSecrets(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotContains(t, string(text), "hunter2")
 	for _, shown := range []string{
-		"HF_TOKEN: <secret>", "DB_PASS: <secret>", "PGPWD: <secret>", "AWS_SECRET_ACCESS_KEY: <secret>", "PROXY: http://u:<secret>@proxy:3128", `CUDA_VISIBLE_DEVICES: "0"`,
+		"API_TOKEN: <secret>", "DB_PASS: <secret>", "PGPWD: <secret>", "AWS_SECRET_ACCESS_KEY: <secret>", "PROXY: http://u:<secret>@proxy:3128", `CUDA_VISIBLE_DEVICES: "0"`,
 		"url: rediss://user:<secret>@redis/0", "key: <secret>", "cert: certificate", "db_password: <secret>", "MODE: fast",
 	} {
 		assert.Contains(t, string(text), shown)
