@@ -16,7 +16,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -139,7 +139,7 @@ func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry
 	for _, key := range slices.Sorted(maps.Keys(asked)) {
 		if engine.err != nil {
 			for _, format := range asked[key] {
-				if !slices.Contains(estimate.Formats(), plan.Canonical(format)) {
+				if !slices.Contains(estimate.Formats(), model.Canonical(format)) {
 					fmt.Fprintf(text, "  warning  %q is no format that is known here\n", format)
 				}
 			}
@@ -154,7 +154,7 @@ func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry
 
 // checked describes one entry; the error is of the models it names and that cannot be
 // used.
-func (p *program) checked(out *strings.Builder, entry config.Entry, found plan.Resolved) error {
+func (p *program) checked(out *strings.Builder, entry config.Entry, found model.Resolved) error {
 	fmt.Fprintf(out, "\n%s: %s", text.Name(entry.Name), entry.Cron)
 	if entry.Timezone != "" {
 		fmt.Fprintf(out, " in %s", entry.Timezone)
@@ -177,7 +177,7 @@ func (p *program) checked(out *strings.Builder, entry config.Entry, found plan.R
 	}
 	var targets, names []string
 	for _, target := range entry.Targets {
-		targets = append(targets, plan.Canonical(target))
+		targets = append(targets, model.Canonical(target))
 	}
 	if entry.Against == "" {
 		fmt.Fprintf(out, "\n  targets  %s\n", strings.Join(targets, ", "))

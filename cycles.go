@@ -11,6 +11,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -18,7 +19,7 @@ import (
 var errNoModels = errors.New("which models? Name the folder that holds them with --model-dir (or MODEL_DIR, or models.dir in the configuration file); quant-exporter run takes single files, too, with --model PATH")
 
 // models finds what the patterns name.
-func (p *program) models(patterns []string) ([]runner.Model, error) {
+func (p *program) models(patterns []string) ([]model.Model, error) {
 	found, err := p.discover(patterns)
 	if err != nil {
 		return nil, err
@@ -27,11 +28,11 @@ func (p *program) models(patterns []string) ([]runner.Model, error) {
 }
 
 // discover looks for models, where the patterns or the configuration name some.
-func (p *program) discover(patterns []string) (runner.Found, error) {
+func (p *program) discover(patterns []string) (model.Found, error) {
 	if p.config.Models.Dir == "" && len(patterns) == 0 {
-		return runner.Found{}, errNoModels
+		return model.Found{}, errNoModels
 	}
-	return runner.Discover(p.config.Models.Dir, p.config.Models.AllowRequantize, p.logger)
+	return model.Discover(p.config.Models.Dir, p.config.Models.AllowRequantize, p.logger)
 }
 
 func (p *program) engine(c llamacpp.Config) *llamacpp.Engine {

@@ -17,7 +17,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -69,7 +69,7 @@ func (p *program) newExporter(state *store.Store, registry prometheus.Registerer
 	e.dispatcher = dispatch.New(dispatch.Options{
 		Store:   state,
 		Next:    e.scheduler.Next,
-		Planned: func(p *plan.Plan) { e.collector.Update(p, nil) },
+		Planned: func(p *model.Plan) { e.collector.Update(p, nil) },
 		Log:     e.log,
 	})
 	e.collector = collector.New(collector.Live{Status: e.dispatcher.Status, Bus: e.bus.live}, a2a.Reasons())
@@ -105,7 +105,7 @@ func (e *exporter) start(ctx context.Context, c *config.Config) error {
 	return nil
 }
 
-func countModels(p *plan.Plan) int {
+func countModels(p *model.Plan) int {
 	names := map[string]bool{}
 	for _, entry := range p.Entries {
 		for _, model := range entry.Models {
@@ -207,14 +207,14 @@ func (p *program) preparePublishing(c *config.Config) error {
 // conflicts are pairs that two entries decide, unless a new file made them so since the
 // same configuration was accepted: an exporter has to start again whatever was copied
 // into the model folder.
-func (e *exporter) conflicts(c *config.Config, found *plan.Plan) error {
+func (e *exporter) conflicts(c *config.Config, found *model.Plan) error {
 	if e.store.Accepted() == c.Hash() {
 		return nil
 	}
 	return conflictsError(e.p.flags.configFile, c, found)
 }
 
-func conflictsError(file string, c *config.Config, found *plan.Plan) error {
+func conflictsError(file string, c *config.Config, found *model.Plan) error {
 	var errs []error
 	for _, conflict := range found.Conflicts {
 		for _, entry := range c.Schedule {
@@ -240,10 +240,10 @@ func (e *exporter) lastFormat(entry string) string {
 }
 
 // discoverer finds models and says which of them the schedule decides; lastFormat says
-// what plan.Entry.LastFormat is for.
-func (p *program) discoverer(c *config.Config, lastFormat func(entry string) string) func() (*plan.Plan, error) {
-	return func() (*plan.Plan, error) {
-		found, err := runner.Discover(c.Models.Dir, c.Models.AllowRequantize, p.logger)
+// what model.Entry.LastFormat is for.
+func (p *program) discoverer(c *config.Config, lastFormat func(entry string) string) func() (*model.Plan, error) {
+	return func() (*model.Plan, error) {
+		found, err := model.Discover(c.Models.Dir, c.Models.AllowRequantize, p.logger)
 		if err != nil {
 			return nil, err
 		}
@@ -253,7 +253,7 @@ func (p *program) discoverer(c *config.Config, lastFormat func(entry string) str
 				entries[i].LastFormat = lastFormat(entries[i].Name)
 			}
 		}
-		resolved := plan.Make(entries, found)
+		resolved := model.NewPlan(entries, found)
 		if c.Models.Dir == "" && len(c.Schedule) > 0 && countModels(&resolved) == 0 {
 			return nil, errNoModels
 		}
@@ -262,7 +262,7 @@ func (p *program) discoverer(c *config.Config, lastFormat func(entry string) str
 }
 
 // dispatched is what the dispatcher needs to know of a configuration.
-func (e *exporter) dispatched(c *config.Config, discover func() (*plan.Plan, error), files runner.Cache) dispatch.Config {
+func (e *exporter) dispatched(c *config.Config, discover func() (*model.Plan, error), files runner.Cache) dispatch.Config {
 	p := *e.p
 	p.logger = slog.New(e.log)
 	d := dispatch.Config{Discover: discover}

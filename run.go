@@ -19,7 +19,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -53,7 +53,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 		e := p.config.Schedule[i]
 		s = settings{e.Settings, e.Name, e.Models, e.Targets, e.Against, nil, e.Engine}
 		for _, target := range e.Targets { // also when the run takes a part of them
-			s.candidates = append(s.candidates, plan.Canonical(target))
+			s.candidates = append(s.candidates, model.Canonical(target))
 		}
 	}
 	if f.choose != "" {
@@ -88,7 +88,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 		return s, fmt.Errorf("--dry-run estimates copies that are to be made, and %q is there: leave it out, to measure", s.against)
 	}
 	if f.baseline != "" {
-		s.Baseline = plan.Canonical(f.baseline)
+		s.Baseline = model.Canonical(f.baseline)
 	}
 	return s, nil
 }
@@ -163,7 +163,7 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 
 // named finds the models, and the file to compare one of them with, whose format is then
 // the target; nil where copies are made.
-func (p *program) named(s *settings) (models []runner.Model, against *runner.Model, err error) {
+func (p *program) named(s *settings) (models []model.Model, against *model.Model, err error) {
 	found, err := p.discover(s.models)
 	if err != nil {
 		return nil, nil, err
@@ -179,12 +179,12 @@ func (p *program) named(s *settings) (models []runner.Model, against *runner.Mod
 	if err != nil {
 		return nil, nil, err
 	}
-	s.targets = []string{plan.Format(&file, "")}
+	s.targets = []string{model.Format(&file, "")}
 	return models, &file, nil
 }
 
 // cycles runs one cycle a model and writes what it finds.
-func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.Model, against *runner.Model, s settings, f runFlags, records *records, discovering time.Duration) (int, error) {
+func (p *program) cycles(ctx context.Context, r *runner.Runner, models []model.Model, against *model.Model, s settings, f runFlags, records *records, discovering time.Duration) (int, error) {
 	var worst outcomes
 	unpublished := false
 	for _, model := range models {
@@ -268,10 +268,10 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []runner.
 }
 
 // estimate is `run --dry-run`: nothing is started, measured, stored or published.
-func (p *program) estimate(models []runner.Model, s settings, output string) (int, error) {
+func (p *program) estimate(models []model.Model, s settings, output string) (int, error) {
 	for i, target := range s.targets {
 		for _, earlier := range s.targets[:i] {
-			if plan.Canonical(earlier) == plan.Canonical(target) { // as a cycle says it
+			if model.Canonical(earlier) == model.Canonical(target) { // as a cycle says it
 				return exitError, fmt.Errorf("the targets %q and %q are the same format: name it once", earlier, target)
 			}
 		}
@@ -301,8 +301,8 @@ func (p *program) estimate(models []runner.Model, s settings, output string) (in
 }
 
 // estimates are those of the copies of a model, beside what they are compared with.
-func (s *settings) estimates(model runner.Model, load estimate.Workload) (original runner.FileFigures, copies []estimate.Estimate, err error) {
-	original = model.Figures()
+func (s *settings) estimates(model model.Model, load estimate.Workload) (original runner.FileFigures, copies []estimate.Estimate, err error) {
+	original = runner.FiguresOf(model)
 	var baseline *estimate.Estimate
 	if s.Baseline != "" && s.Baseline != original.Format {
 		e, err := load.Of(model.Header, s.Baseline)
@@ -325,10 +325,10 @@ func (s *settings) estimates(model runner.Model, load estimate.Workload) (origin
 }
 
 // unusable reports a model that cannot even be estimated, as a cycle would.
-func (p *program) unusable(model runner.Model, targets []string, output string, worst *outcomes) error {
+func (p *program) unusable(model model.Model, targets []string, output string, worst *outcomes) error {
 	var results []runner.Result
 	for _, target := range targets {
-		result := runner.Result{Model: model.Name, TargetFormat: target, Failure: runner.AsFailure(model.Err)}
+		result := runner.Result{Model: model.Name, TargetFormat: target, Failure: runner.Failf(runner.ReasonBadModel, "%w", model.Err)}
 		worst.add(&result)
 		results = append(results, result)
 		if output == "json" {

@@ -21,7 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
@@ -52,7 +52,7 @@ type Collector struct {
 	snapshot atomic.Pointer[func() []*series]
 
 	mu    sync.Mutex // guards what follows
-	plan  *plan.Plan
+	plan  *model.Plan
 	state *store.State
 }
 
@@ -73,7 +73,7 @@ func New(live Live, publishFailures []string) *Collector {
 // stored is shown before both were given. It does not block, so that a commit may call it.
 // Which of two concurrent calls that give the same thing is the later one is for the
 // callers to order.
-func (c *Collector) Update(p *plan.Plan, s *store.State) {
+func (c *Collector) Update(p *model.Plan, s *store.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p != nil {

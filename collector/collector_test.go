@@ -19,7 +19,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/golden"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -32,9 +32,9 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 250_000_000, time.UTC)
 // publishReasons stand for those of the relay.
 var publishReasons = []string{"timeout", "refused"}
 
-// model is a scheduled model of that format; "" is one that cannot be read.
-func model(name, format string, targets ...string) plan.Model {
-	m := plan.Model{Model: runner.Model{Name: name}, Targets: targets}
+// planned is a scheduled model of that format; "" is one that cannot be read.
+func planned(name, format string, targets ...string) model.Planned {
+	m := model.Planned{Model: model.Model{Name: name}, Targets: targets}
 	if format == "" {
 		m.Err = errors.New("cut off")
 		return m
@@ -45,11 +45,11 @@ func model(name, format string, targets ...string) plan.Model {
 }
 
 // entry is one of the schedule, with the default threshold.
-func entry(name string, models ...plan.Model) plan.Resolved {
-	return plan.Resolved{Entry: plan.Entry{Name: name, Threshold: 0.12}, Models: models}
+func entry(name string, models ...model.Planned) model.Resolved {
+	return model.Resolved{Entry: model.Entry{Name: name, Threshold: 0.12}, Models: models}
 }
 
-func planOf(entries ...plan.Resolved) *plan.Plan { return &plan.Plan{Entries: entries} }
+func planOf(entries ...model.Resolved) *model.Plan { return &model.Plan{Entries: entries} }
 
 // phase has figures that agree with each other: a drop from 100 tokens per second.
 func phase(name verdict.Phase, drop, lower, upper float64) verdict.PhaseVerdict {
@@ -92,7 +92,7 @@ func pair(model, target string, standing verdict.Outcome, d *store.Decided) *sto
 
 // show gives the text format of what a collector, updated so, exports, of these families
 // only if any are named. The registry is pedantic: it takes no inconsistent metric.
-func show(t *testing.T, live Live, p *plan.Plan, s *store.State, names ...string) string {
+func show(t *testing.T, live Live, p *model.Plan, s *store.State, names ...string) string {
 	t.Helper()
 	c := New(live, publishReasons)
 	c.Update(p, s)
@@ -145,10 +145,10 @@ func evaluated(s *store.State, model, target string, perplexity float64) {
 
 // everything is a plan and a state in which every family has a value, and most have
 // several.
-func everything() (*plan.Plan, *store.State) {
+func everything() (*model.Plan, *store.State) {
 	p := planOf(
-		entry("nightly", model("chat/small", "F16", "Q2_K", "Q4_K_M"), model(nasty, "BF16", "Q2_K")),
-		entry("weekly", model("chat/small", "F16", "Q8_0"), model("damaged", "", "Q2_K")),
+		entry("nightly", planned("chat/small", "F16", "Q2_K", "Q4_K_M"), planned(nasty, "BF16", "Q2_K")),
+		entry("weekly", planned("chat/small", "F16", "Q8_0"), planned("damaged", "", "Q2_K")),
 	)
 	s := stateOf(
 		pair("chat/small", "Q4_K_M", verdict.Kept, decided("F16", "Q4_K_M", verdict.Kept,
@@ -226,7 +226,7 @@ func TestEverything(t *testing.T) {
 }
 
 func TestBeforeTheFirstCycle(t *testing.T) {
-	p := planOf(entry("nightly", model("chat/small", "F16", "Q2_K")))
+	p := planOf(entry("nightly", planned("chat/small", "F16", "Q2_K")))
 	golden.Check(t, "before.txt", show(t, Live{}, p, &store.State{}))
 }
 
@@ -312,7 +312,7 @@ func TestFamilies(t *testing.T) {
 }
 
 func TestTheGateOfQualityIsKnownWhereThereIsOne(t *testing.T) {
-	with, without := entry("with", model("m", "F16", "Q2_K")), entry("without", model("m", "F16", "Q8_0"))
+	with, without := entry("with", planned("m", "F16", "Q2_K")), entry("without", planned("m", "F16", "Q8_0"))
 	with.Quality = true
 	text := show(t, Live{}, planOf(with, without), &store.State{}, "quant_cycle_rejections_total")
 	assert.Contains(t, text, `quant_cycle_rejections_total{gate="quality",model_name="m",target_format="Q2_K"} 0`)
@@ -320,7 +320,7 @@ func TestTheGateOfQualityIsKnownWhereThereIsOne(t *testing.T) {
 }
 
 func TestPublicationsAreKnownWhereThereAreAny(t *testing.T) {
-	publishes, not := entry("publishes", model("m", "F16", "Q2_K", "Q4_K_M")), entry("not", model("m", "F16", "Q8_0", "Q6_K"))
+	publishes, not := entry("publishes", planned("m", "F16", "Q2_K", "Q4_K_M")), entry("not", planned("m", "F16", "Q8_0", "Q6_K"))
 	publishes.Publish = true
 	s := stateOf(pair("m", "Q2_K", verdict.Kept, nil), pair("m", "Q6_K", verdict.Kept, nil), pair("m", "Q8_0", verdict.Kept, nil))
 	s.Pairs[store.PairID{Model: "m", Target: "Q8_0"}].Unpublished = &store.Publication{Time: noon, Error: "disk full"} // when it did
@@ -339,7 +339,7 @@ func TestPublicationsAreKnownWhereThereAreAny(t *testing.T) {
 
 // The original's perplexity is that of the newest decision that has one.
 func TestQuality(t *testing.T) {
-	p := planOf(entry("nightly", model("m", "F16", "Q2_K", "Q4_K_M", "Q8_0")))
+	p := planOf(entry("nightly", planned("m", "F16", "Q2_K", "Q4_K_M", "Q8_0")))
 	s := stateOf(
 		pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept)),
 		pair("m", "Q4_K_M", verdict.Kept, decided("F16", "Q4_K_M", verdict.Kept)),
@@ -362,9 +362,9 @@ func TestQuality(t *testing.T) {
 // Two entries decide a model, one of them beside a baseline: each original keeps its
 // figures, whichever entry was last.
 func TestBaseline(t *testing.T) {
-	beside := model("m", "F16", "Q4_K_M")
+	beside := planned("m", "F16", "Q4_K_M")
 	beside.Baseline = "Q8_0"
-	p := planOf(entry("plain", model("m", "F16", "Q2_K")), entry("beside", beside))
+	p := planOf(entry("plain", planned("m", "F16", "Q2_K")), entry("beside", beside))
 	assert.Contains(t, show(t, Live{}, p, &store.State{}), `quant_cycle_decision_total{model_name="m",result="kept",source_format="Q8_0",target_format="Q4_K_M"} 0`)
 
 	slow, fast := pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, phase(verdict.Generation, -0.25, -0.3, -0.2))),
@@ -391,8 +391,8 @@ func TestBaseline(t *testing.T) {
 
 func TestChosenFormat(t *testing.T) {
 	const family = "quant_cycle_chosen_info"
-	chooses := func(name string) plan.Model {
-		m := model(name, "F16", "Q2_K", "Q8_0")
+	chooses := func(name string) model.Planned {
+		m := planned(name, "F16", "Q2_K", "Q8_0")
 		m.Choose = choice.Smallest
 		return m
 	}
@@ -400,7 +400,7 @@ func TestChosenFormat(t *testing.T) {
 	state.Models["a"].Choice = &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}
 	state.Models["none"].Choice = &store.Choice{Rule: choice.Smallest}
 	state.Models["not any more"].Choice = &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}
-	p := planOf(entry("e", chooses("a"), chooses("none"), chooses("before"), model("not any more", "F16", "Q2_K")))
+	p := planOf(entry("e", chooses("a"), chooses("none"), chooses("before"), planned("not any more", "F16", "Q2_K")))
 	assert.Equal(t, []string{family + `{format="Q2_K",model_name="a"} 1`}, samples(show(t, Live{}, p, state, family)))
 }
 
@@ -429,7 +429,7 @@ func TestLastDecision(t *testing.T) {
 					`quant_cycle_last_decision{model_name="m",result=%q,source_format="F16",target_format="Q2_K"} %v`,
 					result, boolean(result == test.want)))
 			}
-			text := show(t, Live{}, planOf(entry("e", model("m", "F16", "Q2_K"))), stateOf(test.pair), "quant_cycle_last_decision")
+			text := show(t, Live{}, planOf(entry("e", planned("m", "F16", "Q2_K"))), stateOf(test.pair), "quant_cycle_last_decision")
 			assert.Equal(t, want, samples(text))
 		})
 	}
@@ -437,7 +437,7 @@ func TestLastDecision(t *testing.T) {
 
 // What becomes of a few series where the state or the plan is unlike the usual one.
 func TestSeries(t *testing.T) {
-	usual := planOf(entry("e", model("m", "F16", "Q2_K")))
+	usual := planOf(entry("e", planned("m", "F16", "Q2_K")))
 	both := []verdict.PhaseVerdict{phase(verdict.Prompt, 0.5, 0.4, 0.6), phase(verdict.Generation, 0.25, 0.2, 0.3)}
 	open := verdict.PhaseVerdict{Phase: verdict.Prompt, Drop: 0.25, Original: 100, Quantized: 75}
 	unmeasured := decided("F16", "Q2_K", verdict.Inconclusive, verdict.PhaseVerdict{Phase: verdict.Prompt})
@@ -453,7 +453,7 @@ func TestSeries(t *testing.T) {
 
 	for _, test := range []struct {
 		name   string
-		plan   *plan.Plan
+		plan   *model.Plan
 		state  *store.State
 		family string
 		want   []string
@@ -478,7 +478,7 @@ func TestSeries(t *testing.T) {
 		},
 		{
 			"a model against itself has two stages of one format",
-			planOf(entry("e", model("m", "F16", "F16"))),
+			planOf(entry("e", planned("m", "F16", "F16"))),
 			stateOf(pair("m", "F16", verdict.Kept, decided("F16", "F16", verdict.Kept, both[1]))),
 			"quant_cycle_throughput_tokens_per_second",
 			[]string{
@@ -488,7 +488,7 @@ func TestSeries(t *testing.T) {
 		},
 		{
 			"a model against itself has the size of the original",
-			planOf(entry("e", model("m", "F16", "F16", "Q2_K"))),
+			planOf(entry("e", planned("m", "F16", "F16", "Q2_K"))),
 			stateOf(
 				pair("m", "F16", verdict.Kept, decided("F16", "F16", verdict.Kept, both...)),
 				pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, both...)),
@@ -498,7 +498,7 @@ func TestSeries(t *testing.T) {
 		},
 		{
 			"a model that cannot be read any more has the size it was last measured with",
-			planOf(entry("e", model("m", "", "Q2_K"))),
+			planOf(entry("e", planned("m", "", "Q2_K"))),
 			stateOf(pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, both...))),
 			"quant_cycle_model_size_bytes",
 			[]string{`{format="F16",model_name="m"} 1.999999e+06`, `{format="Q2_K",model_name="m"} 500000`},
@@ -551,7 +551,7 @@ func TestSeries(t *testing.T) {
 		},
 		{
 			"the format of a model that cannot be read is not made up",
-			planOf(entry("e", model("m", "", "Q2_K"))), &store.State{},
+			planOf(entry("e", planned("m", "", "Q2_K"))), &store.State{},
 			"quant_cycle_decision_total", nil,
 		},
 		{
@@ -618,7 +618,7 @@ func TestCurrent(t *testing.T) {
 // A reload takes a model away; what it brings back goes on counting.
 func TestReload(t *testing.T) {
 	c := New(Live{}, publishReasons)
-	few, all := planOf(entry("e", model("kept", "F16", "Q2_K"))), planOf(entry("e", model("kept", "F16", "Q2_K"), model("gone", "F16", "Q2_K")))
+	few, all := planOf(entry("e", planned("kept", "F16", "Q2_K"))), planOf(entry("e", planned("kept", "F16", "Q2_K"), planned("gone", "F16", "Q2_K")))
 	state := stateOf(pair("gone", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, phase(verdict.Generation, 0, -0.1, 0.1))))
 	state.Counters.Decisions = map[store.DecisionKey]uint64{
 		{Outcome: verdict.Kept, Model: "gone", SourceFormat: "F16", Target: "Q2_K"}: 5,

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -24,16 +24,16 @@ import (
 var targets = []string{"Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q8_0"}
 
 // fleet is a plan of so many models with five targets each.
-func fleet(models int) *plan.Plan {
+func fleet(models int) *model.Plan {
 	e := entry("nightly")
 	for i := range models {
-		e.Models = append(e.Models, model(fmt.Sprintf("family-%02d/model-%04d", i%20, i), "F16", targets...))
+		e.Models = append(e.Models, planned(fmt.Sprintf("family-%02d/model-%04d", i%20, i), "F16", targets...))
 	}
 	return planOf(e)
 }
 
 // generation is the state of a fleet in which every figure that comes from a cycle is n.
-func generation(p *plan.Plan, n uint64) *store.State {
+func generation(p *model.Plan, n uint64) *store.State {
 	x := float64(n)
 	at := time.Unix(int64(n), 0)
 	file := runner.FileFigures{Bytes: int64(n), Parameters: int64(n)}

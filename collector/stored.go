@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -30,7 +30,7 @@ var (
 
 // stored adds what the state says of what is scheduled. Zeros come last, and count only
 // where the state says nothing.
-func (b *builder) stored(p *plan.Plan, s *store.State, publishReasons []string) {
+func (b *builder) stored(p *model.Plan, s *store.State, publishReasons []string) {
 	b.counted(scheduledBy(p), &s.Counters)
 	for i := range p.Entries {
 		entry := &p.Entries[i]
@@ -53,7 +53,7 @@ type scheduled struct {
 	pairs   map[store.PairID]bool
 }
 
-func scheduledBy(p *plan.Plan) scheduled {
+func scheduledBy(p *model.Plan) scheduled {
 	s := scheduled{map[string]bool{}, map[string]bool{}, map[store.PairID]bool{}}
 	for i := range p.Entries {
 		s.entries[p.Entries[i].Name] = true
@@ -105,7 +105,7 @@ func (b *builder) counted(scheduled scheduled, counters *store.Counters) {
 }
 
 // zeros adds the counters that nothing was counted by yet.
-func (b *builder) zeros(p *plan.Plan, publishReasons []string) {
+func (b *builder) zeros(p *model.Plan, publishReasons []string) {
 	for i := range p.Entries {
 		entry := &p.Entries[i]
 		for _, reason := range skipReasons {
@@ -146,7 +146,7 @@ func (b *builder) zeros(p *plan.Plan, publishReasons []string) {
 
 // model adds what is known of a model as such. Its own format comes before those of its
 // pairs, one of which may be the same: a model against itself.
-func (b *builder) model(m *plan.Model, s *store.State) {
+func (b *builder) model(m *model.Planned, s *store.State) {
 	var latest *store.Decided
 	known := s.Models[m.Name]
 	if known != nil {
@@ -182,7 +182,7 @@ func (b *builder) model(m *plan.Model, s *store.State) {
 
 // original adds what a decision knows of its original. The size of a model's own file is
 // that of now, where it can be read.
-func (b *builder) original(m *plan.Model, d *store.Decided) {
+func (b *builder) original(m *model.Planned, d *store.Decided) {
 	if m.Header == nil || d.SourceFormat == m.Baseline {
 		b.file(m.Name, d.SourceFormat, d.OriginalFile.Bytes, d.OriginalFile.Parameters)
 	}
@@ -195,7 +195,7 @@ func (b *builder) original(m *plan.Model, d *store.Decided) {
 
 // newest is the newest decision of such a kind on a target of the model; nil when there is
 // none.
-func newest(m *plan.Model, s *store.State, kind func(*store.Decided) bool) *store.Decided {
+func newest(m *model.Planned, s *store.State, kind func(*store.Decided) bool) *store.Decided {
 	var newest *store.Decided
 	for _, target := range m.Targets {
 		pair := s.Pairs[store.PairID{Model: m.Name, Target: target}]
@@ -211,7 +211,7 @@ func newest(m *plan.Model, s *store.State, kind func(*store.Decided) bool) *stor
 
 // pair adds the latest decision of a pair. Its figures keep the source format that they
 // were measured with; p is nil when nothing is known of the pair.
-func (b *builder) pair(m *plan.Model, p *store.Pair, target string, entry *plan.Resolved) {
+func (b *builder) pair(m *model.Planned, p *store.Pair, target string, entry *model.Resolved) {
 	if p == nil {
 		p = &store.Pair{}
 	}

@@ -2,6 +2,7 @@ package runner_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
@@ -22,7 +24,7 @@ import (
 func (f *fixture) against() string {
 	f.t.Helper()
 	path := gguftest.Model(gguftest.TinyQuantized()).Write(f.t, filepath.Join(filepath.Dir(f.model.Path), "prod.gguf"))
-	found, err := runner.Discover(filepath.Dir(f.model.Path), false, nil)
+	found, err := model.Discover(filepath.Dir(f.model.Path), false, nil)
 	require.NoError(f.t, err)
 	file, err := found.Existing("prod")
 	require.NoError(f.t, err)
@@ -99,7 +101,7 @@ func TestASplitSetThatExists(t *testing.T) {
 	for i, shard := range gguftest.Split(gguftest.Model(gguftest.TinyQuantized()), 2) {
 		shard.Write(t, filepath.Join(dir, gguf.ShardPath("prod", i+1, 2)))
 	}
-	found, err := runner.Discover(dir, false, nil)
+	found, err := model.Discover(dir, false, nil)
 	require.NoError(t, err)
 	file, err := found.Existing("prod-00002-of-00002.gguf")
 	require.NoError(t, err)
@@ -123,7 +125,7 @@ func TestAFileThatExistsFails(t *testing.T) {
 		want   string
 	}{
 		"unreadable": {func(f *fixture, _ string) {
-			f.request.Against = &runner.Model{Name: "prod", Err: runner.Failf(runner.ReasonBadModel, "cut off")}
+			f.request.Against = &model.Model{Name: "prod", Err: errors.New("cut off")}
 		}, runner.ReasonBadModel, "cut off"},
 		"of another architecture": {func(f *fixture, _ string) {
 			other(f, func(h *gguf.Header) { h.Architecture = "qwen3" })
@@ -147,7 +149,7 @@ func TestAFileThatExistsFails(t *testing.T) {
 			f.request.Against.Size = 1 << 60
 		}, runner.ReasonNoSpace, "the cycle needs exactly"},
 		"the model is the bad one": {func(f *fixture, _ string) {
-			f.request.Model = runner.Model{Name: "bad", Err: runner.Failf(runner.ReasonBadModel, "no model")}
+			f.request.Model = model.Model{Name: "bad", Err: errors.New("no model")}
 		}, runner.ReasonBadModel, "no model"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -160,53 +162,6 @@ func TestAFileThatExistsFails(t *testing.T) {
 	}
 }
 
-func TestExisting(t *testing.T) {
-	m := newModels(t)
-	m.model("llama/8b-f16.gguf")
-	gguftest.Model(gguftest.TinyQuantized()).Write(t, m.path("llama/8b-prod.gguf"))
-	m.of("adapter.gguf", "general.type", "adapter")
-	m.text("cut.gguf", "GGUF")
-	outside := gguftest.Model(gguftest.TinyQuantized()).Write(t, filepath.Join(t.TempDir(), "else.gguf"))
-	m.link(outside, "linked.gguf")
-	found := m.discover()
-
-	for name, want := range map[string]string{
-		"llama/8b-prod":              "llama/8b-prod Q4_K_M",
-		"llama/8b-prod.gguf":         "llama/8b-prod Q4_K_M",
-		m.path("llama/8b-prod.gguf"): "llama/8b-prod Q4_K_M",
-		"llama/8b-f16":               "llama/8b-f16 F16",
-		"linked":                     "linked Q4_K_M",
-		outside:                      "linked Q4_K_M",
-	} {
-		file, err := found.Existing(name)
-		require.NoError(t, err, name)
-		require.NoError(t, file.Err, name)
-		assert.Equal(t, want, file.Name+" "+file.Header.Format, name)
-		assert.NotEmpty(t, file.IDs)
-	}
-	assert.Len(t, found.Models, 1, "it is no model for the schedule")
-
-	file, err := runner.Found{}.Existing(outside)
-	require.NoError(t, err)
-	assert.Equal(t, "else", file.Name, "there is no folder that it could be outside of")
-
-	file, err = found.Existing("cut")
-	require.NoError(t, err, "it is there")
-	require.Error(t, file.Err)
-
-	for name, want := range map[string]string{
-		"llama/*": "is a pattern: name one file",
-		"gone":    `no file is named "gone"`,
-		"prod":    `did you mean "llama/8b-prod"?`,
-		"adapter": "a LoRA adapter, no language model",
-	} {
-		_, err := found.Existing(name)
-		assert.ErrorContains(t, err, want, name)
-	}
-	_, err = found.Select([]string{"llama/8b-prod"})
-	assert.ErrorContains(t, err, "quantized already", "as a model it is none")
-}
-
 func TestWhatAFileHoldsIsAnInput(t *testing.T) {
 	f, kept, known := newReuseFixture(t, "Q4_K_M")
 	path := f.against()
@@ -214,7 +169,7 @@ func TestWhatAFileHoldsIsAnInput(t *testing.T) {
 	require.NoError(t, err)
 	f.age(path)
 	look := func() runner.Inputs {
-		found, err := runner.Discover(filepath.Dir(path), false, nil)
+		found, err := model.Discover(filepath.Dir(path), false, nil)
 		require.NoError(t, err)
 		file, err := found.Existing("prod")
 		require.NoError(t, err)
@@ -237,7 +192,7 @@ func TestWhatAFileHoldsIsAnInput(t *testing.T) {
 	assert.Equal(t, runner.InputArguments, changes[0].Input)
 	assert.Contains(t, changes[0].Text, "against ")
 
-	f.request.Against.Err = runner.Failf(runner.ReasonBadModel, "cut off")
+	f.request.Against.Err = errors.New("cut off")
 	_, err = runner.New(f.engine, f.options).Inputs(t.Context(), f.request)
 	assert.ErrorContains(t, err, "cut off")
 }

@@ -89,7 +89,7 @@ func (c *cycle) originalFigures() FileFigures {
 	case c.Model.Header == nil, c.Baseline != "":
 		return FileFigures{}
 	default:
-		return c.Model.Figures()
+		return FiguresOf(c.Model)
 	}
 }
 

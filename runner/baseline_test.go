@@ -8,7 +8,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -150,10 +152,14 @@ func TestMeasureSelfMeasuresTheBaseline(t *testing.T) {
 
 func TestBaselineOfASplitSet(t *testing.T) {
 	e := &engine{}
-	m := newModels(t)
-	m.split("big", 2, 1, 2)
 	f := newFixture(t, e, "Q2_K")
-	f.request.Model = m.discover().Models[0]
+	dir := t.TempDir()
+	for i, shard := range gguftest.Split(gguftest.Model(gguftest.Tiny()), 2) {
+		shard.Write(t, filepath.Join(dir, gguf.ShardPath("big", i+1, 2)))
+	}
+	found, err := model.Discover(dir, false, nil)
+	require.NoError(t, err)
+	f.request.Model = found.Models[0]
 	f.request.Baseline = "Q8_0"
 	e.quantize = func(job runner.QuantizeJob) error {
 		assert.Equal(t, "original-00001-of-00002.gguf", job.Input)

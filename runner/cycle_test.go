@@ -14,11 +14,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/common/model"
+	prom "github.com/prometheus/common/model"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
@@ -154,7 +155,7 @@ func factors(f map[string]float64) func(string, int) (float64, error) {
 // fixture is a model on disk and a runner for it.
 type fixture struct {
 	t       *testing.T
-	model   runner.Model
+	model   model.Model
 	options runner.Options
 	engine  *engine
 	request runner.Request
@@ -166,7 +167,7 @@ func newFixture(t *testing.T, e *engine, targets ...string) *fixture {
 	t.Helper()
 	dir := t.TempDir()
 	path := gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(dir, "models", "tiny.gguf"))
-	found, err := runner.Discover(filepath.Dir(path), false, nil)
+	found, err := model.Discover(filepath.Dir(path), false, nil)
 	require.NoError(t, err)
 	require.Len(t, found.Models, 1)
 	if e.speed == nil {
@@ -364,7 +365,7 @@ func TestBudgetEndsAHopelessCase(t *testing.T) {
 			return 100, nil
 		}}
 		f := newFixture(t, e, "Q2_K")
-		f.request.Benchmark.Budget = model.Duration(11 * time.Minute)
+		f.request.Benchmark.Budget = prom.Duration(11 * time.Minute)
 		begin := time.Now()
 		r := f.run(t.Context())["Q2_K"]
 
@@ -386,7 +387,7 @@ func TestBudgetThatLeavesNoRoundToConfirm(t *testing.T) {
 			return map[string]float64{"Q2_K.gguf": 50, "original.gguf": 100}[file], nil
 		}}
 		f := newFixture(t, e, "Q2_K")
-		f.request.Benchmark.Budget = model.Duration(7 * time.Minute) // three rounds, and no fourth
+		f.request.Benchmark.Budget = prom.Duration(7 * time.Minute) // three rounds, and no fourth
 		f.request.Previous = func(string) verdict.Outcome { return verdict.Kept }
 		r := f.run(t.Context())["Q2_K"]
 
@@ -518,7 +519,7 @@ func TestFailureOfTheWholeCycle(t *testing.T) {
 		want    string
 	}{
 		{"bad model", func(f *fixture) {
-			f.request.Model = runner.Model{Name: "bad", Err: runner.Failf(runner.ReasonBadModel, "cut off")}
+			f.request.Model = model.Model{Name: "bad", Err: errors.New("cut off")}
 		}, runner.ReasonBadModel, "cut off"},
 		{"engine missing", func(f *fixture) {
 			f.engine.probe = func() error { return runner.Failf(runner.ReasonEngineMissing, "no llama-bench") }
@@ -602,7 +603,7 @@ func TestSplitSetKeepsItsShardNames(t *testing.T) {
 	for i, file := range gguftest.Split(gguftest.Model(gguftest.Tiny()), 2) {
 		file.Write(t, filepath.Join(dir, "models", fmt.Sprintf("a, b-%05d-of-00002.gguf", i+1)))
 	}
-	found, err := runner.Discover(filepath.Join(dir, "models"), false, nil)
+	found, err := model.Discover(filepath.Join(dir, "models"), false, nil)
 	require.NoError(t, err)
 	require.Len(t, found.Models, 1)
 	whole := gguftest.Model(gguftest.Tiny())

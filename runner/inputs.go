@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/files"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
 // Inputs are what a decision depends on, files by their content: where they are the same,
@@ -160,9 +161,9 @@ func shortHash(hash string) string { return hash[:min(len(hash), 12)] }
 type Hashes interface {
 	// Hash is the SHA-256, in hexadecimal, that was remembered of the file; false when
 	// none was, or of another size or time. Its path does not count.
-	Hash(FileID) (hash string, known bool)
+	Hash(model.FileID) (hash string, known bool)
 	// RememberHash takes one in.
-	RememberHash(id FileID, hash string) error
+	RememberHash(id model.FileID, hash string) error
 }
 
 // Verify says how far the memory of hashes is trusted.
@@ -218,13 +219,13 @@ func (c *cycle) hashesKnown() bool {
 		paths = append(paths, c.Quality.Corpus)
 	}
 	for _, path := range paths {
-		id, err := identityOf(path)
+		id, err := model.Identify(path)
 		if err != nil {
 			return true // which findInputs will say
 		}
 		ids = append(ids, id)
 	}
-	return !slices.ContainsFunc(ids, func(id FileID) bool { _, known := c.Hashes.Hash(id); return !known })
+	return !slices.ContainsFunc(ids, func(id model.FileID) bool { _, known := c.Hashes.Hash(id); return !known })
 }
 
 // findInputs reads what has to be read.
@@ -266,15 +267,15 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 	return i, nil
 }
 
-func (c *cycle) hashModel(ctx context.Context, model Model) (string, error) {
+func (c *cycle) hashModel(ctx context.Context, m model.Model) (string, error) {
 	done := int64(0)
 	all := sha256.New()
-	for _, id := range model.IDs {
+	for _, id := range m.IDs {
 		hash, err := c.hash(ctx, id, func(read int64) {
-			fraction := float64(done+read) / float64(max(model.Size, 1))
+			fraction := float64(done+read) / float64(max(m.Size, 1))
 			c.Progress(Progress{Model: c.Model.Name, Operation: OperationIsolate, Detail: "reading what the model holds", Done: fraction})
 		})
-		if err != nil || len(model.IDs) == 1 {
+		if err != nil || len(m.IDs) == 1 {
 			return hash, err
 		}
 		done += id.Size
@@ -284,7 +285,7 @@ func (c *cycle) hashModel(ctx context.Context, model Model) (string, error) {
 }
 
 func (c *cycle) hashPath(ctx context.Context, path string) (string, error) {
-	id, err := identityOf(path)
+	id, err := model.Identify(path)
 	if err != nil {
 		return "", err
 	}
@@ -296,7 +297,7 @@ func (c *cycle) hashPath(ctx context.Context, path string) (string, error) {
 const settled = 3 * time.Second
 
 // hash is the SHA-256 of a file, remembered or read.
-func (c *cycle) hash(ctx context.Context, id FileID, report func(read int64)) (string, error) {
+func (c *cycle) hash(ctx context.Context, id model.FileID, report func(read int64)) (string, error) {
 	if c.Hashes != nil && c.Verify != VerifyContent {
 		if hash, known := c.Hashes.Hash(id); known {
 			return hash, nil
@@ -307,9 +308,9 @@ func (c *cycle) hash(ctx context.Context, id FileID, report func(read int64)) (s
 	if err != nil {
 		return "", err
 	}
-	now, err := identityOf(id.Path)
+	now, err := model.Identify(id.Path)
 	if err == nil {
-		err = SameFiles([]FileID{id}, []FileID{now})
+		err = model.SameFiles([]model.FileID{id}, []model.FileID{now})
 	}
 	if err != nil {
 		return "", fmt.Errorf("the file changed while it was read: %w", err)

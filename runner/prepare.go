@@ -11,6 +11,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 )
 
@@ -92,12 +93,12 @@ func (c *cycle) isolate(ctx context.Context) error {
 
 // clone brings a model's files into the working directory, under a safe name: that of the
 // first is given.
-func (c *cycle) clone(ctx context.Context, mode workdir.Mode, model Model, prefix string) (first string, how workdir.Mode, err error) {
+func (c *cycle) clone(ctx context.Context, mode workdir.Mode, source model.Model, prefix string) (first string, how workdir.Mode, err error) {
 	done := int64(0)
-	for i, file := range model.Files {
+	for i, file := range source.Files {
 		name := prefix + ".gguf"
-		if len(model.Files) > 1 { // llama.cpp finds the other shards by this pattern
-			name = gguf.ShardPath(prefix, i+1, len(model.Files))
+		if len(source.Files) > 1 { // llama.cpp finds the other shards by this pattern
+			name = gguf.ShardPath(prefix, i+1, len(source.Files))
 		}
 		if i == 0 {
 			first = name
@@ -105,13 +106,13 @@ func (c *cycle) clone(ctx context.Context, mode workdir.Mode, model Model, prefi
 		how, err = workdir.Clone(ctx, mode, file, filepath.Join(c.dir, name), func(copied, _ int64) {
 			c.Progress(Progress{
 				Model: c.Model.Name, Operation: OperationIsolate, Detail: "copying",
-				Done: float64(done+copied) / float64(max(model.Size, 1)),
+				Done: float64(done+copied) / float64(max(source.Size, 1)),
 			})
 		})
 		if err != nil {
 			return "", "", fmt.Errorf("bringing %s into the working directory: %w", file, c.blameSource(spaceFailure(err)))
 		}
-		done += model.IDs[i].Size
+		done += source.IDs[i].Size
 	}
 	return first, how, nil
 }
@@ -188,16 +189,16 @@ func (c *cycle) fits(ctx context.Context) error {
 // sourceUnchanged fails the cycle when the model, or the file that is measured in place of
 // a copy, is not the file it was.
 func (c *cycle) sourceUnchanged() error {
-	if err := c.Model.unchanged("the model"); err != nil || c.Against == nil {
+	if err := unchanged(c.Model, "the model"); err != nil || c.Against == nil {
 		return err
 	}
-	return c.Against.unchanged("the file to compare with")
+	return unchanged(*c.Against, "the file to compare with")
 }
 
-func (m Model) unchanged(what string) error {
+func unchanged(m model.Model, what string) error {
 	now, err := m.Identity()
 	if err == nil {
-		err = SameFiles(m.IDs, now)
+		err = model.SameFiles(m.IDs, now)
 	}
 	if err != nil {
 		return Failf(ReasonSourceChanged, "%s changed since its header was read, so nothing can be said of it: %w", what, err)
@@ -225,8 +226,8 @@ func (c *cycle) concernsAll(ctx context.Context, err error) error {
 	return nil
 }
 
-// Figures describe the model as a whole.
-func (m Model) Figures() FileFigures { return figures(m.Header, m.Size) }
+// FiguresOf describes the model as a whole.
+func FiguresOf(m model.Model) FileFigures { return figures(m.Header, m.Size) }
 
 // copyFigures are figures that say how far a copy is of its format.
 func copyFigures(format string, h *gguf.Header, bytes int64) FileFigures {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -34,7 +35,7 @@ func (p Publish) Validate() []Problem {
 
 // Finished is what a cycle has once all its pairs are decided or have failed.
 type Finished struct {
-	Model  Model
+	Model  model.Model
 	Copies []Copy // of the pairs that came to a verdict, in the order of the targets
 	// Load says whether the engine can load the file of this name in a directory, and
 	// compute a token with it. It may leave other files there.

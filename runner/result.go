@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -108,7 +109,7 @@ type FileFigures struct {
 // (see [Evidence.Verdict]) and to see under which conditions it was measured.
 type Evidence struct {
 	Model     string          `json:"model"`
-	Source    []FileID        `json:"source"` // the model's files as they were
+	Source    []model.FileID  `json:"source"` // the model's files as they were
 	Target    string          `json:"target"`
 	Previous  verdict.Outcome `json:"previous_decision,omitempty"`
 	Engine    EngineInfo      `json:"engine"`
@@ -119,8 +120,8 @@ type Evidence struct {
 	// Baseline says how the original was made; nil where the model is the original.
 	Baseline *BaselineEvidence `json:"baseline,omitempty"`
 	// Against are the files that were measured in place of a copy that was made.
-	Against  []FileID `json:"against,omitempty"`
-	Quantize ToolRun  `json:"quantize"`
+	Against  []model.FileID `json:"against,omitempty"`
+	Quantize ToolRun        `json:"quantize"`
 	// Reused is the SHA-256 of the copy where an earlier cycle made it, in hexadecimal;
 	// Quantize then says how, and took no time.
 	Reused string `json:"reused_copy,omitempty"`

@@ -16,6 +16,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -62,11 +63,11 @@ func hashOf(content []byte) string {
 // notes remember hashes.
 type notes struct {
 	mu     sync.Mutex
-	hashes map[runner.FileID]string
+	hashes map[model.FileID]string
 	asked  int
 }
 
-func (n *notes) Hash(id runner.FileID) (string, bool) {
+func (n *notes) Hash(id model.FileID) (string, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.asked++
@@ -75,7 +76,7 @@ func (n *notes) Hash(id runner.FileID) (string, bool) {
 	return hash, known
 }
 
-func (n *notes) RememberHash(id runner.FileID, hash string) error {
+func (n *notes) RememberHash(id model.FileID, hash string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	id.Path, id.Modified = "", id.Modified.UTC()
@@ -86,7 +87,7 @@ func (n *notes) RememberHash(id runner.FileID, hash string) error {
 // newReuseFixture has an engine that tells its build, and a model that is at rest.
 func newReuseFixture(t *testing.T, targets ...string) (*fixture, *shelf, *notes) {
 	f := newQualityFixture(t, &engine{info: runner.EngineInfo{Version: "1", Build: 11669, Threads: 3, Arguments: map[string]string{"quantize_args": "[--pure]"}}}, targets...)
-	kept, known := &shelf{files: map[string][]byte{}}, &notes{hashes: map[runner.FileID]string{}}
+	kept, known := &shelf{files: map[string][]byte{}}, &notes{hashes: map[model.FileID]string{}}
 	f.options.Cache, f.options.Hashes = kept, known
 	f.options.Machine, f.options.Driver = "a machine", func() string { return "a driver" }
 	for _, file := range append([]string{f.request.Quality.Corpus}, f.model.Files...) {
@@ -103,7 +104,7 @@ func (f *fixture) age(file string) {
 }
 
 func (f *fixture) rediscover() {
-	found, err := runner.Discover(filepath.Dir(f.model.Path), false, nil)
+	found, err := model.Discover(filepath.Dir(f.model.Path), false, nil)
 	require.NoError(f.t, err)
 	f.model, f.request.Model = found.Models[0], found.Models[0]
 }
@@ -131,7 +132,7 @@ func TestEachFileOfASplitSetCounts(t *testing.T) {
 	for i, part := range gguftest.Split(gguftest.Model(gguftest.Tiny()), 2) {
 		part.Write(t, gguf.ShardPath(filepath.Join(dir, "set"), i+1, 2))
 	}
-	found, err := runner.Discover(dir, false, nil)
+	found, err := model.Discover(dir, false, nil)
 	require.NoError(t, err)
 	require.Len(t, found.Models, 1)
 	f.request.Model = found.Models[0]

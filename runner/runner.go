@@ -37,6 +37,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 )
@@ -78,11 +79,11 @@ type Observer interface {
 
 // Request is one cycle.
 type Request struct {
-	Model   Model
+	Model   model.Model
 	Targets []string // formats; see Runner.Formats
 	// Against is a file that exists, to be measured in place of a copy that is made: see
-	// Found.Existing. Targets then has nothing but its format. Nil: copies are made.
-	Against *Model
+	// model.Found.Existing. Targets then has nothing but its format. Nil: copies are made.
+	Against *model.Model
 	Settings
 	// OrderSeed is that of the coins which choose the order of the stages in every two
 	// rounds: see verdict.QuantizedFirst. Give each cycle its own.

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -20,7 +21,7 @@ import (
 
 // Options say what to calibrate with.
 type Options struct {
-	Model     runner.Model
+	Model     model.Model
 	Baseline  string // format in which it is measured; "" as it is
 	Rounds    int    // for each number of threads, 4 to 100
 	Threads   []int  // the numbers of threads to try, each 1 to CPUs

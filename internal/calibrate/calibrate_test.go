@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/golden"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -275,7 +276,7 @@ func options(t *testing.T, err error) Options {
 	t.Helper()
 	path, absErr := filepath.Abs("../../examples/models/kjv-4m-f16.gguf")
 	require.NoError(t, absErr)
-	models, selectErr := runner.Found{}.Select([]string{path})
+	models, selectErr := model.Found{}.Select([]string{path})
 	require.NoError(t, selectErr)
 	require.Len(t, models, 1)
 	return Options{

@@ -22,7 +22,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -113,7 +113,7 @@ func Parse(file string, text []byte, checks Checks) (*Config, error) {
 	r := reader{document: document, dir: dir, checks: checks}
 
 	r.section("", document.root, reflect.ValueOf(&c).Elem())
-	c.Baseline = plan.Canonical(c.Baseline)
+	c.Baseline = model.Canonical(c.Baseline)
 	r.rebase(c.paths())
 	c.A2A.TLS.SetDirectory(dir)
 	problems := c.problems(checks)

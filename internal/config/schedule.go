@@ -12,7 +12,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
@@ -39,10 +39,10 @@ func (c *Config) newEntry(line int) Entry {
 }
 
 // Plan is what the entries decide, in their order.
-func (c *Config) Plan() []plan.Entry {
-	entries := make([]plan.Entry, len(c.Schedule))
+func (c *Config) Plan() []model.Entry {
+	entries := make([]model.Entry, len(c.Schedule))
 	for i, e := range c.Schedule {
-		entries[i] = plan.Entry{
+		entries[i] = model.Entry{
 			Name: e.Name, Models: e.Models, Targets: e.Targets, Against: e.Against, Baseline: e.Baseline, Threshold: e.Threshold,
 			Quality: e.Quality.Enabled(), Choose: e.Choose, Publish: e.Publish.Enabled(),
 		}
@@ -71,7 +71,7 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 		node := resolve(item)
 		e := c.newEntry(item.Line)
 		r.section(path+".", node, reflect.ValueOf(&e).Elem())
-		e.Baseline = plan.Canonical(e.Baseline)
+		e.Baseline = model.Canonical(e.Baseline)
 		if node.Kind != yaml.MappingNode && !isNull(node) {
 			continue // that has been said
 		}
@@ -137,7 +137,7 @@ func (e *Entry) problems(c *Config, checks Checks) []runner.Problem {
 func sameFormat(targets []string) error {
 	names := map[string]string{}
 	for _, target := range targets {
-		format := plan.Canonical(target)
+		format := model.Canonical(target)
 		if first, taken := names[format]; taken && !strings.EqualFold(first, target) {
 			return fmt.Errorf("%q and %q are the same format: name it once", first, target)
 		}
@@ -169,13 +169,13 @@ func (c clashes) name(e *Entry) []runner.Problem {
 }
 
 // pairs takes the pairs of an entry in and says which entries before it decide them as
-// well. What can only be told of the models that there are, plan.Make tells.
+// well. What can only be told of the models that there are, model.NewPlan tells.
 func (c clashes) pairs(e *Entry) []runner.Problem {
 	var problems []runner.Problem
 	told := map[*Entry]bool{e: true}
 	for _, pattern := range e.Models {
 		for _, target := range e.Targets {
-			pair := [2]string{pattern, plan.Canonical(target)}
+			pair := [2]string{pattern, model.Canonical(target)}
 			first, taken := c.owners[pair]
 			switch {
 			case !taken:

@@ -6,14 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/common/model"
+	prom "github.com/prometheus/common/model"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
@@ -73,15 +73,15 @@ schedule:
 		Entry: schedule.Entry{
 			Name: "weekly", Cron: "0 3 * * SUN", Timezone: "UTC",
 			Models: []string{"llama-*", "team/qwen"}, Targets: []string{"Q4_K_M", "q8_0"},
-			Jitter: model.Duration(10 * time.Minute), Overlap: schedule.Queue,
-			StartingDeadline: model.Duration(2 * time.Hour), Timeout: model.Duration(24 * time.Hour),
+			Jitter: prom.Duration(10 * time.Minute), Overlap: schedule.Queue,
+			StartingDeadline: prom.Duration(2 * time.Hour), Timeout: prom.Duration(24 * time.Hour),
 			Suspend: true, RunOnStart: true,
 		},
 		Settings: runner.Settings{
-			Threshold: 0.2, Baseline: "Q8_0", FreshFor: model.Duration(7 * 24 * time.Hour), Verify: runner.VerifyContent,
+			Threshold: 0.2, Baseline: "Q8_0", FreshFor: prom.Duration(7 * 24 * time.Hour), Verify: runner.VerifyContent,
 			Benchmark: runner.Benchmark{
 				Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 1, GenerationTokens: 2, Depth: 3,
-				Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: model.Duration(90 * time.Second),
+				Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: prom.Duration(90 * time.Second),
 			},
 			Quality: runner.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
 			Publish: runner.Publish{Dir: "/published", Keep: 5},
@@ -91,7 +91,7 @@ schedule:
 			Dir: "/opt/llama", Env: map[string]string{"A": "b"}, BenchArgs: []string{"-ngl", "99"}, QuantizeArgs: []string{"--pure"},
 			Threads: 3, Imatrix: "/i.gguf",
 			EvaluateArgs: []string{"-nr"},
-			Timeouts:     llamacpp.Timeouts{Quantize: model.Duration(24 * time.Hour), Benchmark: model.Duration(90 * time.Minute), Evaluate: model.Duration(48 * time.Hour)},
+			Timeouts:     llamacpp.Timeouts{Quantize: prom.Duration(24 * time.Hour), Benchmark: prom.Duration(90 * time.Minute), Evaluate: prom.Duration(48 * time.Hour)},
 		},
 		Line: 4,
 	}}, c.Schedule)
@@ -145,7 +145,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 			engine := c.Engine
 			engine.Env = map[string]string{"A": "global", "B": "own", "C": "own"}
 			engine.BenchArgs = []string{}
-			engine.Timeouts.Benchmark = model.Duration(3 * time.Hour)
+			engine.Timeouts.Benchmark = prom.Duration(3 * time.Hour)
 			assert.Equal(t, engine, changed.Engine)
 			assert.Equal(t, map[string]string{"A": "global", "B": "global"}, c.Engine.Env, "the section keeps its own")
 		})
@@ -292,7 +292,7 @@ func TestAgainstTakesThePlaceOfTargets(t *testing.T) {
 
 func TestPlanIsTheScheduleInItsOrder(t *testing.T) {
 	c := parse(t, sections+entries)
-	assert.Equal(t, []plan.Entry{
+	assert.Equal(t, []model.Entry{
 		{Name: "plain", Models: []string{"a"}, Targets: []string{"Q2_K"}, Threshold: 0.3},
 		{Name: "changed", Models: []string{"b"}, Targets: []string{"Q2_K"}, Threshold: 0.2},
 		{Name: "after", Models: []string{"c"}, Targets: []string{"Q2_K"}, Threshold: 0.3},

@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/common/model"
+	prom "github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -41,18 +41,18 @@ func BenchmarkUnchanged(b *testing.B) {
 		Name: "nightly", Settings: runner.DefaultSettings(),
 		Runner: runner.New(llamacpp.New(config, 1, quiet), runner.Options{Hashes: state, Logger: quiet}),
 	}
-	entry.FreshFor = model.Duration(time.Hour)
-	discover := func() (*plan.Plan, error) {
-		found, err := runner.Discover(dir, false, quiet)
+	entry.FreshFor = prom.Duration(time.Hour)
+	discover := func() (*model.Plan, error) {
+		found, err := model.Discover(dir, false, quiet)
 		if err != nil {
 			return nil, err
 		}
-		p := plan.Make([]plan.Entry{{Name: "nightly", Models: []string{"*"}, Targets: targets, Threshold: 0.12}}, found)
+		p := model.NewPlan([]model.Entry{{Name: "nightly", Models: []string{"*"}, Targets: targets, Threshold: 0.12}}, found)
 		return &p, nil
 	}
 	p, err := discover()
 	require.NoError(b, err)
-	d := New(Options{Store: state, Next: func() map[string]time.Time { return nil }, Planned: func(*plan.Plan) {}, Log: NewLog(slog.DiscardHandler)})
+	d := New(Options{Store: state, Next: func() map[string]time.Time { return nil }, Planned: func(*model.Plan) {}, Log: NewLog(slog.DiscardHandler)})
 	d.Configure(Config{
 		Entries: []Entry{entry}, Discover: discover,
 		Engine: func(context.Context) (runner.EngineInfo, error) { return runner.EngineInfo{}, nil },
@@ -76,7 +76,7 @@ func BenchmarkUnchanged(b *testing.B) {
 }
 
 // decide stores that every target was kept, with the inputs of now.
-func decide(b *testing.B, state *store.Store, entry Entry, m plan.Model) {
+func decide(b *testing.B, state *store.Store, entry Entry, m model.Planned) {
 	b.Helper()
 	inputs, err := entry.Runner.Inputs(b.Context(), runner.Request{Model: m.Model, Settings: entry.Settings})
 	require.NoError(b, err)

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
@@ -36,7 +36,7 @@ type Runner interface {
 type Config struct {
 	Entries []Entry // in the order of the schedule
 	// Discover finds the models and resolves the entries.
-	Discover func() (*plan.Plan, error)
+	Discover func() (*model.Plan, error)
 	// Engine says whether cycles can run.
 	Engine func(context.Context) (runner.EngineInfo, error)
 }
@@ -61,7 +61,7 @@ type Options struct {
 	// Next gives the next fire of each entry, for the status.
 	Next func() map[string]time.Time
 	// Planned is told of each new plan.
-	Planned func(*plan.Plan)
+	Planned func(*model.Plan)
 	// Log is what everybody who works for a cycle logs through: the story of the cycle.
 	Log *Log
 }
@@ -80,7 +80,7 @@ type Dispatcher struct {
 	mu       sync.Mutex
 	config   Config
 	configs  int // how many there have been
-	plan     *plan.Plan
+	plan     *model.Plan
 	lost     error // why there is no newer plan; nil when there is
 	queue    []job // by Due
 	current  job   // what runs, while running is not nil
@@ -104,7 +104,7 @@ func New(options Options) *Dispatcher {
 		journal: newJournal(options.Store.CountSkipped, logger),
 		engine:  engineWatch{logger: logger, look: make(chan struct{}, 1)},
 		wake:    make(chan struct{}, 1),
-		plan:    &plan.Plan{},
+		plan:    &model.Plan{},
 
 		watchers: map[chan struct{}]bool{},
 	}
@@ -112,7 +112,7 @@ func New(options Options) *Dispatcher {
 
 // Configure takes a new configuration and the plan made with it. The run that goes on
 // keeps its own; what waits of entries that are gone, or suspended, does not run any more.
-func (d *Dispatcher) Configure(c Config, p *plan.Plan) {
+func (d *Dispatcher) Configure(c Config, p *model.Plan) {
 	d.exchange(p, func() bool {
 		d.config = c
 		d.configs++
@@ -126,7 +126,7 @@ func (d *Dispatcher) Configure(c Config, p *plan.Plan) {
 }
 
 // exchange takes a new plan, if what is to be done with it says so, and tells of it.
-func (d *Dispatcher) exchange(p *plan.Plan, with func() bool) {
+func (d *Dispatcher) exchange(p *model.Plan, with func() bool) {
 	d.planning.Lock()
 	defer d.planning.Unlock()
 	d.mu.Lock()
@@ -150,7 +150,7 @@ func (c Config) entry(name string) (Entry, bool) {
 }
 
 // Plan is the latest one.
-func (d *Dispatcher) Plan() *plan.Plan {
+func (d *Dispatcher) Plan() *model.Plan {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.plan
@@ -186,10 +186,10 @@ func (d *Dispatcher) RunNow(entry string, models []string) error {
 }
 
 // decides says whether the plan gives a model to an entry.
-func (d *Dispatcher) decides(entry, model string) bool {
+func (d *Dispatcher) decides(entry, name string) bool {
 	for _, resolved := range d.Plan().Entries {
 		if resolved.Name == entry {
-			return slices.ContainsFunc(resolved.Models, func(m plan.Model) bool { return m.Name == model })
+			return slices.ContainsFunc(resolved.Models, func(m model.Planned) bool { return m.Name == name })
 		}
 	}
 	return false

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -156,7 +156,7 @@ type bench struct {
 	t *testing.T
 	*Dispatcher
 	memory *memory
-	find   func() (*plan.Plan, error)
+	find   func() (*model.Plan, error)
 	stop   func()
 }
 
@@ -166,17 +166,17 @@ func newBench(t *testing.T, run engine, names ...string) *bench {
 	b.Dispatcher = New(Options{
 		Store:   b.memory,
 		Next:    func() map[string]time.Time { return nil },
-		Planned: func(*plan.Plan) {},
+		Planned: func(*model.Plan) {},
 		Log:     NewLog(slog.DiscardHandler),
 	})
 	var c Config
-	var p plan.Plan
+	var p model.Plan
 	for _, name := range names {
 		c.Entries = append(c.Entries, Entry{Name: name, Overlap: schedule.Forbid, Settings: runner.Settings{Threshold: 0.12}, Runner: run})
 		p.Entries = append(p.Entries, resolved(name, name))
 	}
-	b.find = func() (*plan.Plan, error) { return &p, nil }
-	c.Discover = func() (*plan.Plan, error) { return b.find() }
+	b.find = func() (*model.Plan, error) { return &p, nil }
+	c.Discover = func() (*model.Plan, error) { return b.find() }
 	c.Engine = func(context.Context) (runner.EngineInfo, error) { return runner.EngineInfo{Name: "fake"}, nil }
 	b.Configure(c, &p)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -190,10 +190,10 @@ func newBench(t *testing.T, run engine, names ...string) *bench {
 	return b
 }
 
-func resolved(entry string, models ...string) plan.Resolved {
-	r := plan.Resolved{Entry: plan.Entry{Name: entry}}
-	for _, model := range models {
-		r.Models = append(r.Models, plan.Model{Model: runner.Model{Name: model}, Targets: []string{"Q2_K"}})
+func resolved(entry string, models ...string) model.Resolved {
+	r := model.Resolved{Entry: model.Entry{Name: entry}}
+	for _, name := range models {
+		r.Models = append(r.Models, model.Planned{Model: model.Model{Name: name}, Targets: []string{"Q2_K"}})
 	}
 	return r
 }
@@ -324,8 +324,8 @@ func TestAPanicFailsThatCycleOnly(t *testing.T) {
 func TestATimeoutEndsTheRunAndTheNextGoesOnWhereItEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, hour, "a")
-		b.find = func() (*plan.Plan, error) {
-			return &plan.Plan{Entries: []plan.Resolved{resolved("a", "m1", "m2", "m3", "m4")}}, nil
+		b.find = func() (*model.Plan, error) {
+			return &model.Plan{Entries: []model.Resolved{resolved("a", "m1", "m2", "m3", "m4")}}, nil
 		}
 		b.change(func(c *Config) { c.Entries[0].Timeout = 90 * time.Minute })
 		b.due("a")
@@ -359,9 +359,9 @@ func TestTheModelDecidedLongestAgoGoesFirst(t *testing.T) {
 		{Model: "chosen", Target: "Q2_K"}: decided(7),
 		{Model: "chosen", Target: "Q8_0"}: {Outranked: &store.Outranked{Finished: time.Unix(0, 0).Add(7 * time.Hour)}},
 	}}
-	var models []plan.Model
+	var models []model.Planned
 	for _, name := range []string{"young", "chosen", "old", "mixed", "never"} {
-		models = append(models, plan.Model{Model: runner.Model{Name: name}, Targets: []string{"Q2_K", "Q8_0"}})
+		models = append(models, model.Planned{Model: model.Model{Name: name}, Targets: []string{"Q2_K", "Q8_0"}})
 	}
 	oldestFirst(models, state)
 	var names []string
@@ -387,8 +387,8 @@ func TestWhatIsOutrankedIsStored(t *testing.T) {
 			r.Models[i].Targets = []string{"Q2_K", "Q8_0", "Q6_K"}
 		}
 		r.Models[0].Choose = choice.Smallest // and another entry chooses a format of m2
-		b.find = func() (*plan.Plan, error) {
-			return &plan.Plan{Entries: []plan.Resolved{r}, Conflicts: []plan.Conflict{{Model: "m2", First: "b", Second: "a"}}}, nil
+		b.find = func() (*model.Plan, error) {
+			return &model.Plan{Entries: []model.Resolved{r}, Conflicts: []model.Conflict{{Model: "m2", First: "b", Second: "a"}}}, nil
 		}
 		b.change(func(c *Config) { c.Entries[0].Choose = choice.Smallest })
 		b.due("a")
@@ -409,8 +409,8 @@ func TestWhatIsOutrankedIsStored(t *testing.T) {
 func TestAFullDiskLosesNothingAndHoldsFurtherCycles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, hour, "a", "b")
-		b.find = func() (*plan.Plan, error) {
-			return &plan.Plan{Entries: []plan.Resolved{resolved("a", "m1", "m2"), resolved("b", "m3")}}, nil
+		b.find = func() (*model.Plan, error) {
+			return &model.Plan{Entries: []model.Resolved{resolved("a", "m1", "m2"), resolved("b", "m3")}}, nil
 		}
 		b.due("a")
 		b.memory.setFull(true)
@@ -507,13 +507,13 @@ func TestReloadThatSuspendsDropsWhatWaits(t *testing.T) {
 func TestReloadWhileModelsAreLookedForIsNotUndone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, hour, "a")
-		before := &plan.Plan{Entries: []plan.Resolved{resolved("a", "old")}}
-		b.find = func() (*plan.Plan, error) {
+		before := &model.Plan{Entries: []model.Resolved{resolved("a", "old")}}
+		b.find = func() (*model.Plan, error) {
 			time.Sleep(time.Minute) // of the bubble: a large folder
 			return before, nil
 		}
 		b.due("a")
-		after := &plan.Plan{Entries: []plan.Resolved{resolved("a", "new")}}
+		after := &model.Plan{Entries: []model.Resolved{resolved("a", "new")}}
 		b.mu.Lock()
 		c := b.config
 		b.mu.Unlock()
@@ -527,8 +527,8 @@ func TestReloadWhileModelsAreLookedForIsNotUndone(t *testing.T) {
 func TestWhatIsDueIsNotSwallowedByARunOfSomeModels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, hour, "a", "b")
-		b.find = func() (*plan.Plan, error) {
-			return &plan.Plan{Entries: []plan.Resolved{resolved("a", "m1", "m2"), resolved("b", "m3")}}, nil
+		b.find = func() (*model.Plan, error) {
+			return &model.Plan{Entries: []model.Resolved{resolved("a", "m1", "m2"), resolved("b", "m3")}}, nil
 		}
 		first, err := b.find()
 		require.NoError(t, err)
@@ -607,8 +607,8 @@ func TestTheEngineIsLookedForUntilItIsThere(t *testing.T) {
 func TestByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, hour, "a")
-		b.find = func() (*plan.Plan, error) {
-			return &plan.Plan{Entries: []plan.Resolved{resolved("a", "m1", "m2", "m3")}}, nil
+		b.find = func() (*model.Plan, error) {
+			return &model.Plan{Entries: []model.Resolved{resolved("a", "m1", "m2", "m3")}}, nil
 		}
 		found, err := b.find()
 		require.NoError(t, err)
@@ -680,26 +680,26 @@ func TestConflictsAndProblemsOfTheModels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, hour, "a", "b")
 		first := b.Plan()
-		second := &plan.Plan{
-			Entries: []plan.Resolved{first.Entries[0], {Entry: plan.Entry{Name: "b"}, Unresolved: []error{errors.New("no such model")}}},
-			Conflicts: []plan.Conflict{
+		second := &model.Plan{
+			Entries: []model.Resolved{first.Entries[0], {Entry: model.Entry{Name: "b"}, Unresolved: []error{errors.New("no such model")}}},
+			Conflicts: []model.Conflict{
 				{Model: "x", Target: "Q2_K", First: "a", Second: "b"},
 				{Model: "y", Target: "Q2_K", First: "a", Second: "b"},
 			},
 		}
-		b.find = func() (*plan.Plan, error) { return second, nil }
+		b.find = func() (*model.Plan, error) { return second, nil }
 		b.due("b")
 		assert.EqualValues(t, 2, b.skips("b", store.SkipConflict))
 		assert.Zero(t, b.skips("a", store.SkipConflict))
 		assert.Same(t, second, b.Plan())
 		assert.Len(t, b.Status().Entries[1].Problems, 3)
 
-		b.find = func() (*plan.Plan, error) { return nil, errors.New("input/output error") }
+		b.find = func() (*model.Plan, error) { return nil, errors.New("input/output error") }
 		b.due("a")
 		b.pass(time.Hour)
 		require.Len(t, b.Status().Entries[0].Problems, 1)
 		assert.Contains(t, b.Status().Entries[0].Problems[0], "input/output error")
-		b.find = func() (*plan.Plan, error) { panic("a defect in reading headers") }
+		b.find = func() (*model.Plan, error) { panic("a defect in reading headers") }
 		b.due("a")
 		b.pass(time.Hour)
 		assert.Equal(t, []string{"a", "a"}, b.memory.models(), "the models of before")

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -17,7 +17,7 @@ import (
 // stale gives the targets of a model that are to be decided: all of them, unless a decision
 // stays fresh while its inputs are the same. The others are counted as skipped. Who asks
 // for a run by hand gets one.
-func (d *Dispatcher) stale(ctx context.Context, job job, entry Entry, model plan.Model) []string {
+func (d *Dispatcher) stale(ctx context.Context, job job, entry Entry, model model.Planned) []string {
 	state := d.options.Store.State()
 	pairOf := func(target string) *store.Pair { return state.Pairs[store.PairID{Model: model.Name, Target: target}] }
 	chosen := state.Choose(model.Choose, model.Name, model.Targets)

@@ -7,11 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/common/model"
+	prom "github.com/prometheus/common/model"
 	"github.com/stretchr/testify/assert"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -35,11 +35,11 @@ func inputsOf(build int) runner.Inputs {
 // freshBench has one entry with two targets, decided now, and fresh for a week.
 func freshBench(t *testing.T, inputs func() (runner.Inputs, error)) *bench {
 	b := newBench(t, hour, "nightly")
-	p := plan.Plan{Entries: []plan.Resolved{resolved("nightly", "nightly")}}
+	p := model.Plan{Entries: []model.Resolved{resolved("nightly", "nightly")}}
 	p.Entries[0].Models[0].Targets = []string{"Q2_K", "Q8_0"}
-	b.find = func() (*plan.Plan, error) { return &p, nil }
+	b.find = func() (*model.Plan, error) { return &p, nil }
 	b.change(func(c *Config) {
-		c.Entries[0].FreshFor = model.Duration(7 * 24 * time.Hour)
+		c.Entries[0].FreshFor = prom.Duration(7 * 24 * time.Hour)
 		c.Entries[0].Runner = knowing{hour, inputs}
 	})
 	for _, target := range p.Entries[0].Models[0].Targets {
@@ -53,7 +53,7 @@ func freshBench(t *testing.T, inputs func() (runner.Inputs, error)) *bench {
 }
 
 // model is the one that the next run will find.
-func (b *bench) model() *plan.Model {
+func (b *bench) model() *model.Planned {
 	p, err := b.find()
 	assert.NoError(b.t, err)
 	return &p.Entries[0].Models[0]

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/promote"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -37,7 +37,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 	begin := time.Now()
 	models := d.discover(job.Entry)
 	if job.models != nil {
-		models = slices.DeleteFunc(models, func(m plan.Model) bool { return !slices.Contains(job.models, m.Name) })
+		models = slices.DeleteFunc(models, func(m model.Planned) bool { return !slices.Contains(job.models, m.Name) })
 	}
 	discovering := time.Since(begin)
 	oldestFirst(models, d.options.Store.State())
@@ -66,11 +66,11 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 
 // discover makes a new plan and gives the models of the entry in it; of the old one when
 // the models cannot be looked for, so that their cycles say what is wrong.
-func (d *Dispatcher) discover(entry string) []plan.Model {
+func (d *Dispatcher) discover(entry string) []model.Planned {
 	d.mu.Lock()
 	find, configs := d.config.Discover, d.configs
 	d.mu.Unlock()
-	var fresh *plan.Plan
+	var fresh *model.Plan
 	var err error
 	d.protected(func() { fresh, err = find() }, func(failure *runner.Failure) { err = failure })
 	if err != nil {
@@ -97,7 +97,7 @@ func (d *Dispatcher) discover(entry string) []plan.Model {
 	if conflicts > 0 {
 		d.journal.skip(entry, store.SkipConflict, conflicts)
 	}
-	i := slices.IndexFunc(fresh.Entries, func(r plan.Resolved) bool { return r.Name == entry })
+	i := slices.IndexFunc(fresh.Entries, func(r model.Resolved) bool { return r.Name == entry })
 	if i < 0 { // removed by a reload this very moment
 		return nil
 	}
@@ -110,15 +110,15 @@ func (d *Dispatcher) discover(entry string) []plan.Model {
 // oldestFirst sorts models by the pair of theirs that was decided longest ago, never
 // first. A failure counts, so that a model that always fails does not hold up the others,
 // and so does having been outranked.
-func oldestFirst(models []plan.Model, state *store.State) {
-	oldest := func(m plan.Model) time.Time {
+func oldestFirst(models []model.Planned, state *store.State) {
+	oldest := func(m model.Planned) time.Time {
 		times := make([]time.Time, 0, len(m.Targets))
 		for _, target := range m.Targets {
 			times = append(times, lastTried(state.Pairs[store.PairID{Model: m.Name, Target: target}]))
 		}
 		return slices.MinFunc(times, time.Time.Compare)
 	}
-	slices.SortStableFunc(models, func(a, b plan.Model) int { return oldest(a).Compare(oldest(b)) })
+	slices.SortStableFunc(models, func(a, b model.Planned) int { return oldest(a).Compare(oldest(b)) })
 }
 
 func lastTried(p *store.Pair) time.Time {
@@ -136,7 +136,7 @@ func lastTried(p *store.Pair) time.Time {
 }
 
 // cycle runs one cycle, of these targets of a model, and stores its results.
-func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model plan.Model, targets []string, discovering time.Duration) {
+func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model model.Planned, targets []string, discovering time.Duration) {
 	logger := d.logger.With("entry", entry.Name, "model", model.Name)
 	var id uint64
 	err := d.journal.wait(ctx, func() (err error) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -138,10 +139,10 @@ func (p *promotion) publish(ctx context.Context, c runner.Copy) (publish.Version
 }
 
 // sourceOf describes the model's files, which have to be those that the cycle had.
-func (p *promotion) sourceOf(m runner.Model) (publish.Source, error) {
+func (p *promotion) sourceOf(m model.Model) (publish.Source, error) {
 	now, err := m.Identity()
 	if err == nil {
-		err = runner.SameFiles(m.IDs, now)
+		err = model.SameFiles(m.IDs, now)
 	}
 	if err != nil {
 		return publish.Source{}, fmt.Errorf("the model changed during the cycle: %w", err)

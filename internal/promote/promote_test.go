@@ -15,6 +15,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/promote"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
@@ -27,7 +28,7 @@ import (
 type fixture struct {
 	*testing.T
 	store *store.Store
-	model runner.Model
+	model model.Model
 	dir   string
 	work  string
 	rule  choice.Rule
@@ -47,7 +48,7 @@ func newFixture(t *testing.T) *fixture {
 	})
 	models := t.TempDir()
 	gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(models, "m.gguf"))
-	found, err := runner.Discover(models, false, nil)
+	found, err := model.Discover(models, false, nil)
 	require.NoError(t, err)
 	require.Len(t, found.Models, 1)
 	f.model = found.Models[0]

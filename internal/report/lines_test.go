@@ -14,6 +14,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/golden"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -73,8 +74,8 @@ func TestFiguresThatJSONCannotCarryAreAnError(t *testing.T) {
 }
 
 // llama is a model, and what a dry run says of it.
-func llama() (runner.Model, []estimate.Estimate) {
-	model := runner.Model{
+func llama() (model.Model, []estimate.Estimate) {
+	model := model.Model{
 		Name: "llama-7b", Size: 13_500_000_000,
 		Header: &gguf.Header{Format: "F16", Parameters: 6_750_000_000, Tensors: []gguf.Tensor{{Elements: 6_750_000_000, Bytes: 13_500_000_000}}},
 	}
@@ -87,14 +88,14 @@ func llama() (runner.Model, []estimate.Estimate) {
 func TestEstimates(t *testing.T) {
 	model, estimates := llama()
 	var table, lines bytes.Buffer
-	require.NoError(t, report.EstimateTable(&table, model.Name, model.Figures(), estimates, 0.12))
+	require.NoError(t, report.EstimateTable(&table, model.Name, runner.FiguresOf(model), estimates, 0.12))
 	golden.Check(t, "estimate.txt", table.String())
 	for line := range bytes.Lines(table.Bytes()) {
 		if bytes.Contains(line, []byte("Q")) {
 			assert.Contains(t, string(line), "estimated", "every line about a target")
 		}
 	}
-	require.NoError(t, report.EstimateLines(&lines, model.Name, model.Figures(), estimates, 0.07))
+	require.NoError(t, report.EstimateLines(&lines, model.Name, runner.FiguresOf(model), estimates, 0.07))
 	golden.Check(t, "estimate.json", lines.String())
 	for line := range bytes.Lines(lines.Bytes()) {
 		var object map[string]any
@@ -112,7 +113,7 @@ func TestEstimates(t *testing.T) {
 
 	model.Name, estimates[0].Target = hostile, hostile
 	table.Reset()
-	require.NoError(t, report.EstimateTable(&table, model.Name, model.Figures(), estimates, 0.12))
+	require.NoError(t, report.EstimateTable(&table, model.Name, runner.FiguresOf(model), estimates, 0.12))
 	harmless(t, table.String())
 }
 
@@ -122,8 +123,8 @@ func TestErrorsOfTheWriterAreNotLost(t *testing.T) {
 	for name, err := range map[string]error{
 		"table":          report.Table(full{}, report.Cycle{Results: ladder()}, false),
 		"line":           report.JSONLine(full{}, &result, event.Origin{}, "", false),
-		"estimate table": report.EstimateTable(full{}, model.Name, model.Figures(), estimates, 0.12),
-		"estimate lines": report.EstimateLines(full{}, model.Name, model.Figures(), estimates, 0.12),
+		"estimate table": report.EstimateTable(full{}, model.Name, runner.FiguresOf(model), estimates, 0.12),
+		"estimate lines": report.EstimateLines(full{}, model.Name, runner.FiguresOf(model), estimates, 0.12),
 	} {
 		assert.ErrorIs(t, err, errFull, name)
 	}

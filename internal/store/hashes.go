@@ -6,7 +6,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
 // maxHashes are remembered; the ones remembered for longest go first.
@@ -20,12 +20,12 @@ type fileHash struct {
 	Since    time.Time `json:"since"` // when it was remembered
 }
 
-func hashKey(id runner.FileID) []byte { return append(number(id.Device), number(id.Inode)...) }
+func hashKey(id model.FileID) []byte { return append(number(id.Device), number(id.Inode)...) }
 
 // Hash is the SHA-256, in hexadecimal, that was remembered of a file; false when none was,
 // or when it has another size or time of modification now. Its path does not count: it may
 // have been renamed. A hash that cannot be read is none, which is logged.
-func (s *Store) Hash(id runner.FileID) (hash string, known bool) {
+func (s *Store) Hash(id model.FileID) (hash string, known bool) {
 	err := s.db.View(func(tx *bbolt.Tx) error {
 		stored, ok, err := find[fileHash](tx, bucketHashes, hashKey(id))
 		if ok && stored.Size == id.Size && stored.Modified.Equal(id.Modified) {
@@ -40,7 +40,7 @@ func (s *Store) Hash(id runner.FileID) (hash string, known bool) {
 }
 
 // RememberHash remembers the SHA-256 of a file, in place of an earlier one.
-func (s *Store) RememberHash(id runner.FileID, hash string) error {
+func (s *Store) RememberHash(id model.FileID, hash string) error {
 	return s.update(fmt.Sprintf("remembering what %s holds", id.Path), func(d *draft) error {
 		if err := d.put(bucketHashes, hashKey(id), &fileHash{id.Size, id.Modified.UTC(), hash, d.now}); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -104,7 +105,7 @@ func TestHashesAreRememberedByWhatTellsFilesApart(t *testing.T) {
 	dir := t.TempDir()
 	now := &clock{start()}
 	s := open(t, dir, Options{Now: now.Now})
-	id := runner.FileID{Path: "/models/a.gguf", Device: 1, Inode: 2, Size: 3, Modified: start().Local()}
+	id := model.FileID{Path: "/models/a.gguf", Device: 1, Inode: 2, Size: 3, Modified: start().Local()}
 	_, known := s.Hash(id)
 	assert.False(t, known)
 	require.NoError(t, s.RememberHash(id, "abc"))
@@ -115,11 +116,11 @@ func TestHashesAreRememberedByWhatTellsFilesApart(t *testing.T) {
 	hash, known := s.Hash(renamed)
 	assert.True(t, known)
 	assert.Equal(t, "abc", hash)
-	for name, change := range map[string]func(*runner.FileID){
-		"device":   func(id *runner.FileID) { id.Device++ },
-		"inode":    func(id *runner.FileID) { id.Inode++ },
-		"size":     func(id *runner.FileID) { id.Size++ },
-		"modified": func(id *runner.FileID) { id.Modified = id.Modified.Add(time.Nanosecond) },
+	for name, change := range map[string]func(*model.FileID){
+		"device":   func(id *model.FileID) { id.Device++ },
+		"inode":    func(id *model.FileID) { id.Inode++ },
+		"size":     func(id *model.FileID) { id.Size++ },
+		"modified": func(id *model.FileID) { id.Modified = id.Modified.Add(time.Nanosecond) },
 	} {
 		other := id
 		change(&other)
@@ -141,19 +142,19 @@ func TestHashesAreBounded(t *testing.T) {
 	require.NoError(t, s.db.Update(func(tx *bbolt.Tx) error { // as many calls would have done
 		for i := range maxHashes {
 			stored := fmt.Sprintf(`{"size":1,"sha256":"abc","since":%q}`, start().Add(time.Duration((i+7)%maxHashes)*time.Second).Format(time.RFC3339))
-			if err := tx.Bucket([]byte(bucketHashes)).Put(hashKey(runner.FileID{Inode: uint64(i)}), []byte(stored)); err != nil {
+			if err := tx.Bucket([]byte(bucketHashes)).Put(hashKey(model.FileID{Inode: uint64(i)}), []byte(stored)); err != nil {
 				return err
 			}
 		}
 		return nil
 	}))
 	now.now = start().Add(24 * time.Hour)
-	newest := runner.FileID{Device: 1, Inode: 1, Size: 1}
+	newest := model.FileID{Device: 1, Inode: 1, Size: 1}
 	require.NoError(t, s.RememberHash(newest, "new"))
 	_, known := s.Hash(newest)
 	assert.True(t, known)
-	_, known = s.Hash(runner.FileID{Inode: maxHashes - 7, Size: 1})
+	_, known = s.Hash(model.FileID{Inode: maxHashes - 7, Size: 1})
 	assert.False(t, known, "the one that was remembered for longest went")
-	_, known = s.Hash(runner.FileID{Inode: maxHashes - 6, Size: 1})
+	_, known = s.Hash(model.FileID{Inode: maxHashes - 6, Size: 1})
 	assert.True(t, known)
 }

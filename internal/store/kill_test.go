@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -72,7 +73,7 @@ func relay(s *Store) error {
 		_, err := s.Backup(io.Discard)
 		return err
 	case 3:
-		return s.RememberHash(runner.FileID{Inode: rand.Uint64N(10)}, "abc")
+		return s.RememberHash(model.FileID{Inode: rand.Uint64N(10)}, "abc")
 	case 4, 5:
 		return nil
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
@@ -27,7 +27,7 @@ type asked struct {
 func adminOptions(t *testing.T, err error) (o web.Options, got *asked) {
 	got = &asked{}
 	o = options(t)
-	o.Plan = func() *plan.Plan { return nightly(model("a", "F16", "Q2_K"), model("line\nend", "F16", "Q2_K")) }
+	o.Plan = func() *model.Plan { return nightly(planned("a", "F16", "Q2_K"), planned("line\nend", "F16", "Q2_K")) }
 	o.Status = func() *dispatch.Status { return &dispatch.Status{Entries: scheduled("nightly")} }
 	o.Run = func(entry string, models []string) error { got.entry, got.models = entry, models; return err }
 	o.Cancel = func(cycle uint64) error { got.cycle = cycle; return err }

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/web"
@@ -16,11 +16,11 @@ import (
 
 // withBaseline is a model that two entries decide: as it is, and beside a baseline.
 func withBaseline() known {
-	beside := model("m", "F16", "Q4_K_M")
+	beside := planned("m", "F16", "Q4_K_M")
 	beside.Baseline = "Q8_0"
 	return known{
 		state:  &store.State{Pairs: map[store.PairID]*store.Pair{}},
-		plan:   &plan.Plan{Entries: []plan.Resolved{{Entry: plan.Entry{Name: "a"}, Models: []plan.Model{model("m", "F16", "Q2_K")}}, {Entry: plan.Entry{Name: "b"}, Models: []plan.Model{beside}}}},
+		plan:   &model.Plan{Entries: []model.Resolved{{Entry: model.Entry{Name: "a"}, Models: []model.Planned{planned("m", "F16", "Q2_K")}}, {Entry: model.Entry{Name: "b"}, Models: []model.Planned{beside}}}},
 		status: nil,
 	}
 }
@@ -40,14 +40,14 @@ func TestAModelSaysThatItsOriginalIsABaseline(t *testing.T) {
 }
 
 func TestPagesNameTheFileThatIsCompared(t *testing.T) {
-	m := model("m", "F16", "Q4_K_M")
-	m.Against = &runner.Model{Name: "served/q4"}
+	m := planned("m", "F16", "Q4_K_M")
+	m.Against = &model.Model{Name: "served/q4"}
 	id := store.PairID{Model: "m", Target: "Q4_K_M"}
 	k := known{
 		state: &store.State{},
-		plan: &plan.Plan{Entries: []plan.Resolved{{
-			Entry:  plan.Entry{Name: "prod", Against: "served/q4", Baseline: "Q8_0", Targets: []string{"Q4_K_M"}},
-			Models: []plan.Model{m},
+		plan: &model.Plan{Entries: []model.Resolved{{
+			Entry:  model.Entry{Name: "prod", Against: "served/q4", Baseline: "Q8_0", Targets: []string{"Q4_K_M"}},
+			Models: []model.Planned{m},
 		}}},
 		status: &dispatch.Status{Entries: []dispatch.EntryStatus{{Name: "prod"}}},
 	}
@@ -73,7 +73,7 @@ func TestACycleSaysHowItsBaselineWasMade(t *testing.T) {
 	from := story()
 	result := &from.results[3][0]
 	result.SourceFormat, result.Against = "Q8_0", "served/q4"
-	result.Evidence.Against = []runner.FileID{{Path: "/srv/served/q4.gguf"}}
+	result.Evidence.Against = []model.FileID{{Path: "/srv/served/q4.gguf"}}
 	result.Evidence.Baseline = &runner.BaselineEvidence{Format: "Q8_0", Quantize: runner.ToolRun{Args: []string{"llama-quantize", "original.gguf", "baseline.gguf", "Q8_0"}}}
 	o.Store = from
 	page := ask(web.New(o), "GET", "/cycles/3").Body.String()

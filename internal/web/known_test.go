@@ -16,7 +16,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/golden"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -209,7 +209,7 @@ func TestStoryPages(t *testing.T) {
 						&store.Pair{PairID: store.PairID{Model: "m", Target: "Q2_K"}, Published: &all[0]},
 						&store.Pair{PairID: store.PairID{Model: "m", Target: "Q4_0"}, Published: &all[0], Unpublished: &all[1]},
 					)},
-					plan: nightly(model("m", "F16", "Q2_K", "Q4_0")),
+					plan: nightly(planned("m", "F16", "Q2_K", "Q4_0")),
 				}
 				o := k.options(t)
 				o.Store = story()
@@ -235,13 +235,13 @@ func TestChoicePages(t *testing.T) {
 		Pairs:  pairs(pair, decided(store.PairID{Model: "m", Target: "Q4_0"}, verdict.Kept, verdict.Kept, time.Hour)),
 		Models: map[string]*store.Model{"m": {Name: "m", Choice: &store.Choice{Rule: choice.Smallest, Format: "Q4_0", Since: at, Cycle: 5}}},
 	}
-	scheduled := model("m", "F16", "Q4_0", "Q8_0")
+	scheduled := planned("m", "F16", "Q4_0", "Q8_0")
 	scheduled.Choose = choice.Smallest
 	cycle := store.Cycle{
 		ID: 5, Model: "m", Targets: []string{"Q4_0", "Q8_0"}, Started: at, Ended: &at,
 		Choose: choice.Smallest, Chosen: "Q4_0", ChoiceID: "E2", Outranked: map[string]string{"Q8_0": "Q4_0"},
 	}
-	page := func(path string, p *plan.Plan) string {
+	page := func(path string, p *model.Plan) string {
 		o := known{state: state, plan: p}.options(t)
 		o.Store = &fakeStore{cycles: []store.Cycle{cycle}}
 		response := ask(web.New(o), "GET", path)
@@ -293,7 +293,7 @@ func TestStoppedCycles(t *testing.T) {
 		from.cycles[0].Published = nil // one of which did fail
 		from.points[store.PairID{Model: "m", Target: "Q4_0"}][0].Reason = reason
 		o.Store = from
-		o.Plan = func() *plan.Plan { return nightly(model("m", "F16", "Q2_K", "Q4_0")) }
+		o.Plan = func() *model.Plan { return nightly(planned("m", "F16", "Q2_K", "Q4_0")) }
 		badge := fmt.Sprintf(`<span class="badge %[1]s">%[1]s</span>`, reason)
 		for _, path := range []string{"/cycles", "/cycles/3", "/model?name=m"} {
 			page := ask(web.New(o), "GET", path).Body.String()

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
@@ -39,11 +39,11 @@ type liveStatus struct {
 type versions struct {
 	mu    sync.Mutex
 	state *store.State
-	plan  *plan.Plan
+	plan  *model.Plan
 	n     uint64
 }
 
-func (v *versions) of(state *store.State, scheduled *plan.Plan) uint64 {
+func (v *versions) of(state *store.State, scheduled *model.Plan) uint64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.plan != scheduled || !looksLike(v.state, state) {

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -141,7 +141,7 @@ func viewQueue(queue []dispatch.Waiting, now time.Time) []waitingView {
 	return all
 }
 
-func viewEntries(entries []dispatch.EntryStatus, scheduled *plan.Plan, now time.Time) []entryView {
+func viewEntries(entries []dispatch.EntryStatus, scheduled *model.Plan, now time.Time) []entryView {
 	var all []entryView
 	for _, e := range entries {
 		v := entryView{ID: e.Name, Name: text.Name(e.Name), State: entryState(e), Next: momentOf(e.Next, now)}

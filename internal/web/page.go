@@ -10,7 +10,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 )
@@ -69,7 +69,7 @@ type groupView struct {
 // snapshot is what is known at one moment, never nil.
 type snapshot struct {
 	state     *store.State
-	scheduled *plan.Plan
+	scheduled *model.Plan
 	status    *dispatch.Status
 	bus       BusStatus
 	notReady  string
@@ -88,7 +88,7 @@ func (s *server) snapshot() snapshot {
 	state, scheduled := s.State(), s.Plan()
 	k := snapshot{
 		state:     cmp.Or(state, &store.State{}),
-		scheduled: cmp.Or(scheduled, &plan.Plan{}),
+		scheduled: cmp.Or(scheduled, &model.Plan{}),
 		status:    cmp.Or(s.Status(), &dispatch.Status{}),
 		bus:       s.Bus(),
 		version:   s.versions.of(state, scheduled),

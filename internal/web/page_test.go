@@ -20,7 +20,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/golden"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -34,7 +34,7 @@ var now = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 // known is all that a page is made of.
 type known struct {
 	state  *store.State
-	plan   *plan.Plan
+	plan   *model.Plan
 	status *dispatch.Status
 	bus    web.BusStatus
 	ready  error
@@ -43,15 +43,15 @@ type known struct {
 func (k known) options(t testing.TB) web.Options {
 	o := options(t)
 	o.State = func() *store.State { return k.state }
-	o.Plan = func() *plan.Plan { return k.plan }
+	o.Plan = func() *model.Plan { return k.plan }
 	o.Status = func() *dispatch.Status { return k.status }
 	o.Bus = func() web.BusStatus { return k.bus }
 	o.Ready = func() error { return k.ready }
 	return o
 }
 
-func model(name, format string, targets ...string) plan.Model {
-	return plan.Model{Model: runner.Model{Name: name, Header: &gguf.Header{Format: format}}, Targets: targets}
+func planned(name, format string, targets ...string) model.Planned {
+	return model.Planned{Model: model.Model{Name: name, Header: &gguf.Header{Format: format}}, Targets: targets}
 }
 
 func phase(name verdict.Phase, outcome verdict.Outcome, original, drop float64) verdict.PhaseVerdict {
@@ -89,9 +89,9 @@ var engineUp = dispatch.EngineStatus{
 	Backends: "CPU", CPU: "AMD EPYC 9754",
 }
 
-func nightly(models ...plan.Model) *plan.Plan {
-	return &plan.Plan{Entries: []plan.Resolved{{
-		Entry:  plan.Entry{Name: "nightly", Models: []string{"*"}, Targets: []string{"Q2_K"}, Threshold: 0.12},
+func nightly(models ...model.Planned) *model.Plan {
+	return &model.Plan{Entries: []model.Resolved{{
+		Entry:  model.Entry{Name: "nightly", Models: []string{"*"}, Targets: []string{"Q2_K"}, Threshold: 0.12},
 		Models: models,
 	}}}
 }
@@ -167,7 +167,7 @@ func states() map[string]known {
 			Outbox:   store.OutboxState{Pending: 2, OldestPending: now.Add(-3 * time.Minute)},
 			Counters: store.Counters{Published: 12},
 		},
-		plan: nightly(model(llama, "F16", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M"), model(qwen, "BF16", "Q2_K", "Q4_0", "Q8_0")),
+		plan: nightly(planned(llama, "F16", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M"), planned(qwen, "BF16", "Q2_K", "Q4_0", "Q8_0")),
 		status: &dispatch.Status{
 			Entries: append(scheduled("nightly"), dispatch.EntryStatus{Name: "paused", Suspended: true}),
 			Engine:  engineUp,
@@ -181,7 +181,7 @@ func states() map[string]known {
 	decisions.plan.Entries[0].Models[0].Choose, decisions.plan.Entries[0].Choose = choice.Smallest, choice.Smallest
 	outranked := store.PairID{Model: llama, Target: "Q5_K_M"}
 	decisions.state.Pairs[outranked] = &store.Pair{PairID: outranked, Outranked: &store.Outranked{Cycle: 6, Entry: "nightly", Finished: now.Add(-5 * time.Hour), By: "Q4_K_M", Choose: choice.Smallest}}
-	decisions.plan.Conflicts = []plan.Conflict{{Model: llama, Target: "Q2_K", First: "nightly", Second: "paused"}}
+	decisions.plan.Conflicts = []model.Conflict{{Model: llama, Target: "Q2_K", First: "nightly", Second: "paused"}}
 	failedAgain := decisions.state.Pairs[store.PairID{Model: llama, Target: "Q4_K_M"}]
 	failedAgain.Failed = &store.Failed{Finished: now.Add(-30 * time.Second), Reason: runner.ReasonTimeout, Error: "llama-quantize ran past 6h"}
 	decisions.state.Pairs[store.PairID{Model: qwen, Target: "Q2_K"}].Decided.Unconfirmed = true
@@ -193,16 +193,16 @@ func states() map[string]known {
 		"no-models": {plan: nightly(), status: &dispatch.Status{Engine: engineUp, Entries: []dispatch.EntryStatus{{Name: "nightly", Next: now.Add(time.Hour), Problems: []string{`"*": there is no model in "/srv/models"`}}}}},
 		"first-run": {
 			state:  &store.State{Outbox: store.OutboxState{}},
-			plan:   nightly(model(llama, "F16", "Q2_K"), model(qwen, "BF16", "Q2_K")),
+			plan:   nightly(planned(llama, "F16", "Q2_K"), planned(qwen, "BF16", "Q2_K")),
 			status: &dispatch.Status{Entries: scheduled("nightly"), Engine: engineUp},
 		},
 		"running": {
 			state:  &store.State{Outbox: store.OutboxState{Held: 1}},
-			plan:   nightly(model(llama, "F16", "Q2_K", "Q4_K_M")),
+			plan:   nightly(planned(llama, "F16", "Q2_K", "Q4_K_M")),
 			status: running,
 		},
 		"engine-missing": {
-			plan: nightly(model(llama, "F16", "Q2_K")),
+			plan: nightly(planned(llama, "F16", "Q2_K")),
 			status: &dispatch.Status{
 				Entries: scheduled("nightly"),
 				Engine:  dispatch.EngineStatus{Checked: now.Add(-20 * time.Second), Err: `llama-quantize is not in "/opt/llama.cpp" nor on PATH`},
@@ -250,7 +250,7 @@ func everywhere(text string) known {
 	pair := decided(id, verdict.Kept, verdict.Kept, time.Hour, phase(verdict.Generation, verdict.Kept, 10, 0.01))
 	pair.Decided.SourceFormat = text
 	pair.Failed = &store.Failed{Finished: now, Reason: runner.ReasonCrash, Error: text}
-	chooses := model(text, text, text+"2")
+	chooses := planned(text, text, text+"2")
 	chooses.Choose = choice.Smallest
 	return known{
 		ready: errors.New(text),
@@ -258,9 +258,9 @@ func everywhere(text string) known {
 			Pairs:  pairs(pair, &store.Pair{PairID: store.PairID{Model: text, Target: text + "2"}, Outranked: &store.Outranked{By: text}}),
 			Models: map[string]*store.Model{text: {Name: text, Choice: &store.Choice{Rule: choice.Rule(text), Format: text}}},
 		},
-		plan: &plan.Plan{
-			Entries:   []plan.Resolved{{Entry: plan.Entry{Name: text, Threshold: 0.12}, Models: []plan.Model{chooses}}},
-			Conflicts: []plan.Conflict{{Model: text, Target: text, First: text, Second: text}},
+		plan: &model.Plan{
+			Entries:   []model.Resolved{{Entry: model.Entry{Name: text, Threshold: 0.12}, Models: []model.Planned{chooses}}},
+			Conflicts: []model.Conflict{{Model: text, Target: text, First: text, Second: text}},
 		},
 		status: &dispatch.Status{
 			Running: &dispatch.Running{Entry: text, Model: text, Models: 1, Waiting: text},
@@ -327,7 +327,7 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 					Benchmark: runner.Benchmark{Phases: []verdict.Phase{verdict.Generation}},
 					Rounds:    []runner.Round{round},
 					Quantize:  runner.ToolRun{Args: []string{text, "-x"}},
-					Against:   []runner.FileID{{Path: text}},
+					Against:   []model.FileID{{Path: text}},
 					Baseline:  &runner.BaselineEvidence{Format: text, Quantize: runner.ToolRun{Args: []string{text}}},
 					Quality:   &runner.QualityEvidence{Corpus: runner.CorpusID{Bytes: 3, SHA256: text}, Evaluate: runner.ToolRun{Args: []string{text}}},
 				},
@@ -446,7 +446,7 @@ func TestStoppedIsNotFailed(t *testing.T) {
 	stopped := func(target string, reason runner.Reason) *store.Pair {
 		return &store.Pair{PairID: store.PairID{Model: "llama-7b", Target: target}, Failed: &store.Failed{Finished: now, Reason: reason, Error: "it ended"}}
 	}
-	k.plan = nightly(model("llama-7b", "F16", "Q2_K", "Q3_K_M", "Q4_0"))
+	k.plan = nightly(planned("llama-7b", "F16", "Q2_K", "Q3_K_M", "Q4_0"))
 	k.state = &store.State{Pairs: pairs(stopped("Q2_K", runner.ReasonCanceled), stopped("Q3_K_M", runner.ReasonInterrupted), stopped("Q4_0", runner.ReasonCrash))}
 	handler := web.New(k.options(t))
 	_, targets := shown(t, handler, "?decision=failed")
@@ -505,7 +505,7 @@ func TestUnpublished(t *testing.T) {
 	all := publications()
 	pair := decided(store.PairID{Model: "m", Target: "Q2_K"}, verdict.Kept, verdict.Kept, time.Hour)
 	pair.Published, pair.Unpublished = &all[0], &all[1]
-	k := known{state: &store.State{Pairs: pairs(pair)}, plan: nightly(model("m", "F16", "Q2_K"))}
+	k := known{state: &store.State{Pairs: pairs(pair)}, plan: nightly(planned("m", "F16", "Q2_K"))}
 	handler := web.New(k.options(t))
 	assert.Contains(t, ask(handler, "GET", "/").Body.String(), "could not be published")
 	api := ask(handler, "GET", "/api/v1/models").Body.String()

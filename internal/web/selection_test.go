@@ -101,7 +101,7 @@ func crowd(t testing.TB, n int) (web.Options, *fakeStore) {
 				Phases: []store.PointPhase{{Phase: verdict.Generation, Drop: drop, Lower: new(drop - 0.05), Upper: new(drop + 0.04)}},
 			})
 		}
-		p.Entries[0].Models = append(p.Entries[0].Models, model(id.Model, "F16", "Q2_K"))
+		p.Entries[0].Models = append(p.Entries[0].Models, planned(id.Model, "F16", "Q2_K"))
 	}
 	o := known{state: &store.State{Pairs: all}, plan: p, status: &dispatch.Status{Entries: scheduled("nightly")}}.options(t)
 	o.Store = from

@@ -23,7 +23,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
@@ -54,7 +54,7 @@ type Options struct {
 	Lifecycle, AdminAPI bool
 	// State, Plan and Status may give nil as long as there is none.
 	State  func() *store.State
-	Plan   func() *plan.Plan
+	Plan   func() *model.Plan
 	Status func() *dispatch.Status
 	Bus    func() BusStatus
 	Store  Store

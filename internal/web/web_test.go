@@ -17,7 +17,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
@@ -98,7 +98,7 @@ func options(t testing.TB) web.Options {
 		Config:  func() (string, error) { return "threshold: 0.12\n", nil },
 		Reload:  func(context.Context) error { return nil },
 		State:   func() *store.State { return nil },
-		Plan:    func() *plan.Plan { return nil },
+		Plan:    func() *model.Plan { return nil },
 		Status:  func() *dispatch.Status { return nil },
 		Bus:     func() web.BusStatus { return web.BusStatus{} },
 		Store: &fakeStore{
@@ -188,7 +188,7 @@ func links(t *testing.T, handler http.Handler, path string) map[string]string {
 
 func TestRoutes(t *testing.T) {
 	o := options(t)
-	o.Plan = func() *plan.Plan { return nightly(model("m", "F16", "Q2_K")) }
+	o.Plan = func() *model.Plan { return nightly(planned("m", "F16", "Q2_K")) }
 	o.Status = func() *dispatch.Status { return &dispatch.Status{Entries: scheduled("nightly")} }
 	handler := web.New(o)
 	methods := map[string][]string{}

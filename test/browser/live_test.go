@@ -14,7 +14,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -27,7 +27,7 @@ type stage struct {
 
 	mu     sync.Mutex
 	state  *store.State
-	plan   *plan.Plan
+	plan   *model.Plan
 	status *dispatch.Status
 	bus    web.BusStatus
 }
@@ -41,7 +41,7 @@ func newStage(t *testing.T, status *dispatch.Status, between func(pages http.Han
 		Metrics: http.NotFoundHandler(),
 		Ready:   func() error { return nil },
 		State:   func() *store.State { s.mu.Lock(); defer s.mu.Unlock(); return s.state },
-		Plan:    func() *plan.Plan { s.mu.Lock(); defer s.mu.Unlock(); return s.plan },
+		Plan:    func() *model.Plan { s.mu.Lock(); defer s.mu.Unlock(); return s.plan },
 		Status:  func() *dispatch.Status { s.mu.Lock(); defer s.mu.Unlock(); return s.status },
 		Bus:     func() web.BusStatus { s.mu.Lock(); defer s.mu.Unlock(); return s.bus },
 		Watch:   func() (<-chan struct{}, func()) { return s.changes, func() {} },
@@ -87,14 +87,14 @@ func failed(model string) *store.Pair {
 }
 
 // pairs are models that failed, and the plan in which they are.
-func pairs(models ...string) (*store.State, *plan.Plan) {
-	state, entry := &store.State{Pairs: map[store.PairID]*store.Pair{}}, plan.Resolved{Entry: plan.Entry{Name: "nightly"}}
-	for _, model := range models {
-		pair := failed(model)
+func pairs(models ...string) (*store.State, *model.Plan) {
+	state, entry := &store.State{Pairs: map[store.PairID]*store.Pair{}}, model.Resolved{Entry: model.Entry{Name: "nightly"}}
+	for _, name := range models {
+		pair := failed(name)
 		state.Pairs[pair.PairID] = pair
-		entry.Models = append(entry.Models, plan.Model{Model: runner.Model{Name: model, Header: &gguf.Header{Format: "F16"}}, Targets: []string{pair.Target}})
+		entry.Models = append(entry.Models, model.Planned{Model: model.Model{Name: name, Header: &gguf.Header{Format: "F16"}}, Targets: []string{pair.Target}})
 	}
-	return state, &plan.Plan{Entries: []plan.Resolved{entry}}
+	return state, &model.Plan{Entries: []model.Resolved{entry}}
 }
 
 // What the stream names while a page is on its way comes with a later one: the stream

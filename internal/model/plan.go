@@ -1,6 +1,4 @@
-// Package plan says which pairs the schedule decides: what its entries name, among the
-// models that were found.
-package plan
+package model
 
 import (
 	"cmp"
@@ -9,15 +7,14 @@ import (
 	"strings"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Entry is what the schedule says of an entry.
 type Entry struct {
 	Name    string
-	Models  []string // patterns: see runner.Found.Select
+	Models  []string // patterns: see Found.Select
 	Targets []string // formats, in any case
-	Against string   // file that models are compared with, in place of targets: see runner.Found.Existing
+	Against string   // file that models are compared with, in place of targets: see Found.Existing
 	// LastFormat is that of Against when it was last decided on: its target while the file
 	// cannot be read. "" when it never was.
 	LastFormat string
@@ -37,24 +34,24 @@ type Plan struct {
 // Resolved is an entry and the models it names now.
 type Resolved struct {
 	Entry
-	Models []Model // sorted by name; without those it may not decide
+	Models []Planned // sorted by name; without those it may not decide
 	// Unresolved are the errors of the globs that fit nothing. A model that is named and
 	// cannot be used is among Models, with its Err set.
 	Unresolved []error
 }
 
-// Model is a model and the targets under which the entry decides it.
-type Model struct {
-	runner.Model
+// Planned is a model and the targets under which the entry decides it.
+type Planned struct {
+	Model
 	Targets []string // canonical names
 	// Choose is the entry's rule, unless an earlier entry chooses a format of this model.
 	Choose   choice.Rule
-	Baseline string        // see Entry
-	Against  *runner.Model // the file of the entry, with its Err set where it cannot be used; nil without one
+	Baseline string // see Entry
+	Against  *Model // the file of the entry, with its Err set where it cannot be used; nil without one
 }
 
 // SourceFormat is that of the original; "" when the model cannot be read.
-func (m *Model) SourceFormat() string {
+func (m *Planned) SourceFormat() string {
 	switch {
 	case m.Header == nil:
 		return ""
@@ -82,15 +79,15 @@ func (c Conflict) Error() string {
 		c.First, c.Second, c.Target, c.Model)
 }
 
-// Finder finds models by patterns, and files by names: runner.Found does.
+// Finder finds models by patterns, and files by names: Found does.
 type Finder interface {
-	Select(patterns []string) ([]runner.Model, error)
-	Existing(name string) (runner.Model, error)
+	Select(patterns []string) ([]Model, error)
+	Existing(name string) (Model, error)
 	MissingName(pattern string) string
 }
 
-// Make resolves the entries, in their order: a pair belongs to the first that names it.
-func Make(entries []Entry, found Finder) Plan {
+// NewPlan resolves the entries, in their order: a pair belongs to the first that names it.
+func NewPlan(entries []Entry, found Finder) Plan {
 	var p Plan
 	selected := selectAll(entries, found)
 	owners := map[[2]string]string{}
@@ -109,13 +106,13 @@ func Make(entries []Entry, found Finder) Plan {
 				seen[model.Name] = true
 				targets := p.claim(owners, resolved.Entry, model.Name)
 				if len(targets) > 0 {
-					resolved.Models = append(resolved.Models, Model{
+					resolved.Models = append(resolved.Models, Planned{
 						Model: model, Targets: targets, Choose: p.claimChoice(owners, entry, model.Name), Baseline: entry.Baseline, Against: against,
 					})
 				}
 			}
 		}
-		slices.SortFunc(resolved.Models, func(a, b Model) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortFunc(resolved.Models, func(a, b Planned) int { return strings.Compare(a.Name, b.Name) })
 		p.Entries = append(p.Entries, resolved)
 	}
 	return p
@@ -126,20 +123,20 @@ const UnknownFormat = "UNKNOWN"
 
 // existing finds the file of an entry, whose format is its target; nil where copies are
 // made.
-func existing(entry *Entry, found Finder) *runner.Model {
+func existing(entry *Entry, found Finder) *Model {
 	if entry.Against == "" {
 		return nil
 	}
 	file, err := found.Existing(entry.Against)
 	if err != nil { // the cycles fail, and say why
-		file = runner.Model{Name: found.MissingName(entry.Against), Path: entry.Against, Err: runner.Failf(runner.ReasonBadModel, "%w", err)}
+		file = Model{Name: found.MissingName(entry.Against), Path: entry.Against, Err: err}
 	}
 	entry.Targets = []string{Format(&file, entry.LastFormat)}
 	return &file
 }
 
 // Format is that of a file, as a target; last is what it was, where that is known.
-func Format(file *runner.Model, last string) string {
+func Format(file *Model, last string) string {
 	if file.Err != nil {
 		return cmp.Or(last, UnknownFormat)
 	}
@@ -148,7 +145,7 @@ func Format(file *runner.Model, last string) string {
 
 // selection is what a pattern names: models, or nothing, and why.
 type selection struct {
-	models []runner.Model
+	models []Model
 	err    error
 }
 
@@ -166,7 +163,7 @@ func selectAll(entries []Entry, found Finder) map[string]selection {
 			case err == nil:
 				usable = append(usable, pattern)
 			case !isGlob(pattern): // somebody counts on this one: its cycles fail, and say why
-				models = []runner.Model{{Name: found.MissingName(pattern), Path: pattern, Err: runner.Failf(runner.ReasonBadModel, "%w", err)}}
+				models = []Model{{Name: found.MissingName(pattern), Path: pattern, Err: err}}
 				err = nil
 			}
 			selected[pattern] = selection{models, err}
@@ -235,8 +232,6 @@ func (p *Plan) claimChoice(owners map[[2]string]string, entry Entry, model strin
 	owners[[2]string{model, ""}] = entry.Name
 	return entry.Choose
 }
-
-func isGlob(pattern string) bool { return strings.ContainsAny(pattern, "*?[") }
 
 // aliases of llama-quantize, by which one format may be named twice.
 var aliases = map[string]string{"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}

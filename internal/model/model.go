@@ -1,4 +1,8 @@
-package runner
+// Package model knows which models there are, and what is to be decided of them. Discover
+// makes models of the files in a directory, Found.Select makes models of the patterns that
+// somebody writes, and NewPlan makes pairs of the entries of the schedule: a model and a
+// target, each pair under one entry.
+package model
 
 import (
 	"fmt"
@@ -27,9 +31,27 @@ type Model struct {
 	// Header is the model's header, of a split set that of all files together. Nil
 	// when Err is set.
 	Header *gguf.Header
-	// Err is a *Failure when the model was asked for and cannot be used: cut off, a
-	// file of its set missing, unreadable. Nothing but Name and Path is set then.
+	// Err says why the model, which was asked for, cannot be used: it is cut off, a file of
+	// its set is missing, it cannot be read. Nothing but Name and Path is set then.
 	Err error
+}
+
+// ComparableWith gives an error that says why a file cannot be a copy of the model; nil
+// where it may be one, or where either cannot be read.
+func (m Model) ComparableWith(file Model) error {
+	if m.Header == nil || file.Header == nil {
+		return nil
+	}
+	is, was := file.Header, m.Header
+	switch {
+	case is.Architecture != was.Architecture:
+		return fmt.Errorf("%s is of the architecture %q and %s of %q: they cannot be compared, so name a quantized file of that model",
+			file.Path, is.Architecture, m.Path, was.Architecture)
+	case is.Vocabulary != was.Vocabulary:
+		return fmt.Errorf("%s has a vocabulary of %d tokens and %s one of %d: they cannot be compared, so name a quantized file of that model",
+			file.Path, is.Vocabulary, m.Path, was.Vocabulary)
+	}
+	return nil
 }
 
 // modelName makes a name of a path.
@@ -73,15 +95,14 @@ func (u *unit) key() string {
 	return fmt.Sprint(u.keys, u.missing)
 }
 
-// read reads the unit's header; dir is what its paths are relative to. The error is a
-// *Failure.
+// read reads the unit's header; dir is what its paths are relative to.
 func (u *unit) read(dir string) (Model, error) {
 	model := Model{Name: modelName(u.path), Path: under(dir, u.path)}
 	if len(u.missing) > 0 {
-		return model, Failf(ReasonBadModel, "%q is a split model of which files are missing: %s", model.Path, list(u.missing, 3))
+		return model, fmt.Errorf("%q is a split model of which files are missing: %s", model.Path, list(u.missing, 3))
 	}
 	if u.err != nil {
-		return model, &Failure{Reason: ReasonBadModel, Err: u.err}
+		return model, u.err
 	}
 	files := make([]string, len(u.files))
 	for i, file := range u.files {
@@ -89,13 +110,13 @@ func (u *unit) read(dir string) (Model, error) {
 	}
 	header, err := gguf.ReadSet(files)
 	if err != nil {
-		return model, &Failure{Reason: ReasonBadModel, Err: err}
+		return model, err
 	}
 	model.Files = files
 	model.Header = header
 	ids, err := model.Identity()
 	if err != nil {
-		return model, &Failure{Reason: ReasonBadModel, Err: err}
+		return model, err
 	}
 	model.IDs = ids
 	for _, id := range ids {

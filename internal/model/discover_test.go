@@ -1,4 +1,4 @@
-package runner_test
+package model_test
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
-	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
 // models is a model directory to fill.
@@ -68,14 +68,14 @@ func (m models) link(target, name string) {
 	require.NoError(m.t, os.Symlink(target, m.path(name)))
 }
 
-func (m models) discover() runner.Found {
+func (m models) discover() model.Found {
 	m.t.Helper()
-	found, err := runner.Discover(m.dir, false, nil)
+	found, err := model.Discover(m.dir, false, nil)
 	require.NoError(m.t, err)
 	return found
 }
 
-func names(models []runner.Model) []string {
+func names(models []model.Model) []string {
 	var names []string
 	for _, model := range models {
 		names = append(names, model.Name)
@@ -83,7 +83,7 @@ func names(models []runner.Model) []string {
 	return names
 }
 
-func skipped(found runner.Found) map[string]string {
+func skipped(found model.Found) map[string]string {
 	reasons := map[string]string{}
 	for _, s := range found.Skipped {
 		reasons[s.Name] = s.Reason
@@ -248,7 +248,7 @@ func TestPassedOverWithAReason(t *testing.T) {
 	m.model("good.gguf")
 	passedOver(m)
 	var log bytes.Buffer
-	found, err := runner.Discover(m.dir, false, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	found, err := model.Discover(m.dir, false, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	require.NoError(t, err)
 	assert.Equal(t, []string{"good"}, names(found.Models))
 
@@ -287,10 +287,7 @@ func TestPassedOverWithAReason(t *testing.T) {
 					continue // there is no such file
 				}
 				selected, err := found.Select([]string{ask, "good"})
-				var failure *runner.Failure
 				if !tt.broken {
-					require.ErrorAs(t, err, &failure)
-					assert.Equal(t, runner.ReasonBadModel, failure.Reason)
 					require.ErrorContains(t, err, tt.want)
 					require.ErrorContains(t, err, m.path(tt.name))
 					continue
@@ -301,9 +298,7 @@ func TestPassedOverWithAReason(t *testing.T) {
 				if broken.Name == "good" {
 					broken = selected[1]
 				}
-				require.ErrorAs(t, broken.Err, &failure)
-				assert.Equal(t, runner.ReasonBadModel, failure.Reason)
-				require.ErrorContains(t, failure, tt.want)
+				require.ErrorContains(t, broken.Err, tt.want)
 			}
 		})
 	}
@@ -322,22 +317,22 @@ func TestPassedOverWithAReason(t *testing.T) {
 func TestQuantizedModelsOnRequest(t *testing.T) {
 	m := newModels(t)
 	passedOver(m)
-	found, err := runner.Discover(m.dir, true, nil)
+	found, err := model.Discover(m.dir, true, nil)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"quantized"}, names(found.Models))
 }
 
 func TestDirectoryThatCannotBeSearched(t *testing.T) {
 	m := newModels(t)
-	_, err := runner.Discover(m.dir, false, nil)
+	_, err := model.Discover(m.dir, false, nil)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.ErrorContains(t, err, m.dir)
 	require.ErrorContains(t, err, "--model-dir")
 
-	_, err = runner.Discover(m.model("a.gguf"), false, nil)
+	_, err = model.Discover(m.model("a.gguf"), false, nil)
 	require.ErrorContains(t, err, "is no directory")
 
-	found, err := runner.Discover("", false, nil)
+	found, err := model.Discover("", false, nil)
 	require.NoError(t, err)
 	assert.Empty(t, found.Models)
 }
@@ -475,23 +470,70 @@ func TestFilesWithoutAModelDirectory(t *testing.T) {
 		{[]string{"a/tiny.gguf", m.path("a/tiny.gguf"), "same.gguf"}, []string{"tiny"}},
 	}
 	for _, tt := range tests {
-		selected, err := runner.Found{}.Select(tt.patterns)
+		selected, err := model.Found{}.Select(tt.patterns)
 		require.NoError(t, err)
 		assert.Equal(t, tt.want, names(selected))
 	}
 
-	selected, err := runner.Found{}.Select([]string{"c/set-00001-of-00002.gguf"})
+	selected, err := model.Found{}.Select([]string{"c/set-00001-of-00002.gguf"})
 	require.NoError(t, err)
 	require.ErrorContains(t, selected[0].Err, `"set-00002-of-00002.gguf"`)
 
-	_, err = runner.Found{}.Select([]string{"q8.gguf"})
+	_, err = model.Found{}.Select([]string{"q8.gguf"})
 	require.ErrorContains(t, err, "models.allow_requantize")
-	selected, err = runner.Found{AllowRequantize: true}.Select([]string{"q8.gguf"})
+	selected, err = model.Found{AllowRequantize: true}.Select([]string{"q8.gguf"})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"q8"}, names(selected))
 
 	for _, pattern := range []string{"tiny", "*", "none.gguf"} {
-		_, err = runner.Found{}.Select([]string{pattern})
+		_, err = model.Found{}.Select([]string{pattern})
 		require.ErrorContains(t, err, "--model-dir", pattern)
 	}
+}
+
+func TestExisting(t *testing.T) {
+	m := newModels(t)
+	m.model("llama/8b-f16.gguf")
+	gguftest.Model(gguftest.TinyQuantized()).Write(t, m.path("llama/8b-prod.gguf"))
+	m.of("adapter.gguf", "general.type", "adapter")
+	m.text("cut.gguf", "GGUF")
+	outside := gguftest.Model(gguftest.TinyQuantized()).Write(t, filepath.Join(t.TempDir(), "else.gguf"))
+	m.link(outside, "linked.gguf")
+	found := m.discover()
+
+	for name, want := range map[string]string{
+		"llama/8b-prod":              "llama/8b-prod Q4_K_M",
+		"llama/8b-prod.gguf":         "llama/8b-prod Q4_K_M",
+		m.path("llama/8b-prod.gguf"): "llama/8b-prod Q4_K_M",
+		"llama/8b-f16":               "llama/8b-f16 F16",
+		"linked":                     "linked Q4_K_M",
+		outside:                      "linked Q4_K_M",
+	} {
+		file, err := found.Existing(name)
+		require.NoError(t, err, name)
+		require.NoError(t, file.Err, name)
+		assert.Equal(t, want, file.Name+" "+file.Header.Format, name)
+		assert.NotEmpty(t, file.IDs)
+	}
+	assert.Len(t, found.Models, 1, "it is no model for the schedule")
+
+	file, err := model.Found{}.Existing(outside)
+	require.NoError(t, err)
+	assert.Equal(t, "else", file.Name, "there is no folder that it could be outside of")
+
+	file, err = found.Existing("cut")
+	require.NoError(t, err, "it is there")
+	require.Error(t, file.Err)
+
+	for name, want := range map[string]string{
+		"llama/*": "is a pattern: name one file",
+		"gone":    `no file is named "gone"`,
+		"prod":    `did you mean "llama/8b-prod"?`,
+		"adapter": "a LoRA adapter, no language model",
+	} {
+		_, err := found.Existing(name)
+		assert.ErrorContains(t, err, want, name)
+	}
+	_, err = found.Select([]string{"llama/8b-prod"})
+	assert.ErrorContains(t, err, "quantized already", "as a model it is none")
 }

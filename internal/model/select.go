@@ -1,4 +1,4 @@
-package runner
+package model
 
 import (
 	"fmt"
@@ -42,6 +42,25 @@ func (f Found) Select(patterns []string) ([]Model, error) {
 	selected = append(selected, f.nameOutside(outside)...)
 	slices.SortFunc(selected, func(a, b Model) int { return strings.Compare(a.Name, b.Name) })
 	return slices.CompactFunc(selected, func(a, b Model) bool { return a.Name == b.Name }), nil
+}
+
+// Existing finds one file to compare a model with, quantized or not, by its name or path:
+// see Select, which also names what is not to be found. A file that is there and cannot be
+// used, such as one that is cut off, comes back with its Err set.
+func (f Found) Existing(name string) (Model, error) {
+	if isGlob(name) {
+		return Model{}, fmt.Errorf("%q is a pattern: name one file, or a link to it", name)
+	}
+	f.AllowRequantize = true // that it is quantized is no reason to pass it over
+	inside, outside, err := f.match(name)
+	switch {
+	case err != nil:
+		return Model{}, err
+	case outside != nil:
+		return f.nameOutside([]Model{*outside})[0], nil
+	default:
+		return inside[0], nil
+	}
 }
 
 // match finds what one pattern names: models of the directory, or one file beside them,
@@ -107,7 +126,7 @@ func (s *Skipped) asked() (Model, error) {
 	if s.Err != nil {
 		return Model{Name: s.Name, Path: s.Path, Err: s.Err}, nil
 	}
-	return Model{}, Failf(ReasonBadModel, "%q cannot be used: it is %s", s.Path, s.Reason)
+	return Model{}, fmt.Errorf("%q cannot be used: it is %s", s.Path, s.Reason)
 }
 
 // paths are the files that a pattern may mean.

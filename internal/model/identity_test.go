@@ -1,4 +1,4 @@
-package runner_test
+package model_test
 
 import (
 	"os"
@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
 func TestChangesOfAModelAreTold(t *testing.T) {
@@ -48,36 +48,36 @@ func TestChangesOfAModelAreTold(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m := newModels(t)
-			m.split("m", 2, 1, 2)
-			model := m.discover().Models[0]
-			before, err := model.Identity()
+			dir := newModels(t)
+			dir.split("m", 2, 1, 2)
+			m := dir.discover().Models[0]
+			before, err := m.Identity()
 			require.NoError(t, err)
 			require.Len(t, before, 2)
-			tt.change(t, model.Files[1])
-			after, err := model.Identity()
+			tt.change(t, m.Files[1])
+			after, err := m.Identity()
 			require.NoError(t, err)
-			err = runner.SameFiles(before, after)
+			err = model.SameFiles(before, after)
 			if tt.want == "" {
 				require.NoError(t, err)
 				return
 			}
 			require.ErrorContains(t, err, tt.want)
-			require.ErrorContains(t, err, model.Files[1])
+			require.ErrorContains(t, err, m.Files[1])
 		})
 	}
 }
 
 func TestAModelThatHasGone(t *testing.T) {
-	m := newModels(t)
-	path := m.model("m.gguf")
-	model := m.discover().Models[0]
-	before, err := model.Identity()
+	dir := newModels(t)
+	path := dir.model("m.gguf")
+	m := dir.discover().Models[0]
+	before, err := m.Identity()
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(path))
-	_, err = model.Identity()
+	_, err = m.Identity()
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.ErrorContains(t, err, path)
-	require.Error(t, runner.SameFiles(before, nil))
-	assert.NoError(t, runner.SameFiles(nil, nil))
+	require.Error(t, model.SameFiles(before, nil))
+	assert.NoError(t, model.SameFiles(nil, nil))
 }

@@ -1,4 +1,4 @@
-package runner
+package model
 
 import (
 	"errors"
@@ -33,8 +33,8 @@ type Skipped struct {
 	Name   string // as a model's would be
 	Path   string // absolute
 	Reason string // why, to follow the file's name and a colon
-	// Err is a *Failure when the file should be a model and cannot be read: cut off,
-	// damaged, part of a set that is not complete. Nil when it is something else.
+	// Err says why a file that should be a model cannot be read: it is cut off, damaged,
+	// part of a set that is not complete. Nil when it is something else.
 	Err error
 }
 

@@ -1,4 +1,4 @@
-package plan_test
+package model_test
 
 import (
 	"errors"
@@ -14,24 +14,23 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
-	"github.com/quant-exporter/quant-exporter/internal/plan"
-	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
 // discover finds tiny models of these names in a new directory.
-func discover(t *testing.T, names ...string) runner.Found {
+func discover(t *testing.T, names ...string) model.Found {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range names {
 		gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(dir, name+".gguf"))
 	}
-	found, err := runner.Discover(dir, false, nil)
+	found, err := model.Discover(dir, false, nil)
 	require.NoError(t, err)
 	return found
 }
 
 // pairs shows what an entry decides, as "model: target target".
-func pairs(entry plan.Resolved) []string {
+func pairs(entry model.Resolved) []string {
 	var all []string
 	for _, model := range entry.Models {
 		all = append(all, model.Name+": "+strings.Join(model.Targets, " "))
@@ -39,52 +38,52 @@ func pairs(entry plan.Resolved) []string {
 	return all
 }
 
-func entry(name, models, targets string) plan.Entry {
-	return plan.Entry{Name: name, Models: strings.Fields(models), Targets: strings.Fields(targets), Threshold: 0.12}
+func entry(name, models, targets string) model.Entry {
+	return model.Entry{Name: name, Models: strings.Fields(models), Targets: strings.Fields(targets), Threshold: 0.12}
 }
 
 func TestPairsBelongToTheFirstEntryThatNamesThem(t *testing.T) {
 	for name, test := range map[string]struct {
-		entries   []plan.Entry
+		entries   []model.Entry
 		want      [][]string
-		conflicts []plan.Conflict
+		conflicts []model.Conflict
 	}{
 		"one entry, sorted": {
-			entries: []plan.Entry{entry("n", "team/c b a", "Q2_K Q8_0")},
+			entries: []model.Entry{entry("n", "team/c b a", "Q2_K Q8_0")},
 			want:    [][]string{{"a: Q2_K Q8_0", "b: Q2_K Q8_0", "team/c: Q2_K Q8_0"}},
 		},
 		"patterns that overlap within an entry": {
-			entries: []plan.Entry{entry("n", "* a a.gguf", "Q2_K")},
+			entries: []model.Entry{entry("n", "* a a.gguf", "Q2_K")},
 			want:    [][]string{{"a: Q2_K", "b: Q2_K", "team/c: Q2_K"}},
 		},
 		"other targets of the same models": {
-			entries: []plan.Entry{entry("n", "*", "Q2_K"), entry("m", "a", "Q8_0")},
+			entries: []model.Entry{entry("n", "*", "Q2_K"), entry("m", "a", "Q8_0")},
 			want:    [][]string{{"a: Q2_K", "b: Q2_K", "team/c: Q2_K"}, {"a: Q8_0"}},
 		},
 		"one pair twice": {
-			entries:   []plan.Entry{entry("n", "a", "Q2_K"), entry("m", "*", "Q2_K Q8_0")},
+			entries:   []model.Entry{entry("n", "a", "Q2_K"), entry("m", "*", "Q2_K Q8_0")},
 			want:      [][]string{{"a: Q2_K"}, {"a: Q8_0", "b: Q2_K Q8_0", "team/c: Q2_K Q8_0"}},
-			conflicts: []plan.Conflict{{"a", "Q2_K", "n", "m"}},
+			conflicts: []model.Conflict{{"a", "Q2_K", "n", "m"}},
 		},
 		"a model of which nothing is left": {
-			entries:   []plan.Entry{entry("n", "a", "Q2_K"), entry("m", "a b", "Q2_K")},
+			entries:   []model.Entry{entry("n", "a", "Q2_K"), entry("m", "a b", "Q2_K")},
 			want:      [][]string{{"a: Q2_K"}, {"b: Q2_K"}},
-			conflicts: []plan.Conflict{{"a", "Q2_K", "n", "m"}},
+			conflicts: []model.Conflict{{"a", "Q2_K", "n", "m"}},
 		},
 		"three entries: the first has it": {
-			entries:   []plan.Entry{entry("n", "a", "Q2_K"), entry("m", "a", "Q2_K"), entry("o", "a", "Q2_K")},
+			entries:   []model.Entry{entry("n", "a", "Q2_K"), entry("m", "a", "Q2_K"), entry("o", "a", "Q2_K")},
 			want:      [][]string{{"a: Q2_K"}, nil, nil},
-			conflicts: []plan.Conflict{{"a", "Q2_K", "n", "m"}, {"a", "Q2_K", "n", "o"}},
+			conflicts: []model.Conflict{{"a", "Q2_K", "n", "m"}, {"a", "Q2_K", "n", "o"}},
 		},
 		"names of one format": {
-			entries:   []plan.Entry{entry("n", "a", "q4_k Q4_K_M"), entry("m", "a", "Q4_K_M Q4_K q3_k_s")},
+			entries:   []model.Entry{entry("n", "a", "q4_k Q4_K_M"), entry("m", "a", "Q4_K_M Q4_K q3_k_s")},
 			want:      [][]string{{"a: Q4_K_M"}, {"a: Q3_K_S"}},
-			conflicts: []plan.Conflict{{"a", "Q4_K_M", "n", "m"}},
+			conflicts: []model.Conflict{{"a", "Q4_K_M", "n", "m"}},
 		},
 		"no entries": {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := plan.Make(test.entries, discover(t, "a", "b", "team/c"))
+			p := model.NewPlan(test.entries, discover(t, "a", "b", "team/c"))
 			var got [][]string
 			for i, entry := range p.Entries {
 				assert.Equal(t, test.entries[i], entry.Entry)
@@ -100,14 +99,14 @@ func TestPairsBelongToTheFirstEntryThatNamesThem(t *testing.T) {
 func TestSourceFormatIsThatOfTheBaseline(t *testing.T) {
 	beside := entry("n", "a gone", "Q2_K")
 	beside.Baseline = "Q8_0"
-	p := plan.Make([]plan.Entry{beside, entry("m", "a", "Q4_K_M")}, discover(t, "a"))
+	p := model.NewPlan([]model.Entry{beside, entry("m", "a", "Q4_K_M")}, discover(t, "a"))
 	assert.Equal(t, "Q8_0", p.Entries[0].Models[0].SourceFormat())
 	assert.Empty(t, p.Entries[0].Models[1].SourceFormat(), "nothing can be made of a model that is not there")
 	assert.Equal(t, "F16", p.Entries[1].Models[0].SourceFormat())
 }
 
 // production adds a quantized file to a folder of models.
-func production(t *testing.T, found runner.Found) string {
+func production(t *testing.T, found model.Found) string {
 	t.Helper()
 	return gguftest.Model(gguftest.TinyQuantized()).Write(t, filepath.Join(found.Dir, "prod.gguf"))
 }
@@ -115,14 +114,14 @@ func production(t *testing.T, found runner.Found) string {
 func TestTargetOfAFileIsItsFormat(t *testing.T) {
 	found := discover(t, "a", "b")
 	file := production(t, found)
-	found, err := runner.Discover(found.Dir, false, nil)
+	found, err := model.Discover(found.Dir, false, nil)
 	require.NoError(t, err)
-	against := plan.Entry{Name: "n", Models: []string{"a"}, Against: "prod", LastFormat: "Q8_0"}
-	p := plan.Make([]plan.Entry{against, entry("m", "a b", "q4_k Q2_K")}, found)
+	against := model.Entry{Name: "n", Models: []string{"a"}, Against: "prod", LastFormat: "Q8_0"}
+	p := model.NewPlan([]model.Entry{against, entry("m", "a b", "q4_k Q2_K")}, found)
 	assert.Equal(t, []string{"a: Q4_K_M"}, pairs(p.Entries[0]))
 	assert.Equal(t, []string{"Q4_K_M"}, p.Entries[0].Targets)
 	assert.Equal(t, "prod", p.Entries[0].Models[0].Against.Name)
-	assert.Equal(t, []plan.Conflict{{"a", "Q4_K_M", "n", "m"}}, p.Conflicts, "one pair, wherever its copy comes from")
+	assert.Equal(t, []model.Conflict{{"a", "Q4_K_M", "n", "m"}}, p.Conflicts, "one pair, wherever its copy comes from")
 	assert.Equal(t, []string{"a: Q2_K", "b: Q4_K_M Q2_K"}, pairs(p.Entries[1]))
 	assert.Nil(t, p.Entries[1].Models[0].Against)
 
@@ -133,14 +132,12 @@ func TestTargetOfAFileIsItsFormat(t *testing.T) {
 		} {
 			production(t, found)
 			require.NoError(t, why())
-			again, err := runner.Discover(found.Dir, false, nil)
+			again, err := model.Discover(found.Dir, false, nil)
 			require.NoError(t, err)
 			against.LastFormat = last
-			p = plan.Make([]plan.Entry{against}, again)
+			p = model.NewPlan([]model.Entry{against}, again)
 			assert.Equal(t, []string{want}, pairs(p.Entries[0]), damage)
-			var failure *runner.Failure
-			require.ErrorAs(t, p.Entries[0].Models[0].Against.Err, &failure, damage)
-			assert.Equal(t, runner.ReasonBadModel, failure.Reason)
+			require.Error(t, p.Entries[0].Models[0].Against.Err, damage)
 			assert.Equal(t, "prod", p.Entries[0].Models[0].Against.Name)
 			assert.Empty(t, p.Entries[0].Unresolved)
 		}
@@ -148,9 +145,9 @@ func TestTargetOfAFileIsItsFormat(t *testing.T) {
 }
 
 func TestOneEntryChoosesAFormatOfAModel(t *testing.T) {
-	entries := []plan.Entry{entry("n", "a b", "Q2_K Q8_0"), entry("m", "a", "Q4_K_M"), entry("o", "*", "Q6_K"), entry("p", "a", "Q2_K")}
+	entries := []model.Entry{entry("n", "a b", "Q2_K Q8_0"), entry("m", "a", "Q4_K_M"), entry("o", "*", "Q6_K"), entry("p", "a", "Q2_K")}
 	entries[0].Choose, entries[2].Choose, entries[3].Choose = choice.Smallest, choice.Fastest, choice.Fastest
-	p := plan.Make(entries, discover(t, "a", "b", "c"))
+	p := model.NewPlan(entries, discover(t, "a", "b", "c"))
 	rules := map[string]choice.Rule{}
 	for _, resolved := range p.Entries {
 		for _, model := range resolved.Models {
@@ -158,7 +155,7 @@ func TestOneEntryChoosesAFormatOfAModel(t *testing.T) {
 		}
 	}
 	assert.Equal(t, map[string]choice.Rule{"n a": "smallest", "n b": "smallest", "m a": "", "o a": "", "o b": "", "o c": "fastest"}, rules)
-	assert.Equal(t, []plan.Conflict{
+	assert.Equal(t, []model.Conflict{
 		{Model: "a", First: "n", Second: "o"},
 		{Model: "b", First: "n", Second: "o"},
 		{Model: "a", Target: "Q2_K", First: "n", Second: "p"}, // and nothing is left to choose of
@@ -167,7 +164,7 @@ func TestOneEntryChoosesAFormatOfAModel(t *testing.T) {
 }
 
 func TestConflictSaysWhatToDo(t *testing.T) {
-	assert.EqualError(t, plan.Conflict{Model: "a", Target: "Q2_K", First: "n", Second: "m"},
+	assert.EqualError(t, model.Conflict{Model: "a", Target: "Q2_K", First: "n", Second: "m"},
 		`the entries "n" and "m" both decide Q2_K of "a", and would overwrite each other's figures: let one of them name other models or targets`)
 }
 
@@ -180,9 +177,9 @@ func TestAModelKeepsItsNameWhenItIsGone(t *testing.T) {
 			if !there {
 				require.NoError(t, os.Remove(file))
 			}
-			found, err := runner.Discover(folder, false, nil)
+			found, err := model.Discover(folder, false, nil)
 			require.NoError(t, err)
-			p := plan.Make([]plan.Entry{{Name: "n", Models: []string{file}, Targets: []string{"Q2_K"}}}, found)
+			p := model.NewPlan([]model.Entry{{Name: "n", Models: []string{file}, Targets: []string{"Q2_K"}}}, found)
 			require.Len(t, p.Entries[0].Models, 1)
 			assert.Equal(t, want, p.Entries[0].Models[0].Name)
 			assert.Equal(t, there, p.Entries[0].Models[0].Err == nil)
@@ -193,17 +190,14 @@ func TestAModelKeepsItsNameWhenItIsGone(t *testing.T) {
 // A glob that fits nothing may fit something tomorrow; a name that is gone was counted
 // on, and so its cycles fail.
 func TestWhatIsNotThere(t *testing.T) {
-	p := plan.Make([]plan.Entry{entry("n", "x* a gone.gguf", "Q2_K")}, discover(t, "a"))
+	p := model.NewPlan([]model.Entry{entry("n", "x* a gone.gguf", "Q2_K")}, discover(t, "a"))
 	n := p.Entries[0]
 	assert.Equal(t, []string{"a: Q2_K", "gone: Q2_K"}, pairs(n))
 
 	require.NoError(t, n.Models[0].Err)
 	assert.NotEmpty(t, n.Models[0].SourceFormat())
 
-	var failure *runner.Failure
-	require.ErrorAs(t, n.Models[1].Err, &failure)
-	assert.Equal(t, runner.ReasonBadModel, failure.Reason)
-	require.ErrorContains(t, failure, `"gone.gguf"`)
+	require.ErrorContains(t, n.Models[1].Err, `"gone.gguf"`)
 	assert.Empty(t, n.Models[1].SourceFormat())
 
 	require.Len(t, n.Unresolved, 1)
@@ -216,9 +210,9 @@ func TestWhatIsNotThere(t *testing.T) {
 func TestUnreadableModelIsPlanned(t *testing.T) {
 	found := discover(t, "a", "b")
 	require.NoError(t, os.Truncate(found.Models[0].Path, 40))
-	found, err := runner.Discover(found.Dir, false, nil)
+	found, err := model.Discover(found.Dir, false, nil)
 	require.NoError(t, err)
-	p := plan.Make([]plan.Entry{entry("n", "a b", "Q2_K")}, found)
+	p := model.NewPlan([]model.Entry{entry("n", "a b", "Q2_K")}, found)
 	assert.Equal(t, []string{"a: Q2_K", "b: Q2_K"}, pairs(p.Entries[0]))
 	require.Error(t, p.Entries[0].Models[0].Err)
 	assert.NoError(t, p.Entries[0].Models[1].Err)
@@ -228,13 +222,13 @@ func TestUnreadableModelIsPlanned(t *testing.T) {
 // also those of two patterns, or of two entries.
 func TestModelsOfOneNameStayApart(t *testing.T) {
 	a, b := discover(t, "x", "y"), discover(t, "x")
-	path := func(found runner.Found, name string) string { return filepath.Join(found.Dir, name) }
-	for name, entries := range map[string][]plan.Entry{
+	path := func(found model.Found, name string) string { return filepath.Join(found.Dir, name) }
+	for name, entries := range map[string][]model.Entry{
 		"in one entry":   {entry("n", path(a, "x.gguf")+" "+path(b, "x.gguf")+" "+path(a, "y.gguf"), "Q2_K")},
 		"in two entries": {entry("n", path(a, "x.gguf")+" "+path(a, "y.gguf"), "Q2_K"), entry("m", path(b, "x.gguf"), "Q2_K")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := plan.Make(entries, runner.Found{})
+			p := model.NewPlan(entries, model.Found{})
 			assert.Empty(t, p.Conflicts)
 			var got []string
 			for _, entry := range p.Entries {
@@ -248,20 +242,20 @@ func TestModelsOfOneNameStayApart(t *testing.T) {
 // finder knows models by one letter each, and a pattern names those of its letters.
 type finder struct{ fails string }
 
-func (f finder) Select(patterns []string) ([]runner.Model, error) {
-	var models []runner.Model
+func (f finder) Select(patterns []string) ([]model.Model, error) {
+	var models []model.Model
 	for _, pattern := range patterns {
 		if f.fails != "" && strings.Contains(pattern, f.fails) {
 			return nil, errors.New("no such model")
 		}
 		for letter := range strings.SplitSeq(strings.Trim(pattern, "*"), "") {
-			models = append(models, runner.Model{Name: letter, Path: "/" + letter})
+			models = append(models, model.Model{Name: letter, Path: "/" + letter})
 		}
 	}
 	return models, nil
 }
 
-func (f finder) Existing(string) (runner.Model, error) { return runner.Model{}, errors.New("no file") }
+func (f finder) Existing(string) (model.Model, error) { return model.Model{}, errors.New("no file") }
 
 func (f finder) MissingName(pattern string) string { return pattern }
 
@@ -278,14 +272,14 @@ func TestEveryPairHasOneOwner(t *testing.T) {
 		return all
 	}
 	for range 500 {
-		var entries []plan.Entry
+		var entries []model.Entry
 		for _, name := range []string{"first", "second", "third", "fourth"} {
-			entries = append(entries, plan.Entry{Name: name, Models: some([]string{"ab*", "bc*", "*d", "e*", "aed*"}), Targets: some(targets)})
+			entries = append(entries, model.Entry{Name: name, Models: some([]string{"ab*", "bc*", "*d", "e*", "aed*"}), Targets: some(targets)})
 		}
-		p := plan.Make(entries, finder{fails: "e"})
+		p := model.NewPlan(entries, finder{fails: "e"})
 
 		owners := map[[2]string]string{}
-		var conflicts []plan.Conflict
+		var conflicts []model.Conflict
 		for i, entry := range entries {
 			named := map[[2]string]bool{}
 			for _, pattern := range entry.Models {
@@ -294,7 +288,7 @@ func TestEveryPairHasOneOwner(t *testing.T) {
 				}
 				for letter := range strings.SplitSeq(strings.Trim(pattern, "*"), "") {
 					for _, target := range entry.Targets {
-						named[[2]string{letter, plan.Canonical(target)}] = true
+						named[[2]string{letter, model.Canonical(target)}] = true
 					}
 				}
 			}
@@ -311,13 +305,13 @@ func TestEveryPairHasOneOwner(t *testing.T) {
 				if !taken {
 					owners[pair] = entry.Name
 				} else {
-					conflicts = append(conflicts, plan.Conflict{Model: pair[0], Target: pair[1], First: owner, Second: entry.Name})
+					conflicts = append(conflicts, model.Conflict{Model: pair[0], Target: pair[1], First: owner, Second: entry.Name})
 				}
 				require.Equal(t, !taken, owned[pair], "%s of %v", pair, entry)
 				delete(owned, pair)
 			}
 			require.Empty(t, owned, "what it does not name")
-			require.True(t, slices.IsSortedFunc(p.Entries[i].Models, func(a, b plan.Model) int { return strings.Compare(a.Name, b.Name) }))
+			require.True(t, slices.IsSortedFunc(p.Entries[i].Models, func(a, b model.Planned) int { return strings.Compare(a.Name, b.Name) }))
 		}
 		require.ElementsMatch(t, conflicts, p.Conflicts)
 	}
@@ -327,6 +321,6 @@ func TestCanonical(t *testing.T) {
 	for target, want := range map[string]string{
 		"Q2_K": "Q2_K", "q2_k": "Q2_K", "Q2_K_S": "Q2_K_S", "q3_k": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q4_K_S": "Q4_K_S", "bf16": "BF16", "": "",
 	} {
-		assert.Equal(t, want, plan.Canonical(target), target)
+		assert.Equal(t, want, model.Canonical(target), target)
 	}
 }

@@ -1,4 +1,4 @@
-package runner
+package model
 
 import (
 	"fmt"
@@ -22,7 +22,7 @@ type FileID struct {
 func (m Model) Identity() ([]FileID, error) {
 	ids := make([]FileID, 0, len(m.Files))
 	for _, path := range m.Files {
-		id, err := identityOf(path)
+		id, err := Identify(path)
 		if err != nil {
 			return nil, fmt.Errorf("looking at the model's file: %w", err)
 		}
@@ -31,7 +31,8 @@ func (m Model) Identity() ([]FileID, error) {
 	return ids, nil
 }
 
-func identityOf(path string) (FileID, error) {
+// Identify looks at a file, following symbolic links.
+func Identify(path string) (FileID, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return FileID{}, err
