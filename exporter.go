@@ -172,7 +172,7 @@ func (e *exporter) apply(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := e.store.SetPublish(c.A2A.URL != ""); err != nil {
+	if err := e.store.SetBus(c.A2A.URL != ""); err != nil {
 		return err
 	}
 	e.store.SetRetention(c.Storage.Retention)

@@ -18,7 +18,7 @@ import (
 func (p *program) openStore(hint string, writeFailed func()) (*store.Store, error) {
 	s, err := store.Open(p.config.Storage.Path, store.Options{
 		Retention: p.config.Storage.Retention,
-		Publish:   p.config.A2A.URL != "",
+		Bus:       p.config.A2A.URL != "",
 		Host:      p.hardware.Host,
 		Logger:    p.logger,
 

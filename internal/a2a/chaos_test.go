@@ -67,7 +67,7 @@ func produce(text string, in io.Reader, out io.Writer) (err error) {
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		return err
 	}
-	s, err := store.Open(p.Dir, store.Options{Publish: true, Host: "chaos", Retention: store.DefaultRetention()})
+	s, err := store.Open(p.Dir, store.Options{Bus: true, Host: "chaos", Retention: store.DefaultRetention()})
 	if err != nil {
 		return err
 	}

@@ -265,7 +265,7 @@ func TestServerComesBackOlderThanTheState(t *testing.T) {
 	server := testservers.StartRedis(t, testservers.RedisOptions{})
 	cfg := configOf("redis://" + server.Addr)
 	open := func(dir string) *store.Store {
-		s, err := store.Open(dir, store.Options{Publish: true})
+		s, err := store.Open(dir, store.Options{Bus: true})
 		require.NoError(t, err)
 		t.Cleanup(func() { assert.NoError(t, s.Close()) })
 		return s

@@ -161,7 +161,7 @@ func (m *memory) NewProducer(why string) error {
 	return m.broken
 }
 
-func (m *memory) CountPublishFailure(reason string) error {
+func (m *memory) CountDeliveryFailure(reason string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.failures = append(m.failures, reason)

@@ -34,8 +34,8 @@ type Outbox interface {
 	// NewProducer gives all pending events, and those to come, to a new producer,
 	// numbered from 1.
 	NewProducer(why string) error
-	// CountPublishFailure counts a failed attempt under one of the [Reasons].
-	CountPublishFailure(reason string) error
+	// CountDeliveryFailure counts a failed attempt under one of the [Reasons].
+	CountDeliveryFailure(reason string) error
 	// Changed gives a channel that is closed, or sent to, when there may be new events.
 	Changed() <-chan struct{}
 	// State is the latest; its Outbox.Producer is the current producer.
@@ -204,7 +204,7 @@ func (r *Relay) attempt(ctx context.Context, check bool) error {
 		}
 		r.status.Store(&Status{Since: since, Reason: reason, Err: err.Error()})
 	}
-	if err := r.outbox.CountPublishFailure(reason); err != nil {
+	if err := r.outbox.CountDeliveryFailure(reason); err != nil {
 		r.log.Error("A failure to publish is not counted", "reason", reason, "err", err)
 	}
 	return err

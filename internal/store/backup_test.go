@@ -20,7 +20,7 @@ import (
 
 func TestExport(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, Options{Publish: true})
+	s := open(t, dir, Options{Bus: true})
 	record(t, s, decided("m <\"&>", "Q2_K", verdict.Rejected))
 	record(t, s, failed("m <\"&>", "Q2_K", runner.ReasonCrash))
 	require.NoError(t, s.SetEntry("nightly", EntryState{Spec: "@daily", Last: start()}))

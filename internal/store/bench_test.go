@@ -81,7 +81,7 @@ func BenchmarkOpen(b *testing.B) {
 	require.NoError(b, s.Close())
 	b.ReportAllocs()
 	for b.Loop() {
-		s, err := Open(dir, Options{Publish: true})
+		s, err := Open(dir, Options{Bus: true})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func BenchmarkOpen(b *testing.B) {
 // filled makes a state, in one transaction.
 func filled(b *testing.B, dir string, pairs, results int) *Store {
 	b.Helper()
-	s, err := Open(dir, Options{Publish: true, Retention: DefaultRetention(), Now: (&clock{start()}).Now})
+	s, err := Open(dir, Options{Bus: true, Retention: DefaultRetention(), Now: (&clock{start()}).Now})
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = s.Close() })
 	for n := range results {

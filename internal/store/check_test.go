@@ -77,7 +77,7 @@ func TestCheckFinds(t *testing.T) {
 			return d.put(bucketCycles, number(9), &Cycle{ID: 9, Ended: &d.now})
 		},
 	} {
-		s, err := Open(t.TempDir(), Options{Publish: true, Now: (&clock{start()}).Now})
+		s, err := Open(t.TempDir(), Options{Bus: true, Now: (&clock{start()}).Now})
 		require.NoError(t, err)
 		require.NoError(t, s.update("naming the producer", func(d *draft) error { d.meta.Producer = "producer"; return d.putMeta() }))
 		record(t, s, decided("m", "Q2_K", verdict.Kept))

@@ -230,7 +230,7 @@ func TestHeldChoicesAreSuperseded(t *testing.T) {
 	for _, outcome := range []verdict.Outcome{verdict.Kept, verdict.Rejected, verdict.Kept} {
 		chooseOf(t, s, []string{"Q2_K"}, sized("Q2_K", outcome, 200))
 	}
-	require.NoError(t, s.SetPublish(true))
+	require.NoError(t, s.SetBus(true))
 	pending, err := s.NextPending(0)
 	require.NoError(t, err)
 	require.Len(t, pending, 2)

@@ -82,7 +82,7 @@ func remount(dir string) error {
 
 // openedOn opens a state and tells its device and its producer.
 func openedOn(dir string) (device uint64, producer string, err error) {
-	s, err := Open(dir, Options{Publish: true})
+	s, err := Open(dir, Options{Bus: true})
 	if err != nil {
 		return 0, "", err
 	}
@@ -100,7 +100,7 @@ func fillTheDisk(dir string) error {
 		return err
 	}
 	failures := 0
-	s, err := Open(dir, Options{Publish: true, WriteFailed: func() { failures++ }})
+	s, err := Open(dir, Options{Bus: true, WriteFailed: func() { failures++ }})
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func fillTheDisk(dir string) error {
 	if err := s.Close(); err != nil {
 		return err
 	}
-	s, err = Open(dir, Options{Publish: true})
+	s, err = Open(dir, Options{Bus: true})
 	if err != nil {
 		return err
 	}

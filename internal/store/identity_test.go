@@ -56,10 +56,10 @@ func TestCopiesAreKnown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "state")
-			s := open(t, dir, Options{Publish: true})
+			s := open(t, dir, Options{Bus: true})
 			producer := s.State().Outbox.Producer
 			require.NoError(t, s.Close())
-			s = open(t, c.do(t, dir), Options{Publish: true})
+			s = open(t, c.do(t, dir), Options{Bus: true})
 			assert.Equal(t, c.same, s.State().Outbox.Producer == producer)
 		})
 	}

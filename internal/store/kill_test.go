@@ -27,7 +27,7 @@ const keptCycles = 4
 // can, and says on standard output what the store has acknowledged.
 func commitUntilKilled(dir string) error {
 	fmt.Println("opening")
-	s, err := Open(dir, Options{Publish: rand.IntN(3) > 0, Retention: Retention{Cycles: keptCycles}})
+	s, err := Open(dir, Options{Bus: rand.IntN(3) > 0, Retention: Retention{Cycles: keptCycles}})
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func relay(s *Store) error {
 	case 0:
 		return s.NewProducer("at random")
 	case 1:
-		return s.SetPublish(true)
+		return s.SetBus(true)
 	case 2:
 		_, err := s.Backup(io.Discard)
 		return err

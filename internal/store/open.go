@@ -67,7 +67,7 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := newStore(filepath.Join(dir, fileName), unlock, o)
-	if err := s.open(o.Publish); err != nil {
+	if err := s.open(o.Bus); err != nil {
 		unlock()
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func acquire(dir string) (unlock func(), err error) {
 }
 
 // open opens the file for writing and brings it up to date.
-func (s *Store) open(publish bool) (err error) {
+func (s *Store) open(bus bool) (err error) {
 	defer func() {
 		if err != nil {
 			s.abandon()
@@ -162,8 +162,8 @@ func (s *Store) open(publish bool) (err error) {
 		if err := s.recognize(d, identity); err != nil {
 			return err
 		}
-		if publish {
-			if err := d.publish(); err != nil {
+		if bus {
+			if err := d.firstBus(); err != nil {
 				return err
 			}
 		}

@@ -87,7 +87,7 @@ func TestOpenForReading(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, entries)
 
-	s := open(t, dir, Options{Publish: true})
+	s := open(t, dir, Options{Bus: true})
 	record(t, s, decided("m", "Q2_K", verdict.Kept))
 	begin(t, s, "m", "Q2_K")
 	before := s.State()
@@ -104,7 +104,7 @@ func TestOpenForReading(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, events, 1)
 	for _, err := range []error{
-		r.CountSkipped("nightly", SkipOverlap, 1), r.SetAccepted("x"), r.NewProducer("x"), r.SetPublish(true), r.EndCycle(2, nil),
+		r.CountSkipped("nightly", SkipOverlap, 1), r.SetAccepted("x"), r.NewProducer("x"), r.SetBus(true), r.EndCycle(2, nil),
 	} {
 		require.ErrorIs(t, err, ErrReadOnly)
 	}
@@ -117,7 +117,7 @@ func TestOpenForReading(t *testing.T) {
 // What cannot be read is an error that says so, and is left as it is.
 func TestDamagedFiles(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, Options{Publish: true})
+	s := open(t, dir, Options{Bus: true})
 	for range 20 {
 		record(t, s, decided("m", "Q2_K", verdict.Kept))
 	}

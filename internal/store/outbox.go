@@ -57,20 +57,21 @@ func (d *draft) enumerate(e *Event) error {
 	return d.putMeta()
 }
 
-// SetPublish says whether a bus is configured. With the first one in the life of the
-// store the latest held event of each pair becomes pending, in their order, and the
-// older ones are superseded. Otherwise it changes nothing: events go on to be numbered
-// and pending without a bus, too, for the one to come.
-func (s *Store) SetPublish(bus bool) error {
+// SetBus tells the store whether a bus is configured. With the first bus in the life of the
+// store the latest held event of each pair becomes pending, in their order, and the older
+// ones are superseded. Otherwise SetBus changes nothing: once there was a bus, events are
+// numbered and pending without one, too, for the one to come.
+func (s *Store) SetBus(bus bool) error {
 	return s.update("getting the events ready for the bus", func(d *draft) error {
 		if !bus {
 			return nil
 		}
-		return d.publish()
+		return d.firstBus()
 	})
 }
 
-func (d *draft) publish() error {
+// firstBus makes the held events pending; it does nothing when there was a bus before.
+func (d *draft) firstBus() error {
 	if d.meta.Bus {
 		return nil
 	}
@@ -233,8 +234,8 @@ func (s *Store) From(producer string, n uint64, limit int) ([]Event, error) {
 }
 
 // MarkDelivered marks the producer's pending events up to a number as delivered, and
-// counts them as published. Those that were delivered before are not counted again, and
-// nothing pending up to there is no error.
+// counts them. It does not count again what was delivered before, and it is no error when
+// nothing up to there is pending.
 func (s *Store) MarkDelivered(producer string, through uint64) error {
 	return s.update("marking events as delivered", func(d *draft) error {
 		delivered, err := d.pendingOf(producer, through)
@@ -283,9 +284,9 @@ func (d *draft) pendingOf(producer string, through uint64) ([]*Event, error) {
 	return events, nil
 }
 
-// CountPublishFailure counts a failed attempt to hand events to the bus.
-func (s *Store) CountPublishFailure(reason string) error {
-	return s.update("counting a failure to publish", func(d *draft) error {
+// CountDeliveryFailure counts a failed attempt to hand events to the bus.
+func (s *Store) CountDeliveryFailure(reason string) error {
+	return s.update("counting a failure to deliver", func(d *draft) error {
 		if err := checkName("a reason", reason); err != nil {
 			return err
 		}

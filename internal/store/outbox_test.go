@@ -65,9 +65,9 @@ func TestEventsAreHeldUntilThereIsABus(t *testing.T) {
 	assert.Empty(t, pending(t, s))
 	assert.False(t, signalled(s))
 
-	require.NoError(t, s.SetPublish(false))
+	require.NoError(t, s.SetBus(false))
 	assert.Equal(t, 4, s.State().Outbox.Held)
-	require.NoError(t, s.SetPublish(true))
+	require.NoError(t, s.SetBus(true))
 	assert.True(t, signalled(s))
 	producer := s.State().Outbox.Producer
 	assert.Equal(t, OutboxState{Producer: producer, Pending: 3, OldestPending: start()}, s.State().Outbox)
@@ -82,20 +82,20 @@ func TestEventsAreHeldUntilThereIsABus(t *testing.T) {
 	require.NoError(t, s.Check())
 
 	// From now on events are for the bus, configured or not.
-	require.NoError(t, s.SetPublish(false))
+	require.NoError(t, s.SetBus(false))
 	e := flip(t, s, "Q2_K")
 	assert.Equal(t, Pending, e.Delivery)
 	assert.Equal(t, uint64(4), e.Number)
 	assert.True(t, signalled(s))
 	before := s.State()
-	require.NoError(t, s.SetPublish(true))
+	require.NoError(t, s.SetBus(true))
 	assert.Same(t, before, s.State())
 }
 
 func TestDelivery(t *testing.T) {
 	clock := &clock{start()}
 	dir := t.TempDir()
-	s := open(t, dir, Options{Publish: true, Now: clock.Now})
+	s := open(t, dir, Options{Bus: true, Now: clock.Now})
 	producer := s.State().Outbox.Producer
 	for i := range 5 {
 		clock.now = start().Add(time.Duration(i) * time.Minute)
@@ -134,7 +134,7 @@ func TestDelivery(t *testing.T) {
 	assert.Equal(t, []uint64{4}, numbers(t, producer, after))
 
 	before = s.State()
-	s = reopen(t, s, dir, Options{Publish: true})
+	s = reopen(t, s, dir, Options{Bus: true})
 	assert.Equal(t, before, s.State())
 	assert.True(t, signalled(s), "what is pending at the start")
 	require.NoError(t, s.MarkDelivered(producer, 5))
@@ -142,7 +142,7 @@ func TestDelivery(t *testing.T) {
 }
 
 func TestNewProducerRenumbersWhatIsPending(t *testing.T) {
-	s := open(t, t.TempDir(), Options{Publish: true})
+	s := open(t, t.TempDir(), Options{Bus: true})
 	old := s.State().Outbox.Producer
 	for range 4 {
 		flip(t, s, "Q2_K")
@@ -175,7 +175,7 @@ func TestProducers(t *testing.T) {
 	}
 	flip(t, s, "Q2_K")
 	check() // it is held
-	require.NoError(t, s.SetPublish(true))
+	require.NoError(t, s.SetBus(true))
 	names := []string{s.State().Outbox.Producer}
 	check(names...)
 	for range 5 { // their names are at random, their order is not
@@ -195,14 +195,14 @@ func TestProducers(t *testing.T) {
 // What is pending goes to the new producer, under whatever name it was.
 func TestNewProducerTakesAllThatIsPending(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, Options{Publish: true})
+	s := open(t, dir, Options{Bus: true})
 	for range 3 {
 		flip(t, s, "Q2_K")
 	}
 	require.NoError(t, s.MarkDelivered(s.State().Outbox.Producer, 1))
 	backup := filepath.Join(t.TempDir(), fileName)
 	require.NoError(t, s.BackupFile(backup))
-	copied := open(t, filepath.Dir(backup), Options{Publish: true})
+	copied := open(t, filepath.Dir(backup), Options{Bus: true})
 	flip(t, copied, "Q2_K")
 	before, err := copied.Events(1, 0)
 	require.NoError(t, err)
@@ -220,7 +220,7 @@ func TestNewProducerTakesAllThatIsPending(t *testing.T) {
 // A copy goes on under a new producer; what was pending keeps its name.
 func TestCopiesHaveANewProducer(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, Options{Publish: true})
+	s := open(t, dir, Options{Bus: true})
 	old := s.State().Outbox.Producer
 	flip(t, s, "Q2_K")
 	flip(t, s, "Q2_K")
@@ -250,7 +250,7 @@ func TestCopiesHaveANewProducer(t *testing.T) {
 	}{"Backup": {written.Bytes(), 2}, "BackupFile": {marked, 2}, "copied file": {raw, 3}} {
 		restored := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(restored, fileName), c.content, 0o600))
-		copied := open(t, restored, Options{Publish: true})
+		copied := open(t, restored, Options{Bus: true})
 		producer := copied.State().Outbox.Producer
 		assert.NotEqual(t, old, producer, name)
 		e := flip(t, copied, "Q4_K_M")
@@ -260,7 +260,7 @@ func TestCopiesHaveANewProducer(t *testing.T) {
 		numbers(t, old, pending(t, copied))
 		require.NoError(t, copied.MarkDelivered(old, 99))
 		assert.Equal(t, []uint64{1}, numbers(t, producer, pending(t, copied)))
-		copied = reopen(t, copied, restored, Options{Publish: true})
+		copied = reopen(t, copied, restored, Options{Bus: true})
 		assert.Equal(t, producer, copied.State().Outbox.Producer, "%s: once", name)
 	}
 
@@ -274,7 +274,7 @@ func TestDeliveredEventsGoAfterTheirWindow(t *testing.T) {
 	s := open(t, t.TempDir(), Options{Now: clock.Now})
 	flip(t, s, "Q2_K")
 	flip(t, s, "Q2_K")
-	require.NoError(t, s.SetPublish(true)) // one superseded, one pending
+	require.NoError(t, s.SetBus(true)) // one superseded, one pending
 	producer := s.State().Outbox.Producer
 	for range 3 {
 		flip(t, s, "Q2_K")
@@ -302,7 +302,7 @@ func TestDeliveredEventsGoAfterTheirWindow(t *testing.T) {
 }
 
 func TestDeliveredEventsGoBeyondTheirNumber(t *testing.T) {
-	s := open(t, t.TempDir(), Options{Publish: true})
+	s := open(t, t.TempDir(), Options{Bus: true})
 	assert.Equal(t, 10_000, s.window)
 	s.window = 5
 	const all = 5 + 3*maxPruned

@@ -38,7 +38,7 @@ func history(t testing.TB, s *Store, id PairID) (decided, failed []uint64) {
 }
 
 func TestRetentionByNumber(t *testing.T) {
-	s := open(t, t.TempDir(), Options{Publish: true, Retention: Retention{Cycles: 2}})
+	s := open(t, t.TempDir(), Options{Bus: true, Retention: Retention{Cycles: 2}})
 	id := PairID{"m", "Q2_K"}
 	for i := range 4 {
 		record(t, s, decided("m", "Q2_K", []verdict.Outcome{verdict.Kept, verdict.Rejected}[i%2]))

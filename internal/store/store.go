@@ -23,7 +23,7 @@ var (
 // Options of a Store.
 type Options struct {
 	Retention Retention
-	Publish   bool             // a bus is configured: see SetPublish
+	Bus       bool             // one is configured: see SetBus
 	Host      string           // where results are from, for events and records
 	Now       func() time.Time // default: time.Now
 	Logger    *slog.Logger     // default: none

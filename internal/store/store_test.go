@@ -111,22 +111,22 @@ func record(t testing.TB, s *Store, r *runner.Result) Committed {
 func TestWriteFailed(t *testing.T) {
 	failures := 0
 	dir := t.TempDir()
-	s := open(t, dir, Options{Publish: true, WriteFailed: func() { failures++ }})
+	s := open(t, dir, Options{Bus: true, WriteFailed: func() { failures++ }})
 	id := begin(t, s, "m", "Q2_K")
 	_, err := s.Commit(id, decided("m", "Q2_K", verdict.Kept))
 	require.NoError(t, err)
 	_, err = s.Commit(id, decided("m", "Q2_K", verdict.Kept))
 	require.ErrorIs(t, err, ErrCommitted)
-	require.NoError(t, s.SetPublish(true), "it is unchanged")
+	require.NoError(t, s.SetBus(true), "it is unchanged")
 	assert.Zero(t, failures)
 
 	require.NoError(t, s.Close())
 	for i, write := range []func() error{
 		func() error { return s.SetEntry("nightly", EntryState{}) },
 		func() error { return s.SetAccepted("hash") },
-		func() error { return s.SetPublish(true) },
+		func() error { return s.SetBus(true) },
 		func() error { return s.MarkDelivered(s.State().Outbox.Producer, 1) },
-		func() error { return s.CountPublishFailure("refused") },
+		func() error { return s.CountDeliveryFailure("refused") },
 		func() error { return s.CountSkipped("nightly", SkipOverlap, 1) },
 		func() error { return s.NewProducer("a copy") },
 		func() error { return s.EndCycle(id, nil) },
@@ -141,7 +141,7 @@ func TestWriteFailed(t *testing.T) {
 
 func TestChangesAreThoseOfTheStandingDecision(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, Options{Publish: true})
+	s := open(t, dir, Options{Bus: true})
 	id := PairID{"m", "Q2_K"}
 	var previous []any
 	for i, step := range []struct {
@@ -191,14 +191,14 @@ func TestChangesAreThoseOfTheStandingDecision(t *testing.T) {
 // What is in memory is what a restart finds: nothing of the caller's, nothing more.
 func TestStateSurvives(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, Options{Publish: true})
+	s := open(t, dir, Options{Bus: true})
 	r := decided("m", "Q2_K", verdict.Rejected)
 	r.Finished = r.Finished.In(time.FixedZone("", 3600))
 	record(t, s, r)
 	r.Verdict.Phases[0].Drop = 99
 	record(t, s, failed("m", "Q4_K_M", runner.ReasonNoSpace))
 	require.NoError(t, s.CountSkipped("nightly", SkipOverlap, 3))
-	require.NoError(t, s.CountPublishFailure("refused"))
+	require.NoError(t, s.CountDeliveryFailure("refused"))
 	entry := EntryState{Spec: "@daily", Last: start()}
 	require.NoError(t, s.SetEntry("nightly", entry))
 	require.NoError(t, s.SetAccepted("hash"))
@@ -207,7 +207,7 @@ func TestStateSurvives(t *testing.T) {
 	assert.Equal(t, map[SkippedKey]uint64{{"nightly", SkipOverlap}: 3}, before.Counters.Skipped)
 	assert.Equal(t, map[string]uint64{"refused": 1}, before.Counters.PublishFailures)
 
-	s = reopen(t, s, dir, Options{Publish: true})
+	s = reopen(t, s, dir, Options{Bus: true})
 	assert.Equal(t, before, s.State())
 	after, ok := s.Entry("nightly")
 	assert.True(t, ok)
@@ -499,7 +499,7 @@ func TestClosedStateSaysSo(t *testing.T) {
 }
 
 func TestReadersAndWritersTogether(t *testing.T) {
-	s := open(t, t.TempDir(), Options{Publish: true, Retention: Retention{Cycles: 2}})
+	s := open(t, t.TempDir(), Options{Bus: true, Retention: Retention{Cycles: 2}})
 	done := make(chan error)
 	go func() {
 		defer close(done)
