@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -238,42 +237,4 @@ func TestOneChangesTheFolderAtATime(t *testing.T) {
 	require.ErrorContains(t, caches[1].Put(ctx, key(19), path), "waiting for another process")
 	close(release)
 	wg.Wait()
-}
-
-func TestConfig(t *testing.T) {
-	assert.Equal(t, filepath.Join("data", "work", "cache"), DefaultConfig().In(filepath.Join("data", "work")))
-	assert.Equal(t, "/elsewhere", Config{Dir: "/elsewhere"}.In("work"))
-	assert.Empty(t, DefaultConfig().Validate())
-	assert.Len(t, Config{Size: -1}.Validate(), 1)
-}
-
-func TestSizes(t *testing.T) {
-	for text, want := range map[string]Size{"0": 0, "10GB": 10e9, "512MiB": 512 << 20, "1.5GB": 15e8, "7B": 7} {
-		var got Size
-		require.NoError(t, got.UnmarshalText([]byte(text)), text)
-		assert.Equal(t, want, got, text)
-	}
-	for _, text := range []string{"", "10", "GB", "10 GB", "ten"} {
-		assert.Error(t, new(Size).UnmarshalText([]byte(text)), "%q", text)
-	}
-}
-
-// A size that was written reads back as the same.
-func FuzzSize(f *testing.F) {
-	for _, text := range []string{"0", "10GB", "512MiB", "1GB1MB", "1.5GB", "-1GB", "9223372036854775807B", strings.Repeat("9", 40) + "EB"} {
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		var s Size
-		if s.UnmarshalText([]byte(text)) != nil {
-			return
-		}
-		written, err := s.MarshalText()
-		require.NoError(t, err)
-		var again Size
-		if s >= 0 { // what is below is refused, and only named
-			require.NoError(t, again.UnmarshalText(written), "%q", written)
-			require.Equal(t, s, again, "%q", written)
-		}
-	})
 }

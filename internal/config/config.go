@@ -20,7 +20,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -32,7 +31,7 @@ import (
 type Config struct {
 	Models  Models          `yaml:"models"`
 	Work    Work            `yaml:"work"`
-	Cache   cache.Config    `yaml:"cache"`
+	Cache   Cache           `yaml:"cache"`
 	Storage Storage         `yaml:"storage"`
 	Engine  llamacpp.Config `yaml:"engine"`
 	// Settings of cycles, which each entry may change for itself.
@@ -76,7 +75,7 @@ type Storage struct {
 func Default() Config {
 	return Config{
 		Work:     Work{Dir: filepath.Join("data", "work"), Isolation: workdir.Auto},
-		Cache:    cache.DefaultConfig(),
+		Cache:    DefaultCache(),
 		Storage:  Storage{Path: "data", Retention: store.DefaultRetention()},
 		Engine:   llamacpp.DefaultConfig(),
 		Settings: runner.DefaultSettings(),

@@ -20,7 +20,6 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
-	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
@@ -124,7 +123,7 @@ a2a:
 	want.SetHash(c)
 	want.Models = config.Models{Dir: "/srv/models", AllowRequantize: true}
 	want.Work = config.Work{Dir: "/var/work", Isolation: workdir.Copy}
-	want.Cache = cache.Config{Dir: "/var/cache", Size: 512 << 20}
+	want.Cache = config.Cache{Dir: "/var/cache", Size: 512 << 20}
 	want.FreshFor, want.Verify = model.Duration(7*24*time.Hour), runner.VerifyContent
 	e := &want.Engine
 	e.Dir, e.Env, e.BenchArgs, e.QuantizeArgs = "/opt/llama", map[string]string{"CUDA_VISIBLE_DEVICES": "1", "N": "2"}, []string{"-ngl", "99"}, []string{"--pure"}

@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/common/model"
 	"gopkg.in/yaml.v3"
 
-	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -134,7 +133,7 @@ func wanted(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[model.Duration]():
 		return "a duration: write one such as 90s, 15m, 4h or 1d"
-	case reflect.TypeFor[cache.Size]():
+	case reflect.TypeFor[Size]():
 		return "a size: write one such as 500MB, 10GB or 0"
 	case reflect.TypeFor[config.TLSVersion]():
 		return "a version of TLS: write TLS12 or TLS13"

@@ -1,4 +1,4 @@
-package cache
+package config
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Config is the section `cache:` of the configuration.
-type Config struct {
+// Cache is the section `cache:`, the files that later cycles use again.
+type Cache struct {
 	// Dir holds the files. Default "": the folder cache in work.dir, where nothing has to
 	// be copied.
 	Dir string `yaml:"dir"`
@@ -18,11 +18,11 @@ type Config struct {
 	Size Size `yaml:"size"`
 }
 
-// DefaultConfig keeps 10 GB.
-func DefaultConfig() Config { return Config{Size: Size(10 * units.GB)} }
+// DefaultCache keeps 10 GB.
+func DefaultCache() Cache { return Cache{Size: Size(10 * units.GB)} }
 
 // Validate finds every value that cannot be used.
-func (c Config) Validate() []runner.Problem {
+func (c Cache) Validate() []runner.Problem {
 	if c.Size < 0 {
 		return []runner.Problem{{Path: "size", Err: fmt.Errorf("%v is no size: use one such as 10GB, or 0 to keep no files", c.Size)}}
 	}
@@ -30,7 +30,7 @@ func (c Config) Validate() []runner.Problem {
 }
 
 // In is the folder of the files, given that of the working directories.
-func (c Config) In(workDir string) string {
+func (c Cache) In(workDir string) string {
 	if c.Dir != "" {
 		return c.Dir
 	}
