@@ -17,7 +17,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/collector"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // job is what the targets' label job has to be: alerts look for it.
@@ -108,7 +108,7 @@ func TestPromtoolAcceptsConfigurationAndRules(t *testing.T) {
 		{"check", "config", "prometheus.yml", "docker/prometheus.yml"},
 		{"check", "rules", "--lint=all", "--lint-fatal", "rules.yml", "alerts.yml"},
 	} {
-		out, err := testservers.Promtool(t, args...)
+		out, err := servers.Promtool(t, args...)
 		require.NoError(t, err, out)
 	}
 }
@@ -117,7 +117,7 @@ func TestRulesDoAsTheirUnitTestsSay(t *testing.T) {
 	for _, file := range testFiles(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
-			out, err := testservers.Promtool(t, "test", "rules", file)
+			out, err := servers.Promtool(t, "test", "rules", file)
 			require.NoError(t, err, out)
 		})
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/collector"
-	"github.com/quant-exporter/quant-exporter/internal/grafana"
+	"github.com/quant-exporter/quant-exporter/internal/test/grafana"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 

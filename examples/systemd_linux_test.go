@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 const installed = "/usr/local/bin/quant-exporter"
@@ -38,7 +38,7 @@ func systemd(t *testing.T, dropIns ...string) (service, socket string) {
 
 func analyze(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), testservers.Tool(t, "systemd-analyze"), args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), servers.Tool(t, "systemd-analyze"), args...).CombinedOutput()
 	return string(out), err
 }
 

@@ -18,9 +18,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
+	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"

@@ -7,9 +7,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/store"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // deliveries are what has become of the place's events, oldest first.
@@ -24,7 +24,7 @@ func (p *place) deliveries() (all []store.Delivery) {
 }
 
 // decisionsOn are the changes in the stream, by the words of their data.
-func decisionsOn(t *testing.T, server *testservers.Redis) []string {
+func decisionsOn(t *testing.T, server *servers.Redis) []string {
 	t.Helper()
 	var all []string
 	for line := range strings.Lines(server.CLI("xrange", "{a2a}:events", "-", "+")) {
@@ -44,7 +44,7 @@ func TestTheFirstBusGetsTheLatestOfEachPair(t *testing.T) {
 	t.Parallel()
 	p := decidedTwice(t)
 	assert.Equal(t, []store.Delivery{store.Held, store.Held, store.Held}, p.deliveries())
-	redis := testservers.StartRedis(t, testservers.RedisOptions{})
+	redis := servers.StartRedis(t, servers.RedisOptions{})
 	redis.CLI("acl", "setuser", "exporter", "on", ">hunter2", "resetkeys", "~{a2a}:*", "-@all", "+eval", "+evalsha", "+xadd", "+hget", "+hset")
 	p.env = []string{"A2A_USERNAME=exporter", "A2A_PASSWORD=hunter2"}
 

@@ -19,10 +19,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/store"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -78,7 +78,7 @@ type chaos struct {
 	*place
 	random   *rand.Rand
 	program  string
-	redis    *testservers.Redis
+	redis    *servers.Redis
 	client   *redis.Client
 	proxy    *proxy
 	exporter *server
@@ -93,7 +93,7 @@ type chaos struct {
 func newChaos(t *testing.T, args []string, random *rand.Rand) *chaos {
 	program, err := plain()
 	require.NoError(t, err)
-	server := testservers.StartRedis(t, testservers.RedisOptions{Args: args})
+	server := servers.StartRedis(t, servers.RedisOptions{Args: args})
 	c := &chaos{
 		place: newPlace(t, fakellama.Behaviour{}), random: random, program: program, redis: server, proxy: newProxy(t, server.Addr),
 		client: redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, ReadTimeout: time.Minute, Protocol: 2}),

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 )
 
 // What a cycle would only miss at night is said by --config.check.

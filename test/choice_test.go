@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/event"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 )
 
 // rungs are the targets of these tests, of which Q2_K is over its limit of quality.

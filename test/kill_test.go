@@ -26,9 +26,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )

@@ -20,10 +20,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/collector"
-	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
-	"github.com/quant-exporter/quant-exporter/internal/golden"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/test/golden"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // openMetrics is what Prometheus says that it accepts.
@@ -87,7 +87,7 @@ func TestMetricsAfterACycle(t *testing.T) {
 	text, contentType := s.scrape("")
 	assert.True(t, strings.HasPrefix(contentType, "text/plain; version=0.0.4"), contentType)
 	golden.Check(t, "metrics.txt", masked(text))
-	complaints, err := testservers.PromtoolCheckMetrics(t, []byte(text))
+	complaints, err := servers.PromtoolCheckMetrics(t, []byte(text))
 	require.NoError(t, err, complaints)
 	assert.Empty(t, complaints)
 	fromText := decoded(t, text, contentType)
@@ -130,7 +130,7 @@ func promtoolReads(t *testing.T, text string) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "metrics.txt")
 	require.NoError(t, os.WriteFile(file, []byte(sample.ReplaceAllString(text, "$1 $2 1700000000")), 0o600))
-	output, err := testservers.Promtool(t, "tsdb", "create-blocks-from", "openmetrics", file, filepath.Join(dir, "blocks"))
+	output, err := servers.Promtool(t, "tsdb", "create-blocks-from", "openmetrics", file, filepath.Join(dir, "blocks"))
 	assert.NoError(t, err, output)
 }
 

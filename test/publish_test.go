@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/files"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 )
 
 func (p *place) published() string { return filepath.Join(p.dir, "published") }

@@ -12,11 +12,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
-	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/host"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/test/golden"
 )
 
 // add puts another model into the model folder, whole from the first moment on.

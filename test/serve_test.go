@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/store"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -43,7 +43,7 @@ func TestServeRunsWhatIsDueShowsAndKeepsIt(t *testing.T) {
 func TestStopCancelsTheCycleAndRecordsThat(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-bench", Do: fakellama.HangIgnoringSIGTERM}}})
-	redis := testservers.StartRedis(t, testservers.RedisOptions{})
+	redis := servers.StartRedis(t, servers.RedisOptions{})
 	p.configure(once + "a2a: {url: \"redis://" + redis.Addr + "\"}\n")
 	s := p.serve("--log.level=debug")
 	s.mustLog(`msg=running tool=\S*llama-bench`)

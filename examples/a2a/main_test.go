@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/event"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -22,7 +22,7 @@ const (
 )
 
 // publish adds an entry as the exporter's relay does.
-func publish(t *testing.T, server *testservers.Redis, id, model string) {
+func publish(t *testing.T, server *servers.Redis, id, model string) {
 	t.Helper()
 	data, err := json.Marshal(event.Decision{
 		EventType: event.TypeDecision, ModelName: model, Decision: verdict.Rejected, PreviousDecision: new(verdict.Kept),
@@ -33,7 +33,7 @@ func publish(t *testing.T, server *testservers.Redis, id, model string) {
 }
 
 // publishChoice adds the entry of a choice.
-func publishChoice(t *testing.T, server *testservers.Redis, id string, chosen, previous *string) {
+func publishChoice(t *testing.T, server *servers.Redis, id string, chosen, previous *string) {
 	t.Helper()
 	data, err := json.Marshal(event.Choice{
 		EventType: event.TypeChoice, ModelName: "one", ChosenFormat: chosen, PreviousFormat: previous, Choose: "smallest", Timestamp: 1782907200.25, EventID: &id,
@@ -43,7 +43,7 @@ func publishChoice(t *testing.T, server *testservers.Redis, id string, chosen, p
 }
 
 func TestChoicesArePrinted(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	c, out := started(t, server, "first")
 	publishChoice(t, server, "a", new("Q3_K_M"), nil)
 	publishChoice(t, server, "b", nil, new("Q3_K_M"))
@@ -60,7 +60,7 @@ func line(model string) string {
 
 // started is a consumer whose group exists. It waits for nothing, and takes over at once
 // what others leave.
-func started(t *testing.T, server *testservers.Redis, name string) (*consumer, *strings.Builder) {
+func started(t *testing.T, server *servers.Redis, name string) (*consumer, *strings.Builder) {
 	t.Helper()
 	out := &strings.Builder{}
 	c := &consumer{
@@ -73,13 +73,13 @@ func started(t *testing.T, server *testservers.Redis, name string) (*consumer, *
 }
 
 // unacknowledged is what the group has begun and not ended.
-func unacknowledged(server *testservers.Redis) string {
+func unacknowledged(server *servers.Redis) string {
 	count, _, _ := strings.Cut(server.CLI("xpending", stream, group), "\n")
 	return count
 }
 
 func TestDecisionsArePrintedOnce(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	publish(t, server, "a", "one")
 	c, out := started(t, server, "first")
 	publish(t, server, "b", "two")
@@ -109,7 +109,7 @@ func TestDecisionsArePrintedOnce(t *testing.T) {
 // A consumer reads with XREADGROUP, by redis-cli here, and dies: another one takes over
 // with XAUTOCLAIM.
 func TestCrashedConsumer(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	c, out := started(t, server, "survivor")
 	publish(t, server, "a", "one")
 	publish(t, server, "b", "two")
@@ -132,7 +132,7 @@ func TestCrashedConsumer(t *testing.T) {
 }
 
 func TestEntriesOfOthers(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	c, out := started(t, server, "first")
 	server.CLI("xadd", stream, "*", "event_type", "OTHER", "event_id", "x", "data", "?")
 	bad := server.CLI("xadd", stream, "*", "event_type", event.TypeDecision, "event_id", "y", "data", "?")
@@ -144,7 +144,7 @@ func TestEntriesOfOthers(t *testing.T) {
 
 // Entries without an event_id are no duplicates of each other.
 func TestEntriesWithoutID(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	c, out := started(t, server, "first")
 	for range 2 {
 		server.CLI("xadd", stream, "*", "event_type", "OTHER", "data", "?")
@@ -158,7 +158,7 @@ func TestEntriesWithoutID(t *testing.T) {
 
 // The rules of the README suffice for all of it.
 func TestACL(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	rules := "~{a2a}:* -@all +xgroup|create +xreadgroup +xautoclaim +xack +zscore +zadd +zremrangebyscore +multi +exec"
 	server.CLI(append([]string{"acl", "setuser", "agent", "reset", "on", ">hunter2"}, strings.Fields(rules)...)...)
 	c, out := started(t, server, "first")

@@ -26,7 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/store"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -182,7 +182,7 @@ func TestChaos(t *testing.T) {
 type chaos struct {
 	t      *testing.T
 	random *rand.Rand
-	redis  *testservers.Redis
+	redis  *servers.Redis
 	proxy  *proxy
 	dir    string
 
@@ -199,7 +199,7 @@ type chaos struct {
 }
 
 func newChaos(t *testing.T, args []string, random *rand.Rand) *chaos {
-	redis := testservers.StartRedis(t, testservers.RedisOptions{Args: args})
+	redis := servers.StartRedis(t, servers.RedisOptions{Args: args})
 	c := &chaos{t: t, random: random, redis: redis, proxy: newProxy(t, redis.Addr), dir: t.TempDir()}
 	t.Cleanup(func() {
 		if c.producer != nil {

@@ -16,12 +16,12 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/store"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // The entry as redis-cli shows it: the fields of the contract, in their order.
 func TestEntry(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	outbox := newMemory()
 	outbox.add(1)
 	deliver(t, relayTo(t, configOf("redis://"+server.Addr), outbox))
@@ -39,45 +39,45 @@ func TestWhatBecomesOfTheServer(t *testing.T) {
 	all := func(ids []string) []string { return ids }
 	cases := map[string]struct {
 		kept int // delivered events that the store keeps; 0 is all
-		do   func(*testservers.Redis)
+		do   func(*servers.Redis)
 		add  int
 		want func(ids []string) []string
 	}{
 		"nothing": {add: 1, want: all},
 		"SCRIPT FLUSH": {
-			do:  func(r *testservers.Redis) { r.CLI("script", "flush") },
+			do:  func(r *servers.Redis) { r.CLI("script", "flush") },
 			add: 1, want: all,
 		},
 		"FLUSHALL": {
-			do:  func(r *testservers.Redis) { r.CLI("flushall") },
+			do:  func(r *servers.Redis) { r.CLI("flushall") },
 			add: 1, want: all,
 		},
 		"FLUSHALL, and nothing new": {
-			do:   func(r *testservers.Redis) { r.CLI("flushall") },
+			do:   func(r *servers.Redis) { r.CLI("flushall") },
 			want: all,
 		},
 		"FLUSHALL, and the store keeps three": {
 			kept: 3,
-			do:   func(r *testservers.Redis) { r.CLI("flushall") },
+			do:   func(r *servers.Redis) { r.CLI("flushall") },
 			add:  1, want: func(ids []string) []string { return ids[have-3:] },
 		},
 		"the marks are deleted": { // nobody can tell what the stream has: it gets all that is kept
 			kept: 3,
-			do:   func(r *testservers.Redis) { r.CLI("del", marks) },
+			do:   func(r *servers.Redis) { r.CLI("del", marks) },
 			add:  1, want: func(ids []string) []string { return append(ids[:have:have], ids[have-3:]...) },
 		},
 		"the stream is deleted": {
-			do:  func(r *testservers.Redis) { r.CLI("del", stream) },
+			do:  func(r *servers.Redis) { r.CLI("del", stream) },
 			add: 1, want: func(ids []string) []string { return ids[have:] },
 		},
 		"the stream is trimmed": {
-			do:  func(r *testservers.Redis) { r.CLI("xtrim", stream, "maxlen", "2") },
+			do:  func(r *servers.Redis) { r.CLI("xtrim", stream, "maxlen", "2") },
 			add: 1, want: func(ids []string) []string { return ids[have-2:] },
 		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			server := servers.StartRedis(t, servers.RedisOptions{})
 			outbox := newMemory()
 			relay := relayTo(t, configOf("redis://"+server.Addr), outbox)
 			outbox.add(have)
@@ -116,7 +116,7 @@ func TestServerComesBackOlder(t *testing.T) {
 		"older than the window, no news":   {kept: 2, missing: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			server := servers.StartRedis(t, servers.RedisOptions{})
 			outbox := newMemory()
 			relay := relayTo(t, configOf("redis://"+server.Addr), outbox)
 			outbox.add(4)
@@ -168,7 +168,7 @@ func TestServerComesBackOlderThanTheProducer(t *testing.T) {
 		"several, with nothing since": {change: []func(*testing.T, *memory) *memory{renamed, restored}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			server := servers.StartRedis(t, servers.RedisOptions{})
 			cfg := configOf("redis://" + server.Addr)
 			outbox := newMemory()
 			outbox.add(4)
@@ -225,7 +225,7 @@ func TestServerComesBackOlderBetweenTwoProducers(t *testing.T) {
 		"before the one in between, with nothing pending": {before: between, sent: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			server := servers.StartRedis(t, servers.RedisOptions{})
 			cfg := configOf("redis://" + server.Addr)
 			outbox := newMemory()
 			outbox.add(4)
@@ -262,7 +262,7 @@ func TestServerComesBackOlderBetweenTwoProducers(t *testing.T) {
 // What comes back as of earlier producers, with the store, which is opened anew as a backup
 // in between.
 func TestServerComesBackOlderThanTheState(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	cfg := configOf("redis://" + server.Addr)
 	open := func(dir string) *store.Store {
 		s, err := store.Open(dir, store.Options{Bus: true})
@@ -332,7 +332,7 @@ func TestMarkOfAnEarlierProducer(t *testing.T) {
 		"pending, another's further back": {pending: true, mark: func([]string) string { return "2 X" }, again: func(ids []string) []string { return ids[5:8] }, whys: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			server := servers.StartRedis(t, servers.RedisOptions{})
 			outbox := newMemory()
 			relay := relayTo(t, configOf("redis://"+server.Addr), outbox)
 			outbox.add(delivered)
@@ -385,7 +385,7 @@ func TestForeignMark(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			server := servers.StartRedis(t, servers.RedisOptions{})
 			cfg := configOf("redis://" + server.Addr)
 			outbox := newMemory()
 			relay := relayTo(t, cfg, outbox)
@@ -412,7 +412,7 @@ func TestForeignMark(t *testing.T) {
 // What was sent, and not noted before the process was killed, is a duplicate: it is
 // noted, and not sent again.
 func TestKilledBeforeNoting(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	cfg := configOf("redis://" + server.Addr)
 	outbox := newMemory()
 	outbox.add(7)
@@ -428,7 +428,7 @@ func TestKilledBeforeNoting(t *testing.T) {
 
 // Several exporters on one stream: each is in order, and in full.
 func TestProducersShareAStream(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	outboxes := []*memory{newMemory(), newMemory(), newMemory()}
 	for _, outbox := range outboxes {
 		run(t, relayTo(t, configOf("redis://"+server.Addr), outbox))
@@ -470,7 +470,7 @@ func TestPendingOfAnEarlierProducer(t *testing.T) {
 		"the server knows none of all": {delivered: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			server := servers.StartRedis(t, servers.RedisOptions{})
 			cfg := configOf("redis://" + server.Addr)
 			original := newMemory()
 			original.add(5)
@@ -502,7 +502,7 @@ func TestPendingOfAnEarlierProducer(t *testing.T) {
 }
 
 func TestMaxLen(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	outbox := newMemory()
 	outbox.add(1000)
 	cfg := configOf("redis://" + server.Addr)
@@ -522,7 +522,7 @@ func TestMaxLen(t *testing.T) {
 }
 
 func TestFlush(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	cfg := configOf("redis://" + server.Addr)
 	outbox := newMemory()
 	outbox.add(3)
@@ -554,7 +554,7 @@ const never = 24 * 60 * patience
 // before, or in one that is being made.
 func TestStopWhileNobodyAnswers(t *testing.T) {
 	t.Run("to an event", func(t *testing.T) {
-		proxy := newProxy(t, testservers.StartRedis(t, testservers.RedisOptions{}).Addr)
+		proxy := newProxy(t, servers.StartRedis(t, servers.RedisOptions{}).Addr)
 		cfg := configOf("redis://" + proxy.addr())
 		cfg.Timeout = never
 		outbox := newMemory()

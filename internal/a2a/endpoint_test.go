@@ -12,28 +12,28 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // Every kind of server, for real: what is delivered is in its stream.
 func TestEndpoints(t *testing.T) {
 	certificates := newCertificates(t)
-	tlsPort := testservers.FreePort(t)
-	server := testservers.StartRedis(t, testservers.RedisOptions{Args: certificates.args(tlsPort)})
+	tlsPort := servers.FreePort(t)
+	server := servers.StartRedis(t, servers.RedisOptions{Args: certificates.args(tlsPort)})
 	host, port, err := net.SplitHostPort(server.Addr)
 	require.NoError(t, err)
-	sentinel := testservers.StartRedis(t, testservers.RedisOptions{
+	sentinel := servers.StartRedis(t, servers.RedisOptions{
 		Config: fmt.Sprintf("sentinel monitor main %s %s 1\n", host, port),
 		Args:   []string{"--sentinel"},
 	})
-	cluster := testservers.StartRedis(t, testservers.RedisOptions{Args: []string{"--cluster-enabled", "yes"}})
+	cluster := servers.StartRedis(t, servers.RedisOptions{Args: []string{"--cluster-enabled", "yes"}})
 	cluster.CLI("cluster", "addslotsrange", "0", "16383")
 	waitFor(t, cluster, "cluster_state:ok", "cluster", "info")
 	const nobody = "127.0.0.1:1" // one of several that is down
 
 	for name, c := range map[string]struct {
 		cfg    config.A2A
-		server *testservers.Redis
+		server *servers.Redis
 	}{
 		"TCP":                         {configOf("redis://" + server.Addr), server},
 		"Unix socket":                 {configOf("unix://" + server.Socket), server},
@@ -106,7 +106,7 @@ func TestCredentials(t *testing.T) {
 
 // A password that is changed in its file is used at the next connect, without a restart.
 func TestPasswordIsRotated(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	aclUser(server, minimal...)
 	cfg := configOf("redis://" + server.Addr)
 	cfg.Username, cfg.PasswordFile = "exporter", filepath.Join(t.TempDir(), "password")

@@ -13,14 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // shortTimeout is for servers that do not answer.
 const shortTimeout = model.Duration(50 * time.Millisecond)
 
 // aclUser is a user with the password of the tests and these rules.
-func aclUser(server *testservers.Redis, rules ...string) {
+func aclUser(server *servers.Redis, rules ...string) {
 	server.CLI(append([]string{"acl", "setuser", "exporter", "reset", "on", ">hunter2"}, rules...)...)
 }
 
@@ -35,80 +35,80 @@ func without(rule string) []string {
 // Every refusal of a real server: it has a reason, changes nothing, and once it is
 // mended, all is delivered once and in order.
 func TestRefusals(t *testing.T) {
-	asUser := func(r *testservers.Redis) config.A2A { return configOf("redis://exporter:hunter2@" + r.Addr) }
-	deny := func(rules ...string) func(*testing.T, *testservers.Redis) {
-		return func(_ *testing.T, r *testservers.Redis) { aclUser(r, rules...) }
+	asUser := func(r *servers.Redis) config.A2A { return configOf("redis://exporter:hunter2@" + r.Addr) }
+	deny := func(rules ...string) func(*testing.T, *servers.Redis) {
+		return func(_ *testing.T, r *servers.Redis) { aclUser(r, rules...) }
 	}
-	allow := func(_ *testing.T, r *testservers.Redis) { aclUser(r, minimal...) }
+	allow := func(_ *testing.T, r *servers.Redis) { aclUser(r, minimal...) }
 
 	cases := map[string]struct {
-		config func(*testservers.Redis) config.A2A // default: by TCP, as the default user
-		refuse func(*testing.T, *testservers.Redis)
-		mend   func(*testing.T, *testservers.Redis)
+		config func(*servers.Redis) config.A2A // default: by TCP, as the default user
+		refuse func(*testing.T, *servers.Redis)
+		mend   func(*testing.T, *servers.Redis)
 		reason string
 		// quiet says that an attempt without an event notices nothing.
 		quiet bool
 	}{
 		"the server is down": {
-			refuse: func(_ *testing.T, r *testservers.Redis) { r.Kill() },
-			mend:   func(_ *testing.T, r *testservers.Redis) { r.Restart() },
+			refuse: func(_ *testing.T, r *servers.Redis) { r.Kill() },
+			mend:   func(_ *testing.T, r *servers.Redis) { r.Restart() },
 			reason: ReasonConnection,
 		},
 		"a replica": {
-			refuse: func(t *testing.T, r *testservers.Redis) {
-				primary := testservers.StartRedis(t, testservers.RedisOptions{Args: []string{"--repl-diskless-sync-delay", "0"}})
+			refuse: func(t *testing.T, r *servers.Redis) {
+				primary := servers.StartRedis(t, servers.RedisOptions{Args: []string{"--repl-diskless-sync-delay", "0"}})
 				host, port, err := net.SplitHostPort(primary.Addr)
 				require.NoError(t, err)
 				r.CLI("replicaof", host, port)
 				waitFor(t, r, "master_link_status:up", "info", "replication")
 			},
-			mend:   func(_ *testing.T, r *testservers.Redis) { r.CLI("replicaof", "no", "one") },
+			mend:   func(_ *testing.T, r *servers.Redis) { r.CLI("replicaof", "no", "one") },
 			reason: ReasonReadOnly,
 		},
 		"maxmemory": {
-			refuse: func(_ *testing.T, r *testservers.Redis) { r.CLI("config", "set", "maxmemory", "1") },
-			mend:   func(_ *testing.T, r *testservers.Redis) { r.CLI("config", "set", "maxmemory", "0") },
+			refuse: func(_ *testing.T, r *servers.Redis) { r.CLI("config", "set", "maxmemory", "1") },
+			mend:   func(_ *testing.T, r *servers.Redis) { r.CLI("config", "set", "maxmemory", "0") },
 			reason: ReasonOutOfMemory, quiet: true,
 		},
 		"something else under the stream": {
-			refuse: func(_ *testing.T, r *testservers.Redis) { r.CLI("rename", stream, "aside"); r.CLI("set", stream, "x") },
-			mend:   func(_ *testing.T, r *testservers.Redis) { r.CLI("rename", "aside", stream) },
+			refuse: func(_ *testing.T, r *servers.Redis) { r.CLI("rename", stream, "aside"); r.CLI("set", stream, "x") },
+			mend:   func(_ *testing.T, r *servers.Redis) { r.CLI("rename", "aside", stream) },
 			reason: ReasonWrongType, quiet: true,
 		},
 		"something else under the marks": {
-			refuse: func(_ *testing.T, r *testservers.Redis) { r.CLI("rename", marks, "aside"); r.CLI("set", marks, "x") },
-			mend:   func(_ *testing.T, r *testservers.Redis) { r.CLI("rename", "aside", marks) },
+			refuse: func(_ *testing.T, r *servers.Redis) { r.CLI("rename", marks, "aside"); r.CLI("set", marks, "x") },
+			mend:   func(_ *testing.T, r *servers.Redis) { r.CLI("rename", "aside", marks) },
 			reason: ReasonWrongType,
 		},
 		"other things in the marks": {
-			refuse: func(_ *testing.T, r *testservers.Redis) {
+			refuse: func(_ *testing.T, r *servers.Redis) {
 				r.CLI("copy", marks, "aside")
 				r.CLI("hset", marks, r.CLI("hkeys", marks), "forty-two")
 			},
-			mend:   func(_ *testing.T, r *testservers.Redis) { r.CLI("rename", "aside", marks) },
+			mend:   func(_ *testing.T, r *servers.Redis) { r.CLI("rename", "aside", marks) },
 			reason: ReasonWrongType,
 		},
 		"no password": {
-			refuse: func(_ *testing.T, r *testservers.Redis) {
+			refuse: func(_ *testing.T, r *servers.Redis) {
 				r.CLI("config", "set", "requirepass", "hunter2")
 				r.CLI("-a", "hunter2", "client", "kill", "type", "normal")
 			},
-			mend:   func(_ *testing.T, r *testservers.Redis) { r.CLI("-a", "hunter2", "config", "set", "requirepass", "") },
+			mend:   func(_ *testing.T, r *servers.Redis) { r.CLI("-a", "hunter2", "config", "set", "requirepass", "") },
 			reason: ReasonAuth,
 		},
 		"another password": {
 			config: asUser,
-			refuse: func(_ *testing.T, r *testservers.Redis) {
+			refuse: func(_ *testing.T, r *servers.Redis) {
 				r.CLI("acl", "setuser", "exporter", "resetpass", ">another")
 				r.CLI("client", "kill", "user", "exporter")
 			},
-			mend:   func(_ *testing.T, r *testservers.Redis) { r.CLI("acl", "setuser", "exporter", ">hunter2") },
+			mend:   func(_ *testing.T, r *servers.Redis) { r.CLI("acl", "setuser", "exporter", ">hunter2") },
 			reason: ReasonAuth,
 		},
 		"ACL without evalsha": {config: asUser, refuse: deny(without("+evalsha")...), mend: allow, reason: ReasonPermission},
 		"ACL without eval": {
 			config: asUser,
-			refuse: func(_ *testing.T, r *testservers.Redis) { aclUser(r, without("+eval")...); r.CLI("script", "flush") },
+			refuse: func(_ *testing.T, r *servers.Redis) { aclUser(r, without("+eval")...); r.CLI("script", "flush") },
 			mend:   allow, reason: ReasonPermission,
 		},
 		"ACL without hget":         {config: asUser, refuse: deny(without("+hget")...), mend: allow, reason: ReasonPermission},
@@ -120,10 +120,10 @@ func TestRefusals(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			server := testservers.StartRedis(t, testservers.RedisOptions{})
+			server := servers.StartRedis(t, servers.RedisOptions{})
 			allow(t, server)
 			if c.config == nil {
-				c.config = func(r *testservers.Redis) config.A2A { return configOf("redis://" + r.Addr) }
+				c.config = func(r *servers.Redis) config.A2A { return configOf("redis://" + r.Addr) }
 			}
 			outbox := newMemory()
 			relay := relayTo(t, c.config(server), outbox)
@@ -164,7 +164,7 @@ func TestRefusals(t *testing.T) {
 }
 
 // waitFor asks a server until its answer has the text.
-func waitFor(t *testing.T, server *testservers.Redis, text string, command ...string) {
+func waitFor(t *testing.T, server *servers.Redis, text string, command ...string) {
 	t.Helper()
 	for !strings.Contains(server.CLI(command...), text) {
 		require.NoError(t, t.Context().Err())
@@ -173,7 +173,7 @@ func waitFor(t *testing.T, server *testservers.Redis, text string, command ...st
 
 // The rules of the package documentation suffice, whether the script is known or not.
 func TestMinimalACL(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	aclUser(server, minimal...)
 	outbox := newMemory()
 	relay := relayTo(t, configOf("redis://exporter:hunter2@"+server.Addr), outbox)
@@ -225,8 +225,8 @@ func TestReasonOfAReply(t *testing.T) {
 // A frozen server costs the timeout, and no more than one entry.
 func TestTimeout(t *testing.T) {
 	certificates := newCertificates(t)
-	tlsPort := testservers.FreePort(t)
-	server := testservers.StartRedis(t, testservers.RedisOptions{Args: certificates.args(tlsPort)})
+	tlsPort := servers.FreePort(t)
+	server := servers.StartRedis(t, servers.RedisOptions{Args: certificates.args(tlsPort)})
 	for name, cfg := range map[string]config.A2A{
 		"TCP":  configOf("redis://" + server.Addr),
 		"Unix": configOf("unix://" + server.Socket),
@@ -261,7 +261,7 @@ func TestTimeout(t *testing.T) {
 }
 
 func TestLoading(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{Args: []string{
+	server := servers.StartRedis(t, servers.RedisOptions{Args: []string{
 		"--enable-debug-command", "local",
 		// So that it looks after its clients while it loads.
 		"--loading-process-events-interval-bytes", "1024",
@@ -289,8 +289,8 @@ func TestLoading(t *testing.T) {
 
 func TestTLSRefusals(t *testing.T) {
 	certificates, others := newCertificates(t), newCertificates(t)
-	tlsPort := testservers.FreePort(t)
-	server := testservers.StartRedis(t, testservers.RedisOptions{Args: certificates.args(tlsPort)})
+	tlsPort := servers.FreePort(t)
+	server := servers.StartRedis(t, servers.RedisOptions{Args: certificates.args(tlsPort)})
 	good := certificates.config(tlsPort)
 
 	unknownServer, unknownClient, noClient, wrongName, noTLS := good, good, good, good, good
@@ -330,7 +330,7 @@ func TestTLSRefusals(t *testing.T) {
 
 // A store that cannot be read or written is no fault of the bus.
 func TestBrokenStore(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	outbox := newMemory()
 	relay := relayTo(t, configOf("redis://"+server.Addr), outbox)
 	deliver(t, relay)

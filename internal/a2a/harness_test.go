@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // patience is the timeout of tests in which the server answers: it guards against hangs.
@@ -60,7 +60,7 @@ func run(t *testing.T, relay *Relay) (stop func()) {
 }
 
 // observer is a client beside the relay.
-func observer(t *testing.T, server *testservers.Redis) *redis.Client {
+func observer(t *testing.T, server *servers.Redis) *redis.Client {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, ReadTimeout: time.Minute, Protocol: 2})
 	t.Cleanup(func() { client.Close() })

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/golden"
 	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/test/golden"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"

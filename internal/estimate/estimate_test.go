@@ -11,7 +11,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
-	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 )
 
 const bundled = "../../examples/models/kjv-4m-f16.gguf"

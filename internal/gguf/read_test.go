@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
-	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 )
 
 func TestBundledModel(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 

@@ -18,8 +18,13 @@ func read(t testing.TB, path ...string) string {
 	return string(text)
 }
 
+// help is what the real tool prints, which the fake repeats.
+func help(t testing.TB, tool string) string {
+	return read(t, "..", "..", "test", "fakellama", "tools", "help", tool+".txt")
+}
+
 func TestParseFormatsOfTheRealHelp(t *testing.T) {
-	formats := parseFormats(read(t, "fakellama", "help", "llama-quantize.txt"))
+	formats := parseFormats(help(t, "llama-quantize"))
 
 	assert.Len(t, formats, 38, "as many types as the help lists, without COPY")
 	for _, want := range []runner.Format{
@@ -75,7 +80,7 @@ func TestParseDevices(t *testing.T) {
 }
 
 func TestHasFlag(t *testing.T) {
-	help := read(t, "fakellama", "help", "llama-bench.txt")
+	help := help(t, "llama-bench")
 	for flag, want := range map[string]bool{
 		"--progress": true, "jsonl": true, "--n-depth": true, "-d": true, "--list-devices": true, "--version": true,
 		"--prog": false, "--warmup": false,
@@ -86,7 +91,7 @@ func TestHasFlag(t *testing.T) {
 }
 
 func FuzzParseHelp(f *testing.F) {
-	f.Add(read(f, "fakellama", "help", "llama-quantize.txt"))
+	f.Add(help(f, "llama-quantize"))
 	f.Add("  10  or  Q2_K    :  2.96G\n  15  or  Q4_K    : alias for Q4_K_M\n")
 	f.Add("version: 99999999999999999999 (abc)")
 	f.Fuzz(func(t *testing.T, text string) {

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
-	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 )
 
 // models is a model directory to fill.

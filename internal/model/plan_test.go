@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
-	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 )
 
 // discover finds tiny models of these names in a new directory.

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
-	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 )
 
 // largeModelMemory runs a cycle on a sparse file with the header of a model of 8
@@ -17,7 +17,7 @@ import (
 func largeModelMemory(binary, dir string) (size int64, m *measured, err error) {
 	tools := filepath.Join(dir, "fake")
 	for _, tool := range fakellama.Tools {
-		build := exec.Command("go", "build", "-o", filepath.Join(tools, tool), "./internal/llamacpp/testdata/fakellama")
+		build := exec.Command("go", "build", "-o", filepath.Join(tools, tool), "./internal/test/fakellama/tools")
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return 0, nil, fmt.Errorf("building the fake %s: %w", tool, err)

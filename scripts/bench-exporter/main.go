@@ -25,7 +25,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
-	"github.com/quant-exporter/quant-exporter/internal/gguf/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 )
 
 func main() {

@@ -17,7 +17,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // kit is what all tests share.
@@ -79,7 +79,7 @@ func (k *kit) llamaCpp(t *testing.T) string {
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(testservers.Tool(t, "chromium")),
+		chromedp.ExecPath(servers.Tool(t, "chromium")),
 		chromedp.NoSandbox,                           // tests may run as root, and in containers
 		chromedp.Flag("disable-dev-shm-usage", true), // containers have little of it
 		chromedp.Flag("hide-scrollbars", true),

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // fastCopies are the real tools, and a llama-bench by which the original takes a hundred
@@ -31,7 +31,7 @@ func fastCopies(t *testing.T) (tools, engine string) {
 // The ladder of the bundled model on its held-out text, of which Q2_K alone is over the
 // limit: the smallest copy of the others is chosen, and larger ones are not looked at.
 func TestChoiceOfTheLadder(t *testing.T) {
-	server := testservers.StartRedis(t, testservers.RedisOptions{})
+	server := servers.StartRedis(t, servers.RedisOptions{})
 	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, Protocol: 2})
 	t.Cleanup(func() { client.Close() })
 	tools, engine := fastCopies(t)

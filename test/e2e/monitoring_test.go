@@ -19,9 +19,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/grafana"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/grafana"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // Names of models of the fleet. The first has characters that a regular expression gives
@@ -34,7 +34,7 @@ const (
 // fleet is a Prometheus with our rules and four targets, on which everything has
 // happened that the dashboard shows.
 type fleet struct {
-	*testservers.Prometheus
+	*servers.Prometheus
 	t *testing.T
 	// Addresses. The busy exporter has a fake llama.cpp, and has seen everything; the real
 	// one measures with the real tools; the bare one has none; nobody listens on the last.
@@ -47,9 +47,9 @@ func startFleet(t *testing.T) *fleet {
 	t.Helper()
 	f := &fleet{t: t, start: time.Now()}
 	for _, address := range []*string{&f.busy, &f.real, &f.bare, &f.dead} {
-		*address = fmt.Sprintf("127.0.0.1:%d", testservers.FreePort(t))
+		*address = fmt.Sprintf("127.0.0.1:%d", servers.FreePort(t))
 	}
-	nobody := fmt.Sprintf("127.0.0.1:%d", testservers.FreePort(t))
+	nobody := fmt.Sprintf("127.0.0.1:%d", servers.FreePort(t))
 	f.Prometheus = startMonitoring(t, nobody, f.busy, f.real, f.bare, f.dead)
 
 	models := t.TempDir()
@@ -74,7 +74,7 @@ func startFleet(t *testing.T) *fleet {
 // the last entry is, again and again, and never comes to an end.
 func (f *fleet) keepBusy(serve func(address, config string, args ...string) *daemon) {
 	f.t.Helper()
-	redis := testservers.StartRedis(f.t, testservers.RedisOptions{})
+	redis := servers.StartRedis(f.t, servers.RedisOptions{})
 	tools := fakellama.BuildWith(f.t, fakellama.Behaviour{
 		Factors: []fakellama.Factor{{Stage: "quantized", Format: "Q2_K", By: 2}},
 	})
@@ -133,7 +133,7 @@ func evaluated() string {
 
 // startMonitoring starts Prometheus as examples/prometheus.yml has it, except for
 // addresses and times: with our rules and alerts, and these targets.
-func startMonitoring(t *testing.T, alertmanager string, targets ...string) *testservers.Prometheus {
+func startMonitoring(t *testing.T, alertmanager string, targets ...string) *servers.Prometheus {
 	t.Helper()
 	config := example(t, "prometheus.yml")
 	for _, change := range [][2]string{
@@ -145,7 +145,7 @@ func startMonitoring(t *testing.T, alertmanager string, targets ...string) *test
 		require.Equal(t, 1, strings.Count(config, change[0]), change[0])
 		config = strings.Replace(config, change[0], change[1], 1)
 	}
-	return testservers.StartPrometheus(t, config, map[string]string{
+	return servers.StartPrometheus(t, config, map[string]string{
 		"rules.yml": example(t, "rules.yml"), "alerts.yml": example(t, "alerts.yml"),
 	})
 }
@@ -404,7 +404,7 @@ func TestRejectionReachesTheReceiver(t *testing.T) {
 		received <- posted
 	}))
 	t.Cleanup(receiver.Close)
-	alertmanager := testservers.StartAlertmanager(t, `
+	alertmanager := servers.StartAlertmanager(t, `
 route: {receiver: hook, group_by: [alertname], group_wait: 0s, group_interval: 1s}
 receivers: [{name: hook, webhook_configs: [{url: "`+receiver.URL+`"}]}]
 `, nil)
@@ -413,7 +413,7 @@ receivers: [{name: hook, webhook_configs: [{url: "`+receiver.URL+`"}]}]
 	tools := t.TempDir()
 	require.NoError(t, os.Symlink(filepath.Join(shared.tools, "llama-quantize"), filepath.Join(tools, "llama-quantize")))
 	require.NoError(t, os.Symlink(shared.slow, filepath.Join(tools, "llama-bench")))
-	address := fmt.Sprintf("127.0.0.1:%d", testservers.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", servers.FreePort(t))
 	h := newServing(t, fmt.Sprintf(`
 benchmark: {prompt_tokens: 32, generation_tokens: 16, max_repeats: 0}
 engine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: F16.gguf, SLOWBENCH_FACTOR: "6"}}

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // daemon is a serving exporter.
@@ -128,8 +128,8 @@ const endless = "benchmark: {generation_tokens: 1000000}\n"
 
 func TestPrometheusSeesDecisionsAcrossAKill(t *testing.T) {
 	const everySecond = `schedule: [{name: often, cron: "@every 1s", run_on_start: true, targets: [Q4_K_M, Q2_K]}]`
-	address := fmt.Sprintf("127.0.0.1:%d", testservers.FreePort(t)) // Prometheus asks the same one after the kill
-	prometheus := testservers.StartPrometheus(t, `
+	address := fmt.Sprintf("127.0.0.1:%d", servers.FreePort(t)) // Prometheus asks the same one after the kill
+	prometheus := servers.StartPrometheus(t, `
 global: {scrape_interval: 1s}
 scrape_configs: [{job_name: quant-exporter, static_configs: [{targets: ["`+address+`"]}]}]
 `, nil)

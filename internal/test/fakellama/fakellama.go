@@ -1,7 +1,7 @@
 // Package fakellama gives tests a fake llama.cpp: programs named llama-quantize,
 // llama-bench and llama-perplexity that print what the real ones print, make whole GGUF files in no time,
 // and fail in every way that is asked of them. Their source is in
-// internal/llamacpp/testdata/fakellama.
+// internal/test/fakellama/tools.
 //
 // What they do is in the file fake.json beside them, a [Behaviour]; without it they
 // just work. The original runs at 1000 prompt and 100 generation tokens per second, on
@@ -221,7 +221,7 @@ var built = sync.OnceValues(func() (string, error) {
 	}
 	program := filepath.Join(dir, "fakellama")
 	build := exec.Command("go", "build", "-o", program,
-		"github.com/quant-exporter/quant-exporter/internal/llamacpp/testdata/fakellama")
+		"github.com/quant-exporter/quant-exporter/internal/test/fakellama/tools")
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", errors.Join(err, errors.New(string(output)))
 	}

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 )
 
 // benchOptions are what the fake llama-bench looks at.

@@ -1,5 +1,5 @@
 // Command fakellama stands in for llama.cpp's tools in tests; see package
-// internal/llamacpp/fakellama for what it can be told to do. The name that it is started
+// internal/test/fakellama for what it can be told to do. The name that it is started
 // under says which tool it is.
 package main
 
@@ -18,7 +18,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 )
 
 //go:embed help/llama-quantize.txt

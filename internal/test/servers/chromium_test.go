@@ -1,4 +1,4 @@
-package testservers_test
+package servers_test
 
 import (
 	"io"
@@ -8,11 +8,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 func TestChromiumRunsTheScriptsOfAPage(t *testing.T) {
-	assert.Contains(t, testservers.DumpDOM(t, "about:blank"), "<body></body>")
+	assert.Contains(t, servers.DumpDOM(t, "about:blank"), "<body></body>")
 
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -20,5 +20,5 @@ func TestChromiumRunsTheScriptsOfAPage(t *testing.T) {
 		assert.NoError(t, err)
 	}))
 	defer server.Close()
-	assert.Contains(t, testservers.DumpDOM(t, server.URL), `<p id="p">42</p>`)
+	assert.Contains(t, servers.DumpDOM(t, server.URL), `<p id="p">42</p>`)
 }

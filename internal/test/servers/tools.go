@@ -1,4 +1,4 @@
-package testservers
+package servers
 
 import (
 	"bytes"
@@ -44,7 +44,7 @@ func Tool(t testing.TB, name string) string {
 	}
 	pkg, ok := packages[name]
 	if !ok {
-		t.Fatalf("testservers.Tool(%q): this program is not in its table of Debian packages", name)
+		t.Fatalf("servers.Tool(%q): this program is not in its table of Debian packages", name)
 	}
 	get, _ := fetched.LoadOrStore(pkg, sync.OnceValues(func() (string, error) { return fetch(pkg) }))
 	dir, err := get.(func() (string, error))()

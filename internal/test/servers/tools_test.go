@@ -1,4 +1,4 @@
-package testservers_test
+package servers_test
 
 import (
 	"os"
@@ -9,14 +9,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 func TestToolsDirNamesTheTools(t *testing.T) {
 	dir := t.TempDir()
 	program(t, dir, "promtool", "echo own promtool: $*")
 	t.Setenv("TEST_TOOLS_DIR", dir)
-	out, err := testservers.Promtool(t, "check")
+	out, err := servers.Promtool(t, "check")
 	require.NoError(t, err)
 	assert.Equal(t, "own promtool: check\n", out)
 }
@@ -65,7 +65,7 @@ func TestScriptSaysWhatToInstall(t *testing.T) {
 
 // script runs get-debian-tools with this PATH; its output is that of both streams.
 func script(path string, args ...string) (string, error) {
-	cmd := exec.Command(filepath.Join("..", "..", "scripts", "get-debian-tools"), args...)
+	cmd := exec.Command(filepath.Join("..", "..", "..", "scripts", "get-debian-tools"), args...)
 	cmd.Env = []string{"PATH=" + path}
 	out, err := cmd.CombinedOutput()
 	return string(out), err

@@ -1,4 +1,4 @@
-// Package testservers starts real servers (Redis, Prometheus and the like) for tests.
+// Package servers starts real servers (Redis, Prometheus and the like) for tests.
 //
 // A server listens on a free port of 127.0.0.1 and keeps its files in a folder of the
 // test's own. It is ready when its Start function returns, and gone, with everything it
@@ -13,4 +13,4 @@
 // All functions end the test at once when something fails (t.Fatal), hence belong in the
 // test's own goroutine, except where their documentation says otherwise. The methods of
 // one server are not safe for concurrent use.
-package testservers
+package servers

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/grafana"
+	"github.com/quant-exporter/quant-exporter/internal/test/grafana"
 )
 
 const small = `{

@@ -1,4 +1,4 @@
-package testservers_test
+package servers_test
 
 import (
 	"bufio"
@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // panicking makes a test binary run TestPanics as what it is, a test binary that dies.
@@ -52,7 +52,7 @@ func TestPanics(t *testing.T) {
 	if os.Getenv(panicking) == "" {
 		return
 	}
-	r := testservers.StartRedis(t, testservers.RedisOptions{})
+	r := servers.StartRedis(t, servers.RedisOptions{})
 	_, err := os.Stdout.WriteString(r.Addr + "\n")
 	require.NoError(t, err)
 	_, err = io.ReadAll(os.Stdin)

@@ -1,4 +1,4 @@
-package testservers_test
+package servers_test
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 func TestPrometheusScrapesAndIsGoneAfterTheTest(t *testing.T) {
@@ -34,7 +34,7 @@ scrape_configs:
     static_configs: [{targets: [%q]}]
 `, strings.TrimPrefix(target.URL, "http://"))
 		rules := "groups: [{name: g, rules: [{record: apples:double, expr: 2 * apples}]}]\n"
-		p := testservers.StartPrometheus(t, config, map[string]string{"rules/double.yml": rules})
+		p := servers.StartPrometheus(t, config, map[string]string{"rules/double.yml": rules})
 		url, dir = p.URL, p.Dir
 
 		got := p.WaitFor("apples:double", func(v model.Vector) bool { return len(v) > 0 })
@@ -48,14 +48,14 @@ scrape_configs:
 }
 
 func TestPromtoolFindsFault(t *testing.T) {
-	out, err := testservers.PromtoolCheckMetrics(t, []byte("# HELP a_total A.\n# TYPE a_total counter\na_total 1\n"))
+	out, err := servers.PromtoolCheckMetrics(t, []byte("# HELP a_total A.\n# TYPE a_total counter\na_total 1\n"))
 	require.NoError(t, err, out)
-	out, err = testservers.PromtoolCheckMetrics(t, []byte("# TYPE a_total counter\na_total 1\n"))
+	out, err = servers.PromtoolCheckMetrics(t, []byte("# TYPE a_total counter\na_total 1\n"))
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit)
 	assert.Contains(t, out, "no help text")
 
-	out, err = testservers.Promtool(t, "check", "config", filepath.Join(t.TempDir(), "none.yml"))
+	out, err = servers.Promtool(t, "check", "config", filepath.Join(t.TempDir(), "none.yml"))
 	require.ErrorAs(t, err, &exit)
 	assert.Contains(t, out, "none.yml")
 }
@@ -63,7 +63,7 @@ func TestPromtoolFindsFault(t *testing.T) {
 func TestAlertmanagerHoldsAnAlert(t *testing.T) {
 	var url string
 	t.Run("running", func(t *testing.T) {
-		a := testservers.StartAlertmanager(t, "route: {receiver: none}\nreceivers: [{name: none}]\n", nil)
+		a := servers.StartAlertmanager(t, "route: {receiver: none}\nreceivers: [{name: none}]\n", nil)
 		url = a.URL
 		response, err := http.Post(a.URL+"/api/v2/alerts", "application/json",
 			strings.NewReader(`[{"labels":{"alertname":"QuantRejected"}}]`))
@@ -78,7 +78,7 @@ func TestAlertmanagerHoldsAnAlert(t *testing.T) {
 func TestNodeExporterShowsItsProcess(t *testing.T) {
 	var url string
 	t.Run("running", func(t *testing.T) {
-		n := testservers.StartNodeExporter(t, "--collector.disable-defaults", "--collector.time")
+		n := servers.StartNodeExporter(t, "--collector.disable-defaults", "--collector.time")
 		url = n.URL
 		assert.Contains(t, get(t, n.URL+"/metrics"), "node_time_seconds")
 		assert.Positive(t, n.PID)
@@ -89,7 +89,7 @@ func TestNodeExporterShowsItsProcess(t *testing.T) {
 func TestBlackboxExporterProbes(t *testing.T) {
 	var url string
 	t.Run("running", func(t *testing.T) {
-		b := testservers.StartBlackboxExporter(t, "modules: {tcp: {prober: tcp}}\n")
+		b := servers.StartBlackboxExporter(t, "modules: {tcp: {prober: tcp}}\n")
 		url = b.URL
 		target := strings.TrimPrefix(b.URL, "http://")
 		assert.Contains(t, get(t, b.URL+"/probe?module=tcp&target="+target), "\nprobe_success 1\n")

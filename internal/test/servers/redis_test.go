@@ -1,4 +1,4 @@
-package testservers_test
+package servers_test
 
 import (
 	"bufio"
@@ -11,13 +11,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/testservers"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 func TestRedisAnswersAndIsGoneAfterTheTest(t *testing.T) {
 	var addr, socket, dir string
 	t.Run("running", func(t *testing.T) {
-		r := testservers.StartRedis(t, testservers.RedisOptions{})
+		r := servers.StartRedis(t, servers.RedisOptions{})
 		addr, socket, dir = r.Addr, r.Socket, r.Dir
 		assert.Equal(t, "PONG", r.CLI("ping"))
 		assert.Equal(t, "PONG", r.CLI("-u", "redis://"+addr, "ping"), "the TCP port")
@@ -30,9 +30,9 @@ func TestRedisAnswersAndIsGoneAfterTheTest(t *testing.T) {
 }
 
 func TestRedisKeepsWhatItIsToldTo(t *testing.T) {
-	plain := testservers.StartRedis(t, testservers.RedisOptions{})
-	kept := testservers.StartRedis(t, testservers.RedisOptions{Args: []string{"--appendonly", "yes", "--appendfsync", "always"}})
-	for _, r := range []*testservers.Redis{plain, kept} {
+	plain := servers.StartRedis(t, servers.RedisOptions{})
+	kept := servers.StartRedis(t, servers.RedisOptions{Args: []string{"--appendonly", "yes", "--appendfsync", "always"}})
+	for _, r := range []*servers.Redis{plain, kept} {
 		require.Equal(t, "OK", r.CLI("set", "k", "v"))
 		r.Kill()
 		_, err := net.Dial("tcp", r.Addr)
@@ -47,7 +47,7 @@ func TestRedisKeepsWhatItIsToldTo(t *testing.T) {
 }
 
 func TestRedisFreezesAndThaws(t *testing.T) {
-	r := testservers.StartRedis(t, testservers.RedisOptions{})
+	r := servers.StartRedis(t, servers.RedisOptions{})
 	conn, err := net.Dial("tcp", r.Addr)
 	require.NoError(t, err)
 	defer conn.Close()
@@ -72,16 +72,16 @@ func TestRedisFreezesAndThaws(t *testing.T) {
 }
 
 func TestRedisWithPasswordIsReady(t *testing.T) {
-	r := testservers.StartRedis(t, testservers.RedisOptions{Args: []string{"--requirepass", "secret"}})
+	r := servers.StartRedis(t, servers.RedisOptions{Args: []string{"--requirepass", "secret"}})
 	assert.Contains(t, r.CLI("ping"), "NOAUTH")
 	assert.Contains(t, r.CLI("--no-auth-warning", "-a", "secret", "ping"), "PONG")
 }
 
 func TestRedisWithConfigIsASentinel(t *testing.T) {
-	master := testservers.StartRedis(t, testservers.RedisOptions{})
+	master := servers.StartRedis(t, servers.RedisOptions{})
 	host, port, err := net.SplitHostPort(master.Addr)
 	require.NoError(t, err)
-	sentinel := testservers.StartRedis(t, testservers.RedisOptions{
+	sentinel := servers.StartRedis(t, servers.RedisOptions{
 		Config: "sentinel monitor main " + host + " " + port + " 1\n",
 		Args:   []string{"--sentinel"},
 	})
