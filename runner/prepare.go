@@ -105,7 +105,7 @@ func (c *cycle) clone(ctx context.Context, mode workdir.Mode, source model.Model
 		}
 		how, err = workdir.Clone(ctx, mode, file, filepath.Join(c.dir, name), func(copied, _ int64) {
 			c.Progress(Progress{
-				Model: c.Model.Name, Operation: OperationIsolate, Detail: "copying",
+				Model: c.Model.Name, Operation: OperationIsolate, Detail: "copying the model",
 				Done: float64(done+copied) / float64(max(source.Size, 1)),
 			})
 		})

@@ -103,18 +103,6 @@ type Request struct {
 	Finish func(ctx context.Context, finished Finished)
 }
 
-// Progress is what a cycle does at the moment.
-type Progress struct {
-	Model     string
-	Operation Operation
-	Target    string  // what is made, evaluated or measured; "" for the original
-	Stage     Stage   // while measuring
-	Done      float64 // of this operation, 0 to 1; while measuring, up to the next look
-	Detail    string  // "tensor 15/39", "round 3"
-	// Left is how long the operation is expected to take yet; 0 when unknown.
-	Left time.Duration
-}
-
 // Runner runs cycles on one engine. It may be used by several goroutines, as far as
 // its engine may; the measurement lock makes their cycles wait for each other.
 type Runner struct {

@@ -731,7 +731,7 @@ func TestStatusFollowsTheCycle(t *testing.T) {
 			synctest.Wait()
 			running := b.Status().Running
 			assert.InDelta(t, step.ratio, running.Ratio, 1e-9)
-			assert.Equal(t, step.Operation == runner.OperationWait, running.Waiting != "")
+			assert.Equal(t, step.Progress, running.Progress)
 			assert.EqualValues(t, 1, running.Cycle)
 			assert.Equal(t, "a", running.Model)
 		}

@@ -38,7 +38,7 @@ func (d *Dispatcher) stale(ctx context.Context, job job, entry Entry, model mode
 	d.protected(func() {
 		now, err = entry.Runner.Inputs(ctx, runner.Request{Model: model.Model, Against: model.Against, Settings: entry.Settings, Progress: d.progress})
 	}, func(failure *runner.Failure) { err = failure })
-	d.update(func(r *Running) { r.Progress, r.Ratio, r.Waiting = runner.Progress{}, 0, "" })
+	d.update(func(r *Running) { r.Progress, r.Ratio = runner.Progress{}, 0 })
 	if err != nil {
 		logger.Debug("whether the inputs have changed is not known", "err", err)
 		return model.Targets

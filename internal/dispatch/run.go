@@ -153,7 +153,7 @@ func (d *Dispatcher) cycle(ctx context.Context, job job, entry Entry, model mode
 	logger.Info("a cycle begins", "cycle", id, "targets", targets)
 	d.update(func(r *Running) {
 		r.Cycle, r.Model, r.Targets = id, model.Name, targets
-		r.Progress, r.Ratio, r.Waiting = runner.Progress{}, 0, ""
+		r.Progress, r.Ratio = runner.Progress{}, 0
 	})
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -307,11 +307,7 @@ func percent(ratio float64) string { return fmt.Sprintf("%.1f%%", ratio*100) }
 // progress keeps what the cycle does for the status.
 func (d *Dispatcher) progress(p runner.Progress) {
 	d.update(func(r *Running) {
-		r.Progress, r.Waiting = p, ""
-		if p.Operation == runner.OperationWait {
-			r.Waiting = p.Detail
-		}
-		r.Ratio = ratio(p)
+		r.Progress, r.Ratio = p, ratio(p)
 	})
 }
 

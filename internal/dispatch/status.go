@@ -25,9 +25,6 @@ type Running struct {
 	Targets []string
 	// Done and Models count the models of the run.
 	Done, Models int
-	// Waiting says what the cycle waits for ("another measurement on this host"); ""
-	// while it works.
-	Waiting string
 	// Progress of the current cycle.
 	Progress runner.Progress
 	// Ratio, 0 to 1, of the current cycle that is done, if its next look decides: an

@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"time"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -53,9 +52,9 @@ func (p *Progress) Show(now runner.Progress) {
 		_, _ = fmt.Fprintf(p.w, "\r\x1b[K%s", fit(bar(now), p.width()-1)) // the last column may wrap the line
 		return
 	}
-	if text := step(now); text != p.last && now.Operation != runner.OperationWait {
-		p.last = text
-		_, _ = fmt.Fprintf(p.w, "%s%s\n", text, left(now))
+	if step := now.Step(); now.Model+step != p.last && now.Operation != runner.OperationWait {
+		p.last = now.Model + step
+		_, _ = fmt.Fprintln(p.w, described(now, step))
 	}
 }
 
@@ -88,54 +87,16 @@ func bar(now runner.Progress) string {
 	if now.Done > 0 { // not so for NaN
 		full = int(min(now.Done, 1) * width)
 	}
-	line := "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "] " + step(now)
-	switch {
-	case now.Operation == runner.OperationQuantize && now.Detail != "":
-		line += ", " + text.Name(now.Detail)
-	case now.Stage == runner.StageOriginal:
-		line += ", measuring the original"
-	case now.Stage == runner.StageQuantized:
-		line += ", measuring " + text.Name(now.Target)
-	}
-	return line + left(now)
+	return "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "] " + described(now, now.Text())
 }
 
-// step names the work without what changes during it: it stays the same while a target
-// is quantized, and throughout a round.
-func step(now runner.Progress) string {
-	model := text.Name(now.Model) + ": "
-	switch {
-	case now.Operation == runner.OperationQuantize:
-		return model + "quantizing to " + text.Name(now.Target)
-	case now.Operation == runner.OperationWait:
-		return model + "waiting: " + text.Name(now.Detail)
-	case now.Operation == runner.OperationPublish:
-		return model + "publishing"
-	case now.Operation == runner.OperationEvaluate && now.Target == "":
-		return model + "evaluating the original"
-	case now.Operation == runner.OperationEvaluate:
-		return model + "evaluating " + text.Name(now.Target)
-	case now.Operation == runner.OperationBenchmark && now.Detail != "":
-		return model + text.Name(now.Detail)
-	case now.Detail != "":
-		return model + string(now.Operation) + ", " + text.Name(now.Detail)
-	default:
-		return model + string(now.Operation)
+// described is what the cycle of a model does, with the time that it is expected to take yet.
+func described(now runner.Progress, what string) string {
+	line := text.Name(now.Model) + ": " + what
+	if remaining := now.Remaining(); remaining != "" {
+		line += ", " + remaining
 	}
-}
-
-// left is the time that the work is expected to take yet, "" when that is unknown. A
-// measurement's is only that to the next look: how many looks it takes is not known
-// before.
-func left(now runner.Progress) string {
-	if now.Left <= 0 {
-		return ""
-	}
-	about := max(now.Left.Round(time.Second), time.Second).String()
-	if now.Operation == runner.OperationBenchmark {
-		return ", next look in about " + about
-	}
-	return ", about " + about + " left"
+	return line
 }
 
 // fit cuts text to so many columns. Beyond ASCII every character counts as two columns,

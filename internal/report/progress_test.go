@@ -35,7 +35,7 @@ func measuring(round int, target string, done float64, remaining time.Duration) 
 // cycle tells of a ladder of two.
 func cycle(show func(runner.Progress)) {
 	for done := range 3 {
-		show(runner.Progress{Model: "llama", Operation: runner.OperationIsolate, Detail: "copying", Done: float64(done) / 3})
+		show(runner.Progress{Model: "llama", Operation: runner.OperationIsolate, Detail: "copying the model", Done: float64(done) / 3})
 	}
 	for _, target := range []string{"Q4_K_M", "Q2_K"} {
 		for tensor := range 39 {
@@ -57,13 +57,13 @@ func TestPlainLinesAreOneAStep(t *testing.T) {
 	p := NewProgress(&out, -1)
 	cycle(p.Show)
 	p.Clear()
-	assert.Equal(t, `llama: isolate, copying
+	assert.Equal(t, `llama: copying the model
 llama: quantizing to Q4_K_M
 llama: quantizing to Q2_K
 llama: waiting for the host to be idle
 llama: round 1
-llama: round 2, next look in about 10s
-llama: round 3, next look in about 20s
+llama: round 2, next check in about 10 s
+llama: round 3, next check in about 20 s
 `, out.String())
 }
 
@@ -75,18 +75,18 @@ func TestWaitingIsOnTheBarOnly(t *testing.T) {
 	assert.Empty(t, out.String())
 
 	terminal(&out, 200).Show(waits)
-	assert.Contains(t, out.String(), "] llama: waiting: another measurement on this host: pid 7")
+	assert.Contains(t, out.String(), "] llama: waiting for another measurement on this host: pid 7")
 }
 
 func TestBar(t *testing.T) {
 	for want, now := range map[string]runner.Progress{
-		"[............] llama: quantizing to Q2_K, tensor 0/39":                        {Model: "llama", Operation: runner.OperationQuantize, Target: "Q2_K", Detail: "tensor 0/39"},
-		"[######......] llama: quantizing to Q2_K, tensor 20/39, about 3s left":        {Model: "llama", Operation: runner.OperationQuantize, Target: "Q2_K", Detail: "tensor 20/39", Done: 0.5, Left: 2600 * time.Millisecond},
-		"[###.........] llama: round 2, measuring the original, next look in about 1s": measuring(2, "", 0.25, time.Millisecond),
-		"[############] llama: round 2, measuring Q2_K, next look in about 1m30s":      measuring(2, "Q2_K", 1, 90*time.Second),
-		"[############] llama: round 3, measuring Q2_K":                                measuring(3, "Q2_K", math.Inf(1), 0),
-		"[............] llama: round 4, measuring Q2_K":                                measuring(4, "Q2_K", math.NaN(), -time.Second),
-		"[............] llama: isolate":                                                {Model: "llama", Operation: runner.OperationIsolate, Done: -1},
+		"[............] llama: quantizing to Q2_K, tensor 0/39":                          {Model: "llama", Operation: runner.OperationQuantize, Target: "Q2_K", Detail: "tensor 0/39"},
+		"[######......] llama: quantizing to Q2_K, tensor 20/39, about 2 s left":         {Model: "llama", Operation: runner.OperationQuantize, Target: "Q2_K", Detail: "tensor 20/39", Done: 0.5, Left: 2600 * time.Millisecond},
+		"[###.........] llama: round 2, measuring the original, next check in about 1 s": measuring(2, "", 0.25, time.Millisecond),
+		"[############] llama: round 2, measuring Q2_K, next check in about 90 s":        measuring(2, "Q2_K", 1, 90*time.Second),
+		"[############] llama: round 3, measuring Q2_K":                                  measuring(3, "Q2_K", math.Inf(1), 0),
+		"[............] llama: round 4, measuring Q2_K":                                  measuring(4, "Q2_K", math.NaN(), -time.Second),
+		"[............] llama: preparing a working copy":                                 {Model: "llama", Operation: runner.OperationIsolate, Done: -1},
 	} {
 		wantBar, wantText, _ := strings.Cut(want, "]")
 		gotBar, gotText, _ := strings.Cut(bar(now), "]")

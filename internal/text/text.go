@@ -7,6 +7,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Name writes the name of a file or a format on one line: as it is, or quoted when it
@@ -107,3 +108,19 @@ func Count(n int64) string {
 
 // Divergence writes nats with three digits.
 func Divergence(nats float64) string { return fmt.Sprintf("%.3g", nats) }
+
+// Span writes a duration in the largest unit of which it has at least two, so that it is
+// never off by half. The script of the pages does the same.
+func Span(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", max(d/time.Second, 1))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	default:
+		return fmt.Sprintf("%d days", d/day)
+	}
+}

@@ -123,7 +123,7 @@ func TestLiveTellsWhatChanges(t *testing.T) {
 		first := parseEvent(t, next())
 		assert.NotEqual(t, idle.Token, first.Token, "a cycle began: pages are out of date")
 		assert.Equal(t, 25, first.Running.Percent)
-		assert.Equal(t, "benchmark, round 1", first.Running.Step)
+		assert.Equal(t, "round 1", first.Running.Step)
 		assert.Equal(t, "<script>", first.Running.Model, "data, for which the script makes text nodes")
 
 		s.set(func() { s.status = at(7, 0.5, "round 2") })

@@ -1,15 +1,12 @@
 package web
 
 import (
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/text"
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 type engineView struct {
@@ -93,7 +90,7 @@ func viewRunning(r *dispatch.Running, now time.Time) *runningView {
 	if r == nil {
 		return nil
 	}
-	v := &runningView{
+	return &runningView{
 		Entry:   text.Name(r.Entry),
 		ByHand:  r.ByHand,
 		Started: momentOf(r.Started, now),
@@ -101,18 +98,12 @@ func viewRunning(r *dispatch.Running, now time.Time) *runningView {
 		Model:   text.Name(r.Model),
 		Link:    r.Model,
 		Targets: names(r.Targets),
-		Step:    step(r),
+		Step:    r.Progress.Text(),
+		Left:    r.Progress.Remaining(),
 		Percent: int(min(max(r.Ratio, 0), 1) * 100),
 		Number:  min(r.Done+1, r.Models),
 		Models:  r.Models,
 	}
-	if left := r.Progress.Left; left > 0 && r.Waiting == "" {
-		v.Left = "about " + span(left) + " left"
-		if r.Progress.Operation == runner.OperationBenchmark { // how many looks it takes nobody knows
-			v.Left = "next look in about " + span(left)
-		}
-	}
-	return v
 }
 
 func names(all []string) []string {
@@ -121,16 +112,6 @@ func names(all []string) []string {
 		readable = append(readable, text.Name(name))
 	}
 	return readable
-}
-
-// step says what a run does at the moment.
-func step(r *dispatch.Running) string {
-	if r.Waiting != "" {
-		return "waiting for " + text.Text(r.Waiting)
-	}
-	parts := []string{string(r.Progress.Operation), r.Progress.Target, string(r.Progress.Stage), r.Progress.Detail}
-	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
-	return text.Name(strings.Join(parts, ", "))
 }
 
 func viewQueue(queue []dispatch.Waiting, now time.Time) []waitingView {

@@ -263,7 +263,7 @@ func everywhere(text string) known {
 			Conflicts: []model.Conflict{{Model: text, Target: text, First: text, Second: text}},
 		},
 		status: &dispatch.Status{
-			Running: &dispatch.Running{Entry: text, Model: text, Models: 1, Waiting: text},
+			Running: &dispatch.Running{Entry: text, Model: text, Models: 1, Progress: runner.Progress{Operation: runner.OperationWait, Detail: text}},
 			Queue:   []dispatch.Waiting{{Entry: text}},
 			Entries: []dispatch.EntryStatus{{Name: text, Problems: []string{text}}},
 			Engine:  dispatch.EngineStatus{Checked: now, Err: text},
@@ -363,7 +363,6 @@ func TestHostileTexts(t *testing.T) {
 	for _, change := range []func(*known){
 		func(*known) {},
 		func(k *known) { // texts that the first page has no place for
-			k.status.Running.Waiting = ""
 			k.status.Running.Progress = runner.Progress{Operation: runner.OperationQuantize, Target: k.status.Running.Entry, Detail: k.status.Running.Entry}
 			k.status.Engine = dispatch.EngineStatus{
 				Checked: now, Up: true, Info: runner.EngineInfo{Name: "llama.cpp", Version: k.status.Running.Entry},

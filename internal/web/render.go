@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"compress/gzip"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -111,27 +110,11 @@ func momentOf(t, now time.Time) moment {
 	case d.Abs() < time.Second:
 		m.Relative = "now"
 	case d > 0:
-		m.Relative = "in " + span(d)
+		m.Relative = "in " + text.Span(d)
 	default:
-		m.Relative = span(-d) + " ago"
+		m.Relative = text.Span(-d) + " ago"
 	}
 	return m
-}
-
-// span writes a duration in the largest unit that it has at least two of, so that it is
-// never off by half. assets/live.js does the same.
-func span(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%d s", max(d/time.Second, 1))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%d min", d/time.Minute)
-	case d < 2*day:
-		return fmt.Sprintf("%d h", d/time.Hour)
-	default:
-		return fmt.Sprintf("%d days", d/day)
-	}
 }
 
 // day writes a date.

@@ -223,7 +223,7 @@ func TestButtons(t *testing.T) {
 		b := open(t, e.url+"/model?name=m", wide)
 		b.follow("#model button")
 		b.until("document.querySelector('#now form button:enabled')")
-		b.untilText("#step", "benchmark")
+		b.untilText("#step", "measuring")
 		b.screenshot("running")
 		b.follow("#now form button")
 		b.untilText("#results", "canceled")
@@ -320,7 +320,7 @@ benchmark: {prompt_tokens: 128, generation_tokens: 128, rounds: {min: 3, max: 4}
 		}).observe(document.body, {subtree: true, childList: true, characterData: true});
 		undefined`))
 	open(t, e.url, wide).follow("#schedule-part button") // one who presses it, while the other one looks on
-	b.until("[...steps].join().includes('benchmark')")
+	b.until("[...steps].join().includes('measuring')")
 	b.screenshot("live")
 	b.until("document.querySelector('#results .badge.kept, #results .badge.rejected, #results .badge.inconclusive') && document.querySelector('#now').innerText.includes('Nothing runs')")
 	assert.True(t, value[bool](b, "window.loaded === 1"), "without a reload")

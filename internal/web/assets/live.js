@@ -144,7 +144,7 @@
     });
   }
 
-  // Relative times age. span is that of the server.
+  // Relative times age. span is text.Span of the server.
   function span(seconds) {
     if (seconds < 120) return Math.max(Math.floor(seconds), 1) + " s";
     if (seconds < 7200) return Math.floor(seconds / 60) + " min";
