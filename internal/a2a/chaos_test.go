@@ -25,6 +25,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -67,7 +68,7 @@ func produce(text string, in io.Reader, out io.Writer) (err error) {
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		return err
 	}
-	s, err := store.Open(p.Dir, store.Options{Bus: true, Host: "chaos", Retention: store.DefaultRetention()})
+	s, err := store.Open(p.Dir, store.Options{Bus: true, Host: "chaos", Retention: config.DefaultRetention()})
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,6 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/model"
-	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -68,7 +67,7 @@ type Storage struct {
 	// Path is the folder of the state. Default data, in the current directory.
 	Path string `yaml:"path"`
 	// Retention bounds what is kept of the past.
-	Retention store.Retention `yaml:"retention"`
+	Retention Retention `yaml:"retention"`
 }
 
 // Default is the configuration of an empty file.
@@ -76,7 +75,7 @@ func Default() Config {
 	return Config{
 		Work:     Work{Dir: filepath.Join("data", "work"), Isolation: workdir.Auto},
 		Cache:    DefaultCache(),
-		Storage:  Storage{Path: "data", Retention: store.DefaultRetention()},
+		Storage:  Storage{Path: "data", Retention: DefaultRetention()},
 		Engine:   llamacpp.DefaultConfig(),
 		Settings: runner.DefaultSettings(),
 		A2A:      DefaultA2A(),

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -169,7 +170,7 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 }
 
 func TestRoomIsUsedAgain(t *testing.T) {
-	s := open(t, t.TempDir(), Options{Retention: Retention{Cycles: 1}})
+	s := open(t, t.TempDir(), Options{Retention: config.Retention{Cycles: 1}})
 	big := decided("m", "Q2_K", verdict.Kept)
 	big.Evidence.Hardware = string(bytes.Repeat([]byte("x"), 30<<10))
 	for range 5 {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -95,7 +96,7 @@ func BenchmarkOpen(b *testing.B) {
 // filled makes a state, in one transaction.
 func filled(b *testing.B, dir string, pairs, results int) *Store {
 	b.Helper()
-	s, err := Open(dir, Options{Bus: true, Retention: DefaultRetention(), Now: (&clock{start()}).Now})
+	s, err := Open(dir, Options{Bus: true, Retention: config.DefaultRetention(), Now: (&clock{start()}).Now})
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = s.Close() })
 	for n := range results {

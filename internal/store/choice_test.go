@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -208,7 +209,7 @@ func TestOutrankRefuses(t *testing.T) {
 
 // What retention removes of cycles with a choice is still accounted for: open checks it.
 func TestPrunedCyclesTakeTheirChoiceAlong(t *testing.T) {
-	s := open(t, t.TempDir(), Options{Retention: Retention{Cycles: 1}})
+	s := open(t, t.TempDir(), Options{Retention: config.Retention{Cycles: 1}})
 	for i := range 6 {
 		outcome := verdict.Kept
 		if i%2 == 1 {

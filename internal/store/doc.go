@@ -48,7 +48,7 @@
 //
 // # What goes
 //
-// [Retention] bounds the results of each pair, and delivered events go after a window of
+// [config.Retention] bounds the results of each pair, and delivered events go after a window of
 // seven days or beyond ten thousand. Each commit prunes a bounded number of things, of
 // its own pair and of another in turn: none takes long for it, and a bound that was
 // lowered takes effect over the next commits. Standing decisions, latest figures and

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
 // content is what the store has in memory of the file.
@@ -131,7 +133,7 @@ type draft struct {
 
 	tx        *bbolt.Tx
 	now       time.Time // UTC
-	retention Retention
+	retention config.Retention
 	window    int
 	host      string
 	sweep     []byte // where the pruning goes on

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -90,7 +91,7 @@ func TestChangedInputsAreNamed(t *testing.T) {
 
 // What Retention removes goes on counting.
 func TestChangesOfInputsStayCounted(t *testing.T) {
-	s := open(t, t.TempDir(), Options{Retention: Retention{Cycles: 2}})
+	s := open(t, t.TempDir(), Options{Retention: config.Retention{Cycles: 2}})
 	for build := range 10 {
 		ladder(t, s, with(decided("m", "Q2_K", verdict.Kept), build+1, "0.12"), with(decided("m", "Q8_0", verdict.Kept), build+1, "0.12"))
 		require.NoError(t, s.Check())

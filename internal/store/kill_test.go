@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -27,7 +28,7 @@ const keptCycles = 4
 // can, and says on standard output what the store has acknowledged.
 func commitUntilKilled(dir string) error {
 	fmt.Println("opening")
-	s, err := Open(dir, Options{Bus: rand.IntN(3) > 0, Retention: Retention{Cycles: keptCycles}})
+	s, err := Open(dir, Options{Bus: rand.IntN(3) > 0, Retention: config.Retention{Cycles: keptCycles}})
 	if err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			dir = filepath.Join(t.TempDir(), "state")
 		}
 		lines := killAtRandom(t, dir)
-		s, err := Open(dir, Options{Retention: Retention{Cycles: keptCycles}})
+		s, err := Open(dir, Options{Retention: config.Retention{Cycles: keptCycles}})
 		require.NoError(t, err)
 		require.NoError(t, s.Check(), "kill %d", i)
 		assert.Empty(t, s.State().Running)

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/prometheus/common/model"
-
-	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
 // Bounds of what a transaction prunes and of the events that are kept.
@@ -19,38 +17,9 @@ const (
 	settledKept   = 10_000
 )
 
-// Retention bounds the results that are kept of each pair: the section
-// `storage.retention:` of the configuration. The newest decision and the newest failure
-// of a pair always stay, and so do its standing decision, its latest figures and its
-// counters.
-type Retention struct {
-	// Age beyond which decided results go, and failed ones at twice that: who looks for
-	// what went wrong comes late. Default 365d; 0 is no bound.
-	Age model.Duration `yaml:"age"`
-	// Cycles is how many decided results are kept of each pair, and, counted by
-	// themselves, twice as many failed ones: neither pushes out the other. Default 200; 0
-	// is no bound.
-	Cycles int `yaml:"cycles"`
-}
-
-// failures are the bounds of failed results.
-func (r Retention) failures() Retention { return Retention{Age: 2 * r.Age, Cycles: 2 * r.Cycles} }
-
-// DefaultRetention keeps a year and 200 cycles.
-func DefaultRetention() Retention {
-	return Retention{Age: model.Duration(365 * 24 * time.Hour), Cycles: 200}
-}
-
-// Validate finds every value that cannot be used.
-func (r Retention) Validate() []runner.Problem {
-	var problems []runner.Problem
-	if r.Age < 0 {
-		problems = append(problems, runner.Problem{Path: "age", Err: fmt.Errorf("%v is no age: use a duration such as 365d, or 0 for no bound", time.Duration(r.Age))})
-	}
-	if r.Cycles < 0 {
-		problems = append(problems, runner.Problem{Path: "cycles", Err: fmt.Errorf("%d cycles cannot be kept: use 1 or more, or 0 for no bound", r.Cycles)})
-	}
-	return problems
+// failures are the bounds of failed results: twice those of decided ones.
+func failures(r config.Retention) config.Retention {
+	return config.Retention{Age: 2 * r.Age, Cycles: 2 * r.Cycles}
 }
 
 // prune removes what is beyond the bounds: of this pair, of the next one in turn, and
@@ -78,11 +47,11 @@ func (d *draft) prune(id PairID) error {
 }
 
 func (d *draft) pruneResults(id PairID) error {
-	return errors.Join(d.pruneHistory(id, bucketDecided, d.retention), d.pruneHistory(id, bucketFailed, d.retention.failures()))
+	return errors.Join(d.pruneHistory(id, bucketDecided, d.retention), d.pruneHistory(id, bucketFailed, failures(d.retention)))
 }
 
-func (d *draft) pruneHistory(id PairID, bucket string, bounds Retention) error {
-	if bounds == (Retention{}) {
+func (d *draft) pruneHistory(id PairID, bucket string, bounds config.Retention) error {
+	if bounds == (config.Retention{}) {
 		return nil
 	}
 	var keys [][]byte // oldest first

@@ -8,20 +8,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
-
-func TestRetentionValidate(t *testing.T) {
-	assert.Empty(t, DefaultRetention().Validate())
-	assert.Empty(t, Retention{}.Validate())
-	problems := Retention{Age: -1, Cycles: -1}.Validate()
-	require.Len(t, problems, 2)
-	assert.Equal(t, "age", problems[0].Path)
-	require.ErrorContains(t, problems[0].Err, "365d")
-	assert.Equal(t, "cycles", problems[1].Path)
-	require.ErrorContains(t, problems[1].Err, "-1 cycles")
-}
 
 func history(t testing.TB, s *Store, id PairID) (decided, failed []uint64) {
 	t.Helper()
@@ -38,7 +28,7 @@ func history(t testing.TB, s *Store, id PairID) (decided, failed []uint64) {
 }
 
 func TestRetentionByNumber(t *testing.T) {
-	s := open(t, t.TempDir(), Options{Bus: true, Retention: Retention{Cycles: 2}})
+	s := open(t, t.TempDir(), Options{Bus: true, Retention: config.Retention{Cycles: 2}})
 	id := PairID{"m", "Q2_K"}
 	for i := range 4 {
 		record(t, s, decided("m", "Q2_K", []verdict.Outcome{verdict.Kept, verdict.Rejected}[i%2]))
@@ -65,7 +55,7 @@ func TestRetentionByNumber(t *testing.T) {
 
 func TestRetentionByAgeKeepsTheNewest(t *testing.T) {
 	clock := &clock{start()}
-	s := open(t, t.TempDir(), Options{Now: clock.Now, Retention: Retention{Age: model.Duration(time.Hour)}})
+	s := open(t, t.TempDir(), Options{Now: clock.Now, Retention: config.Retention{Age: model.Duration(time.Hour)}})
 	at := func(r *runner.Result) *runner.Result { r.Finished = clock.now; return r }
 	for range 3 {
 		record(t, s, at(decided("old", "Q2_K", verdict.Kept)))
@@ -100,7 +90,7 @@ func TestRetentionPrunesABoundedNumberAtOnce(t *testing.T) {
 	for range results {
 		record(t, s, decided("m", "Q2_K", verdict.Kept))
 	}
-	s.SetRetention(Retention{Cycles: 1})
+	s.SetRetention(config.Retention{Cycles: 1})
 	cycle := begin(t, s, "m", "Q2_K")
 	_, err := s.Commit(cycle, decided("m", "Q2_K", verdict.Kept))
 	require.NoError(t, err)

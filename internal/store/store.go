@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
 // Errors of the store that a caller may want to tell apart.
@@ -22,7 +24,7 @@ var (
 
 // Options of a Store.
 type Options struct {
-	Retention Retention
+	Retention config.Retention
 	Bus       bool             // one is configured: see SetBus
 	Host      string           // where results are from, for events and records
 	Now       func() time.Time // default: time.Now
@@ -53,7 +55,7 @@ type Store struct {
 
 	mu        sync.Mutex // one writer at a time; guards what follows
 	content   content
-	retention Retention
+	retention config.Retention
 	sweep     []byte
 	hooks     []func(*State)
 }
@@ -186,7 +188,7 @@ func (s *Store) offer() {
 }
 
 // SetRetention changes the bounds, which take effect over the next commits.
-func (s *Store) SetRetention(r Retention) {
+func (s *Store) SetRetention(r config.Retention) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.retention = r

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -499,7 +500,7 @@ func TestClosedStateSaysSo(t *testing.T) {
 }
 
 func TestReadersAndWritersTogether(t *testing.T) {
-	s := open(t, t.TempDir(), Options{Bus: true, Retention: Retention{Cycles: 2}})
+	s := open(t, t.TempDir(), Options{Bus: true, Retention: config.Retention{Cycles: 2}})
 	done := make(chan error)
 	go func() {
 		defer close(done)

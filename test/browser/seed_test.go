@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -37,7 +38,7 @@ func seed(t *testing.T, dir string, nights int, pasts ...past) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(1, 2))
 	now := time.Now().Add(-time.Duration(nights) * 24 * time.Hour).Truncate(24 * time.Hour).Add(3 * time.Hour)
-	s, err := store.Open(dir, store.Options{Host: "gpu-less-07", Retention: store.DefaultRetention(), Now: func() time.Time { return now }})
+	s, err := store.Open(dir, store.Options{Host: "gpu-less-07", Retention: config.DefaultRetention(), Now: func() time.Time { return now }})
 	require.NoError(t, err)
 	for night := range nights {
 		start := now

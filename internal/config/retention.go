@@ -1,0 +1,41 @@
+package config
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Retention is the section `storage.retention:`, which bounds the results that are kept
+// of each pair. The newest decision and the newest failure
+// of a pair always stay, and so do its standing decision, its latest figures and its
+// counters.
+type Retention struct {
+	// Age beyond which decided results go, and failed ones at twice that: who looks for
+	// what went wrong comes late. Default 365d; 0 is no bound.
+	Age model.Duration `yaml:"age"`
+	// Cycles is how many decided results are kept of each pair, and, counted by
+	// themselves, twice as many failed ones: neither pushes out the other. Default 200; 0
+	// is no bound.
+	Cycles int `yaml:"cycles"`
+}
+
+// DefaultRetention keeps a year and 200 cycles.
+func DefaultRetention() Retention {
+	return Retention{Age: model.Duration(365 * 24 * time.Hour), Cycles: 200}
+}
+
+// Validate finds every value that cannot be used.
+func (r Retention) Validate() []runner.Problem {
+	var problems []runner.Problem
+	if r.Age < 0 {
+		problems = append(problems, runner.Problem{Path: "age", Err: fmt.Errorf("%v is no age: use a duration such as 365d, or 0 for no bound", time.Duration(r.Age))})
+	}
+	if r.Cycles < 0 {
+		problems = append(problems, runner.Problem{Path: "cycles", Err: fmt.Errorf("%d cycles cannot be kept: use 1 or more, or 0 for no bound", r.Cycles)})
+	}
+	return problems
+}
