@@ -77,7 +77,7 @@ func (p *program) checkBus() error {
 	if p.config.A2A.URL == "" {
 		return nil
 	}
-	_, err := newRelay(p.config.A2A, nil, p.logger)
+	_, err := p.newBus(nil).Prepare(p.config.A2A)
 	if file := p.config.A2A.PasswordFile; file != "" {
 		_, missing := os.ReadFile(file)
 		err = errors.Join(err, missing)

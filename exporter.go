@@ -32,7 +32,7 @@ type exporter struct {
 	dispatcher *dispatch.Dispatcher
 	scheduler  *schedule.Scheduler
 	collector  *collector.Collector
-	bus        *bus
+	bus        *a2a.Bus
 	reloads    *collector.Reloads
 	log        *dispatch.Log // of cycles
 
@@ -57,7 +57,7 @@ func (e *exporter) lastReload() (at time.Time, err error) {
 }
 
 func (p *program) newExporter(state *store.Store, registry prometheus.Registerer) *exporter {
-	e := &exporter{p: p, store: state, bus: newBus(state, p.logger), reloads: collector.NewReloads(registry), log: dispatch.NewLog(p.logger.Handler())}
+	e := &exporter{p: p, store: state, bus: p.newBus(state), reloads: collector.NewReloads(registry), log: dispatch.NewLog(p.logger.Handler())}
 	e.scheduler = schedule.New(schedule.Options{
 		Clock:  schedule.SystemClock{},
 		Memory: scheduleMemory{state},
@@ -72,7 +72,7 @@ func (p *program) newExporter(state *store.Store, registry prometheus.Registerer
 		Planned: func(p *model.Plan) { e.collector.Update(p, nil) },
 		Log:     e.log,
 	})
-	e.collector = collector.New(collector.Live{Status: e.dispatcher.Status, Bus: e.bus.live}, a2a.Reasons())
+	e.collector = collector.New(collector.Live{Status: e.dispatcher.Status, Bus: e.bus.Status}, a2a.Reasons())
 	state.OnCommit(func(now *store.State) { e.collector.Update(nil, now) })
 	return e
 }
@@ -164,7 +164,7 @@ func (e *exporter) apply(ctx context.Context, c *config.Config) error {
 	if err := e.p.preparePublishing(c); err != nil {
 		return err
 	}
-	relay, err := e.bus.relayFor(c.A2A)
+	relay, err := e.bus.Prepare(c.A2A)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (e *exporter) apply(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	e.store.SetRetention(c.Storage.Retention)
-	e.bus.set(c.A2A, relay)
+	e.bus.Set(relay)
 	e.dispatcher.Configure(e.dispatched(c, discover, files), found)
 	if err := e.scheduler.Replace(scheduled(c)); err != nil {
 		return err // not after config.Load has validated it

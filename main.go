@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/common/promslog"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -115,6 +116,12 @@ type program struct {
 	stdout   *os.File
 	progress *report.Progress
 	logger   *slog.Logger
+}
+
+// newBus makes the bus that the events of an outbox are delivered to. Its secrets come from
+// the environment.
+func (p *program) newBus(outbox a2a.Outbox) *a2a.Bus {
+	return a2a.NewBus(outbox, a2a.Secrets{Username: os.Getenv("A2A_USERNAME"), Password: os.Getenv("A2A_PASSWORD")}, p.logger)
 }
 
 func (f *flags) program(stdout, stderr *os.File) (*program, error) {

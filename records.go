@@ -208,7 +208,7 @@ func (r *records) deliver(ctx context.Context, say bool) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliverWithin)
 	defer cancel()
-	relay, err := newRelay(r.p.config.A2A, r.store, r.p.logger)
+	relay, err := r.p.newBus(r.store).Prepare(r.p.config.A2A)
 	if err == nil {
 		err = relay.Flush(ctx)
 	}

@@ -68,7 +68,7 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 		}
 		group.Go(func() error { e.scheduler.Run(ctx); return nil })
 		group.Go(func() error { e.dispatcher.Run(ctx); return nil })
-		group.Go(func() error { e.bus.run(ctx); return nil })
+		group.Go(func() error { e.bus.Run(ctx); return nil })
 		e.reloadOn(ctx, hangUp)
 		return nil
 	})
@@ -104,7 +104,7 @@ func (e *exporter) handler(f serveFlags, registry *prometheus.Registry) (http.Ha
 		State:       e.store.State,
 		Plan:        e.dispatcher.Plan,
 		Status:      e.dispatcher.Status,
-		Bus:         e.bus.status,
+		Bus:         e.bus.Status,
 		Store:       e.store,
 		Watch:       e.dispatcher.Watch,
 		Run:         e.dispatcher.RunNow,

@@ -20,6 +20,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -31,13 +32,7 @@ type Live struct {
 	// Status of the dispatcher. Nil, or one that gives nil: nothing is shown of it.
 	Status func() *dispatch.Status
 	// Bus says how the A2A bus is. Nil: none is configured.
-	Bus func() Bus
-}
-
-// Bus says how the A2A bus is.
-type Bus struct {
-	Configured bool
-	Up         bool // it answered last time
+	Bus func() a2a.Status
 }
 
 // Collector is a prometheus.Collector of the quant_cycle_ families. All its methods may be

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
@@ -217,7 +218,7 @@ func busy() *dispatch.Status {
 }
 
 func busyLive() Live {
-	return Live{Status: busy, Bus: func() Bus { return Bus{Configured: true, Up: true} }}
+	return Live{Status: busy, Bus: func() a2a.Status { return a2a.Status{Configured: true, Up: true} }}
 }
 
 func TestEverything(t *testing.T) {
@@ -590,8 +591,8 @@ func TestCurrent(t *testing.T) {
 	}{
 		{"no sources", Live{}, nil},
 		{"no status yet", Live{Status: func() *dispatch.Status { return nil }}, nil},
-		{"no bus configured", Live{Bus: func() Bus { return Bus{} }}, nil},
-		{"bus down", Live{Bus: func() Bus { return Bus{Configured: true} }}, []string{"quant_cycle_bus_up 0"}},
+		{"no bus configured", Live{Bus: func() a2a.Status { return a2a.Status{} }}, nil},
+		{"bus down", Live{Bus: func() a2a.Status { return a2a.Status{Configured: true} }}, []string{"quant_cycle_bus_up 0"}},
 		{"engine not looked for", engine(dispatch.EngineStatus{}), nil},
 		{"engine missing", engine(dispatch.EngineStatus{Checked: noon, Err: "not found"}), []string{"quant_cycle_engine_up 0"}},
 		{

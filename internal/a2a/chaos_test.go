@@ -100,7 +100,7 @@ func produce(text string, in io.Reader, out io.Writer) (err error) {
 	for done := false; !done; {
 		done = last.attempt(context.Background(), true) == nil
 	}
-	return last.bus.close()
+	return last.server.close()
 }
 
 // decideAll makes cycles over five targets of four models, as many as are missing.

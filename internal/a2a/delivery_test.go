@@ -191,9 +191,9 @@ func TestServerComesBackOlderThanTheProducer(t *testing.T) {
 	}
 }
 
-// interrupted is a bus to which something happens before one of the offers.
+// interrupted is a server to which something happens before one of the offers.
 type interrupted struct {
-	bus
+	server
 	before func(offer) bool
 	what   func()
 }
@@ -203,7 +203,7 @@ func (i *interrupted) offer(ctx context.Context, o offer) (answer, error) {
 		i.what()
 		i.what = nil
 	}
-	return i.bus.offer(ctx, o)
+	return i.server.offer(ctx, o)
 }
 
 // Nor does anything of a later producer get there first when the server comes back older
@@ -241,7 +241,7 @@ func TestServerComesBackOlderBetweenTwoProducers(t *testing.T) {
 			outbox.add(c.toBeSent)
 
 			restarts := 0
-			relay.bus = &interrupted{relay.bus, c.before, func() {
+			relay.server = &interrupted{relay.server, c.before, func() {
 				restarts++
 				server.Kill()
 				server.Restart()

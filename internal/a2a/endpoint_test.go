@@ -117,7 +117,7 @@ func TestPasswordIsRotated(t *testing.T) {
 	book := &logBook{}
 	relay, err := New(cfg, Secrets{}, outbox, book.logger())
 	require.NoError(t, err)
-	defer relay.bus.close()
+	defer relay.server.close()
 	attempt := func() string {
 		outbox.add(1)
 		if err := relay.attempt(t.Context(), true); err != nil {

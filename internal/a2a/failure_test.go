@@ -250,7 +250,7 @@ func TestTimeout(t *testing.T) {
 			relaxed := cfg
 			relaxed.Timeout = never
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(shortTimeout))
-			_, err := relayTo(t, relaxed, outbox).bus.offer(ctx, offer{})
+			_, err := relayTo(t, relaxed, outbox).server.offer(ctx, offer{})
 			cancel()
 			assert.Equal(t, ReasonTimeout, reasonOf(err), "%v", err)
 			server.Thaw() // it does now what it was asked three times

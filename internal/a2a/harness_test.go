@@ -32,7 +32,7 @@ func relayTo(t *testing.T, cfg config.A2A, outbox Outbox) *Relay {
 	require.Empty(t, cfg.Validate())
 	relay, err := New(cfg, Secrets{}, outbox, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = relay.bus.close() })
+	t.Cleanup(func() { _ = relay.server.close() })
 	return relay
 }
 

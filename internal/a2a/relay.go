@@ -44,6 +44,8 @@ type Outbox interface {
 
 // Status is what is known of the bus.
 type Status struct {
+	// Configured reports whether there is a bus at all; if not, all else is zero.
+	Configured bool
 	// Up says that the last attempt to reach the bus succeeded; false before the first.
 	Up bool
 	// Since is when that began to be so; zero before the first attempt.
@@ -65,8 +67,8 @@ const (
 	longestPause = 30 * time.Second
 )
 
-// bus takes events: the client, but for tests of the relay's timing.
-type bus interface {
+// server takes events: the client, but for tests of the relay's timing.
+type server interface {
 	offer(context.Context, offer) (answer, error)
 	close() error
 }
@@ -74,7 +76,8 @@ type bus interface {
 // Relay delivers the events of an outbox to the bus. See the package documentation for
 // what it guarantees.
 type Relay struct {
-	bus    bus
+	config config.A2A
+	server server
 	outbox Outbox
 	log    *slog.Logger
 	stream string
@@ -93,12 +96,14 @@ func New(cfg config.A2A, secrets Secrets, outbox Outbox, log *slog.Logger) (*Rel
 	if err != nil {
 		return nil, err
 	}
-	return newRelay(client, cfg.Stream, outbox, log), nil
+	r := newRelay(client, cfg.Stream, outbox, log)
+	r.config = cfg
+	return r, nil
 }
 
-func newRelay(b bus, stream string, outbox Outbox, log *slog.Logger) *Relay {
-	r := &Relay{bus: b, outbox: outbox, log: log, stream: stream}
-	r.status.Store(&Status{})
+func newRelay(s server, stream string, outbox Outbox, log *slog.Logger) *Relay {
+	r := &Relay{server: s, outbox: outbox, log: log, stream: stream}
+	r.status.Store(&Status{Configured: true})
 	return r
 }
 
@@ -157,10 +162,10 @@ func (r *Relay) Flush(ctx context.Context) error {
 // closeWith closes the bus when ctx ends, which ends a call that waits for the server,
 // or when the function that it returns is called.
 func (r *Relay) closeWith(ctx context.Context) func() {
-	stop := context.AfterFunc(ctx, func() { _ = r.bus.close() })
+	stop := context.AfterFunc(ctx, func() { _ = r.server.close() })
 	return func() {
 		if stop() {
-			_ = r.bus.close()
+			_ = r.server.close()
 		}
 	}
 }
@@ -202,7 +207,7 @@ func (r *Relay) attempt(ctx context.Context, check bool) error {
 		if !wasUp && !r.Status().Since.IsZero() {
 			since = r.Status().Since
 		}
-		r.status.Store(&Status{Since: since, Reason: reason, Err: err.Error()})
+		r.status.Store(&Status{Configured: true, Since: since, Reason: reason, Err: err.Error()})
 	}
 	if err := r.outbox.CountDeliveryFailure(reason); err != nil {
 		r.log.Error("A failure to publish is not counted", "reason", reason, "err", err)
@@ -214,7 +219,7 @@ func (r *Relay) attempt(ctx context.Context, check bool) error {
 func (r *Relay) succeeded() {
 	r.nextCheck = time.Now().Add(minCheckInterval + rand.N(maxCheckInterval-minCheckInterval))
 	if !r.Up() {
-		r.status.Store(&Status{Up: true, Since: time.Now()})
+		r.status.Store(&Status{Configured: true, Up: true, Since: time.Now()})
 	}
 }
 
@@ -288,7 +293,7 @@ func (r *Relay) sendAll(ctx context.Context) error {
 	if len(producers) > 0 {
 		return nil
 	}
-	if _, err := r.bus.offer(ctx, offer{Event: store.Event{Producer: r.outbox.State().Outbox.Producer}}); err != nil {
+	if _, err := r.server.offer(ctx, offer{Event: store.Event{Producer: r.outbox.State().Outbox.Producer}}); err != nil {
 		return err
 	}
 	r.succeeded()
@@ -369,7 +374,7 @@ func (r *Relay) batch(producer string, number uint64) (batch, error) {
 func (r *Relay) sendBatch(ctx context.Context, b batch) (next uint64, err error) {
 	var fresh bool // something is on the bus that the store does not know to be there
 	for _, event := range b.events {
-		a, failed := r.bus.offer(ctx, offer{event, b.previous, b.base, b.before})
+		a, failed := r.server.offer(ctx, offer{event, b.previous, b.base, b.before})
 		if failed != nil {
 			err = failed
 			break

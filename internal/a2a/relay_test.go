@@ -130,7 +130,7 @@ func TestLogAndStatus(t *testing.T) {
 			synctest.Wait()
 		}
 		step(nil)
-		assert.Equal(t, Status{Up: true, Since: began}, relay.Status())
+		assert.Equal(t, Status{Configured: true, Up: true, Since: began}, relay.Status())
 		step(io.EOF)
 		down := relay.Status()
 		assert.False(t, down.Up)

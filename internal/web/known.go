@@ -176,7 +176,7 @@ func answerSchedule(k snapshot) scheduleAnswer {
 		Queue:   []queueAnswer{},
 		Engine:  engineAnswer{Checked: optional(k.status.Engine.Checked), Up: k.status.Engine.Up, Error: k.status.Engine.Err},
 		Bus: busAnswer{
-			Configured: k.bus.Configured, Up: k.bus.Up, Error: k.bus.Error,
+			Configured: k.bus.Configured, Up: k.bus.Up, Error: k.bus.Err,
 			Pending: k.state.Outbox.Pending, Held: k.state.Outbox.Held, Published: k.state.Counters.Published,
 		},
 	}

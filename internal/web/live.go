@@ -68,7 +68,7 @@ func looksLike(a, b *store.State) bool {
 // process has other ones.
 func (s *server) token(k snapshot) string {
 	sum := fnv.New64a()
-	fmt.Fprint(sum, s.began, k.version, k.bus, k.notReady, k.reload.at.UnixNano(), k.reload.error, k.status.Queue, k.status.Entries)
+	fmt.Fprint(sum, s.began, k.version, k.bus.Configured, k.bus.Up, k.bus.Err, k.notReady, k.reload.at.UnixNano(), k.reload.error, k.status.Queue, k.status.Entries)
 	fmt.Fprint(sum, k.status.Engine.Up, k.status.Engine.Err, k.status.Engine.Info.String())
 	if r := k.status.Running; r != nil {
 		fmt.Fprint(sum, r.Entry, r.Started, r.Cycle, r.Model, r.Done, r.Models)

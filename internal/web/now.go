@@ -3,6 +3,7 @@ package web
 import (
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -74,11 +75,11 @@ func viewEngine(e dispatch.EngineStatus, now time.Time) engineView {
 	return v
 }
 
-func viewBus(bus BusStatus, state *store.State, now time.Time) busView {
+func viewBus(bus a2a.Status, state *store.State, now time.Time) busView {
 	return busView{
 		Configured: bus.Configured,
 		Up:         bus.Up,
-		Error:      text.Text(bus.Error),
+		Error:      text.Text(bus.Err),
 		Pending:    state.Outbox.Pending,
 		Oldest:     momentOf(state.Outbox.OldestPending, now),
 		Held:       state.Outbox.Held,

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/model"
@@ -71,7 +72,7 @@ type snapshot struct {
 	state     *store.State
 	scheduled *model.Plan
 	status    *dispatch.Status
-	bus       BusStatus
+	bus       a2a.Status
 	notReady  string
 	reload    reloadFailure
 	version   uint64 // of state and plan

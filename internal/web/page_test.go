@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/html"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
@@ -36,7 +37,7 @@ type known struct {
 	state  *store.State
 	plan   *model.Plan
 	status *dispatch.Status
-	bus    web.BusStatus
+	bus    a2a.Status
 	ready  error
 }
 
@@ -45,7 +46,7 @@ func (k known) options(t testing.TB) web.Options {
 	o.State = func() *store.State { return k.state }
 	o.Plan = func() *model.Plan { return k.plan }
 	o.Status = func() *dispatch.Status { return k.status }
-	o.Bus = func() web.BusStatus { return k.bus }
+	o.Bus = func() a2a.Status { return k.bus }
 	o.Ready = func() error { return k.ready }
 	return o
 }
@@ -172,7 +173,7 @@ func states() map[string]known {
 			Entries: append(scheduled("nightly"), dispatch.EntryStatus{Name: "paused", Suspended: true}),
 			Engine:  engineUp,
 		},
-		bus: web.BusStatus{Configured: true, Error: "dial tcp 127.0.0.1:6379: connect: connection refused"},
+		bus: a2a.Status{Configured: true, Err: "dial tcp 127.0.0.1:6379: connect: connection refused"},
 	}
 	damaged := decisions.state.Pairs[store.PairID{Model: llama, Target: "Q2_K"}].Decided
 	damaged.Verdict.Gate, damaged.Quality = verdict.GateQuality, evaluated(0.33, quality.MaxKLDivergence)
@@ -207,7 +208,7 @@ func states() map[string]known {
 				Entries: scheduled("nightly"),
 				Engine:  dispatch.EngineStatus{Checked: now.Add(-20 * time.Second), Err: `llama-quantize is not in "/opt/llama.cpp" nor on PATH`},
 			},
-			bus: web.BusStatus{Configured: true, Up: true},
+			bus: a2a.Status{Configured: true, Up: true},
 		},
 		"decisions": decisions,
 	}
@@ -268,7 +269,7 @@ func everywhere(text string) known {
 			Entries: []dispatch.EntryStatus{{Name: text, Problems: []string{text}}},
 			Engine:  dispatch.EngineStatus{Checked: now, Err: text},
 		},
-		bus: web.BusStatus{Configured: true, Error: text},
+		bus: a2a.Status{Configured: true, Err: text},
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -56,7 +57,7 @@ type Options struct {
 	State  func() *store.State
 	Plan   func() *model.Plan
 	Status func() *dispatch.Status
-	Bus    func() BusStatus
+	Bus    func() a2a.Status
 	Store  Store
 	// CycleLog gives the log of a cycle, also of the one that runs, as lines of text; ""
 	// when there is none. Nil: logs are not kept.
@@ -74,13 +75,6 @@ type Options struct {
 	SpoolDir string
 	// Logger for what no response can say. Nil: nothing is logged.
 	Logger *slog.Logger
-}
-
-// BusStatus says whether the A2A bus takes events.
-type BusStatus struct {
-	Configured bool
-	Up         bool
-	Error      string // why it is not up; "" when that is not known yet
 }
 
 // Store is what the API needs of the state; its methods are called concurrently.

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/html"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -100,7 +101,7 @@ func options(t testing.TB) web.Options {
 		State:   func() *store.State { return nil },
 		Plan:    func() *model.Plan { return nil },
 		Status:  func() *dispatch.Status { return nil },
-		Bus:     func() web.BusStatus { return web.BusStatus{} },
+		Bus:     func() a2a.Status { return a2a.Status{} },
 		Store: &fakeStore{
 			export: writes("{}\n"),
 			backup: writes("bolt"),

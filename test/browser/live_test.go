@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
@@ -29,7 +30,7 @@ type stage struct {
 	state  *store.State
 	plan   *model.Plan
 	status *dispatch.Status
-	bus    web.BusStatus
+	bus    a2a.Status
 }
 
 // newStage serves on what between answers with, given the handler of the pages.
@@ -43,7 +44,7 @@ func newStage(t *testing.T, status *dispatch.Status, between func(pages http.Han
 		State:   func() *store.State { s.mu.Lock(); defer s.mu.Unlock(); return s.state },
 		Plan:    func() *model.Plan { s.mu.Lock(); defer s.mu.Unlock(); return s.plan },
 		Status:  func() *dispatch.Status { s.mu.Lock(); defer s.mu.Unlock(); return s.status },
-		Bus:     func() web.BusStatus { s.mu.Lock(); defer s.mu.Unlock(); return s.bus },
+		Bus:     func() a2a.Status { s.mu.Lock(); defer s.mu.Unlock(); return s.bus },
 		Watch:   func() (<-chan struct{}, func()) { return s.changes, func() {} },
 		Run:     func(string, []string) error { return nil }, Cancel: func(uint64) error { return nil },
 		AdminAPI: true,
@@ -176,7 +177,7 @@ func TestLiveNoticesAreReadOnce(t *testing.T) {
 		new MutationObserver((all) => { alerts += all.length; }).observe(notice, {subtree: true, childList: true, characterData: true, attributes: true});
 		undefined`))
 	s.set(func() {
-		s.bus = web.BusStatus{Configured: true, Error: "connection refused"}
+		s.bus = a2a.Status{Configured: true, Err: "connection refused"}
 		s.status = broken(dispatch.Waiting{Entry: "weekly", Due: time.Now()})
 	})
 	b.untilText("#now", "weekly")
