@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/quant-exporter/quant-exporter/internal/calibrate"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -54,7 +54,7 @@ func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
 }
 
 // calibrated is the engine's configuration with a number of threads.
-func (p *program) calibrated(threads int) llamacpp.Config {
+func (p *program) calibrated(threads int) config.Engine {
 	c := p.config.Engine
 	c.Threads = threads
 	return c

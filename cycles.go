@@ -35,7 +35,7 @@ func (p *program) discover(patterns []string) (model.Found, error) {
 	return model.Discover(p.config.Models.Dir, p.config.Models.AllowRequantize, p.logger)
 }
 
-func (p *program) engine(c llamacpp.Config) *llamacpp.Engine {
+func (p *program) engine(c config.Engine) *llamacpp.Engine {
 	return llamacpp.New(c, host.BenchmarkThreads(p.topology.Usable()), p.logger)
 }
 

@@ -16,7 +16,6 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -295,7 +294,7 @@ type usedEngine struct {
 	runner.Engine
 }
 
-func (all *engines) add(entry string, c llamacpp.Config, engine runner.Engine) {
+func (all *engines) add(entry string, c config.Engine, engine runner.Engine) {
 	if !slices.ContainsFunc(*all, func(u usedEngine) bool { return u.dir == c.Dir }) {
 		*all = append(*all, usedEngine{c.Dir, entry, engine})
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/host"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
@@ -181,7 +182,7 @@ func (f *eventsFlags) flags(app *kingpin.Application) {
 // loadConfig reads the configuration file, which only has to be there when it was
 // asked for, and lets the flags have their way.
 func (f *flags) loadConfig() (*config.Config, error) {
-	c, err := config.Load(f.configFile, config.Checks{A2A: a2a.Validate})
+	c, err := config.Load(f.configFile, config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
 	if errors.Is(err, fs.ErrNotExist) && f.configFile == defaultConfigFile {
 		defaults := config.Default()
 		c, err = &defaults, nil

@@ -18,7 +18,6 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/host"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -35,7 +34,7 @@ type settings struct {
 	against string // file in place of targets; "" without one
 	// candidates are the targets of which a format is chosen, where they are not those.
 	candidates []string
-	engine     llamacpp.Config
+	engine     config.Engine
 }
 
 // settings are those of an entry, or the global ones; flags come before both.

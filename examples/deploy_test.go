@@ -20,6 +20,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
@@ -165,7 +166,7 @@ func TestComposeFileIsConsistent(t *testing.T) {
 	lock := path.Dir(given["--host.lock"])
 	assert.Contains(t, exporter.Volumes, lock+":"+lock, "one lock for all on a host")
 
-	configuration, err := config.Load("docker/quant-exporter.yml", config.Checks{A2A: a2a.Validate})
+	configuration, err := config.Load("docker/quant-exporter.yml", config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
 	require.NoError(t, err)
 	assert.Equal(t, "redis://redis:6379/0", configuration.A2A.URL)
 	assert.Contains(t, c.Services, "redis")
@@ -399,6 +400,6 @@ func TestKubernetesMountsWhatTheFlagsName(t *testing.T) {
 
 	file := path.Base(given["--config.file"])
 	require.Contains(t, m.config.Data, file)
-	_, err := config.Parse(file, []byte(m.config.Data[file]), config.Checks{A2A: a2a.Validate})
+	_, err := config.Parse(file, []byte(m.config.Data[file]), config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
 	require.NoError(t, err)
 }

@@ -20,7 +20,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -28,11 +27,11 @@ import (
 
 // Config is the whole file. Nobody changes it once it is in use.
 type Config struct {
-	Models  Models          `yaml:"models"`
-	Work    Work            `yaml:"work"`
-	Cache   Cache           `yaml:"cache"`
-	Storage Storage         `yaml:"storage"`
-	Engine  llamacpp.Config `yaml:"engine"`
+	Models  Models  `yaml:"models"`
+	Work    Work    `yaml:"work"`
+	Cache   Cache   `yaml:"cache"`
+	Storage Storage `yaml:"storage"`
+	Engine  Engine  `yaml:"engine"`
 	// Settings of cycles, which each entry may change for itself.
 	runner.Settings `yaml:",inline"`
 	A2A             A2A `yaml:"a2a"`
@@ -76,7 +75,7 @@ func Default() Config {
 		Work:     Work{Dir: filepath.Join("data", "work"), Isolation: workdir.Auto},
 		Cache:    DefaultCache(),
 		Storage:  Storage{Path: "data", Retention: DefaultRetention()},
-		Engine:   llamacpp.DefaultConfig(),
+		Engine:   DefaultEngine(),
 		Settings: runner.DefaultSettings(),
 		A2A:      DefaultA2A(),
 	}
@@ -84,7 +83,8 @@ func Default() Config {
 
 // Checks find what cannot be used in a section, as only the packages know that use it.
 type Checks struct {
-	A2A func(A2A) []runner.Problem
+	Engine func(Engine) []runner.Problem
+	A2A    func(A2A) []runner.Problem
 }
 
 // Load reads a file. Relative paths in it are taken from the file's own folder, as
@@ -132,7 +132,7 @@ func (c *Config) Hash() string { return c.hash }
 // problems collects what each section says of its values; of the schedule, each entry
 // does.
 func (c *Config) problems(checks Checks) []runner.Problem {
-	all := slices.Concat(runner.Below("engine", c.Engine.Validate()), c.Settings.Validate()) //nolint:staticcheck // c.Validate() would read as if it were all of it
+	all := slices.Concat(runner.Below("engine", append(c.Engine.Validate(), checks.Engine(c.Engine)...)), c.Settings.Validate()) //nolint:staticcheck // c.Validate() would read as if it were all of it
 	add := func(path string, err error) {
 		if err != nil {
 			all = append(all, runner.Problem{Path: path, Err: err})

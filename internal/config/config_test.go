@@ -33,7 +33,7 @@ import (
 const fileKeys = "a2a, baseline, benchmark, cache, choose, engine, fresh_for, models, publish, quality, schedule, storage, threshold, verify, work"
 
 // checks are those of the program.
-var checks = config.Checks{A2A: a2a.Validate}
+var checks = config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate}
 
 // read reads a text as that of a file of this name.
 func read(file string, text []byte) (*config.Config, error) { return config.Parse(file, text, checks) }
@@ -368,7 +368,7 @@ func TestShippedFileShowsTheDefaults(t *testing.T) {
 	nightly.Name, nightly.Cron = "nightly", "0 3 * * *"
 	want.Schedule = []config.Entry{nightly}
 	// [] and {} stand where the default is nothing.
-	for _, engine := range []*llamacpp.Config{&want.Engine, &want.Schedule[0].Engine} {
+	for _, engine := range []*config.Engine{&want.Engine, &want.Schedule[0].Engine} {
 		engine.Env, engine.BenchArgs, engine.QuantizeArgs, engine.EvaluateArgs = map[string]string{}, []string{}, []string{}, []string{}
 	}
 	assert.Equal(t, want, c)

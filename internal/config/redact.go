@@ -10,8 +10,6 @@ import (
 
 	"github.com/prometheus/common/model"
 	"gopkg.in/yaml.v3"
-
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 )
 
 // Redacted is the effective configuration as YAML, with every key and secrets hidden:
@@ -41,7 +39,7 @@ func (c *Config) Redacted() ([]byte, error) {
 func redactedEnv(env map[string]string) map[string]string {
 	env = maps.Clone(env)
 	for name, value := range env {
-		if value != "" && llamacpp.SecretName(name) {
+		if value != "" && SecretName(name) {
 			env[name] = Secret
 		} else {
 			env[name] = RedactURL(value)

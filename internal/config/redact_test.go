@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 )
 
 func TestRedactedReadsBackTheSame(t *testing.T) {
@@ -32,7 +31,7 @@ func TestRedactedReadsBackTheSame(t *testing.T) {
 
 // plain takes away what makes no difference: the lines, and whether what is empty is nil.
 func plain(c config.Config) config.Config {
-	empty := func(e *llamacpp.Config) {
+	empty := func(e *config.Engine) {
 		e.Env = maps.Collect(maps.All(e.Env))
 		e.BenchArgs, e.QuantizeArgs = append([]string{}, e.BenchArgs...), append([]string{}, e.QuantizeArgs...)
 		e.EvaluateArgs = append([]string{}, e.EvaluateArgs...)

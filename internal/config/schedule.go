@@ -11,7 +11,6 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
@@ -25,7 +24,7 @@ type Entry struct {
 	schedule.Entry `yaml:",inline"`
 
 	runner.Settings `yaml:",inline"`
-	Engine          llamacpp.Config `yaml:"engine"`
+	Engine          Engine `yaml:"engine"`
 
 	// Line of the file in which the entry begins, from 1.
 	Line int `yaml:"-"`
@@ -114,7 +113,7 @@ func (r *reader) rebaseName(name *string) {
 
 // problems collects what is wrong with the values of the entry by itself, in c.
 func (e *Entry) problems(c *Config, checks Checks) []runner.Problem {
-	problems := slices.Concat(runner.Below("engine", e.Engine.Validate()), e.Settings.Validate())
+	problems := slices.Concat(runner.Below("engine", append(e.Engine.Validate(), checks.Engine(e.Engine)...)), e.Settings.Validate())
 	if err := c.apart(e.Publish.Dir); err != nil {
 		problems = append(problems, runner.Problem{Path: "publish.dir", Err: err})
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -87,11 +86,11 @@ schedule:
 			Publish: runner.Publish{Dir: "/published", Keep: 5},
 			Choose:  choice.Fastest,
 		},
-		Engine: llamacpp.Config{
+		Engine: config.Engine{
 			Dir: "/opt/llama", Env: map[string]string{"A": "b"}, BenchArgs: []string{"-ngl", "99"}, QuantizeArgs: []string{"--pure"},
 			Threads: 3, Imatrix: "/i.gguf",
 			EvaluateArgs: []string{"-nr"},
-			Timeouts:     llamacpp.Timeouts{Quantize: prom.Duration(24 * time.Hour), Benchmark: prom.Duration(90 * time.Minute), Evaluate: prom.Duration(48 * time.Hour)},
+			Timeouts:     config.Timeouts{Quantize: prom.Duration(24 * time.Hour), Benchmark: prom.Duration(90 * time.Minute), Evaluate: prom.Duration(48 * time.Hour)},
 		},
 		Line: 4,
 	}}, c.Schedule)

@@ -11,6 +11,7 @@ import (
 	prom "github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -35,11 +36,11 @@ func BenchmarkUnchanged(b *testing.B) {
 	require.NoError(b, err)
 	defer state.Close()
 
-	config := llamacpp.DefaultConfig()
-	config.Dir = fakellama.Build(b)
+	cfg := config.DefaultEngine()
+	cfg.Dir = fakellama.Build(b)
 	entry := Entry{
 		Name: "nightly", Settings: runner.DefaultSettings(),
-		Runner: runner.New(llamacpp.New(config, 1, quiet), runner.Options{Hashes: state, Logger: quiet}),
+		Runner: runner.New(llamacpp.New(cfg, 1, quiet), runner.Options{Hashes: state, Logger: quiet}),
 	}
 	entry.FreshFor = prom.Duration(time.Hour)
 	discover := func() (*model.Plan, error) {

@@ -49,7 +49,7 @@
 // # Environment of the tools
 //
 // They get the variables of ours that are on a list of names (see Environment), and those
-// of [Config.Env]. No variable reaches them by which they load or print something else
+// of [config.Engine.Env]. No variable reaches them by which they load or print something else
 // than they are asked to: LLAMA_ARG_MODEL_URL would replace the model under test.
 // GGML_NO_BACKTRACE is set unless it is there already, since otherwise a crash starts a
 // debugger. Standard input is the null device.

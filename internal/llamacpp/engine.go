@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/process"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -18,7 +19,7 @@ import (
 // Engine runs llama.cpp's tools. It is safe for concurrent use, although two
 // measurements at a time disturb each other.
 type Engine struct {
-	cfg         Config
+	cfg         config.Engine
 	autoThreads int
 	environment []string
 	logger      *slog.Logger
@@ -33,7 +34,7 @@ var _ runner.Engine = (*Engine)(nil)
 // New makes an engine of a valid configuration. autoThreads is what automatic threads
 // mean on this host, physical cores − 1; 0 leaves them to the tools. Nothing is looked
 // for before the first Probe.
-func New(cfg Config, autoThreads int, logger *slog.Logger) *Engine {
+func New(cfg config.Engine, autoThreads int, logger *slog.Logger) *Engine {
 	return &Engine{
 		cfg:         cfg,
 		autoThreads: autoThreads,
@@ -101,7 +102,7 @@ func (e *Engine) arguments() map[string]string {
 	}
 	for _, entry := range e.environment {
 		name, value, _ := strings.Cut(entry, "=")
-		if _, set := e.cfg.Env[name]; (set || steersTools(name)) && !SecretName(name) {
+		if _, set := e.cfg.Env[name]; (set || steersTools(name)) && !config.SecretName(name) {
 			all["env."+name] = shownValue(value)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -28,12 +29,12 @@ const bundledModel = "../../examples/models/kjv-4m-f16.gguf"
 // llama.cpp.
 type place struct {
 	dir, tools string
-	config     llamacpp.Config
+	config     config.Engine
 }
 
 func newPlace(t *testing.T, behaviour fakellama.Behaviour) *place {
 	t.Helper()
-	p := &place{dir: t.TempDir(), tools: fakellama.BuildWith(t, behaviour), config: llamacpp.DefaultConfig()}
+	p := &place{dir: t.TempDir(), tools: fakellama.BuildWith(t, behaviour), config: config.DefaultEngine()}
 	p.config.Dir = p.tools
 	source, err := filepath.Abs(bundledModel)
 	require.NoError(t, err)
@@ -211,15 +212,15 @@ func TestProbeOfAToolThatCrashes(t *testing.T) {
 func TestThreads(t *testing.T) {
 	for name, test := range map[string]struct {
 		gpu    bool
-		change func(*llamacpp.Config)
+		change func(*config.Engine)
 		want   int
 		args   string // of llama-bench
 	}{
-		"automatic on CPUs":      {false, func(*llamacpp.Config) {}, 3, "-t 3"},
-		"the tool's own on GPUs": {true, func(*llamacpp.Config) {}, 0, ""},
-		"GPU not used":           {true, func(c *llamacpp.Config) { c.BenchArgs = []string{"-ngl", "0"} }, 3, "-t 3"},
-		"configured":             {true, func(c *llamacpp.Config) { c.Threads = 2 }, 2, "-t 2"},
-		"by argument":            {false, func(c *llamacpp.Config) { c.BenchArgs = []string{"-t", "7"} }, 7, "-t 7"},
+		"automatic on CPUs":      {false, func(*config.Engine) {}, 3, "-t 3"},
+		"the tool's own on GPUs": {true, func(*config.Engine) {}, 0, ""},
+		"GPU not used":           {true, func(c *config.Engine) { c.BenchArgs = []string{"-ngl", "0"} }, 3, "-t 3"},
+		"configured":             {true, func(c *config.Engine) { c.Threads = 2 }, 2, "-t 2"},
+		"by argument":            {false, func(c *config.Engine) { c.BenchArgs = []string{"-t", "7"} }, 7, "-t 7"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t, fakellama.Behaviour{GPU: test.gpu})

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -115,11 +114,6 @@ func takesOver(name string) bool {
 
 // steersTools reports whether results can depend on a variable.
 func steersTools(name string) bool { return slices.Contains(steeringNames, name) }
-
-var secretName = regexp.MustCompile(`(?i)token|key|secret|pass|pwd|credential|auth|cookie|session|dsn|(^|_)pat(_|$)`)
-
-// SecretName reports whether the value of a variable of this name must not be shown.
-func SecretName(name string) bool { return secretName.MatchString(name) }
 
 // shownValue is a value as others may see it: a URL may hold a password.
 func shownValue(value string) string {
