@@ -34,7 +34,7 @@ func loadAssets() assets {
 		names: map[string]string{},
 	}
 	for _, name := range []string{"status.html", "model.html", "cycle.html", "cycles.html", "message.html"} {
-		a.pages[name] = template.Must(template.ParseFS(embedded, "assets/"+name, "assets/frame.html", "assets/parts.html"))
+		a.pages[name] = template.Must(template.New(name).Funcs(functions()).ParseFS(embedded, "assets/"+name, "assets/frame.html", "assets/parts.html"))
 	}
 	for name, contentType := range map[string]string{
 		"style.css": "text/css; charset=utf-8",

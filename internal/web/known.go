@@ -10,9 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/store"
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // modelsAnswer is all models, scheduled or known, by name.
@@ -88,113 +86,6 @@ func answerModels(k snapshot) modelsAnswer {
 			m.LastRun, m.LastSuccess = optional(known.LastRun), optional(known.LastSuccess)
 		}
 		a.Models = append(a.Models, m)
-	}
-	return a
-}
-
-// scheduleAnswer is the schedule and what it works with, as of now.
-type scheduleAnswer struct {
-	Entries []entryAnswer  `json:"entries"` // in the order of the configuration
-	Running *runningStatus `json:"running"` // nil when nothing runs
-	Queue   []queueAnswer  `json:"queue"`   // in the order in which they begin
-	Engine  engineAnswer   `json:"engine"`
-	Bus     busAnswer      `json:"bus"`
-}
-
-type entryAnswer struct {
-	Name      string     `json:"name"`
-	State     string     `json:"state"` // running, queued, suspended, scheduled
-	NextRun   *time.Time `json:"next_run"`
-	Threshold float64    `json:"threshold_ratio"`
-	Choose    string     `json:"choose"` // "" chooses no format
-	Targets   []string   `json:"target_formats"`
-	Against   string     `json:"against,omitempty"`  // file in place of copies
-	Baseline  string     `json:"baseline,omitempty"` // format of the originals, where that is not the models' own
-	Models    []string   `json:"model_names"`
-	Problems  []string   `json:"problems"`
-}
-
-// runningStatus is the run that goes on.
-type runningStatus struct {
-	Entry     string           `json:"entry"`
-	Started   time.Time        `json:"started"`
-	Cycle     uint64           `json:"cycle"`      // 0 between two cycles
-	Model     string           `json:"model_name"` // of the cycle
-	Targets   []string         `json:"target_formats"`
-	Done      int              `json:"models_done"`
-	Models    int              `json:"models"`
-	Operation runner.Operation `json:"operation"`
-	Ratio     float64          `json:"progress_ratio"` // of the cycle, if its next look decides
-	// For people, as the status page shows them.
-	Step    string `json:"step"`
-	Left    string `json:"left"`
-	Percent int    `json:"percent"`
-}
-
-func newRunningStatus(r *dispatch.Running) *runningStatus {
-	if r == nil {
-		return nil
-	}
-	shown := viewRunning(r, time.Now())
-	return &runningStatus{
-		Entry: r.Entry, Started: r.Started, Cycle: r.Cycle, Model: r.Model, Targets: orEmpty(r.Targets),
-		Done: r.Done, Models: r.Models, Operation: r.Progress.Operation, Ratio: r.Ratio,
-		Step: shown.Step, Left: shown.Left, Percent: shown.Percent,
-	}
-}
-
-type queueAnswer struct {
-	Entry string     `json:"entry"`
-	Due   time.Time  `json:"due"`
-	Until *time.Time `json:"until"` // when it is dropped if it has not begun; null: never
-}
-
-type engineAnswer struct {
-	Checked *time.Time         `json:"checked"` // null before the first look
-	Up      bool               `json:"up"`
-	Error   string             `json:"error,omitempty"`
-	Info    *runner.EngineInfo `json:"info"` // null when it is not up
-}
-
-type busAnswer struct {
-	Configured bool   `json:"configured"`
-	Up         bool   `json:"up"`
-	Error      string `json:"error,omitempty"`
-	Pending    int    `json:"events_pending"`
-	Held       int    `json:"events_held"`
-	Published  uint64 `json:"events_published"`
-}
-
-func (s *server) schedule(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, answer{Status: "success", Data: answerSchedule(s.snapshot())})
-}
-
-func answerSchedule(k snapshot) scheduleAnswer {
-	a := scheduleAnswer{
-		Entries: []entryAnswer{},
-		Running: newRunningStatus(k.status.Running),
-		Queue:   []queueAnswer{},
-		Engine:  engineAnswer{Checked: optional(k.status.Engine.Checked), Up: k.status.Engine.Up, Error: k.status.Engine.Err},
-		Bus: busAnswer{
-			Configured: k.bus.Configured, Up: k.bus.Up, Error: k.bus.Err,
-			Pending: k.state.Outbox.Pending, Held: k.state.Outbox.Held, Published: k.state.Counters.Published,
-		},
-	}
-	if k.status.Engine.Up {
-		a.Engine.Info = &k.status.Engine.Info
-	}
-	for _, e := range k.status.Entries {
-		entry := entryAnswer{Name: e.Name, State: entryState(e), NextRun: optional(e.Next), Targets: []string{}, Models: orEmpty(k.modelsOf(e.Name)), Problems: orEmpty(e.Problems)}
-		for _, resolved := range k.scheduled.Entries {
-			if resolved.Name == e.Name {
-				entry.Threshold, entry.Targets, entry.Choose = resolved.Threshold, orEmpty(resolved.Targets), string(resolved.Choose)
-				entry.Against, entry.Baseline = resolved.Against, resolved.Baseline
-			}
-		}
-		a.Entries = append(a.Entries, entry)
-	}
-	for _, waiting := range k.status.Queue {
-		a.Queue = append(a.Queue, queueAnswer{waiting.Entry, waiting.Due, optional(waiting.Until)})
 	}
 	return a
 }
@@ -293,20 +184,4 @@ func (s *server) whyNoCycle(id uint64) (string, error) {
 		return fmt.Sprintf("there is no cycle %d", id), nil
 	}
 	return fmt.Sprintf("cycle %d was removed by storage.retention, which bounds how long results are kept; the decisions and counters that it led to stay", id), nil
-}
-
-// optional gives JSON null for the zero time.
-func optional(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}
-
-// orEmpty gives JSON an empty list for none.
-func orEmpty[T any](list []T) []T {
-	if list == nil {
-		return []T{}
-	}
-	return list
 }

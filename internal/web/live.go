@@ -32,7 +32,7 @@ type liveStatus struct {
 	// Token changes when pages and the other answers of the API do, but for progress.
 	Token string `json:"token"`
 	// Running is nil when nothing runs.
-	Running *runningStatus `json:"running"`
+	Running *runningView `json:"running"`
 }
 
 // versions number the states and plans of this process, as far as somebody sees them.
@@ -68,7 +68,7 @@ func looksLike(a, b *store.State) bool {
 // process has other ones.
 func (s *server) token(k snapshot) string {
 	sum := fnv.New64a()
-	fmt.Fprint(sum, s.began, k.version, k.bus.Configured, k.bus.Up, k.bus.Err, k.notReady, k.reload.at.UnixNano(), k.reload.error, k.status.Queue, k.status.Entries)
+	fmt.Fprint(sum, s.began, k.version, k.bus.Configured, k.bus.Up, k.bus.Err, k.notReady, k.reload.At.UnixNano(), k.reload.Error, k.status.Queue, k.status.Entries)
 	fmt.Fprint(sum, k.status.Engine.Up, k.status.Engine.Err, k.status.Engine.Info.String())
 	if r := k.status.Running; r != nil {
 		fmt.Fprint(sum, r.Entry, r.Started, r.Cycle, r.Model, r.Done, r.Models)
@@ -123,7 +123,7 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) liveEvent() string {
 	k := s.snapshot()
-	data, err := json.Marshal(liveStatus{Token: s.token(k), Running: newRunningStatus(k.status.Running)})
+	data, err := json.Marshal(liveStatus{Token: s.token(k), Running: k.running()})
 	if err != nil { // a progress that is no number
 		s.Logger.Error("The live status cannot be written", "err", err)
 		return ": " + "the status cannot be written\n\n"

@@ -18,21 +18,18 @@ import (
 
 // page shows all that is known, as of the request.
 func (s *server) page(w http.ResponseWriter, r *http.Request) {
-	s.render(w, r, http.StatusOK, "status.html", s.view(parseSelection(r.URL.Query()), time.Now()))
+	s.render(w, r, http.StatusOK, "status.html", s.view(parseSelection(r.URL.Query())))
 }
 
 // view is what the template of the status page shows.
 type view struct {
 	frame
 
-	NotReady string // what the exporter waits for; "" when it is ready
-	Reload   reloadView
-	Engine   engineView
-	Bus      busView
-	Running  *runningView
-	Queue    []waitingView
-	Entries  []entryView
-	Upcoming *entryView // the entry that is due next; nil when none is
+	scheduleView
+
+	NotReady string        // what the exporter waits for; "" when it is ready
+	Reload   reloadFailure // of the configuration
+	Upcoming *entryView    // the entry that is due next; nil when none is
 	// FirstRun is when the first decisions are to be made, where there is none yet.
 	FirstRun moment
 
@@ -69,6 +66,7 @@ type groupView struct {
 
 // snapshot is what is known at one moment, never nil.
 type snapshot struct {
+	now       time.Time
 	state     *store.State
 	scheduled *model.Plan
 	status    *dispatch.Status
@@ -81,13 +79,14 @@ type snapshot struct {
 // reloadFailure is why the last reload of the configuration changed nothing; zero when it
 // did not fail.
 type reloadFailure struct {
-	at    time.Time
-	error string
+	At    moment
+	Error string
 }
 
 func (s *server) snapshot() snapshot {
-	state, scheduled := s.State(), s.Plan()
+	now, state, scheduled := time.Now(), s.State(), s.Plan()
 	k := snapshot{
+		now:       now,
 		state:     cmp.Or(state, &store.State{}),
 		scheduled: cmp.Or(scheduled, &model.Plan{}),
 		status:    cmp.Or(s.Status(), &dispatch.Status{}),
@@ -95,13 +94,16 @@ func (s *server) snapshot() snapshot {
 		version:   s.versions.of(state, scheduled),
 	}
 	if err := s.Ready(); err != nil {
-		k.notReady = text.Text(err.Error())
+		k.notReady = err.Error()
 	}
 	if at, err := s.ReloadError(); err != nil {
-		k.reload = reloadFailure{at, text.Text(err.Error())}
+		k.reload = reloadFailure{k.at(at), err.Error()}
 	}
 	return k
 }
+
+// at is a moment as it is seen from this one.
+func (k *snapshot) at(t time.Time) moment { return moment{t, k.now} }
 
 // modelsOf are the names of the models that an entry decides.
 func (k *snapshot) modelsOf(entry string) []string {
@@ -140,26 +142,22 @@ func (k *snapshot) choices() map[string]*store.Choice {
 	return chosen
 }
 
-func (s *server) view(selected selection, now time.Time) view {
+func (s *server) view(selected selection) *view {
 	k := s.snapshot()
-	v := view{
-		frame:     s.frame("", "status", now),
-		NotReady:  k.notReady,
-		Reload:    reloadView{momentOf(k.reload.at, now), k.reload.error},
-		Engine:    viewEngine(k.status.Engine, now),
-		Bus:       viewBus(k.bus, k.state, now),
-		Running:   viewRunning(k.status.Running, now),
-		Queue:     viewQueue(k.status.Queue, now),
-		Entries:   viewEntries(k.status.Entries, k.scheduled, now),
-		Selection: selected,
-		Columns:   selected.columns(),
+	v := &view{
+		frame:        s.frame("", "status", k.now),
+		scheduleView: k.schedule(),
+		NotReady:     k.notReady,
+		Reload:       k.reload,
+		Selection:    selected,
+		Columns:      selected.columns(),
 	}
 	v.Token = s.token(k)
-	v.Upcoming = upcoming(v.Entries)
+	v.Upcoming = v.upcoming()
 	if len(k.state.Pairs) == 0 && v.Upcoming != nil {
-		v.FirstRun = v.Upcoming.Next
+		v.FirstRun = v.Upcoming.NextRun
 	}
-	pairs := viewPairs(k, now)
+	pairs := viewPairs(k, k.now)
 	pairs = slices.DeleteFunc(pairs, (*pairView).forgotten)
 	v.Known, v.Counts = len(pairs), selected.counts(pairs)
 	pairs = selected.of(pairs)

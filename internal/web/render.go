@@ -3,7 +3,10 @@ package web
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
+	"html/template"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +28,9 @@ type frame struct {
 	Token string
 	Admin bool // whether there are buttons
 }
+
+// At is a moment as it is seen from when the page was made.
+func (f frame) At(t time.Time) moment { return moment{t, f.Made.Time} }
 
 func (s *server) frame(title, section string, now time.Time) frame {
 	return frame{
@@ -93,29 +99,45 @@ func (s *server) explain(w http.ResponseWriter, r *http.Request, status int, tit
 	s.render(w, r, status, "message.html", messageView{s.frame(title, "", time.Now()), text.Text(message)})
 }
 
-// moment is a point in time; the zero one is shown as nothing.
+// moment is a point in time, seen from the one at which a page or an answer is made. The
+// zero one is nothing on a page, and null in JSON.
 type moment struct {
-	Machine  string // for programs
-	Text     string // in UTC: reader and host may live in different zones
-	Relative string // "in 5 h"
+	time.Time
+	made time.Time
 }
 
-func momentOf(t, now time.Time) moment {
-	if t.IsZero() {
-		return moment{}
+// MarshalJSON writes the time as programs read it.
+func (m moment) MarshalJSON() ([]byte, error) {
+	if m.IsZero() {
+		return []byte("null"), nil
 	}
-	t = t.UTC()
-	m := moment{Machine: t.Format(time.RFC3339), Text: t.Format("2006-01-02 15:04:05 UTC")}
-	switch d := t.Sub(now); {
-	case d.Abs() < time.Second:
-		m.Relative = "now"
-	case d > 0:
-		m.Relative = "in " + text.Span(d)
-	default:
-		m.Relative = text.Span(-d) + " ago"
-	}
-	return m
+	return m.Time.MarshalJSON()
 }
+
+// Machine is the time for programs that read the page; "" for none.
+func (m moment) Machine() string {
+	if m.IsZero() {
+		return ""
+	}
+	return m.UTC().Format(time.RFC3339)
+}
+
+// Text is the time in UTC: reader and host may live in different zones.
+func (m moment) Text() string { return m.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// Relative is "now", "in 5 h", or "5 h ago".
+func (m moment) Relative() string {
+	switch d := m.Sub(m.made); {
+	case d.Abs() < time.Second:
+		return "now"
+	case d > 0:
+		return "in " + text.Span(d)
+	default:
+		return text.Span(-d) + " ago"
+	}
+}
+
+func momentOf(t, now time.Time) moment { return moment{t, now} }
 
 // day writes a date.
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
@@ -123,7 +145,22 @@ func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 // when writes a moment to the minute.
 func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// fileSize is report.Size, but "" for 0: nothing is shown of a file that was not made.
+// functions are those of the templates, which write values as people read them. What others
+// named goes through name, and what others said through text.
+func functions() template.FuncMap {
+	return template.FuncMap{
+		"name":       func(v any) string { return text.Name(fmt.Sprint(v)) },
+		"text":       text.Text,
+		"base":       filepath.Base,
+		"percent":    text.Percent,
+		"threshold":  text.Threshold,
+		"throughput": text.Throughput,
+		"interval":   interval,
+		"size":       text.Size,
+	}
+}
+
+// fileSize is text.Size, but "" for 0: nothing is shown of a file that was not made.
 func fileSize(n int64) string {
 	if n == 0 {
 		return ""

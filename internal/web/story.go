@@ -148,7 +148,7 @@ func (s *server) cyclePage(w http.ResponseWriter, r *http.Request) {
 	if cycle.Ended == nil {
 		v.Token = s.token(k)
 		if running := k.status.Running; running != nil && running.Cycle == id {
-			v.Running = viewRunning(running, now)
+			v.Running = k.running()
 		}
 	}
 	s.render(w, r, http.StatusOK, "cycle.html", v)
@@ -176,7 +176,7 @@ func (s *server) log(cycle uint64) (shown, notice string) {
 func viewCycle(c *store.Cycle, records []store.Record, now time.Time) cycleView {
 	v := cycleView{
 		ID: c.ID, Entry: text.Name(c.Entry), Model: text.Name(c.Model), Link: c.Model,
-		Due: momentOf(c.Due, now), Started: momentOf(c.Started, now), Undecided: names(c.Undecided),
+		Due: momentOf(c.Due, now), Started: momentOf(c.Started, now), Undecided: c.Undecided,
 	}
 	if c.Ended != nil {
 		v.Ended, v.Took = momentOf(*c.Ended, now), precise(c.Ended.Sub(c.Started))
