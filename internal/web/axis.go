@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/text"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
 // Drops reach from gains of hundreds of percent to a loss of all, and those of a few
@@ -130,14 +131,14 @@ const (
 	barHeight = 16
 )
 
-func newBar(outcome string, drop float64, lower, upper *float64, threshold float64) *barView {
+func newBar(p verdict.PhaseVerdict, threshold float64) *barView {
 	x := axis{dropScale, dropScale(mostGain), dropScale(mostDrop), 2, barWidth - 2}
 	from, to := x.from-2, x.to+2 // open ends run out of the picture
-	if lower != nil && !offScale(*lower) {
-		from = x.at(*lower)
+	if p.Lower != nil && !offScale(*p.Lower) {
+		from = x.at(*p.Lower)
 	}
-	if upper != nil {
-		to = x.at(*upper)
+	if p.Upper != nil {
+		to = x.at(*p.Upper)
 	}
 	if to-from < 2 { // narrower than anybody sees
 		from, to = (from+to)/2-1, (from+to)/2+1
@@ -145,17 +146,17 @@ func newBar(outcome string, drop float64, lower, upper *float64, threshold float
 	bottom := "V" + strconv.Itoa(barHeight)
 	limit := pixel(x.at(threshold))
 	arrow := ""
-	if offScale(drop) {
+	if offScale(p.Drop) {
 		arrow = "M0 8L8 3.5V12.5z"
 	}
 	return &barView{
 		Arrow:   arrow,
-		Outcome: outcome,
+		Outcome: string(p.Outcome),
 		Zone:    "M" + limit + " 0H" + strconv.Itoa(barWidth) + bottom + "H" + limit + "z",
 		Limit:   "M" + limit + " 0" + bottom,
 		Zero:    "M" + pixel(x.at(0)) + " 0" + bottom,
 		Range:   "M" + pixel(from) + " " + strconv.Itoa(barHeight/2) + "H" + pixel(to),
-		Point:   pixel(x.at(drop)),
+		Point:   pixel(x.at(p.Drop)),
 	}
 }
 

@@ -70,7 +70,7 @@ func TestPagesNameTheFileThatIsCompared(t *testing.T) {
 func TestACycleSaysHowItsBaselineWasMade(t *testing.T) {
 	k := withBaseline()
 	o := k.options(t)
-	from := story()
+	from := cycles()
 	result := &from.results[3][0]
 	result.SourceFormat, result.Against = "Q8_0", "served/q4"
 	result.Evidence.Against = []model.FileID{{Path: "/srv/served/q4.gguf"}}

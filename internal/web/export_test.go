@@ -1,11 +1,17 @@
 package web
 
+import "github.com/quant-exporter/quant-exporter/internal/verdict"
+
 // ServeOn is Serve on listeners that a test made.
 var ServeOn = serve
 
-// NewBar, NewSpark and NewHistoryPlot draw.
+// NewBar draws a drop and its interval.
+func NewBar(outcome verdict.Outcome, drop float64, lower, upper *float64, threshold float64) *barView {
+	return newBar(verdict.PhaseVerdict{Outcome: outcome, Drop: drop, Lower: lower, Upper: upper}, threshold)
+}
+
+// NewSpark and NewHistoryPlot draw.
 var (
-	NewBar         = newBar
 	NewSpark       = newSpark
 	NewHistoryPlot = newHistoryPlot
 )

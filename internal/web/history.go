@@ -20,13 +20,13 @@ type drawn struct {
 	spark           *sparkView
 }
 
-// fill gives the pairs their plots. One that cannot be read is missing from the page, and
+// fill gives the pairs their plots, of as many pairs as are known. One that cannot be read is missing from the page, and
 // named in the log. Requests do not wait for each other: two at once may both read what is
 // new.
-func (h *histories) fill(from Store, pairs []*pairView, state *store.State, logger *slog.Logger) {
+func (h *histories) fill(from Store, pairs []*pairView, known int, logger *slog.Logger) {
 	for _, v := range pairs {
-		pair := state.Pairs[v.id]
-		if pair == nil || pair.Decided == nil {
+		pair := v.Pair
+		if pair.Decided == nil {
 			continue
 		}
 		now := drawn{decided: pair.Decided.Cycle}
@@ -44,7 +44,7 @@ func (h *histories) fill(from Store, pairs []*pairView, state *store.State, logg
 		}
 		now.spark = newSpark(points, primary(points))
 		v.History = now.spark
-		h.put(v.id, now, len(state.Pairs))
+		h.put(v.id, now, known)
 	}
 }
 

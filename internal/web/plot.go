@@ -216,13 +216,13 @@ func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotV
 			p.Strokes = append(p.Strokes, strokeView{"set", fmt.Sprintf("M%s %dV%d", at, plotTop, plotBottom)})
 			p.Marks = append(p.Marks, markView{
 				Class: "input", X: at, Y: pixel(plotTop), R: "3",
-				Title: fmt.Sprintf("cycle %d, %s: changed: %s", point.Cycle, when(point.Time), strings.Join(changeTexts(point.Changes), "; ")),
+				Title: fmt.Sprintf("cycle %d, %s: changed: %s", point.Cycle, when(point.Time), changeTexts(point.Changes)),
 			})
 		}
 		if len(point.Phases) == 0 {
-			word, why := string(point.Outcome), "nothing was measured"
-			if point.Reason != "" {
-				word, why = failure(point.Reason)
+			word, why := ending(point.Outcome, point.Reason), reason(point.Reason)
+			if point.Reason == "" {
+				why = "nothing was measured"
 			}
 			p.Marks = append(p.Marks, markView{
 				Class: word, X: pixel(x.at(float64(point.Time.UnixMilli()))), Y: pixel(plotBottom), R: "3",
@@ -231,6 +231,15 @@ func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotV
 		}
 	}
 	return p
+}
+
+// changeTexts writes changes of inputs on one line.
+func changeTexts(changes []runner.Change) string {
+	var all []string
+	for _, change := range changes {
+		all = append(all, text.Name(change.Text))
+	}
+	return strings.Join(all, "; ")
 }
 
 // timeTicks label the ends of a horizontal axis: with dates, or with times of the one day.

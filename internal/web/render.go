@@ -41,7 +41,7 @@ func (s *server) frame(title, section string, now time.Time) frame {
 		Version: text.Name(s.Version),
 		Title:   title,
 		Section: section,
-		Made:    momentOf(now, now),
+		Made:    moment{now, now},
 		Admin:   s.AdminAPI,
 	}
 }
@@ -137,8 +137,6 @@ func (m moment) Relative() string {
 	}
 }
 
-func momentOf(t, now time.Time) moment { return moment{t, now} }
-
 // day writes a date.
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
@@ -152,18 +150,45 @@ func functions() template.FuncMap {
 		"name":       func(v any) string { return text.Name(fmt.Sprint(v)) },
 		"text":       text.Text,
 		"base":       filepath.Base,
+		"fold":       fold,
 		"percent":    text.Percent,
 		"threshold":  text.Threshold,
 		"throughput": text.Throughput,
 		"interval":   interval,
+		"divergence": text.Divergence,
+		"confidence": func(ratio float64) string { return trim(ratio*100) + " %" },
 		"size":       text.Size,
+		"share":      share,
+		"thousands":  thousands,
+		"took":       func(from, to time.Time) string { return precise(to.Sub(from)) },
+		"ending":     ending,
+		"reason":     reason,
+		"measured":   measured,
+		"bar":        newBar,
+		"durations":  durations,
+		"facts":      facts,
+		"commands":   commands,
+		"quality":    qualityFigures,
 	}
 }
 
-// fileSize is text.Size, but "" for 0: nothing is shown of a file that was not made.
-func fileSize(n int64) string {
-	if n == 0 {
-		return ""
+// precise writes how long something took.
+func precise(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d < time.Minute:
+		return d.Round(100 * time.Millisecond).String()
+	default:
+		return d.Round(time.Second).String()
 	}
-	return text.Size(n)
+}
+
+// thousands writes a count with its digits in groups of three.
+func thousands(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "\u00a0" + digits[i:]
+	}
+	return digits
 }

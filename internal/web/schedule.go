@@ -2,7 +2,6 @@ package web
 
 import (
 	"net/http"
-	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
@@ -166,14 +165,6 @@ func (v *scheduleView) upcoming() *entryView {
 		}
 	}
 	return first
-}
-
-// optional gives JSON null for the zero time.
-func optional(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }
 
 // orEmpty gives JSON an empty list for none.

@@ -9,11 +9,9 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
-	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
-	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 // page shows all that is known, as of the request.
@@ -56,12 +54,22 @@ type columnView struct {
 	Sorted      string // value of aria-sort; "" when it is not sorted by this
 }
 
-// groupView is rows that follow each other and are about the same model.
-type groupView struct {
-	Model string
-	Link  string // the model, as it is in the address of its page
-	Pairs []*pairView
-	Rows  int // of the table: a failure has one of its own
+// groupView is pairs that follow each other and have the same model.
+type groupView struct{ Pairs []*pairView }
+
+// Model of the pairs, and Source, the format of the original of the first.
+func (g *groupView) Model() string  { return g.Pairs[0].Model() }
+func (g *groupView) Source() string { return g.Pairs[0].Source }
+
+// Rows of the table: a failure has one of its own.
+func (g *groupView) Rows() int {
+	n := len(g.Pairs)
+	for _, p := range g.Pairs {
+		if p.Pair.Failed != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // snapshot is what is known at one moment, never nil.
@@ -105,43 +113,6 @@ func (s *server) snapshot() snapshot {
 // at is a moment as it is seen from this one.
 func (k *snapshot) at(t time.Time) moment { return moment{t, k.now} }
 
-// modelsOf are the names of the models that an entry decides.
-func (k *snapshot) modelsOf(entry string) []string {
-	var all []string
-	for _, resolved := range k.scheduled.Entries {
-		if resolved.Name == entry {
-			for i := range resolved.Models {
-				all = append(all, resolved.Models[i].Name)
-			}
-		}
-	}
-	return all
-}
-
-// choices are the formats that were chosen, by model: of those in the schedule only where
-// it has a format chosen still.
-func (k *snapshot) choices() map[string]*store.Choice {
-	chosen := map[string]*store.Choice{}
-	for name, model := range k.state.Models {
-		if model.Choice != nil {
-			chosen[name] = model.Choice
-		}
-	}
-	chooses := map[string]bool{}
-	for _, entry := range k.scheduled.Entries {
-		for i := range entry.Models {
-			model := &entry.Models[i]
-			chooses[model.Name] = chooses[model.Name] || model.Choose != choice.None
-		}
-	}
-	for name, still := range chooses {
-		if !still {
-			delete(chosen, name)
-		}
-	}
-	return chosen
-}
-
 func (s *server) view(selected selection) *view {
 	k := s.snapshot()
 	v := &view{
@@ -157,80 +128,22 @@ func (s *server) view(selected selection) *view {
 	if len(k.state.Pairs) == 0 && v.Upcoming != nil {
 		v.FirstRun = v.Upcoming.NextRun
 	}
-	pairs := viewPairs(k, k.now)
-	pairs = slices.DeleteFunc(pairs, (*pairView).forgotten)
+	var pairs []*pairView
+	for _, m := range k.models() {
+		pairs = append(pairs, slices.DeleteFunc(m.Targets, (*pairView).forgotten)...)
+	}
 	v.Known, v.Counts = len(pairs), selected.counts(pairs)
 	pairs = selected.of(pairs)
 	v.Shown = len(pairs)
-	s.histories.fill(s.Store, pairs, k.state, s.Logger)
+	s.histories.fill(s.Store, pairs, v.Known, s.Logger)
 	for _, p := range pairs {
-		if last := len(v.Groups) - 1; last < 0 || v.Groups[last].Link != p.id.Model {
-			v.Groups = append(v.Groups, groupView{Model: p.Model, Link: p.id.Model})
+		if last := len(v.Groups) - 1; last < 0 || v.Groups[last].Model() != p.Model() {
+			v.Groups = append(v.Groups, groupView{})
 		}
 		group := &v.Groups[len(v.Groups)-1]
 		group.Pairs = append(group.Pairs, p)
-		if p.Source != group.Pairs[0].Source {
-			p.Beside = p.Source
-		}
-		if group.Rows++; p.Failure != nil {
-			group.Rows++
-		}
 	}
 	return v
-}
-
-// viewPairs gives every pair that is scheduled or known, by model and target.
-func viewPairs(k snapshot, now time.Time) []*pairView {
-	next := map[string]time.Time{}
-	for _, e := range k.status.Entries {
-		next[e.Name] = e.Next
-	}
-	pairs := map[store.PairID]*pairView{}
-	for _, entry := range k.scheduled.Entries {
-		for i := range entry.Models {
-			model := &entry.Models[i]
-			for _, target := range model.Targets {
-				v := newPairView(store.PairID{Model: model.Name, Target: target})
-				v.Scheduled, v.Entry, v.entry = true, text.Name(entry.Name), entry.Name
-				v.Source = text.Name(model.SourceFormat())
-				v.Baseline = model.Header != nil && model.SourceFormat() != model.Header.Format
-				if model.Against != nil {
-					v.Against = text.Name(model.Against.Name)
-				}
-				v.Threshold = text.Threshold(entry.Threshold)
-				v.Next = momentOf(next[entry.Name], now)
-				pairs[v.id] = v
-			}
-		}
-	}
-	for id, pair := range k.state.Pairs {
-		if pairs[id] == nil {
-			pairs[id] = newPairView(id)
-		}
-		pairs[id].fill(pair, now)
-	}
-	for model, chosen := range k.choices() {
-		if v := pairs[store.PairID{Model: model, Target: chosen.Format}]; v != nil {
-			v.Chosen = text.Name(chosen.Rule.Superlative())
-		}
-	}
-	if r := k.status.Running; r != nil {
-		for _, target := range r.Targets {
-			if v := pairs[store.PairID{Model: r.Model, Target: target}]; v != nil {
-				v.Running = true
-			}
-		}
-	}
-	all := make([]*pairView, 0, len(pairs))
-	for _, v := range pairs {
-		all = append(all, v)
-	}
-	slices.SortFunc(all, byName)
-	return all
-}
-
-func byName(a, b *pairView) int {
-	return cmp.Or(strings.Compare(a.id.Model, b.id.Model), strings.Compare(a.id.Target, b.id.Target))
 }
 
 // selection is which pairs are shown, and in which order.
@@ -249,14 +162,14 @@ var sortable = []struct {
 	direction        string
 	order            func(a, b *pairView) int // nil: one cannot sort by it
 }{
-	{"model", "Model", "model", "ascending", byName},
+	{"model", "Model", "model", "ascending", func(a, b *pairView) int { return byID(a.id, b.id) }},
 	{"", "Target", "target", "", nil},
 	{"decision", "Decision", "decision", "ascending", func(a, b *pairView) int { return cmp.Compare(a.concern(), b.concern()) }},
 	{"", "Throughput, tokens/s", "throughput", "", nil},
-	{"drop", "Drop", "drops", "descending", func(a, b *pairView) int { return -cmp.Compare(a.worst, b.worst) }},
-	{"size", "Size", "size", "ascending", func(a, b *pairView) int { return cmp.Compare(a.bytes, b.bytes) }},
+	{"drop", "Drop", "drops", "descending", func(a, b *pairView) int { return -cmp.Compare(a.worst(), b.worst()) }},
+	{"size", "Size", "size", "ascending", func(a, b *pairView) int { return cmp.Compare(a.bytes(), b.bytes()) }},
 	{"", "History", "history", "", nil},
-	{"time", "Last and next run", "ran", "descending", func(a, b *pairView) int { return b.last.Compare(a.last) }},
+	{"time", "Last and next run", "ran", "descending", func(a, b *pairView) int { return b.last().Compare(a.last()) }},
 }
 
 // parseSelection takes what it knows, and leaves out the rest: an address that somebody
@@ -328,7 +241,7 @@ func (sel selection) counts(pairs []*pairView) []countView {
 func (sel selection) of(pairs []*pairView) []*pairView {
 	words := strings.Fields(strings.ToLower(sel.Text))
 	selected := slices.DeleteFunc(pairs, func(p *pairView) bool {
-		text := strings.ToLower(strings.Join([]string{p.Model, p.Source, p.Target, p.Entry}, " "))
+		text := strings.ToLower(strings.Join([]string{p.Model(), p.Source, p.Target, p.Entry}, " "))
 		for _, word := range words {
 			if !strings.Contains(text, word) {
 				return true

@@ -140,8 +140,8 @@ func publications() []store.Publication {
 	}
 }
 
-// story is a store with one cycle of every end.
-func story() *fakeStore {
+// cycles is a store with one cycle of every end.
+func cycles() *fakeStore {
 	config := verdict.Config{Threshold: 0.12, Phases: []verdict.Phase{verdict.Generation, verdict.Prompt}, MinRounds: 3, MaxRounds: 6, Alpha: 0.05}
 	benchmark := runner.DefaultBenchmark()
 	round := func(original, quantized float64, counted bool, first runner.Stage) runner.Round {
@@ -199,7 +199,7 @@ func story() *fakeStore {
 	}
 }
 
-func TestStoryPages(t *testing.T) {
+func TestPagesOfWhatWas(t *testing.T) {
 	for name, path := range map[string]string{"cycle": "/cycles/3", "cycle-running": "/cycles/4", "cycles": "/cycles", "model": "/model?name=m"} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -212,7 +212,7 @@ func TestStoryPages(t *testing.T) {
 					plan: nightly(planned("m", "F16", "Q2_K", "Q4_0")),
 				}
 				o := k.options(t)
-				o.Store = story()
+				o.Store = cycles()
 				o.CycleLog = func(cycle uint64) (string, error) {
 					if cycle == 4 {
 						return "", errors.New("the log is gone")
@@ -275,7 +275,7 @@ func TestChoicePages(t *testing.T) {
 // What stood before a decision is told, and that nothing did.
 func TestFirstDecision(t *testing.T) {
 	o := options(t)
-	from := story()
+	from := cycles()
 	o.Store = from
 	assert.Contains(t, ask(web.New(o), "GET", "/cycles/3").Body.String(), "The standing decision changed from kept")
 	from.results[3][0].Previous = ""
@@ -288,7 +288,7 @@ func TestFirstDecision(t *testing.T) {
 func TestStoppedCycles(t *testing.T) {
 	for _, reason := range []runner.Reason{runner.ReasonCanceled, runner.ReasonInterrupted} {
 		o := options(t)
-		from := story()
+		from := cycles()
 		from.results[3][1].Failure.Reason = reason
 		from.cycles[0].Published = nil // one of which did fail
 		from.points[store.PairID{Model: "m", Target: "Q4_0"}][0].Reason = reason

@@ -1,0 +1,361 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/quality"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/text"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// maxLog is how much of a cycle's log a page shows: its end, where it says what went wrong.
+const maxLog = 256 << 10
+
+// cyclePage is what the template of a cycle's page shows.
+type cyclePage struct {
+	frame
+	store.Cycle
+	Choice         *store.Choice // nil before its end, and where none is to be chosen
+	Running        *runningView  // nil unless it is the one that runs
+	Results        []resultView
+	Log, LogNotice string
+}
+
+// resultView is one target's part of a cycle.
+type resultView struct {
+	ID string // unique on the page
+	*store.Record
+	Looks, Rounds []*plotView
+	Table         []roundView
+}
+
+type factView struct{ Name, Value string }
+
+// roundView is a row of the table of rounds.
+type roundView struct {
+	runner.Round
+	Number  int
+	Figures []string     // per phase: original, quantized, drop
+	Load    *runner.Load // the worse of both measurements; nil when it is not known
+}
+
+// cycleAnswer is everything of one cycle.
+type cycleAnswer struct {
+	Cycle   store.Cycle    `json:"cycle"`
+	Results []store.Record `json:"results"`
+}
+
+func (s *server) cycle(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
+	if err != nil {
+		refuse(w, r, errorBadData, fmt.Sprintf("%q is not the number of a cycle", r.PathValue("id")))
+		return
+	}
+	found, missing, err := s.findCycle(id)
+	switch {
+	case err != nil:
+		refuse(w, r, errorInternal, err.Error())
+	case missing != "":
+		refuse(w, r, errorNotFound, missing)
+	default:
+		writeJSON(w, http.StatusOK, answer{Status: "success", Data: found})
+	}
+}
+
+// findCycle reads a cycle, or says why it is missing.
+func (s *server) findCycle(id uint64) (found cycleAnswer, missing string, err error) {
+	cycle, records, known, err := s.Store.Cycle(id)
+	if err != nil || known {
+		return cycleAnswer{cycle, orEmpty(records)}, "", err
+	}
+	newest, err := s.Store.Cycles(0, 1)
+	if err != nil {
+		return cycleAnswer{}, "", err
+	}
+	if id == 0 || len(newest) == 0 || id > newest[0].ID {
+		return cycleAnswer{}, fmt.Sprintf("there is no cycle %d", id), nil
+	}
+	return cycleAnswer{}, fmt.Sprintf("cycle %d was removed by storage.retention, which bounds how long results are kept; the decisions and counters that it led to stay", id), nil
+}
+
+func (s *server) cyclePage(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
+	if err != nil {
+		s.explain(w, r, http.StatusNotFound, "No such cycle", fmt.Sprintf("%q is not the number of a cycle.", r.PathValue("id")))
+		return
+	}
+	k := s.snapshot()
+	found, missing, err := s.findCycle(id)
+	if err != nil {
+		s.Logger.Error("A cycle is not shown", "cycle", id, "err", err)
+		s.explain(w, r, http.StatusInternalServerError, fmt.Sprintf("Cycle %d cannot be shown", id), err.Error())
+		return
+	}
+	if missing != "" {
+		s.explain(w, r, http.StatusNotFound, fmt.Sprintf("No cycle %d", id), missing)
+		return
+	}
+	v := &cyclePage{frame: s.frame(fmt.Sprintf("Cycle %d", id), "cycles", k.now), Cycle: found.Cycle}
+	v.Log, v.LogNotice = s.log(id)
+	if v.Ended == nil {
+		v.Token = s.token(k)
+		if running := k.running(); running != nil && running.Cycle == id {
+			v.Running = running
+		}
+	} else if v.Choose != choice.None {
+		v.Choice = &store.Choice{Rule: v.Choose, Format: v.Chosen}
+	}
+	for i := range found.Results {
+		v.Results = append(v.Results, viewResult(fmt.Sprintf("r%d", i), &found.Results[i]))
+	}
+	s.render(w, r, http.StatusOK, "cycle.html", v)
+}
+
+// log of a cycle, and what is to say about it.
+func (s *server) log(cycle uint64) (shown, notice string) {
+	if s.CycleLog == nil {
+		return "", "Logs of cycles are not kept."
+	}
+	shown, err := s.CycleLog(cycle)
+	switch {
+	case err != nil:
+		return "", err.Error()
+	case shown == "":
+		return "", "There is no log of this cycle."
+	case len(shown) > maxLog:
+		shown = shown[len(shown)-maxLog:]
+		_, shown, _ = strings.Cut(shown, "\n") // the rest of a line
+		notice = "This is the end of a long log."
+	}
+	return shown, notice
+}
+
+func viewResult(id string, r *store.Record) resultView {
+	v := resultView{ID: id, Record: r}
+	for set, verdict := range r.Evidence.Verdicts {
+		for i := range verdict.Phases {
+			plot := newLooksPlot(fmt.Sprintf("%s-looks-%d-%d", id, set, i), &verdict.Phases[i], r.Threshold)
+			if plot == nil {
+				continue
+			}
+			if set > 0 {
+				plot.Title += ", to confirm"
+			}
+			v.Looks = append(v.Looks, plot)
+		}
+	}
+	phases, rounds := r.Evidence.Benchmark.Phases, r.Evidence.Rounds
+	for _, phase := range phases {
+		if plot := newRoundsPlot(id+"-rounds-"+string(phase), rounds, phase); plot != nil {
+			v.Rounds = append(v.Rounds, plot)
+		}
+	}
+	for i, round := range rounds {
+		v.Table = append(v.Table, viewRound(i+1, round, phases))
+	}
+	return v
+}
+
+// Outcome in a word; for a failure which one.
+func (v *resultView) Outcome() string {
+	switch {
+	case v.Failure != nil:
+		return ending("", v.Failure.Reason)
+	case v.Verdict != nil:
+		return string(v.Verdict.Outcome)
+	}
+	return ""
+}
+
+// Files that were measured, the original first.
+func (v *resultView) Files() []fileView {
+	var all []fileView
+	for _, file := range []fileView{{runner.StageOriginal, v.Original}, {runner.StageQuantized, v.Quantized}} {
+		if file.Bytes > 0 {
+			all = append(all, file)
+		}
+	}
+	return all
+}
+
+type fileView struct {
+	Stage runner.Stage
+	runner.FileFigures
+}
+
+// qualityFigure is a row of the table of a copy's quality.
+type qualityFigure struct {
+	Name, Value, Interval string
+	Limit                 string // "" for none
+	Outcome               string // "" without a limit
+}
+
+func qualityFigures(q *runner.Evaluated) []qualityFigure {
+	var all []qualityFigure
+	add := func(name string, i quality.Interval, write func(float64) string, limit quality.Limit, bound float64, relation string) {
+		f := qualityFigure{Name: name, Value: write(i.Estimate), Interval: write(i.Lower) + " to " + write(i.Upper)}
+		if bound != 0 {
+			f.Limit, f.Outcome = relation+" "+write(bound), string(verdict.Kept)
+			if slices.Contains(q.Exceeded, limit) {
+				f.Outcome = string(verdict.Rejected)
+			}
+		}
+		all = append(all, f)
+	}
+	add("KL divergence", q.KLDivergence, text.Divergence, quality.MaxKLDivergence, q.Limits.MaxKLDivergence, "at most")
+	add("Top token agrees", q.Top1Agreement, text.Percent, quality.MinTop1Agreement, q.Limits.MinTop1Agreement, "at least")
+	add("Perplexity increase", q.PerplexityIncrease, text.Percent, quality.MaxPerplexityIncrease, q.Limits.MaxPerplexityIncrease, "at most")
+	return append(all,
+		qualityFigure{Name: "Perplexity of the original", Value: fmt.Sprintf("%.4g", q.OriginalPerplexity)},
+		qualityFigure{Name: "Perplexity of the copy", Value: fmt.Sprintf("%.4g", q.Perplexity)})
+}
+
+// facts are the conditions under which a result came about.
+func facts(r *store.Record) []factView {
+	e := &r.Evidence
+	var all []factView
+	add := func(name, value string) {
+		if value != "" {
+			all = append(all, factView{name, value})
+		}
+	}
+	add("Engine", e.Engine.String())
+	add("Commit", e.Engine.Commit)
+	if len(e.Rounds) > 0 {
+		m := e.Rounds[0].Original.Measurement
+		add("Backends", m.Backends)
+		add("CPU", m.CPU)
+		add("GPU", m.GPU)
+		if m.Threads > 0 {
+			add("Threads", strconv.Itoa(m.Threads))
+		}
+	}
+	add("Hardware", e.Hardware)
+	if r.Inputs != nil {
+		add("Driver", r.Inputs.Driver)
+		add("Model", "SHA-256 "+r.Inputs.Source)
+	}
+	add("Host", r.Host)
+	add("Isolation", e.Isolation)
+	for _, file := range e.Against {
+		add("Compared file", file.Path)
+	}
+	if e.Baseline != nil {
+		how := ", made once for the cycle"
+		if e.Baseline.Reused != "" {
+			how = ", reused from an earlier cycle, SHA-256 " + e.Baseline.Reused
+		}
+		add("Baseline", "the original is the model in "+e.Baseline.Format+how)
+	}
+	if e.Reused != "" {
+		add("Copy", "reused from an earlier cycle, SHA-256 "+e.Reused)
+	}
+	if q := e.Quality; q != nil {
+		add("Text", fmt.Sprintf("%d bytes, SHA-256 %s", q.Corpus.Bytes, q.Corpus.SHA256))
+		if q.Reused != "" {
+			add("Predictions", "of the original, reused from an earlier cycle, SHA-256 "+q.Reused)
+		}
+	}
+	if b := e.Benchmark; b.Rounds.Max > 0 {
+		add("Measured", fmt.Sprintf("%d prompt tokens, %d generation tokens, depth %d; %d to %d rounds; error rate %s %%",
+			b.PromptTokens, b.GenerationTokens, b.Depth, b.Rounds.Min, b.Rounds.Max, trim(b.Alpha*100)))
+	}
+	return all
+}
+
+// durations in the order in which a cycle goes through its operations.
+func durations(of map[runner.Operation]time.Duration) []factView {
+	var all []factView
+	for _, operation := range []runner.Operation{runner.OperationDiscover, runner.OperationIsolate, runner.OperationQuantize, runner.OperationEvaluate, runner.OperationBenchmark, runner.OperationTotal, runner.OperationPublish} {
+		if d, ok := of[operation]; ok {
+			all = append(all, factView{string(operation), precise(d)})
+		}
+	}
+	return all
+}
+
+// commands are the argument lists of the tools, each once.
+func commands(e runner.Evidence) []factView {
+	var all []factView
+	add := func(name string, args []string) {
+		if len(args) > 0 {
+			all = append(all, factView{name, commandLine(args)})
+		}
+	}
+	if e.Baseline != nil {
+		add("quantize, original", e.Baseline.Quantize.Args)
+	}
+	add("quantize", e.Quantize.Args)
+	if q := e.Quality; q != nil {
+		add("evaluate, original", q.Predict.Args)
+		add("evaluate, quantized", q.Evaluate.Args)
+	}
+	if len(e.Rounds) > 0 {
+		add("benchmark, original", e.Rounds[0].Original.Measurement.Run.Args)
+		add("benchmark, quantized", e.Rounds[0].Quantized.Measurement.Run.Args)
+	}
+	return all
+}
+
+// commandLine writes arguments as a shell would read them.
+func commandLine(args []string) string {
+	quoted := make([]string, len(args))
+	for i, arg := range args {
+		if quoted[i] = text.Name(arg); plainArgument(arg) {
+			continue
+		}
+		if quoted[i] == arg {
+			quoted[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}
+
+func plainArgument(arg string) bool {
+	return arg != "" && !strings.ContainsFunc(arg, func(r rune) bool {
+		return !strings.ContainsRune("-_./=:,+@%", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	})
+}
+
+func viewRound(number int, r runner.Round, phases []verdict.Phase) roundView {
+	v := roundView{Round: r, Number: number}
+	throughputs := r.Throughputs(phases)
+	for _, phase := range phases {
+		p := throughputs[phase]
+		drop := ""
+		if p.Original > 0 {
+			drop = text.Percent(1 - p.Quantized/p.Original)
+		}
+		v.Figures = append(v.Figures, text.Throughput(p.Original), text.Throughput(p.Quantized), drop)
+	}
+	for _, load := range []*runner.Load{r.Original.Load, r.Quantized.Load} {
+		switch {
+		case load == nil:
+		case v.Load == nil:
+			v.Load = &runner.Load{Others: load.Others, Steal: load.Steal}
+		default:
+			v.Load.Others, v.Load.Steal = max(v.Load.Others, load.Others), max(v.Load.Steal, load.Steal)
+		}
+	}
+	return v
+}
+
+// Began is the time of day at which the round began; "" when it is not known.
+func (v *roundView) Began() string {
+	began := v.Original.Started
+	if v.First == runner.StageQuantized {
+		began = v.Quantized.Started
+	}
+	if began.IsZero() {
+		return ""
+	}
+	return began.UTC().Format(time.TimeOnly)
+}

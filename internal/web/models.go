@@ -1,0 +1,166 @@
+package web
+
+import (
+	"cmp"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// modelsAnswer is all models, scheduled or known, by name.
+type modelsAnswer struct {
+	Models []*modelView `json:"models"`
+}
+
+type modelView struct {
+	Name         string        `json:"model_name"`
+	SourceFormat string        `json:"source_format"` // "" when it is not known
+	LastRun      moment        `json:"last_run"`
+	LastSuccess  moment        `json:"last_success"`
+	Choice       *store.Choice `json:"choice"` // nil where no format is chosen
+	Targets      []*pairView   `json:"targets"`
+
+	Durations map[runner.Operation]time.Duration `json:"-"` // of its last cycle
+}
+
+// pairView is a model and one of its targets.
+type pairView struct {
+	id        store.PairID
+	planned   string      // format of the original in the schedule; "" when it is not known
+	Target    string      `json:"target_format"`
+	Scheduled bool        `json:"scheduled"`
+	Entry     string      `json:"entry"` // that decides it; "" when none does
+	NextRun   moment      `json:"next_run"`
+	Known     *store.Pair `json:"known"` // nil before its first result
+
+	// What only pages show.
+	Pair      *store.Pair `json:"-"` // Known, but never nil
+	Source    string      `json:"-"` // format of the original; "" when it is not known
+	Baseline  bool        `json:"-"` // whether Source is what the original is made in, and not the model's own format
+	Against   string      `json:"-"` // the file that is the copy; "" where one is made
+	Threshold float64     `json:"-"`
+	Running   bool        `json:"-"` // its cycle goes on
+	Chosen    choice.Rule `json:"-"` // by which it is the format to serve; "" when it is not
+	History   *sparkView  `json:"-"`
+}
+
+// models answers with all models.
+func (s *server) models(w http.ResponseWriter, _ *http.Request) {
+	k := s.snapshot()
+	writeJSON(w, http.StatusOK, answer{Status: "success", Data: modelsAnswer{orEmpty(k.models())}})
+}
+
+// models are all that are scheduled or known, by name, with their pairs by target.
+func (k *snapshot) models() []*modelView {
+	pairs := k.pairs()
+	chosen := k.choices()
+	var all []*modelView
+	for _, id := range slices.SortedFunc(maps.Keys(pairs), byID) {
+		if len(all) == 0 || all[len(all)-1].Name != id.Model {
+			all = append(all, k.model(id.Model, chosen[id.Model]))
+		}
+		m, p := all[len(all)-1], pairs[id]
+		m.Targets = append(m.Targets, p)
+		m.SourceFormat = cmp.Or(p.planned, m.SourceFormat, p.Source)
+		if m.Choice != nil && m.Choice.Format == p.Target {
+			p.Chosen = m.Choice.Rule
+		}
+	}
+	return all
+}
+
+// model has no pairs yet.
+func (k *snapshot) model(name string, chosen *store.Choice) *modelView {
+	m := &modelView{Name: name, Choice: chosen}
+	if known := k.state.Models[name]; known != nil {
+		m.LastRun, m.LastSuccess, m.Durations = k.at(known.LastRun), k.at(known.LastSuccess), known.Durations
+	}
+	return m
+}
+
+// pairs are all that are scheduled or known.
+func (k *snapshot) pairs() map[store.PairID]*pairView {
+	pairs := map[store.PairID]*pairView{}
+	next := map[string]time.Time{}
+	for _, e := range k.status.Entries {
+		next[e.Name] = e.Next
+	}
+	for _, entry := range k.scheduled.Entries {
+		for i := range entry.Models {
+			planned := &entry.Models[i]
+			for _, target := range planned.Targets {
+				p := &pairView{
+					planned: planned.SourceFormat(), Source: planned.SourceFormat(),
+					id: store.PairID{Model: planned.Name, Target: target}, Target: target,
+					Scheduled: true, Entry: entry.Name, NextRun: k.at(next[entry.Name]),
+					Pair: &store.Pair{}, Threshold: entry.Threshold,
+				}
+				p.Baseline = planned.Header != nil && p.Source != planned.Header.Format
+				if planned.Against != nil {
+					p.Against = planned.Against.Name
+				}
+				pairs[p.id] = p
+			}
+		}
+	}
+	for id, known := range k.state.Pairs {
+		if pairs[id] == nil {
+			pairs[id] = &pairView{id: id, Target: id.Target}
+		}
+		p := pairs[id]
+		p.Known, p.Pair = known, known
+		if decided := known.Decided; decided != nil {
+			p.Source, p.Against, p.Threshold = decided.SourceFormat, decided.Against, decided.Threshold
+		}
+	}
+	if r := k.status.Running; r != nil {
+		for _, target := range r.Targets {
+			if p := pairs[store.PairID{Model: r.Model, Target: target}]; p != nil {
+				p.Running = true
+			}
+		}
+	}
+	return pairs
+}
+
+// choices are the formats that were chosen, by model: of a model in the schedule only where
+// one is still to be chosen.
+func (k *snapshot) choices() map[string]*store.Choice {
+	chosen, stopped := map[string]*store.Choice{}, map[string]bool{}
+	for _, entry := range k.scheduled.Entries {
+		for i := range entry.Models {
+			planned := &entry.Models[i]
+			before, known := stopped[planned.Name]
+			stopped[planned.Name] = planned.Choose == choice.None && (before || !known)
+		}
+	}
+	for name, known := range k.state.Models {
+		if known.Choice != nil && !stopped[name] {
+			chosen[name] = known.Choice
+		}
+	}
+	return chosen
+}
+
+// modelsOf are the names of the models that an entry decides.
+func (k *snapshot) modelsOf(entry string) []string {
+	var all []string
+	for _, resolved := range k.scheduled.Entries {
+		if resolved.Name == entry {
+			for i := range resolved.Models {
+				all = append(all, resolved.Models[i].Name)
+			}
+		}
+	}
+	return all
+}
+
+func byID(a, b store.PairID) int {
+	return cmp.Or(strings.Compare(a.Model, b.Model), strings.Compare(a.Target, b.Target))
+}
