@@ -15,6 +15,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/collector"
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
@@ -33,7 +34,7 @@ type exporter struct {
 	collector  *collector.Collector
 	bus        *a2a.Bus
 	reloads    *collector.Reloads
-	log        *dispatch.Log // of cycles
+	log        *cycle.Log // of cycles
 
 	applying sync.Mutex
 	config   atomic.Pointer[config.Config] // nil until it is ready
@@ -56,7 +57,7 @@ func (e *exporter) lastReload() (at time.Time, err error) {
 }
 
 func (p *program) newExporter(state *store.Store, registry prometheus.Registerer) *exporter {
-	e := &exporter{p: p, store: state, bus: p.newBus(state), reloads: collector.NewReloads(registry), log: dispatch.NewLog(p.logger.Handler())}
+	e := &exporter{p: p, store: state, bus: p.newBus(state), reloads: collector.NewReloads(registry), log: cycle.NewLog(p.logger.Handler())}
 	e.scheduler = schedule.New(schedule.Options{
 		Clock:  schedule.SystemClock{},
 		Memory: scheduleMemory{state},

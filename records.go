@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/event"
-	"github.com/quant-exporter/quant-exporter/internal/promote"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -105,7 +105,7 @@ func (r *records) publish(settings runner.Publish) func(context.Context, runner.
 	}
 	return func(ctx context.Context, finished runner.Finished) {
 		begin := time.Now()
-		r.published = promote.Cycle(ctx, r.store, r.cycle.ID, settings, finished, r.p.logger)
+		r.published = cycle.PublishCopies(ctx, r.store, r.cycle.ID, settings, finished, r.p.logger.With("cycle", r.cycle.ID, "model", r.cycle.Model))
 		r.publishing = time.Since(begin)
 	}
 }

@@ -2,13 +2,13 @@ package dispatch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -22,14 +22,7 @@ type Entry struct {
 	Timeout   time.Duration // of a run; 0: no bound
 	Suspended bool
 	runner.Settings
-	Runner Runner
-}
-
-// Runner runs a cycle: *runner.Runner does.
-type Runner interface {
-	// Inputs says what a cycle would depend on, and begins none.
-	Inputs(ctx context.Context, req runner.Request) (runner.Inputs, error)
-	Run(ctx context.Context, req runner.Request, emit func(runner.Result))
+	Runner cycle.Runner
 }
 
 // Config is what a reload exchanges.
@@ -43,14 +36,7 @@ type Config struct {
 
 // Store is what must survive: *store.Store.
 type Store interface {
-	State() *store.State
-	BeginCycle(store.Cycle) (uint64, error)
-	Commit(cycle uint64, r *runner.Result) (store.Committed, error)
-	Cycle(id uint64) (store.Cycle, []store.Record, bool, error)
-	Published(cycle uint64, all []store.Publication) error
-	Outrank(cycle uint64, by string, targets []string) error
-	EndCycle(cycle uint64, extra map[runner.Operation]time.Duration) error
-	PutLog(cycle uint64, text string) error
+	cycle.Store
 	Log(cycle uint64) (string, error)
 	CountSkipped(entry string, reason store.SkipReason, n uint64) error
 }
@@ -62,15 +48,16 @@ type Options struct {
 	Next func() map[string]time.Time
 	// Planned is told of each new plan.
 	Planned func(*model.Plan)
-	// Log is what everybody who works for a cycle logs through: the story of the cycle.
-	Log *Log
+	// Log takes the logs of cycles: everything that works for one has to log through it.
+	Log *cycle.Log
 }
 
 // Dispatcher runs what is due. Its methods are safe for concurrent use.
 type Dispatcher struct {
 	options Options
 	logger  *slog.Logger // through Log
-	journal *journal
+	cycles  *cycle.Cycles
+	writes  *cycle.Retry
 	engine  engineWatch
 	wake    chan struct{}
 
@@ -98,10 +85,12 @@ type job struct {
 // New makes a Dispatcher, which does nothing before Configure and Run.
 func New(options Options) *Dispatcher {
 	logger := slog.New(options.Log)
+	writes := cycle.NewRetry(options.Store.CountSkipped, logger)
 	return &Dispatcher{
 		options: options,
 		logger:  logger,
-		journal: newJournal(options.Store.CountSkipped, logger),
+		cycles:  &cycle.Cycles{Store: options.Store, Writes: writes, Log: options.Log, Logger: logger},
+		writes:  writes,
 		engine:  engineWatch{logger: logger, look: make(chan struct{}, 1)},
 		wake:    make(chan struct{}, 1),
 		plan:    &model.Plan{},
@@ -160,7 +149,7 @@ func (d *Dispatcher) Plan() *model.Plan {
 func (d *Dispatcher) Due(f schedule.Fire) {
 	skipped, _ := d.enqueue(job{Fire: f})
 	for _, skip := range skipped {
-		d.journal.skip(f.Entry, skip, 1)
+		d.writes.Skip(f.Entry, skip, 1)
 	}
 }
 
@@ -195,27 +184,24 @@ func (d *Dispatcher) decides(entry, name string) bool {
 	return false
 }
 
-// ErrCanceled is why a cycle is over that Cancel has ended.
-var ErrCanceled = errors.New("somebody asked for the cycle to be canceled")
-
 // Cancel ends the cycle if it is the one that runs. The run goes on with its next model.
-func (d *Dispatcher) Cancel(cycle uint64) error {
+func (d *Dispatcher) Cancel(id uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.cancel == nil || d.running == nil || d.running.Cycle != cycle {
-		return fmt.Errorf("the cycle %d does not run", cycle)
+	if d.cancel == nil || d.running == nil || d.running.Cycle != id {
+		return fmt.Errorf("the cycle %d does not run", id)
 	}
-	d.cancel(ErrCanceled)
+	d.cancel(cycle.ErrCanceled)
 	return nil
 }
 
 // CycleLog is what was logged during a cycle, also of the one that runs; "" when nothing
 // is known of it.
-func (d *Dispatcher) CycleLog(cycle uint64) (string, error) {
-	if running := d.Status().Running; running != nil && running.Cycle == cycle {
-		return d.options.Log.page.String(), nil
+func (d *Dispatcher) CycleLog(id uint64) (string, error) {
+	if running := d.Status().Running; running != nil && running.Cycle == id {
+		return d.options.Log.String(), nil
 	}
-	return d.options.Store.Log(cycle)
+	return d.options.Store.Log(id)
 }
 
 // Watch gives a channel that receives something when Status may have changed, until stop
@@ -290,7 +276,7 @@ func late(j job) bool { return !j.Deadline.IsZero() && time.Now().After(j.Deadli
 // Missed counts a fire that came too late to be run at all, of which the schedule has
 // told.
 func (d *Dispatcher) Missed(entry string, _ time.Time) {
-	d.journal.skip(entry, store.SkipDeadline, 1)
+	d.writes.Skip(entry, store.SkipDeadline, 1)
 }
 
 // Run runs what is due until the context ends; then the current cycle is cancelled and
@@ -298,7 +284,7 @@ func (d *Dispatcher) Missed(entry string, _ time.Time) {
 func (d *Dispatcher) Run(ctx context.Context) {
 	var background sync.WaitGroup
 	background.Go(func() { d.engine.run(ctx, d.probe) })
-	background.Go(func() { d.journal.run(ctx) })
+	background.Go(func() { d.writes.Run(ctx) })
 	defer background.Wait()
 	for ctx.Err() == nil {
 		job, entry, turn := d.next()
@@ -307,7 +293,7 @@ func (d *Dispatcher) Run(ctx context.Context) {
 			d.run(ctx, job, entry)
 		case dropped:
 			d.tooLate(job)
-			d.journal.skip(job.Entry, store.SkipDeadline, 1)
+			d.writes.Skip(job.Entry, store.SkipDeadline, 1)
 		case nobody:
 			select {
 			case <-ctx.Done():

@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -167,7 +167,7 @@ func newBench(t *testing.T, run engine, names ...string) *bench {
 		Store:   b.memory,
 		Next:    func() map[string]time.Time { return nil },
 		Planned: func(*model.Plan) {},
-		Log:     NewLog(slog.DiscardHandler),
+		Log:     cycle.NewLog(slog.DiscardHandler),
 	})
 	var c Config
 	var p model.Plan
@@ -425,7 +425,7 @@ func TestAFullDiskLosesNothingAndHoldsFurtherCycles(t *testing.T) {
 		assert.Len(t, b.memory.began, 1, "a cycle that cannot be recorded does not begin")
 
 		b.memory.setFull(false)
-		b.pass(retryEvery)
+		b.pass(15 * time.Second)
 		assert.Equal(t, []string{"m1"}, b.memory.models())
 		assert.EqualValues(t, 50, b.skips("a", store.SkipOverlap))
 		assert.EqualValues(t, 1, b.skips("b", store.SkipDeadline))
@@ -660,20 +660,6 @@ func TestTheLogOfACycleIsItsOwn(t *testing.T) {
 			assert.NotContains(t, log, "before everything")
 		}
 	})
-}
-
-func TestTheLogOfACycleIsBounded(t *testing.T) {
-	log := NewLog(slog.DiscardHandler)
-	log.page.begin()
-	const lines = 5 * maxLogBytes / 100
-	for i := range lines {
-		slog.New(log).Debug(strings.Repeat("x", 100), "line", i)
-	}
-	text := log.page.end()
-	assert.LessOrEqual(t, len(text), 2*maxLogBytes+100)
-	assert.Contains(t, text, " line=0\n")
-	assert.Contains(t, text, fmt.Sprintf(" line=%d\n", lines-1), "the end says what went wrong")
-	assert.Regexp(t, `\(\d+ lines are left out here\)`, text)
 }
 
 func TestConflictsAndProblemsOfTheModels(t *testing.T) {

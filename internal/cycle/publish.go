@@ -1,6 +1,4 @@
-// Package promote publishes what a cycle has found worth serving: it joins what the store
-// knows, what the runner has made, and package publish.
-package promote
+package cycle
 
 import (
 	"context"
@@ -18,19 +16,14 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Store has the decisions: *store.Store.
-type Store interface {
-	State() *store.State
-	Cycle(id uint64) (store.Cycle, []store.Record, bool, error)
-}
-
-// Cycle publishes what a cycle that ends has found worth serving, as far as its decisions
-// are stored: the copies that it decided as kept or, where its entry chooses, the chosen
-// one. A chosen one that it has no such copy of is served as it was last published, if it
-// was. What became of it is in the result, for store.Store.Published, and in the log; a
-// failure is none of the cycle's. Nil when there was nothing to publish.
-func Cycle(ctx context.Context, from Store, id uint64, settings runner.Publish, f runner.Finished, logger *slog.Logger) []store.Publication {
-	p := promotion{from: from, settings: settings, finished: f, logger: logger.With("cycle", id, "model", f.Model.Name), copies: map[string]runner.Copy{}}
+// PublishCopies publishes what a cycle that ends has found worth serving, as far as its
+// decisions are stored: the copies that it decided as kept or, where a format is chosen, the
+// chosen one. A chosen format of which the cycle has no such copy is served as it was last
+// published, if it was. A copy that cannot be published does not fail the cycle: what became
+// of each is in the result, for store.Store.Published, and in the log. Nil when there was
+// nothing to publish.
+func PublishCopies(ctx context.Context, from Store, id uint64, settings runner.Publish, f runner.Finished, logger *slog.Logger) []store.Publication {
+	p := promotion{from: from, settings: settings, finished: f, logger: logger, copies: map[string]runner.Copy{}}
 	var targets []string
 	for _, c := range f.Copies {
 		if c.Outcome == verdict.Kept {

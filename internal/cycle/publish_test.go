@@ -1,4 +1,4 @@
-package promote_test
+package cycle
 
 import (
 	"context"
@@ -15,7 +15,6 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/model"
-	"github.com/quant-exporter/quant-exporter/internal/promote"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -98,7 +97,7 @@ func (f *fixture) cycle(ctx context.Context, version string, outcomes map[string
 			require.NoError(f, err)
 		}
 	}
-	all = promote.Cycle(ctx, f.store, id, runner.Publish{Dir: f.dir, Keep: 2}, finished, slog.New(slog.DiscardHandler))
+	all = PublishCopies(ctx, f.store, id, runner.Publish{Dir: f.dir, Keep: 2}, finished, slog.New(slog.DiscardHandler))
 	require.NoError(f, f.store.Published(id, all))
 	require.NoError(f, f.store.EndCycle(id, nil))
 	return id, all

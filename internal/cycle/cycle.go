@@ -1,0 +1,328 @@
+package cycle
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Job is a cycle to run: one model, and the targets of it to decide.
+type Job struct {
+	Entry   string    // of the schedule; "" for none
+	Due     time.Time // zero from the command line
+	Model   model.Model
+	Targets []string
+	// Candidates are the targets among which a format is chosen. Default: Targets.
+	Candidates []string
+	// Against is the file that is measured in place of a copy: see runner.Request.
+	Against *model.Model
+	runner.Settings
+	Runner Runner
+	// Discovering is how long it took to find the model.
+	Discovering time.Duration
+}
+
+// Runner does the work of a cycle: *runner.Runner.
+type Runner interface {
+	// Inputs finds what a cycle would depend on, without running one.
+	Inputs(ctx context.Context, req runner.Request) (runner.Inputs, error)
+	Run(ctx context.Context, req runner.Request, emit func(runner.Result))
+}
+
+// Store is where cycles are kept: *store.Store.
+type Store interface {
+	State() *store.State
+	BeginCycle(store.Cycle) (uint64, error)
+	Commit(cycle uint64, r *runner.Result) (store.Committed, error)
+	Cycle(id uint64) (store.Cycle, []store.Record, bool, error)
+	Published(cycle uint64, all []store.Publication) error
+	Outrank(cycle uint64, by string, targets []string) error
+	EndCycle(cycle uint64, extra map[runner.Operation]time.Duration) error
+	PutLog(cycle uint64, text string) error
+}
+
+// Watcher shows a cycle to somebody. Its methods are called one at a time, and delay the
+// cycle while they run.
+type Watcher interface {
+	// Began is called once, first, with the id under which the cycle is recorded.
+	Began(cycle uint64)
+	// Progress is called with each step of the cycle.
+	Progress(runner.Progress)
+	// Result is called with each result, after the attempt to store it. stored is zero
+	// where that failed.
+	Result(r runner.Result, stored store.Committed)
+	// Outranked is called when the cycle passes targets over, after the attempt to store
+	// that, because another target is chosen before them.
+	Outranked(by string, targets []string)
+}
+
+// Outcome is what a cycle has led to, beside its results.
+type Outcome struct {
+	// Published is what became of each copy that was to be published.
+	Published []store.Publication
+	// Choice is the format chosen at the end; nil where none is to be chosen, or where the
+	// end is not stored.
+	Choice *event.Choice
+}
+
+// Cycles runs cycles, and records them in a store. One cycle may run at a time.
+type Cycles struct {
+	Store  Store
+	Writes Writes
+	// Log takes what is logged while a cycle runs. Everything that works for the cycle has
+	// to log through it.
+	Log *Log
+	// Logger takes what becomes of a cycle and its targets; it has to log through Log.
+	Logger *slog.Logger
+}
+
+// Run runs a cycle to its end. What the package guarantees is stored when it returns, or,
+// with Retry, waits for the disk. The error is one of storing: of the begin of the cycle,
+// which did not run then, or of what it led to.
+func (c *Cycles) Run(ctx context.Context, job Job, watcher Watcher) (Outcome, error) {
+	r := run{
+		Cycles: c, Job: job, watcher: watcher,
+		undecided: slices.Clone(job.Targets),
+		durations: map[runner.Operation]time.Duration{runner.OperationDiscover: job.Discovering},
+	}
+	if err := r.begin(ctx); err != nil {
+		return Outcome{}, err
+	}
+	r.work(ctx)
+	r.end()
+	return r.outcome, errors.Join(r.errs...)
+}
+
+// run is one cycle.
+type run struct {
+	*Cycles
+	Job
+	watcher   Watcher
+	logger    *slog.Logger
+	id        uint64
+	undecided []string // targets that have no result yet
+	durations map[runner.Operation]time.Duration
+	outcome   Outcome
+	errs      []error // of storing
+}
+
+// begin records the cycle.
+func (r *run) begin(ctx context.Context) error {
+	err := r.Writes.Begin(ctx, func() (err error) {
+		r.id, err = r.Store.BeginCycle(store.Cycle{
+			Entry: r.Entry, Model: r.Model.Name, Targets: r.Targets, Choose: r.Choose, Candidates: r.Candidates, Due: r.Due, Started: time.Now(),
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.Log.buffer.begin()
+	r.logger = r.Logger.With("cycle", r.id, "model", r.Model.Name)
+	r.logger.Info("a cycle begins", "entry", r.Entry, "targets", r.Targets)
+	r.watcher.Began(r.id)
+	return nil
+}
+
+// work has the runner do the cycle. What a panic leaves undecided fails.
+func (r *run) work(ctx context.Context) {
+	request := runner.Request{
+		Model:     r.Model,
+		Targets:   r.Targets,
+		Against:   r.Against,
+		Settings:  r.Settings,
+		OrderSeed: rand.Uint64(),
+		Outranked: r.outrank,
+		Previous: func(target string) verdict.Outcome {
+			return r.Store.State().Standing(store.PairID{Model: r.Model.Name, Target: target})
+		},
+		Progress: r.watcher.Progress,
+	}
+	if r.Publish.Enabled() {
+		request.Finish = r.publish
+	}
+	failure := Guard(r.logger, func() {
+		r.Runner.Run(ctx, request, func(result runner.Result) {
+			result.Failure = because(ctx, result.Failure)
+			r.result(result)
+		})
+	})
+	if failure == nil {
+		return
+	}
+	for _, target := range slices.Clone(r.undecided) {
+		now := time.Now()
+		r.result(runner.Result{
+			Model: r.Model.Name, SourceFormat: r.sourceFormat(), TargetFormat: target, Threshold: r.Threshold,
+			Started: now, Finished: now, Failure: failure,
+		})
+	}
+}
+
+// sourceFormat is the format of the original; "" when the model cannot be read.
+func (j *Job) sourceFormat() string {
+	if j.Model.Header == nil {
+		return ""
+	}
+	return cmp.Or(j.Baseline, j.Model.Header.Format)
+}
+
+// end stores the end of the cycle, and its log.
+func (r *run) end() {
+	ended := r.write("the end of a cycle", func() error { return r.Store.EndCycle(r.id, r.durations) })
+	log := r.Log.buffer.end()
+	r.write("the log of a cycle", func() error { return r.Store.PutLog(r.id, log) })
+	model := r.Store.State().Models[r.Model.Name]
+	if ended && r.Choose != choice.None && model != nil && model.Choice != nil {
+		r.outcome.Choice = &model.Choice.Event
+	}
+}
+
+// result stores a result, and logs it.
+func (r *run) result(result runner.Result) {
+	r.undecided = slices.DeleteFunc(r.undecided, func(target string) bool { return target == result.TargetFormat })
+	logger := r.logger.With("target", result.TargetFormat)
+	logResult(logger, &result)
+	var committed store.Committed
+	stored := r.write("a result", func() error {
+		c, err := r.Store.Commit(r.id, &result)
+		if err != nil {
+			return err
+		}
+		committed = c
+		for _, change := range c.Changes {
+			logger.Info("an input has changed since the decision before", "input", change.Input, "change", change.Text)
+		}
+		if c.Changed {
+			logger.Info("the decision has changed", "event_id", c.Event.ID, "now", result.Verdict.Outcome, "before", cmp.Or(string(result.Previous), "none"))
+		}
+		return nil
+	})
+	shown := result // which a write that is tried again still reads
+	if !stored {    // and committed is that write's
+		r.watcher.Result(shown, store.Committed{})
+		return
+	}
+	shown.Changes = committed.Changes
+	r.watcher.Result(shown, committed)
+}
+
+func logResult(logger *slog.Logger, r *runner.Result) {
+	switch {
+	case r.Failure != nil && r.Failure.Reason == runner.ReasonCanceled:
+		logger.Warn("a pair is not decided: its cycle was canceled", "err", r.Failure)
+		return
+	case r.Failure != nil:
+		logger.Error("a pair could not be decided", "reason", r.Failure.Reason, "err", r.Failure)
+		return
+	}
+	if r.Outcome() == verdict.Rejected {
+		logger = logger.With("gate", r.Verdict.Gate)
+	}
+	figures := []any{"decision", r.Verdict.Outcome}
+	if r.Verdict.Rounds > 0 { // else there is no drop: the budget was spent before
+		worst := r.Verdict.Worst()
+		figures = append(figures, "drop", percent(worst.Drop), "phase", worst.Phase)
+	}
+	logger.Info("a pair is decided", append(figures, "threshold", percent(r.Threshold), "rounds", r.Verdict.Rounds)...)
+}
+
+func percent(ratio float64) string { return fmt.Sprintf("%.1f%%", ratio*100) }
+
+// outrank stores that targets are passed over.
+func (r *run) outrank(by string, targets []string) {
+	r.undecided = slices.DeleteFunc(r.undecided, func(target string) bool { return slices.Contains(targets, target) })
+	r.logger.Info("pairs are skipped: another one is chosen before them", "targets", targets, "chosen", by)
+	r.write("what is skipped", func() error { return r.Store.Outrank(r.id, by, targets) })
+	r.watcher.Outranked(by, targets)
+}
+
+// publish publishes copies, and stores what became of that.
+func (r *run) publish(ctx context.Context, finished runner.Finished) {
+	begin := time.Now()
+	all := PublishCopies(ctx, r.Store, r.id, r.Publish, finished, r.logger)
+	if all == nil {
+		return
+	}
+	r.durations[runner.OperationPublish] = time.Since(begin)
+	r.write("what was published", func() error { return r.Store.Published(r.id, all) })
+	r.outcome.Published = all
+}
+
+// write reports whether something is stored by now.
+func (r *run) write(what string, do func() error) (stored bool) {
+	stored, err := r.Writes.Write(what, func() error {
+		err := do()
+		if errors.Is(err, store.ErrCommitted) { // the attempt before did not fail after all
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		r.errs = append(r.errs, err)
+	}
+	return stored
+}
+
+// ErrCanceled is the cause with which a cycle's context ends when somebody cancels the cycle.
+var ErrCanceled = errors.New("somebody asked for the cycle to be canceled")
+
+// timeoutError is the cause with which a context of WithTimeout ends.
+type timeoutError struct {
+	entry   string
+	timeout time.Duration
+}
+
+// Error names the entry and its timeout.
+func (e *timeoutError) Error() string {
+	return fmt.Sprintf("the run of the entry %q took longer than its timeout of %v", e.entry, e.timeout)
+}
+
+// WithTimeout bounds a run of an entry, of one cycle or more; 0 is no bound. A cycle that it
+// ends fails for the reason timeout.
+func WithTimeout(ctx context.Context, entry string, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, timeout, &timeoutError{entry, timeout})
+}
+
+// because gives a failure its true reason when something else than the end of the process
+// canceled the cycle.
+func because(ctx context.Context, f *runner.Failure) *runner.Failure {
+	if f == nil || f.Reason != runner.ReasonCanceled {
+		return f
+	}
+	switch cause := context.Cause(ctx); {
+	case errors.As(cause, new(*timeoutError)):
+		return runner.Failf(runner.ReasonTimeout, "%w: %w", cause, f)
+	case errors.Is(cause, ErrCanceled):
+		return runner.Failf(runner.ReasonCanceled, "%w: %w", cause, f)
+	}
+	return f
+}
+
+// Guard makes a failure of a panic of work, which it logs with the stack; nil without one.
+func Guard(logger *slog.Logger, work func()) (failure *runner.Failure) {
+	defer func() {
+		if p := recover(); p != nil {
+			logger.Error("a panic ends this cycle", "panic", p, "stack", string(debug.Stack()))
+			failure = runner.Failf(runner.ReasonInternal, "this is a defect of quant-exporter, please report it with the log: %v", p)
+		}
+	}()
+	work()
+	return nil
+}

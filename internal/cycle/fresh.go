@@ -1,0 +1,125 @@
+package cycle
+
+import (
+	"cmp"
+	"context"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Stale divides the targets of a job into those that a cycle has to decide, and those whose
+// decision is fresh: younger than the job's FreshFor, and made of the same inputs. It may
+// have to read the model for that, and tells progress so.
+func (c *Cycles) Stale(ctx context.Context, job Job, progress func(runner.Progress)) (stale, fresh []string) {
+	state := c.Store.State()
+	f := freshness{job: job, state: state, chosen: state.Choose(job.Choose, job.Model.Name, job.Targets)}
+	if !slices.ContainsFunc(job.Targets, func(target string) bool { return f.young(target) != nil }) {
+		return job.Targets, nil
+	}
+	var err error
+	failure := Guard(c.Logger, func() {
+		f.inputs, err = job.Runner.Inputs(ctx, runner.Request{Model: job.Model, Against: job.Against, Settings: job.Settings, Progress: progress})
+	})
+	if failure != nil {
+		err = failure
+	}
+	if err != nil {
+		c.Logger.Debug("whether the inputs have changed is not known", "entry", job.Entry, "model", job.Model.Name, "err", err)
+		return job.Targets, nil
+	}
+	for _, target := range job.Targets {
+		if f.fresh(target) || f.passedOver(target) {
+			fresh = append(fresh, target)
+		} else {
+			stale = append(stale, target)
+		}
+	}
+	if len(stale) == 0 && f.choosesAnew() {
+		target := cmp.Or(f.chosen, fresh[0])
+		stale, fresh = []string{target}, slices.DeleteFunc(fresh, func(other string) bool { return other == target })
+	}
+	return stale, fresh
+}
+
+// freshness is the question which targets of a job are fresh.
+type freshness struct {
+	job    Job
+	state  *store.State
+	chosen string // the format that would be chosen now; "" for none
+	inputs runner.Inputs
+}
+
+func (f *freshness) pair(target string) *store.Pair {
+	return f.state.Pairs[store.PairID{Model: f.job.Model.Name, Target: target}]
+}
+
+// fresh reports whether a target's decision is young, and its inputs have not changed.
+func (f *freshness) fresh(target string) bool {
+	decided := f.young(target)
+	return decided != nil && f.inputs.Same(*decided.Inputs)
+}
+
+// passedOver reports whether a target was passed over for a choice that is fresh, and would
+// be made again.
+func (f *freshness) passedOver(target string) bool {
+	pair := f.pair(target)
+	if pair == nil || pair.Outranked == nil || pair.Outranked.Choose != f.job.Choose {
+		return false
+	}
+	by := pair.Outranked.By
+	return slices.Contains(f.job.Targets, by) && f.fresh(by) && f.pair(by).Standing == verdict.Kept
+}
+
+// young gives the latest decision of a target, as far as it need not be made again: it is
+// kept or rejected, young, nothing has failed since, and its copy does not have to be
+// published yet. Else nil.
+func (f *freshness) young(target string) *store.Decided {
+	pair := f.pair(target)
+	if pair == nil || pair.Failed != nil || pair.Decided == nil || pair.Decided.Inputs == nil {
+		return nil
+	}
+	decided := pair.Decided
+	if decided.Verdict.Outcome == verdict.Inconclusive || time.Since(decided.Finished) >= time.Duration(f.job.FreshFor) {
+		return nil
+	}
+	served := f.job.Choose == choice.None || target == f.chosen
+	if served && unpublished(pair, f.job.Publish) { // another cycle is another attempt
+		return nil
+	}
+	return decided
+}
+
+// choosesAnew reports whether another format than the one that stands as chosen would be
+// chosen now, or by another rule, such as after a change of the configuration. A choice is
+// made at the end of a cycle, so that there has to be one, of whichever target.
+func (f *freshness) choosesAnew() bool {
+	if f.job.Choose == choice.None {
+		return false
+	}
+	model := f.state.Models[f.job.Model.Name]
+	return model == nil || model.Choice == nil || model.Choice.Rule != f.job.Choose || model.Choice.Format != f.chosen
+}
+
+// unpublished reports whether a pair that stands as kept has yet to be published where the
+// settings want it: the attempt failed, or there was none, such as before the configuration
+// asked for it.
+func unpublished(pair *store.Pair, settings runner.Publish) bool {
+	if !settings.Enabled() || pair.Standing != verdict.Kept {
+		return false
+	}
+	if pair.Unpublished != nil || pair.Published == nil {
+		return true
+	}
+	dir, err := filepath.Abs(settings.Dir)
+	if err != nil {
+		return true
+	}
+	inside, err := filepath.Rel(dir, pair.Published.Dir)
+	return err != nil || !filepath.IsLocal(inside)
+}
