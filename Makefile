@@ -9,7 +9,7 @@ COMMON := github.com/prometheus/common/version
 LDFLAGS := -X $(COMMON).Version=$(VERSION) -X $(COMMON).Revision=$(shell git rev-parse HEAD 2>/dev/null)
 FUZZTIME ?= 30s
 
-.PHONY: help build demo test lint fuzz chaos bench bench-verdicts simulation traces llama-cpp
+.PHONY: help build demo test docs lint fuzz chaos bench bench-verdicts simulation traces llama-cpp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' Makefile
@@ -28,6 +28,9 @@ test: lint ## lint, then run all tests, those with the real llama.cpp last
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
 	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 -timeout 30m ./test/e2e/...
+
+docs: ## write the generated tables of the documentation
+	$(GO) test -run '^TestDocs$$' . -update
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## gofmt, go vet, golangci-lint
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt -w these: $$unformatted"; exit 1; }

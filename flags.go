@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strconv"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/promslog"
@@ -53,8 +54,8 @@ type threshold struct {
 }
 
 func (t *threshold) flag(command *kingpin.CmdClause) {
-	command.Flag("threshold", "Drop in throughput, a ratio, from which on a copy is rejected; default: 0.12.").
-		Envar("QUANT_THRESHOLD").IsSetByUser(&t.byFlag).StringVar(&t.text)
+	command.Flag("threshold", "Reject a copy whose throughput drops by this ratio or more. Default: "+strconv.FormatFloat(config.Default().Threshold, 'g', -1, 64)+".").
+		PlaceHolder("RATIO").Envar("QUANT_THRESHOLD").IsSetByUser(&t.byFlag).StringVar(&t.text)
 }
 
 type serveFlags struct {
@@ -107,28 +108,29 @@ type backupFlags struct {
 }
 
 func newFlags(stdout io.Writer) *flags {
-	f := &flags{app: kingpin.New("quant-exporter", "Says, by measuring, whether quantized copies of GGUF models are still worth serving on this host."), log: new(promslog.Config)}
+	f := &flags{app: kingpin.New("quant-exporter", "Finds out, by measuring, whether quantized copies of GGUF models are still worth serving on this host."), log: new(promslog.Config)}
 	f.app.UsageWriter(stdout)
-	f.app.HelpFlag.Short('h')
+	f.app.HelpFlag.Short('h').Help("Show this help; after a command, that command's.")
 	f.app.Version(version.Print("quant-exporter"))
-	f.app.VersionFlag.Short('V')
-	f.app.Flag("config.file", "Configuration file; optional.").Default(defaultConfigFile).StringVar(&f.configFile)
-	f.app.Flag("model-dir", "Folder that is searched, recursively, for *.gguf.").Envar("MODEL_DIR").StringVar(&f.modelDir)
-	f.app.Flag("llamacpp.dir", "Folder of llama-quantize, llama-bench and llama-perplexity; default: PATH.").Envar("LLAMA_CPP_DIR").StringVar(&f.llamaCppDir)
-	f.app.Flag("work.dir", "Folder for the working directories of cycles; default: data/work.").StringVar(&f.workDir)
-	f.app.Flag("storage.path", "Folder of the state: decisions, counters, history, events; default: data.").StringVar(&f.storagePath)
-	f.app.Flag("host.lock", "Lock file that keeps measurements on this host from disturbing each other; default: "+host.DefaultLockPath()+".").StringVar(&f.hostLock)
+	f.app.VersionFlag.Short('V').Help("Show the version.")
+	defaults := config.Default()
+	f.app.Flag("config.file", "Configuration file; the default one need not exist.").Default(defaultConfigFile).StringVar(&f.configFile)
+	f.app.Flag("model-dir", "Folder that is searched, recursively, for *.gguf files.").PlaceHolder("FOLDER").Envar("MODEL_DIR").StringVar(&f.modelDir)
+	f.app.Flag("llamacpp.dir", "Folder of llama.cpp's tools: llama-quantize, llama-bench, llama-perplexity. Default: PATH.").PlaceHolder("FOLDER").Envar("LLAMA_CPP_DIR").StringVar(&f.llamaCppDir)
+	f.app.Flag("work.dir", "Folder that cycles work in; it needs room for all copies of a model. Default: "+defaults.Work.Dir+".").PlaceHolder("FOLDER").StringVar(&f.workDir)
+	f.app.Flag("storage.path", "Folder of the state: decisions, counters, history and events. Default: "+defaults.Storage.Path+".").PlaceHolder("FOLDER").StringVar(&f.storagePath)
+	f.app.Flag("host.lock", "Lock file by which measurements on this host wait for each other. Default: "+host.DefaultLockPath()+".").PlaceHolder("FILE").StringVar(&f.hostLock)
 	f.serve.flags(f.app)
 	promslogflag.AddFlags(f.app, f.log)
 
-	f.serve.command = f.app.Command("serve", "Run cycles when the schedule says so, and serve what is known. Without a command, this is what happens.").Default()
+	f.serve.command = f.app.Command("serve", "Run cycles when the schedule says so, and serve pages and metrics. This is what quant-exporter does without a command.").Default()
 	f.threshold.flag(f.serve.command)
 	f.run.flags(f.app, &f.threshold)
 	f.calibrate.flags(f.app, &f.threshold)
 	f.events.flags(f.app)
-	f.export = f.app.Command("export", "Write the state as JSON lines to standard output.")
-	f.backup.command = f.app.Command("backup", "Copy the state into a file, consistent and whole.")
-	f.backup.command.Arg("file", "The copy; it must not exist.").Required().StringVar(&f.backup.file)
+	f.export = f.app.Command("export", "Write the whole state to standard output, as JSON lines.")
+	f.backup.command = f.app.Command("backup", "Copy the state to a file; the copy is consistent.")
+	f.backup.command.Arg("file", "File to write; it must not exist.").Required().StringVar(&f.backup.file)
 	return f
 }
 
@@ -136,47 +138,47 @@ func newFlags(stdout io.Writer) *flags {
 func (f *serveFlags) flags(app *kingpin.Application) {
 	app.Flag("config.check", "Check the configuration, find the models, print what is due when, and exit.").BoolVar(&f.check)
 	f.web = kingpinflag.AddFlags(app, defaultAddress)
-	app.Flag("web.external-url", "URL by which people reach the server, when that is behind a reverse proxy; links are made with it.").PlaceHolder("URL").StringVar(&f.externalURL)
-	app.Flag("web.route-prefix", "Path below which everything is served; default: that of --web.external-url.").PlaceHolder("PATH").StringVar(&f.routePrefix)
-	app.Flag("web.enable-lifecycle", "Let POST /-/reload read the configuration again, as SIGHUP does.").BoolVar(&f.lifecycle)
-	app.Flag("web.enable-admin-api", "Let POST requests below /api/v1/ act: start and cancel runs, make a backup.").BoolVar(&f.adminAPI)
+	app.Flag("web.external-url", "URL under which people reach the server behind a reverse proxy; links are made from it.").PlaceHolder("URL").StringVar(&f.externalURL)
+	app.Flag("web.route-prefix", "Path under which everything is served. Default: the path of --web.external-url.").PlaceHolder("PATH").StringVar(&f.routePrefix)
+	app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration, as SIGHUP does.").BoolVar(&f.lifecycle)
+	app.Flag("web.enable-admin-api", "Let POST requests under /api/v1/ start and cancel runs, and make backups.").BoolVar(&f.adminAPI)
 }
 
 func (f *runFlags) flags(app *kingpin.Application, t *threshold) {
-	run := app.Command("run", "Run cycles now: quantize models, measure them against their originals, decide.")
+	run := app.Command("run", "Run cycles now: quantize models, measure the copies against the originals, and decide.")
 	f.command = run
-	run.Flag("entry", "Take models, targets and settings from this entry of the schedule.").StringVar(&f.entry)
-	run.Flag("model", "Model to take: a name, a glob or a path. Repeatable; default: all in the model folder.").StringsVar(&f.models)
-	run.Flag("target", "Format to quantize to, one of those llama-quantize lists. Repeatable; default: "+defaultTarget+".").StringsVar(&f.targets)
-	run.Flag("against", "Compare one model with this file, by name or path, instead of with copies that are made.").PlaceHolder("FILE").StringVar(&f.against)
-	run.Flag("baseline", "Compare copies with the model in this format, instead of the model as it is.").PlaceHolder("FORMAT").StringVar(&f.baseline)
-	run.Flag("choose", "How the format to serve is chosen, of those that are kept: smallest, fastest, best-quality, or none; default: choose of the configuration.").
-		EnumVar(&f.choose, chooseNone, string(choice.Smallest), string(choice.Fastest), string(choice.BestQuality))
+	run.Flag("entry", "Take models, targets and settings from this entry of the schedule.").PlaceHolder("NAME").StringVar(&f.entry)
+	run.Flag("model", "Model to take: a name, a glob or a path; repeatable. Default: every model in the model folder.").StringsVar(&f.models)
+	run.Flag("target", "Format to quantize to, as llama-quantize names it; repeatable. Default: "+defaultTarget+".").PlaceHolder("FORMAT").StringsVar(&f.targets)
+	run.Flag("against", "Compare one model with this existing file, a name or a path, instead of making copies.").PlaceHolder("FILE").StringVar(&f.against)
+	run.Flag("baseline", "Compare copies with the model in this format instead of the model as it is.").PlaceHolder("FORMAT").StringVar(&f.baseline)
+	run.Flag("choose", "Choose one of the formats that are kept: smallest, fastest, best-quality, or none. Default: as configured.").
+		PlaceHolder("RULE").EnumVar(&f.choose, chooseNone, string(choice.Smallest), string(choice.Fastest), string(choice.BestQuality))
 	t.flag(run)
-	run.Flag("dry-run", "Estimate sizes and drops from the file headers; start no tool, measure nothing.").Envar("DRY_RUN").BoolVar(&f.dryRun)
-	run.Flag("no-record", "Store nothing and raise no event: a look without consequences.").BoolVar(&f.noRecord)
-	run.Flag("verbose", "Log what is done, and the models that are passed over, with reasons.").BoolVar(&f.verbose)
-	run.Flag("output", "text: a table. json: one object a line.").Default("text").EnumVar(&f.output, "text", "json")
-	run.Flag("evidence", "With --output json: add everything that the decision rests on.").BoolVar(&f.evidence)
-	run.Flag("no-wait", "Fail at once when another measurement runs on this host, instead of waiting for it.").BoolVar(&f.noWait)
+	run.Flag("dry-run", "Estimate sizes and drops from the files' headers, without starting any tool.").Envar("DRY_RUN").BoolVar(&f.dryRun)
+	run.Flag("no-record", "Store nothing and raise no event.").BoolVar(&f.noRecord)
+	run.Flag("verbose", "Log what is done, and which files are passed over and why.").BoolVar(&f.verbose)
+	run.Flag("output", "Format of the output: text (a table) or json (one object per line).").Default("text").EnumVar(&f.output, "text", "json")
+	run.Flag("evidence", "With --output json, add everything that the decision rests on.").BoolVar(&f.evidence)
+	run.Flag("no-wait", "Fail at once if another measurement runs on this host, instead of waiting for it.").BoolVar(&f.noWait)
 }
 
 func (f *calibrateFlags) flags(app *kingpin.Application, t *threshold) {
-	cal := app.Command("calibrate", "Measure a model against itself, and say which drop this host can tell from none.")
+	cal := app.Command("calibrate", "Measure a model against itself, and say how small a drop this host can detect.")
 	f.command = cal
-	cal.Arg("model", "A name, a glob that fits one model, or a path.").Required().StringVar(&f.model)
+	cal.Arg("model", "Model to measure: a name, a path, or a glob that matches one model.").Required().StringVar(&f.model)
 	cal.Flag("rounds", "Rounds for each number of threads, 4 to 100.").Default("8").IntVar(&f.rounds)
-	cal.Flag("threads", "Number of threads to try. Repeatable; default: one, half of the cores, all but one, all.").IntsVar(&f.threads)
+	cal.Flag("threads", "Number of threads to try; repeatable. Default: one, half of the cores, all but one, all.").PlaceHolder("N").IntsVar(&f.threads)
 	t.flag(cal)
-	cal.Flag("output", "text: a table. json: one object.").Default("text").EnumVar(&f.output, "text", "json")
-	cal.Flag("no-wait", "Fail at once when another measurement runs on this host, instead of waiting for it.").BoolVar(&f.noWait)
+	cal.Flag("output", "Format of the output: text (a table) or json (one object).").Default("text").EnumVar(&f.output, "text", "json")
+	cal.Flag("no-wait", "Fail at once if another measurement runs on this host, instead of waiting for it.").BoolVar(&f.noWait)
 }
 
 func (f *eventsFlags) flags(app *kingpin.Application) {
-	f.command = app.Command("events", "List the events that are kept, oldest first, and how far they are on their way to the bus.")
-	f.command.Flag("delivery", "Only those held, pending, delivered or superseded.").
+	f.command = app.Command("events", "List the stored events, oldest first, and whether the bus has them.")
+	f.command.Flag("delivery", "Only events that are held, pending, delivered or superseded.").
 		EnumVar(&f.delivery, string(store.Held), string(store.Pending), string(store.Delivered), string(store.Superseded))
-	f.command.Flag("output", "text: a table. json: one object a line.").Default("text").EnumVar(&f.output, "text", "json")
+	f.command.Flag("output", "Format of the output: text (a table) or json (one object per line).").Default("text").EnumVar(&f.output, "text", "json")
 }
 
 // loadConfig reads the configuration file, which only has to be there when it was

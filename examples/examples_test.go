@@ -17,6 +17,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/collector"
+	"github.com/quant-exporter/quant-exporter/internal/test/docs"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
@@ -163,6 +164,27 @@ func TestAlertsSayWhatPeopleNeed(t *testing.T) {
 		assert.Equal(t, "https://github.com/quant-exporter/quant-exporter/blob/main/docs/runbooks.md#"+strings.ToLower(r.Alert), r.Annotations["runbook_url"],
 			"GitHub's anchor of the heading %q", r.Alert)
 	}
+}
+
+func TestEveryAlertHasARunbook(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "docs", "runbooks.md"))
+	require.NoError(t, err)
+	page := string(text)
+	alerts := []string{}
+	for _, r := range rules(t) {
+		if r.Alert == "" {
+			continue
+		}
+		alerts = append(alerts, fmt.Sprintf("[%s](#%s)", r.Alert, strings.ToLower(r.Alert)))
+		assert.Contains(t, page, fmt.Sprintf("\n| %s | %s |", alerts[len(alerts)-1], r.Labels["severity"]), "the row of the table")
+		_, section, ok := strings.Cut(page, "\n### "+r.Alert+"\n")
+		require.True(t, ok, "no section %s", r.Alert)
+		section, _, _ = strings.Cut(section, "\n##")
+		for _, part := range []string{"*What it means.*", "*What to look at.*", "*What to do.*"} {
+			assert.Contains(t, section, part, r.Alert)
+		}
+	}
+	assert.ElementsMatch(t, alerts, docs.Rows(t, "..", "alert | severity"))
 }
 
 func TestRulesNameMetricsAndLabelsThatExist(t *testing.T) {

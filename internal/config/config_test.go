@@ -355,8 +355,9 @@ func shippedText(t testing.TB) string {
 	return string(text)
 }
 
-// commented are the keys that are in the shipped file behind a #.
-var commented = regexp.MustCompile(`(?m)^( *)# ([a-z_]+: )`)
+// commented are the keys that stand behind a # in the shipped file; comments continue
+// further to the right.
+var commented = regexp.MustCompile(`(?m)^( {0,4})# ([a-z_]+: )`)
 
 func TestShippedFileShowsTheDefaults(t *testing.T) {
 	text := shippedText(t)

@@ -17,7 +17,12 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // `go test -update` writes.
 func Check(t *testing.T, file, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", file)
+	CheckFile(t, filepath.Join("testdata", file), got)
+}
+
+// CheckFile is [Check] with a file anywhere.
+func CheckFile(t *testing.T, path, got string) {
+	t.Helper()
 	if *update {
 		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
 	}

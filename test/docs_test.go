@@ -1,0 +1,71 @@
+package test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/test/docs"
+)
+
+// Tables that say what to do about each value of a label are written by hand, and have
+// every value that the exporter has.
+func TestDocsHaveEveryReason(t *testing.T) {
+	t.Parallel()
+	p := newIdlePlace(t)
+	s := p.serve()
+	s.mustLog("msg=ready")
+	families := s.metrics()
+	for _, table := range []struct{ heading, family, label string }{
+		{"reason | what happened", "quant_cycle_failures_total", "reason"},
+		{"skipped because of | meaning", "quant_cycle_skipped_total", "reason"},
+		{"input | what it covers", "quant_cycle_input_changes_total", "input"},
+		{"reason | what to do", "quant_cycle_event_publish_failures_total", "reason"},
+	} {
+		require.Contains(t, families, table.family)
+		values := map[string]bool{}
+		for _, metric := range families[table.family].GetMetric() {
+			for _, pair := range metric.GetLabel() {
+				if pair.GetName() == table.label {
+					values[pair.GetValue()] = true
+				}
+			}
+		}
+		documented := map[string]bool{}
+		for _, name := range docs.Rows(t, "..", table.heading) {
+			documented[name] = true
+		}
+		assert.Equal(t, values, documented, table.heading)
+	}
+}
+
+// The events that the documentation shows have all fields that theirs have to have.
+func TestDocsShowWholeEvents(t *testing.T) {
+	schemas := map[string]string{"QUANT_DECISION": "quant-decision.schema.json", "QUANT_CHOICE": "quant-choice.schema.json"}
+	page, err := os.ReadFile("../docs/events.md")
+	require.NoError(t, err)
+	for line := range strings.Lines(string(page)) {
+		if !strings.HasPrefix(line, `{"event_type":`) {
+			continue
+		}
+		var event map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &event))
+		kind, _ := event["event_type"].(string)
+		require.Contains(t, schemas, kind, "shown once")
+		text, err := os.ReadFile(filepath.Join("..", "examples", schemas[kind]))
+		require.NoError(t, err)
+		var schema struct{ Required []string }
+		require.NoError(t, json.Unmarshal(text, &schema))
+		require.NotEmpty(t, schema.Required)
+		for _, field := range schema.Required {
+			assert.Contains(t, event, field)
+		}
+		delete(schemas, kind)
+	}
+	assert.Empty(t, schemas, "not shown")
+}
