@@ -168,38 +168,36 @@ func everything() (*model.Plan, *store.State) {
 		runner.OperationIsolate: 250 * time.Millisecond, runner.OperationQuantize: 90 * time.Second,
 		runner.OperationEvaluate: 30 * time.Second, runner.OperationBenchmark: time.Hour, runner.OperationTotal: time.Hour + 91*time.Second,
 	}
-	s.Counters = store.Counters{
-		Decisions: map[store.DecisionKey]uint64{
-			{Outcome: verdict.Kept, Model: "chat/small", SourceFormat: "F16", Target: "Q4_K_M"}:   3,
-			{Outcome: verdict.Rejected, Model: "chat/small", SourceFormat: "F16", Target: "Q2_K"}: 2,
-			{Outcome: verdict.Kept, Model: "gone", SourceFormat: "F16", Target: "Q2_K"}:           9,
-		},
-		Failures: map[store.FailureKey]uint64{
-			{Model: "damaged", Reason: runner.ReasonBadModel}: 4,
-			{Model: "gone", Reason: runner.ReasonTimeout}:     9,
-		},
-		Rejections: map[store.RejectionKey]uint64{
-			{Model: "chat/small", Target: "Q2_K", Gate: verdict.Prompt}: 2,
-			{Model: "chat/small", Target: "Q2_K", Gate: "quality"}:      1,
-			{Model: "gone", Target: "Q2_K", Gate: verdict.Prompt}:       9,
-		},
-		Skipped: map[store.SkippedKey]uint64{
-			{Entry: "nightly", Reason: store.SkipOverlap}: 5,
-			{Entry: "gone", Reason: store.SkipOverlap}:    9,
-		},
-		InputChanges: map[store.InputChangeKey]uint64{
-			{Model: "chat/small", Input: runner.InputEngine}: 3,
-			{Model: "gone", Input: runner.InputEngine}:       9,
-		},
-		Published:       6,
-		PublishFailures: map[string]uint64{"timeout": 7},
-		Unpublished: map[store.PairID]uint64{
-			{Model: "chat/small", Target: "Q4_K_M"}: 8,
-			{Model: "gone", Target: "Q2_K"}:         9,
-		},
+	s.Counters = map[store.Counter]uint64{
+		decision(verdict.Kept, "chat/small", "F16", "Q4_K_M"):   3,
+		decision(verdict.Rejected, "chat/small", "F16", "Q2_K"): 2,
+		decision(verdict.Kept, "gone", "F16", "Q2_K"):           9,
+
+		{Kind: store.CountFailure, Model: "damaged", By: "bad_model"}: 4,
+		{Kind: store.CountFailure, Model: "gone", By: "timeout"}:      9,
+
+		{Kind: store.CountRejection, Model: "chat/small", Target: "Q2_K", By: "prompt"}:  2,
+		{Kind: store.CountRejection, Model: "chat/small", Target: "Q2_K", By: "quality"}: 1,
+		{Kind: store.CountRejection, Model: "gone", Target: "Q2_K", By: "prompt"}:        9,
+
+		{Kind: store.CountSkipped, Entry: "nightly", By: "overlap"}: 5,
+		{Kind: store.CountSkipped, Entry: "gone", By: "overlap"}:    9,
+
+		{Kind: store.CountInputChange, Model: "chat/small", By: "engine"}: 3,
+		{Kind: store.CountInputChange, Model: "gone", By: "engine"}:       9,
+
+		{Kind: store.CountDelivered}:                                             6,
+		{Kind: store.CountDeliveryFailure, By: "timeout"}:                        7,
+		{Kind: store.CountPublishFailure, Model: "chat/small", Target: "Q4_K_M"}: 8,
+		{Kind: store.CountPublishFailure, Model: "gone", Target: "Q2_K"}:         9,
 	}
 	s.Outbox = store.OutboxState{Pending: 2, Held: 9, OldestPending: noon.Add(-time.Minute)}
 	return p, s
+}
+
+// decision is the counter of a pair's decisions.
+func decision(outcome verdict.Outcome, model, source, target string) store.Counter {
+	return store.Counter{Kind: store.CountDecision, Model: model, Source: source, Target: target, By: string(outcome)}
 }
 
 // busy is a status in which every live family has a value.
@@ -446,11 +444,9 @@ func TestSeries(t *testing.T) {
 	stricter := decided("F16", "Q2_K", verdict.Kept)
 	stricter.Threshold = 0.05
 	moved := stateOf(pair("m", "Q2_K", verdict.Kept, decided("F32", "Q2_K", verdict.Kept, both...)))
-	moved.Counters.Decisions = map[store.DecisionKey]uint64{
-		{Outcome: verdict.Kept, Model: "m", SourceFormat: "F32", Target: "Q2_K"}: 2,
-	}
+	moved.Counters = map[store.Counter]uint64{decision(verdict.Kept, "m", "F32", "Q2_K"): 2}
 	failed := stateOf(pair("m", "Q2_K", "", nil))
-	failed.Counters.Failures = map[store.FailureKey]uint64{{Model: "m", Reason: "of_a_later_version"}: 1}
+	failed.Counters = map[store.Counter]uint64{{Kind: store.CountFailure, Model: "m", By: "of_a_later_version"}: 1}
 
 	for _, test := range []struct {
 		name   string
@@ -621,9 +617,7 @@ func TestReload(t *testing.T) {
 	c := New(Live{}, publishReasons)
 	few, all := planOf(entry("e", planned("kept", "F16", "Q2_K"))), planOf(entry("e", planned("kept", "F16", "Q2_K"), planned("gone", "F16", "Q2_K")))
 	state := stateOf(pair("gone", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, phase(verdict.Generation, 0, -0.1, 0.1))))
-	state.Counters.Decisions = map[store.DecisionKey]uint64{
-		{Outcome: verdict.Kept, Model: "gone", SourceFormat: "F16", Target: "Q2_K"}: 5,
-	}
+	state.Counters = map[store.Counter]uint64{decision(verdict.Kept, "gone", "F16", "Q2_K"): 5}
 	text := func() string { return textOf(t, c) }
 	const counted = `quant_cycle_decision_total{model_name="gone",result="kept",source_format="F16",target_format="Q2_K"} 5`
 

@@ -53,11 +53,11 @@ const (
 	chosenInfo
 	published
 	unpublished
-	unpublishedTotal
-	eventsPublished
+	publishFailures
+	eventsDelivered
 	eventsPending
 	eventsOldest
-	publishFailures
+	deliveryFailures
 	busUp
 	engineUp
 	engineInfo
@@ -214,12 +214,12 @@ var families = [...]Family{
 		"1 while the last attempt to publish a copy in this format failed, else 0; absent where none is published.",
 		[]string{"model_name", "format"},
 	},
-	unpublishedTotal: {
+	publishFailures: {
 		"quant_cycle_publish_failures_total", counter,
 		"Copies that are kept and could not be published, since the state was created.",
 		[]string{"model_name", "format"},
 	},
-	eventsPublished: {
+	eventsDelivered: {
 		"quant_cycle_events_published_total", counter,
 		"Events that the A2A bus has taken since the state was created.", nil,
 	},
@@ -231,7 +231,7 @@ var families = [...]Family{
 		"quant_cycle_events_oldest_pending_timestamp_seconds", gauge,
 		"When the oldest pending event was made, in Unix seconds; absent when there is none.", nil,
 	},
-	publishFailures: {
+	deliveryFailures: {
 		"quant_cycle_event_publish_failures_total", counter,
 		"Attempts to send events to the A2A bus that failed since the state was created, by reason.",
 		[]string{"reason"},

@@ -39,12 +39,11 @@ func generation(p *model.Plan, n uint64) *store.State {
 	file := runner.FileFigures{Bytes: int64(n), Parameters: int64(n)}
 	s := &store.State{
 		Pairs: map[store.PairID]*store.Pair{}, Models: map[string]*store.Model{},
-		Counters: store.Counters{Decisions: map[store.DecisionKey]uint64{}, Failures: map[store.FailureKey]uint64{}, Published: n},
+		Counters: map[store.Counter]uint64{{Kind: store.CountDelivered}: n},
 		Outbox:   store.OutboxState{Pending: int(n), OldestPending: at},
 	}
-	s.Counters.PublishFailures, s.Counters.InputChanges = map[string]uint64{}, map[store.InputChangeKey]uint64{}
 	for _, reason := range publishReasons {
-		s.Counters.PublishFailures[reason] = n
+		s.Counters[store.Counter{Kind: store.CountDeliveryFailure, By: reason}] = n
 	}
 	figures := func(phase verdict.Phase) verdict.PhaseVerdict {
 		return verdict.PhaseVerdict{Phase: phase, Drop: x, Lower: &x, Upper: &x, Original: x, Quantized: x}
@@ -68,14 +67,14 @@ func generation(p *model.Plan, n uint64) *store.State {
 				},
 			}
 			for _, outcome := range outcomes {
-				s.Counters.Decisions[store.DecisionKey{Outcome: outcome, Model: m.Name, SourceFormat: "F16", Target: target}] = n
+				s.Counters[decision(outcome, m.Name, "F16", target)] = n
 			}
 		}
 		for _, reason := range reasons {
-			s.Counters.Failures[store.FailureKey{Model: m.Name, Reason: reason}] = n
+			s.Counters[store.Counter{Kind: store.CountFailure, Model: m.Name, By: string(reason)}] = n
 		}
 		for _, input := range inputs {
-			s.Counters.InputChanges[store.InputChangeKey{Model: m.Name, Input: input}] = n
+			s.Counters[store.Counter{Kind: store.CountInputChange, Model: m.Name, By: string(input)}] = n
 		}
 	}
 	return s

@@ -30,8 +30,8 @@ var (
 
 // stored adds what the state says of what is scheduled. Zeros come last, and count only
 // where the state says nothing.
-func (b *builder) stored(p *model.Plan, s *store.State, publishReasons []string) {
-	b.counted(scheduledBy(p), &s.Counters)
+func (b *builder) stored(p *model.Plan, s *store.State, deliveryReasons []string) {
+	b.counted(scheduledBy(p), s.Counters)
 	for i := range p.Entries {
 		entry := &p.Entries[i]
 		for j := range entry.Models {
@@ -43,7 +43,7 @@ func (b *builder) stored(p *model.Plan, s *store.State, publishReasons []string)
 		}
 	}
 	b.events(&s.Outbox)
-	b.zeros(p, publishReasons)
+	b.zeros(p, deliveryReasons)
 }
 
 // scheduled is what the plan names.
@@ -67,45 +67,42 @@ func scheduledBy(p *model.Plan) scheduled {
 	return s
 }
 
-func (b *builder) counted(scheduled scheduled, counters *store.Counters) {
-	for key, n := range counters.Decisions {
-		if scheduled.pairs[store.PairID{Model: key.Model, Target: key.Target}] {
-			b.add(decisionTotal, float64(n), string(key.Outcome), key.Model, key.SourceFormat, key.Target)
+// countedAs are the families of the counters of the state.
+var countedAs = map[store.CounterKind]family{
+	store.CountDecision:        decisionTotal,
+	store.CountFailure:         failuresTotal,
+	store.CountRejection:       rejectionsTotal,
+	store.CountSkipped:         skippedTotal,
+	store.CountInputChange:     inputChangesTotal,
+	store.CountDelivered:       eventsDelivered,
+	store.CountDeliveryFailure: deliveryFailures,
+	store.CountPublishFailure:  publishFailures,
+}
+
+// counted adds the counters of what is scheduled, and the ones of no entry and no model.
+func (b *builder) counted(scheduled scheduled, counters map[store.Counter]uint64) {
+	for counter, n := range counters {
+		if f, known := countedAs[counter.Kind]; known && scheduled.counts(counter) {
+			b.add(f, float64(n), counter.Labels()...)
 		}
 	}
-	for key, n := range counters.Failures {
-		if scheduled.models[key.Model] {
-			b.add(failuresTotal, float64(n), key.Model, string(key.Reason))
-		}
+}
+
+func (s scheduled) counts(c store.Counter) bool {
+	switch {
+	case c.Entry != "":
+		return s.entries[c.Entry]
+	case c.Target != "":
+		return s.pairs[store.PairID{Model: c.Model, Target: c.Target}]
+	case c.Model != "":
+		return s.models[c.Model]
+	default:
+		return true
 	}
-	for key, n := range counters.Rejections {
-		if scheduled.pairs[store.PairID{Model: key.Model, Target: key.Target}] {
-			b.add(rejectionsTotal, float64(n), key.Model, key.Target, string(key.Gate))
-		}
-	}
-	for key, n := range counters.Skipped {
-		if scheduled.entries[key.Entry] {
-			b.add(skippedTotal, float64(n), key.Entry, string(key.Reason))
-		}
-	}
-	for key, n := range counters.InputChanges {
-		if scheduled.models[key.Model] {
-			b.add(inputChangesTotal, float64(n), key.Model, string(key.Input))
-		}
-	}
-	for id, n := range counters.Unpublished {
-		if scheduled.pairs[id] {
-			b.add(unpublishedTotal, float64(n), id.Model, id.Target)
-		}
-	}
-	for reason, n := range counters.PublishFailures {
-		b.add(publishFailures, float64(n), reason)
-	}
-	b.add(eventsPublished, float64(counters.Published))
 }
 
 // zeros adds the counters that nothing was counted by yet.
-func (b *builder) zeros(p *model.Plan, publishReasons []string) {
+func (b *builder) zeros(p *model.Plan, deliveryReasons []string) {
 	for i := range p.Entries {
 		entry := &p.Entries[i]
 		for _, reason := range skipReasons {
@@ -127,7 +124,7 @@ func (b *builder) zeros(p *model.Plan, publishReasons []string) {
 					b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateQuality))
 				}
 				if entry.Publish {
-					b.add(unpublishedTotal, 0, model.Name, target)
+					b.add(publishFailures, 0, model.Name, target)
 				}
 				source := model.SourceFormat()
 				if source == "" { // it cannot be read now; nor could it be decided
@@ -139,8 +136,9 @@ func (b *builder) zeros(p *model.Plan, publishReasons []string) {
 			}
 		}
 	}
-	for _, reason := range publishReasons {
-		b.add(publishFailures, 0, reason)
+	b.add(eventsDelivered, 0)
+	for _, reason := range deliveryReasons {
+		b.add(deliveryFailures, 0, reason)
 	}
 }
 

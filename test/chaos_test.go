@@ -230,7 +230,7 @@ func (c *chaos) compare() {
 	require.NoError(c.t, err)
 	c.events = len(events)
 	assert.Zero(c.t, opened.State().Outbox.Pending)
-	assert.EqualValues(c.t, len(events), opened.State().Counters.Published)
+	assert.EqualValues(c.t, len(events), opened.State().Delivered())
 
 	entries, err := c.client.XRange(c.t.Context(), "{a2a}:events", "-", "+").Result()
 	require.NoError(c.t, err)

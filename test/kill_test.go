@@ -317,8 +317,8 @@ func (v *victim) checkCycles(opened *store.Store, listened bool) {
 	v.t.Helper()
 	state := opened.State()
 	var interrupted uint64
-	for key, n := range state.Counters.Failures {
-		if key.Reason == runner.ReasonInterrupted {
+	for counter, n := range state.Counters {
+		if counter.Kind == store.CountFailure && counter.By == string(runner.ReasonInterrupted) {
 			interrupted += n
 		}
 	}
@@ -345,7 +345,7 @@ func (v *victim) checkCycles(opened *store.Store, listened bool) {
 
 // checkScrape sees that the state has at least what /metrics has shown, if that was asked
 // for after the exporter was ready.
-func (v *victim) checkScrape(scraped []byte, counters store.Counters) {
+func (v *victim) checkScrape(scraped []byte, counters map[store.Counter]uint64) {
 	v.t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(scraped))
@@ -354,29 +354,29 @@ func (v *victim) checkScrape(scraped []byte, counters store.Counters) {
 		return
 	}
 	v.scrapes++
-	for family, stored := range map[string]func(label func(string) string) uint64{
-		"quant_cycle_decision_total": func(label func(string) string) uint64 {
-			return counters.Decisions[store.DecisionKey{
-				Outcome: verdict.Outcome(label("result")), Model: label("model_name"),
-				SourceFormat: label("source_format"), Target: label("target_format"),
-			}]
+	for family, counter := range map[string]func(label func(string) string) store.Counter{
+		"quant_cycle_decision_total": func(label func(string) string) store.Counter {
+			return store.Counter{
+				Kind: store.CountDecision, Model: label("model_name"),
+				Source: label("source_format"), Target: label("target_format"), By: label("result"),
+			}
 		},
-		"quant_cycle_failures_total": func(label func(string) string) uint64 {
-			return counters.Failures[store.FailureKey{Model: label("model_name"), Reason: runner.Reason(label("reason"))}]
+		"quant_cycle_failures_total": func(label func(string) string) store.Counter {
+			return store.Counter{Kind: store.CountFailure, Model: label("model_name"), By: label("reason")}
 		},
-		"quant_cycle_rejections_total": func(label func(string) string) uint64 {
-			return counters.Rejections[store.RejectionKey{Model: label("model_name"), Target: label("target_format"), Gate: verdict.Phase(label("gate"))}]
+		"quant_cycle_rejections_total": func(label func(string) string) store.Counter {
+			return store.Counter{Kind: store.CountRejection, Model: label("model_name"), Target: label("target_format"), By: label("gate")}
 		},
-		"quant_cycle_skipped_total": func(label func(string) string) uint64 {
-			return counters.Skipped[store.SkippedKey{Entry: label("entry"), Reason: store.SkipReason(label("reason"))}]
+		"quant_cycle_skipped_total": func(label func(string) string) store.Counter {
+			return store.Counter{Kind: store.CountSkipped, Entry: label("entry"), By: label("reason")}
 		},
-		"quant_cycle_event_publish_failures_total": func(label func(string) string) uint64 {
-			return counters.PublishFailures[label("reason")]
+		"quant_cycle_event_publish_failures_total": func(label func(string) string) store.Counter {
+			return store.Counter{Kind: store.CountDeliveryFailure, By: label("reason")}
 		},
 	} {
 		require.Contains(v.t, families, family)
 		for _, metric := range families[family].GetMetric() {
-			assert.LessOrEqual(v.t, metric.GetCounter().GetValue(), float64(stored(labelsOf(metric))), "%s %v", family, metric)
+			assert.LessOrEqual(v.t, metric.GetCounter().GetValue(), float64(counters[counter(labelsOf(metric))]), "%s %v", family, metric)
 		}
 	}
 }

@@ -130,8 +130,10 @@ func decideAll(s *store.Store, events uint64) error {
 // decided counts the decisions, each of which is a change and made an event.
 func decided(s *store.Store) uint64 {
 	var n uint64
-	for _, count := range s.State().Counters.Decisions {
-		n += count
+	for counter, count := range s.State().Counters {
+		if counter.Kind == store.CountDecision {
+			n += count
+		}
 	}
 	return n
 }
@@ -342,7 +344,7 @@ func (c *chaos) compare() {
 	require.NoError(c.t, err)
 	require.Len(c.t, events, *chaosEvents)
 	assert.Zero(c.t, s.State().Outbox.Pending)
-	assert.Equal(c.t, uint64(*chaosEvents), s.State().Counters.Published)
+	assert.Equal(c.t, uint64(*chaosEvents), s.State().Delivered())
 	producers, err := s.Producers()
 	require.NoError(c.t, err)
 	c.producers = len(producers)

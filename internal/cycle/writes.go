@@ -46,7 +46,13 @@ type Retry struct {
 
 	mu      sync.Mutex
 	waiting []write
-	skipped map[store.SkippedKey]uint64
+	skipped map[skip]uint64
+}
+
+// skip is what skipped runs and pairs are counted by.
+type skip struct {
+	entry  string
+	reason store.SkipReason
 }
 
 // write is something to be written.
@@ -57,7 +63,7 @@ type write struct {
 
 // NewRetry makes a Retry that stores by count what is skipped.
 func NewRetry(count func(entry string, reason store.SkipReason, n uint64) error, logger *slog.Logger) *Retry {
-	return &Retry{count: count, logger: logger, skipped: map[store.SkippedKey]uint64{}}
+	return &Retry{count: count, logger: logger, skipped: map[skip]uint64{}}
 }
 
 // Write implements Writes. A write that panics is lost, as it would panic again; this is
@@ -74,7 +80,7 @@ func (r *Retry) Write(what string, do func() error) (stored bool, err error) {
 func (r *Retry) Skip(entry string, reason store.SkipReason, n uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.skipped[store.SkippedKey{Entry: entry, Reason: reason}] += n
+	r.skipped[skip{entry, reason}] += n
 	r.flush()
 }
 
@@ -128,7 +134,7 @@ func (r *Retry) flush() bool {
 		r.waiting = r.waiting[1:]
 	}
 	for key, n := range r.skipped {
-		if !r.done(write{"the count of what was skipped", func() error { return r.count(key.Entry, key.Reason, n) }}) {
+		if !r.done(write{"the count of what was skipped", func() error { return r.count(key.entry, key.reason, n) }}) {
 			return false
 		}
 		delete(r.skipped, key)

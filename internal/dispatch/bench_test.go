@@ -74,7 +74,7 @@ func BenchmarkUnchanged(b *testing.B) {
 	after, err := state.Cycles(0, 0)
 	require.NoError(b, err)
 	require.Equal(b, cycles, after, "a cycle has begun")
-	require.Equal(b, uint64(fires*len(targets)), state.State().Counters.Skipped[store.SkippedKey{Entry: "nightly", Reason: store.SkipUnchanged}])
+	require.Equal(b, uint64(fires*len(targets)), state.State().Counters[store.Counter{Kind: store.CountSkipped, Entry: "nightly", By: string(store.SkipUnchanged)}])
 }
 
 // decide stores that every target was kept, with the inputs of now.

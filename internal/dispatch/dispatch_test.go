@@ -34,7 +34,7 @@ type memory struct {
 	outranked []string
 	published []store.Publication
 	ended     []uint64
-	skipped   map[store.SkippedKey]uint64
+	skipped   map[store.Counter]uint64
 	logs      map[uint64]string
 }
 
@@ -97,7 +97,7 @@ func (m *memory) Log(cycle uint64) (string, error) {
 }
 
 func (m *memory) CountSkipped(entry string, reason store.SkipReason, n uint64) error {
-	return m.write(func() { m.skipped[store.SkippedKey{Entry: entry, Reason: reason}] += n })
+	return m.write(func() { m.skipped[store.Counter{Kind: store.CountSkipped, Entry: entry, By: string(reason)}] += n })
 }
 
 func (m *memory) setFull(full bool) {
@@ -162,7 +162,7 @@ type bench struct {
 
 // newBench has an entry of each name, with one model of the same name.
 func newBench(t *testing.T, run engine, names ...string) *bench {
-	b := &bench{t: t, memory: &memory{skipped: map[store.SkippedKey]uint64{}, logs: map[uint64]string{}, state: store.State{Pairs: map[store.PairID]*store.Pair{}}}}
+	b := &bench{t: t, memory: &memory{skipped: map[store.Counter]uint64{}, logs: map[uint64]string{}, state: store.State{Pairs: map[store.PairID]*store.Pair{}}}}
 	b.Dispatcher = New(Options{
 		Store:   b.memory,
 		Next:    func() map[string]time.Time { return nil },
@@ -222,7 +222,7 @@ func (b *bench) pass(d time.Duration) {
 func (b *bench) skips(entry string, reason store.SkipReason) uint64 {
 	b.memory.mu.Lock()
 	defer b.memory.mu.Unlock()
-	return b.memory.skipped[store.SkippedKey{Entry: entry, Reason: reason}]
+	return b.memory.skipped[store.Counter{Kind: store.CountSkipped, Entry: entry, By: string(reason)}]
 }
 
 func TestOneAtATimeInTheOrderOfTheirDueTimes(t *testing.T) {

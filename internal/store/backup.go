@@ -216,11 +216,15 @@ func exported(bucket string, key, value []byte) ([]byte, error) {
 			Text  string `json:"text"`
 		}{binary.BigEndian.Uint64(key), text})
 	case bucketCounters:
+		counter, err := counterAt(key)
+		if err != nil {
+			return nil, err
+		}
 		n, err := numberAt(value)
 		if err != nil {
 			return nil, err
 		}
-		return exportedCounter(string(key), n)
+		return exportedCounter(counter, n)
 	default:
 		return value, nil
 	}

@@ -73,7 +73,7 @@ type checker struct {
 	allCycles map[uint64]*Cycle
 	records   map[string]*Record          // by their keys
 	points    map[PairID]map[uint64]Point // by cycles
-	pruned    map[string]uint64
+	pruned    map[Counter]uint64
 	allEvents []*Event // by Seq
 	last      uint64   // Seq ever given
 }
@@ -88,7 +88,10 @@ func (c *checker) read() error {
 		return err
 	}
 	c.allCycles, c.records = map[uint64]*Cycle{}, map[string]*Record{}
-	c.points, c.pruned = map[PairID]map[uint64]Point{}, map[string]uint64{}
+	c.points = map[PairID]map[uint64]Point{}
+	if c.pruned, err = readCounters(c.tx, bucketPruned); err != nil {
+		return err
+	}
 	c.last = c.tx.Bucket([]byte(bucketEvents)).Sequence()
 	return errors.Join(
 		each(c.tx, bucketCycles, func(cycle *Cycle) { c.allCycles[cycle.ID] = cycle }),
@@ -99,7 +102,6 @@ func (c *checker) read() error {
 		}),
 		c.readPoints(bucketDecided),
 		c.readPoints(bucketFailed),
-		eachNumber(c.tx, bucketPruned, func(key string, n uint64) error { c.pruned[key] = n; return nil }),
 		each(c.tx, bucketEvents, func(e *Event) { c.allEvents = append(c.allEvents, e) }),
 	)
 }
@@ -180,43 +182,32 @@ func (c *checker) results() {
 // counters compares the counters with the sums over results and what was pruned.
 func (c *checker) counters() {
 	sums := maps.Clone(c.pruned)
-	maps.DeleteFunc(sums, func(key string, _ uint64) bool {
-		return strings.HasPrefix(key, countChange+"\x00") || strings.HasPrefix(key, countEvent+"\x00")
-	})
+	maps.DeleteFunc(sums, func(counter Counter, _ uint64) bool { return counter.Kind == countChange || counter.Kind == countEvent })
 	for id, points := range c.points {
 		for _, point := range points {
-			for _, key := range point.counters(id) {
-				sums[key]++
+			for _, counter := range point.counters(id) {
+				sums[counter]++
 			}
 		}
 	}
 	for _, cycle := range c.allCycles {
 		for _, input := range changedInputs(cycle.Changes) {
-			sums[counterKey(countInputChange, cycle.Model, string(input))]++
+			sums[Counter{Kind: CountInputChange, Model: cycle.Model, By: string(input)}]++
 		}
 	}
-	delivered := c.pruned[counterKey(countEvent, string(Delivered))]
+	delivered := c.pruned[Counter{Kind: countEvent, By: string(Delivered)}]
 	for _, e := range c.allEvents {
 		if e.Delivery == Delivered {
 			delivered++
 		}
 	}
 	if delivered > 0 {
-		sums[counterKey(countPublished)] = delivered
+		sums[Counter{Kind: CountDelivered}] = delivered
 	}
-	stored := map[string]uint64{}
-	err := eachNumber(c.tx, bucketCounters, func(key string, n uint64) error {
-		kind, _, _ := strings.Cut(key, "\x00")
-		switch kind {
-		case countSkipped, countPublishFailure, countUnpublished: // of nothing that is stored
-		default:
-			stored[key] = n
-		}
-		return nil
+	stored := maps.Clone(c.content.state.Counters)
+	maps.DeleteFunc(stored, func(counter Counter, _ uint64) bool { // of nothing that is stored
+		return counter.Kind == CountSkipped || counter.Kind == CountDeliveryFailure || counter.Kind == CountPublishFailure
 	})
-	if err != nil {
-		c.report("%w", err)
-	}
 	if !maps.Equal(sums, stored) {
 		c.report("the counters are %v and the sums over all results %v", stored, sums)
 	}
@@ -229,10 +220,9 @@ func (c *checker) pairs() {
 		}
 	}
 	prunedStanding := map[PairID]uint64{}
-	for key, n := range c.pruned {
-		words := strings.Split(key, "\x00")
-		if words[0] == countDecision && standingOutcome(verdict.Outcome(words[1])) {
-			prunedStanding[PairID{words[2], words[4]}] += n
+	for counter, n := range c.pruned {
+		if counter.Kind == CountDecision && standingOutcome(verdict.Outcome(counter.By)) {
+			prunedStanding[PairID{counter.Model, counter.Target}] += n
 		}
 	}
 	for id, pair := range c.content.state.Pairs {
@@ -280,8 +270,8 @@ func (c *checker) pair(id PairID, pair *Pair, pruned uint64) {
 func (c *checker) events() {
 	var changes uint64
 	told := map[uint64]*Record{}
-	for key, n := range c.pruned {
-		if strings.HasPrefix(key, countChange+"\x00") {
+	for counter, n := range c.pruned {
+		if counter.Kind == countChange {
 			changes += n
 		}
 	}
@@ -303,7 +293,7 @@ func (c *checker) events() {
 	}
 	kept := uint64(len(c.allEvents))
 	for _, delivery := range []Delivery{Delivered, Superseded} {
-		kept += c.pruned[counterKey(countEvent, string(delivery))]
+		kept += c.pruned[Counter{Kind: countEvent, By: string(delivery)}]
 	}
 	if changes != c.last || kept != c.last {
 		c.report("there were %d changes and %d events, of which %d are kept or known to be pruned", changes, c.last, kept)

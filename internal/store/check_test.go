@@ -52,7 +52,7 @@ func TestCheckFinds(t *testing.T) {
 		"has the number 2 of":                           remove(bucketNumbers, numberKey("producer", 2)),
 		"there were 2 changes and 2 events, of which 1": remove(bucketEvents, number(1)),
 		"the sums over all results": func(d *draft) error {
-			return d.count(counterKey(countDecision, "kept", "m", "F16", "Q2_K"), 1)
+			return d.count(decisions(verdict.Kept), 1)
 		},
 		`"kept" stands, and the last of its history is "rejected"`: tamper(bucketPairs, pairKey(id), func(p *Pair) { p.Standing = verdict.Kept }),
 		"the latest decision is not that of cycle 3":               tamper(bucketPairs, pairKey(id), func(p *Pair) { p.Decided.Cycle = 1 }),

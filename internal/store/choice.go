@@ -80,7 +80,7 @@ func (d *draft) outrank(c *Cycle, by, target string) error {
 	if err := d.putPair(&pair); err != nil || c.Entry == "" {
 		return err
 	}
-	return d.count(counterKey(countSkipped, c.Entry, string(SkipOutranked)), 1)
+	return d.count(Counter{Kind: CountSkipped, Entry: c.Entry, By: string(SkipOutranked)}, 1)
 }
 
 // choose makes the choice of a cycle that ends.

@@ -95,7 +95,7 @@ func TestChoiceIsMadeAtTheEndAndToldWhenItChanges(t *testing.T) {
 	chosen := s.State().Models["m"].Choice
 	assert.Equal(t, &Choice{Rule: choice.Smallest, Format: "Q3_K_M", Since: start(), Cycle: cycle.ID, Event: told[0]}, chosen)
 	assert.Equal(t, start(), s.State().Models["m"].LastSuccess, "to be passed over is no failure")
-	assert.EqualValues(t, 1, s.State().Counters.Skipped[SkippedKey{"nightly", SkipOutranked}])
+	assert.EqualValues(t, 1, s.State().Counters[skips(SkipOutranked)])
 	assert.Equal(t, &Outranked{Cycle: cycle.ID, Entry: "nightly", Finished: start(), By: "Q3_K_M", Choose: choice.Smallest}, s.State().Pairs[PairID{"m", "Q8_0"}].Outranked)
 
 	// The same again tells nothing.
@@ -196,7 +196,7 @@ func TestOutrankRefuses(t *testing.T) {
 	require.ErrorIs(t, err, ErrCommitted)
 	require.NoError(t, s.EndCycle(id, nil))
 	require.ErrorIs(t, s.Outrank(id, "Q2_K", []string{"Q8_0"}), ErrCommitted)
-	assert.Empty(t, s.State().Counters.Skipped, "of no entry: it is by hand")
+	assert.Empty(t, counted(s, CountSkipped), "of no entry: it is by hand")
 
 	for name, c := range map[string]Cycle{
 		"is no way to choose": {Model: "m", Targets: []string{"Q2_K"}, Choose: "biggest"},

@@ -3,104 +3,120 @@ package store
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"strings"
 
-	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/runner"
+	"go.etcd.io/bbolt"
 )
 
-// The kinds of counters: the first word of a counter's key.
+// Counter names a counter by its kind and its labels; a label that counters of the kind do
+// not have is "".
+type Counter struct {
+	Kind                         CounterKind
+	Entry, Model, Source, Target string
+	By                           string // the result, reason, gate or input
+}
+
+// CounterKind says what a counter counts.
+type CounterKind string
+
+// The kinds.
 const (
-	countDecision       = "decision"        // outcome, model, source format, target
-	countFailure        = "failure"         // model, reason
-	countRejection      = "rejection"       // model, target, gate
-	countSkipped        = "skipped"         // entry, reason
-	countInputChange    = "input_change"    // model, input
-	countPublished      = "published"       //
-	countPublishFailure = "publish_failure" // reason
-	countUnpublished    = "unpublished"     // model, target
+	CountDecision        CounterKind = "decision"
+	CountFailure         CounterKind = "failure"
+	CountRejection       CounterKind = "rejection"
+	CountSkipped         CounterKind = "skipped"          // runs and pairs
+	CountInputChange     CounterKind = "input_change"     // each input once in a cycle
+	CountDelivered       CounterKind = "delivered"        // events that the bus has taken, each once
+	CountDeliveryFailure CounterKind = "delivery_failure" // attempts
+	CountPublishFailure  CounterKind = "publish_failure"  // copies
 
 	// Only of what was pruned.
-	countChange = "change" // model, target
-	countEvent  = "event"  // delivery
+	countChange CounterKind = "change" // of a pair, or of a model's choice
+	countEvent  CounterKind = "event"  // by delivery
 )
 
-func counterKey(kind string, labels ...string) string {
-	return strings.Join(append([]string{kind}, labels...), "\x00")
-}
-
-func newCounters() Counters {
-	return Counters{
-		Decisions:       map[DecisionKey]uint64{},
-		Failures:        map[FailureKey]uint64{},
-		Rejections:      map[RejectionKey]uint64{},
-		Skipped:         map[SkippedKey]uint64{},
-		InputChanges:    map[InputChangeKey]uint64{},
-		PublishFailures: map[string]uint64{},
-		Unpublished:     map[PairID]uint64{},
-	}
-}
-
-func (c Counters) clone() Counters {
-	c.Decisions = maps.Clone(c.Decisions)
-	c.Failures = maps.Clone(c.Failures)
-	c.Rejections = maps.Clone(c.Rejections)
-	c.Skipped = maps.Clone(c.Skipped)
-	c.InputChanges = maps.Clone(c.InputChanges)
-	c.PublishFailures = maps.Clone(c.PublishFailures)
-	c.Unpublished = maps.Clone(c.Unpublished)
-	return c
-}
-
-// set gives the counter of a key its value.
-func (c *Counters) set(key string, n uint64) error {
-	kind, rest, _ := strings.Cut(key, "\x00")
-	labels := strings.Split(rest, "\x00")
-	switch {
-	case kind == countDecision && len(labels) == 4:
-		c.Decisions[DecisionKey{verdict.Outcome(labels[0]), labels[1], labels[2], labels[3]}] = n
-	case kind == countFailure && len(labels) == 2:
-		c.Failures[FailureKey{labels[0], runner.Reason(labels[1])}] = n
-	case kind == countRejection && len(labels) == 3:
-		c.Rejections[RejectionKey{labels[0], labels[1], verdict.Phase(labels[2])}] = n
-	case kind == countSkipped && len(labels) == 2:
-		c.Skipped[SkippedKey{labels[0], SkipReason(labels[1])}] = n
-	case kind == countInputChange && len(labels) == 2:
-		c.InputChanges[InputChangeKey{labels[0], runner.Input(labels[1])}] = n
-	case key == countPublished:
-		c.Published = n
-	case kind == countPublishFailure && len(labels) == 1:
-		c.PublishFailures[labels[0]] = n
-	case kind == countUnpublished && len(labels) == 2:
-		c.Unpublished[PairID{labels[0], labels[1]}] = n
+// labels are the names of a kind's labels, in the order of the labels of its metric.
+func (k CounterKind) labels() []string {
+	switch k {
+	case CountDecision:
+		return []string{"result", "model_name", "source_format", "target_format"}
+	case CountFailure:
+		return []string{"model_name", "reason"}
+	case CountRejection:
+		return []string{"model_name", "target_format", "gate"}
+	case CountSkipped:
+		return []string{"entry", "reason"}
+	case CountInputChange:
+		return []string{"model_name", "input"}
+	case CountDeliveryFailure:
+		return []string{"reason"}
+	case CountPublishFailure:
+		return []string{"model_name", "target_format"}
 	default:
-		return fmt.Errorf("there is no counter %q", key)
+		return nil
 	}
-	return nil
+}
+
+func (c Counter) label(name string) string {
+	switch name {
+	case "entry":
+		return c.Entry
+	case "model_name":
+		return c.Model
+	case "source_format":
+		return c.Source
+	case "target_format":
+		return c.Target
+	default:
+		return c.By
+	}
+}
+
+// Labels are the values of the counter's labels, in the order of the labels of its metric.
+func (c Counter) Labels() []string {
+	var values []string
+	for _, name := range c.Kind.labels() {
+		values = append(values, c.label(name))
+	}
+	return values
+}
+
+// key is what the counter is stored under. No name contains the separator: see checkName.
+func (c Counter) key() []byte {
+	return []byte(strings.Join([]string{string(c.Kind), c.Entry, c.Model, c.Source, c.Target, c.By}, "\x00"))
+}
+
+func counterAt(key []byte) (Counter, error) {
+	f := strings.Split(string(key), "\x00")
+	if len(f) != 6 {
+		return Counter{}, fmt.Errorf("%q is no key of a counter", key)
+	}
+	return Counter{CounterKind(f[0]), f[1], f[2], f[3], f[4], f[5]}, nil
+}
+
+// readCounters reads all counters of a bucket.
+func readCounters(tx *bbolt.Tx, bucket string) (map[Counter]uint64, error) {
+	counters := map[Counter]uint64{}
+	err := tx.Bucket([]byte(bucket)).ForEach(func(k, v []byte) error {
+		counter, err := counterAt(k)
+		if err != nil {
+			return err
+		}
+		counters[counter], err = numberAt(v)
+		return err
+	})
+	return counters, err
 }
 
 // exportedCounter is a counter as a JSON object.
-func exportedCounter(key string, n uint64) ([]byte, error) {
-	kind, rest, _ := strings.Cut(key, "\x00")
-	names := map[string][]string{
-		countDecision:       {"result", "model_name", "source_format", "target_format"},
-		countFailure:        {"model_name", "reason"},
-		countRejection:      {"model_name", "target_format", "gate"},
-		countSkipped:        {"entry", "reason"},
-		countInputChange:    {"model_name", "input"},
-		countPublishFailure: {"reason"},
-		countUnpublished:    {"model_name", "target_format"},
-	}[kind]
+func exportedCounter(c Counter, n uint64) ([]byte, error) {
 	labels := map[string]string{}
-	for i, label := range strings.Split(rest, "\x00") {
-		if i < len(names) {
-			labels[names[i]] = label
-		}
+	for _, name := range c.Kind.labels() {
+		labels[name] = c.label(name)
 	}
 	return json.Marshal(struct {
-		Counter string            `json:"counter"`
+		Counter CounterKind       `json:"counter"`
 		Labels  map[string]string `json:"labels"`
 		Value   uint64            `json:"value"`
-	}{kind, labels, n})
+	}{c.Kind, labels, n})
 }

@@ -219,7 +219,7 @@ func (d *draft) countChanges(c *Cycle, changes []runner.Change) error {
 		if counted {
 			continue
 		}
-		if err := d.count(counterKey(countInputChange, c.Model, string(change.Input)), 1); err != nil {
+		if err := d.count(Counter{Kind: CountInputChange, Model: c.Model, By: string(change.Input)}, 1); err != nil {
 			return err
 		}
 	}

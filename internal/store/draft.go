@@ -23,17 +23,19 @@ type content struct {
 
 // load reads it.
 func load(tx *bbolt.Tx) (content, error) {
-	state := &State{Pairs: map[PairID]*Pair{}, Models: map[string]*Model{}, Counters: newCounters()}
+	state := &State{Pairs: map[PairID]*Pair{}, Models: map[string]*Model{}}
 	c := content{state: state}
 	m, err := get[meta](tx, bucketMeta, []byte(metaState))
 	if err != nil {
 		return content{}, err
 	}
 	c.meta = *m
+	if state.Counters, err = readCounters(tx, bucketCounters); err != nil {
+		return content{}, err
+	}
 	err = errors.Join(
 		each(tx, bucketPairs, func(p *Pair) { state.Pairs[p.PairID] = p }),
 		each(tx, bucketModels, func(m *Model) { state.Models[m.Name] = m }),
-		eachNumber(tx, bucketCounters, state.Counters.set),
 		loadRunning(tx, state),
 	)
 	if err != nil {
@@ -116,17 +118,6 @@ func each[T any](tx *bbolt.Tx, bucket string, f func(*T)) error {
 	})
 }
 
-// eachNumber reads every number of a bucket.
-func eachNumber(tx *bbolt.Tx, bucket string, f func(key string, n uint64) error) error {
-	return tx.Bucket([]byte(bucket)).ForEach(func(k, v []byte) error {
-		n, err := numberAt(v)
-		if err != nil {
-			return err
-		}
-		return f(string(k), n)
-	})
-}
-
 // draft is a transaction and the content as it will be once it is committed.
 type draft struct {
 	content
@@ -147,7 +138,7 @@ func (c content) begin(tx *bbolt.Tx) *draft {
 	next := *c.state
 	next.Pairs = maps.Clone(next.Pairs)
 	next.Models = maps.Clone(next.Models)
-	next.Counters = next.Counters.clone()
+	next.Counters = maps.Clone(next.Counters)
 	next.Running = slices.Clone(next.Running)
 	c.state = &next
 	return &draft{content: c, tx: tx}
@@ -194,25 +185,23 @@ func (d *draft) putMeta() error {
 	return d.put(bucketMeta, []byte(metaState), &d.meta)
 }
 
-// add adds to the number under a key.
-func (d *draft) add(bucket, key string, n uint64) (uint64, error) {
-	if old := d.bucket(bucket).Get([]byte(key)); old != nil {
-		before, err := numberAt(old)
-		if err != nil {
-			return 0, err
-		}
-		n += before
-	}
-	return n, d.putRaw(bucket, []byte(key), number(n))
+// count adds to a counter.
+func (d *draft) count(c Counter, n uint64) error {
+	d.state.Counters[c] += n
+	return d.putRaw(bucketCounters, c.key(), number(d.state.Counters[c]))
 }
 
-// count adds to a counter.
-func (d *draft) count(key string, n uint64) error {
-	now, err := d.add(bucketCounters, key, n)
-	if err != nil {
-		return err
+// countPruned adds one to the counter of something that is removed.
+func (d *draft) countPruned(c Counter) error {
+	n := uint64(1)
+	if before := d.bucket(bucketPruned).Get(c.key()); before != nil {
+		old, err := numberAt(before)
+		if err != nil {
+			return err
+		}
+		n += old
 	}
-	return d.state.Counters.set(key, now)
+	return d.putRaw(bucketPruned, c.key(), number(n))
 }
 
 func (d *draft) putPair(p *Pair) error {

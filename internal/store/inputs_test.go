@@ -54,12 +54,12 @@ func TestChangedInputsAreNamed(t *testing.T) {
 	assert.Empty(t, first[1].Changes)
 	_, same := ladder(t, s, with(decided("m", "Q2_K", verdict.Kept), 11669, "0.12"))
 	assert.Empty(t, same[0].Changes)
-	assert.Empty(t, s.State().Counters.InputChanges)
+	assert.Empty(t, counted(s, CountInputChange))
 
 	// A failure says so, too, and the decision after it says it still.
 	failing, failure := ladder(t, s, with(failed("m", "Q2_K", runner.ReasonCrash), 11702, "0.12"))
 	assert.Equal(t, []runner.Change{engine}, failure[0].Changes)
-	assert.Empty(t, s.State().Counters.InputChanges, "it decided nothing")
+	assert.Empty(t, counted(s, CountInputChange), "it decided nothing")
 	changing, changed := ladder(t, s, with(decided("m", "Q2_K", verdict.Rejected), 11702, "0.12"), with(decided("m", "Q8_0", verdict.Inconclusive), 11702, "0.2"))
 	assert.Equal(t, []runner.Change{engine}, changed[0].Changes)
 	assert.Equal(t, []runner.Change{engine, threshold}, changed[1].Changes)
@@ -71,7 +71,7 @@ func TestChangedInputsAreNamed(t *testing.T) {
 	assert.Equal(t, []string{engine.Text}, data.ChangedInputs)
 
 	s = reopen(t, s, dir, Options{})
-	assert.Equal(t, map[InputChangeKey]uint64{{"m", runner.InputEngine}: 1, {"m", runner.InputDecision}: 1}, s.State().Counters.InputChanges, "once in a cycle, however many targets it has")
+	assert.Equal(t, map[Counter]uint64{inputChanges(runner.InputEngine): 1, inputChanges(runner.InputDecision): 1}, counted(s, CountInputChange), "once in a cycle, however many targets it has")
 	assert.Equal(t, 11702, s.State().Pairs[q2].Decided.Inputs.Engine.Build)
 	assert.Equal(t, []runner.Change{engine, threshold}, s.State().Pairs[q8].Decided.Changes)
 	cycle, records, _, err := s.Cycle(changing)
@@ -96,7 +96,7 @@ func TestChangesOfInputsStayCounted(t *testing.T) {
 		ladder(t, s, with(decided("m", "Q2_K", verdict.Kept), build+1, "0.12"), with(decided("m", "Q8_0", verdict.Kept), build+1, "0.12"))
 		require.NoError(t, s.Check())
 	}
-	assert.Equal(t, uint64(9), s.State().Counters.InputChanges[InputChangeKey{"m", runner.InputEngine}])
+	assert.Equal(t, uint64(9), s.State().Counters[inputChanges(runner.InputEngine)])
 	cycles, err := s.Cycles(0, 0)
 	require.NoError(t, err)
 	assert.Less(t, len(cycles), 5)

@@ -252,7 +252,7 @@ func (s *Store) MarkDelivered(producer string, through uint64) error {
 			}
 		}
 		if n := len(delivered); n > 0 {
-			if err := d.count(counterKey(countPublished), uint64(n)); err != nil {
+			if err := d.count(Counter{Kind: CountDelivered}, uint64(n)); err != nil {
 				return err
 			}
 			d.state.Outbox.Pending -= n
@@ -290,7 +290,7 @@ func (s *Store) CountDeliveryFailure(reason string) error {
 		if err := checkName("a reason", reason); err != nil {
 			return err
 		}
-		return d.count(counterKey(countPublishFailure, reason), 1)
+		return d.count(Counter{Kind: CountDeliveryFailure, By: reason}, 1)
 	})
 }
 

@@ -109,14 +109,14 @@ func TestDelivery(t *testing.T) {
 
 	require.NoError(t, s.MarkDelivered(producer, 2))
 	assert.Equal(t, OutboxState{Producer: producer, Pending: 3, OldestPending: start().Add(2 * time.Minute)}, s.State().Outbox)
-	assert.Equal(t, uint64(2), s.State().Counters.Published)
+	assert.Equal(t, uint64(2), s.State().Delivered())
 	before := s.State()
 	require.NoError(t, s.MarkDelivered(producer, 2))
 	require.NoError(t, s.MarkDelivered("somebody", 9))
 	assert.Same(t, before, s.State())
 
 	require.NoError(t, s.MarkDelivered(producer, 3))
-	assert.Equal(t, uint64(3), s.State().Counters.Published)
+	assert.Equal(t, uint64(3), s.State().Delivered())
 
 	from, err := s.From(producer, 2, 3)
 	require.NoError(t, err)
@@ -298,7 +298,7 @@ func TestDeliveredEventsGoAfterTheirWindow(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []uint64{3, 5}, numbers(t, producer, []Event{oldest, newest}))
 	require.NoError(t, s.Check())
-	assert.Equal(t, uint64(3), s.State().Counters.Published)
+	assert.Equal(t, uint64(3), s.State().Delivered())
 }
 
 func TestDeliveredEventsGoBeyondTheirNumber(t *testing.T) {

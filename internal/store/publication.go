@@ -50,7 +50,7 @@ func (d *draft) published(id PairID, p Publication) error {
 		return d.putPair(&pair)
 	}
 	pair.Unpublished = &p
-	if err := d.count(counterKey(countUnpublished, id.Model, id.Target), 1); err != nil {
+	if err := d.count(Counter{Kind: CountPublishFailure, Model: id.Model, Target: id.Target}, 1); err != nil {
 		return err
 	}
 	return d.putPair(&pair)

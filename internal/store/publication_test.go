@@ -41,7 +41,7 @@ func TestPublished(t *testing.T) {
 	assert.Nil(t, state.Pairs[big].Unpublished)
 	assert.Nil(t, state.Pairs[small].Published)
 	assert.Equal(t, &failed, state.Pairs[small].Unpublished)
-	assert.Equal(t, map[PairID]uint64{small: 1}, state.Counters.Unpublished)
+	assert.Equal(t, map[Counter]uint64{unpublished(small): 1}, counted(s, CountPublishFailure))
 	stored, _, _, err := s.Cycle(first)
 	require.NoError(t, err)
 	assert.Equal(t, []Publication{done, failed}, stored.Published)
@@ -56,7 +56,7 @@ func TestPublished(t *testing.T) {
 	assert.Nil(t, state.Pairs[small].Unpublished)
 	assert.Equal(t, &done, state.Pairs[big].Published)
 	assert.Equal(t, &broken, state.Pairs[big].Unpublished)
-	assert.Equal(t, map[PairID]uint64{small: 1, big: 1}, state.Counters.Unpublished)
+	assert.Equal(t, map[Counter]uint64{unpublished(small): 1, unpublished(big): 1}, counted(s, CountPublishFailure))
 }
 
 // A copy that could not be published is missed until it is published, no longer kept, or no
@@ -88,7 +88,7 @@ func TestWhatIsNotToBeServedIsNotMissed(t *testing.T) {
 	assert.NotNil(t, state.Pairs[small].Unpublished, "it stands as kept")
 	state = cycle(choice.None, verdict.Rejected)
 	assert.Nil(t, state.Pairs[small].Unpublished, "it is rejected")
-	assert.Equal(t, map[PairID]uint64{small: 2, big: 1}, state.Counters.Unpublished)
+	assert.Equal(t, map[Counter]uint64{unpublished(small): 2, unpublished(big): 1}, counted(s, CountPublishFailure))
 }
 
 func TestPublishedRefusesWhatWasNeverDecided(t *testing.T) {
@@ -97,5 +97,5 @@ func TestPublishedRefusesWhatWasNeverDecided(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorContains(t, s.Published(id, []Publication{{Target: "Q2_K"}}), "nothing was ever decided of Q2_K of \"m\"")
 	require.ErrorContains(t, s.Published(id+1, nil), "there is no cycle")
-	assert.Empty(t, s.State().Counters.Unpublished)
+	assert.Empty(t, counted(s, CountPublishFailure))
 }

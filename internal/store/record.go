@@ -148,16 +148,16 @@ func (p *Point) history() string {
 	return bucketDecided
 }
 
-// counters are the keys of those that count the result.
-func (p *Point) counters(id PairID) []string {
+// counters are those that count the result.
+func (p *Point) counters(id PairID) []Counter {
 	if p.Reason != "" {
-		return []string{counterKey(countFailure, id.Model, string(p.Reason))}
+		return []Counter{{Kind: CountFailure, Model: id.Model, By: string(p.Reason)}}
 	}
-	keys := []string{counterKey(countDecision, string(p.Outcome), id.Model, p.SourceFormat, id.Target)}
+	counters := []Counter{{Kind: CountDecision, Model: id.Model, Source: p.SourceFormat, Target: id.Target, By: string(p.Outcome)}}
 	if p.Outcome == verdict.Rejected {
-		keys = append(keys, counterKey(countRejection, id.Model, id.Target, string(p.Gate)))
+		counters = append(counters, Counter{Kind: CountRejection, Model: id.Model, Target: id.Target, By: string(p.Gate)})
 	}
-	return keys
+	return counters
 }
 
 // originals are, per phase, the medians of the original's throughput over all rounds of

@@ -83,12 +83,12 @@ func (d *draft) pruneHistory(id PairID, bucket string, bounds config.Retention) 
 // pruneResult removes one result, and its cycle with the last one of it.
 func (d *draft) pruneResult(id PairID, bucket string, key []byte, point *Point) error {
 	for _, counter := range point.counters(id) {
-		if _, err := d.add(bucketPruned, counter, 1); err != nil {
+		if err := d.countPruned(counter); err != nil {
 			return err
 		}
 	}
 	if point.Changed {
-		if _, err := d.add(bucketPruned, counterKey(countChange, id.Model, id.Target), 1); err != nil {
+		if err := d.countPruned(Counter{Kind: countChange, Model: id.Model, Target: id.Target}); err != nil {
 			return err
 		}
 	}
@@ -104,12 +104,12 @@ func (d *draft) pruneResult(id PairID, bucket string, key []byte, point *Point) 
 		return err
 	}
 	for _, input := range changedInputs(cycle.Changes) {
-		if _, err := d.add(bucketPruned, counterKey(countInputChange, cycle.Model, string(input)), 1); err != nil {
+		if err := d.countPruned(Counter{Kind: CountInputChange, Model: cycle.Model, By: string(input)}); err != nil {
 			return err
 		}
 	}
 	if cycle.ChoiceSeq > 0 {
-		if _, err := d.add(bucketPruned, counterKey(countChange, cycle.Model, ""), 1); err != nil {
+		if err := d.countPruned(Counter{Kind: countChange, Model: cycle.Model}); err != nil {
 			return err
 		}
 	}
@@ -137,7 +137,7 @@ func (d *draft) pruneEvents() error {
 		if err != nil {
 			return err
 		}
-		if _, err := d.add(bucketPruned, counterKey(countEvent, string(e.Delivery)), 1); err != nil {
+		if err := d.countPruned(Counter{Kind: countEvent, By: string(e.Delivery)}); err != nil {
 			return err
 		}
 		if e.Number > 0 {

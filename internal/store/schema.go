@@ -25,7 +25,7 @@ const (
 	bucketFailed   = "history.failed"  // the same, of failures
 	bucketPairs    = "pairs"           // model NUL target NUL → Pair
 	bucketModels   = "models"          // model → Model
-	bucketCounters = "counters"        // kind NUL label NUL label… → number
+	bucketCounters = "counters"        // the fields of Counter, NUL between them → number
 	bucketPruned   = "pruned"          // the same, of what Retention has removed: see Check
 	bucketEvents   = "events"          // seq → Event
 	bucketNumbers  = "events.numbers"  // producer NUL number → seq, of the numbered ones

@@ -19,9 +19,10 @@ type PairID struct {
 // State is what is known at a moment, of one committed transaction: nobody changes it,
 // or anything it points to, ever again.
 type State struct {
-	Pairs    map[PairID]*Pair
-	Models   map[string]*Model
-	Counters Counters
+	Pairs  map[PairID]*Pair
+	Models map[string]*Model
+	// Counters only ever grow, and survive restarts; one that is not there is 0.
+	Counters map[Counter]uint64
 	Outbox   OutboxState
 	// Cycles that were begun and have not ended, oldest first.
 	Running []*Cycle
@@ -119,52 +120,6 @@ type Choice struct {
 	Event event.Choice `json:"event"`
 }
 
-// Counters only ever grow; they survive restarts.
-type Counters struct {
-	Decisions  map[DecisionKey]uint64
-	Failures   map[FailureKey]uint64
-	Rejections map[RejectionKey]uint64
-	Skipped    map[SkippedKey]uint64
-	// InputChanges counts each input once in a cycle.
-	InputChanges map[InputChangeKey]uint64
-	// Published counts the events that the bus has taken, each once.
-	Published uint64
-	// PublishFailures counts attempts that failed, by reason.
-	PublishFailures map[string]uint64
-	// Unpublished counts the copies that could not be published.
-	Unpublished map[PairID]uint64
-}
-
-// DecisionKey is what decisions are counted by.
-type DecisionKey struct {
-	Outcome                     verdict.Outcome
-	Model, SourceFormat, Target string
-}
-
-// FailureKey is what failures are counted by.
-type FailureKey struct {
-	Model  string
-	Reason runner.Reason
-}
-
-// RejectionKey is what rejections are counted by.
-type RejectionKey struct {
-	Model, Target string
-	Gate          verdict.Phase // or verdict.GateQuality
-}
-
-// SkippedKey is what skipped runs and pairs are counted by.
-type SkippedKey struct {
-	Entry  string
-	Reason SkipReason
-}
-
-// InputChangeKey is what changes of inputs are counted by.
-type InputChangeKey struct {
-	Model string
-	Input runner.Input
-}
-
 // SkipReason says why something that was due did not run.
 type SkipReason string
 
@@ -252,6 +207,9 @@ type EntryState struct {
 	Spec string    `json:"spec"` // the schedule by which it fired; a changed one starts afresh
 	Last time.Time `json:"last"` // when it last fired, or was first seen
 }
+
+// Delivered is how many events the bus has taken.
+func (s *State) Delivered() uint64 { return s.Counters[Counter{Kind: CountDelivered}] }
 
 // Standing is the standing decision of a pair; "" when none stands.
 func (s *State) Standing(id PairID) verdict.Outcome {

@@ -203,7 +203,7 @@ func (s *Store) CountSkipped(entry string, reason SkipReason, n uint64) error {
 		if err := errors.Join(checkName("an entry", entry), checkName("a reason", string(reason))); err != nil {
 			return err
 		}
-		return d.count(counterKey(countSkipped, entry, string(reason)), n)
+		return d.count(Counter{Kind: CountSkipped, Entry: entry, By: string(reason)}, n)
 	})
 }
 

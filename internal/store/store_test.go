@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -181,12 +182,11 @@ func TestChangesAreThoseOfTheStandingDecision(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, events, len(previous))
 
-	counters := s.State().Counters
-	assert.Equal(t, map[DecisionKey]uint64{
-		{verdict.Kept, "m", "F16", "Q2_K"}: 3, {verdict.Rejected, "m", "F16", "Q2_K"}: 2, {verdict.Inconclusive, "m", "F16", "Q2_K"}: 2,
-	}, counters.Decisions)
-	assert.Equal(t, map[FailureKey]uint64{{"m", runner.ReasonCrash}: 1, {"m", runner.ReasonTimeout}: 1}, counters.Failures)
-	assert.Equal(t, map[RejectionKey]uint64{{"m", "Q2_K", verdict.Generation}: 2}, counters.Rejections)
+	assert.Equal(t, map[Counter]uint64{
+		decisions(verdict.Kept): 3, decisions(verdict.Rejected): 2, decisions(verdict.Inconclusive): 2,
+		failuresOf("m", runner.ReasonCrash): 1, failuresOf("m", runner.ReasonTimeout): 1,
+		{Kind: CountRejection, Model: "m", Target: "Q2_K", By: "generation"}: 2,
+	}, s.State().Counters)
 }
 
 // What is in memory is what a restart finds: nothing of the caller's, nothing more.
@@ -205,8 +205,8 @@ func TestStateSurvives(t *testing.T) {
 	require.NoError(t, s.SetAccepted("hash"))
 	before := s.State()
 	assert.InDelta(t, 0.2, before.Pairs[PairID{"m", "Q2_K"}].Decided.Verdict.Phases[0].Drop, 0)
-	assert.Equal(t, map[SkippedKey]uint64{{"nightly", SkipOverlap}: 3}, before.Counters.Skipped)
-	assert.Equal(t, map[string]uint64{"refused": 1}, before.Counters.PublishFailures)
+	assert.Equal(t, map[Counter]uint64{skips(SkipOverlap): 3}, counted(s, CountSkipped))
+	assert.Equal(t, map[Counter]uint64{{Kind: CountDeliveryFailure, By: "refused"}: 1}, counted(s, CountDeliveryFailure))
 
 	s = reopen(t, s, dir, Options{Bus: true})
 	assert.Equal(t, before, s.State())
@@ -274,7 +274,7 @@ func TestCycleEnds(t *testing.T) {
 	clock.now = start().Add(2 * time.Hour)
 	require.NoError(t, s.EndCycle(id, nil))
 	assert.Equal(t, start().Add(time.Hour), s.State().Models["m"].LastSuccess)
-	assert.Equal(t, uint64(1), s.State().Counters.Failures[FailureKey{"m", runner.ReasonInternal}])
+	assert.Equal(t, uint64(1), s.State().Counters[failuresOf("m", runner.ReasonInternal)])
 	cycle, records, ok, err := s.Cycle(id)
 	require.NoError(t, err)
 	require.True(t, ok)
@@ -295,7 +295,7 @@ func TestInterruptedCyclesEndAtOpen(t *testing.T) {
 	now := start().Add(time.Hour)
 	s = reopen(t, s, dir, Options{Now: (&clock{now}).Now})
 	assert.Empty(t, s.State().Running)
-	assert.Equal(t, map[FailureKey]uint64{{"m", runner.ReasonInterrupted}: 2, {"n", runner.ReasonInterrupted}: 1}, s.State().Counters.Failures)
+	assert.Equal(t, map[Counter]uint64{failuresOf("m", runner.ReasonInterrupted): 2, failuresOf("n", runner.ReasonInterrupted): 1}, counted(s, CountFailure))
 	assert.Equal(t, verdict.Kept, s.State().Pairs[PairID{"m", "Q4_K_M"}].Standing)
 	assert.True(t, s.State().Models["m"].LastSuccess.IsZero())
 	f := s.State().Pairs[PairID{"m", "Q8_0"}].Failed
@@ -385,7 +385,7 @@ func TestBeginCycleEndsOneThatWasGivenUp(t *testing.T) {
 		running = append(running, c.ID)
 	}
 	assert.Equal(t, []uint64{apart, other, next}, running)
-	assert.Equal(t, uint64(1), s.State().Counters.Failures[FailureKey{"m", runner.ReasonInternal}])
+	assert.Equal(t, uint64(1), s.State().Counters[failuresOf("m", runner.ReasonInternal)])
 	_, err = s.Commit(first, decided("m", "Q2_K", verdict.Kept))
 	require.ErrorIs(t, err, ErrCommitted)
 	_, err = s.Commit(next, decided("m", "Q2_K", verdict.Kept))
@@ -461,7 +461,7 @@ func TestOnCommitSeesEveryStateInOrder(t *testing.T) {
 	var seen []uint64
 	s.OnCommit(func(state *State) {
 		assert.Same(t, state, s.State())
-		seen = append(seen, state.Counters.Skipped[SkippedKey{"nightly", SkipUnchanged}])
+		seen = append(seen, state.Counters[skips(SkipUnchanged)])
 	})
 	for range 3 {
 		require.NoError(t, s.CountSkipped("nightly", SkipUnchanged, 2))
@@ -477,14 +477,14 @@ func TestReloadFollowsTheFile(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	require.NoError(t, s.db.Update(func(tx *bbolt.Tx) error {
 		d := s.content.begin(tx)
-		return d.count(counterKey(countSkipped, "nightly", "overlap"), 1)
+		return d.count(skips(SkipOverlap), 1)
 	}))
 	require.Error(t, s.Check())
 	s.mu.Lock()
 	s.reload()
 	s.mu.Unlock()
 	require.NoError(t, s.Check())
-	assert.Equal(t, uint64(1), s.State().Counters.Skipped[SkippedKey{"nightly", SkipOverlap}])
+	assert.Equal(t, uint64(1), s.State().Counters[skips(SkipOverlap)])
 }
 
 func TestClosedStateSaysSo(t *testing.T) {
@@ -529,8 +529,8 @@ func TestReadersAndWritersTogether(t *testing.T) {
 		// One snapshot is of one transaction: the counters and the pair agree.
 		state := s.State()
 		if pair := state.Pairs[PairID{"m", "Q2_K"}]; pair != nil {
-			kept := state.Counters.Decisions[DecisionKey{verdict.Kept, "m", "F16", "Q2_K"}]
-			rejected := state.Counters.Decisions[DecisionKey{verdict.Rejected, "m", "F16", "Q2_K"}]
+			kept := state.Counters[decisions(verdict.Kept)]
+			rejected := state.Counters[decisions(verdict.Rejected)]
 			want := verdict.Rejected
 			if kept > rejected {
 				want = verdict.Kept
@@ -545,29 +545,49 @@ func TestReadersAndWritersTogether(t *testing.T) {
 }
 
 func FuzzCounterKey(f *testing.F) {
-	for kind, labels := range map[string][]string{
-		countDecision:       {"kept", "m", "F16", "Q2_K"},
-		countFailure:        {"m", "crash"},
-		countRejection:      {"m", "Q2_K", "prompt"},
-		countSkipped:        {"nightly", "overlap"},
-		countPublished:      nil,
-		countPublishFailure: {"refused"},
-		"":                  {"", ""},
+	for _, counter := range []Counter{
+		decisions(verdict.Kept), failuresOf("m", runner.ReasonCrash), skips(SkipOverlap), inputChanges(runner.InputEngine),
+		{Kind: CountRejection, Model: "m", Target: "Q2_K", By: "prompt"}, {Kind: CountDelivered},
+		{Kind: CountDeliveryFailure, By: "refused"}, unpublished(PairID{"m", "Q2_K"}), {},
 	} {
-		f.Add(counterKey(kind, labels...), uint64(1))
+		f.Add(counter.key(), uint64(1))
 	}
-	f.Fuzz(func(t *testing.T, key string, n uint64) {
-		c := newCounters()
-		if c.set(key, n) != nil {
-			assert.Equal(t, newCounters(), c, "an unknown key counts nothing")
+	f.Fuzz(func(t *testing.T, key []byte, n uint64) {
+		counter, err := counterAt(key)
+		if err != nil {
 			return
 		}
-		line, err := exportedCounter(key, n)
+		assert.Equal(t, key, counter.key(), "no two keys are of one counter")
+		line, err := exportedCounter(counter, n)
 		require.NoError(t, err)
 		assert.True(t, json.Valid(line))
-		counted := len(c.Decisions) + len(c.Failures) + len(c.Rejections) + len(c.Skipped) + len(c.PublishFailures)
-		if n > 0 && c.Published == 0 {
-			assert.Equal(t, 1, counted)
-		}
 	})
+}
+
+// counted gives the counters of a kind.
+func counted(s *Store, kind CounterKind) map[Counter]uint64 {
+	counters := maps.Clone(s.State().Counters)
+	maps.DeleteFunc(counters, func(c Counter, _ uint64) bool { return c.Kind != kind })
+	return counters
+}
+
+// decisions is the counter of those of the pair that most tests decide.
+func decisions(outcome verdict.Outcome) Counter {
+	return Counter{Kind: CountDecision, Model: "m", Source: "F16", Target: "Q2_K", By: string(outcome)}
+}
+
+func failuresOf(model string, reason runner.Reason) Counter {
+	return Counter{Kind: CountFailure, Model: model, By: string(reason)}
+}
+
+func skips(reason SkipReason) Counter {
+	return Counter{Kind: CountSkipped, Entry: "nightly", By: string(reason)}
+}
+
+func inputChanges(input runner.Input) Counter {
+	return Counter{Kind: CountInputChange, Model: "m", By: string(input)}
+}
+
+func unpublished(id PairID) Counter {
+	return Counter{Kind: CountPublishFailure, Model: id.Model, Target: id.Target}
 }

@@ -61,7 +61,7 @@ func looksLike(a, b *store.State) bool {
 		return a == b
 	}
 	return maps.Equal(a.Pairs, b.Pairs) && maps.Equal(a.Models, b.Models) && slices.Equal(a.Running, b.Running) &&
-		a.Outbox == b.Outbox && a.Counters.Published == b.Counters.Published
+		a.Outbox == b.Outbox && a.Delivered() == b.Delivered()
 }
 
 // token stands for all that pages show, but for progress and the passing of time. Another

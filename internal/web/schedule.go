@@ -94,7 +94,7 @@ func (k *snapshot) schedule() scheduleView {
 		Bus: busView{
 			Configured: k.bus.Configured, Up: k.bus.Up, Error: k.bus.Err,
 			Pending: k.state.Outbox.Pending, Oldest: k.at(k.state.Outbox.OldestPending),
-			Held: k.state.Outbox.Held, Delivered: k.state.Counters.Published,
+			Held: k.state.Outbox.Held, Delivered: k.state.Delivered(),
 		},
 	}
 	if engine.Up {
