@@ -27,8 +27,8 @@ func withBaseline() known {
 
 func TestAPairSaysWhichFormatItIsComparedWith(t *testing.T) {
 	page := ask(web.New(withBaseline().options(t)), "GET", "/").Body.String()
-	assert.Contains(t, page, `<bdi>Q4_K_M</bdi></span><span class="soft line">beside <bdi>Q8_0</bdi></span>`)
-	assert.NotContains(t, page, "beside <bdi>F16</bdi>", "that is with the model")
+	assert.Contains(t, page, `<bdi>Q4_K_M</bdi></span><span class="soft line">compared with <bdi>Q8_0</bdi></span>`)
+	assert.NotContains(t, page, "compared with <bdi>F16</bdi>", "that is with the model")
 	assert.NotContains(t, page, "baseline F16")
 }
 

@@ -95,7 +95,7 @@ func (s *server) cyclePage(w http.ResponseWriter, r *http.Request) {
 	k := s.snapshot()
 	found, missing, err := s.findCycle(id)
 	if err != nil {
-		s.Logger.Error("A cycle is not shown", "cycle", id, "err", err)
+		s.Logger.Error("a cycle cannot be shown", "cycle", id, "err", err)
 		s.explain(w, r, http.StatusInternalServerError, fmt.Sprintf("Cycle %d cannot be shown", id), err.Error())
 		return
 	}
@@ -133,7 +133,7 @@ func (s *server) log(cycle uint64) (shown, notice string) {
 	case len(shown) > maxLog:
 		shown = shown[len(shown)-maxLog:]
 		_, shown, _ = strings.Cut(shown, "\n") // the rest of a line
-		notice = "This is the end of a long log."
+		notice = "Only the end of this long log is shown."
 	}
 	return shown, notice
 }

@@ -104,7 +104,7 @@ func (s *server) cyclesPage(w http.ResponseWriter, r *http.Request) {
 		v.Cycles, err = s.cycleRows(list.Cycles, results)
 	}
 	if err != nil {
-		s.Logger.Error("The cycles are not shown", "err", err)
+		s.Logger.Error("the cycles cannot be shown", "err", err)
 		s.explain(w, r, http.StatusInternalServerError, "The cycles cannot be shown", err.Error())
 		return
 	}
@@ -135,7 +135,7 @@ func (s *server) cycleRows(cycles []store.Cycle, results int) ([]cycleRow, error
 			switch {
 			case word != "":
 			case c.Outranked[target] != "":
-				word = "outranked"
+				word = "passed over"
 			case slices.Contains(c.Undecided, target) && c.Ended == nil:
 				word = "running"
 			default:

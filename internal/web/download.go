@@ -61,13 +61,13 @@ func (s *server) download(w http.ResponseWriter, r *http.Request, contentType, s
 		return
 	}
 	if err := s.room(); err != nil {
-		s.Logger.Error("A download was refused", "path", r.URL.Path, "err", err)
+		s.Logger.Error("a download was refused", "path", r.URL.Path, "err", err)
 		refuse(w, r, errorUnavailable, err.Error())
 		return
 	}
 	file, size, err := s.spool(write)
 	if err != nil {
-		s.Logger.Error("A download failed", "path", r.URL.Path, "err", err)
+		s.Logger.Error("a download failed", "path", r.URL.Path, "err", err)
 		refuse(w, r, errorInternal, err.Error())
 		return
 	}
@@ -81,7 +81,7 @@ func (s *server) download(w http.ResponseWriter, r *http.Request, contentType, s
 	// The server's own limit is meant for pages. Where none can be set there is none.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(downloadTimeout))
 	if _, err := io.Copy(w, file); err != nil {
-		s.Logger.Warn("A client did not fetch all of a download", "path", r.URL.Path, "err", err)
+		s.Logger.Warn("a client did not fetch all of a download", "path", r.URL.Path, "err", err)
 	}
 }
 

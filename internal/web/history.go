@@ -39,7 +39,7 @@ func (h *histories) fill(from Store, pairs []*pairView, known int, logger *slog.
 		}
 		points, err := from.History(v.id, sparkPoints)
 		if err != nil {
-			logger.Error("The history of a pair is not shown", "model", v.id.Model, "target", v.id.Target, "err", err)
+			logger.Error("the history of a pair cannot be shown", "model", v.id.Model, "target", v.id.Target, "err", err)
 			continue
 		}
 		now.spark = newSpark(points, primary(points))

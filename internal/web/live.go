@@ -83,7 +83,7 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-s.listeners }()
 	default:
 		w.Header().Set("Retry-After", "30")
-		refuse(w, r, errorUnavailable, fmt.Sprintf("%d clients listen already: ask for /api/v1/schedule instead, or try again later", maxListeners))
+		refuse(w, r, errorUnavailable, fmt.Sprintf("%d clients are listening already: ask for /api/v1/schedule instead, or try again later", maxListeners))
 		return
 	}
 	changes, stop := s.Watch()
@@ -125,7 +125,7 @@ func (s *server) liveEvent() string {
 	k := s.snapshot()
 	data, err := json.Marshal(liveStatus{Token: s.token(k), Running: k.running()})
 	if err != nil { // a progress that is no number
-		s.Logger.Error("The live status cannot be written", "err", err)
+		s.Logger.Error("the live status cannot be written", "err", err)
 		return ": " + "the status cannot be written\n\n"
 	}
 	return "event: status\ndata: " + string(data) + "\n\n" // JSON holds no line ends

@@ -214,20 +214,73 @@ func states() map[string]known {
 	}
 }
 
-var hashes = regexp.MustCompile(`\.[0-9a-f]{12}\.`)
+// stable is a page without what changes with the assets and with what a token stands for.
+func stable(page string) string {
+	page = regexp.MustCompile(`\.[0-9a-f]{12}\.`).ReplaceAllString(page, ".HASH.")
+	return regexp.MustCompile(`data-token="[0-9a-f]{16}"`).ReplaceAllString(page, `data-token="TOKEN"`)
+}
 
-// stable is a page without what changes with the assets.
-func stable(page string) string { return hashes.ReplaceAllString(page, ".HASH.") }
+// statusPage is the status page of an exporter in a state.
+func statusPage(t *testing.T, k known) string {
+	response := ask(web.New(k.options(t)), "GET", "/")
+	require.Equal(t, http.StatusOK, response.Code)
+	assert.Equal(t, "text/html; charset=utf-8", response.Header().Get("Content-Type"))
+	return stable(response.Body.String())
+}
 
-func TestPage(t *testing.T) {
-	for name, k := range states() {
+func TestStatusPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		require.Equal(t, now, time.Now().UTC())
+		golden.Check(t, "status.html", statusPage(t, states()["decisions"]))
+	})
+}
+
+// What the status page says in the other states in which people find it.
+func TestStatesOfTheStatusPage(t *testing.T) {
+	for name, texts := range map[string][]string{
+		"starting": {
+			"<div role=\"status\">\n<h2>Starting</h2>\n<p class=\"message\">opening the state in data/</p>\n</div>",
+			`<span class="badge idle">not checked yet</span>`, `<span class="badge idle">not configured</span> <span class="soft line">set <code>a2a.url</code>`,
+			`<p class="lead soft">Nothing is running.</p>`, "<strong>Nothing is scheduled.</strong>",
+		},
+		"empty": {
+			`<span class="badge good">up</span> llama.cpp 0.7.0 (build 11669)<span class="soft line">backends CPU</span><span class="soft line">AMD EPYC 9754</span>`,
+			"<strong>Nothing is scheduled.</strong>",
+		},
+		"no-models": {
+			"<strong>No model was found.</strong>", `Next: <bdi>nightly</bdi>, <time datetime="2000-01-01T01:00:00Z" title="2000-01-01 01:00:00 UTC" data-relative>in 60 min</time>.`,
+			`<span class="message line">&#34;*&#34;: there is no model in &#34;/srv/models&#34;</span>`,
+			`<td role="cell" data-label="Models" class="number">0</td>`,
+		},
+		"first-run": {
+			`Nothing is decided yet. The first run is due <time datetime="2000-01-01T03:00:00Z">2000-01-01 03:00:00 UTC</time> <span class="soft"><time datetime="2000-01-01T03:00:00Z" data-relative>in 3 h</time></span>;`,
+			`<span class="badge undecided">undecided</span>`, `<span class="soft">threshold 12 %</span>`, `<a href="/?decision=undecided" class="undecided" data-select><b>2</b> undecided</a>`,
+			`<bdi>team/qwen-0.5b</bdi></a><span class="soft line">BF16</span>`, `<span class="soft line">next <time datetime="2000-01-01T03:00:00Z"`,
+		},
+		"running": {
+			`<strong><a href="/model?name=llama-7b"><bdi>llama-7b</bdi></a></strong> <span class="format"><bdi>Q2_K</bdi></span> <span class="format"><bdi>Q4_K_M</bdi></span>`,
+			`<progress id="progress" max="100" value="42"`, `<span class="number" id="percent">42 %</span>`,
+			`<span id="step">round 3, measuring Q2_K</span> <span class="soft" id="left">next check in about 3 min</span>`,
+			`Model 2 of 3, entry <bdi>nightly</bdi>, started <time datetime="1999-12-31T23:52:00Z"`, `<a href="/cycles/7">cycle 7</a>`,
+			`<li><bdi>weekly</bdi> <span class="soft">due <time datetime="1999-12-31T23:59:00Z" title="1999-12-31 23:59:00 UTC" data-relative>60 s ago</time>, skipped if it has not started <time datetime="2000-01-01T00:59:00Z" title="2000-01-01 00:59:00 UTC" data-relative>in 59 min</time></span></li>`,
+			`<li><bdi>by-hand</bdi> <span class="soft">due <time datetime="2000-01-01T00:00:00Z" title="2000-01-01 00:00:00 UTC" data-relative>now</time></span></li>`,
+			"1 event is kept; set <code>a2a.url</code>", `<span class="badge measuring">measuring</span>`, `<span class="badge running">running</span>`, `<span class="badge queued">queued</span>`,
+		},
+		"engine-missing": {
+			"<div role=\"alert\">\n<h2>llama.cpp cannot be used</h2>\n<p class=\"message\">llama-quantize is not in &#34;/opt/llama.cpp&#34; nor on PATH</p>",
+			`Last checked <time datetime="1999-12-31T23:59:40Z" title="1999-12-31 23:59:40 UTC" data-relative>20 s ago</time>.`,
+			`<span class="badge bad">unusable</span>`, `<span class="badge good">up</span> <span class="soft line">0 delivered, 0 pending</span>`,
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				require.Equal(t, now, time.Now().UTC())
-				response := ask(web.New(k.options(t)), "GET", "/")
-				require.Equal(t, http.StatusOK, response.Code)
-				assert.Equal(t, "text/html; charset=utf-8", response.Header().Get("Content-Type"))
-				golden.Check(t, name+".html", stable(response.Body.String()))
+				page := statusPage(t, states()[name])
+				for _, text := range texts {
+					assert.Contains(t, page, text)
+				}
+				for notice, state := range map[string]string{"Starting": "starting", "llama.cpp cannot be used": "engine-missing", "Events cannot be delivered": "", "The configuration was not reloaded": ""} {
+					assert.Equal(t, name == state, strings.Contains(page, notice), notice)
+				}
 			})
 		})
 	}
@@ -484,9 +537,9 @@ func TestLongLinesAreFolded(t *testing.T) {
 
 func TestByHand(t *testing.T) {
 	k := states()["running"]
-	assert.NotContains(t, ask(web.New(k.options(t)), "GET", "/").Body.String(), "asked for by hand")
+	assert.NotContains(t, ask(web.New(k.options(t)), "GET", "/").Body.String(), "started by hand")
 	k.status.Running.ByHand = true
-	assert.Contains(t, ask(web.New(k.options(t)), "GET", "/").Body.String(), "entry <bdi>nightly</bdi>, asked for by hand")
+	assert.Contains(t, ask(web.New(k.options(t)), "GET", "/").Body.String(), "entry <bdi>nightly</bdi>, started by hand")
 }
 
 func TestPairsAreInOrder(t *testing.T) {

@@ -42,11 +42,13 @@ func (v *pairView) Note() string {
 	}
 	switch last := decided.Verdict; {
 	case decided.Unconfirmed:
-		return "a change was measured, and not confirmed"
+		return "a change was measured but not confirmed"
 	case last.Outcome == verdict.Inconclusive && v.Pair.Standing != "":
-		return "last measurement inconclusive"
-	case last.Outcome == verdict.Rejected && (len(last.Phases) > 1 || last.Gate == verdict.GateQuality):
-		return "by " + string(last.Gate)
+		return "the last measurement was inconclusive"
+	case last.Outcome == verdict.Rejected && last.Gate == verdict.GateQuality:
+		return "because of its quality"
+	case last.Outcome == verdict.Rejected && len(last.Phases) > 1:
+		return "in the " + string(last.Gate) + " phase"
 	}
 	return ""
 }

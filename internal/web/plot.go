@@ -275,9 +275,9 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 	last := v.Looks[len(v.Looks)-1]
 	p := &plotView{
 		ID:    id,
-		Title: "Looks at " + string(v.Phase),
-		Description: fmt.Sprintf("The interval of the drop after each of %d %s, against the threshold of %s; after %d rounds it is %s %%.",
-			len(v.Looks), text.Plural(len(v.Looks), "look", "looks"), text.Threshold(threshold), last.Rounds, interval(last.Lower, last.Upper)),
+		Title: "Drop in " + string(v.Phase) + " throughput",
+		Description: fmt.Sprintf("The interval of the drop at %d %s, with the threshold at %s; after %d rounds it is %s %%.",
+			len(v.Looks), text.Plural(len(v.Looks), "check", "checks"), text.Threshold(threshold), last.Rounds, interval(last.Lower, last.Upper)),
 		Rows:  y.ticksOfDrops(tickApart),
 		Limit: "M" + pixel(plotLeft) + " " + pixel(y.at(threshold)) + "H" + pixel(plotRight),
 	}

@@ -50,7 +50,7 @@ func (s *server) frame(title, section string, now time.Time) frame {
 func (s *server) render(w http.ResponseWriter, r *http.Request, status int, name string, view any) {
 	var html bytes.Buffer
 	if err := s.assets.pages[name].Execute(&html, view); err != nil {
-		s.Logger.Error("A page failed", "path", r.URL.Path, "err", err)
+		s.Logger.Error("a page failed", "path", r.URL.Path, "err", err)
 		writeText(w, http.StatusInternalServerError, "making the page: "+err.Error())
 		return
 	}

@@ -116,7 +116,7 @@ func drain(servers []*http.Server, logger *slog.Logger) {
 	for _, server := range servers {
 		draining.Go(func() {
 			if err := server.Shutdown(ctx); err != nil {
-				logger.Warn("Requests were cut off because they did not end in time", "limit", drainTimeout)
+				logger.Warn("requests were cut off because they did not end in time", "limit", drainTimeout)
 				_ = server.Close()
 			}
 		})

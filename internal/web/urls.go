@@ -31,7 +31,7 @@ func Mount(externalURL, routePrefix string) (external *url.URL, prefix string, e
 	if routePrefix != "" {
 		prefix = trimPrefix(routePrefix)
 		if !safe(prefix) {
-			return nil, "", fmt.Errorf("--web.route-prefix: %q is no path of letters, digits, dots, dashes, underscores and tildes; write it like /quant", routePrefix)
+			return nil, "", fmt.Errorf("--web.route-prefix: %q is not a path of letters, digits, dots, dashes, underscores and tildes; write it like /quant", routePrefix)
 		}
 	}
 	return external, prefix, nil
@@ -41,7 +41,7 @@ func parseExternal(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return nil, errors.New("is no URL")
+		return nil, errors.New("is not a URL")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, errors.New("does not begin with http:// or https://")
 	case u.Host == "":

@@ -89,7 +89,7 @@ func TestHousehold(t *testing.T) {
 		assert.Equal(t, "?q=qwen+q4", value[string](b, "location.search"), "a reload shows the same")
 		assert.Equal(t, "q", value[string](b, "document.activeElement.id"))
 		b.do(chromedp.Click(chromedp.CSS(".counts a.rejected")))
-		b.untilText("#results", "None of the 10 pairs fits")
+		b.untilText("#results", "None of the 10 pairs matches")
 		b.do(chromedp.Click(chromedp.CSS(".empty a")))
 		b.until("document.querySelectorAll('#results tbody').length === 3")
 		b.do(chromedp.Click(chromedp.CSS("th.drops a")))
@@ -157,17 +157,17 @@ func TestEmptyAndBroken(t *testing.T) {
 	assert.Contains(t, b.text("#results"), "Nothing is scheduled.")
 	b.screenshot("empty")
 	b.goTo(e.url + "/cycles")
-	assert.Contains(t, b.text("main"), "No cycle has begun yet.")
+	assert.Contains(t, b.text("main"), "No cycle has started yet.")
 
 	p = newPlace(t, fakellama.Behaviour{}, "m")
 	p.tools = t.TempDir() // without any
 	e = p.serve(quick + yearly + "a2a: {url: 'redis://127.0.0.1:1'}\n")
 	b = open(t, e.url, wide)
-	b.untilText("#notices", "llama.cpp is missing")
-	b.untilText("#notices", "Events cannot be sent")
+	b.untilText("#notices", "llama.cpp cannot be used")
+	b.untilText("#notices", "Events cannot be delivered")
 	b.screenshot("broken")
 	b = open(t, e.url, narrow)
-	b.untilText("#notices", "Events cannot be sent")
+	b.untilText("#notices", "Events cannot be delivered")
 	b.screenshot("broken-narrow")
 }
 
@@ -177,7 +177,7 @@ func TestRejection(t *testing.T) {
 	b := open(t, e.url, wide)
 	b.until("document.querySelector('#results .badge.rejected')")
 	assert.Contains(t, b.text("#results"), "37.5 %", "the drop of the fake, at half of 1.25 times the speed")
-	b.untilText("#now", "Nothing runs")
+	b.untilText("#now", "Nothing is running")
 	b.follow("#results td:last-child a")
 	b.untilText("h1", "Cycle 1")
 	assert.Contains(t, b.text("main"), "This is the first decision")
@@ -191,7 +191,7 @@ func TestFailure(t *testing.T) {
 	b := open(t, e.url, wide)
 	b.untilText("#results", "crash")
 	assert.Contains(t, b.text("#results"), "undecided", "a failure is no decision")
-	b.untilText("#now", "Nothing runs")
+	b.untilText("#now", "Nothing is running")
 	b.screenshot("failure-status")
 	b.follow("#results .why a")
 	b.untilText("h1", "Cycle 1")
@@ -227,7 +227,7 @@ func TestButtons(t *testing.T) {
 		b.screenshot("running")
 		b.follow("#now form button")
 		b.untilText("#results", "canceled")
-		b.untilText("#now", "Nothing runs")
+		b.untilText("#now", "Nothing is running")
 	})
 	t.Run("off", func(t *testing.T) {
 		p := newPlace(t, fakellama.Behaviour{}, "m")
@@ -242,7 +242,7 @@ func TestHostileNames(t *testing.T) {
 	e := p.serve(quick+`schedule: [{name: "<script>alert(2)</script>", cron: "@yearly", run_on_start: true, targets: [Q2_K]}]`, "--web.enable-admin-api")
 	b := open(t, e.url, wide)
 	b.until("document.querySelectorAll('#results .badge.kept').length === " + strconv.Itoa(len(names)))
-	b.untilText("#now", "Nothing runs")
+	b.untilText("#now", "Nothing is running")
 	b.screenshot("hostile")
 	pages := value[[]string](b, "[...document.querySelectorAll('#results a[href*=model], #results td:last-child a')].map(a => a.href)")
 	assert.Len(t, pages, 2*len(names))
@@ -256,7 +256,7 @@ func TestHostileNames(t *testing.T) {
 	b.goTo(e.url + "/model?name=new%0Aline")
 	b.follow("#model button")
 	b.until("document.querySelector('#now')")
-	b.untilText("#now", "Nothing runs")
+	b.untilText("#now", "Nothing is running")
 }
 
 // The page of a crowd: 500 models.
@@ -322,7 +322,7 @@ benchmark: {prompt_tokens: 128, generation_tokens: 128, rounds: {min: 3, max: 4}
 	open(t, e.url, wide).follow("#schedule-part button") // one who presses it, while the other one looks on
 	b.until("[...steps].join().includes('measuring')")
 	b.screenshot("live")
-	b.until("document.querySelector('#results .badge.kept, #results .badge.rejected, #results .badge.inconclusive') && document.querySelector('#now').innerText.includes('Nothing runs')")
+	b.until("document.querySelector('#results .badge.kept, #results .badge.rejected, #results .badge.inconclusive') && document.querySelector('#now').innerText.includes('Nothing is running')")
 	assert.True(t, value[bool](b, "window.loaded === 1"), "without a reload")
 	assert.Greater(t, value[float64](b, "percents.size"), 2.0, "progress was seen to progress")
 	assert.Contains(t, value[string](b, "[...steps].join()"), "round")

@@ -116,7 +116,7 @@ func TestLivePageStandsStill(t *testing.T) {
 			second.Running.Targets = []string{"Q2_K"}
 			then(second, "cycle 2")
 			b.untilText("#results", "measuring")
-			then(&dispatch.Status{}, "Nothing runs")
+			then(&dispatch.Status{}, "Nothing is running")
 			b.assertStill("the page of a run", 0.01)
 		})
 	}
