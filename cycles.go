@@ -9,10 +9,10 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/model"
-	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -60,7 +60,7 @@ func (p *program) openCache(ctx context.Context, c *config.Config) (runner.Cache
 }
 
 func (p *program) runner(c *config.Config, engine runner.Engine, noWait bool, before memory) *runner.Runner {
-	lock := host.NewLock(p.flags.hostLock)
+	lock := disk.NewLock(p.flags.hostLock)
 	return runner.New(engine, runner.Options{
 		WorkDir:         c.Work.Dir,
 		Isolation:       c.Work.Isolation,
@@ -71,7 +71,7 @@ func (p *program) runner(c *config.Config, engine runner.Engine, noWait bool, be
 		Hashes:          before.hashes,
 		Cache:           before.cache,
 		Lock: func(ctx context.Context, waiting func(string)) (func(), error) {
-			return lock.Acquire(ctx, !noWait, func(holder host.Holder) {
+			return lock.Acquire(ctx, !noWait, func(holder disk.Holder) {
 				waiting("another measurement on this host: " + holder.String())
 				p.logger.Warn("another measurement runs on this host: waiting for it to end (--no-wait would give up)", "pid", holder.PID, "since", holder.Since)
 			})
@@ -111,21 +111,21 @@ func (p *program) waitIdle(ctx context.Context, limit time.Duration) error {
 // prepare sees that the measurement lock and the working folder can be used at all, and
 // removes from that what killed processes left.
 func (p *program) prepare(ctx context.Context, noWait bool) error {
-	release, err := host.NewLock(p.flags.hostLock).Acquire(ctx, false, nil)
-	switch held := new(host.HeldError); {
+	release, err := disk.NewLock(p.flags.hostLock).Acquire(ctx, false, nil)
+	switch held := new(disk.HeldError); {
 	case err == nil:
 		release()
 	case noWait || !errors.As(err, &held):
 		return err
 	}
-	removed, err := workdir.Sweep(p.config.Work.Dir)
+	removed, err := disk.Sweep(p.config.Work.Dir)
 	for _, dir := range removed {
 		p.logger.Info("removed the working directory of a process that was killed", "dir", dir)
 	}
 	if err != nil {
 		p.logger.Warn("could not clear the working folder of what killed processes left", "dir", p.config.Work.Dir, "err", err)
 	}
-	dir, err := workdir.Create(p.config.Work.Dir)
+	dir, err := disk.NewDir(p.config.Work.Dir)
 	if err == nil {
 		err = dir.Remove()
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/internal/host"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
@@ -119,7 +119,7 @@ func newFlags(stdout io.Writer) *flags {
 	f.app.Flag("llamacpp.dir", "Folder of llama.cpp's tools: llama-quantize, llama-bench, llama-perplexity. Default: PATH.").PlaceHolder("FOLDER").Envar("LLAMA_CPP_DIR").StringVar(&f.llamaCppDir)
 	f.app.Flag("work.dir", "Folder that cycles work in; it needs room for all copies of a model. Default: "+defaults.Work.Dir+".").PlaceHolder("FOLDER").StringVar(&f.workDir)
 	f.app.Flag("storage.path", "Folder of the state: decisions, counters, history and events. Default: "+defaults.Storage.Path+".").PlaceHolder("FOLDER").StringVar(&f.storagePath)
-	f.app.Flag("host.lock", "Lock file by which measurements on this host wait for each other. Default: "+host.DefaultLockPath()+".").PlaceHolder("FILE").StringVar(&f.hostLock)
+	f.app.Flag("host.lock", "Lock file by which measurements on this host wait for each other. Default: "+disk.DefaultLockPath()+".").PlaceHolder("FILE").StringVar(&f.hostLock)
 	f.serve.flags(f.app)
 	promslogflag.AddFlags(f.app, f.log)
 

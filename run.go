@@ -15,9 +15,9 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/event"
-	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -188,7 +188,7 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []model.M
 	unpublished := false
 	for _, model := range models {
 		var found report.Cycle
-		var busy *host.HeldError // only with --no-wait
+		var busy *disk.HeldError // only with --no-wait
 		var writeErr error
 		line := func(object any) {
 			if f.output == "json" {

@@ -11,12 +11,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -34,7 +34,7 @@ func (f *fixture) against() string {
 }
 
 func TestAFileThatExistsIsMeasuredAsItIs(t *testing.T) {
-	for _, isolation := range []workdir.Mode{workdir.Auto, workdir.Copy} {
+	for _, isolation := range []disk.Mode{disk.Auto, disk.Copy} {
 		e := &engine{speed: factors(map[string]float64{"against.gguf": 1.5})}
 		jobs := e.made()
 		f := newQualityFixture(t, e, "Q4_K_M")
@@ -145,7 +145,7 @@ func TestAFileThatExistsFails(t *testing.T) {
 			}
 		}, runner.ReasonSourceChanged, "prod.gguf"},
 		"no room for a copy of it": {func(f *fixture, _ string) {
-			f.options.Isolation = workdir.Copy
+			f.options.Isolation = disk.Copy
 			f.request.Against.Size = 1 << 60
 		}, runner.ReasonNoSpace, "the cycle needs exactly"},
 		"the model is the bad one": {func(f *fixture, _ string) {

@@ -18,11 +18,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -173,7 +173,7 @@ func newFixture(t *testing.T, e *engine, targets ...string) *fixture {
 	if e.speed == nil {
 		e.speed = factors(nil)
 	}
-	f := &fixture{t: t, model: found.Models[0], engine: e, options: runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: workdir.Auto}}
+	f := &fixture{t: t, model: found.Models[0], engine: e, options: runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: disk.Auto}}
 	f.request = runner.Request{Model: f.model, Targets: targets, Settings: runner.DefaultSettings()}
 	return f
 }
@@ -613,7 +613,7 @@ func TestSplitSetKeepsItsShardNames(t *testing.T) {
 		whole.Write(t, filepath.Join(job.Dir, job.Output))
 		return nil
 	}}
-	f := &fixture{t: t, engine: e, options: runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: workdir.Auto}}
+	f := &fixture{t: t, engine: e, options: runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: disk.Auto}}
 	f.request = runner.Request{Model: found.Models[0], Targets: []string{"Q2_K"}, Settings: runner.DefaultSettings()}
 	r := f.run(t.Context())["Q2_K"]
 	assert.Equal(t, verdict.Kept, r.Outcome())
@@ -621,7 +621,7 @@ func TestSplitSetKeepsItsShardNames(t *testing.T) {
 }
 
 func TestSourceIsNeverWritten(t *testing.T) {
-	for _, mode := range []workdir.Mode{workdir.Auto, workdir.Link, workdir.Symlink, workdir.Copy} {
+	for _, mode := range []disk.Mode{disk.Auto, disk.Link, disk.Symlink, disk.Copy} {
 		t.Run(string(mode), func(t *testing.T) {
 			f := newFixture(t, &engine{}, "Q2_K")
 			f.options.Isolation = mode
@@ -632,7 +632,7 @@ func TestSourceIsNeverWritten(t *testing.T) {
 			after, err := os.ReadFile(f.model.Path)
 			require.NoError(t, err)
 			assert.Equal(t, before, after)
-			if mode != workdir.Auto {
+			if mode != disk.Auto {
 				assert.Equal(t, string(mode), r.Evidence.Isolation)
 			}
 		})

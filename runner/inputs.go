@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
@@ -304,7 +304,7 @@ func (c *cycle) hash(ctx context.Context, id model.FileID, report func(read int6
 		}
 	}
 	began := time.Now()
-	hash, _, err := files.Hash(ctx, id.Path, report)
+	hash, _, err := disk.Hash(ctx, id.Path, report)
 	if err != nil {
 		return "", err
 	}

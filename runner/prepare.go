@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
-	"github.com/quant-exporter/quant-exporter/internal/workdir"
 )
 
 // resolveFormats finds each target among the formats that the engine makes. One that is
@@ -93,7 +93,7 @@ func (c *cycle) isolate(ctx context.Context) error {
 
 // clone brings a model's files into the working directory, under a safe name: that of the
 // first is given.
-func (c *cycle) clone(ctx context.Context, mode workdir.Mode, source model.Model, prefix string) (first string, how workdir.Mode, err error) {
+func (c *cycle) clone(ctx context.Context, mode disk.Mode, source model.Model, prefix string) (first string, how disk.Mode, err error) {
 	done := int64(0)
 	for i, file := range source.Files {
 		name := prefix + ".gguf"
@@ -103,7 +103,7 @@ func (c *cycle) clone(ctx context.Context, mode workdir.Mode, source model.Model
 		if i == 0 {
 			first = name
 		}
-		how, err = workdir.Clone(ctx, mode, file, filepath.Join(c.dir, name), func(copied, _ int64) {
+		how, err = disk.Clone(ctx, mode, file, filepath.Join(c.dir, name), func(copied, _ int64) {
 			c.Progress(Progress{
 				Model: c.Model.Name, Operation: OperationIsolate, Detail: "copying the model",
 				Done: float64(done+copied) / float64(max(source.Size, 1)),
@@ -121,13 +121,13 @@ func (c *cycle) clone(ctx context.Context, mode workdir.Mode, source model.Model
 // the exact sizes through links, before anything is copied. A pair that the engine
 // refuses at this point fails by itself.
 func (c *cycle) fits(ctx context.Context) error {
-	file, _, err := c.clone(ctx, workdir.Symlink, c.Model, "plan")
+	file, _, err := c.clone(ctx, disk.Symlink, c.Model, "plan")
 	if err != nil {
 		return err
 	}
 	c.source, c.original = file, file
 	need, exactly := int64(0), "exactly"
-	if c.Isolation == workdir.Copy {
+	if c.Isolation == disk.Copy {
 		need = c.Model.Size
 		if c.Against != nil {
 			need += c.Against.Size
@@ -171,10 +171,10 @@ func (c *cycle) fits(ctx context.Context) error {
 			return fmt.Errorf("removing a planning link: %w", err)
 		}
 	}
-	free, err := workdir.Free(c.dir)
+	free, err := disk.Free(c.dir)
 	if err == nil && need > free {
 		c.makeRoom(ctx, need)
-		free, err = workdir.Free(c.dir)
+		free, err = disk.Free(c.dir)
 	}
 	if err != nil {
 		return fmt.Errorf("reading the free space of %s: %w", c.WorkDir, err)

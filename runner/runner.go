@@ -37,9 +37,9 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/internal/workdir"
 )
 
 // Options are what all cycles of a Runner have in common.
@@ -47,7 +47,7 @@ type Options struct {
 	// WorkDir is the folder in which each cycle makes its own.
 	WorkDir string
 	// Isolation says how a model gets into the working directory.
-	Isolation workdir.Mode
+	Isolation disk.Mode
 	// AllowRequantize lets models be quantized that are quantized already.
 	AllowRequantize bool
 	// Hardware describes the machine, for the evidence; Machine what of it decisions
@@ -258,7 +258,7 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	if err := c.resolveBaseline(); err != nil {
 		return err
 	}
-	dir, err := workdir.Create(c.WorkDir)
+	dir, err := disk.NewDir(c.WorkDir)
 	if err != nil {
 		return fmt.Errorf("making a working directory in %s: %w", c.WorkDir, spaceFailure(err))
 	}

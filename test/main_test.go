@@ -22,8 +22,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
-	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/test/golden"
@@ -524,7 +524,7 @@ func TestChangeOfTheStandingDecisionIsMeasuredTwice(t *testing.T) {
 func TestNoWaitNamesWhoMeasures(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, fakellama.Behaviour{})
-	release, err := host.NewLock(filepath.Join(p.dir, "lock")).Acquire(t.Context(), false, nil)
+	release, err := disk.NewLock(filepath.Join(p.dir, "lock")).Acquire(t.Context(), false, nil)
 	require.NoError(t, err)
 	for _, command := range [][]string{{"run", "--model", p.model}, {"calibrate", p.model, "--rounds", "4"}} {
 		got := p.start(append(command, "--no-wait", "--llamacpp.dir", p.tools)...)

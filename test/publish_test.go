@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 )
@@ -25,7 +25,7 @@ func (p *place) manifest(link string) publish.Manifest {
 	require.NoError(p.t, err)
 	var m publish.Manifest
 	require.NoError(p.t, json.Unmarshal(text, &m))
-	sum, bytes, err := files.Hash(p.t.Context(), filepath.Join(dir, m.File), nil)
+	sum, bytes, err := disk.Hash(p.t.Context(), filepath.Join(dir, m.File), nil)
 	require.NoError(p.t, err)
 	assert.Equal(p.t, sum, m.SHA256)
 	assert.Equal(p.t, bytes, m.Bytes)

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/host"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
@@ -341,7 +341,7 @@ func TestStopWhileWaitingForTheHost(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, fakellama.Behaviour{})
 	p.configure(once)
-	release, err := host.NewLock(filepath.Join(p.dir, "lock")).Acquire(t.Context(), false, nil)
+	release, err := disk.NewLock(filepath.Join(p.dir, "lock")).Acquire(t.Context(), false, nil)
 	require.NoError(t, err)
 	defer release()
 	s := p.serve()

@@ -27,9 +27,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
-	"github.com/quant-exporter/quant-exporter/internal/host/flock"
-	"github.com/quant-exporter/quant-exporter/internal/workdir"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
 // Names in the folder. What has none of them is not ours, and is left alone.
@@ -82,7 +80,7 @@ func (c *Cache) locked(ctx context.Context, f func() error) error {
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()
 	for {
-		if locked, err := flock.Try(lock); err != nil {
+		if locked, err := disk.TryLock(lock); err != nil {
 			return fmt.Errorf("locking %s: %w", lock.Name(), err)
 		} else if locked {
 			return f()
@@ -210,7 +208,7 @@ func (c *Cache) Get(ctx context.Context, key, path string) (hash string, found b
 		if err := use(e.path); err != nil {
 			return err
 		}
-		_, err = workdir.Keep(ctx, e.path, path)
+		_, err = disk.Keep(ctx, e.path, path)
 		return err
 	})
 	if err != nil {
@@ -219,7 +217,7 @@ func (c *Cache) Get(ctx context.Context, key, path string) (hash string, found b
 	if !found {
 		return "", false, nil
 	}
-	is, _, err := files.Hash(ctx, path, nil)
+	is, _, err := disk.Hash(ctx, path, nil)
 	if err == nil && is == e.hash {
 		return is, true, nil
 	}
@@ -267,20 +265,20 @@ func (c *Cache) put(ctx context.Context, key, path string, size int64) (err erro
 			err = errors.Join(err, remove(incoming))
 		}
 	}()
-	if _, err := workdir.Keep(ctx, path, incoming); err != nil {
+	if _, err := disk.Keep(ctx, path, incoming); err != nil {
 		return err
 	}
-	hash, _, err := files.Hash(ctx, incoming, nil)
+	hash, _, err := disk.Hash(ctx, incoming, nil)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(use(incoming), files.Sync(incoming)); err != nil {
+	if err := errors.Join(use(incoming), disk.Sync(incoming)); err != nil {
 		return err
 	}
 	if err := os.Rename(incoming, filepath.Join(c.dir, key+"-"+hash)); err != nil {
 		return err
 	}
-	return files.Sync(c.dir)
+	return disk.Sync(c.dir)
 }
 
 // MakeRoom removes files until so many bytes are free on the file system of a folder, the
@@ -297,7 +295,7 @@ func (c *Cache) MakeRoom(ctx context.Context, dir string, bytes int64, keep []st
 			return err
 		}
 		for _, e := range all {
-			free, err := workdir.Free(dir)
+			free, err := disk.Free(dir)
 			if err != nil || free >= bytes {
 				return err
 			}

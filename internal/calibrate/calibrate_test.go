@@ -14,10 +14,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/test/golden"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -282,7 +282,7 @@ func options(t *testing.T, err error) Options {
 	return Options{
 		Model: models[0], Rounds: 4, Threads: []int{1, 2}, CPUs: 2, Benchmark: benchmark(3, 56), Threshold: 0.12,
 		Runner: func(threads int) *runner.Runner {
-			return runner.New(engine{threads, err}, runner.Options{WorkDir: t.TempDir(), Isolation: workdir.Symlink})
+			return runner.New(engine{threads, err}, runner.Options{WorkDir: t.TempDir(), Isolation: disk.Symlink})
 		},
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/model"
-	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -58,7 +58,7 @@ type Work struct {
 	Dir string `yaml:"dir"`
 	// Isolation is how a model gets there: auto, reflink, link, symlink or copy.
 	// Default auto: the first of reflink, link and symlink that works.
-	Isolation workdir.Mode `yaml:"isolation"`
+	Isolation disk.Mode `yaml:"isolation"`
 }
 
 // Storage says what is remembered, and where.
@@ -72,7 +72,7 @@ type Storage struct {
 // Default is the configuration of an empty file.
 func Default() Config {
 	return Config{
-		Work:     Work{Dir: filepath.Join("data", "work"), Isolation: workdir.Auto},
+		Work:     Work{Dir: filepath.Join("data", "work"), Isolation: disk.Auto},
 		Cache:    DefaultCache(),
 		Storage:  Storage{Path: "data", Retention: DefaultRetention()},
 		Engine:   DefaultEngine(),

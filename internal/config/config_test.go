@@ -22,9 +22,9 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/internal/workdir"
 	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
@@ -121,7 +121,7 @@ a2a:
 	want := config.Default()
 	want.SetHash(c)
 	want.Models = config.Models{Dir: "/srv/models", AllowRequantize: true}
-	want.Work = config.Work{Dir: "/var/work", Isolation: workdir.Copy}
+	want.Work = config.Work{Dir: "/var/work", Isolation: disk.Copy}
 	want.Cache = config.Cache{Dir: "/var/cache", Size: 512 << 20}
 	want.FreshFor, want.Verify = model.Duration(7*24*time.Hour), runner.VerifyContent
 	e := &want.Engine
@@ -289,7 +289,7 @@ benchmark: {alpha: x, rounds: {min: 1}}
 func TestUnknownIsolationListsTheKnown(t *testing.T) {
 	_, err := read("c.yml", []byte("work:\n  isolation: clone\n"))
 	require.ErrorContains(t, err, "c.yml:2: work.isolation: ")
-	for _, mode := range []workdir.Mode{workdir.Auto, workdir.Reflink, workdir.Link, workdir.Symlink, workdir.Copy} {
+	for _, mode := range []disk.Mode{disk.Auto, disk.Reflink, disk.Link, disk.Symlink, disk.Copy} {
 		assert.ErrorContains(t, err, string(mode))
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
 // A disk that is full, really: a small file system of the test's own, in a mount
@@ -64,7 +64,7 @@ func fillTheDisk(args []string) error {
 	if to, err := filepath.EvalSymlinks(last.Stable); err != nil || to != last.Dir {
 		return fmt.Errorf("on a full disk the link leads to %s, not %s: %w", to, last.Dir, err)
 	}
-	if sum, _, err := files.Hash(context.Background(), filepath.Join(last.Dir, last.File), nil); err != nil || sum != last.SHA256 {
+	if sum, _, err := disk.Hash(context.Background(), filepath.Join(last.Dir, last.File), nil); err != nil || sum != last.SHA256 {
 		return fmt.Errorf("the copy before is not what it was: %w", err)
 	}
 	if left, err := os.ReadDir(filepath.Join(args[0], ".incoming")); err != nil || len(left) > 0 {

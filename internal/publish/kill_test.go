@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
 var kills = flag.Int("kills", 50, "how often a process that publishes is killed at random")
@@ -155,8 +155,8 @@ func publishAndDieAt(args []string) error {
 			kill()
 		}
 	}
-	d.disk = disk{
-		sync:   func(path string) error { dies(); return files.Sync(path) },
+	d.system = system{
+		sync:   func(path string) error { dies(); return disk.Sync(path) },
 		rename: func(from, to string) error { dies(); return os.Rename(from, to) },
 	}
 	c := copyOf(inDir(args[1]), cycle)

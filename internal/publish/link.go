@@ -74,10 +74,10 @@ func (d *Directory) point(l link, v Version, incoming string) (moved bool, err e
 		if err := os.Symlink(to, made); err != nil {
 			return false, err
 		}
-		if err := d.disk.rename(made, l.path); err != nil {
+		if err := d.system.rename(made, l.path); err != nil {
 			return false, err
 		}
 		moved = true
 	}
-	return moved, d.disk.sync(filepath.Dir(l.path))
+	return moved, d.system.sync(filepath.Dir(l.path))
 }

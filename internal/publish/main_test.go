@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
 // The test binary is one of these children where the environment names it, with the
@@ -110,7 +110,7 @@ func whole(t *testing.T, dir string) (cycle uint64) {
 	require.Equal(t, "a/m", m.Model)
 	file, err := os.ReadFile(filepath.Join(dir, m.File))
 	require.NoError(t, err)
-	sum, bytes, err := files.Hash(t.Context(), filepath.Join(dir, m.File), nil)
+	sum, bytes, err := disk.Hash(t.Context(), filepath.Join(dir, m.File), nil)
 	require.NoError(t, err)
 	require.Equal(t, m.SHA256, sum, "torn: %s", dir)
 	require.Equal(t, m.Bytes, bytes)

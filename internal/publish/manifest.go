@@ -115,5 +115,5 @@ func (d *Directory) writeManifest(path string, m Manifest) error {
 	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
 		return err
 	}
-	return d.disk.sync(path)
+	return d.system.sync(path)
 }

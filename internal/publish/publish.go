@@ -14,9 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
-	"github.com/quant-exporter/quant-exporter/internal/workdir"
 )
 
 // incomingDir is where versions are made, below the directory.
@@ -32,7 +31,7 @@ const versionLength = 12
 type Directory struct {
 	path   string // absolute
 	logger *slog.Logger
-	disk   disk
+	system system
 }
 
 // Open makes the directory where it is not there, sees that it can be written to, and
@@ -45,7 +44,7 @@ func Open(path string, logger *slog.Logger) (*Directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the directory to publish in: %w", err)
 	}
-	d := &Directory{path: absolute, logger: logger, disk: realDisk()}
+	d := &Directory{path: absolute, logger: logger, system: realSystem()}
 	if err := os.MkdirAll(absolute, 0o755); err != nil {
 		return nil, fmt.Errorf("making the directory to publish in: %w", err)
 	}
@@ -108,7 +107,7 @@ func (d *Directory) publish(ctx context.Context, c Copy) (Version, error) {
 
 	m := c.Manifest
 	m.File = fileName(m.Model, m.TargetFormat)
-	if m.SHA256, m.Bytes, err = files.Hash(ctx, c.File, nil); err != nil {
+	if m.SHA256, m.Bytes, err = disk.Hash(ctx, c.File, nil); err != nil {
 		return Version{}, fmt.Errorf("reading the copy: %w", err)
 	}
 	if err := d.makeDirs(pair.dir); err != nil {
@@ -200,22 +199,22 @@ func (d *Directory) bring(ctx context.Context, c Copy, v Version, incoming strin
 	if err := sameMode(whole, filepath.Join(made, manifestFile)); err != nil {
 		return err
 	}
-	if err := errors.Join(d.disk.sync(whole), d.disk.sync(made), ctx.Err()); err != nil {
+	if err := errors.Join(d.system.sync(whole), d.system.sync(made), ctx.Err()); err != nil {
 		return err
 	}
-	if err := d.disk.rename(made, v.Dir); err != nil {
+	if err := d.system.rename(made, v.Dir); err != nil {
 		return err
 	}
-	return d.disk.sync(filepath.Dir(v.Dir))
+	return d.system.sync(filepath.Dir(v.Dir))
 }
 
 // clone brings the copy into a directory: without copying it, if that is possible.
 func clone(ctx context.Context, from, to, sha256 string) error {
-	how, err := workdir.Keep(ctx, from, to)
-	if err != nil || how != workdir.Copy {
+	how, err := disk.Keep(ctx, from, to)
+	if err != nil || how != disk.Copy {
 		return err
 	}
-	copied, _, err := files.Hash(ctx, to, nil)
+	copied, _, err := disk.Hash(ctx, to, nil)
 	if err == nil && copied != sha256 {
 		err = errors.New("the disk did not give back what was written to it")
 	}
@@ -242,7 +241,7 @@ func (d *Directory) renew(ctx context.Context, v Version, incoming string) error
 	case there.Model != v.Model || there.TargetFormat != v.TargetFormat || there.File != v.File:
 		return fmt.Errorf("%s is a version of %s of %q: publish that elsewhere", v.Dir, there.TargetFormat, there.Model)
 	}
-	sum, _, err := files.Hash(ctx, filepath.Join(v.Dir, v.File), nil)
+	sum, _, err := disk.Hash(ctx, filepath.Join(v.Dir, v.File), nil)
 	if err != nil {
 		return fmt.Errorf("reading the version that is there: %w; remove the directory, for it to be made again", err)
 	}
@@ -253,11 +252,11 @@ func (d *Directory) renew(ctx context.Context, v Version, incoming string) error
 	if err := errors.Join(d.writeManifest(made, v.Manifest), ctx.Err()); err != nil {
 		return err
 	}
-	if err := d.disk.rename(made, filepath.Join(v.Dir, manifestFile)); err != nil {
+	if err := d.system.rename(made, filepath.Join(v.Dir, manifestFile)); err != nil {
 		return err
 	}
 	// The directory above, too: whoever made the version may have been killed before.
-	return errors.Join(d.disk.sync(v.Dir), d.disk.sync(filepath.Dir(v.Dir)))
+	return errors.Join(d.system.sync(v.Dir), d.system.sync(filepath.Dir(v.Dir)))
 }
 
 // retain removes versions of a pair: all but the newest and those that links lead to.
@@ -279,7 +278,7 @@ func (d *Directory) retain(p pair, now Version, keep int, incoming string) error
 			continue
 		}
 		removed++
-		if err := d.disk.rename(v.Dir, filepath.Join(incoming, fmt.Sprintf("old-%d", removed))); err != nil {
+		if err := d.system.rename(v.Dir, filepath.Join(incoming, fmt.Sprintf("old-%d", removed))); err != nil {
 			return err
 		}
 		d.logger.Info("a published version is removed", "dir", v.Dir, "keep", keep)
@@ -287,7 +286,7 @@ func (d *Directory) retain(p pair, now Version, keep int, incoming string) error
 	if removed == 0 {
 		return nil
 	}
-	return d.disk.sync(p.dir)
+	return d.system.sync(p.dir)
 }
 
 // pair is where the versions of a pair are.
@@ -339,11 +338,11 @@ func (p pair) versions() ([]Version, error) {
 
 // incoming makes a directory for a publication, which is removed when that ends, or is
 // killed.
-func (d *Directory) incoming() (*workdir.Dir, error) {
-	return workdir.Create(filepath.Join(d.path, incomingDir))
+func (d *Directory) incoming() (*disk.Dir, error) {
+	return disk.NewDir(filepath.Join(d.path, incomingDir))
 }
 
-func (d *Directory) remove(incoming *workdir.Dir) {
+func (d *Directory) remove(incoming *disk.Dir) {
 	if err := incoming.Remove(); err != nil {
 		d.logger.Warn("what a publication needed stays behind until the next one", "dir", incoming.Path(), "err", err)
 	}
@@ -351,7 +350,7 @@ func (d *Directory) remove(incoming *workdir.Dir) {
 
 // sweep removes what killed publications left.
 func (d *Directory) sweep() {
-	removed, err := workdir.Sweep(filepath.Join(d.path, incomingDir))
+	removed, err := disk.Sweep(filepath.Join(d.path, incomingDir))
 	for _, dir := range removed {
 		d.logger.Info("removed what a publication left that was killed", "dir", dir)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
 func TestPublish(t *testing.T) {
@@ -200,7 +200,7 @@ func TestForeign(t *testing.T) {
 	version := func(cycle uint64) string { // as it will be named
 		file := filepath.Join(t.TempDir(), "file")
 		require.NoError(t, os.WriteFile(file, content(cycle), 0o600))
-		sum, _, err := files.Hash(t.Context(), file, nil)
+		sum, _, err := disk.Hash(t.Context(), file, nil)
 		require.NoError(t, err)
 		return sum[:12]
 	}(2)
@@ -340,10 +340,10 @@ func TestOrderOfSyncs(t *testing.T) {
 		}
 		return strings.Join(parts, "/")
 	}
-	d.disk = disk{
+	d.system = system{
 		sync: func(path string) error {
 			did = append(did, "sync "+name(path))
-			return files.Sync(path)
+			return disk.Sync(path)
 		},
 		rename: func(from, to string) error {
 			did = append(did, "rename "+name(from)+" "+name(to))
@@ -394,8 +394,8 @@ func TestAnErrorAtEveryStep(t *testing.T) {
 			}
 			return nil
 		}
-		d.disk = disk{
-			sync: func(path string) error { return errors.Join(fails(), files.Sync(path)) },
+		d.system = system{
+			sync: func(path string) error { return errors.Join(fails(), disk.Sync(path)) },
 			rename: func(from, to string) error {
 				if err := fails(); err != nil {
 					return err

@@ -13,7 +13,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
 // Stats are about the file.
@@ -82,7 +82,7 @@ func giveName(file, name string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) { // a file system without hard links, or without room
 		err = copyNew(file, name)
 	}
-	return errors.Join(err, files.Sync(filepath.Dir(name)))
+	return errors.Join(err, disk.Sync(filepath.Dir(name)))
 }
 
 // copyNew copies a file to one that is not there yet, all of it or none.

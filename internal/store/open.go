@@ -14,8 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
-	"github.com/quant-exporter/quant-exporter/internal/host"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
 // Names in the directory of the state.
@@ -109,9 +108,9 @@ const orphanLimit = 2 * time.Second
 // acquire takes the lock of the state, under which this process writes its pid for
 // others to see.
 func acquire(dir string) (unlock func(), err error) {
-	lock := host.NewLock(filepath.Join(dir, lockName))
+	lock := disk.NewLock(filepath.Join(dir, lockName))
 	unlock, err = lock.Acquire(context.Background(), false, nil)
-	var held *host.HeldError
+	var held *disk.HeldError
 	if errors.As(err, &held) && held.Holder.PID == 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), orphanLimit)
 		defer cancel()
@@ -361,7 +360,7 @@ func rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return files.Sync(filepath.Dir(to))
+	return disk.Sync(filepath.Dir(to))
 }
 
 // remove removes a file that may not be there.

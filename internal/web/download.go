@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/workdir"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
 const (
@@ -88,7 +88,7 @@ func (s *server) download(w http.ResponseWriter, r *http.Request, contentType, s
 // room says why there is none for a download.
 func (s *server) room() error {
 	dir := cmp.Or(s.SpoolDir, os.TempDir())
-	free, err := workdir.Free(dir)
+	free, err := disk.Free(dir)
 	if err != nil {
 		return nil //nolint:nilerr // making the file there fails, too, and says why
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
@@ -43,7 +43,7 @@ func TestPublish(t *testing.T) {
 	assert.Equal(t, outcomes[0].Evidence.Quantize.Args, m.Arguments)
 	assert.Equal(t, outcomes[0].Quantized.Bytes, m.Bytes)
 	file := filepath.Join(version, m.File)
-	sum, _, err := files.Hash(t.Context(), file, nil)
+	sum, _, err := disk.Hash(t.Context(), file, nil)
 	require.NoError(t, err)
 	assert.Equal(t, m.SHA256, sum)
 

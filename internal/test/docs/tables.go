@@ -13,7 +13,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/collector"
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/internal/host"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
@@ -85,7 +85,7 @@ func flags(app *kingpin.ApplicationModel) Table {
 			if d := strings.Join(flag.Default, ", "); d != "" && d != "false" {
 				help = strings.TrimSuffix(help, ".") + ". Default: `" + d + "`."
 			}
-			help = strings.Replace(help, host.DefaultLockPath(), "`/run/lock/quant-exporter.lock`, or `/tmp/quant-exporter.lock` where not everybody may write there", 1)
+			help = strings.Replace(help, disk.DefaultLockPath(), "`/run/lock/quant-exporter.lock`, or `/tmp/quant-exporter.lock` where not everybody may write there", 1)
 			if flag.Envar != "" {
 				environment = "`" + flag.Envar + "`"
 			}

@@ -1,15 +1,4 @@
-// Package workdir makes the directories that cycles work in, removes them, also those
-// of killed processes, and brings models into them.
-//
-// A working directory has two parts in its parent: the directory cycle-X and the lock
-// file cycle-X.lock beside it. Its owner holds an flock(2) on the lock file for as
-// long as the directory is in use, and the kernel frees that lock when the owner dies,
-// however it dies. So whether a directory was left behind is a question with an exact
-// answer, in which neither age nor pids have a part.
-//
-// The lock file is made and locked before the directory is and removed after it, which
-// leaves no moment in which a sweep could take a live directory for an abandoned one.
-package workdir
+package disk
 
 import (
 	"crypto/rand"
@@ -23,8 +12,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-
-	"github.com/quant-exporter/quant-exporter/internal/host/flock"
 )
 
 // marker is the content of a lock file: with the name it tells what is ours.
@@ -49,10 +36,10 @@ type Dir struct {
 	lock *os.File // nil once removed
 }
 
-// Create makes a new working directory, for this user alone, in parent, which it makes
+// NewDir makes a new working directory, for this user alone, in parent, which it makes
 // too if it is not there. The directory is the caller's until Remove or the end of the
 // process. Errors wrap those of the file system.
-func Create(parent string) (*Dir, error) {
+func NewDir(parent string) (*Dir, error) {
 	parent, err := filepath.Abs(parent)
 	if err != nil {
 		return nil, fmt.Errorf("finding the folder for working directories: %w", err)
@@ -81,7 +68,7 @@ var errTaken = errors.New("taken")
 
 // claim makes the lock file at path and locks it.
 func claim(path string) (*os.File, error) {
-	f, err := flock.Create(path, 0o600)
+	f, err := createLockFile(path, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil, errTaken
 	}
@@ -89,7 +76,7 @@ func claim(path string) (*os.File, error) {
 		return nil, err
 	}
 	// Until it is locked, another process may sweep the file away.
-	locked, err := flock.Try(f)
+	locked, err := TryLock(f)
 	if err != nil {
 		err = fmt.Errorf("%w: the file system cannot lock files; choose a folder on a local one", err)
 		return nil, errors.Join(err, drop(f))
@@ -98,7 +85,7 @@ func claim(path string) (*os.File, error) {
 		f.Close()
 		return nil, errTaken
 	}
-	named, err := flock.Named(f, path)
+	named, err := stillNamed(f, path)
 	if err != nil {
 		return nil, errors.Join(err, drop(f))
 	}
@@ -172,7 +159,7 @@ func openDirs(path string) error {
 // Sweep removes from parent the working directories whose owners are gone, whatever
 // ended them, and gives their paths. It leaves alone the directories in use and
 // whatever is not ours: only a lock file with our name and content makes a directory
-// ours. It may run beside Create, Remove and other sweeps, in this process and others.
+// ours. It may run beside NewDir, Remove and other sweeps, in this process and others.
 // One that cannot be removed keeps it from no other; the errors come joined.
 func Sweep(parent string) (removed []string, err error) {
 	parent, err = filepath.Abs(parent)
@@ -207,7 +194,7 @@ func Sweep(parent string) (removed []string, err error) {
 // sweepOne removes the directory that the lock file belongs to, if nobody holds the
 // lock, and says whether it did.
 func sweepOne(path string) (removed bool, err error) {
-	lock, err := flock.Open(path)
+	lock, err := openLockFile(path)
 	if errors.Is(err, fs.ErrNotExist) { // its owner has just removed it
 		return false, nil
 	}
@@ -215,10 +202,10 @@ func sweepOne(path string) (removed bool, err error) {
 		return false, err
 	}
 	defer lock.Close()
-	if locked, err := flock.Try(lock); err != nil || !locked {
+	if locked, err := TryLock(lock); err != nil || !locked {
 		return false, err
 	}
-	if named, err := flock.Named(lock, path); err != nil || !named {
+	if named, err := stillNamed(lock, path); err != nil || !named {
 		return false, err
 	}
 	dir := strings.TrimSuffix(path, lockSuffix)

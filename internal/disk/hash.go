@@ -1,5 +1,4 @@
-// Package files reads what files hold, and sees that they last.
-package files
+package disk
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package host
+package disk
 
 import (
 	"context"
@@ -15,8 +15,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
-
-	"github.com/quant-exporter/quant-exporter/internal/host/flock"
 )
 
 func acquire(t *testing.T, path string) (release func()) {
@@ -142,10 +140,10 @@ func TestLockBelievesNoDeadHolder(t *testing.T) {
 	require.NotEmpty(t, content, "what the dead holder left")
 
 	// A new holder that has the lock and has not written itself down yet.
-	f, err := flock.Open(path)
+	f, err := openLockFile(path)
 	require.NoError(t, err)
 	defer f.Close()
-	locked, err := flock.Try(f)
+	locked, err := TryLock(f)
 	require.NoError(t, err)
 	require.True(t, locked)
 
@@ -211,15 +209,15 @@ func TestLockFileIsForEveryUser(t *testing.T) {
 
 func TestLockFileRemovedWhileFree(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	stale, err := flock.Create(path, 0o600)
+	stale, err := createLockFile(path, 0o600)
 	require.NoError(t, err)
 	defer stale.Close()
 	require.NoError(t, os.Remove(path))
-	named, err := flock.Named(stale, path)
+	named, err := stillNamed(stale, path)
 	require.NoError(t, err)
 	assert.False(t, named)
 	acquire(t, path)
-	named, err = flock.Named(stale, path)
+	named, err = stillNamed(stale, path)
 	require.NoError(t, err)
 	assert.False(t, named)
 }

@@ -7,17 +7,17 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
-// disk is what makes a publication visible and lasting. Tests watch it, and are killed
+// system is what makes a publication visible and lasting. Tests watch it, and are killed
 // within.
-type disk struct {
+type system struct {
 	sync   func(path string) error // of a file, or of the names in a directory
 	rename func(from, to string) error
 }
 
-func realDisk() disk { return disk{files.Sync, os.Rename} }
+func realSystem() system { return system{disk.Sync, os.Rename} }
 
 // makeDirs makes a directory below the one to publish in, and those between, and sees that
 // their names last: whoever made them may have been killed before that.
@@ -33,7 +33,7 @@ func (d *Directory) makeDirs(dir string) error {
 		if err := os.Mkdir(at, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		if err := d.disk.sync(parent); err != nil {
+		if err := d.system.sync(parent); err != nil {
 			return err
 		}
 	}

@@ -1,11 +1,4 @@
-// Package flock takes advisory locks on files with flock(2).
-//
-// Such a lock belongs to one opening of a file. Two openings exclude each other, be
-// they of two processes or of two goroutines of one process; and the kernel frees the
-// lock when the last descriptor of its opening is closed, so also when the process is
-// killed. Descriptors opened by package os are closed on exec: children do not
-// inherit the lock.
-package flock
+package disk
 
 import (
 	"errors"
@@ -20,14 +13,14 @@ import (
 // under the file's name, and from hanging where a FIFO was.
 const openFlags = os.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK
 
-// Open opens the existing lock file at path for reading and writing. It refuses
+// openLockFile opens the existing lock file at path for reading and writing. It refuses
 // symbolic links, whatever is no regular file, and a file with a second name, since
 // the caller is going to write to it. A file that is not there is fs.ErrNotExist.
 //
 // It never creates: in a sticky directory that everybody may write to, Linux
 // (fs.protected_regular) lets nobody, root included, open another user's file with
 // O_CREAT.
-func Open(path string) (*os.File, error) {
+func openLockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, openFlags, 0)
 	if err != nil {
 		return nil, err
@@ -39,9 +32,9 @@ func Open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Create makes the lock file at path, with these permissions whatever the umask. A
+// createLockFile makes the lock file at path, with these permissions whatever the umask. A
 // file that is there already is fs.ErrExist.
-func Create(path string, perm fs.FileMode) (*os.File, error) {
+func createLockFile(path string, perm fs.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(path, openFlags|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
 		return nil, err
@@ -68,9 +61,9 @@ func plain(f *os.File) error {
 	return nil
 }
 
-// Try takes the exclusive lock of f without waiting and says whether it got it. An
+// TryLock takes the exclusive lock of f without waiting and says whether it got it. An
 // error means that the file system cannot lock. Closing f frees the lock.
-func Try(f *os.File) (bool, error) {
+func TryLock(f *os.File) (bool, error) {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
@@ -86,9 +79,9 @@ func Try(f *os.File) (bool, error) {
 	}
 }
 
-// Named says whether path still names f. A lock on a file that was removed, or
+// stillNamed says whether path still names f. A lock on a file that was removed, or
 // replaced, after it was opened excludes nobody: ask after taking it.
-func Named(f *os.File, path string) (bool, error) {
+func stillNamed(f *os.File, path string) (bool, error) {
 	opened, err := f.Stat()
 	if err != nil {
 		return false, err

@@ -1,4 +1,4 @@
-package files_test
+package disk_test
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quant-exporter/quant-exporter/internal/files"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
 func TestHash(t *testing.T) {
@@ -22,7 +22,7 @@ func TestHash(t *testing.T) {
 		content := bytes.Repeat([]byte{7}, size)
 		require.NoError(t, os.WriteFile(path, content, 0o600))
 		last := int64(0)
-		sum, n, err := files.Hash(t.Context(), path, func(read int64) {
+		sum, n, err := disk.Hash(t.Context(), path, func(read int64) {
 			assert.Greater(t, read, last)
 			last = read
 		})
@@ -40,18 +40,18 @@ func TestHashStops(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("somebody asked")
 	calls := 0
-	_, _, err := files.Hash(ctx, path, func(int64) { calls++; cancel(why) })
+	_, _, err := disk.Hash(ctx, path, func(int64) { calls++; cancel(why) })
 	require.ErrorIs(t, err, why)
 	assert.Equal(t, 1, calls)
 
-	_, _, err = files.Hash(t.Context(), filepath.Dir(path), nil)
+	_, _, err = disk.Hash(t.Context(), filepath.Dir(path), nil)
 	require.ErrorContains(t, err, "reading "+filepath.Dir(path))
-	_, _, err = files.Hash(t.Context(), path+"x", nil)
+	_, _, err = disk.Hash(t.Context(), path+"x", nil)
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
 func TestSync(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, files.Sync(dir))
-	require.ErrorIs(t, files.Sync(filepath.Join(dir, "x")), os.ErrNotExist)
+	require.NoError(t, disk.Sync(dir))
+	require.ErrorIs(t, disk.Sync(filepath.Join(dir, "x")), os.ErrNotExist)
 }

@@ -1,4 +1,4 @@
-package workdir
+package disk
 
 import (
 	"bytes"
@@ -11,13 +11,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/quant-exporter/quant-exporter/internal/host/flock"
 )
 
 func create(t *testing.T, parent string) *Dir {
 	t.Helper()
-	dir, err := Create(parent)
+	dir, err := NewDir(parent)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = dir.Remove() })
 	return dir
@@ -35,7 +33,7 @@ func entries(t *testing.T, path string) []string {
 	return names
 }
 
-func TestCreate(t *testing.T) {
+func TestNewDir(t *testing.T) {
 	parent := filepath.Join(t.TempDir(), "data", "work")
 	dir, other := create(t, parent), create(t, parent)
 	assert.NotEqual(t, dir.Path(), other.Path())
@@ -52,7 +50,7 @@ func TestCreate(t *testing.T) {
 func TestCreateSaysWhatIsInTheWay(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	_, err := Create(file)
+	_, err := NewDir(file)
 	require.ErrorContains(t, err, file)
 }
 
@@ -228,7 +226,7 @@ func TestCreateAndSweepTogether(t *testing.T) {
 	for range 4 {
 		makers.Go(func() {
 			for range 100 {
-				dir, err := Create(parent)
+				dir, err := NewDir(parent)
 				if err != nil {
 					t.Errorf("creating a directory: %v", err)
 					return
@@ -252,16 +250,16 @@ func TestCreateAndSweepTogether(t *testing.T) {
 func TestSweepBetweenMakingAndLocking(t *testing.T) {
 	parent := t.TempDir()
 	path := filepath.Join(parent, newName()+lockSuffix)
-	f, err := flock.Create(path, 0o600)
+	f, err := createLockFile(path, 0o600)
 	require.NoError(t, err)
 	defer f.Close()
 	removed, err := Sweep(parent)
 	require.NoError(t, err)
 	require.Len(t, removed, 1)
-	locked, err := flock.Try(f)
+	locked, err := TryLock(f)
 	require.NoError(t, err)
 	require.True(t, locked, "the sweep is over")
-	named, err := flock.Named(f, path)
+	named, err := stillNamed(f, path)
 	require.NoError(t, err)
 	assert.False(t, named, "so the maker takes another name")
 }

@@ -1,7 +1,8 @@
-package workdir
+package disk
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,11 +17,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// These make the test binary another process: one that owns a directory, and one that
-// removes one without root's rights.
+// These make the test binary another process: one that owns a directory, one that removes
+// one without root's rights, and one that holds the lock at a path until it is killed or
+// its standard input ends, with a child that lives on.
 const (
 	ownEnv    = "QUANT_EXPORTER_TEST_OWN"
 	removeEnv = "QUANT_EXPORTER_TEST_REMOVE"
+	holdEnv   = "QUANT_EXPORTER_TEST_HOLD"
+	childEnv  = "QUANT_EXPORTER_TEST_CHILD"
 )
 
 func TestMain(m *testing.M) {
@@ -30,6 +34,10 @@ func TestMain(m *testing.M) {
 		err = own(os.Getenv(ownEnv))
 	case os.Getenv(removeEnv) != "":
 		err = removeReadOnly(os.Getenv(removeEnv))
+	case os.Getenv(holdEnv) != "":
+		err = hold(os.Getenv(holdEnv))
+	case os.Getenv(childEnv) != "":
+		_, err = io.Copy(io.Discard, os.Stdin)
 	default:
 		os.Exit(m.Run())
 	}
@@ -42,7 +50,7 @@ func TestMain(m *testing.M) {
 // own makes a working directory with a file, says where it is and waits for the end of
 // its standard input, or to be killed.
 func own(parent string) error {
-	dir, err := Create(parent)
+	dir, err := NewDir(parent)
 	if err != nil {
 		return err
 	}
@@ -90,7 +98,7 @@ func removeReadOnly(parent string) error {
 			return err
 		}
 	}
-	dir, err := Create(parent)
+	dir, err := NewDir(parent)
 	if err != nil {
 		return err
 	}
@@ -111,4 +119,40 @@ func removeReadOnly(parent string) error {
 		return fmt.Errorf("the test tests nothing, a plain RemoveAll says: %w", err)
 	}
 	return dir.Remove()
+}
+
+// hold takes the lock, starts a child that outlives it (as a tool of llama.cpp might),
+// says so and waits.
+func hold(path string) error {
+	if _, err := NewLock(path).Acquire(context.Background(), false, nil); err != nil {
+		return err
+	}
+	child := exec.Command(os.Args[0])
+	child.Env = []string{childEnv + "=1"}
+	child.Stdin = os.Stdin
+	if err := child.Start(); err != nil {
+		return err
+	}
+	fmt.Println("held")
+	return child.Wait()
+}
+
+// startHolder runs a holder and returns once it has the lock. Its child lives to the
+// end of the test.
+func startHolder(t *testing.T, path string) *exec.Cmd {
+	t.Helper()
+	holder := exec.Command(os.Args[0], "--flag")
+	holder.Env = append(os.Environ(), holdEnv+"="+path)
+	in, out, err := os.Pipe()
+	require.NoError(t, err)
+	t.Cleanup(func() { in.Close(); out.Close() })
+	holder.Stdin = in // its child's, too, which thus ends with the test
+	stdout, err := holder.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, holder.Start())
+	t.Cleanup(func() { _ = holder.Process.Kill() })
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "held", strings.TrimSpace(line))
+	return holder
 }

@@ -1,4 +1,4 @@
-package host
+package disk
 
 import (
 	"bytes"
@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/quant-exporter/quant-exporter/internal/host/flock"
 )
 
 // lockPoll is how often a waiting Acquire looks again. A blocked flock(2) could not
@@ -61,7 +59,7 @@ func (e *HeldError) Error() string {
 
 // Lock keeps measurements on one host apart: at most one holder at a time among all
 // processes, and all goroutines, that use the same path. It is a lock file under
-// flock(2), see package flock. Its methods are safe for concurrent use.
+// flock(2). Its methods are safe for concurrent use.
 //
 // The file holds who has the lock, for those who wait, and stays when the lock is
 // released. What a killed process left in it misleads nobody: the file is believed
@@ -149,7 +147,7 @@ func (l *Lock) try() (*os.File, Holder, error) {
 		if err != nil {
 			return nil, Holder{}, err
 		}
-		locked, err := flock.Try(f)
+		locked, err := TryLock(f)
 		if err != nil {
 			f.Close()
 			return nil, Holder{}, fmt.Errorf("%w: the file system cannot lock files; name a file on a local one with --host.lock", err)
@@ -163,7 +161,7 @@ func (l *Lock) try() (*os.File, Holder, error) {
 			f.Close()
 			return nil, Holder{}, readErr
 		}
-		named, err := flock.Named(f, l.path)
+		named, err := stillNamed(f, l.path)
 		if err != nil {
 			f.Close()
 			return nil, Holder{}, err
@@ -183,9 +181,9 @@ func (l *Lock) try() (*os.File, Holder, error) {
 // open opens the lock file, or makes it, for every user to open.
 func (l *Lock) open() (*os.File, error) {
 	for {
-		f, err := flock.Open(l.path)
+		f, err := openLockFile(l.path)
 		if errors.Is(err, fs.ErrNotExist) {
-			f, err = flock.Create(l.path, 0o666)
+			f, err = createLockFile(l.path, 0o666)
 			if errors.Is(err, fs.ErrExist) { // made by somebody else meanwhile
 				continue
 			}
