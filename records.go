@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -99,7 +100,7 @@ func (r *records) add(result *runner.Result) (eventID string, err error) {
 
 // publish gives what is to be done with the copies of the cycle; nil when that is nothing,
 // as without a record of it.
-func (r *records) publish(settings runner.Publish) func(context.Context, runner.Finished) {
+func (r *records) publish(settings config.Publish) func(context.Context, runner.Finished) {
 	if r.store == nil || !settings.Enabled() {
 		return nil
 	}

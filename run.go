@@ -27,7 +27,7 @@ import (
 
 // settings are what cycles from the command line go by.
 type settings struct {
-	runner.Settings
+	config.Settings
 	entry   string // "" without one
 	models  []string
 	targets []string
@@ -81,7 +81,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 		if f.choose != "" && s.Choose != choice.None {
 			return s, errors.New("--choose chooses one of several formats, and --against names one file: leave one of them out")
 		}
-		s.Choose, s.candidates, s.Publish = choice.None, nil, runner.DefaultPublish() // it is served already
+		s.Choose, s.candidates, s.Publish = choice.None, nil, config.DefaultPublish() // it is served already
 	}
 	if s.against != "" && f.dryRun {
 		return s, fmt.Errorf("--dry-run estimates copies that are to be made, and %q is there: leave it out, to measure", s.against)

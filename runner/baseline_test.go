@@ -170,17 +170,6 @@ func TestBaselineOfASplitSet(t *testing.T) {
 	assert.NotContains(t, e.measure, "original-00001-of-00002.gguf")
 }
 
-func TestBaselineValidate(t *testing.T) {
-	s := runner.DefaultSettings()
-	assert.Empty(t, s.Validate())
-	s.Baseline = "Q8_0"
-	assert.Empty(t, s.Validate(), "the engine knows whether it makes that")
-	s.Baseline = " "
-	problems := s.Validate()
-	require.Len(t, problems, 1)
-	assert.Equal(t, "baseline", problems[0].Path)
-}
-
 func TestBaselineIsAnInputAndReused(t *testing.T) {
 	f, _, _ := newReuseFixture(t, "Q2_K")
 	f.request.Baseline = "Q8_0"

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
@@ -174,7 +175,7 @@ func newFixture(t *testing.T, e *engine, targets ...string) *fixture {
 		e.speed = factors(nil)
 	}
 	f := &fixture{t: t, model: found.Models[0], engine: e, options: runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: disk.Auto}}
-	f.request = runner.Request{Model: f.model, Targets: targets, Settings: runner.DefaultSettings()}
+	f.request = runner.Request{Model: f.model, Targets: targets, Settings: config.DefaultSettings()}
 	return f
 }
 
@@ -614,7 +615,7 @@ func TestSplitSetKeepsItsShardNames(t *testing.T) {
 		return nil
 	}}
 	f := &fixture{t: t, engine: e, options: runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: disk.Auto}}
-	f.request = runner.Request{Model: found.Models[0], Targets: []string{"Q2_K"}, Settings: runner.DefaultSettings()}
+	f.request = runner.Request{Model: found.Models[0], Targets: []string{"Q2_K"}, Settings: config.DefaultSettings()}
 	r := f.run(t.Context())["Q2_K"]
 	assert.Equal(t, verdict.Kept, r.Outcome())
 	assert.Len(t, r.Evidence.Source, 2)
@@ -695,28 +696,4 @@ func TestMeasureSelf(t *testing.T) {
 	var failure *runner.Failure
 	require.ErrorAs(t, err, &failure)
 	assert.Equal(t, runner.ReasonCrash, failure.Reason)
-}
-
-func TestSettingsThatAreAcceptedCanBeDecidedOn(t *testing.T) {
-	b := runner.DefaultBenchmark()
-	require.Empty(t, b.Validate())
-	for _, rounds := range []runner.Rounds{{Min: 3, Max: 3}, {Min: 3, Max: 1000}, {Min: 1000, Max: 1000}} {
-		for _, alpha := range []float64{0.001, 0.25} {
-			b.Rounds, b.Alpha = rounds, alpha
-			require.Empty(t, b.Validate())
-			c := verdict.Config{Threshold: 0.12, Phases: b.Phases, MinRounds: rounds.Min, MaxRounds: rounds.Max, Alpha: alpha}
-			require.NoError(t, c.Validate(), "the two packages disagree on what is valid")
-		}
-	}
-	for _, bad := range []runner.Benchmark{{}, {Alpha: 1}, {Rounds: runner.Rounds{Min: 2, Max: 1}}} {
-		assert.NotEmpty(t, bad.Validate())
-	}
-}
-
-func TestThreshold(t *testing.T) {
-	require.NoError(t, runner.ValidateThreshold(0.12))
-	for _, bad := range []float64{0, 1, -0.1, 100} {
-		require.Error(t, runner.ValidateThreshold(bad), bad)
-	}
-	require.ErrorContains(t, runner.ValidateThreshold(12), "write 12 % as 0.12")
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 )
@@ -166,15 +167,6 @@ type Hashes interface {
 	RememberHash(id model.FileID, hash string) error
 }
 
-// Verify says how far the memory of hashes is trusted.
-type Verify string
-
-// The ways.
-const (
-	VerifyIdentity Verify = "identity" // a file with the same inode, size and time holds the same
-	VerifyContent  Verify = "content"  // each file is read again
-)
-
 // Inputs finds what a cycle of the request would depend on, as far as that is known before
 // a measurement, and starts none. A file whose hash is not remembered is read with the host
 // to itself. Targets of the request are not used.
@@ -207,7 +199,7 @@ func (r *Runner) Inputs(ctx context.Context, req Request) (Inputs, error) {
 
 // hashesKnown says whether every hash is remembered, so that nothing has to be read.
 func (c *cycle) hashesKnown() bool {
-	if c.Hashes == nil || c.Verify == VerifyContent {
+	if c.Hashes == nil || c.Verify == config.VerifyContent {
 		return false
 	}
 	ids := slices.Clone(c.Model.IDs)
@@ -238,7 +230,7 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 	if c.Driver != nil {
 		i.Driver = c.Driver()
 	}
-	i.Arguments, i.Decision = c.Settings.inputs()
+	i.Arguments, i.Decision = settingsInputs(c.Settings)
 	for name, value := range c.info.Arguments {
 		i.Arguments["engine."+name] = value
 	}
@@ -298,7 +290,7 @@ const settled = 3 * time.Second
 
 // hash is the SHA-256 of a file, remembered or read.
 func (c *cycle) hash(ctx context.Context, id model.FileID, report func(read int64)) (string, error) {
-	if c.Hashes != nil && c.Verify != VerifyContent {
+	if c.Hashes != nil && c.Verify != config.VerifyContent {
 		if hash, known := c.Hashes.Hash(id); known {
 			return hash, nil
 		}
@@ -347,8 +339,8 @@ var ofDecision = []string{
 	"threshold", "benchmark.rounds.", "benchmark.alpha", "benchmark.budget", "benchmark.max_disturbance", "benchmark.max_repeats", "quality.",
 }
 
-// inputs are the settings by their keys.
-func (s Settings) inputs() (arguments, decision map[string]string) {
+// settingsInputs are the settings by their keys.
+func settingsInputs(s config.Settings) (arguments, decision map[string]string) {
 	arguments, decision = map[string]string{}, map[string]string{}
 	walkSettings("", reflect.ValueOf(s), func(key, value string) {
 		switch {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
 func knownInputs() Inputs {
@@ -66,9 +68,9 @@ func TestWhatIsNotToldIsNotTheSame(t *testing.T) {
 
 // Who adds a setting says here what it is.
 func TestEverySettingIsInAGroup(t *testing.T) {
-	s := DefaultSettings()
+	s := config.DefaultSettings()
 	s.Quality.Corpus = "/text"
-	arguments, decision := s.inputs()
+	arguments, decision := settingsInputs(s)
 	assert.Equal(t, []string{"baseline", "benchmark.depth", "benchmark.generation_tokens", "benchmark.phases", "benchmark.prompt_tokens"}, slices.Sorted(maps.Keys(arguments)))
 	assert.Equal(t, []string{
 		"benchmark.alpha", "benchmark.budget", "benchmark.max_disturbance", "benchmark.max_repeats", "benchmark.rounds.max", "benchmark.rounds.min",
@@ -87,7 +89,7 @@ func TestEverySettingIsInAGroup(t *testing.T) {
 	assert.Equal(t, "[generation prompt]", arguments["benchmark.phases"])
 	assert.Equal(t, "4h", decision["benchmark.budget"])
 
-	_, decision = DefaultSettings().inputs()
+	_, decision = settingsInputs(config.DefaultSettings())
 	assert.NotContains(t, decision, "quality.chunks", "it is not evaluated")
 }
 

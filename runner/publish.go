@@ -3,35 +3,11 @@ package runner
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
-
-// Publish says where copies that are kept are published: the section `publish:` of the
-// configuration. See package publish.
-type Publish struct {
-	// Dir is the directory to publish in. Default "": nothing is published.
-	Dir string `yaml:"dir"`
-	// Keep is how many versions of a model's target stay; 0: all. Default 3.
-	Keep int `yaml:"keep"`
-}
-
-// DefaultPublish publishes nothing.
-func DefaultPublish() Publish { return Publish{Keep: 3} }
-
-// Enabled says whether copies are published.
-func (p Publish) Enabled() bool { return p.Dir != "" }
-
-// Validate finds every value that cannot be used.
-func (p Publish) Validate() []Problem {
-	if p.Keep < 0 {
-		return []Problem{{"keep", fmt.Errorf("%d versions cannot be kept: use 1 or more, or 0 for all", p.Keep)}}
-	}
-	return nil
-}
 
 // Finished is what a cycle has once all its pairs are decided or have failed.
 type Finished struct {

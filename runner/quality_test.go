@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -35,7 +36,7 @@ func newQualityFixture(t *testing.T, e *engine, targets ...string) *fixture {
 	if e.quality == nil {
 		e.quality = divergences(map[string]float64{"Q8_0.gguf": 0.001, "Q2_K.gguf": 0.16})
 	}
-	f.request.Quality = runner.DefaultQuality()
+	f.request.Quality = config.DefaultQuality()
 	f.request.Quality.Corpus = filepath.Join(t.TempDir(), "text.txt")
 	f.request.Quality.MaxKLDivergence = 0.05
 	require.NoError(t, os.WriteFile(f.request.Quality.Corpus, []byte("In the beginning"), 0o600))
@@ -188,35 +189,6 @@ func TestBudgetLeavesARejectionByQualityItsFigures(t *testing.T) {
 	assert.Equal(t, 1, r.Verdict.Rounds, "the first round was contaminated")
 	assert.Len(t, r.Evidence.Rounds, 2)
 	assert.Equal(t, *r.Verdict, r.Evidence.Verdict())
-}
-
-func TestQualityValidate(t *testing.T) {
-	valid := runner.Quality{Corpus: "x", Chunks: 32, Context: 512, MaxKLDivergence: 0.05}
-	assert.Empty(t, valid.Validate())
-	assert.Empty(t, runner.DefaultQuality().Validate())
-	for name, test := range map[string]struct {
-		change func(*runner.Quality)
-		path   string
-		want   string
-	}{
-		"no text":              {func(q *runner.Quality) { q.Corpus = "" }, "corpus", "no text"},
-		"too few chunks":       {func(q *runner.Quality) { q.Chunks = 9 }, "chunks", "10 to 1000"},
-		"too many chunks":      {func(q *runner.Quality) { q.Chunks = 1001 }, "chunks", "10 to 1000"},
-		"no context":           {func(q *runner.Quality) { q.Context = 0 }, "context", "no usable chunk"},
-		"negative divergence":  {func(q *runner.Quality) { q.MaxKLDivergence = -1 }, "max_kl_divergence", "no divergence"},
-		"divergence of nan":    {func(q *runner.Quality) { q.MaxKLDivergence = math.NaN() }, "max_kl_divergence", "no divergence"},
-		"agreement in percent": {func(q *runner.Quality) { q.MinTop1Agreement = 90 }, "min_top1_agreement", "0.9 for 90 %"},
-		"increase below 0":     {func(q *runner.Quality) { q.MaxPerplexityIncrease = -0.1 }, "max_perplexity_increase", "no ratio"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			q := valid
-			test.change(&q)
-			problems := q.Validate()
-			require.Len(t, problems, 1)
-			assert.Equal(t, test.path, problems[0].Path)
-			assert.ErrorContains(t, problems[0].Err, test.want)
-		})
-	}
 }
 
 // A model of which the weights are zeros was kept, and published, with divergence 0.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
@@ -108,15 +109,15 @@ type FileFigures struct {
 // Evidence is everything a decision rests on: enough to compute the verdict again
 // (see [Evidence.Verdict]) and to see under which conditions it was measured.
 type Evidence struct {
-	Model     string          `json:"model"`
-	Source    []model.FileID  `json:"source"` // the model's files as they were
-	Target    string          `json:"target"`
-	Previous  verdict.Outcome `json:"previous_decision,omitempty"`
-	Engine    EngineInfo      `json:"engine"`
-	Hardware  string          `json:"hardware"`
-	Benchmark Benchmark       `json:"benchmark"`
-	Decision  verdict.Config  `json:"decision"`
-	Isolation string          `json:"isolation"`
+	Model     string           `json:"model"`
+	Source    []model.FileID   `json:"source"` // the model's files as they were
+	Target    string           `json:"target"`
+	Previous  verdict.Outcome  `json:"previous_decision,omitempty"`
+	Engine    EngineInfo       `json:"engine"`
+	Hardware  string           `json:"hardware"`
+	Benchmark config.Benchmark `json:"benchmark"`
+	Decision  verdict.Config   `json:"decision"`
+	Isolation string           `json:"isolation"`
 	// Baseline says how the original was made; nil where the model is the original.
 	Baseline *BaselineEvidence `json:"baseline,omitempty"`
 	// Against are the files that were measured in place of a copy that was made.

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
@@ -179,10 +180,10 @@ func TestAFileIsReadOnce(t *testing.T) {
 	assert.Equal(t, "remembered", second.Source)
 	assert.Equal(t, "remembered", second.Corpus)
 
-	f.request.Verify = runner.VerifyContent
+	f.request.Verify = config.VerifyContent
 	assert.Equal(t, first, find())
 	assert.Equal(t, 2, locked)
-	f.request.Verify = runner.VerifyIdentity
+	f.request.Verify = config.VerifyIdentity
 	assert.Equal(t, first, find(), "what was read again is remembered")
 
 	other := gguftest.Tiny()
@@ -198,7 +199,7 @@ func TestAFreshFileIsNotRemembered(t *testing.T) {
 	now := time.Now()
 	require.NoError(t, os.Chtimes(f.model.Path, now, now))
 	f.rediscover()
-	f.request.Quality = runner.DefaultQuality()
+	f.request.Quality = config.DefaultQuality()
 	_, err := runner.New(f.engine, f.options).Inputs(t.Context(), f.request)
 	require.NoError(t, err)
 	assert.Empty(t, known.hashes)

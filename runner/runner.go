@@ -37,6 +37,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -84,7 +85,7 @@ type Request struct {
 	// Against is a file that exists, to be measured in place of a copy that is made: see
 	// model.Found.Existing. Targets then has nothing but its format. Nil: copies are made.
 	Against *model.Model
-	Settings
+	config.Settings
 	// OrderSeed is that of the coins which choose the order of the stages in every two
 	// rounds: see verdict.QuantizedFirst. Give each cycle its own.
 	OrderSeed uint64

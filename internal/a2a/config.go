@@ -12,16 +12,15 @@ import (
 	promconfig "github.com/prometheus/common/config"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Validate finds what only the bus knows to be of no use in its section of the
 // configuration, as far as that can be told without reading files or connecting. No
 // message has a part of the URL that may be secret.
-func Validate(c config.A2A) []runner.Problem {
-	var problems []runner.Problem
+func Validate(c config.A2A) []config.Problem {
+	var problems []config.Problem
 	add := func(path, format string, args ...any) {
-		problems = append(problems, runner.Problem{Path: path, Err: fmt.Errorf(format, args...)})
+		problems = append(problems, config.Problem{Path: path, Err: fmt.Errorf(format, args...)})
 	}
 	if c.URL != "" {
 		endpoint, err := ParseURL(c.URL)

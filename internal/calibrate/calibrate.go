@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -26,7 +27,7 @@ type Options struct {
 	Rounds    int    // for each number of threads, 4 to 100
 	Threads   []int  // the numbers of threads to try, each 1 to CPUs
 	CPUs      int    // logical CPUs of the host; 0 for those this process may use
-	Benchmark runner.Benchmark
+	Benchmark config.Benchmark
 	Threshold float64 // a ratio, 0 < t < 1
 	// Runner makes a runner whose engine uses that many threads.
 	Runner func(threads int) *runner.Runner
@@ -61,7 +62,7 @@ func (o Options) Validate() error {
 	for _, problem := range o.Benchmark.Validate() {
 		errs = append(errs, fmt.Errorf("benchmark.%s: %w", problem.Path, problem.Err))
 	}
-	if err := runner.ValidateThreshold(o.Threshold); err != nil {
+	if err := config.ValidateThreshold(o.Threshold); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -86,7 +87,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	for _, threads := range o.Threads {
 		rounds, err := o.Runner(threads).MeasureSelf(ctx, runner.Request{
 			Model:     o.Model,
-			Settings:  runner.Settings{Benchmark: o.Benchmark, Baseline: o.Baseline},
+			Settings:  config.Settings{Benchmark: o.Benchmark, Baseline: o.Baseline},
 			OrderSeed: rand.Uint64(),
 			Progress:  o.progress(threads),
 		}, o.Rounds)
@@ -113,7 +114,7 @@ func (o Options) progress(threads int) func(runner.Progress) {
 }
 
 // row computes what the rounds at one number of threads say.
-func row(threads int, rounds []runner.Round, b runner.Benchmark) Row {
+func row(threads int, rounds []runner.Round, b config.Benchmark) Row {
 	var counted []verdict.Round
 	for _, r := range rounds {
 		if r.Counted {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/test/golden"
@@ -21,9 +22,9 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-func benchmark(minRounds, maxRounds int) runner.Benchmark {
-	b := runner.DefaultBenchmark()
-	b.Rounds = runner.Rounds{Min: minRounds, Max: maxRounds}
+func benchmark(minRounds, maxRounds int) config.Benchmark {
+	b := config.DefaultBenchmark()
+	b.Rounds = config.Rounds{Min: minRounds, Max: maxRounds}
 	return b
 }
 

@@ -1,14 +1,11 @@
 package config
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
-
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // A2A is the section `a2a:`, the bus on which events are delivered.
@@ -39,24 +36,21 @@ func DefaultA2A() A2A {
 }
 
 // Validate finds every value that cannot be used, but for what package a2a finds.
-func (c A2A) Validate() []runner.Problem {
-	var problems []runner.Problem
-	add := func(path, format string, args ...any) {
-		problems = append(problems, runner.Problem{Path: path, Err: fmt.Errorf(format, args...)})
-	}
+func (c A2A) Validate() []Problem {
+	var found problems
 	if c.Stream == "" {
-		add("stream", "it is empty: name a key, such as %q", DefaultA2A().Stream)
+		found.add("stream", "it is empty: name a key, such as %q", DefaultA2A().Stream)
 	}
 	if c.MaxLen < 0 {
-		add("max_len", "%d is below 0: use a number of entries, or 0 for no bound", c.MaxLen)
+		found.add("max_len", "%d is below 0: use a number of entries, or 0 for no bound", c.MaxLen)
 	}
 	if c.Timeout <= 0 {
-		add("timeout", "%v leaves no time: use a duration above 0, such as 5s", c.Timeout)
+		found.add("timeout", "%v leaves no time: use a duration above 0, such as 5s", c.Timeout)
 	}
 	if err := c.TLS.Validate(); err != nil {
-		add("tls_config", "%w", err)
+		found.add("tls_config", "%w", err)
 	}
-	return problems
+	return found
 }
 
 // Secret stands in for what must not be shown.

@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 
 	"github.com/alecthomas/units"
-
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Cache is the section `cache:`, the files that later cycles use again.
@@ -22,9 +20,9 @@ type Cache struct {
 func DefaultCache() Cache { return Cache{Size: Size(10 * units.GB)} }
 
 // Validate finds every value that cannot be used.
-func (c Cache) Validate() []runner.Problem {
+func (c Cache) Validate() []Problem {
 	if c.Size < 0 {
-		return []runner.Problem{{Path: "size", Err: fmt.Errorf("%v is no size: use one such as 10GB, or 0 to keep no files", c.Size)}}
+		return []Problem{{Path: "size", Err: fmt.Errorf("%v is no size: use one such as 10GB, or 0 to keep no files", c.Size)}}
 	}
 	return nil
 }

@@ -22,7 +22,6 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/model"
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Config is the whole file. Nobody changes it once it is in use.
@@ -33,8 +32,8 @@ type Config struct {
 	Storage Storage `yaml:"storage"`
 	Engine  Engine  `yaml:"engine"`
 	// Settings of cycles, which each entry may change for itself.
-	runner.Settings `yaml:",inline"`
-	A2A             A2A `yaml:"a2a"`
+	Settings `yaml:",inline"`
+	A2A      A2A `yaml:"a2a"`
 	// Schedule has no entries by default: nothing is due.
 	Schedule []Entry `yaml:"schedule"`
 
@@ -76,15 +75,15 @@ func Default() Config {
 		Cache:    DefaultCache(),
 		Storage:  Storage{Path: "data", Retention: DefaultRetention()},
 		Engine:   DefaultEngine(),
-		Settings: runner.DefaultSettings(),
+		Settings: DefaultSettings(),
 		A2A:      DefaultA2A(),
 	}
 }
 
 // Checks find what cannot be used in a section, as only the packages know that use it.
 type Checks struct {
-	Engine func(Engine) []runner.Problem
-	A2A    func(A2A) []runner.Problem
+	Engine func(Engine) []Problem
+	A2A    func(A2A) []Problem
 }
 
 // Load reads a file. Relative paths in it are taken from the file's own folder, as
@@ -131,11 +130,11 @@ func (c *Config) Hash() string { return c.hash }
 
 // problems collects what each section says of its values; of the schedule, each entry
 // does.
-func (c *Config) problems(checks Checks) []runner.Problem {
-	all := slices.Concat(runner.Below("engine", append(c.Engine.Validate(), checks.Engine(c.Engine)...)), c.Settings.Validate()) //nolint:staticcheck // c.Validate() would read as if it were all of it
+func (c *Config) problems(checks Checks) []Problem {
+	all := slices.Concat(below("engine", append(c.Engine.Validate(), checks.Engine(c.Engine)...)), c.Settings.Validate()) //nolint:staticcheck // c.Validate() would read as if it were all of it
 	add := func(path string, err error) {
 		if err != nil {
-			all = append(all, runner.Problem{Path: path, Err: err})
+			all = append(all, Problem{Path: path, Err: err})
 		}
 	}
 	add("publish.dir", c.apart(c.Publish.Dir))
@@ -146,9 +145,9 @@ func (c *Config) problems(checks Checks) []runner.Problem {
 	if c.Storage.Path == "" {
 		add("storage.path", errors.New("it is empty: name a folder, such as data"))
 	}
-	all = append(all, runner.Below("cache", c.Cache.Validate())...)
-	all = append(all, runner.Below("storage.retention", c.Storage.Retention.Validate())...)
-	return append(all, runner.Below("a2a", append(c.A2A.Validate(), checks.A2A(c.A2A)...))...)
+	all = append(all, below("cache", c.Cache.Validate())...)
+	all = append(all, below("storage.retention", c.Storage.Retention.Validate())...)
+	return append(all, below("a2a", append(c.A2A.Validate(), checks.A2A(c.A2A)...))...)
 }
 
 // paths are the values that are paths of files, by their keys.
@@ -173,7 +172,7 @@ func ParseThreshold(source, text string) (float64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s: %q is not a number: write a ratio between 0 and 1, such as 0.12", source, text)
 	}
-	if err := runner.ValidateThreshold(t); err != nil {
+	if err := ValidateThreshold(t); err != nil {
 		return 0, fmt.Errorf("%s: %w", source, err)
 	}
 	return t, nil

@@ -25,7 +25,6 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
@@ -123,13 +122,13 @@ a2a:
 	want.Models = config.Models{Dir: "/srv/models", AllowRequantize: true}
 	want.Work = config.Work{Dir: "/var/work", Isolation: disk.Copy}
 	want.Cache = config.Cache{Dir: "/var/cache", Size: 512 << 20}
-	want.FreshFor, want.Verify = model.Duration(7*24*time.Hour), runner.VerifyContent
+	want.FreshFor, want.Verify = model.Duration(7*24*time.Hour), config.VerifyContent
 	e := &want.Engine
 	e.Dir, e.Env, e.BenchArgs, e.QuantizeArgs = "/opt/llama", map[string]string{"CUDA_VISIBLE_DEVICES": "1", "N": "2"}, []string{"-ngl", "99"}, []string{"--pure"}
 	e.Threads, e.Nice, e.Imatrix = 3, 0, "/i.gguf"
 	e.Timeouts.Quantize, e.Timeouts.Benchmark = model.Duration(24*time.Hour), model.Duration(90*time.Minute)
 	e.EvaluateArgs, e.Timeouts.Evaluate = []string{"-nr"}, model.Duration(48*time.Hour)
-	want.Quality = runner.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2}
+	want.Quality = config.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2}
 	b := &want.Benchmark
 	b.Phases, b.PromptTokens, b.GenerationTokens, b.Depth = []verdict.Phase{verdict.Prompt}, 1, 2, 3
 	b.Rounds.Min, b.Rounds.Max, b.Alpha, b.Budget = 4, 5, 0.1, 0
@@ -137,7 +136,7 @@ a2a:
 	want.Threshold = 0.2
 	want.Baseline = "Q8_0"
 	want.Choose = choice.BestQuality
-	want.Publish = runner.Publish{Dir: "/published", Keep: 5}
+	want.Publish = config.Publish{Dir: "/published", Keep: 5}
 	want.Storage = config.Storage{Path: "/var/lib/q", Retention: config.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
 	want.A2A = config.A2A{
 		URL: "rediss://h", Username: "u", PasswordFile: "/etc/q/password", Stream: "s", Timeout: model.Duration(time.Second),
@@ -539,4 +538,15 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"choose": config.Inherited("choose"), "baseline": config.Inherited("baseline"),
 		"fresh_for": config.Inherited("fresh_for"), "verify": config.Inherited("verify"),
 	}, got)
+}
+
+func TestBaselineValidate(t *testing.T) {
+	s := config.DefaultSettings()
+	assert.Empty(t, s.Validate())
+	s.Baseline = "Q8_0"
+	assert.Empty(t, s.Validate(), "the engine knows whether it makes that")
+	s.Baseline = " "
+	problems := s.Validate()
+	require.Len(t, problems, 1)
+	assert.Equal(t, "baseline", problems[0].Path)
 }

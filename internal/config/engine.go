@@ -1,13 +1,10 @@
 package config
 
 import (
-	"fmt"
 	"regexp"
 	"time"
 
 	"github.com/prometheus/common/model"
-
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Engine is the section `engine:`, llama.cpp's tools.
@@ -69,26 +66,23 @@ func DefaultEngine() Engine {
 }
 
 // Validate finds every value that cannot be used, but for what package llamacpp finds.
-func (c Engine) Validate() []runner.Problem {
-	var problems []runner.Problem
-	add := func(path, format string, args ...any) {
-		problems = append(problems, runner.Problem{Path: path, Err: fmt.Errorf(format, args...)})
-	}
+func (c Engine) Validate() []Problem {
+	var found problems
 	if c.Threads < 0 {
-		add("threads", "%d is below 0: use 0 for automatic, or a number of threads", c.Threads)
+		found.add("threads", "%d is below 0: use 0 for automatic, or a number of threads", c.Threads)
 	}
 	if c.Nice < 0 || c.Nice > 19 {
-		add("nice", "%d is no nice level: use 0 to 19", c.Nice)
+		found.add("nice", "%d is no nice level: use 0 to 19", c.Nice)
 	}
 	positive := func(path string, limit model.Duration) {
 		if limit <= 0 {
-			add(path, "%v leaves no time: use a duration above 0, such as 2h", limit)
+			found.add(path, "%v leaves no time: use a duration above 0, such as 2h", limit)
 		}
 	}
 	positive("timeouts.quantize", c.Timeouts.Quantize)
 	positive("timeouts.benchmark", c.Timeouts.Benchmark)
 	positive("timeouts.evaluate", c.Timeouts.Evaluate)
-	return problems
+	return found
 }
 
 var secretName = regexp.MustCompile(`(?i)token|key|secret|pass|pwd|credential|auth|cookie|session|dsn|(^|_)pat(_|$)`)

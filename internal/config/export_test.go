@@ -1,7 +1,5 @@
 package config
 
-import "github.com/quant-exporter/quant-exporter/runner"
-
 // SetHash takes over the hash of another configuration, as it tells two texts of one
 // meaning apart.
 func (c *Config) SetHash(other *Config) { c.hash = other.hash }
@@ -10,10 +8,10 @@ func (c *Config) SetHash(other *Config) { c.hash = other.hash }
 func (c *Config) NewEntry(line int) Entry { return c.newEntry(line) }
 
 // Problems are those of the sections.
-func (c *Config) Problems(checks Checks) []runner.Problem { return c.problems(checks) }
+func (c *Config) Problems(checks Checks) []Problem { return c.problems(checks) }
 
 // Problems are those of the entry by itself.
-func (e *Entry) Problems(c *Config, checks Checks) []runner.Problem { return e.problems(c, checks) }
+func (e *Entry) Problems(c *Config, checks Checks) []Problem { return e.problems(c, checks) }
 
 // KeysIn reports of a text which keys it has.
 func KeysIn(text []byte) (has func(path string) bool, err error) {

@@ -6,6 +6,29 @@ import (
 	"path/filepath"
 )
 
+// Publish is the section `publish:`, where copies that are kept are published. See package
+// publish.
+type Publish struct {
+	// Dir is the directory to publish in. Default "": nothing is published.
+	Dir string `yaml:"dir"`
+	// Keep is how many versions of a model's target stay; 0: all. Default 3.
+	Keep int `yaml:"keep"`
+}
+
+// DefaultPublish publishes nothing.
+func DefaultPublish() Publish { return Publish{Keep: 3} }
+
+// Enabled says whether copies are published.
+func (p Publish) Enabled() bool { return p.Dir != "" }
+
+// Validate finds every value that cannot be used.
+func (p Publish) Validate() []Problem {
+	if p.Keep < 0 {
+		return []Problem{{"keep", fmt.Errorf("%d versions cannot be kept: use 1 or more, or 0 for all", p.Keep)}}
+	}
+	return nil
+}
+
 // Apart says whether nothing is published within the model folder, where it would be found
 // as models. Who changes Models.Dir asks again.
 func (c *Config) Apart() error {

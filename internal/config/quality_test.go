@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -51,6 +52,35 @@ func TestMistakesInQuality(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := read("c.yml", []byte(test.text))
 			require.ErrorContains(t, err, test.want)
+		})
+	}
+}
+
+func TestQualityValidate(t *testing.T) {
+	valid := config.Quality{Corpus: "x", Chunks: 32, Context: 512, MaxKLDivergence: 0.05}
+	assert.Empty(t, valid.Validate())
+	assert.Empty(t, config.DefaultQuality().Validate())
+	for name, test := range map[string]struct {
+		change func(*config.Quality)
+		path   string
+		want   string
+	}{
+		"no text":              {func(q *config.Quality) { q.Corpus = "" }, "corpus", "no text"},
+		"too few chunks":       {func(q *config.Quality) { q.Chunks = 9 }, "chunks", "10 to 1000"},
+		"too many chunks":      {func(q *config.Quality) { q.Chunks = 1001 }, "chunks", "10 to 1000"},
+		"no context":           {func(q *config.Quality) { q.Context = 0 }, "context", "no usable chunk"},
+		"negative divergence":  {func(q *config.Quality) { q.MaxKLDivergence = -1 }, "max_kl_divergence", "no divergence"},
+		"divergence of nan":    {func(q *config.Quality) { q.MaxKLDivergence = math.NaN() }, "max_kl_divergence", "no divergence"},
+		"agreement in percent": {func(q *config.Quality) { q.MinTop1Agreement = 90 }, "min_top1_agreement", "0.9 for 90 %"},
+		"increase below 0":     {func(q *config.Quality) { q.MaxPerplexityIncrease = -0.1 }, "max_perplexity_increase", "no ratio"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := valid
+			test.change(&q)
+			problems := q.Validate()
+			require.Len(t, problems, 1)
+			assert.Equal(t, test.path, problems[0].Path)
+			assert.ErrorContains(t, problems[0].Err, test.want)
 		})
 	}
 }

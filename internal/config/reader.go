@@ -11,8 +11,6 @@ import (
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"gopkg.in/yaml.v3"
-
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // reader reads a document into values, as far as it can, and collects all that is wrong
@@ -37,7 +35,7 @@ func (r *reader) problem(line int, path, format string, args ...any) {
 
 // object takes in what is wrong with values, except for those that could not be read: a
 // default stands in for them.
-func (r *reader) object(problems []runner.Problem) {
+func (r *reader) object(problems []Problem) {
 	unread := map[string]bool{}
 	for _, p := range r.problems {
 		unread[p.path] = true

@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Retention is the section `storage.retention:`, which bounds the results that are kept
@@ -29,13 +27,13 @@ func DefaultRetention() Retention {
 }
 
 // Validate finds every value that cannot be used.
-func (r Retention) Validate() []runner.Problem {
-	var problems []runner.Problem
+func (r Retention) Validate() []Problem {
+	var problems []Problem
 	if r.Age < 0 {
-		problems = append(problems, runner.Problem{Path: "age", Err: fmt.Errorf("%v is no age: use a duration such as 365d, or 0 for no bound", time.Duration(r.Age))})
+		problems = append(problems, Problem{Path: "age", Err: fmt.Errorf("%v is no age: use a duration such as 365d, or 0 for no bound", time.Duration(r.Age))})
 	}
 	if r.Cycles < 0 {
-		problems = append(problems, runner.Problem{Path: "cycles", Err: fmt.Errorf("%d cycles cannot be kept: use 1 or more, or 0 for no bound", r.Cycles)})
+		problems = append(problems, Problem{Path: "cycles", Err: fmt.Errorf("%d cycles cannot be kept: use 1 or more, or 0 for no bound", r.Cycles)})
 	}
 	return problems
 }

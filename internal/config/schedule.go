@@ -12,7 +12,6 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/model"
-	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
@@ -23,8 +22,8 @@ import (
 type Entry struct {
 	schedule.Entry `yaml:",inline"`
 
-	runner.Settings `yaml:",inline"`
-	Engine          Engine `yaml:"engine"`
+	Settings `yaml:",inline"`
+	Engine   Engine `yaml:"engine"`
 
 	// Line of the file in which the entry begins, from 1.
 	Line int `yaml:"-"`
@@ -50,7 +49,7 @@ func (c *Config) Plan() []model.Entry {
 }
 
 // schedule reads the entries; problems are those of the sections.
-func (r *reader) schedule(c *Config, problems []runner.Problem) {
+func (r *reader) schedule(c *Config, problems []Problem) {
 	_, list := entry(r.document.root, "schedule")
 	if list == nil || isNull(list) {
 		return
@@ -89,16 +88,16 @@ func (r *reader) schedule(c *Config, problems []runner.Problem) {
 			e.Choose = choice.None
 		}
 		if e.Against != "" && !r.document.has(path+".publish") { // it is served already
-			e.Publish = runner.DefaultPublish()
+			e.Publish = DefaultPublish()
 		}
-		own := slices.DeleteFunc(e.problems(c, r.checks), func(p runner.Problem) bool { // else the section's
+		own := slices.DeleteFunc(e.problems(c, r.checks), func(p Problem) bool { // else the section's
 			return inherited[p.Path+": "+p.Err.Error()] && !r.document.has(path+"."+p.Path)
 		})
-		r.object(runner.Below(path, own))
+		r.object(below(path, own))
 		right := len(r.problems) == before
-		r.object(runner.Below(path, clashes.name(&e)))
+		r.object(below(path, clashes.name(&e)))
 		if right { // else its models and targets may be defaults that nobody meant
-			r.object(runner.Below(path, clashes.pairs(&e)))
+			r.object(below(path, clashes.pairs(&e)))
 		}
 		c.Schedule = append(c.Schedule, e)
 	}
@@ -112,22 +111,22 @@ func (r *reader) rebaseName(name *string) {
 }
 
 // problems collects what is wrong with the values of the entry by itself, in c.
-func (e *Entry) problems(c *Config, checks Checks) []runner.Problem {
-	problems := slices.Concat(runner.Below("engine", append(e.Engine.Validate(), checks.Engine(e.Engine)...)), e.Settings.Validate())
+func (e *Entry) problems(c *Config, checks Checks) []Problem {
+	problems := slices.Concat(below("engine", append(e.Engine.Validate(), checks.Engine(e.Engine)...)), e.Settings.Validate())
 	if err := c.apart(e.Publish.Dir); err != nil {
-		problems = append(problems, runner.Problem{Path: "publish.dir", Err: err})
+		problems = append(problems, Problem{Path: "publish.dir", Err: err})
 	}
 	for _, p := range e.Entry.Validate() {
-		problems = append(problems, runner.Problem(p))
+		problems = append(problems, Problem(p))
 	}
 	if err := sameFormat(e.Targets); err != nil {
-		problems = append(problems, runner.Problem{Path: "targets", Err: err})
+		problems = append(problems, Problem{Path: "targets", Err: err})
 	}
 	if e.Against != "" && e.Choose != choice.None {
-		problems = append(problems, runner.Problem{Path: "choose", Err: errors.New("chooses one of several formats, and against names one file: leave one of them out")})
+		problems = append(problems, Problem{Path: "choose", Err: errors.New("chooses one of several formats, and against names one file: leave one of them out")})
 	}
 	if e.Against != "" && e.Publish.Enabled() {
-		problems = append(problems, runner.Problem{Path: "publish", Err: errors.New("publishes copies that are made, and against names a file that exists: leave one of them out")})
+		problems = append(problems, Problem{Path: "publish", Err: errors.New("publishes copies that are made, and against names a file that exists: leave one of them out")})
 	}
 	return problems
 }
@@ -156,11 +155,11 @@ func newClashes() clashes {
 }
 
 // name takes the name of an entry in and says whether one before it has that already.
-func (c clashes) name(e *Entry) []runner.Problem {
+func (c clashes) name(e *Entry) []Problem {
 	switch line, taken := c.lines[e.Name]; {
 	case e.Name == "": // its own problem
 	case taken:
-		return []runner.Problem{{Path: "name", Err: fmt.Errorf("%q is the name of the entry in line %d already: use another one", e.Name, line)}}
+		return []Problem{{Path: "name", Err: fmt.Errorf("%q is the name of the entry in line %d already: use another one", e.Name, line)}}
 	default:
 		c.lines[e.Name] = e.Line
 	}
@@ -169,8 +168,8 @@ func (c clashes) name(e *Entry) []runner.Problem {
 
 // pairs takes the pairs of an entry in and says which entries before it decide them as
 // well. What can only be told of the models that there are, model.NewPlan tells.
-func (c clashes) pairs(e *Entry) []runner.Problem {
-	var problems []runner.Problem
+func (c clashes) pairs(e *Entry) []Problem {
+	var problems []Problem
 	told := map[*Entry]bool{e: true}
 	for _, pattern := range e.Models {
 		for _, target := range e.Targets {
@@ -181,7 +180,7 @@ func (c clashes) pairs(e *Entry) []runner.Problem {
 				c.owners[pair] = e
 			case !told[first]:
 				told[first] = true
-				problems = append(problems, runner.Problem{Path: "targets", Err: fmt.Errorf("the entry %q in line %d decides %s of the models %q as well, and they would overwrite each other's figures: name other models or targets",
+				problems = append(problems, Problem{Path: "targets", Err: fmt.Errorf("the entry %q in line %d decides %s of the models %q as well, and they would overwrite each other's figures: name other models or targets",
 					first.Name, first.Line, pair[1], pattern)})
 			}
 		}

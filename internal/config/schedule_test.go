@@ -14,7 +14,6 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/runner"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
@@ -76,14 +75,14 @@ schedule:
 			StartingDeadline: prom.Duration(2 * time.Hour), Timeout: prom.Duration(24 * time.Hour),
 			Suspend: true, RunOnStart: true,
 		},
-		Settings: runner.Settings{
-			Threshold: 0.2, Baseline: "Q8_0", FreshFor: prom.Duration(7 * 24 * time.Hour), Verify: runner.VerifyContent,
-			Benchmark: runner.Benchmark{
+		Settings: config.Settings{
+			Threshold: 0.2, Baseline: "Q8_0", FreshFor: prom.Duration(7 * 24 * time.Hour), Verify: config.VerifyContent,
+			Benchmark: config.Benchmark{
 				Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 1, GenerationTokens: 2, Depth: 3,
-				Rounds: runner.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: prom.Duration(90 * time.Second),
+				Rounds: config.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: prom.Duration(90 * time.Second),
 			},
-			Quality: runner.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
-			Publish: runner.Publish{Dir: "/published", Keep: 5},
+			Quality: config.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
+			Publish: config.Publish{Dir: "/published", Keep: 5},
 			Choose:  choice.Fastest,
 		},
 		Engine: config.Engine{

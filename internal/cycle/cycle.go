@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -29,7 +30,7 @@ type Job struct {
 	Candidates []string
 	// Against is the file that is measured in place of a copy: see runner.Request.
 	Against *model.Model
-	runner.Settings
+	config.Settings
 	Runner Runner
 	// Discovering is how long it took to find the model.
 	Discovering time.Duration

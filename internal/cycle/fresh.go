@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -109,7 +110,7 @@ func (f *freshness) choosesAnew() bool {
 // unpublished reports whether a pair that stands as kept has yet to be published where the
 // settings want it: the attempt failed, or there was none, such as before the configuration
 // asked for it.
-func unpublished(pair *store.Pair, settings runner.Publish) bool {
+func unpublished(pair *store.Pair, settings config.Publish) bool {
 	if !settings.Enabled() || pair.Standing != verdict.Kept {
 		return false
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
@@ -22,7 +23,7 @@ import (
 // published, if it was. A copy that cannot be published does not fail the cycle: what became
 // of each is in the result, for store.Store.Published, and in the log. Nil when there was
 // nothing to publish.
-func PublishCopies(ctx context.Context, from Store, id uint64, settings runner.Publish, f runner.Finished, logger *slog.Logger) []store.Publication {
+func PublishCopies(ctx context.Context, from Store, id uint64, settings config.Publish, f runner.Finished, logger *slog.Logger) []store.Publication {
 	p := promotion{from: from, settings: settings, finished: f, logger: logger, copies: map[string]runner.Copy{}}
 	var targets []string
 	for _, c := range f.Copies {
@@ -56,7 +57,7 @@ func PublishCopies(ctx context.Context, from Store, id uint64, settings runner.P
 // promotion is the publishing of one cycle's copies.
 type promotion struct {
 	from     Store
-	settings runner.Publish
+	settings config.Publish
 	finished runner.Finished
 	logger   *slog.Logger
 	copies   map[string]runner.Copy // those that are kept, by target

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
@@ -97,7 +98,7 @@ func (f *fixture) cycle(ctx context.Context, version string, outcomes map[string
 			require.NoError(f, err)
 		}
 	}
-	all = PublishCopies(ctx, f.store, id, runner.Publish{Dir: f.dir, Keep: 2}, finished, slog.New(slog.DiscardHandler))
+	all = PublishCopies(ctx, f.store, id, config.Publish{Dir: f.dir, Keep: 2}, finished, slog.New(slog.DiscardHandler))
 	require.NoError(f, f.store.Published(id, all))
 	require.NoError(f, f.store.EndCycle(id, nil))
 	return id, all

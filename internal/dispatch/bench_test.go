@@ -40,7 +40,7 @@ func BenchmarkUnchanged(b *testing.B) {
 	cfg := config.DefaultEngine()
 	cfg.Dir = fakellama.Build(b)
 	entry := Entry{
-		Name: "nightly", Settings: runner.DefaultSettings(),
+		Name: "nightly", Settings: config.DefaultSettings(),
 		Runner: runner.New(llamacpp.New(cfg, 1, quiet), runner.Options{Hashes: state, Logger: quiet}),
 	}
 	entry.FreshFor = prom.Duration(time.Hour)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -21,7 +22,7 @@ type Entry struct {
 	Overlap   schedule.Overlap
 	Timeout   time.Duration // of a run; 0: no bound
 	Suspended bool
-	runner.Settings
+	config.Settings
 	Runner cycle.Runner
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -172,7 +173,7 @@ func newBench(t *testing.T, run engine, names ...string) *bench {
 	var c Config
 	var p model.Plan
 	for _, name := range names {
-		c.Entries = append(c.Entries, Entry{Name: name, Overlap: schedule.Forbid, Settings: runner.Settings{Threshold: 0.12}, Runner: run})
+		c.Entries = append(c.Entries, Entry{Name: name, Overlap: schedule.Forbid, Settings: config.Settings{Threshold: 0.12}, Runner: run})
 		p.Entries = append(p.Entries, resolved(name, name))
 	}
 	b.find = func() (*model.Plan, error) { return &p, nil }

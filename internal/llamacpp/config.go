@@ -7,15 +7,14 @@ import (
 	"strings"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Validate finds what only the tools know to be of no use in their section of the
 // configuration.
-func Validate(c config.Engine) []runner.Problem {
-	var problems []runner.Problem
+func Validate(c config.Engine) []config.Problem {
+	var problems []config.Problem
 	add := func(path, format string, args ...any) {
-		problems = append(problems, runner.Problem{Path: path, Err: fmt.Errorf(format, args...)})
+		problems = append(problems, config.Problem{Path: path, Err: fmt.Errorf(format, args...)})
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
 		if err := checkVariable(name, c.Env[name]); err != nil {

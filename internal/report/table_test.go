@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -58,7 +59,7 @@ func decided(target string, bytes int64, v verdict.Verdict) runner.Result {
 		Durations:    map[runner.Operation]time.Duration{runner.OperationTotal: 83_400 * time.Millisecond},
 		Evidence: runner.Evidence{
 			Engine:    runner.EngineInfo{Name: "llama.cpp", Version: "0.7.0", Build: 11669},
-			Benchmark: runner.Benchmark{Phases: []verdict.Phase{verdict.Generation, verdict.Prompt}},
+			Benchmark: config.Benchmark{Phases: []verdict.Phase{verdict.Generation, verdict.Prompt}},
 			Rounds:    []runner.Round{{Counted: true, Original: runner.Sample{Measurement: runner.Measurement{Threads: 7}}}},
 		},
 	}

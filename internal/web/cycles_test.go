@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -142,8 +143,8 @@ func publications() []store.Publication {
 
 // cycles is a store with one cycle of every end.
 func cycles() *fakeStore {
-	config := verdict.Config{Threshold: 0.12, Phases: []verdict.Phase{verdict.Generation, verdict.Prompt}, MinRounds: 3, MaxRounds: 6, Alpha: 0.05}
-	benchmark := runner.DefaultBenchmark()
+	asked := verdict.Config{Threshold: 0.12, Phases: []verdict.Phase{verdict.Generation, verdict.Prompt}, MinRounds: 3, MaxRounds: 6, Alpha: 0.05}
+	benchmark := config.DefaultBenchmark()
 	round := func(original, quantized float64, counted bool, first runner.Stage) runner.Round {
 		sample := func(throughput float64, model string) runner.Sample {
 			return runner.Sample{Started: now, Load: &runner.Load{Others: 0.25, Steal: 0.01}, Measurement: runner.Measurement{
@@ -159,7 +160,7 @@ func cycles() *fakeStore {
 	}
 	evidence := runner.Evidence{
 		Model: "m", Target: "Q2_K", Engine: runner.EngineInfo{Name: "llama.cpp", Version: "0.7.0", Build: 11669, Commit: "abc"},
-		Hardware: "a CPU, 4 cores", Benchmark: benchmark, Decision: config, Isolation: "reflink",
+		Hardware: "a CPU, 4 cores", Benchmark: benchmark, Decision: asked, Isolation: "reflink",
 		Quantize: runner.ToolRun{Args: []string{"llama-quantize", "it's here.gguf", "Q2_K.gguf", "Q2_K"}}, Rounds: rounds,
 	}
 	v := evidence.Verdict()

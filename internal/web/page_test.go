@@ -18,6 +18,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
@@ -378,7 +379,7 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 				Original: runner.FileFigures{Format: text, Bytes: 1},
 				Evidence: runner.Evidence{
 					Engine: runner.EngineInfo{Name: text, Commit: text}, Hardware: text, Isolation: text,
-					Benchmark: runner.Benchmark{Phases: []verdict.Phase{verdict.Generation}},
+					Benchmark: config.Benchmark{Phases: []verdict.Phase{verdict.Generation}},
 					Rounds:    []runner.Round{round},
 					Quantize:  runner.ToolRun{Args: []string{text, "-x"}},
 					Against:   []model.FileID{{Path: text}},

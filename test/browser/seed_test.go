@@ -68,7 +68,7 @@ func (p *past) result(random *rand.Rand, night int, start time.Time, standing ve
 		Model: p.model, SourceFormat: p.source, TargetFormat: p.target, Previous: standing, Threshold: 0.12,
 		Original: original, Started: start,
 	}
-	benchmark := runner.DefaultBenchmark()
+	benchmark := config.DefaultBenchmark()
 	r.Evidence = runner.Evidence{
 		Model: p.model, Target: p.target, Previous: standing,
 		Engine:   runner.EngineInfo{Name: "llama.cpp", Version: "0.7.0", Build: 11669, Commit: "a1b2c3d", Threads: 7},
@@ -106,7 +106,7 @@ func (p *past) result(random *rand.Rand, night int, start time.Time, standing ve
 func (p *past) evaluated() (*runner.Evaluated, *runner.QualityEvidence) {
 	random := rand.New(rand.NewPCG(5, 6))
 	evidence := &runner.QualityEvidence{
-		Settings: runner.Quality{Corpus: "heldout.txt", Chunks: 32, Context: 512, MaxKLDivergence: 0.05},
+		Settings: config.Quality{Corpus: "heldout.txt", Chunks: 32, Context: 512, MaxKLDivergence: 0.05},
 		Corpus:   runner.CorpusID{Bytes: 127_893, SHA256: "cc30195f4fa16d8ff69e84256cb91eb20a3bc1da21e38cfe992db54b12ec4b59"},
 		Predict:  runner.ToolRun{Args: []string{"llama-perplexity", "-m", "original.gguf", "-f", "corpus.txt", "--kl-divergence-base", "original.predictions"}},
 		Evaluate: runner.ToolRun{Args: []string{"llama-perplexity", "-m", p.target + ".gguf", "--kl-divergence-base", "original.predictions", "--kl-divergence"}},
