@@ -1,7 +1,6 @@
 package web
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -14,74 +13,77 @@ import (
 const maxForm = 1 << 20
 
 // run starts a run of an entry, as soon as it is its turn.
-func (s *server) run(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if err := r.ParseForm(); err != nil {
-		s.answerForm(w, r, errorBadData, "the parameters cannot be read: "+err.Error(), nil)
-		return
-	}
+func (s *server) run(r *http.Request) (any, error) {
 	entry, models := r.Form.Get("entry"), r.Form["model"]
-	taken, kind, text := s.findRun(entry, models)
-	if kind == "" {
-		if err := s.Run(entry, models); err != nil {
-			kind, text = errorConflict, err.Error()
-		}
+	taken, err := s.findRun(entry, models)
+	if err != nil {
+		return nil, err
 	}
-	s.answerForm(w, r, kind, text, map[string]any{"entry": entry, "models": orEmpty(taken)})
+	if err := s.Run(entry, models); err != nil {
+		return nil, refused(errorConflict, "%v", err)
+	}
+	return map[string]any{"entry": entry, "models": orEmpty(taken)}, nil
 }
 
-// findRun gives the models that a run takes: those asked for, or all of the entry without
-// any. Or it says what is wrong with what is asked for.
-func (s *server) findRun(entry string, models []string) (taken []string, kind errorType, text string) {
+// findRun returns the models that a run takes: the ones asked for, or all of the entry
+// without any.
+func (s *server) findRun(entry string, models []string) ([]string, error) {
 	if entry == "" {
-		return nil, errorBadData, "entry is missing: give the name of an entry of the schedule"
+		return nil, refused(errorBadData, "entry is missing: give the name of an entry of the schedule")
 	}
 	k := s.snapshot()
 	if !slices.ContainsFunc(k.status.Entries, func(e dispatch.EntryStatus) bool { return e.Name == entry }) {
-		return nil, errorNotFound, fmt.Sprintf("there is no entry %q in the schedule", entry)
+		return nil, refused(errorNotFound, "there is no entry %q in the schedule", entry)
 	}
 	all := k.modelsOf(entry)
 	for _, model := range models {
 		if !slices.Contains(all, model) {
-			return nil, errorNotFound, fmt.Sprintf("the entry %q decides no model %q", entry, model)
+			return nil, refused(errorNotFound, "the entry %q decides no model %q", entry, model)
 		}
 	}
 	if len(models) == 0 {
-		return all, "", ""
+		return all, nil
 	}
-	return models, "", ""
+	return models, nil
 }
 
 // cancel ends the cycle that runs.
-func (s *server) cancel(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	cycle, err := strconv.ParseUint(r.FormValue("cycle"), 10, 64)
+func (s *server) cancel(r *http.Request) (any, error) {
+	cycle, err := strconv.ParseUint(r.Form.Get("cycle"), 10, 64)
 	if err != nil {
-		s.answerForm(w, r, errorBadData, fmt.Sprintf("cycle is %q: give the number of the cycle that runs", r.FormValue("cycle")), nil)
-		return
+		return nil, refused(errorBadData, "cycle is %q: give the number of the cycle that runs", r.Form.Get("cycle"))
 	}
-	kind, text := errorType(""), ""
 	if err := s.Cancel(cycle); err != nil {
-		kind, text = errorConflict, err.Error()
 		if _, _, known, err := s.Store.Cycle(cycle); err == nil && !known {
-			kind, text = errorNotFound, fmt.Sprintf("there is no cycle %d", cycle)
+			return nil, refused(errorNotFound, "there is no cycle %d", cycle)
 		}
+		return nil, refused(errorConflict, "%v", err)
 	}
-	s.answerForm(w, r, kind, text, map[string]any{"cycle": cycle})
+	return map[string]any{"cycle": cycle}, nil
 }
 
-// answerForm says that what was asked for is under way, or why it is not: to a browser
-// that sent a form by leading it to a page, and to programs as JSON.
-func (s *server) answerForm(w http.ResponseWriter, r *http.Request, kind errorType, text string, accepted any) {
-	browser := strings.Contains(r.Header.Get("Accept"), "text/html")
-	switch {
-	case kind != "" && browser:
-		s.explain(w, r, kind.status(), "That did not work", text)
-	case kind != "":
-		refuse(w, r, kind, text)
-	case browser:
-		http.Redirect(w, r, s.links+"/", http.StatusSeeOther)
-	default:
-		writeJSON(w, http.StatusAccepted, answer{Status: "success", Data: accepted})
-	}
+// accepting reads the form, and says that what f accepted is under way, or why it is not: to
+// a browser that sent the form by leading it to a page, and to programs as JSON.
+func accepting(f func(*server, *http.Request) (any, error)) func(*server) http.Handler {
+	return method(func(s *server, w http.ResponseWriter, r *http.Request) {
+		var accepted any
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		err := r.ParseForm()
+		if err != nil {
+			err = refused(errorBadData, "the parameters cannot be read: %v", err)
+		} else {
+			accepted, err = f(s, r)
+		}
+		browser := strings.Contains(r.Header.Get("Accept"), "text/html")
+		switch {
+		case err != nil && browser:
+			s.explain(w, r, "That did not work", err)
+		case err != nil:
+			refuse(w, r, kindOf(err), err.Error())
+		case browser:
+			http.Redirect(w, r, s.links+"/", http.StatusSeeOther)
+		default:
+			writeJSON(w, http.StatusAccepted, answer{Status: "success", Data: accepted})
+		}
+	})
 }

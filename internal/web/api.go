@@ -2,6 +2,7 @@ package web
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -61,6 +62,38 @@ func (e errorType) status() int {
 	}
 }
 
+// refusal is why there is no answer, by its kind.
+type refusal struct {
+	kind errorType
+	text string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+// refused makes an error of a kind; all others are internal.
+func refused(kind errorType, format string, args ...any) error {
+	return &refusal{kind, fmt.Sprintf(format, args...)}
+}
+
+func kindOf(err error) errorType {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return r.kind
+	}
+	return errorInternal
+}
+
+// answering answers with what f returns as JSON, or says why it failed.
+func answering(f func(*server, *http.Request) (any, error)) func(*server) http.Handler {
+	return method(func(s *server, w http.ResponseWriter, r *http.Request) {
+		data, err := f(s, r)
+		if err != nil {
+			refuse(w, r, kindOf(err), err.Error())
+			return
+		}
+		writeJSON(w, http.StatusOK, answer{Status: "success", Data: data})
+	})
+}
+
 func writeJSON(w http.ResponseWriter, status int, a answer) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
@@ -107,18 +140,12 @@ type eventsPage struct {
 	NextAfter *uint64 `json:"next_after,omitempty"`
 }
 
-func (s *server) events(w http.ResponseWriter, r *http.Request) {
+func (s *server) events(r *http.Request) (any, error) {
 	q, err := parseEventsQuery(r.URL.Query())
 	if err != nil {
-		refuse(w, r, errorBadData, err.Error())
-		return
+		return nil, err
 	}
-	page, err := q.read(s.Store)
-	if err != nil {
-		refuse(w, r, errorInternal, err.Error())
-		return
-	}
-	writeJSON(w, http.StatusOK, answer{Status: "success", Data: page})
+	return q.read(s.Store)
 }
 
 // eventsQuery is what is asked of the events.
@@ -129,25 +156,36 @@ type eventsQuery struct {
 }
 
 func parseEventsQuery(values url.Values) (eventsQuery, error) {
-	q := eventsQuery{limit: defaultEvents}
-	var err error
+	limit, err := parseLimit(values, defaultEvents, mostEvents)
+	q := eventsQuery{limit: limit}
+	if err != nil {
+		return q, err
+	}
 	if text := values.Get("after"); text != "" {
 		if q.after, err = strconv.ParseUint(text, 10, 64); err != nil {
-			return q, fmt.Errorf("after is %q: give the seq of an event, a whole number; those behind it are listed", text)
-		}
-	}
-	if text := values.Get("limit"); text != "" {
-		if q.limit, err = strconv.Atoi(text); err != nil || q.limit < 1 || q.limit > mostEvents {
-			return q, fmt.Errorf("limit is %q: give a whole number from 1 to %d", text, mostEvents)
+			return q, refused(errorBadData, "after is %q: give the seq of an event, a whole number; the events after it are listed", text)
 		}
 	}
 	switch q.delivery = store.Delivery(values.Get("delivery")); q.delivery {
 	case "", store.Held, store.Pending, store.Delivered, store.Superseded:
 		return q, nil
 	default:
-		return q, fmt.Errorf("delivery is %q: give %s, %s, %s or %s, or leave it out for all",
+		return q, refused(errorBadData, "delivery is %q: give %s, %s, %s or %s, or leave it out for all",
 			q.delivery, store.Held, store.Pending, store.Delivered, store.Superseded)
 	}
+}
+
+// parseLimit reads how many things an answer may hold.
+func parseLimit(values url.Values, byDefault, most int) (int, error) {
+	text := values.Get("limit")
+	if text == "" {
+		return byDefault, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > most {
+		return 0, refused(errorBadData, "limit is %q: give a whole number from 1 to %d", text, most)
+	}
+	return limit, nil
 }
 
 // read collects one event more than asked for, to know whether there is a next part.

@@ -53,61 +53,47 @@ type cycleAnswer struct {
 	Results []store.Record `json:"results"`
 }
 
-func (s *server) cycle(w http.ResponseWriter, r *http.Request) {
-	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
-	if err != nil {
-		refuse(w, r, errorBadData, fmt.Sprintf("%q is not the number of a cycle", r.PathValue("id")))
-		return
-	}
-	found, missing, err := s.findCycle(id)
-	switch {
-	case err != nil:
-		refuse(w, r, errorInternal, err.Error())
-	case missing != "":
-		refuse(w, r, errorNotFound, missing)
-	default:
-		writeJSON(w, http.StatusOK, answer{Status: "success", Data: found})
-	}
-}
+func (s *server) cycle(r *http.Request) (any, error) { return s.findCycle(r.PathValue("id")) }
 
-// findCycle reads a cycle, or says why it is missing.
-func (s *server) findCycle(id uint64) (found cycleAnswer, missing string, err error) {
+// findCycle reads the cycle of a number, or says why it is missing.
+func (s *server) findCycle(number string) (*cycleAnswer, error) {
+	id, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return nil, refused(errorBadData, "%q is not the number of a cycle", number)
+	}
 	cycle, records, known, err := s.Store.Cycle(id)
-	if err != nil || known {
-		return cycleAnswer{cycle, orEmpty(records)}, "", err
+	if err != nil {
+		return nil, err
+	}
+	if known {
+		return &cycleAnswer{cycle, orEmpty(records)}, nil
 	}
 	newest, err := s.Store.Cycles(0, 1)
-	if err != nil {
-		return cycleAnswer{}, "", err
+	switch {
+	case err != nil:
+		return nil, err
+	case id == 0 || len(newest) == 0 || id > newest[0].ID:
+		return nil, refused(errorNotFound, "there is no cycle %d", id)
 	}
-	if id == 0 || len(newest) == 0 || id > newest[0].ID {
-		return cycleAnswer{}, fmt.Sprintf("there is no cycle %d", id), nil
-	}
-	return cycleAnswer{}, fmt.Sprintf("cycle %d was removed by storage.retention, which bounds how long results are kept; the decisions and counters that it led to stay", id), nil
+	return nil, refused(errorNotFound, "cycle %d was removed by storage.retention, which bounds how long results are kept; the decisions and counters that it led to stay", id)
 }
 
 func (s *server) cyclePage(w http.ResponseWriter, r *http.Request) {
-	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
-	if err != nil {
-		s.explain(w, r, http.StatusNotFound, "No such cycle", fmt.Sprintf("%q is not the number of a cycle.", r.PathValue("id")))
-		return
-	}
 	k := s.snapshot()
-	found, missing, err := s.findCycle(id)
+	found, err := s.findCycle(r.PathValue("id"))
 	if err != nil {
-		s.Logger.Error("a cycle cannot be shown", "cycle", id, "err", err)
-		s.explain(w, r, http.StatusInternalServerError, fmt.Sprintf("Cycle %d cannot be shown", id), err.Error())
+		title := "The cycle cannot be shown"
+		if kindOf(err) != errorInternal {
+			title, err = "No such cycle", refused(errorNotFound, "%v", err)
+		}
+		s.explain(w, r, title, err)
 		return
 	}
-	if missing != "" {
-		s.explain(w, r, http.StatusNotFound, fmt.Sprintf("No cycle %d", id), missing)
-		return
-	}
-	v := &cyclePage{frame: s.frame(fmt.Sprintf("Cycle %d", id), "cycles", k.now), Cycle: found.Cycle}
-	v.Log, v.LogNotice = s.log(id)
+	v := &cyclePage{frame: s.frame(fmt.Sprintf("Cycle %d", found.Cycle.ID), "cycles", k.now), Cycle: found.Cycle}
+	v.Log, v.LogNotice = s.log(v.ID)
 	if v.Ended == nil {
 		v.Token = s.token(k)
-		if running := k.running(); running != nil && running.Cycle == id {
+		if running := k.running(); running != nil && running.Cycle == v.ID {
 			v.Running = running
 		}
 	} else if v.Choose != choice.None {

@@ -1,9 +1,7 @@
 package web
 
 import (
-	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 
@@ -23,38 +21,25 @@ type cyclesAnswer struct {
 	NextBefore uint64 `json:"next_before,omitempty"`
 }
 
-func (s *server) cycles(w http.ResponseWriter, r *http.Request) {
-	before, limit, err := parseCyclesQuery(r.URL.Query())
+func (s *server) cycles(r *http.Request) (any, error) {
+	values := r.URL.Query()
+	limit, err := parseLimit(values, defaultCycles, mostCycles)
 	if err != nil {
-		refuse(w, r, errorBadData, err.Error())
-		return
+		return nil, err
 	}
-	a, err := s.readCycles(before, limit)
-	if err != nil {
-		refuse(w, r, errorInternal, err.Error())
-		return
-	}
-	writeJSON(w, http.StatusOK, answer{Status: "success", Data: a})
+	return s.readCycles(values.Get("before"), limit)
 }
 
-func parseCyclesQuery(values url.Values) (before uint64, limit int, err error) {
-	limit = defaultCycles
-	if text := values.Get("before"); text != "" {
-		if before, err = strconv.ParseUint(text, 10, 64); err != nil {
-			return 0, 0, fmt.Errorf("before is %q: give the number of a cycle; older ones are listed", text)
+// readCycles reads the cycles before the one of a number, or the newest for "": one more
+// than asked for, to know whether there is a next part.
+func (s *server) readCycles(before string, limit int) (cyclesAnswer, error) {
+	number, err := uint64(0), error(nil)
+	if before != "" {
+		if number, err = strconv.ParseUint(before, 10, 64); err != nil {
+			return cyclesAnswer{}, refused(errorBadData, "before is %q: give the number of a cycle; older ones are listed", before)
 		}
 	}
-	if text := values.Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > mostCycles {
-			return 0, 0, fmt.Errorf("limit is %q: give a whole number from 1 to %d", text, mostCycles)
-		}
-	}
-	return before, limit, nil
-}
-
-// readCycles reads one cycle more than asked for, to know whether there is a next part.
-func (s *server) readCycles(before uint64, limit int) (cyclesAnswer, error) {
-	cycles, err := s.Store.Cycles(before, limit+1)
+	cycles, err := s.Store.Cycles(number, limit+1)
 	if err != nil {
 		return cyclesAnswer{}, err
 	}
@@ -86,13 +71,8 @@ type outcomeView struct{ Target, Word string }
 const cyclesOnPage = 50
 
 func (s *server) cyclesPage(w http.ResponseWriter, r *http.Request) {
-	before, _, err := parseCyclesQuery(url.Values{"before": {r.URL.Query().Get("before")}})
-	if err != nil {
-		s.explain(w, r, http.StatusBadRequest, "No such page", err.Error())
-		return
-	}
-	k := s.snapshot()
-	v := &cyclesPageView{frame: s.frame("Cycles", "cycles", k.now), Newest: before == 0}
+	k, before := s.snapshot(), r.URL.Query().Get("before")
+	v := &cyclesPageView{frame: s.frame("Cycles", "cycles", k.now), Newest: before == "" || before == "0"}
 	v.Token = s.token(k)
 	list, err := s.readCycles(before, cyclesOnPage)
 	if err == nil {
@@ -104,8 +84,7 @@ func (s *server) cyclesPage(w http.ResponseWriter, r *http.Request) {
 		v.Cycles, err = s.cycleRows(list.Cycles, results)
 	}
 	if err != nil {
-		s.Logger.Error("the cycles cannot be shown", "err", err)
-		s.explain(w, r, http.StatusInternalServerError, "The cycles cannot be shown", err.Error())
+		s.explain(w, r, "The cycles cannot be shown", err)
 		return
 	}
 	s.render(w, r, http.StatusOK, "cycles.html", v)

@@ -35,7 +35,7 @@ func (s *server) model(w http.ResponseWriter, r *http.Request) {
 	models := k.models()
 	at := slices.IndexFunc(models, func(m *modelView) bool { return m.Name == name })
 	if at < 0 {
-		s.explain(w, r, http.StatusNotFound, "No such model", fmt.Sprintf("The schedule has no model %q, and no results of one are stored.", name))
+		s.explain(w, r, "No such model", refused(errorNotFound, "the schedule has no model %q, and no results of one are stored", name))
 		return
 	}
 	v := &modelPage{frame: s.frame(text.Name(name), "status", k.now), modelView: models[at]}
@@ -43,8 +43,7 @@ func (s *server) model(w http.ResponseWriter, r *http.Request) {
 	for i, pair := range v.Targets {
 		points, err := s.Store.History(pair.id, pointsOnPage)
 		if err != nil {
-			s.Logger.Error("a model cannot be shown", "model", name, "err", err)
-			s.explain(w, r, http.StatusInternalServerError, "The model cannot be shown", err.Error())
+			s.explain(w, r, "The model cannot be shown", err)
 			return
 		}
 		v.Histories = append(v.Histories, viewHistory(fmt.Sprintf("p%d", i), pair, points))

@@ -51,9 +51,9 @@ type pairView struct {
 }
 
 // models answers with all models.
-func (s *server) models(w http.ResponseWriter, _ *http.Request) {
+func (s *server) models(*http.Request) (any, error) {
 	k := s.snapshot()
-	writeJSON(w, http.StatusOK, answer{Status: "success", Data: modelsAnswer{orEmpty(k.models())}})
+	return modelsAnswer{orEmpty(k.models())}, nil
 }
 
 // models are all that are scheduled or known, by name, with their pairs by target.

@@ -95,8 +95,12 @@ type messageView struct {
 }
 
 // explain answers with a page that says why it is not another one.
-func (s *server) explain(w http.ResponseWriter, r *http.Request, status int, title, message string) {
-	s.render(w, r, status, "message.html", messageView{s.frame(title, "", time.Now()), text.Text(message)})
+func (s *server) explain(w http.ResponseWriter, r *http.Request, title string, err error) {
+	kind := kindOf(err)
+	if kind == errorInternal {
+		s.Logger.Error("a page cannot be shown", "path", r.URL.Path, "query", r.URL.RawQuery, "err", err)
+	}
+	s.render(w, r, kind.status(), "message.html", messageView{s.frame(title, "", time.Now()), err.Error()})
 }
 
 // moment is a point in time, seen from the one at which a page or an answer is made. The

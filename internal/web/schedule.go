@@ -76,9 +76,9 @@ type busView struct {
 }
 
 // schedule answers with the schedule.
-func (s *server) schedule(w http.ResponseWriter, _ *http.Request) {
+func (s *server) schedule(*http.Request) (any, error) {
 	k := s.snapshot()
-	writeJSON(w, http.StatusOK, answer{Status: "success", Data: k.schedule()})
+	return k.schedule(), nil
 }
 
 func (k *snapshot) schedule() scheduleView {
