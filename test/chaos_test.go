@@ -91,11 +91,9 @@ type chaos struct {
 }
 
 func newChaos(t *testing.T, args []string, random *rand.Rand) *chaos {
-	program, err := plain()
-	require.NoError(t, err)
 	server := servers.StartRedis(t, servers.RedisOptions{Args: args})
 	c := &chaos{
-		place: newPlace(t, fakellama.Behaviour{}), random: random, program: program, redis: server, proxy: newProxy(t, server.Addr),
+		place: newPlace(t, fakellama.Behaviour{}), random: random, program: plain(t), redis: server, proxy: newProxy(t, server.Addr),
 		client: redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, ReadTimeout: time.Minute, Protocol: 2}),
 	}
 	t.Cleanup(func() {

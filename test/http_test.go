@@ -139,7 +139,7 @@ func TestSystemdSocket(t *testing.T) {
 
 	p.env = []string{"LISTEN_FDS=1"}
 	cmd, _ := p.command("--web.systemd-socket", "--model-dir", p.models, "--llamacpp.dir", p.tools)
-	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, binary}, cmd.Args[1:]...)
+	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
 	cmd.ExtraFiles = []*os.File{socket}
 	s := p.begin(cmd)
 	s.endsWithTest()

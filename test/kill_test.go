@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -29,22 +28,16 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 var killSeed = flag.Uint64("kill-seed", 0, "seed of TestKilledAtAnyMoment and TestChaos; 0 is another one each time")
 
-// plain builds the program as it is shipped: the race detector's start alone takes longer
+// plain is the program as it is shipped: the race detector's start alone takes longer
 // than most of the lives here.
-var plain = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(filepath.Dir(binary), "plain")
-	out, err := exec.Command("go", "build", "-o", path, "..").CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("building the program: %w\n%s", err, out)
-	}
-	return path, err
-})
+func plain(t testing.TB) string { return program.Build(t, ".") }
 
 // restless has runs that follow one another from the start on, and keeps all results.
 const restless = quick + `
@@ -125,10 +118,8 @@ type victim struct {
 }
 
 func newVictim(t *testing.T, random *rand.Rand) *victim {
-	program, err := plain()
-	require.NoError(t, err)
 	v := &victim{
-		place: newPlace(t, fakellama.Behaviour{}), tally: new(tally), random: random, program: program,
+		place: newPlace(t, fakellama.Behaviour{}), tally: new(tally), random: random, program: plain(t),
 		histories: map[store.PairID][]store.Point{},
 		rarer: []fakellama.Behaviour{
 			{Factors: []fakellama.Factor{{Stage: "quantized", Format: "Q2_K", By: 2}}},

@@ -27,6 +27,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/test/golden"
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -41,25 +42,7 @@ const (
 )
 
 // binary is the program, built with the race detector.
-var binary string
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "quant-exporter-test-")
-	if err == nil {
-		binary = filepath.Join(dir, "quant-exporter")
-		build := exec.Command("go", "build", "-race", "-o", binary, "..")
-		build.Stderr = os.Stderr
-		err = build.Run()
-	}
-	status := 1
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "building the program to test:", err)
-	} else {
-		status = m.Run()
-	}
-	os.RemoveAll(dir)
-	os.Exit(status)
-}
+func binary(t testing.TB) string { return program.Build(t, ".", "-race") }
 
 // quick has few rounds and tokens, and repeats nothing because of this host's load.
 const quick = `
@@ -137,10 +120,11 @@ func (p *place) start(args ...string) ended {
 
 func (p *place) command(args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
 	p.t.Helper()
+	built := binary(p.t)                                          // which may take its time
 	ctx, cancel := context.WithTimeout(p.t.Context(), 2*patience) // a server outlives a wait
 	p.t.Cleanup(cancel)
 	stderr = new(bytes.Buffer)
-	cmd = exec.CommandContext(ctx, binary, append(args, "--config.file", p.config, "--work.dir", p.work(), "--storage.path", p.state(), "--host.lock", filepath.Join(p.dir, "lock"))...)
+	cmd = exec.CommandContext(ctx, built, append(args, "--config.file", p.config, "--work.dir", p.work(), "--storage.path", p.state(), "--host.lock", filepath.Join(p.dir, "lock"))...)
 	cmd.Dir = p.dir
 	cmd.Stderr = stderr
 	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + p.dir}, p.env...)

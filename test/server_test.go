@@ -64,7 +64,7 @@ func (p *place) serve(args ...string) *server {
 // serveOnly starts the exporter with these flags, a free port and the place's own.
 func (p *place) serveOnly(args ...string) *server {
 	p.t.Helper()
-	s := p.launch(binary, args...)
+	s := p.launch(binary(p.t), args...)
 	s.endsWithTest()
 	s.listens()
 	return s

@@ -25,7 +25,7 @@ func TestDiskFull(t *testing.T) {
 	p.configure(quick + `schedule: [{name: often, cron: "@every 1s", run_on_start: true, targets: [Q2_K, Q4_K_M, Q8_0]}]`)
 	require.NoError(t, os.Mkdir(p.state(), 0o700))
 	cmd, _ := p.command("--model-dir", p.models, "--llamacpp.dir", p.tools, "--web.listen-address=127.0.0.1:0")
-	cmd.Args = append([]string{"sh", "-c", `mount -t tmpfs -o size=4m tmpfs "$0" && exec "$@"`, p.state(), binary}, cmd.Args[1:]...)
+	cmd.Args = append([]string{"sh", "-c", `mount -t tmpfs -o size=4m tmpfs "$0" && exec "$@"`, p.state(), cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	if os.Geteuid() != 0 {

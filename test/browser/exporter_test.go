@@ -18,6 +18,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 )
 
 // quick measures little.
@@ -65,8 +66,9 @@ func (p *place) serve(config string, args ...string) *exporter {
 	p.t.Helper()
 	file := filepath.Join(p.dir, "config.yml")
 	require.NoError(p.t, os.WriteFile(file, []byte(config), 0o600))
+	binary := program.Build(p.t, ".", "-race")
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, shared.binary, append([]string{
+	cmd := exec.CommandContext(ctx, binary, append([]string{
 		"--config.file", file, "--work.dir", filepath.Join(p.dir, "work"), "--storage.path", p.state, "--host.lock", filepath.Join(p.dir, "lock"),
 		"--model-dir", p.models, "--llamacpp.dir", p.tools, "--web.listen-address=127.0.0.1:0",
 	}, args...)...)

@@ -17,14 +17,13 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // kit is what all tests share.
 type kit struct {
 	root   string // of the repository
-	dir    string
-	binary string // quant-exporter
 	output string // folder of the screenshots
 }
 
@@ -32,32 +31,22 @@ var shared kit
 
 func TestMain(m *testing.M) {
 	status := 1
-	if err := shared.build(); err != nil {
+	if err := shared.prepare(); err != nil {
 		fmt.Fprintln(os.Stderr, "preparing the browser tests:", err)
 	} else {
 		status = m.Run()
 	}
-	os.RemoveAll(shared.dir)
 	os.Exit(status)
 }
 
-func (k *kit) build() (err error) {
-	if k.root, err = filepath.Abs(filepath.Join("..", "..")); err != nil {
-		return err
-	}
-	if k.dir, err = os.MkdirTemp("", "quant-exporter-browser-"); err != nil {
+func (k *kit) prepare() (err error) {
+	if k.root, err = program.Root(); err != nil {
 		return err
 	}
 	if k.output = os.Getenv("BROWSERTEST_OUTPUT"); k.output == "" {
 		k.output = filepath.Join(k.root, "test-output", "browser")
 	}
-	if err := os.MkdirAll(k.output, 0o755); err != nil {
-		return err
-	}
-	k.binary = filepath.Join(k.dir, "quant-exporter")
-	cmd := exec.Command("go", "build", "-race", "-o", k.binary, ".")
-	cmd.Dir, cmd.Stderr = k.root, os.Stderr
-	return cmd.Run()
+	return os.MkdirAll(k.output, 0o755)
 }
 
 // llamaCpp is the folder of the real tools.

@@ -106,7 +106,7 @@ func TestAgainstAFile(t *testing.T) {
 func TestAgainstASlowFileBesideABaseline(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink(filepath.Join(shared.tools, "llama-quantize"), filepath.Join(dir, "llama-quantize")))
-	require.NoError(t, os.Symlink(shared.slow, filepath.Join(dir, "llama-bench")))
+	require.NoError(t, os.Symlink(slow(t), filepath.Join(dir, "llama-bench")))
 	config := fmt.Sprintf("baseline: Q8_0\nengine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: against.gguf, SLOWBENCH_FACTOR: \"20\"}}\nbenchmark: {prompt_tokens: 64, generation_tokens: 64, max_repeats: 0}\n",
 		filepath.Join(shared.tools, "llama-bench"))
 	outcomes, code := newHost(t, config, "--llamacpp.dir", dir).run("--model", bundled(), "--against", served(t))

@@ -28,7 +28,7 @@ func TestEventArrivesOnceAlthoughRedisWasDownAndTheExporterKilled(t *testing.T) 
 	// The real tools, and a llama-bench by which the copy takes this many times as long.
 	tools := t.TempDir()
 	require.NoError(t, os.Symlink(filepath.Join(shared.tools, "llama-quantize"), filepath.Join(tools, "llama-quantize")))
-	require.NoError(t, os.Symlink(shared.slow, filepath.Join(tools, "llama-bench")))
+	require.NoError(t, os.Symlink(slow(t), filepath.Join(tools, "llama-bench")))
 	config := func(factor float64, schedule string) string {
 		return fmt.Sprintf(`
 benchmark: {prompt_tokens: 32, generation_tokens: 16, max_repeats: 0}

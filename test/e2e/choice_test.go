@@ -23,7 +23,7 @@ func fastCopies(t *testing.T) (tools, engine string) {
 	for _, name := range []string{"llama-quantize", "llama-perplexity"} {
 		require.NoError(t, os.Symlink(filepath.Join(shared.tools, name), filepath.Join(tools, name)))
 	}
-	require.NoError(t, os.Symlink(shared.slow, filepath.Join(tools, "llama-bench")))
+	require.NoError(t, os.Symlink(slow(t), filepath.Join(tools, "llama-bench")))
 	return tools, fmt.Sprintf("engine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: original.gguf, SLOWBENCH_FACTOR: \"100\"}}\n",
 		filepath.Join(shared.tools, "llama-bench"))
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -39,34 +40,30 @@ const modelSum = "4c1c9db17df4c3e691c16ab3876a87b415a0f085db48a5668c55a23ba58313
 // patience bounds every wait: it guards against hangs and measures nothing.
 const patience = 5 * time.Minute
 
-// kit is what all tests share: the built programs and the real tools.
+// kit is what all tests share.
 type kit struct {
-	root   string // of the repository
-	tools  string // folder of llama.cpp's tools
-	binary string // quant-exporter
-	slow   string // a llama-bench that makes one model look slower
+	root  string // of the repository
+	tools string // folder of llama.cpp's tools
 }
 
 var shared kit
 
+// slow is a llama-bench that makes one model look slower.
+func slow(t testing.TB) string { return program.Build(t, "./scripts/slowbench", "-race") }
+
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "quant-exporter-e2e-")
-	if err == nil {
-		err = shared.build(dir)
-	}
 	status := 1
-	if err != nil {
+	if err := shared.prepare(); err != nil {
 		fmt.Fprintln(os.Stderr, "preparing the end-to-end tests:", err)
 	} else {
 		status = m.Run()
 	}
-	os.RemoveAll(dir)
 	os.Exit(status)
 }
 
-func (k *kit) build(dir string) error {
+func (k *kit) prepare() error {
 	var err error
-	if k.root, err = filepath.Abs(filepath.Join("..", "..")); err != nil {
+	if k.root, err = program.Root(); err != nil {
 		return err
 	}
 	if k.tools = os.Getenv("LLAMA_CPP_DIR"); k.tools == "" {
@@ -77,14 +74,6 @@ func (k *kit) build(dir string) error {
 			return fmt.Errorf("getting llama.cpp's tools: %w", err)
 		}
 		k.tools = strings.TrimSpace(string(out))
-	}
-	k.binary, k.slow = filepath.Join(dir, "quant-exporter"), filepath.Join(dir, "slowbench")
-	for binary, pkg := range map[string]string{k.binary: ".", k.slow: "./scripts/slowbench"} {
-		cmd := exec.Command("go", "build", "-race", "-o", binary, pkg)
-		cmd.Dir, cmd.Stderr = k.root, os.Stderr
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("building %s: %w", pkg, err)
-		}
 	}
 	return nil
 }
@@ -122,7 +111,7 @@ func newHost(t *testing.T, config string, args ...string) *host {
 
 // command is the program with these arguments; it is killed when the test is over.
 func (h *host) command(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(h.t.Context(), shared.binary, append(args, h.args...)...)
+	cmd := exec.CommandContext(h.t.Context(), program.Build(h.t, ".", "-race"), append(args, h.args...)...)
 	cmd.Dir = shared.root
 	cmd.Env = append(os.Environ(), "LLAMA_CPP_DIR="+shared.tools)
 	return cmd
@@ -227,7 +216,7 @@ func TestRejection(t *testing.T) {
 	// 3, so that no noise hides it.
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink(filepath.Join(shared.tools, "llama-quantize"), filepath.Join(dir, "llama-quantize")))
-	require.NoError(t, os.Symlink(shared.slow, filepath.Join(dir, "llama-bench")))
+	require.NoError(t, os.Symlink(slow(t), filepath.Join(dir, "llama-bench")))
 	config := fmt.Sprintf("engine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: F16.gguf, SLOWBENCH_FACTOR: \"3\"}}\nbenchmark: {prompt_tokens: 64, generation_tokens: 64}\n",
 		filepath.Join(shared.tools, "llama-bench"))
 	outcomes, code := newHost(t, config, "--llamacpp.dir", dir).run("--model", bundled(), "--target", "F16")

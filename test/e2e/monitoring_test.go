@@ -412,7 +412,7 @@ receivers: [{name: hook, webhook_configs: [{url: "`+receiver.URL+`"}]}]
 	// The real tools, and a llama-bench by which the copy takes six times as long.
 	tools := t.TempDir()
 	require.NoError(t, os.Symlink(filepath.Join(shared.tools, "llama-quantize"), filepath.Join(tools, "llama-quantize")))
-	require.NoError(t, os.Symlink(shared.slow, filepath.Join(tools, "llama-bench")))
+	require.NoError(t, os.Symlink(slow(t), filepath.Join(tools, "llama-bench")))
 	address := fmt.Sprintf("127.0.0.1:%d", servers.FreePort(t))
 	h := newServing(t, fmt.Sprintf(`
 benchmark: {prompt_tokens: 32, generation_tokens: 16, max_repeats: 0}

@@ -19,12 +19,12 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 )
 
 // Tools are the names of the programs.
@@ -208,37 +208,14 @@ func readLines[T any](path string) ([]T, error) {
 	return values, lines.Err()
 }
 
-// built is the fake's program, made once per test binary, beside it: go test removes
-// that folder in the end.
-var built = sync.OnceValues(func() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	dir, err := os.MkdirTemp(filepath.Dir(self), "fakellama")
-	if err != nil {
-		return "", err
-	}
-	program := filepath.Join(dir, "fakellama")
-	build := exec.Command("go", "build", "-o", program,
-		"github.com/quant-exporter/quant-exporter/internal/test/fakellama/tools")
-	if output, err := build.CombinedOutput(); err != nil {
-		return "", errors.Join(err, errors.New(string(output)))
-	}
-	return program, nil
-})
-
 // Build makes a folder of tools that behave well, which the end of the test removes. The
 // first call in a test binary compiles the fake.
 func Build(t testing.TB) (dir string) {
 	t.Helper()
-	program, err := built()
-	if err != nil {
-		t.Fatalf("building the fake llama.cpp: %v", err)
-	}
+	tools := program.Build(t, "./internal/test/fakellama/tools")
 	dir = t.TempDir()
 	for _, tool := range Tools {
-		if err := os.Symlink(program, filepath.Join(dir, tool)); err != nil {
+		if err := os.Symlink(tools, filepath.Join(dir, tool)); err != nil {
 			t.Fatalf("installing the fake llama.cpp: %v", err)
 		}
 	}

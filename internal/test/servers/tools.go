@@ -2,7 +2,6 @@ package servers
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 )
 
 // packages names the Debian package of each program.
@@ -56,7 +57,7 @@ func Tool(t testing.TB, name string) string {
 
 // fetch is the folder with the programs of a Debian package.
 func fetch(pkg string) (string, error) {
-	root, err := moduleRoot()
+	root, err := program.Root()
 	if err != nil {
 		return "", err
 	}
@@ -68,23 +69,4 @@ func fetch(pkg string) (string, error) {
 		return "", fmt.Errorf("%s %s: %w\n%s", script, pkg, err, &diagnostics)
 	}
 	return strings.TrimSpace(out.String()), nil
-}
-
-// moduleRoot is the folder of go.mod: the working folder, which is that of the tested
-// package, or one above it.
-func moduleRoot() (string, error) {
-	start, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for dir := start; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		} else if !errors.Is(err, os.ErrNotExist) {
-			return "", err
-		}
-		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("there is no go.mod in %s or above it", start)
-		}
-	}
 }

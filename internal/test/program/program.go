@@ -1,0 +1,88 @@
+// Package program builds programs of this module for the tests that run them.
+package program
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// built remembers, per package and flags, the program or why there is none.
+var built sync.Map // of func() (string, error)
+
+// Build compiles the package at this path of the module, as in "./scripts/neighbour", with
+// these flags of go build, and returns the program's path. It compiles once per test
+// binary, into a directory beside that, which go test removes in the end. It fails the test
+// when the program does not compile, and is safe for concurrent use.
+func Build(t testing.TB, pkg string, flags ...string) string {
+	t.Helper()
+	key := strings.Join(append(flags, pkg), " ")
+	build, _ := built.LoadOrStore(key, sync.OnceValues(func() (string, error) { return compile(pkg, flags) }))
+	path, err := build.(func() (string, error))()
+	if err != nil {
+		t.Fatalf("building %s to test it: %v", pkg, err)
+	}
+	return path
+}
+
+func compile(pkg string, flags []string) (path string, err error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	if err := look(root); err != nil {
+		return "", err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(self), "program")
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, "program")
+	build := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), pkg)...)
+	build.Dir = root
+	if output, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, output)
+	}
+	return path, nil
+}
+
+// look reads the names of all sources. go test keeps the result of a test until a file or
+// a directory changes that the test itself has read: it would take an old result for that
+// of a changed program otherwise.
+func look(root string) error {
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && path != root && strings.HasPrefix(entry.Name(), ".") {
+			return filepath.SkipDir
+		}
+		return err
+	})
+}
+
+// Root returns the directory of go.mod: the working directory, which is the tested
+// package's, or one above it.
+func Root() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("there is no go.mod in %s or above it", start)
+		}
+	}
+}
