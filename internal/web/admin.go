@@ -9,7 +9,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 )
 
-// maxForm is more than anybody has to say to start a run.
+// maxForm is more than any request to start a run needs.
 const maxForm = 1 << 20
 
 // run starts a run of an entry, as soon as it is its turn.
@@ -62,8 +62,8 @@ func (s *server) cancel(r *http.Request) (any, error) {
 	return map[string]any{"cycle": cycle}, nil
 }
 
-// accepting reads the form, and says that what f accepted is under way, or why it is not: to
-// a browser that sent the form by leading it to a page, and to programs as JSON.
+// accepting reads the form and answers with what f accepted, or with why it did not: a
+// browser that sent the form is led to a page, a program gets JSON.
 func accepting(f func(*server, *http.Request) (any, error)) func(*server) http.Handler {
 	return method(func(s *server, w http.ResponseWriter, r *http.Request) {
 		var accepted any

@@ -101,7 +101,7 @@ func writeJSON(w http.ResponseWriter, status int, a answer) {
 	_ = json.NewEncoder(w).Encode(a) // of what came out of the store as JSON; the client may be gone
 }
 
-// refuse says in the path's own form why there is no answer.
+// refuse answers with the reason for refusing: as JSON below apiPrefix, else as text.
 func refuse(w http.ResponseWriter, r *http.Request, kind errorType, text string) {
 	if strings.HasPrefix(r.URL.Path, apiPrefix) {
 		writeJSON(w, kind.status(), answer{Status: "error", ErrorType: kind, Error: text})
@@ -110,7 +110,7 @@ func refuse(w http.ResponseWriter, r *http.Request, kind errorType, text string)
 	writeText(w, kind.status(), text)
 }
 
-// refusingAsJSON gives the API's own form to what it has no route for.
+// refusingAsJSON answers in JSON, too, for paths and methods that the API does not have.
 func refusingAsJSON(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		refusal, pattern := mux.Handler(r)
@@ -127,7 +127,7 @@ func refusingAsJSON(mux *http.ServeMux) http.Handler {
 	})
 }
 
-// headerOnly keeps the header of an answer, and drops the rest.
+// headerOnly keeps the header of an answer and drops the rest.
 type headerOnly struct{ http.ResponseWriter }
 
 func (headerOnly) WriteHeader(int)             {}
@@ -148,7 +148,7 @@ func (s *server) events(r *http.Request) (any, error) {
 	return q.read(s.Store)
 }
 
-// eventsQuery is what is asked of the events.
+// eventsQuery selects events.
 type eventsQuery struct {
 	after    uint64
 	limit    int

@@ -24,7 +24,7 @@ func dropScale(drop float64) float64 {
 	return math.Asinh(min(max(drop, mostGain), mostDrop) / dropKnee)
 }
 
-// offScale says that a drop lies beyond the scale: no drop is more than all.
+// offScale reports whether a drop lies beyond the scale: no drop is more than all.
 func offScale(drop float64) bool { return drop < mostGain }
 
 // dropTicks are where a scale of drops may be labelled.
@@ -41,6 +41,19 @@ type axis struct {
 func (a axis) at(v float64) float64 {
 	share := (a.scale(v) - a.low) / (a.end - a.low)
 	return a.from + min(max(share, 0), 1)*(a.to-a.from)
+}
+
+// ends are the pixels of an interval of drops; an open end, and one beyond the scale, is at
+// the end of the axis.
+func (a axis) ends(lower, upper *float64) (low, high float64) {
+	low, high = a.from, a.to
+	if lower != nil && !offScale(*lower) {
+		low = a.at(*lower)
+	}
+	if upper != nil {
+		high = a.at(*upper)
+	}
+	return low, high
 }
 
 // dropAxis holds all of the drops, and zero.
@@ -133,12 +146,12 @@ const (
 
 func newBar(p verdict.PhaseVerdict, threshold float64) *barView {
 	x := axis{dropScale, dropScale(mostGain), dropScale(mostDrop), 2, barWidth - 2}
-	from, to := x.from-2, x.to+2 // open ends run out of the picture
-	if p.Lower != nil && !offScale(*p.Lower) {
-		from = x.at(*p.Lower)
+	from, to := x.ends(p.Lower, p.Upper)
+	if p.Lower == nil || offScale(*p.Lower) { // open ends run out of the picture
+		from = 0
 	}
-	if p.Upper != nil {
-		to = x.at(*p.Upper)
+	if p.Upper == nil {
+		to = barWidth
 	}
 	if to-from < 2 { // narrower than anybody sees
 		from, to = (from+to)/2-1, (from+to)/2+1

@@ -29,7 +29,7 @@ const (
 
 // export is a GET, which sameSite lets pass from everywhere: a page of another site could
 // not read the answer, but have it made, again and again. Nor can one of the same site,
-// which is also that of another port of this host.
+// which includes another port of this host.
 func (s *server) export(w http.ResponseWriter, r *http.Request) {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "none", "same-origin": // another program, somebody who typed the address, our own page
@@ -47,10 +47,9 @@ func (s *server) backup(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// download sends what write writes, as a file. It is written to disk before the first
-// byte is sent: the store's transaction, during which its file can only grow, does not
-// last as long as the client takes, and what fails ends with an error instead of half a
-// file.
+// download sends what write writes, as a file. It writes all of it to disk before it sends
+// the first byte: so the store's transaction, during which its file can only grow, does not
+// last as long as the client takes, and a failure ends in an error instead of half a file.
 func (s *server) download(w http.ResponseWriter, r *http.Request, contentType, suffix string, write func(io.Writer) error) {
 	select {
 	case s.downloads <- struct{}{}:
@@ -85,7 +84,7 @@ func (s *server) download(w http.ResponseWriter, r *http.Request, contentType, s
 	}
 }
 
-// room says why there is none for a download.
+// room returns an error when there is not enough disk space for a download.
 func (s *server) room() error {
 	dir := cmp.Or(s.SpoolDir, os.TempDir())
 	free, err := disk.Free(dir)
@@ -98,8 +97,8 @@ func (s *server) room() error {
 	return nil
 }
 
-// spool gives a file, at its beginning, of what write writes. Nothing is left of it when
-// it is closed, nor when the process is killed.
+// spool returns a file with what write wrote, positioned at its beginning. Nothing is left
+// of the file when it is closed, or when the process is killed.
 func (s *server) spool(write func(io.Writer) error) (file *os.File, size int64, err error) {
 	if file, err = os.CreateTemp(s.SpoolDir, ".quant-exporter-download-*"); err != nil {
 		return nil, 0, fmt.Errorf("making a temporary file: %w", err)

@@ -21,8 +21,8 @@ type drawn struct {
 }
 
 // fill gives the pairs their plots, of as many pairs as are known. One that cannot be read is missing from the page, and
-// named in the log. Requests do not wait for each other: two at once may both read what is
-// new.
+// named in the log. Requests do not wait for each other: two at once may both read what
+// is new.
 func (h *histories) fill(from Store, pairs []*pairView, known int, logger *slog.Logger) {
 	for _, v := range pairs {
 		pair := v.Pair

@@ -21,7 +21,7 @@ const (
 	// liveInterval is the least time between two events of a stream.
 	liveInterval = 250 * time.Millisecond
 	// heartbeat is the longest time without a sign of life, by which both ends notice
-	// that the other has gone. What nobody tells us of (the bus) is looked at then.
+	// that the other has gone. What sends no signal of a change (the bus) is looked at then.
 	heartbeat = 10 * time.Second
 	// liveWriteTimeout is how long a client may take to read an event.
 	liveWriteTimeout = 20 * time.Second
@@ -29,7 +29,7 @@ const (
 
 // liveStatus is the data of an event `status` of the live stream.
 type liveStatus struct {
-	// Token changes when pages and the other answers of the API do, but for progress.
+	// Token changes when pages and the other answers of the API do, except for progress.
 	Token string `json:"token"`
 	// Running is nil when nothing runs.
 	Running *runningView `json:"running"`
@@ -53,8 +53,8 @@ func (v *versions) of(state *store.State, scheduled *model.Plan) uint64 {
 	return v.n
 }
 
-// looksLike says whether pages and the API show the same of two states, of which later
-// ones share what they do not change. Most counters are for the metrics alone: while the
+// looksLike reports whether pages and the API show the same of two states; a later state
+// shares what it does not change. Most counters are for the metrics alone: while the
 // bus is down, each attempt to publish is a state of its own.
 func looksLike(a, b *store.State) bool {
 	if a == nil || b == nil || a == b {
@@ -64,8 +64,8 @@ func looksLike(a, b *store.State) bool {
 		a.Outbox == b.Outbox && a.Delivered() == b.Delivered()
 }
 
-// token stands for all that pages show, but for progress and the passing of time. Another
-// process has other ones.
+// token stands for all that pages show, except progress and the passing of time. Tokens of
+// another process differ.
 func (s *server) token(k snapshot) string {
 	sum := fnv.New64a()
 	fmt.Fprint(sum, s.began, k.version, k.bus.Configured, k.bus.Up, k.bus.Err, k.notReady, k.reload.At.UnixNano(), k.reload.Error, k.status.Queue, k.status.Entries)
@@ -124,7 +124,7 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 func (s *server) liveEvent() string {
 	k := s.snapshot()
 	data, err := json.Marshal(liveStatus{Token: s.token(k), Running: k.running()})
-	if err != nil { // a progress that is no number
+	if err != nil { // a progress that is not a number
 		s.Logger.Error("the live status cannot be written", "err", err)
 		return ": " + "the status cannot be written\n\n"
 	}
@@ -144,8 +144,8 @@ func send(w http.ResponseWriter, text string) error {
 // stoppingKey is the key of the context's value which is closed when the server is to stop.
 type stoppingKey struct{}
 
-// withStopping tells requests by their context when the server is to stop. They are not
-// canceled by that: most have the time to end by themselves.
+// withStopping lets requests see by their context when the server is to stop. It does not
+// cancel them: most have the time to end by themselves.
 func withStopping(ctx context.Context, stopping <-chan struct{}) context.Context {
 	return context.WithValue(ctx, stoppingKey{}, stopping)
 }

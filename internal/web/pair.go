@@ -134,8 +134,8 @@ func reason(failure runner.Reason) string {
 	return string(failure)
 }
 
-// share writes the size of a copy as a part of that of its original; "" where one is not
-// known.
+// share writes how large a copy is, compared with its original; "" where one of the sizes is
+// not known.
 func share(copied, original int64) string {
 	if copied == 0 || original == 0 {
 		return ""

@@ -81,14 +81,20 @@ func ofPhase(points []store.Point, phase verdict.Phase) []phasePoint {
 func dropsOf(points []phasePoint) []float64 {
 	var drops []float64
 	for _, p := range points {
-		drops = append(drops, p.Drop, p.Threshold)
-		for _, end := range []*float64{p.Lower, p.Upper} {
-			if end != nil {
-				drops = append(drops, *end)
-			}
-		}
+		drops = append(append(drops, p.Drop, p.Threshold), closed(p.Lower, p.Upper)...)
 	}
 	return drops
+}
+
+// closed are the ends of an interval that are not open.
+func closed(ends ...*float64) []float64 {
+	var all []float64
+	for _, end := range ends {
+		if end != nil {
+			all = append(all, *end)
+		}
+	}
+	return all
 }
 
 // trace is a history on two axes: the intervals as a band, the drops as a line, and the
@@ -98,13 +104,7 @@ type trace struct{ band, line, limit string }
 func draw(points []phasePoint, x func(i int) float64, y axis) trace {
 	var upper, lower, line, limit []string
 	for i, p := range points {
-		high, low := y.to, y.from
-		if p.Upper != nil {
-			high = y.at(*p.Upper)
-		}
-		if p.Lower != nil && !offScale(*p.Lower) {
-			low = y.at(*p.Lower)
-		}
+		low, high := y.ends(p.Lower, p.Upper)
 		at := pixel(x(i)) + " "
 		upper = append(upper, at+pixel(high))
 		lower = append([]string{at + pixel(low)}, lower...)
@@ -264,12 +264,7 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 	}
 	drops := []float64{threshold}
 	for _, look := range v.Looks {
-		drops = append(drops, dropAt(look))
-		for _, end := range []*float64{look.Lower, look.Upper} {
-			if end != nil {
-				drops = append(drops, *end)
-			}
-		}
+		drops = append(append(drops, dropAt(look)), closed(look.Lower, look.Upper)...)
 	}
 	y := dropAxis(drops, plotBottom, plotTop)
 	last := v.Looks[len(v.Looks)-1]
@@ -284,13 +279,7 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 	step := float64(plotRight-plotLeft) / float64(len(v.Looks))
 	for i, look := range v.Looks {
 		x := plotLeft + (float64(i)+0.5)*step
-		low, high := y.from, y.to
-		if look.Lower != nil && !offScale(*look.Lower) {
-			low = y.at(*look.Lower)
-		}
-		if look.Upper != nil {
-			high = y.at(*look.Upper)
-		}
+		low, high := y.ends(look.Lower, look.Upper)
 		class := string(look.Outcome)
 		p.Columns = append(p.Columns, tickView{pixel(x), strconv.Itoa(look.Rounds)})
 		p.Strokes = append(p.Strokes, strokeView{"interval " + class, fmt.Sprintf("M%s %sV%s", pixel(x), pixel(low), pixel(high))})

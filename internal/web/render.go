@@ -23,7 +23,7 @@ type frame struct {
 	Title               string
 	Section             string // of the navigation: status, cycles, or ""
 	Made                moment
-	// Token is that of what the page shows: the live stream names another one once
+	// Token stands for what the page shows: the live stream names another one once
 	// there is something new. "" for a page that does not change.
 	Token string
 	Admin bool // whether there are buttons
@@ -67,8 +67,8 @@ func (s *server) render(w http.ResponseWriter, r *http.Request, status int, name
 	_, _ = w.Write(body) // the client may be gone
 }
 
-// acceptsGzip reads the header as browsers send it. Whoever writes it in another way gets
-// the page as it is.
+// acceptsGzip reads the header as browsers send it. Clients that write it in another way
+// get the page uncompressed.
 func acceptsGzip(r *http.Request) bool {
 	for coding := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
 		if strings.TrimSpace(coding) == "gzip" {
@@ -78,8 +78,8 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// compressed makes a tenth of a long table, which is the point; pages hold no secrets that
-// their length could tell.
+// compressed makes a long table ten times smaller. Pages hold no secrets that their length
+// could give away.
 func compressed(body []byte) []byte {
 	var out bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&out, gzip.BestSpeed) // a level that there is
@@ -88,7 +88,7 @@ func compressed(body []byte) []byte {
 	return out.Bytes()
 }
 
-// messageView says why there is no other page.
+// messageView is a page that explains why another one cannot be shown.
 type messageView struct {
 	frame
 	Message string

@@ -22,7 +22,7 @@ import (
 // is answered.
 const (
 	readHeaderTimeout = 10 * time.Second
-	readTimeout       = 30 * time.Second // of a request with its body, which nothing here needs
+	readTimeout       = 30 * time.Second // of a request with its body
 	writeTimeout      = 2 * time.Minute
 	idleTimeout       = 5 * time.Minute // longer than the usual scrape intervals
 	maxHeaderBytes    = 64 << 10
@@ -31,7 +31,7 @@ const (
 // drainTimeout is how long requests may take to end once the server is to stop.
 const drainTimeout = 5 * time.Second
 
-// ServeOptions say what is served, and where.
+// ServeOptions are what is served, and where.
 type ServeOptions struct {
 	Handler http.Handler
 	// Flags are the exporter-toolkit's: addresses, systemd's sockets, and the file with
@@ -39,13 +39,13 @@ type ServeOptions struct {
 	Flags  *toolkit.FlagConfig
 	Logger *slog.Logger
 	// Ready is called once, when connections are accepted, with the addresses in the
-	// order of the flags. Nil: nobody is told.
+	// order of the flags. It may be nil.
 	Ready func([]net.Addr)
 }
 
-// Serve serves until ctx ends, or until one of the listeners fails. Then no connection is
-// accepted any more, requests under way have five seconds to end, and what is left is cut
-// off. The error says why it could not begin or go on; it is nil when ctx ended.
+// Serve serves until ctx ends or one of the listeners fails. Then it accepts no more
+// connections, gives requests under way five seconds to end, and cuts off what is left. It
+// returns why it could not begin or go on, and nil when ctx ended.
 func Serve(ctx context.Context, o ServeOptions) error {
 	if file := *o.Flags.WebConfigFile; file != "" {
 		if err := toolkit.Validate(file); err != nil {
@@ -172,7 +172,7 @@ func systemdListeners() ([]net.Listener, error) {
 	for i, listener := range listeners {
 		if listener == nil {
 			closeAll(listeners)
-			return nil, fmt.Errorf("--web.systemd-socket: socket %d of the socket unit is no stream socket: use ListenStream= only", i+1)
+			return nil, fmt.Errorf("--web.systemd-socket: socket %d of the socket unit is not a stream socket: use ListenStream= only", i+1)
 		}
 	}
 	return listeners, nil
