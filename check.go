@@ -62,7 +62,7 @@ func (p *program) check(ctx context.Context) error {
 // checkWeb checks the flags of the server, and its file with TLS and authentication.
 func (p *program) checkWeb() error {
 	f := p.flags.serve
-	_, _, err := web.Mount(f.externalURL, f.routePrefix)
+	_, err := web.NewMount(f.externalURL, f.routePrefix)
 	if file := *f.web.WebConfigFile; file != "" {
 		if invalid := toolkit.Validate(file); invalid != nil {
 			err = errors.Join(err, fmt.Errorf("--web.config.file %s: %w", file, invalid))

@@ -37,7 +37,7 @@ type exporter struct {
 	log        *cycle.Log // of cycles
 
 	applying sync.Mutex
-	config   atomic.Pointer[config.Config] // nil until it is ready
+	inForce  atomic.Pointer[config.Config] // nil until it is ready
 	refused  atomic.Pointer[refusal]       // the last reload; nil when it was none
 }
 
@@ -47,9 +47,8 @@ type refusal struct {
 	err error
 }
 
-// lastReload says when and why the last reload left the configuration before in force; a
-// nil error when it did not.
-func (e *exporter) lastReload() (at time.Time, err error) {
+// LastReload implements web.Exporter.
+func (e *exporter) LastReload() (at time.Time, err error) {
 	if r := e.refused.Load(); r != nil {
 		return r.at, r.err
 	}
@@ -68,11 +67,10 @@ func (p *program) newExporter(state *store.Store, registry prometheus.Registerer
 	})
 	e.dispatcher = dispatch.New(dispatch.Options{
 		Store:   state,
-		Next:    e.scheduler.Next,
 		Planned: func(p *model.Plan) { e.collector.Update(p, nil) },
 		Log:     e.log,
 	})
-	e.collector = collector.New(collector.Live{Status: e.dispatcher.Status, Bus: e.bus.Status}, a2a.Reasons())
+	e.collector = collector.New(collector.Live{Status: e.dispatcher.Status, Next: e.scheduler.Next, Bus: e.bus.Status}, a2a.Reasons())
 	state.OnCommit(func(now *store.State) { e.collector.Update(nil, now) })
 	return e
 }
@@ -115,16 +113,17 @@ func countModels(p *model.Plan) int {
 	return len(names)
 }
 
-// isReady gives nil once the state is loaded and the models are discovered.
-func (e *exporter) isReady() error {
-	if e.config.Load() == nil {
+// Ready implements web.Exporter: it returns nil once the models are discovered.
+func (e *exporter) Ready() error {
+	if e.inForce.Load() == nil {
 		return errors.New("looking for models")
 	}
 	return nil
 }
 
-// reload reads the configuration again. One that cannot be used changes nothing.
-func (e *exporter) reload(ctx context.Context) (err error) {
+// Reload implements web.Exporter: it reads the configuration again. One that cannot be used
+// changes nothing.
+func (e *exporter) Reload(ctx context.Context) (err error) {
 	defer func() {
 		e.reloads.Done(err)
 		e.refused.Store(nil)
@@ -139,7 +138,7 @@ func (e *exporter) reload(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if before := e.config.Load(); before != nil && before.Hash() != "" && c.Hash() == "" {
+	if before := e.inForce.Load(); before != nil && before.Hash() != "" && c.Hash() == "" {
 		return fmt.Errorf("the configuration file %s has gone", e.p.flags.configFile)
 	}
 	return e.apply(ctx, c)
@@ -149,7 +148,7 @@ func (e *exporter) reload(ctx context.Context) (err error) {
 func (e *exporter) apply(ctx context.Context, c *config.Config) error {
 	e.applying.Lock()
 	defer e.applying.Unlock()
-	before := e.config.Load()
+	before := e.inForce.Load()
 	if before != nil && before.Storage.Path != c.Storage.Path {
 		return fmt.Errorf("storage.path cannot change while the exporter runs (from %q to %q): restart it", before.Storage.Path, c.Storage.Path)
 	}
@@ -181,7 +180,7 @@ func (e *exporter) apply(ctx context.Context, c *config.Config) error {
 	if err := e.scheduler.Replace(scheduled(c)); err != nil {
 		return err // not after config.Load has validated it
 	}
-	e.config.Store(c)
+	e.inForce.Store(c)
 	if err := e.store.SetAccepted(c.Hash()); err != nil {
 		e.p.logger.Error("the configuration is in force, and cannot be remembered as accepted", "err", err)
 	}
@@ -328,11 +327,11 @@ func scheduled(c *config.Config) []schedule.Entry {
 	return entries
 }
 
-// shownConfig is the configuration in force, without its secrets.
-func (e *exporter) shownConfig() (string, error) {
-	c := e.config.Load()
+// Config implements web.Exporter: it returns the configuration in force, without its secrets.
+func (e *exporter) Config() (string, error) {
+	c := e.inForce.Load()
 	if c == nil {
-		return "", e.isReady()
+		return "", e.Ready()
 	}
 	text, err := c.Redacted()
 	return string(text), err

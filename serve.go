@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/version"
@@ -19,12 +18,8 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
-// maxScrapes in flight; a further one gets 503. Prometheus servers take one each, and
-// scrapeTimeout is longer than they usually wait.
-const (
-	maxScrapes    = 8
-	scrapeTimeout = 15 * time.Second
-)
+// maxScrapes in flight; a further one gets 503. Prometheus servers take one each.
+const maxScrapes = 8
 
 // serve is the program without a command: cycles when they are due, and HTTP.
 func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
@@ -85,48 +80,24 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 
 // handler are the routes, and what is behind them.
 func (e *exporter) handler(f serveFlags, registry *prometheus.Registry) (http.Handler, error) {
-	external, prefix, err := web.Mount(f.externalURL, f.routePrefix)
+	mount, err := web.NewMount(f.externalURL, f.routePrefix)
 	if err != nil {
 		return nil, err
 	}
 	registry.MustRegister(e.collector)
 	return web.New(web.Options{
-		RoutePrefix: prefix,
-		ExternalURL: external,
-		Version:     version.Version,
-		Metrics:     e.onceReady(collector.Handler(registry, maxScrapes, e.p.logger)),
-		Ready:       e.isReady,
-		Config:      e.shownConfig,
-		Reload:      e.reload,
-		ReloadError: e.lastReload,
-		Lifecycle:   f.lifecycle,
-		AdminAPI:    f.adminAPI,
-		State:       e.store.State,
-		Plan:        e.dispatcher.Plan,
-		Status:      e.dispatcher.Status,
-		Bus:         e.bus.Status,
-		Store:       e.store,
-		Watch:       e.dispatcher.Watch,
-		Run:         e.dispatcher.RunNow,
-		Cancel:      e.dispatcher.Cancel,
-		CycleLog:    e.dispatcher.CycleLog,
-		SpoolDir:    e.p.config.Storage.Path,
-		Logger:      e.p.logger,
+		Store:      e.store,
+		Dispatcher: e.dispatcher,
+		Scheduler:  e.scheduler,
+		Bus:        e.bus,
+		Exporter:   e,
+		Metrics:    collector.Handler(registry, maxScrapes, e.p.logger),
+		Mount:      mount,
+		Flags:      web.Flags{Lifecycle: f.lifecycle, AdminAPI: f.adminAPI},
+		Version:    version.Version,
+		SpoolDir:   e.p.config.Storage.Path,
+		Logger:     e.p.logger,
 	}), nil
-}
-
-// onceReady lets a scrape fail until the models are found: one without their series would
-// look as if they had left the schedule.
-func (e *exporter) onceReady(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := e.isReady(); err != nil {
-			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		// Nobody who reads slowly shall keep others from scraping.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout))
-		h.ServeHTTP(w, r)
-	})
 }
 
 // reloadOn reads the configuration again at each signal, until the context ends.
@@ -136,7 +107,7 @@ func (e *exporter) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-signals:
-			_ = e.reload(ctx) // it has logged what is wrong
+			_ = e.Reload(ctx) // it has logged what is wrong
 		}
 	}
 }

@@ -17,6 +17,7 @@ package collector
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -31,6 +32,8 @@ import (
 type Live struct {
 	// Status of the dispatcher. Nil, or one that gives nil: nothing is shown of it.
 	Status func() *dispatch.Status
+	// Next gives when entries are due next. Nil: it is not known.
+	Next func() map[string]time.Time
 	// Bus says how the A2A bus is. Nil: none is configured.
 	Bus func() a2a.Status
 }

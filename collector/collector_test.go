@@ -205,7 +205,7 @@ func busy() *dispatch.Status {
 	return &dispatch.Status{
 		Running: &dispatch.Running{Entry: "nightly", Cycle: 7, Model: "chat/small", Ratio: 0.375},
 		Entries: []dispatch.EntryStatus{
-			{Name: "nightly", Next: noon.Add(24 * time.Hour), Running: true, Queued: 1},
+			{Name: "nightly", Running: true, Queued: 1},
 			{Name: "weekly", Suspended: true},
 		},
 		Engine: dispatch.EngineStatus{
@@ -216,7 +216,8 @@ func busy() *dispatch.Status {
 }
 
 func busyLive() Live {
-	return Live{Status: busy, Bus: func() a2a.Status { return a2a.Status{Configured: true, Up: true} }}
+	next := func() map[string]time.Time { return map[string]time.Time{"nightly": noon.Add(24 * time.Hour)} }
+	return Live{Status: busy, Next: next, Bus: func() a2a.Status { return a2a.Status{Configured: true, Up: true} }}
 }
 
 func TestEverything(t *testing.T) {

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 )
@@ -11,6 +12,9 @@ func (b *builder) current(l Live) {
 	if l.Status != nil {
 		if status := l.Status(); status != nil {
 			b.status(status)
+			if l.Next != nil {
+				b.due(status.Entries, l.Next())
+			}
 		}
 	}
 	if l.Bus != nil {
@@ -25,12 +29,17 @@ func (b *builder) status(s *dispatch.Status) {
 		entry := &s.Entries[i]
 		b.add(running, boolean(entry.Running), entry.Name)
 		b.add(queued, float64(entry.Queued), entry.Name)
-		b.time(nextRun, entry.Next, entry.Name)
 	}
 	if s.Running != nil && s.Running.Cycle != 0 {
 		b.add(progress, s.Running.Ratio, s.Running.Model)
 	}
 	b.engine(&s.Engine)
+}
+
+func (b *builder) due(entries []dispatch.EntryStatus, next map[string]time.Time) {
+	for i := range entries {
+		b.time(nextRun, next[entries[i].Name], entries[i].Name)
+	}
 }
 
 func (b *builder) engine(e *dispatch.EngineStatus) {

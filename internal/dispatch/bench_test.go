@@ -54,7 +54,7 @@ func BenchmarkUnchanged(b *testing.B) {
 	}
 	p, err := discover()
 	require.NoError(b, err)
-	d := New(Options{Store: state, Next: func() map[string]time.Time { return nil }, Planned: func(*model.Plan) {}, Log: cycle.NewLog(slog.DiscardHandler)})
+	d := New(Options{Store: state, Planned: func(*model.Plan) {}, Log: cycle.NewLog(slog.DiscardHandler)})
 	d.Configure(Config{
 		Entries: []Entry{entry}, Discover: discover,
 		Engine: func(context.Context) (runner.EngineInfo, error) { return runner.EngineInfo{}, nil },

@@ -45,8 +45,6 @@ type Store interface {
 // Options are what a Dispatcher works with.
 type Options struct {
 	Store Store
-	// Next gives the next fire of each entry, for the status.
-	Next func() map[string]time.Time
 	// Planned is told of each new plan.
 	Planned func(*model.Plan)
 	// Log takes the logs of cycles: everything that works for one has to log through it.

@@ -166,7 +166,6 @@ func newBench(t *testing.T, run engine, names ...string) *bench {
 	b := &bench{t: t, memory: &memory{skipped: map[store.Counter]uint64{}, logs: map[uint64]string{}, state: store.State{Pairs: map[store.PairID]*store.Pair{}}}}
 	b.Dispatcher = New(Options{
 		Store:   b.memory,
-		Next:    func() map[string]time.Time { return nil },
 		Planned: func(*model.Plan) {},
 		Log:     cycle.NewLog(slog.DiscardHandler),
 	})

@@ -44,7 +44,6 @@ type Waiting struct {
 type EntryStatus struct {
 	Name      string
 	Suspended bool
-	Next      time.Time // zero when suspended
 	Running   bool
 	Queued    int
 	// Problems are the patterns of the entry that name nothing, and why, the pairs that it
@@ -64,7 +63,6 @@ type EngineStatus struct {
 
 // Status is what goes on now.
 func (d *Dispatcher) Status() *Status {
-	next := d.options.Next()
 	engine := d.engine.now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -90,7 +88,6 @@ func (d *Dispatcher) Status() *Status {
 		s.Entries = append(s.Entries, EntryStatus{
 			Name:      entry.Name,
 			Suspended: entry.Suspended,
-			Next:      next[entry.Name],
 			Running:   d.running != nil && d.running.Entry == entry.Name,
 			Queued:    queued[entry.Name],
 			Problems:  problems[entry.Name],

@@ -19,7 +19,7 @@ func (s *server) run(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Run(entry, models); err != nil {
+	if err := s.Dispatcher.RunNow(entry, models); err != nil {
 		return nil, refused(errorConflict, "%v", err)
 	}
 	return map[string]any{"entry": entry, "models": orEmpty(taken)}, nil
@@ -53,7 +53,7 @@ func (s *server) cancel(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, refused(errorBadData, "cycle is %q: give the number of the cycle that runs", r.Form.Get("cycle"))
 	}
-	if err := s.Cancel(cycle); err != nil {
+	if err := s.Dispatcher.Cancel(cycle); err != nil {
 		if _, _, known, err := s.Store.Cycle(cycle); err == nil && !known {
 			return nil, refused(errorNotFound, "there is no cycle %d", cycle)
 		}

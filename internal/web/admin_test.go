@@ -14,7 +14,6 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/model"
-	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
 // asked is what was asked of the dispatcher.
@@ -24,7 +23,7 @@ type asked struct {
 	cycle  uint64
 }
 
-func adminOptions(t *testing.T, err error) (o web.Options, got *asked) {
+func adminOptions(t *testing.T, err error) (o parts, got *asked) {
 	got = &asked{}
 	o = options(t)
 	o.Plan = func() *model.Plan { return nightly(planned("a", "F16", "Q2_K"), planned("line\nend", "F16", "Q2_K")) }
@@ -61,7 +60,7 @@ func TestRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, got := adminOptions(t, test.err)
-			response := ask(web.New(o), "POST", "/api/v1/run?"+test.query)
+			response := ask(handlerOf(o), "POST", "/api/v1/run?"+test.query)
 			assert.Equal(t, test.status, response.Code, response.Body)
 			if test.kind != "" {
 				assert.Equal(t, test.kind, errorOf(t, response)["errorType"])
@@ -96,7 +95,7 @@ func TestCancel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, got := adminOptions(t, test.err)
-			response := ask(web.New(o), "POST", "/api/v1/cancel?"+test.query)
+			response := ask(handlerOf(o), "POST", "/api/v1/cancel?"+test.query)
 			assert.Equal(t, test.status, response.Code, response.Body)
 			if test.status == 202 {
 				assert.Equal(t, asked{cycle: 1}, *got)
@@ -108,9 +107,9 @@ func TestCancel(t *testing.T) {
 // A form on the page leads back to the page, and its refusal is a page.
 func TestFormsAreAnsweredWithPages(t *testing.T) {
 	o, got := adminOptions(t, nil)
-	o.RoutePrefix = "/quant"
-	form := func(o web.Options, body string) *httptest.ResponseRecorder {
-		return ask(web.New(o), "POST", "/quant/api/v1/run", func(r *http.Request) {
+	o.Mount.Prefix = "/quant"
+	form := func(o parts, body string) *httptest.ResponseRecorder {
+		return ask(handlerOf(o), "POST", "/quant/api/v1/run", func(r *http.Request) {
 			*r = *httptest.NewRequest(http.MethodPost, r.URL.String(), strings.NewReader(body))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			r.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
@@ -137,9 +136,9 @@ func TestButtons(t *testing.T) {
 	k := states()["running"]
 	for _, on := range []bool{true, false} {
 		o := k.options(t)
-		o.AdminAPI = on
-		page := ask(web.New(o), "GET", "/").Body.String()
-		model := ask(web.New(o), "GET", "/model?name=llama-7b").Body.String()
+		o.Flags.AdminAPI = on
+		page := ask(handlerOf(o), "GET", "/").Body.String()
+		model := ask(handlerOf(o), "GET", "/model?name=llama-7b").Body.String()
 		assert.Equal(t, on, strings.Contains(page, `action="/api/v1/run?entry=weekly"`))
 		assert.Equal(t, on, strings.Contains(page, `action="/api/v1/cancel?cycle=7"`))
 		assert.Equal(t, on, strings.Contains(model, `action="/api/v1/run?entry=nightly&amp;model=llama-7b"`))

@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/store"
-	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
 // manyEvents are n events, of which every tenth is pending and the others delivered.
@@ -71,7 +70,7 @@ func TestEvents(t *testing.T) {
 		t.Run(test.query+" of "+strconv.Itoa(test.events), func(t *testing.T) {
 			o := options(t)
 			o.Store = &fakeStore{events: manyEvents(test.events)}
-			status, got := askEvents(t, web.New(o), test.query)
+			status, got := askEvents(t, handlerOf(o), test.query)
 			require.Equal(t, http.StatusOK, status)
 			assert.Equal(t, "success", got.Status)
 			assert.NotNil(t, got.Data.Events, "an empty list, and not null")
@@ -89,7 +88,7 @@ func TestEvents(t *testing.T) {
 func TestEventsPageByPage(t *testing.T) {
 	o := options(t)
 	o.Store = &fakeStore{events: manyEvents(2500)}
-	handler := web.New(o)
+	handler := handlerOf(o)
 	for _, delivery := range []string{"", "pending"} {
 		var seen []uint64
 		for after := uint64(0); ; {
@@ -114,7 +113,7 @@ func TestEventsAsThePageOfTheStoreIsRead(t *testing.T) {
 	o := options(t)
 	from := &fakeStore{events: manyEvents(100)}
 	o.Store = from
-	askEvents(t, web.New(o), "limit=5")
+	askEvents(t, handlerOf(o), "limit=5")
 	assert.Equal(t, 1, from.reads, "nothing is read that was not asked for")
 }
 
@@ -122,7 +121,7 @@ func TestEventsRefusals(t *testing.T) {
 	o := options(t)
 	broken := &fakeStore{}
 	o.Store = broken
-	handler := web.New(o)
+	handler := handlerOf(o)
 	for query, want := range map[string]string{
 		"after=-1":         "after",
 		"after=1.5":        "after",
@@ -153,7 +152,7 @@ func FuzzEventsQuery(f *testing.F) {
 		o := options(t)
 		o.Store = &fakeStore{events: manyEvents(30)}
 		query := url.Values{"after": {after}, "limit": {limit}, "delivery": {delivery}}
-		status, got := askEvents(t, web.New(o), query.Encode())
+		status, got := askEvents(t, handlerOf(o), query.Encode())
 		switch status {
 		case http.StatusOK:
 			assert.Equal(t, "success", got.Status)

@@ -10,7 +10,6 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/internal/web"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -26,7 +25,7 @@ func withBaseline() known {
 }
 
 func TestAPairSaysWhichFormatItIsComparedWith(t *testing.T) {
-	page := ask(web.New(withBaseline().options(t)), "GET", "/").Body.String()
+	page := ask(handlerOf(withBaseline().options(t)), "GET", "/").Body.String()
 	assert.Contains(t, page, `<bdi>Q4_K_M</bdi></span><span class="soft line">compared with <bdi>Q8_0</bdi></span>`)
 	assert.NotContains(t, page, "compared with <bdi>F16</bdi>", "that is with the model")
 	assert.NotContains(t, page, "baseline F16")
@@ -35,7 +34,7 @@ func TestAPairSaysWhichFormatItIsComparedWith(t *testing.T) {
 func TestAModelSaysThatItsOriginalIsABaseline(t *testing.T) {
 	k := withBaseline()
 	k.plan.Entries = k.plan.Entries[1:]
-	page := ask(web.New(k.options(t)), "GET", "/").Body.String()
+	page := ask(handlerOf(k.options(t)), "GET", "/").Body.String()
 	assert.Contains(t, page, `<span class="soft line">baseline Q8_0</span>`)
 }
 
@@ -52,7 +51,7 @@ func TestPagesNameTheFileThatIsCompared(t *testing.T) {
 		status: &dispatch.Status{Entries: []dispatch.EntryStatus{{Name: "prod"}}},
 	}
 	const file = `<span class="soft line">file <bdi>served/q4</bdi></span>`
-	handler := web.New(k.options(t))
+	handler := handlerOf(k.options(t))
 	page := ask(handler, "GET", "/").Body.String()
 	assert.Equal(t, 1, strings.Count(page, file), "of the entry")
 	assert.Contains(t, page, `<span class="soft line" title="served/q4">file <bdi>q4</bdi></span>`, "of the pair, whose column is narrow")
@@ -62,7 +61,7 @@ func TestPagesNameTheFileThatIsCompared(t *testing.T) {
 	// What was decided keeps its file, whatever is scheduled now.
 	k.plan = nil
 	k.state = &store.State{Pairs: map[store.PairID]*store.Pair{id: {PairID: id, Decided: &store.Decided{Against: "served/old", Verdict: verdict.Verdict{Outcome: verdict.Kept}}}}}
-	handler = web.New(k.options(t))
+	handler = handlerOf(k.options(t))
 	assert.Contains(t, ask(handler, "GET", "/").Body.String(), `title="served/old">file <bdi>old</bdi>`)
 	assert.Contains(t, ask(handler, "GET", "/model?name=m").Body.String(), "file <bdi>served/old</bdi>")
 }
@@ -76,7 +75,7 @@ func TestACycleSaysHowItsBaselineWasMade(t *testing.T) {
 	result.Evidence.Against = []model.FileID{{Path: "/srv/served/q4.gguf"}}
 	result.Evidence.Baseline = &runner.BaselineEvidence{Format: "Q8_0", Quantize: runner.ToolRun{Args: []string{"llama-quantize", "original.gguf", "baseline.gguf", "Q8_0"}}}
 	o.Store = from
-	page := ask(web.New(o), "GET", "/cycles/3").Body.String()
+	page := ask(handlerOf(o), "GET", "/cycles/3").Body.String()
 	assert.Contains(t, page, "the original is the model in Q8_0, made once for the cycle")
 	assert.Contains(t, page, "llama-quantize original.gguf baseline.gguf Q8_0")
 	assert.Contains(t, page, "quantize, original")

@@ -107,10 +107,7 @@ func (s *server) cyclePage(w http.ResponseWriter, r *http.Request) {
 
 // log of a cycle, and what is to say about it.
 func (s *server) log(cycle uint64) (shown, notice string) {
-	if s.CycleLog == nil {
-		return "", "Logs of cycles are not kept."
-	}
-	shown, err := s.CycleLog(cycle)
+	shown, err := s.Dispatcher.CycleLog(cycle)
 	switch {
 	case err != nil:
 		return "", err.Error()

@@ -15,15 +15,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
 func TestDownloads(t *testing.T) {
 	content := strings.Repeat("{\"kind\":\"event\"}\n", 50_000) // more than any buffer
 	o := options(t)
 	o.Store = &fakeStore{export: writes(content), backup: writes(content)}
-	server := httptest.NewServer(web.New(o))
+	server := httptest.NewServer(handlerOf(o))
 	defer server.Close()
 	for _, test := range []struct{ method, path, contentType, suffix string }{
 		{"GET", "/api/v1/export", "application/x-ndjson", `.ndjson"`},
@@ -55,7 +53,7 @@ func TestDownloadFails(t *testing.T) {
 	}
 	o := options(t)
 	o.Store = &fakeStore{export: half, backup: half}
-	handler := web.New(o)
+	handler := handlerOf(o)
 	for range 5 { // more than there may be at once: failures give their place back
 		for _, response := range []*httptest.ResponseRecorder{ask(handler, "GET", "/api/v1/export"), ask(handler, "POST", "/api/v1/admin/backup")} {
 			assert.Equal(t, http.StatusInternalServerError, response.Code)
@@ -68,7 +66,7 @@ func TestDownloadFails(t *testing.T) {
 	assert.Empty(t, entries(t, o.SpoolDir))
 
 	o.SpoolDir = filepath.Join(t.TempDir(), "nowhere")
-	response := ask(web.New(o), "GET", "/api/v1/export")
+	response := ask(handlerOf(o), "GET", "/api/v1/export")
 	assert.Equal(t, http.StatusInternalServerError, response.Code)
 	assert.Contains(t, response.Body.String(), "nowhere")
 }
@@ -115,7 +113,7 @@ func TestDownloadLeavesTheStoreBeforeItSends(t *testing.T) {
 		told = true
 		assert.False(t, inStore)
 	}}
-	web.New(o).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/export", nil))
+	handlerOf(o).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/export", nil))
 	assert.True(t, told)
 	assert.Equal(t, 1<<20, recorder.Body.Len())
 }
@@ -129,7 +127,7 @@ func TestDownloadsAreBounded(t *testing.T) {
 		return writes("whole")(w)
 	}
 	o.Store = &fakeStore{export: block, backup: block}
-	handler := web.New(o)
+	handler := handlerOf(o)
 	var first *httptest.ResponseRecorder
 	var running sync.WaitGroup
 	running.Go(func() { first = ask(handler, "GET", "/api/v1/export") })
@@ -153,7 +151,7 @@ func TestDownloadsLeaveRoom(t *testing.T) {
 	o := options(t)
 	unused := func(io.Writer) error { assert.Fail(t, "it is made all the same"); return nil }
 	o.Store = &fakeStore{bytes: 1 << 60, export: unused, backup: unused}
-	handler := web.New(o)
+	handler := handlerOf(o)
 	for range 2 { // a refused one takes no place
 		for _, response := range []*httptest.ResponseRecorder{ask(handler, "GET", "/api/v1/export"), ask(handler, "POST", "/api/v1/admin/backup")} {
 			assert.Equal(t, http.StatusServiceUnavailable, response.Code)
@@ -165,7 +163,7 @@ func TestDownloadsLeaveRoom(t *testing.T) {
 
 // A page of another site cannot have exports made.
 func TestExportForOtherSites(t *testing.T) {
-	handler := web.New(options(t))
+	handler := handlerOf(options(t))
 	for site, want := range map[string]int{
 		"cross-site": http.StatusForbidden, "same-site": http.StatusForbidden,
 		"same-origin": http.StatusOK, "none": http.StatusOK,

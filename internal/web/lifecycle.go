@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/text"
 )
@@ -11,7 +12,7 @@ func (s *server) healthy(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
-	if err := s.Ready(); err != nil {
+	if err := s.Exporter.Ready(); err != nil {
 		writeText(w, http.StatusServiceUnavailable, "quant-exporter is not ready: "+err.Error())
 		return
 	}
@@ -19,7 +20,7 @@ func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *server) reload(w http.ResponseWriter, r *http.Request) {
-	if err := s.Reload(r.Context()); err != nil {
+	if err := s.Exporter.Reload(r.Context()); err != nil {
 		writeText(w, http.StatusInternalServerError, "the configuration was not reloaded, the old one stays:\n"+err.Error())
 		return
 	}
@@ -27,7 +28,7 @@ func (s *server) reload(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) config(w http.ResponseWriter, _ *http.Request) {
-	text, err := s.Config()
+	text, err := s.Exporter.Config()
 	if err != nil {
 		writeText(w, http.StatusInternalServerError, "writing the configuration: "+err.Error())
 		return
@@ -35,6 +36,21 @@ func (s *server) config(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/yaml; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write([]byte(text))
+}
+
+// scrapeTimeout is longer than Prometheus servers usually wait.
+const scrapeTimeout = 15 * time.Second
+
+// metrics lets a scrape fail until the models are found: one without their series would look
+// as if they had left the schedule.
+func (s *server) metrics(w http.ResponseWriter, r *http.Request) {
+	if err := s.Exporter.Ready(); err != nil {
+		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	// A client that reads slowly must not keep others from scraping.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout))
+	s.Metrics.ServeHTTP(w, r)
 }
 
 // writeText answers in plain words, on lines of their own.

@@ -68,7 +68,7 @@ func looksLike(a, b *store.State) bool {
 // another process differ.
 func (s *server) token(k snapshot) string {
 	sum := fnv.New64a()
-	fmt.Fprint(sum, s.began, k.version, k.bus.Configured, k.bus.Up, k.bus.Err, k.notReady, k.reload.At.UnixNano(), k.reload.Error, k.status.Queue, k.status.Entries)
+	fmt.Fprint(sum, s.began, k.version, k.bus.Configured, k.bus.Up, k.bus.Err, k.notReady, k.reload.At.UnixNano(), k.reload.Error, k.status.Queue, k.status.Entries, k.next)
 	fmt.Fprint(sum, k.status.Engine.Up, k.status.Engine.Err, k.status.Engine.Info.String())
 	if r := k.status.Running; r != nil {
 		fmt.Fprint(sum, r.Entry, r.Started, r.Cycle, r.Model, r.Done, r.Models)
@@ -86,7 +86,7 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, errorUnavailable, fmt.Sprintf("%d clients are listening already: ask for /api/v1/schedule instead, or try again later", maxListeners))
 		return
 	}
-	changes, stop := s.Watch()
+	changes, stop := s.Dispatcher.Watch()
 	defer stop()
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")

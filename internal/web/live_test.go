@@ -35,9 +35,15 @@ type stage struct {
 	stopped atomic.Int32
 }
 
-func (s *stage) options(t testing.TB) web.Options {
+func (s *stage) options(t testing.TB) parts {
 	o := options(t)
 	s.changes = make(chan struct{}, 1)
+	if s.status == nil {
+		s.status = &dispatch.Status{}
+	}
+	if s.state == nil {
+		s.state = &store.State{}
+	}
 	o.Status = func() *dispatch.Status { s.mu.Lock(); defer s.mu.Unlock(); return s.status }
 	o.State = func() *store.State { s.mu.Lock(); defer s.mu.Unlock(); return s.state }
 	o.Watch = func() (<-chan struct{}, func()) { return s.changes, func() { s.stopped.Add(1) } }
@@ -107,7 +113,7 @@ func TestLiveTellsWhatChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{status: &dispatch.Status{}}
 		ctx, cancel := context.WithCancel(t.Context())
-		next, done := listen(ctx, web.New(s.options(t)))
+		next, done := listen(ctx, handlerOf(s.options(t)))
 
 		idle := parseEvent(t, next())
 		assert.Nil(t, idle.Running)
@@ -131,7 +137,7 @@ func TestLiveTellsWhatChanges(t *testing.T) {
 		assert.Equal(t, first.Token, second.Token, "progress alone needs no new page")
 		assert.Equal(t, 50, second.Running.Percent)
 
-		s.set(func() { s.state = &store.State{} })
+		s.set(func() { s.state = &store.State{Pairs: map[store.PairID]*store.Pair{{Model: "m"}: {}}} })
 		assert.NotEqual(t, second.Token, parseEvent(t, next()).Token, "there is a new result")
 
 		quiet := time.Now()
@@ -153,7 +159,7 @@ func TestLiveTokenIsOfWhatIsShown(t *testing.T) {
 		Models: map[string]*store.Model{"m": {Name: "m"}},
 	}
 	s := &stage{status: &dispatch.Status{}, state: before}
-	handler := web.New(s.options(t))
+	handler := handlerOf(s.options(t))
 	token := func(change func(next *store.State)) string {
 		next := *before
 		next.Pairs, next.Models = maps.Clone(next.Pairs), maps.Clone(next.Models)
@@ -189,7 +195,7 @@ func TestLiveIsNotFlooded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{status: &dispatch.Status{}}
 		ctx, cancel := context.WithCancel(t.Context())
-		next, done := listen(ctx, web.New(s.options(t)))
+		next, done := listen(ctx, handlerOf(s.options(t)))
 		next()
 		stopChanging := make(chan struct{})
 		go func() {
@@ -221,7 +227,7 @@ func TestLiveIsNotFlooded(t *testing.T) {
 
 func TestLiveHasRoomForSoMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		handler := web.New((&stage{status: &dispatch.Status{}}).options(t))
+		handler := handlerOf((&stage{status: &dispatch.Status{}}).options(t))
 		ctx, cancel := context.WithCancel(t.Context())
 		var streams []chan struct{}
 		for range 64 {
@@ -243,7 +249,7 @@ func TestLiveHasRoomForSoMany(t *testing.T) {
 // A client that does not read is not waited for.
 func TestLiveGivesUpOnAClientThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, done := listen(t.Context(), web.New((&stage{status: &dispatch.Status{}}).options(t)))
+		_, done := listen(t.Context(), handlerOf((&stage{status: &dispatch.Status{}}).options(t)))
 		began := time.Now()
 		<-done
 		assert.LessOrEqual(t, time.Since(began), 30*time.Second)
@@ -258,7 +264,7 @@ func TestLiveEndsWithTheServer(t *testing.T) {
 	var log strings.Builder
 	go func() {
 		done <- web.Serve(ctx, web.ServeOptions{
-			Handler: web.New((&stage{status: &dispatch.Status{}}).options(t)), Flags: flagsOf("", "127.0.0.1:0"),
+			Handler: handlerOf((&stage{status: &dispatch.Status{}}).options(t)), Flags: flagsOf("", "127.0.0.1:0"),
 			Logger: slog.New(slog.NewTextHandler(&log, nil)), Ready: func(a []net.Addr) { ready <- a },
 		})
 	}()
@@ -284,7 +290,7 @@ func TestPagesNameTheTokenOfTheStream(t *testing.T) {
 	s := &stage{status: &dispatch.Status{}}
 	o := s.options(t)
 	o.Ready = func() error { return errors.New("not yet") }
-	handler := web.New(o)
+	handler := handlerOf(o)
 	token := parseEvent(t, strings.TrimSpace(ask(handler, "GET", "/api/v1/live", goneAway).Body.String())).Token
 	for _, path := range []string{"/", "/cycles", "/cycles/1"} {
 		assert.Contains(t, ask(handler, "GET", path).Body.String(), `data-token="`+token+`"`, path)

@@ -87,10 +87,6 @@ func (k *snapshot) model(name string, chosen *store.Choice) *modelView {
 // pairs are all that are scheduled or known.
 func (k *snapshot) pairs() map[store.PairID]*pairView {
 	pairs := map[store.PairID]*pairView{}
-	next := map[string]time.Time{}
-	for _, e := range k.status.Entries {
-		next[e.Name] = e.Next
-	}
 	for _, entry := range k.scheduled.Entries {
 		for i := range entry.Models {
 			planned := &entry.Models[i]
@@ -98,7 +94,7 @@ func (k *snapshot) pairs() map[store.PairID]*pairView {
 				p := &pairView{
 					planned: planned.SourceFormat(), Source: planned.SourceFormat(),
 					id: store.PairID{Model: planned.Name, Target: target}, Target: target,
-					Scheduled: true, Entry: entry.Name, NextRun: k.at(next[entry.Name]),
+					Scheduled: true, Entry: entry.Name, NextRun: k.at(k.next[entry.Name]),
 					Pair: &store.Pair{}, Threshold: entry.Threshold,
 				}
 				p.Baseline = planned.Header != nil && p.Source != planned.Header.Format

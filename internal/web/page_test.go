@@ -26,7 +26,6 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/test/golden"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/internal/web"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -38,15 +37,28 @@ type known struct {
 	state  *store.State
 	plan   *model.Plan
 	status *dispatch.Status
+	next   map[string]time.Time
 	bus    a2a.Status
 	ready  error
 }
 
-func (k known) options(t testing.TB) web.Options {
+func (k known) options(t testing.TB) parts {
 	o := options(t)
-	o.State = func() *store.State { return k.state }
-	o.Plan = func() *model.Plan { return k.plan }
-	o.Status = func() *dispatch.Status { return k.status }
+	if k.state != nil {
+		o.State = func() *store.State { return k.state }
+	}
+	if k.plan != nil {
+		o.Plan = func() *model.Plan { return k.plan }
+	}
+	if k.status != nil {
+		o.Status = func() *dispatch.Status { return k.status }
+	}
+	o.Next = func() map[string]time.Time {
+		if k.next == nil {
+			return map[string]time.Time{"nightly": now.Add(3 * time.Hour), "weekly": now.Add(4 * time.Hour)}
+		}
+		return k.next
+	}
 	o.Bus = func() a2a.Status { return k.bus }
 	o.Ready = func() error { return k.ready }
 	return o
@@ -100,8 +112,8 @@ func nightly(models ...model.Planned) *model.Plan {
 
 func scheduled(names ...string) []dispatch.EntryStatus {
 	var all []dispatch.EntryStatus
-	for i, name := range names {
-		all = append(all, dispatch.EntryStatus{Name: name, Next: now.Add(time.Duration(i+3) * time.Hour)})
+	for _, name := range names {
+		all = append(all, dispatch.EntryStatus{Name: name})
 	}
 	return all
 }
@@ -192,7 +204,7 @@ func states() map[string]known {
 	return map[string]known{
 		"starting":  {ready: errors.New("opening the state in data/")},
 		"empty":     {status: &dispatch.Status{Engine: engineUp}},
-		"no-models": {plan: nightly(), status: &dispatch.Status{Engine: engineUp, Entries: []dispatch.EntryStatus{{Name: "nightly", Next: now.Add(time.Hour), Problems: []string{`"*": there is no model in "/srv/models"`}}}}},
+		"no-models": {plan: nightly(), status: &dispatch.Status{Engine: engineUp, Entries: []dispatch.EntryStatus{{Name: "nightly", Problems: []string{`"*": there is no model in "/srv/models"`}}}}, next: map[string]time.Time{"nightly": now.Add(time.Hour)}},
 		"first-run": {
 			state:  &store.State{Outbox: store.OutboxState{}},
 			plan:   nightly(planned(llama, "F16", "Q2_K"), planned(qwen, "BF16", "Q2_K")),
@@ -223,7 +235,7 @@ func stable(page string) string {
 
 // statusPage is the status page of an exporter in a state.
 func statusPage(t *testing.T, k known) string {
-	response := ask(web.New(k.options(t)), "GET", "/")
+	response := ask(handlerOf(k.options(t)), "GET", "/")
 	require.Equal(t, http.StatusOK, response.Code)
 	assert.Equal(t, "text/html; charset=utf-8", response.Header().Get("Content-Type"))
 	return stable(response.Body.String())
@@ -394,7 +406,7 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 			{Time: now, Cycle: 2, Reason: runner.ReasonCrash},
 		}},
 	}
-	handler := web.New(o)
+	handler := handlerOf(o)
 	var all strings.Builder
 	for _, path := range []string{"/", "/model?name=" + url.QueryEscape(text), "/model?name=no" + url.QueryEscape(text), "/cycles", "/cycles/1", "/cycles/2", "/?q=nothing+" + url.QueryEscape(text)} {
 		response := ask(handler, "GET", path)
@@ -452,7 +464,7 @@ const quotedNames = 5
 
 // What the page says with colour it says in words, too.
 func TestDecisionsAreWords(t *testing.T) {
-	response := ask(web.New(states()["decisions"].options(t)), "GET", "/")
+	response := ask(handlerOf(states()["decisions"].options(t)), "GET", "/")
 	document, err := html.Parse(response.Body)
 	require.NoError(t, err)
 	var badges []string
@@ -480,7 +492,7 @@ func TestReloadError(t *testing.T) {
 	o := states()["first-run"].options(t)
 	var failure error
 	o.ReloadError = func() (time.Time, error) { return now, failure }
-	handler := web.New(o)
+	handler := handlerOf(o)
 	before := ask(handler, "GET", "/").Body.String()
 	assert.NotContains(t, before, "was not reloaded")
 
@@ -502,7 +514,7 @@ func TestStoppedIsNotFailed(t *testing.T) {
 	}
 	k.plan = nightly(planned("llama-7b", "F16", "Q2_K", "Q3_K_M", "Q4_0"))
 	k.state = &store.State{Pairs: pairs(stopped("Q2_K", runner.ReasonCanceled), stopped("Q3_K_M", runner.ReasonInterrupted), stopped("Q4_0", runner.ReasonCrash))}
-	handler := web.New(k.options(t))
+	handler := handlerOf(k.options(t))
 	_, targets := shown(t, handler, "?decision=failed")
 	assert.Equal(t, []string{"Q4_0"}, targets)
 	page := ask(handler, "GET", "/").Body.String()
@@ -518,7 +530,7 @@ func TestForgottenPairs(t *testing.T) {
 	k := states()["first-run"]
 	typo := store.PairID{Model: "removed", Target: "Q2_KK"}
 	k.state = &store.State{Pairs: pairs(&store.Pair{PairID: typo, Failed: &store.Failed{Finished: now, Reason: runner.ReasonQuantize, Error: "no such format"}})}
-	handler := web.New(k.options(t))
+	handler := handlerOf(k.options(t))
 	models, _ := shown(t, handler, "")
 	assert.Equal(t, []string{"llama-7b", "team/qwen-0.5b"}, models)
 	assert.Contains(t, ask(handler, "GET", "/").Body.String(), "<b>2</b> all")
@@ -530,7 +542,7 @@ func TestLongLinesAreFolded(t *testing.T) {
 	k := states()["first-run"]
 	message := "llama-quantize knows no Q2_KK; it knows" + strings.Repeat(" Q2_K", 100) + "\nthe end"
 	k.state = &store.State{Pairs: pairs(&store.Pair{PairID: store.PairID{Model: "llama-7b", Target: "Q2_K"}, Failed: &store.Failed{Finished: now, Reason: runner.ReasonQuantize, Error: message}})}
-	handler := web.New(k.options(t))
+	handler := handlerOf(k.options(t))
 	page := ask(handler, "GET", "/").Body.String()
 	assert.Regexp(t, `<summary class="message">llama-quantize knows no Q2_KK;[^<]{100,220} …</summary><span class="message">… Q2_K[^<]*\nthe end</span>`, page)
 	assert.Contains(t, ask(handler, "GET", "/model?name=llama-7b").Body.String(), message)
@@ -538,13 +550,13 @@ func TestLongLinesAreFolded(t *testing.T) {
 
 func TestByHand(t *testing.T) {
 	k := states()["running"]
-	assert.NotContains(t, ask(web.New(k.options(t)), "GET", "/").Body.String(), "started by hand")
+	assert.NotContains(t, ask(handlerOf(k.options(t)), "GET", "/").Body.String(), "started by hand")
 	k.status.Running.ByHand = true
-	assert.Contains(t, ask(web.New(k.options(t)), "GET", "/").Body.String(), "entry <bdi>nightly</bdi>, started by hand")
+	assert.Contains(t, ask(handlerOf(k.options(t)), "GET", "/").Body.String(), "entry <bdi>nightly</bdi>, started by hand")
 }
 
 func TestPairsAreInOrder(t *testing.T) {
-	response := ask(web.New(states()["decisions"].options(t)), "GET", "/")
+	response := ask(handlerOf(states()["decisions"].options(t)), "GET", "/")
 	rows := regexp.MustCompile(`<th role="rowheader" scope="rowgroup" rowspan="\d"><a [^>]*><bdi>(.*?)</bdi>`).FindAllStringSubmatch(response.Body.String(), -1)
 	var names []string
 	for _, row := range rows {
@@ -560,7 +572,7 @@ func TestUnpublished(t *testing.T) {
 	pair := decided(store.PairID{Model: "m", Target: "Q2_K"}, verdict.Kept, verdict.Kept, time.Hour)
 	pair.Published, pair.Unpublished = &all[0], &all[1]
 	k := known{state: &store.State{Pairs: pairs(pair)}, plan: nightly(planned("m", "F16", "Q2_K"))}
-	handler := web.New(k.options(t))
+	handler := handlerOf(k.options(t))
 	assert.Contains(t, ask(handler, "GET", "/").Body.String(), "could not be published")
 	api := ask(handler, "GET", "/api/v1/models").Body.String()
 	assert.Contains(t, api, `"stable":"/srv/published/m/Q2_K/stable"`)

@@ -42,7 +42,7 @@ func (s *server) frame(title, section string, now time.Time) frame {
 		Title:   title,
 		Section: section,
 		Made:    moment{now, now},
-		Admin:   s.AdminAPI,
+		Admin:   s.Flags.AdminAPI,
 	}
 }
 

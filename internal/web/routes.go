@@ -44,7 +44,7 @@ func routes() []route {
 		{Route{"GET", "/cycles", "list of cycles, newest first; parameter before", ""}, method((*server).cyclesPage)},
 		{Route{"GET", "/cycles/{id}", "everything about one cycle: log, rounds, decision, argument lists", ""}, method((*server).cyclePage)},
 		{Route{"GET", "/static/{file}", "style sheet, script and icon of the pages", ""}, method((*server).static)},
-		{Route{"GET", "/metrics", "metrics, for Prometheus", ""}, func(s *server) http.Handler { return s.Metrics }},
+		{Route{"GET", "/metrics", "metrics, for Prometheus", ""}, func(s *server) http.Handler { return http.HandlerFunc(s.metrics) }},
 		{Route{"GET", "/config", "effective configuration, secrets hidden", ""}, method((*server).config)},
 		{Route{"GET", "/-/healthy", "200 as long as the process answers", ""}, method((*server).healthy)},
 		{Route{"GET", "/-/ready", "200 once the state is loaded and the models are found, 503 with the reason before", ""}, method((*server).ready)},

@@ -110,7 +110,7 @@ func (k *snapshot) schedule() scheduleView {
 }
 
 func (k *snapshot) entry(e dispatch.EntryStatus) entryView {
-	v := entryView{Name: e.Name, State: "scheduled", NextRun: k.at(e.Next), Targets: []string{}, Models: orEmpty(k.modelsOf(e.Name)), Problems: orEmpty(e.Problems)}
+	v := entryView{Name: e.Name, State: "scheduled", NextRun: k.at(k.next[e.Name]), Targets: []string{}, Models: orEmpty(k.modelsOf(e.Name)), Problems: orEmpty(e.Problems)}
 	switch {
 	case e.Running:
 		v.State = "running"

@@ -19,7 +19,6 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
 var (
@@ -45,7 +44,7 @@ func shown(t *testing.T, handler http.Handler, query string) (models, targets []
 }
 
 func TestFilterAndSort(t *testing.T) {
-	handler := web.New(states()["decisions"].options(t))
+	handler := handlerOf(states()["decisions"].options(t))
 	for query, want := range map[string][]string{
 		"":                                  {"Q2_K", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q2_K", "Q4_0", "Q8_0"},
 		"?q=qwen":                           {"Q2_K", "Q4_0", "Q8_0"},
@@ -73,7 +72,7 @@ func TestFilterAndSort(t *testing.T) {
 
 // The links of the page keep the rest of what was selected.
 func TestLinksOfASelection(t *testing.T) {
-	page := ask(web.New(states()["decisions"].options(t)), "GET", "/?q=llama&sort=drop&decision=kept").Body.String()
+	page := ask(handlerOf(states()["decisions"].options(t)), "GET", "/?q=llama&sort=drop&decision=kept").Body.String()
 	assert.Contains(t, page, `href="/?decision=rejected&amp;q=llama&amp;sort=drop"`)
 	assert.Contains(t, page, `href="/?decision=kept&amp;q=llama&amp;sort=time"`)
 	assert.Contains(t, page, `href="/?decision=kept&amp;q=llama" data-select>Model`)
@@ -83,7 +82,7 @@ func TestLinksOfASelection(t *testing.T) {
 }
 
 // crowd is an exporter of many models, each with a history.
-func crowd(t testing.TB, n int) (web.Options, *fakeStore) {
+func crowd(t testing.TB, n int) (parts, *fakeStore) {
 	from := &fakeStore{points: map[store.PairID][]store.Point{}}
 	all := map[store.PairID]*store.Pair{}
 	p := nightly()
@@ -111,7 +110,7 @@ func crowd(t testing.TB, n int) (web.Options, *fakeStore) {
 // Histories are read when there is something new, and not for every page.
 func TestHistoriesAreReadOnce(t *testing.T) {
 	o, from := crowd(t, 500)
-	handler := web.New(o)
+	handler := handlerOf(o)
 	first := ask(handler, "GET", "/").Body.String()
 	assert.Equal(t, 500, from.histories)
 	assert.Equal(t, 500, strings.Count(first, `class="spark"`))
@@ -149,7 +148,7 @@ func TestHistoriesAreReadOutsideOfTheLock(t *testing.T) {
 	o, from := crowd(t, 2)
 	slow := &slowStore{fakeStore: from, entered: make(chan struct{}), release: make(chan struct{})}
 	o.Store = slow
-	handler := web.New(o)
+	handler := handlerOf(o)
 	first := make(chan string)
 	go func() { first <- ask(handler, "GET", "/").Body.String() }()
 	<-slow.entered
@@ -168,7 +167,7 @@ func TestHistoriesAreReadOutsideOfTheLock(t *testing.T) {
 // A page is as large as it is useful: limits that a change should not pass unnoticed.
 func TestSizeOfAPageOf500Models(t *testing.T) {
 	o, _ := crowd(t, 500)
-	handler := web.New(o)
+	handler := handlerOf(o)
 	plain := ask(handler, "GET", "/")
 	packed := ask(handler, "GET", "/", header("Accept-Encoding", "br, gzip"))
 	t.Logf("%d bytes, %d compressed", plain.Body.Len(), packed.Body.Len())
@@ -194,7 +193,7 @@ func FuzzSelection(f *testing.F) {
 	for _, seed := range []string{"", "q=a", "decision=kept&sort=drop", "q=%zz", "q=<script>&decision=<script>&sort=<script>", "q=a&q=b;c"} {
 		f.Add(seed)
 	}
-	handler := web.New(states()["decisions"].options(f))
+	handler := handlerOf(states()["decisions"].options(f))
 	f.Fuzz(func(t *testing.T, query string) {
 		response := ask(handler, "GET", "/", func(r *http.Request) { r.URL.RawQuery = query })
 		assert.Equal(t, http.StatusOK, response.Code)
@@ -204,7 +203,7 @@ func FuzzSelection(f *testing.F) {
 
 func BenchmarkPage(b *testing.B) {
 	o, _ := crowd(b, 500)
-	handler := web.New(o)
+	handler := handlerOf(o)
 	ask(handler, "GET", "/")
 	b.ReportAllocs()
 	for b.Loop() {

@@ -72,12 +72,13 @@ func (g *groupView) Rows() int {
 	return n
 }
 
-// snapshot is what is known at one moment, never nil.
+// snapshot is what is known at one moment.
 type snapshot struct {
 	now       time.Time
 	state     *store.State
 	scheduled *model.Plan
 	status    *dispatch.Status
+	next      map[string]time.Time // when entries are due
 	bus       a2a.Status
 	notReady  string
 	reload    reloadFailure
@@ -92,19 +93,20 @@ type reloadFailure struct {
 }
 
 func (s *server) snapshot() snapshot {
-	now, state, scheduled := time.Now(), s.State(), s.Plan()
+	state, scheduled := s.Store.State(), s.Dispatcher.Plan()
 	k := snapshot{
-		now:       now,
-		state:     cmp.Or(state, &store.State{}),
-		scheduled: cmp.Or(scheduled, &model.Plan{}),
-		status:    cmp.Or(s.Status(), &dispatch.Status{}),
-		bus:       s.Bus(),
+		now:       time.Now(),
+		state:     state,
+		scheduled: scheduled,
+		status:    s.Dispatcher.Status(),
+		next:      s.Scheduler.Next(),
+		bus:       s.Bus.Status(),
 		version:   s.versions.of(state, scheduled),
 	}
-	if err := s.Ready(); err != nil {
+	if err := s.Exporter.Ready(); err != nil {
 		k.notReady = err.Error()
 	}
-	if at, err := s.ReloadError(); err != nil {
+	if at, err := s.Exporter.LastReload(); err != nil {
 		k.reload = reloadFailure{k.at(at), err.Error()}
 	}
 	return k

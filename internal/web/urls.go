@@ -17,24 +17,33 @@ func safe(prefix string) bool {
 	return prefix == "" || plainPath.MatchString(prefix) && path.Clean(prefix) == prefix
 }
 
-// Mount reads --web.external-url and --web.route-prefix, each "" when it was not given,
+// Mount is where people and proxies find the exporter.
+type Mount struct {
+	// External is where users find the exporter; its path begins every link. Nil: links
+	// begin with Prefix.
+	External *url.URL
+	// Prefix is where the routes begin: "", or "/prefix" without a slash at its end.
+	Prefix string
+}
+
+// NewMount reads --web.external-url and --web.route-prefix, each "" when it was not given,
 // as Prometheus does: the prefix is the path of the external URL unless it is given
 // itself, which is for a proxy that takes the path off. External is nil when it was not
 // given. The error names the flag.
-func Mount(externalURL, routePrefix string) (external *url.URL, prefix string, err error) {
+func NewMount(externalURL, routePrefix string) (m Mount, err error) {
 	if externalURL != "" {
-		if external, err = parseExternal(externalURL); err != nil {
-			return nil, "", fmt.Errorf("--web.external-url: %q %w; write it like https://example.org/quant", externalURL, err)
+		if m.External, err = parseExternal(externalURL); err != nil {
+			return Mount{}, fmt.Errorf("--web.external-url: %q %w; write it like https://example.org/quant", externalURL, err)
 		}
-		prefix = external.Path
+		m.Prefix = m.External.Path
 	}
 	if routePrefix != "" {
-		prefix = trimPrefix(routePrefix)
-		if !safe(prefix) {
-			return nil, "", fmt.Errorf("--web.route-prefix: %q is not a path of letters, digits, dots, dashes, underscores and tildes; write it like /quant", routePrefix)
+		m.Prefix = trimPrefix(routePrefix)
+		if !safe(m.Prefix) {
+			return Mount{}, fmt.Errorf("--web.route-prefix: %q is not a path of letters, digits, dots, dashes, underscores and tildes; write it like /quant", routePrefix)
 		}
 	}
-	return external, prefix, nil
+	return m, nil
 }
 
 func parseExternal(text string) (*url.URL, error) {

@@ -23,13 +23,13 @@ func TestMount(t *testing.T) {
 		{"https://example.org/quant", "/", "https://example.org/quant", ""},
 		{"http://[::1]/quant", "/other", "http://[::1]/quant", "/other"},
 	} {
-		external, prefix, err := web.Mount(test.external, test.prefix)
+		mount, err := web.NewMount(test.external, test.prefix)
 		require.NoError(t, err)
-		assert.Equal(t, test.wantPrefix, prefix, test)
+		assert.Equal(t, test.wantPrefix, mount.Prefix, test)
 		if test.wantURL == "" {
-			assert.Nil(t, external)
+			assert.Nil(t, mount.External)
 		} else {
-			assert.Equal(t, test.wantURL, external.String())
+			assert.Equal(t, test.wantURL, mount.External.String())
 		}
 	}
 	for _, test := range []struct{ external, prefix, want string }{
@@ -45,7 +45,7 @@ func TestMount(t *testing.T) {
 		{"", "/a//b", "--web.route-prefix"},
 		{"", "/a/..", "--web.route-prefix"},
 	} {
-		_, _, err := web.Mount(test.external, test.prefix)
+		_, err := web.NewMount(test.external, test.prefix)
 		assert.ErrorContains(t, err, test.want, test)
 	}
 }
@@ -64,12 +64,12 @@ func TestLinks(t *testing.T) {
 		"proxy replaces the path": {"https://example.org/out", "/in", "/out/", func(p string) string { return strings.Replace(p, "/out", "/in", 1) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			external, prefix, err := web.Mount(test.external, test.prefix)
+			mount, err := web.NewMount(test.external, test.prefix)
 			require.NoError(t, err)
 			o := options(t)
-			o.ExternalURL, o.RoutePrefix = external, prefix
-			handler := web.New(o)
-			all := links(t, handler, prefix+"/")
+			o.Mount = mount
+			handler := handlerOf(o)
+			all := links(t, handler, mount.Prefix+"/")
 			assert.GreaterOrEqual(t, len(all), 9)
 			for text, link := range all {
 				assert.True(t, strings.HasPrefix(link, test.links), link)
@@ -81,8 +81,8 @@ func TestLinks(t *testing.T) {
 
 func TestPrefix(t *testing.T) {
 	o := options(t)
-	o.RoutePrefix = "/quant"
-	handler := web.New(o)
+	o.Mount.Prefix = "/quant"
+	handler := handlerOf(o)
 	assert.Equal(t, http.StatusNotFound, ask(handler, "GET", "/metrics").Code)
 	assert.Equal(t, http.StatusNotFound, ask(handler, "GET", "/quantmetrics").Code)
 	assert.Equal(t, http.StatusNotFound, ask(handler, "GET", "/quant/nope").Code)
@@ -103,21 +103,20 @@ func FuzzMount(f *testing.F) {
 		f.Add("", seed)
 	}
 	f.Fuzz(func(t *testing.T, externalURL, routePrefix string) {
-		external, prefix, err := web.Mount(externalURL, routePrefix)
+		mount, err := web.NewMount(externalURL, routePrefix)
 		if err != nil {
 			assert.Regexp(t, `^--web\.(external-url|route-prefix): `, err.Error())
 			return
 		}
 		o := options(t)
-		o.ExternalURL, o.RoutePrefix = external, prefix
-		assert.Equal(t, http.StatusOK, ask(web.New(o), "GET", prefix+"/-/healthy").Code)
+		o.Mount = mount
+		assert.Equal(t, http.StatusOK, ask(handlerOf(o), "GET", mount.Prefix+"/-/healthy").Code)
 		again := ""
-		if external != nil {
-			again = external.String()
+		if mount.External != nil {
+			again = mount.External.String()
 		}
-		external2, prefix2, err := web.Mount(again, prefix+"/")
+		same, err := web.NewMount(again, mount.Prefix+"/")
 		require.NoError(t, err)
-		assert.Equal(t, prefix, prefix2)
-		assert.Equal(t, external, external2)
+		assert.Equal(t, mount, same)
 	})
 }

@@ -19,7 +19,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
@@ -28,57 +27,75 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
-// Options are what the handler serves. Its functions are called by many goroutines at
-// once, one or more times for a request, and must not block.
+// Options are what the handler serves. All of them are needed; those with methods are asked
+// by many goroutines at once, one or more times for a request, and must not block.
 type Options struct {
-	// RoutePrefix is where the routes begin: "", or "/prefix" without a slash at its
-	// end. See [Mount].
-	RoutePrefix string
-	// ExternalURL is where users find the exporter; its path begins every link. Nil:
-	// links begin with RoutePrefix.
-	ExternalURL *url.URL
-	Version     string
-	// Metrics serves /metrics.
-	Metrics http.Handler
-	// Ready gives nil once the exporter is ready, and before it what it waits for.
-	Ready func() error
-	// Config gives the effective configuration as YAML, secrets hidden.
-	Config func() (string, error)
-	// Reload reads the configuration again. An error says why the old one stays; whoever
-	// asked gets its text. Nil: as without Lifecycle.
-	Reload func(context.Context) error
-	// ReloadError gives when the configuration was last to be read again and why the one
-	// before stayed; nil once one was taken, and before any. Nil: nobody knows.
-	ReloadError func() (at time.Time, err error)
-	// Lifecycle and AdminAPI are the flags --web.enable-lifecycle and
-	// --web.enable-admin-api.
-	Lifecycle, AdminAPI bool
-	// State, Plan and Status may give nil as long as there is none.
-	State  func() *store.State
-	Plan   func() *model.Plan
-	Status func() *dispatch.Status
-	Bus    func() a2a.Status
-	Store  Store
-	// CycleLog gives the log of a cycle, also of the one that runs, as lines of text; ""
-	// when there is none. Nil: logs are not kept.
-	CycleLog func(cycle uint64) (string, error)
-	// Watch gives a channel that receives something when Status may have changed, until
-	// stop is called. Nil: the live stream looks from time to time.
-	Watch func() (changes <-chan struct{}, stop func())
-	// Run asks for a run of an entry, of the models of these names or of all without
-	// any; Cancel ends a cycle. Neither waits, and their errors say why not. Both are
-	// needed with AdminAPI.
-	Run    func(entry string, models []string) error
-	Cancel func(cycle uint64) error
+	Store      Store
+	Dispatcher Dispatcher
+	Scheduler  Scheduler
+	Bus        Bus
+	Exporter   Exporter
+	Metrics    http.Handler // of /metrics, once the exporter is ready
+	Mount      Mount
+	Flags      Flags
+	Version    string
 	// SpoolDir holds exports and backups until their clients have them, without a name
-	// where the system allows that. Default: the system's folder for temporary files.
+	// where the system allows that.
 	SpoolDir string
-	// Logger for what no response can say. Nil: nothing is logged.
-	Logger *slog.Logger
+	Logger   *slog.Logger // for what no response can say
 }
 
-// Store is what the API needs of the state; its methods are called concurrently.
+// Flags of the command line turn on what changes something.
+type Flags struct {
+	Lifecycle bool // --web.enable-lifecycle
+	AdminAPI  bool // --web.enable-admin-api
+}
+
+// Exporter is the program around the handler.
+type Exporter interface {
+	// Ready returns nil once the exporter is ready, and before it what it waits for.
+	Ready() error
+	// Config returns the configuration in force as YAML, secrets hidden.
+	Config() (string, error)
+	// Reload reads the configuration again. An error says why the one before stays; the
+	// client gets its text.
+	Reload(context.Context) error
+	// LastReload returns when the last reload failed and why; a nil error when it did not,
+	// and before any.
+	LastReload() (at time.Time, err error)
+}
+
+// Dispatcher runs what is due: *dispatch.Dispatcher.
+type Dispatcher interface {
+	Plan() *model.Plan
+	Status() *dispatch.Status
+	// Watch returns a channel that receives something when Status may have changed, until
+	// stop is called.
+	Watch() (changes <-chan struct{}, stop func())
+	// RunNow asks for a run of an entry, of the models of these names or of all without
+	// any; Cancel ends a cycle. Neither waits, and their errors say why not.
+	RunNow(entry string, models []string) error
+	Cancel(cycle uint64) error
+	// CycleLog returns the log of a cycle, also of the one that runs, as lines of text; ""
+	// when there is none.
+	CycleLog(cycle uint64) (string, error)
+}
+
+// Scheduler knows what comes: *schedule.Scheduler.
+type Scheduler interface {
+	// Next returns when each entry that is not suspended is due next.
+	Next() map[string]time.Time
+}
+
+// Bus takes the events: *a2a.Bus.
+type Bus interface {
+	Status() a2a.Status
+}
+
+// Store is the state: *store.Store.
 type Store interface {
+	// State returns what was last committed; nobody may change what it points to.
+	State() *store.State
 	// Events after the one of that number, oldest first, at most limit of them.
 	Events(after uint64, limit int) ([]store.Event, error)
 	// Cycle gives a cycle and its results; known is false when it is not there.
@@ -112,23 +129,14 @@ type server struct {
 func New(options Options) http.Handler {
 	s := &server{
 		Options:   options,
-		links:     options.RoutePrefix,
+		links:     options.Mount.Prefix,
 		assets:    loadAssets(),
 		downloads: make(chan struct{}, maxDownloads),
 		listeners: make(chan struct{}, maxListeners),
 		began:     time.Now().UnixNano(),
 	}
-	if s.Watch == nil {
-		s.Watch = func() (<-chan struct{}, func()) { return nil, func() {} }
-	}
-	if s.ReloadError == nil {
-		s.ReloadError = func() (time.Time, error) { return time.Time{}, nil }
-	}
-	if s.Logger == nil {
-		s.Logger = slog.New(slog.DiscardHandler)
-	}
-	if options.ExternalURL != nil {
-		s.links = trimPrefix(options.ExternalURL.Path)
+	if external := options.Mount.External; external != nil {
+		s.links = trimPrefix(external.Path)
 	}
 	return secure(s.mount(s.sameSite(s.mux())))
 }
@@ -148,11 +156,11 @@ func (s *server) mux() http.Handler {
 
 // mount puts the routes below the prefix, and leads there from the root.
 func (s *server) mount(routes http.Handler) http.Handler {
-	if s.RoutePrefix == "" {
+	if s.Mount.Prefix == "" {
 		return routes
 	}
 	mux := http.NewServeMux()
-	mux.Handle(s.RoutePrefix+"/", http.StripPrefix(s.RoutePrefix, routes))
+	mux.Handle(s.Mount.Prefix+"/", http.StripPrefix(s.Mount.Prefix, routes))
 	mux.Handle("GET /{$}", http.RedirectHandler(s.links+"/", http.StatusFound))
 	return mux
 }
@@ -161,9 +169,9 @@ func (s *server) mount(routes http.Handler) http.Handler {
 func (s *server) enabled(flag string) bool {
 	switch flag {
 	case flagLifecycle:
-		return s.Lifecycle && s.Reload != nil
+		return s.Flags.Lifecycle
 	case flagAdminAPI:
-		return s.AdminAPI
+		return s.Flags.AdminAPI
 	default:
 		return true
 	}
@@ -179,7 +187,7 @@ func disabled(flag string) http.Handler {
 // another site. Those of other programs pass.
 func (s *server) sameSite(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
-	if u := s.ExternalURL; u != nil {
+	if u := s.Mount.External; u != nil {
 		// A proxy may hand us another Host than the browser sees. The only error is one
 		// of an origin that is none, for which nothing is to be trusted.
 		_ = protection.AddTrustedOrigin(u.Scheme + "://" + u.Host)

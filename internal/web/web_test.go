@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -77,6 +79,9 @@ func (s *fakeStore) Events(after uint64, limit int) ([]store.Event, error) {
 	return all, s.err
 }
 
+// State is given by parts.
+func (s *fakeStore) State() *store.State { panic("not asked") }
+
 func (s *fakeStore) Stats() store.Stats { return store.Stats{FileBytes: s.bytes} }
 
 func (s *fakeStore) Export(w io.Writer) error { return s.export(w) }
@@ -90,29 +95,87 @@ func writes(text string) func(io.Writer) error {
 	}
 }
 
+// parts are what the handler of a test shows and does; State comes before that of the Store.
+type parts struct {
+	Store       web.Store
+	State       func() *store.State
+	Plan        func() *model.Plan
+	Status      func() *dispatch.Status
+	Next        func() map[string]time.Time
+	Bus         func() a2a.Status
+	Watch       func() (<-chan struct{}, func())
+	CycleLog    func(uint64) (string, error)
+	Run         func(string, []string) error
+	Cancel      func(uint64) error
+	Ready       func() error
+	Config      func() (string, error)
+	Reload      func(context.Context) error
+	ReloadError func() (time.Time, error)
+	Metrics     http.Handler
+	Mount       web.Mount
+	Flags       web.Flags
+	Version     string
+	SpoolDir    string
+}
+
+func handlerOf(p parts) http.Handler {
+	return web.New(web.Options{
+		Store: stateful{p.Store, p}, Dispatcher: dispatcher{p}, Scheduler: scheduler{p}, Bus: bus{p}, Exporter: exporter{p},
+		Metrics: p.Metrics, Mount: p.Mount, Flags: p.Flags, Version: p.Version, SpoolDir: p.SpoolDir, Logger: slog.New(slog.DiscardHandler),
+	})
+}
+
+type (
+	stateful struct {
+		web.Store
+		p parts
+	}
+	dispatcher struct{ p parts }
+	scheduler  struct{ p parts }
+	bus        struct{ p parts }
+	exporter   struct{ p parts }
+)
+
+func (s stateful) State() *store.State                       { return s.p.State() }
+func (d dispatcher) Plan() *model.Plan                       { return d.p.Plan() }
+func (d dispatcher) Status() *dispatch.Status                { return d.p.Status() }
+func (d dispatcher) Watch() (<-chan struct{}, func())        { return d.p.Watch() }
+func (d dispatcher) CycleLog(cycle uint64) (string, error)   { return d.p.CycleLog(cycle) }
+func (d dispatcher) RunNow(entry string, m []string) error   { return d.p.Run(entry, m) }
+func (d dispatcher) Cancel(cycle uint64) error               { return d.p.Cancel(cycle) }
+func (s scheduler) Next() map[string]time.Time               { return s.p.Next() }
+func (b bus) Status() a2a.Status                             { return b.p.Bus() }
+func (e exporter) Ready() error                              { return e.p.Ready() }
+func (e exporter) Config() (string, error)                   { return e.p.Config() }
+func (e exporter) Reload(ctx context.Context) error          { return e.p.Reload(ctx) }
+func (e exporter) LastReload() (at time.Time, failure error) { return e.p.ReloadError() }
+
 // options of an exporter that has everything turned on and knows nothing yet.
-func options(t testing.TB) web.Options {
-	return web.Options{
-		Version: "1.2.3",
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "quant 1\n") }),
-		Ready:   func() error { return nil },
-		Config:  func() (string, error) { return "threshold: 0.12\n", nil },
-		Reload:  func(context.Context) error { return nil },
-		State:   func() *store.State { return nil },
-		Plan:    func() *model.Plan { return nil },
-		Status:  func() *dispatch.Status { return nil },
-		Bus:     func() a2a.Status { return a2a.Status{} },
+func options(t testing.TB) parts {
+	state, plan := &store.State{}, &model.Plan{}
+	return parts{
 		Store: &fakeStore{
 			export: writes("{}\n"),
 			backup: writes("bolt"),
 			cycles: []store.Cycle{{ID: 1, Model: "m", Targets: []string{"Q2_K"}}},
 		},
-		CycleLog:  func(uint64) (string, error) { return "", nil },
-		Run:       func(string, []string) error { return nil },
-		Cancel:    func(uint64) error { return nil },
-		Lifecycle: true,
-		AdminAPI:  true,
-		SpoolDir:  t.TempDir(),
+		State:       func() *store.State { return state },
+		Plan:        func() *model.Plan { return plan },
+		Status:      func() *dispatch.Status { return &dispatch.Status{} },
+		Next:        func() map[string]time.Time { return nil },
+		Bus:         func() a2a.Status { return a2a.Status{} },
+		Watch:       func() (<-chan struct{}, func()) { return nil, func() {} },
+		CycleLog:    func(uint64) (string, error) { return "", nil },
+		Run:         func(string, []string) error { return nil },
+		Cancel:      func(uint64) error { return nil },
+		Ready:       func() error { return nil },
+		Config:      func() (string, error) { return "threshold: 0.12\n", nil },
+		Reload:      func(context.Context) error { return nil },
+		ReloadError: func() (time.Time, error) { return time.Time{}, nil },
+		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "quant 1\n") }),
+		Flags:       web.Flags{Lifecycle: true, AdminAPI: true},
+		Version:     "1.2.3",
+		SpoolDir:    t.TempDir(),
 	}
 }
 
@@ -191,7 +254,7 @@ func TestRoutes(t *testing.T) {
 	o := options(t)
 	o.Plan = func() *model.Plan { return nightly(planned("m", "F16", "Q2_K")) }
 	o.Status = func() *dispatch.Status { return &dispatch.Status{Entries: scheduled("nightly")} }
-	handler := web.New(o)
+	handler := handlerOf(o)
 	methods := map[string][]string{}
 	for _, route := range web.Routes() {
 		methods[route.Path] = append(methods[route.Path], route.Method)
@@ -227,7 +290,7 @@ func TestRoutes(t *testing.T) {
 }
 
 func TestUnknownPaths(t *testing.T) {
-	handler := web.New(options(t))
+	handler := handlerOf(options(t))
 	for _, path := range []string{
 		"/nope", "/index.html", "/metrics/", "/-/", "/-/nope", "/api", "/api/v1/", "/api/v1/nope",
 		"/api/v1/events/1", "/cycles/", "/model/m", "/api/v1/cycles/", "/api/v1/admin", "/static/", "/static/style.css", "/static/a/b",
@@ -241,8 +304,8 @@ func TestUnknownPaths(t *testing.T) {
 func TestUnknownPathsOfTheAPI(t *testing.T) {
 	for _, prefix := range []string{"", "/quant"} {
 		o := options(t)
-		o.RoutePrefix = prefix
-		handler := web.New(o)
+		o.Mount.Prefix = prefix
+		handler := handlerOf(o)
 		for _, path := range []string{"/api/v1/", "/api/v1/nope", "/api/v1/events/1"} {
 			response := ask(handler, "GET", prefix+path)
 			assert.Equal(t, http.StatusNotFound, response.Code, path)
@@ -254,11 +317,11 @@ func TestUnknownPathsOfTheAPI(t *testing.T) {
 		assert.Equal(t, "GET, HEAD", response.Header().Get("Allow"))
 		assert.Equal(t, "method_not_allowed", errorOf(t, response)["errorType"])
 	}
-	assert.Equal(t, "text/plain; charset=utf-8", ask(web.New(options(t)), "GET", "/nope").Header().Get("Content-Type"))
+	assert.Equal(t, "text/plain; charset=utf-8", ask(handlerOf(options(t)), "GET", "/nope").Header().Get("Content-Type"))
 }
 
 func TestMethods(t *testing.T) {
-	handler := web.New(options(t))
+	handler := handlerOf(options(t))
 	assert.Equal(t, http.StatusMethodNotAllowed, ask(handler, "GET", "/-/reload").Code, "a link must not reload")
 	assert.Equal(t, http.StatusMethodNotAllowed, ask(handler, "GET", "/api/v1/admin/backup").Code)
 	assert.Equal(t, http.StatusMethodNotAllowed, ask(handler, "POST", "/metrics").Code)
@@ -268,7 +331,7 @@ func TestMethods(t *testing.T) {
 func TestHealth(t *testing.T) {
 	o := options(t)
 	o.Ready = func() error { return errors.New("looking for models in \x1b[31m/srv") }
-	handler := web.New(o)
+	handler := handlerOf(o)
 
 	response := ask(handler, "GET", "/-/healthy")
 	assert.Equal(t, http.StatusOK, response.Code)
@@ -280,12 +343,12 @@ func TestHealth(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	o := options(t)
-	response := ask(web.New(o), "GET", "/config")
+	response := ask(handlerOf(o), "GET", "/config")
 	assert.Equal(t, "text/yaml; charset=utf-8", response.Header().Get("Content-Type"))
 	assert.Equal(t, "threshold: 0.12\n", response.Body.String())
 
 	o.Config = func() (string, error) { return "", errors.New("no YAML") }
-	response = ask(web.New(o), "GET", "/config")
+	response = ask(handlerOf(o), "GET", "/config")
 	assert.Equal(t, http.StatusInternalServerError, response.Code)
 	assert.Contains(t, response.Body.String(), "no YAML")
 }
@@ -295,7 +358,7 @@ func TestReload(t *testing.T) {
 	var failure error
 	reloads := 0
 	o.Reload = func(context.Context) error { reloads++; return failure }
-	handler := web.New(o)
+	handler := handlerOf(o)
 	assert.Equal(t, http.StatusOK, ask(handler, "POST", "/-/reload").Code)
 	assert.Equal(t, http.StatusOK, ask(handler, "PUT", "/-/reload").Code)
 	assert.Equal(t, 2, reloads)
@@ -308,13 +371,13 @@ func TestReload(t *testing.T) {
 
 func TestSwitchedOff(t *testing.T) {
 	o := options(t)
-	o.Lifecycle, o.AdminAPI = false, false
+	o.Flags = web.Flags{}
 	never := func() { assert.Fail(t, "it was done all the same") }
 	o.Reload = func(context.Context) error { never(); return nil }
 	o.Run = func(string, []string) error { never(); return nil }
 	o.Cancel = func(uint64) error { never(); return nil }
 	o.Store = &fakeStore{backup: func(io.Writer) error { never(); return nil }}
-	handler := web.New(o)
+	handler := handlerOf(o)
 	seen := map[string]bool{}
 	for _, route := range web.Routes() {
 		if route.Flag == "" {
@@ -326,16 +389,13 @@ func TestSwitchedOff(t *testing.T) {
 		assert.Contains(t, response.Body.String(), route.Flag)
 	}
 	assert.Equal(t, map[string]bool{"/-/reload": true, "/api/v1/admin/backup": true, "/api/v1/run": true, "/api/v1/cancel": true}, seen)
-
-	o.Lifecycle, o.Reload = true, nil
-	assert.Equal(t, http.StatusForbidden, ask(web.New(o), "POST", "/-/reload").Code)
 }
 
 func TestOtherSites(t *testing.T) {
 	o := options(t)
-	o.ExternalURL = &url.URL{Scheme: "https", Host: "quant.example.org"}
+	o.Mount.External = &url.URL{Scheme: "https", Host: "quant.example.org"}
 	o.Status = func() *dispatch.Status { return &dispatch.Status{Entries: scheduled("nightly")} }
-	handler := web.New(o)
+	handler := handlerOf(o)
 	for _, path := range []string{"/-/reload", "/api/v1/admin/backup", "/api/v1/run?entry=nightly", "/api/v1/cancel?cycle=1"} {
 		for name, edit := range map[string]func(*http.Request){
 			"cross-site":   header("Sec-Fetch-Site", "cross-site"),
@@ -361,9 +421,9 @@ func TestOtherSites(t *testing.T) {
 func TestRefusalsSpeakThePathsLanguage(t *testing.T) {
 	for _, prefix := range []string{"", "/quant", "/api"} {
 		o := options(t)
-		o.RoutePrefix = prefix
-		o.AdminAPI, o.Lifecycle = false, false
-		handler := web.New(o)
+		o.Mount.Prefix = prefix
+		o.Flags = web.Flags{}
+		handler := handlerOf(o)
 
 		response := ask(handler, "POST", prefix+"/api/v1/admin/backup")
 		var got map[string]string
@@ -381,12 +441,12 @@ func TestRefusalsSpeakThePathsLanguage(t *testing.T) {
 func TestHeadersOfTheOperatorStay(t *testing.T) {
 	recorder := httptest.NewRecorder()
 	recorder.Header().Set("X-Frame-Options", "sameorigin")
-	web.New(options(t)).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/", nil))
+	handlerOf(options(t)).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/", nil))
 	assert.Equal(t, []string{"sameorigin"}, recorder.Header().Values("X-Frame-Options"))
 }
 
 func TestAssetsAreKeptForever(t *testing.T) {
-	handler := web.New(options(t))
+	handler := handlerOf(options(t))
 	all := links(t, handler, "/")
 	for link, contentType := range map[string]string{"stylesheet": "text/css; charset=utf-8", "icon": "image/svg+xml", "script": "text/javascript; charset=utf-8"} {
 		response := ask(handler, "GET", all[link])

@@ -1,6 +1,8 @@
 package browser_test
 
 import (
+	"context"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -36,18 +38,13 @@ type stage struct {
 // newStage serves on what between answers with, given the handler of the pages.
 func newStage(t *testing.T, status *dispatch.Status, between func(pages http.Handler) http.Handler) *stage {
 	t.Helper()
-	s := &stage{changes: make(chan struct{}, 1), state: &store.State{}, status: status}
+	s := &stage{changes: make(chan struct{}, 1), state: &store.State{}, plan: &model.Plan{}, status: status}
 	pages := web.New(web.Options{
-		Version: "1.2.3",
+		Store: stageStore{s: s}, Dispatcher: s, Scheduler: s, Bus: stageBus{s}, Exporter: s,
 		Metrics: http.NotFoundHandler(),
-		Ready:   func() error { return nil },
-		State:   func() *store.State { s.mu.Lock(); defer s.mu.Unlock(); return s.state },
-		Plan:    func() *model.Plan { s.mu.Lock(); defer s.mu.Unlock(); return s.plan },
-		Status:  func() *dispatch.Status { s.mu.Lock(); defer s.mu.Unlock(); return s.status },
-		Bus:     func() a2a.Status { s.mu.Lock(); defer s.mu.Unlock(); return s.bus },
-		Watch:   func() (<-chan struct{}, func()) { return s.changes, func() {} },
-		Run:     func(string, []string) error { return nil }, Cancel: func(uint64) error { return nil },
-		AdminAPI: true,
+		Flags:   web.Flags{AdminAPI: true},
+		Version: "1.2.3",
+		Logger:  slog.New(slog.DiscardHandler),
 	})
 	if between != nil {
 		pages = between(pages)
@@ -60,6 +57,30 @@ func newStage(t *testing.T, status *dispatch.Status, between func(pages http.Han
 	s.url = server.URL
 	return s
 }
+
+func (s *stage) Plan() *model.Plan                   { s.mu.Lock(); defer s.mu.Unlock(); return s.plan }
+func (s *stage) Status() *dispatch.Status            { s.mu.Lock(); defer s.mu.Unlock(); return s.status }
+func (s *stage) Watch() (<-chan struct{}, func())    { return s.changes, func() {} }
+func (s *stage) RunNow(string, []string) error       { return nil }
+func (s *stage) Cancel(uint64) error                 { return nil }
+func (s *stage) CycleLog(uint64) (string, error)     { return "", nil }
+func (s *stage) Next() map[string]time.Time          { return nil }
+func (s *stage) Ready() error                        { return nil }
+func (s *stage) Config() (string, error)             { return "", nil }
+func (s *stage) Reload(context.Context) error        { return nil }
+func (s *stage) LastReload() (at time.Time, _ error) { return time.Time{}, nil }
+
+// stageStore shows the state of a stage, and holds nothing else.
+type stageStore struct {
+	web.Store
+	s *stage
+}
+
+func (s stageStore) State() *store.State { s.s.mu.Lock(); defer s.s.mu.Unlock(); return s.s.state }
+
+type stageBus struct{ s *stage }
+
+func (b stageBus) Status() a2a.Status { b.s.mu.Lock(); defer b.s.mu.Unlock(); return b.s.bus }
 
 func (s *stage) set(change func()) {
 	s.mu.Lock()
