@@ -2,7 +2,6 @@ package test
 
 import (
 	"context"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,28 +53,7 @@ type clone struct{ *place }
 func newClone(t *testing.T) *clone {
 	t.Helper()
 	c := &clone{newPlace(t, fakellama.Behaviour{})}
-	root, err := filepath.Abs("..")
-	require.NoError(t, err)
-	require.NoError(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		name := strings.TrimPrefix(path, root)
-		switch {
-		case err != nil:
-			return err
-		case name == "":
-			return nil
-		case entry.IsDir() && (name == "/data" || name == "/test-output" || strings.HasPrefix(name, "/.")):
-			return filepath.SkipDir
-		case entry.IsDir():
-			return os.MkdirAll(filepath.Join(c.dir, name), 0o755)
-		case name == "/quant-exporter" || !entry.Type().IsRegular():
-			return nil
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(c.dir, name), text, 0o644)
-	}))
+	docs.Copy(t, "..", c.dir)
 	models := filepath.Join(c.dir, "srv", "models")
 	for _, name := range []string{"llama-8b-f16", "llama-70b-f16"} {
 		gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(models, name+".gguf"))
@@ -93,7 +71,7 @@ func newClone(t *testing.T) *clone {
 		require.NoError(t, err)
 		c.env = append(c.env, name+"="+strings.TrimSpace(string(value)))
 	}
-	out, err := c.shell(binary + " run --model ./some.gguf --host.lock lock").CombinedOutput()
+	out, err := c.shell(binary(t) + " run --model ./some.gguf --host.lock lock").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return c
 }
@@ -102,7 +80,7 @@ func newClone(t *testing.T) *clone {
 // own.
 func (c *clone) built() {
 	c.t.Helper()
-	script := "#!/bin/sh\nexec " + binary + ` "$@" --host.lock ` + filepath.Join(c.dir, "lock") + "\n"
+	script := "#!/bin/sh\nexec " + binary(c.t) + ` "$@" --host.lock ` + filepath.Join(c.dir, "lock") + "\n"
 	for _, file := range []string{"quant-exporter", "bin/quant-exporter"} {
 		path := filepath.Join(c.dir, file)
 		require.NoError(c.t, os.MkdirAll(filepath.Dir(path), 0o755))
@@ -173,7 +151,7 @@ func (c *clone) here(text string) string {
 func (c *clone) check(block docs.Block) {
 	c.t.Helper()
 	file := c.write("block.yml", c.here(block.Text))
-	cmd := c.shell("exec " + binary + " --config.check --config.file " + file)
+	cmd := c.shell("exec " + binary(c.t) + " --config.check --config.file " + file)
 	out, err := cmd.CombinedOutput()
 	assert.NoError(c.t, err, "%s:%d\n%s", block.Page, block.Line, out)
 }
