@@ -16,6 +16,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/web"
@@ -139,7 +140,7 @@ func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry
 	for _, key := range slices.Sorted(maps.Keys(asked)) {
 		if engine.err != nil {
 			for _, format := range asked[key] {
-				if !slices.Contains(estimate.Formats(), model.Canonical(format)) {
+				if !slices.Contains(estimate.Formats(), gguf.Canonical(format)) {
 					fmt.Fprintf(text, "  warning  %q is no format that is known here\n", format)
 				}
 			}
@@ -177,7 +178,7 @@ func (p *program) checked(out *strings.Builder, entry config.Entry, found model.
 	}
 	var targets, names []string
 	for _, target := range entry.Targets {
-		targets = append(targets, model.Canonical(target))
+		targets = append(targets, gguf.Canonical(target))
 	}
 	if entry.Against == "" {
 		fmt.Fprintf(out, "\n  targets  %s\n", strings.Join(targets, ", "))

@@ -18,6 +18,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -52,7 +53,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 		e := p.config.Schedule[i]
 		s = settings{e.Settings, e.Name, e.Models, e.Targets, e.Against, nil, e.Engine}
 		for _, target := range e.Targets { // also when the run takes a part of them
-			s.candidates = append(s.candidates, model.Canonical(target))
+			s.candidates = append(s.candidates, gguf.Canonical(target))
 		}
 	}
 	if f.choose != "" {
@@ -87,7 +88,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 		return s, fmt.Errorf("--dry-run estimates copies that are to be made, and %q is there: leave it out, to measure", s.against)
 	}
 	if f.baseline != "" {
-		s.Baseline = model.Canonical(f.baseline)
+		s.Baseline = gguf.Canonical(f.baseline)
 	}
 	return s, nil
 }
@@ -174,7 +175,7 @@ func (p *program) named(s *settings) (models []model.Model, against *model.Model
 	if len(models) != 1 {
 		return nil, nil, fmt.Errorf("%q is compared with one model, and there are %d: name one with --model", s.against, len(models))
 	}
-	file, err := found.Existing(s.against)
+	file, err := found.File(s.against)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -270,7 +271,7 @@ func (p *program) cycles(ctx context.Context, r *runner.Runner, models []model.M
 func (p *program) estimate(models []model.Model, s settings, output string) (int, error) {
 	for i, target := range s.targets {
 		for _, earlier := range s.targets[:i] {
-			if model.Canonical(earlier) == model.Canonical(target) { // as a cycle says it
+			if gguf.Canonical(earlier) == gguf.Canonical(target) { // as a cycle says it
 				return exitError, fmt.Errorf("the targets %q and %q are the same format: name it once", earlier, target)
 			}
 		}

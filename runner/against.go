@@ -17,8 +17,8 @@ func (c *cycle) usable() error {
 	return nil
 }
 
-// bring has the file that exists take the place of a copy.
-func (c *cycle) bring(ctx context.Context) error {
+// attach has the file that exists take the place of a copy.
+func (c *cycle) attach(ctx context.Context) error {
 	if c.Against == nil {
 		return nil
 	}

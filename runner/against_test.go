@@ -26,7 +26,7 @@ func (f *fixture) against() string {
 	path := gguftest.Model(gguftest.TinyQuantized()).Write(f.t, filepath.Join(filepath.Dir(f.model.Path), "prod.gguf"))
 	found, err := model.Discover(filepath.Dir(f.model.Path), false, nil)
 	require.NoError(f.t, err)
-	file, err := found.Existing("prod")
+	file, err := found.File("prod")
 	require.NoError(f.t, err)
 	require.NoError(f.t, file.Err)
 	f.request.Against = &file
@@ -103,7 +103,7 @@ func TestASplitSetThatExists(t *testing.T) {
 	}
 	found, err := model.Discover(dir, false, nil)
 	require.NoError(t, err)
-	file, err := found.Existing("prod-00002-of-00002.gguf")
+	file, err := found.File("prod-00002-of-00002.gguf")
 	require.NoError(t, err)
 	assert.Equal(t, "prod-00001-of-00002", file.Name)
 	f.request.Against = &file
@@ -171,7 +171,7 @@ func TestWhatAFileHoldsIsAnInput(t *testing.T) {
 	look := func() runner.Inputs {
 		found, err := model.Discover(filepath.Dir(path), false, nil)
 		require.NoError(t, err)
-		file, err := found.Existing("prod")
+		file, err := found.File("prod")
 		require.NoError(t, err)
 		f.request.Against = &file
 		inputs, err := runner.New(f.engine, f.options).Inputs(t.Context(), f.request)

@@ -88,7 +88,7 @@ func (c *cycle) isolate(ctx context.Context) error {
 		return err
 	}
 	c.source, c.original, c.isolation = file, file, string(how)
-	return c.bring(ctx)
+	return c.attach(ctx)
 }
 
 // clone brings a model's files into the working directory, under a safe name: that of the

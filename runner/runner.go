@@ -83,7 +83,7 @@ type Request struct {
 	Model   model.Model
 	Targets []string // formats; see Runner.Formats
 	// Against is a file that exists, to be measured in place of a copy that is made: see
-	// model.Found.Existing. Targets then has nothing but its format. Nil: copies are made.
+	// model.Found.File. Targets then has nothing but its format. Nil: copies are made.
 	Against *model.Model
 	config.Settings
 	// OrderSeed is that of the coins which choose the order of the stages in every two

@@ -21,7 +21,7 @@ import (
 	"strconv"
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
-	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 )
 
 // Config is the whole file. Nobody changes it once it is in use.
@@ -110,7 +110,7 @@ func Parse(file string, text []byte, checks Checks) (*Config, error) {
 	r := reader{document: document, dir: dir, checks: checks}
 
 	r.section("", document.root, reflect.ValueOf(&c).Elem())
-	c.Baseline = model.Canonical(c.Baseline)
+	c.Baseline = gguf.Canonical(c.Baseline)
 	r.rebase(c.paths())
 	c.A2A.TLS.SetDirectory(dir)
 	problems := c.problems(checks)

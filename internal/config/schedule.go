@@ -11,6 +11,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
@@ -69,7 +70,7 @@ func (r *reader) schedule(c *Config, problems []Problem) {
 		node := resolve(item)
 		e := c.newEntry(item.Line)
 		r.section(path+".", node, reflect.ValueOf(&e).Elem())
-		e.Baseline = model.Canonical(e.Baseline)
+		e.Baseline = gguf.Canonical(e.Baseline)
 		if node.Kind != yaml.MappingNode && !isNull(node) {
 			continue // that has been said
 		}
@@ -135,7 +136,7 @@ func (e *Entry) problems(c *Config, checks Checks) []Problem {
 func sameFormat(targets []string) error {
 	names := map[string]string{}
 	for _, target := range targets {
-		format := model.Canonical(target)
+		format := gguf.Canonical(target)
 		if first, taken := names[format]; taken && !strings.EqualFold(first, target) {
 			return fmt.Errorf("%q and %q are the same format: name it once", first, target)
 		}
@@ -173,7 +174,7 @@ func (c clashes) pairs(e *Entry) []Problem {
 	told := map[*Entry]bool{e: true}
 	for _, pattern := range e.Models {
 		for _, target := range e.Targets {
-			pair := [2]string{pattern, model.Canonical(target)}
+			pair := [2]string{pattern, gguf.Canonical(target)}
 			first, taken := c.owners[pair]
 			switch {
 			case !taken:

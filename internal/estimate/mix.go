@@ -16,9 +16,6 @@ import (
 // build 11669 and checked against that build's files. Left out are those of the Falcon
 // and Bailing-MoE 3 architectures, which differ in a few tensors.
 
-// aliases are llama-quantize's other names of formats.
-var aliases = map[string]string{"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
-
 // copied is the target that changes no type.
 const copied = "COPY"
 
@@ -70,12 +67,8 @@ var recipes = map[string]recipe{
 	copied:      {},
 }
 
-// Formats lists the formats that Of knows, sorted, aliases among them.
-func Formats() []string {
-	names := slices.AppendSeq(slices.Collect(maps.Keys(recipes)), maps.Keys(aliases))
-	slices.Sort(names)
-	return names
-}
+// Formats lists the formats that Of knows, sorted, by their canonical names.
+func Formats() []string { return slices.Sorted(maps.Keys(recipes)) }
 
 // needsImatrix says whether a format puts a type into some tensor that llama-quantize
 // makes with an importance matrix only (tensor_requires_imatrix).
@@ -109,10 +102,7 @@ type mix struct {
 }
 
 func newMix(model *gguf.Header, target string) (*mix, error) {
-	format := strings.ToUpper(target)
-	if name, ok := aliases[format]; ok {
-		format = name
-	}
+	format := gguf.Canonical(target)
 	recipe, ok := recipes[format]
 	if !ok {
 		return nil, unknownFormat(target)

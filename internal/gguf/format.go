@@ -1,5 +1,7 @@
 package gguf
 
+import "strings"
+
 // formats names llama.cpp's enum llama_ftype (include/llama.h), which files carry as
 // general.file_type, in llama-quantize's spelling, each with the type that most of
 // its weights have. The numbers left out belonged to formats that were removed.
@@ -54,6 +56,19 @@ func BaseType(format string) (base Type, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// aliases are the other names that llama-quantize has of formats.
+var aliases = map[string]string{"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
+
+// Canonical is the one name of a format, in capitals and no alias, whether llama-quantize
+// is installed or not. A name that is not known stays as it is, in capitals.
+func Canonical(format string) string {
+	format = strings.ToUpper(format)
+	if name, ok := aliases[format]; ok {
+		return name
+	}
+	return format
 }
 
 // FormatRule says how a header's Format was found.

@@ -491,7 +491,7 @@ func TestFilesWithoutAModelDirectory(t *testing.T) {
 	}
 }
 
-func TestExisting(t *testing.T) {
+func TestFile(t *testing.T) {
 	m := newModels(t)
 	m.model("llama/8b-f16.gguf")
 	gguftest.Model(gguftest.TinyQuantized()).Write(t, m.path("llama/8b-prod.gguf"))
@@ -509,7 +509,7 @@ func TestExisting(t *testing.T) {
 		"linked":                     "linked Q4_K_M",
 		outside:                      "linked Q4_K_M",
 	} {
-		file, err := found.Existing(name)
+		file, err := found.File(name)
 		require.NoError(t, err, name)
 		require.NoError(t, file.Err, name)
 		assert.Equal(t, want, file.Name+" "+file.Header.Format, name)
@@ -517,11 +517,11 @@ func TestExisting(t *testing.T) {
 	}
 	assert.Len(t, found.Models, 1, "it is no model for the schedule")
 
-	file, err := model.Found{}.Existing(outside)
+	file, err := model.Found{}.File(outside)
 	require.NoError(t, err)
 	assert.Equal(t, "else", file.Name, "there is no folder that it could be outside of")
 
-	file, err = found.Existing("cut")
+	file, err = found.File("cut")
 	require.NoError(t, err, "it is there")
 	require.Error(t, file.Err)
 
@@ -531,7 +531,7 @@ func TestExisting(t *testing.T) {
 		"prod":    `did you mean "llama/8b-prod"?`,
 		"adapter": "a LoRA adapter, no language model",
 	} {
-		_, err := found.Existing(name)
+		_, err := found.File(name)
 		assert.ErrorContains(t, err, want, name)
 	}
 	_, err = found.Select([]string{"llama/8b-prod"})

@@ -3,10 +3,11 @@ package model
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 )
 
 // Entry is what the schedule says of an entry.
@@ -14,7 +15,7 @@ type Entry struct {
 	Name    string
 	Models  []string // patterns: see Found.Select
 	Targets []string // formats, in any case
-	Against string   // file that models are compared with, in place of targets: see Found.Existing
+	Against string   // file that models are compared with, in place of targets: see Found.File
 	// LastFormat is that of Against when it was last decided on: its target while the file
 	// cannot be read. "" when it never was.
 	LastFormat string
@@ -36,8 +37,11 @@ type Resolved struct {
 	Entry
 	Models []Planned // sorted by name; without those it may not decide
 	// Unresolved are the errors of the globs that fit nothing. A model that is named and
-	// cannot be used is among Models, with its Err set.
+	// cannot be used, or is not there, is among Models, with its Err set.
 	Unresolved []error
+	// Unfound is the error of the first pattern, or of the file Against, that names nothing
+	// at all; nil where each names something.
+	Unfound error
 }
 
 // Planned is a model and the targets under which the entry decides it.
@@ -79,60 +83,71 @@ func (c Conflict) Error() string {
 		c.First, c.Second, c.Target, c.Model)
 }
 
-// Finder finds models by patterns, and files by names: Found does.
-type Finder interface {
-	Select(patterns []string) ([]Model, error)
-	Existing(name string) (Model, error)
-	MissingName(pattern string) string
-}
-
 // NewPlan resolves the entries, in their order: a pair belongs to the first that names it.
-func NewPlan(entries []Entry, found Finder) Plan {
+func NewPlan(entries []Entry, found Found) Plan {
 	var p Plan
 	selected := selectAll(entries, found)
 	owners := map[[2]string]string{}
 	for _, entry := range entries {
 		resolved := Resolved{Entry: entry}
-		against := existing(&resolved.Entry, found)
-		seen := map[string]bool{}
+		models := map[string]Model{}
 		for _, pattern := range entry.Models {
-			if err := selected[pattern].err; err != nil {
-				resolved.Unresolved = append(resolved.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, err))
+			s := selected[pattern]
+			if s.err != nil && isGlob(pattern) {
+				resolved.Unresolved = append(resolved.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, s.err))
 			}
-			for _, model := range selected[pattern].models {
-				if seen[model.Name] {
-					continue
-				}
-				seen[model.Name] = true
-				targets := p.claim(owners, resolved.Entry, model.Name)
-				if len(targets) > 0 {
-					resolved.Models = append(resolved.Models, Planned{
-						Model: model, Targets: targets, Choose: p.claimChoice(owners, entry, model.Name), Baseline: entry.Baseline, Against: against,
-					})
-				}
+			resolved.Unfound = cmp.Or(resolved.Unfound, s.err)
+			for _, model := range s.models {
+				models[model.Name] = model
 			}
 		}
-		slices.SortFunc(resolved.Models, func(a, b Planned) int { return strings.Compare(a.Name, b.Name) })
+		file, err := resolved.file(found)
+		resolved.Unfound = cmp.Or(resolved.Unfound, err)
+		for _, name := range slices.Sorted(maps.Keys(models)) {
+			if targets := p.claim(owners, resolved.Entry, name); len(targets) > 0 {
+				resolved.Models = append(resolved.Models, Planned{
+					Model: models[name], Targets: targets, Choose: p.claimChoice(owners, entry, name), Baseline: entry.Baseline, Against: file,
+				})
+			}
+		}
 		p.Entries = append(p.Entries, resolved)
 	}
 	return p
 }
 
+// selectAll selects by every pattern of the entries at once, so that names which models
+// outside of the model directory get are apart from each other.
+func selectAll(entries []Entry, found Found) map[string]selected {
+	var patterns []string
+	for _, entry := range entries {
+		patterns = append(patterns, entry.Models...)
+	}
+	all := map[string]selected{}
+	for i, s := range found.selectEach(patterns) {
+		if pattern := patterns[i]; s.err != nil && !isGlob(pattern) { // somebody counts on this one: its cycles fail, and say why
+			s.models = []Model{found.missing(pattern, s.err)}
+		}
+		all[patterns[i]] = s
+	}
+	return all
+}
+
 // UnknownFormat is the target of a file that cannot be read, and never was.
 const UnknownFormat = "UNKNOWN"
 
-// existing finds the file of an entry, whose format is its target; nil where copies are
-// made.
-func existing(entry *Entry, found Finder) *Model {
-	if entry.Against == "" {
-		return nil
+// file finds the file that the entry compares a model with, and makes its format the
+// target; nil where copies are made. A file that is not there has its Err set, which is
+// the error, too.
+func (r *Resolved) file(found Found) (*Model, error) {
+	if r.Against == "" {
+		return nil, nil
 	}
-	file, err := found.Existing(entry.Against)
+	file, err := found.File(r.Against)
 	if err != nil { // the cycles fail, and say why
-		file = Model{Name: found.MissingName(entry.Against), Path: entry.Against, Err: err}
+		file = found.missing(r.Against, err)
 	}
-	entry.Targets = []string{Format(&file, entry.LastFormat)}
-	return &file
+	r.Targets = []string{Format(&file, r.LastFormat)}
+	return &file, err
 }
 
 // Format is that of a file, as a target; last is what it was, where that is known.
@@ -140,74 +155,14 @@ func Format(file *Model, last string) string {
 	if file.Err != nil {
 		return cmp.Or(last, UnknownFormat)
 	}
-	return Canonical(file.Header.Format)
-}
-
-// selection is what a pattern names: models, or nothing, and why.
-type selection struct {
-	models []Model
-	err    error
-}
-
-// selectAll selects by every pattern of the entries.
-func selectAll(entries []Entry, found Finder) map[string]selection {
-	selected := map[string]selection{}
-	var usable []string
-	for _, entry := range entries {
-		for _, pattern := range entry.Models {
-			if _, done := selected[pattern]; done {
-				continue
-			}
-			models, err := found.Select([]string{pattern})
-			switch {
-			case err == nil:
-				usable = append(usable, pattern)
-			case !isGlob(pattern): // somebody counts on this one: its cycles fail, and say why
-				models = []Model{{Name: found.MissingName(pattern), Path: pattern, Err: err}}
-				err = nil
-			}
-			selected[pattern] = selection{models, err}
-		}
-	}
-	rename(selected, usable, found)
-	return selected
-}
-
-// rename gives the models the names that they have in one selection of them all. Where
-// there is no model directory, two of a name are told apart by their paths, and a
-// selection of one of them cannot know of the other.
-func rename(selected map[string]selection, usable []string, found Finder) {
-	if len(usable) == 0 {
-		return
-	}
-	all, err := found.Select(usable)
-	if err != nil { // a file has gone this moment; it will be missed the next time
-		return
-	}
-	names := map[string]string{}
-	for i := range all {
-		names[all[i].Path] = all[i].Name
-	}
-	for _, pattern := range usable {
-		models := selected[pattern].models
-		for i := range models {
-			if name, ok := names[models[i].Path]; ok {
-				models[i].Name = name
-			}
-		}
-	}
+	return gguf.Canonical(file.Header.Format)
 }
 
 // claim gives the targets of a model that no earlier entry decides.
 func (p *Plan) claim(owners map[[2]string]string, entry Entry, model string) []string {
 	var free []string
-	seen := map[string]bool{} // two names of one format are one target
 	for _, target := range entry.Targets {
-		target = Canonical(target)
-		if seen[target] {
-			continue
-		}
-		seen[target] = true
+		target = gguf.Canonical(target)
 		pair := [2]string{model, target}
 		if owner, taken := owners[pair]; taken {
 			p.Conflicts = append(p.Conflicts, Conflict{model, target, owner, entry.Name})
@@ -231,17 +186,4 @@ func (p *Plan) claimChoice(owners map[[2]string]string, entry Entry, model strin
 	}
 	owners[[2]string{model, ""}] = entry.Name
 	return entry.Choose
-}
-
-// aliases of llama-quantize, by which one format may be named twice.
-var aliases = map[string]string{"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
-
-// Canonical is the one name of a format: two names that llama-quantize takes for the
-// same format are one pair, whether it is installed or not.
-func Canonical(target string) string {
-	target = strings.ToUpper(target)
-	if name, ok := aliases[target]; ok {
-		return name
-	}
-	return target
 }

@@ -1,7 +1,7 @@
 package model_test
 
 import (
-	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 )
@@ -76,7 +77,7 @@ func TestPairsBelongToTheFirstEntryThatNamesThem(t *testing.T) {
 			conflicts: []model.Conflict{{"a", "Q2_K", "n", "m"}, {"a", "Q2_K", "n", "o"}},
 		},
 		"names of one format": {
-			entries:   []model.Entry{entry("n", "a", "q4_k Q4_K_M"), entry("m", "a", "Q4_K_M Q4_K q3_k_s")},
+			entries:   []model.Entry{entry("n", "a", "q4_k"), entry("m", "a", "Q4_K_M q3_k_s")},
 			want:      [][]string{{"a: Q4_K_M"}, {"a: Q3_K_S"}},
 			conflicts: []model.Conflict{{"a", "Q4_K_M", "n", "m"}},
 		},
@@ -239,56 +240,36 @@ func TestModelsOfOneNameStayApart(t *testing.T) {
 	}
 }
 
-// finder knows models by one letter each, and a pattern names those of its letters.
-type finder struct{ fails string }
-
-func (f finder) Select(patterns []string) ([]model.Model, error) {
-	var models []model.Model
-	for _, pattern := range patterns {
-		if f.fails != "" && strings.Contains(pattern, f.fails) {
-			return nil, errors.New("no such model")
-		}
-		for letter := range strings.SplitSeq(strings.Trim(pattern, "*"), "") {
-			models = append(models, model.Model{Name: letter, Path: "/" + letter})
-		}
-	}
-	return models, nil
-}
-
-func (f finder) Existing(string) (model.Model, error) { return model.Model{}, errors.New("no file") }
-
-func (f finder) MissingName(pattern string) string { return pattern }
-
 // Whatever the entries name, every pair that one of them names has one owner, the first
 // of them, and every other one is told of it once.
 func TestEveryPairHasOneOwner(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	targets := []string{"Q2_K", "q2_k", "Q4_K", "Q4_K_M", "q4_k_m", "Q8_0"}
+	found := discover(t, "a", "b", "c", "d")
+	names := map[string]string{"[ab]": "ab", "[bc]": "bc", "d": "d", "d*": "d", "[acd]": "acd", "e*": ""}
+	patterns := slices.Sorted(maps.Keys(names))
 	some := func(from []string) []string {
 		var all []string
-		for range 1 + random.IntN(4) {
-			all = append(all, from[random.IntN(len(from))])
+		for _, i := range random.Perm(len(from))[:1+random.IntN(3)] {
+			all = append(all, from[i])
 		}
 		return all
 	}
 	for range 500 {
 		var entries []model.Entry
 		for _, name := range []string{"first", "second", "third", "fourth"} {
-			entries = append(entries, model.Entry{Name: name, Models: some([]string{"ab*", "bc*", "*d", "e*", "aed*"}), Targets: some(targets)})
+			targets := []string{"Q2_K", []string{"Q4_K", "Q4_K_M", "q4_k_m"}[random.IntN(3)], "Q8_0"}
+			entries = append(entries, model.Entry{Name: name, Models: some(patterns), Targets: some(targets)})
 		}
-		p := model.NewPlan(entries, finder{fails: "e"})
+		p := model.NewPlan(entries, found)
 
 		owners := map[[2]string]string{}
 		var conflicts []model.Conflict
 		for i, entry := range entries {
 			named := map[[2]string]bool{}
 			for _, pattern := range entry.Models {
-				if strings.Contains(pattern, "e") {
-					continue
-				}
-				for letter := range strings.SplitSeq(strings.Trim(pattern, "*"), "") {
+				for _, letter := range names[pattern] {
 					for _, target := range entry.Targets {
-						named[[2]string{letter, model.Canonical(target)}] = true
+						named[[2]string{string(letter), gguf.Canonical(target)}] = true
 					}
 				}
 			}
@@ -314,13 +295,5 @@ func TestEveryPairHasOneOwner(t *testing.T) {
 			require.True(t, slices.IsSortedFunc(p.Entries[i].Models, func(a, b model.Planned) int { return strings.Compare(a.Name, b.Name) }))
 		}
 		require.ElementsMatch(t, conflicts, p.Conflicts)
-	}
-}
-
-func TestCanonical(t *testing.T) {
-	for target, want := range map[string]string{
-		"Q2_K": "Q2_K", "q2_k": "Q2_K", "Q2_K_S": "Q2_K_S", "q3_k": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q4_K_S": "Q4_K_S", "bf16": "BF16", "": "",
-	} {
-		assert.Equal(t, want, model.Canonical(target), target)
 	}
 }

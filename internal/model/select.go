@@ -28,26 +28,46 @@ func (f Found) Select(patterns []string) ([]Model, error) {
 	if len(patterns) == 0 {
 		patterns = []string{"*"}
 	}
-	var selected, outside []Model
-	for _, pattern := range patterns {
-		inside, file, err := f.match(pattern)
-		if err != nil {
-			return nil, err
+	var all []Model
+	for _, s := range f.selectEach(patterns) {
+		if s.err != nil {
+			return nil, s.err
 		}
-		selected = append(selected, inside...)
-		if file != nil {
-			outside = append(outside, *file)
-		}
+		all = append(all, s.models...)
 	}
-	selected = append(selected, f.nameOutside(outside)...)
-	slices.SortFunc(selected, func(a, b Model) int { return strings.Compare(a.Name, b.Name) })
-	return slices.CompactFunc(selected, func(a, b Model) bool { return a.Name == b.Name }), nil
+	slices.SortFunc(all, byName)
+	return slices.CompactFunc(all, func(a, b Model) bool { return a.Name == b.Name }), nil
 }
 
-// Existing finds one file to compare a model with, quantized or not, by its name or path:
+// selected is what one pattern names: models, or nothing, and why.
+type selected struct {
+	models []Model
+	err    error
+}
+
+// selectEach selects by each pattern, as Select does by all; a model has the same name in
+// each of them.
+func (f Found) selectEach(patterns []string) []selected {
+	all := make([]selected, len(patterns))
+	var outside []*Model
+	for i, pattern := range patterns {
+		inside, file, err := f.match(pattern)
+		all[i] = selected{inside, err}
+		if file != nil {
+			all[i].models = []Model{*file}
+			outside = append(outside, &all[i].models[0])
+		}
+	}
+	f.nameOutside(outside)
+	return all
+}
+
+func byName(a, b Model) int { return strings.Compare(a.Name, b.Name) }
+
+// File finds one file to compare a model with, quantized or not, by its name or path:
 // see Select, which also names what is not to be found. A file that is there and cannot be
 // used, such as one that is cut off, comes back with its Err set.
-func (f Found) Existing(name string) (Model, error) {
+func (f Found) File(name string) (Model, error) {
 	if isGlob(name) {
 		return Model{}, fmt.Errorf("%q is a pattern: name one file, or a link to it", name)
 	}
@@ -57,7 +77,8 @@ func (f Found) Existing(name string) (Model, error) {
 	case err != nil:
 		return Model{}, err
 	case outside != nil:
-		return f.nameOutside([]Model{*outside})[0], nil
+		f.nameOutside([]*Model{outside})
+		return *outside, nil
 	default:
 		return inside[0], nil
 	}
@@ -91,7 +112,7 @@ func (f Found) match(pattern string) (inside []Model, outside *Model, err error)
 		return nil, &model, err
 	}
 	if !isGlob(pattern) {
-		return nil, nil, f.nothing(pattern)
+		return nil, nil, f.notFound(pattern)
 	}
 	inside, err = f.glob(pattern)
 	return inside, nil, err
@@ -104,25 +125,25 @@ func (f Found) named(name string) (model Model, ok bool, err error) {
 	}
 	for i := range f.Skipped {
 		if s := &f.Skipped[i]; s.Name == name {
-			model, err := f.asked(s)
+			model, err := f.asModel(s)
 			return model, true, err
 		}
 	}
 	return Model{}, false, nil
 }
 
-// asked is what becomes of a passed-over file that someone asks for: it may have been
+// asModel is what becomes of a passed-over file that someone asks for: it may have been
 // passed over for being quantized.
-func (f Found) asked(s *Skipped) (Model, error) {
+func (f Found) asModel(s *Skipped) (Model, error) {
 	if s.Err != nil || !f.AllowRequantize {
-		return s.asked()
+		return s.asModel()
 	}
 	model, err := f.load(s.Path)
 	model.Name = s.Name
 	return model, err
 }
 
-func (s *Skipped) asked() (Model, error) {
+func (s *Skipped) asModel() (Model, error) {
 	if s.Err != nil {
 		return Model{Name: s.Name, Path: s.Path, Err: s.Err}, nil
 	}
@@ -154,16 +175,16 @@ func (f Found) nameOf(absolute string, key fileKey) string {
 	return f.places[key]
 }
 
-// MissingName is the name that a model would have which somebody names, and which is not
-// there.
-func (f Found) MissingName(pattern string) string {
+// missing is the model that a pattern names and that is not there, under the name that it
+// would have.
+func (f Found) missing(pattern string, err error) Model {
+	name := modelName(pattern)
 	if f.Dir == "" {
-		return path.Base(modelName(pattern))
+		name = path.Base(name)
+	} else if relative, err := filepath.Rel(f.Dir, pattern); filepath.IsAbs(pattern) && err == nil && filepath.IsLocal(relative) {
+		name = modelName(relative)
 	}
-	if relative, err := filepath.Rel(f.Dir, pattern); filepath.IsAbs(pattern) && err == nil && filepath.IsLocal(relative) {
-		return modelName(relative)
-	}
-	return modelName(pattern)
+	return Model{Name: name, Path: pattern, Err: err}
 }
 
 // load reads a model that Discover did not see.
@@ -174,37 +195,43 @@ func (f Found) load(absolute string) (Model, error) {
 	}
 	if reason := unsuited(model.Header, f.AllowRequantize); reason != "" {
 		skipped := Skipped{Path: model.Path, Reason: reason}
-		return skipped.asked()
+		return skipped.asModel()
 	}
 	return model, nil
 }
 
-// nameOutside drops all but one of the models that are the same file and, where there
-// is no model directory, shortens names as far as they stay apart.
-func (f Found) nameOutside(models []Model) []Model {
-	slices.SortFunc(models, func(a, b Model) int { return strings.Compare(a.Name, b.Name) })
-	seen := map[fileKey]bool{}
-	models = slices.DeleteFunc(models, func(m Model) bool {
-		first := statFile(m.Path)
-		duplicate := first.err == nil && seen[first.key]
-		seen[first.key] = true
-		return duplicate
-	})
+// nameOutside names models beside the model directory. A file has one name, whichever of
+// its paths a pattern is. Where there is no model directory, that is the base name, unless
+// another file has the same.
+func (f Found) nameOutside(models []*Model) {
+	slices.SortStableFunc(models, func(a, b *Model) int { return byName(*a, *b) })
+	first := map[fileKey]*Model{}
+	var distinct []*Model
+	for _, model := range models {
+		file := statFile(model.Path)
+		if one := first[file.key]; file.err == nil && one != nil {
+			*model = *one
+			continue
+		}
+		first[file.key] = model
+		distinct = append(distinct, model)
+	}
 	if f.Dir != "" {
-		return models
+		return
 	}
 	count := map[string]int{}
-	for _, model := range models {
+	for _, model := range distinct {
 		count[path.Base(model.Name)]++
 	}
-	for i := range models {
-		if base := path.Base(models[i].Name); count[base] == 1 {
-			models[i].Name = base
+	for _, model := range models {
+		if base := path.Base(model.Name); count[base] == 1 {
+			model.Name = base
 		}
 	}
-	return models
 }
 
+// isGlob reports whether a pattern has characters of a glob; it may name a model all the
+// same: see Select.
 func isGlob(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }
 
 // glob matches names; path.Match keeps * from slashes, so both sides get another byte
@@ -240,11 +267,11 @@ func (f Found) glob(pattern string) ([]Model, error) {
 			passed = append(passed, fmt.Sprintf("%q: %s", s.Name, s.Reason))
 		}
 	}
-	return nil, f.none(pattern, passed)
+	return nil, f.noMatch(pattern, passed)
 }
 
-// none is the error of a glob that no model fits.
-func (f Found) none(pattern string, passed []string) error {
+// noMatch is the error of a glob that no model fits.
+func (f Found) noMatch(pattern string, passed []string) error {
 	const most = 10
 	switch {
 	case len(passed) > most:
@@ -257,11 +284,11 @@ func (f Found) none(pattern string, passed []string) error {
 	case len(f.Models) == 0:
 		return fmt.Errorf("no model in %q: there is no *%s in it or below it", f.Dir, extension)
 	}
-	return f.nothing(pattern)
+	return f.notFound(pattern)
 }
 
-// nothing is the error of a pattern that names nothing.
-func (f Found) nothing(pattern string) error {
+// notFound is the error of a pattern that names nothing.
+func (f Found) notFound(pattern string) error {
 	if info, err := os.Stat(pattern); err == nil && info.IsDir() {
 		return fmt.Errorf("%q is a directory: name it with --model-dir, or a file in it with --model", pattern)
 	}
