@@ -242,13 +242,13 @@ func facts(r *store.Record) []factView {
 		add("Copy", "reused from an earlier cycle, SHA-256 "+e.Reused)
 	}
 	if q := e.Quality; q != nil {
-		add("Text", fmt.Sprintf("%d bytes, SHA-256 %s", q.Corpus.Bytes, q.Corpus.SHA256))
+		add("Evaluated on", fmt.Sprintf("%d bytes, SHA-256 %s", q.Corpus.Bytes, q.Corpus.SHA256))
 		if q.Reused != "" {
 			add("Predictions", "of the original, reused from an earlier cycle, SHA-256 "+q.Reused)
 		}
 	}
 	if b := e.Benchmark; b.Rounds.Max > 0 {
-		add("Measured", fmt.Sprintf("%d prompt tokens, %d generation tokens, depth %d; %d to %d rounds; error rate %s %%",
+		add("Benchmark", fmt.Sprintf("%d prompt tokens, %d generation tokens, depth %d; %d to %d rounds; error rate %s %%",
 			b.PromptTokens, b.GenerationTokens, b.Depth, b.Rounds.Min, b.Rounds.Max, trim(b.Alpha*100)))
 	}
 	return all
