@@ -227,7 +227,7 @@ func conflictsError(file string, c *config.Config, found *model.Plan) error {
 
 // lastFormat is that of the file which an entry compared with a model, when it last did.
 func (e *exporter) lastFormat(entry string) string {
-	var last *store.Decided
+	var last *store.Record
 	format := ""
 	for id, pair := range e.store.State().Pairs {
 		d := pair.Decided

@@ -61,18 +61,20 @@ func phase(name verdict.Phase, drop, lower, upper float64) verdict.PhaseVerdict 
 
 // decided is a decision of a model of that source format, with an original that is a
 // little faster over the whole cycle than in the rounds that decided.
-func decided(source, target string, outcome verdict.Outcome, phases ...verdict.PhaseVerdict) *store.Decided {
-	d := &store.Decided{
-		SourceFormat:  source,
-		Finished:      noon,
-		Threshold:     0.12,
-		Verdict:       verdict.Verdict{Outcome: outcome, Rounds: 4, Phases: phases},
-		Original:      map[verdict.Phase]float64{},
-		OriginalFile:  runner.FileFigures{Format: source, Bytes: 1_999_999, Parameters: 999_999},
-		QuantizedFile: runner.FileFigures{Format: target, Bytes: 500_000, Parameters: 1_000_001},
+func decided(source, target string, outcome verdict.Outcome, phases ...verdict.PhaseVerdict) *store.Record {
+	d := &store.Record{
+		Result: runner.Result{
+			SourceFormat: source,
+			Finished:     noon,
+			Threshold:    0.12,
+			Verdict:      &verdict.Verdict{Outcome: outcome, Rounds: 4, Phases: phases},
+			Original:     runner.FileFigures{Format: source, Bytes: 1_999_999, Parameters: 999_999},
+			Quantized:    runner.FileFigures{Format: target, Bytes: 500_000, Parameters: 1_000_001},
+		},
+		OriginalThroughput: map[verdict.Phase]float64{},
 	}
 	for _, phase := range phases {
-		d.Original[phase.Phase] = phase.Original + 1
+		d.OriginalThroughput[phase.Phase] = phase.Original + 1
 	}
 	return d
 }
@@ -87,7 +89,7 @@ func stateOf(pairs ...*store.Pair) *store.State {
 	return s
 }
 
-func pair(model, target string, standing verdict.Outcome, d *store.Decided) *store.Pair {
+func pair(model, target string, standing verdict.Outcome, d *store.Record) *store.Pair {
 	return &store.Pair{PairID: store.PairID{Model: model, Target: target}, Standing: standing, Decided: d}
 }
 

@@ -51,13 +51,15 @@ func generation(p *model.Plan, n uint64) *store.State {
 	for _, m := range p.Entries[0].Models {
 		for _, target := range m.Targets {
 			id := store.PairID{Model: m.Name, Target: target}
-			s.Pairs[id] = &store.Pair{PairID: id, Standing: verdict.Kept, Decided: &store.Decided{
-				SourceFormat: "F16", Threshold: x, QuantizedFile: file,
-				Original: map[verdict.Phase]float64{verdict.Generation: x, verdict.Prompt: x},
-				Verdict: verdict.Verdict{
-					Outcome: verdict.Kept, Rounds: 4,
-					Phases: []verdict.PhaseVerdict{figures(verdict.Generation), figures(verdict.Prompt)},
+			s.Pairs[id] = &store.Pair{PairID: id, Standing: verdict.Kept, Decided: &store.Record{
+				Result: runner.Result{
+					SourceFormat: "F16", Threshold: x, Quantized: file,
+					Verdict: &verdict.Verdict{
+						Outcome: verdict.Kept, Rounds: 4,
+						Phases: []verdict.PhaseVerdict{figures(verdict.Generation), figures(verdict.Prompt)},
+					},
 				},
+				OriginalThroughput: map[verdict.Phase]float64{verdict.Generation: x, verdict.Prompt: x},
 			}}
 			s.Models[m.Name] = &store.Model{
 				Name: m.Name, Latest: id, LastRun: at, LastSuccess: at,

@@ -145,7 +145,7 @@ func (b *builder) zeros(p *model.Plan, deliveryReasons []string) {
 // model adds what is known of a model as such. Its own format comes before those of its
 // pairs, one of which may be the same: a model against itself.
 func (b *builder) model(m *model.Planned, s *store.State) {
-	var latest *store.Decided
+	var latest *store.Record
 	known := s.Models[m.Name]
 	if known != nil {
 		if pair := s.Pairs[known.Latest]; pair != nil {
@@ -156,12 +156,12 @@ func (b *builder) model(m *model.Planned, s *store.State) {
 		b.file(m.Name, m.Header.Format, m.Size, m.Header.Parameters)
 	}
 	// Another entry may have decided the model last, with another baseline.
-	for _, d := range []*store.Decided{latest, newest(m, s, func(*store.Decided) bool { return true })} {
+	for _, d := range []*store.Record{latest, newest(m, s, func(*store.Record) bool { return true })} {
 		if d != nil {
 			b.original(m, d)
 		}
 	}
-	if q := newest(m, s, func(d *store.Decided) bool { return d.Quality != nil }); q != nil {
+	if q := newest(m, s, func(d *store.Record) bool { return d.Quality != nil }); q != nil {
 		b.add(perplexity, q.Quality.OriginalPerplexity, m.Name, q.SourceFormat)
 	}
 	if known == nil {
@@ -180,12 +180,12 @@ func (b *builder) model(m *model.Planned, s *store.State) {
 
 // original adds what a decision knows of its original. The size of a model's own file is
 // that of now, where it can be read.
-func (b *builder) original(m *model.Planned, d *store.Decided) {
+func (b *builder) original(m *model.Planned, d *store.Record) {
 	if m.Header == nil || d.SourceFormat == m.Baseline {
-		b.file(m.Name, d.SourceFormat, d.OriginalFile.Bytes, d.OriginalFile.Parameters)
+		b.file(m.Name, d.SourceFormat, d.Original.Bytes, d.Original.Parameters)
 	}
 	if phase, ok := d.Verdict.Primary(); ok {
-		if median, ok := d.Original[phase.Phase]; ok {
+		if median, ok := d.OriginalThroughput[phase.Phase]; ok {
 			b.add(throughput, median, m.Name, d.SourceFormat, string(runner.StageOriginal))
 		}
 	}
@@ -193,8 +193,8 @@ func (b *builder) original(m *model.Planned, d *store.Decided) {
 
 // newest is the newest decision of such a kind on a target of the model; nil when there is
 // none.
-func newest(m *model.Planned, s *store.State, kind func(*store.Decided) bool) *store.Decided {
-	var newest *store.Decided
+func newest(m *model.Planned, s *store.State, kind func(*store.Record) bool) *store.Record {
+	var newest *store.Record
 	for _, target := range m.Targets {
 		pair := s.Pairs[store.PairID{Model: m.Name, Target: target}]
 		if pair == nil || pair.Decided == nil || !kind(pair.Decided) {
@@ -235,7 +235,7 @@ func (b *builder) pair(m *model.Planned, p *store.Pair, target string, entry *mo
 		b.add(dropLower, valueOr(phase.Lower, math.Inf(-1)), labels()...)
 		b.add(dropUpper, valueOr(phase.Upper, math.Inf(+1)), labels()...)
 	}
-	b.file(m.Name, target, d.QuantizedFile.Bytes, d.QuantizedFile.Parameters)
+	b.file(m.Name, target, d.Quantized.Bytes, d.Quantized.Parameters)
 	if q := d.Quality; q != nil {
 		b.add(klDivergence, q.KLDivergence.Estimate, m.Name, target)
 		b.add(top1Agreement, q.Top1Agreement.Estimate, m.Name, target)
@@ -287,7 +287,7 @@ func (b *builder) time(f family, t time.Time, labels ...string) {
 
 // measured are the phases of a decision with their figures: none when time was up before
 // a round was over.
-func measured(d *store.Decided) []verdict.PhaseVerdict {
+func measured(d *store.Record) []verdict.PhaseVerdict {
 	if d.Verdict.Rounds == 0 {
 		return nil
 	}

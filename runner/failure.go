@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 )
@@ -38,6 +39,27 @@ func (f *Failure) Error() string { return f.Err.Error() }
 
 // Unwrap gives the wrapped error to errors.Is and errors.As.
 func (f *Failure) Unwrap() error { return f.Err }
+
+// failureJSON is a Failure as it is stored and shown.
+type failureJSON struct {
+	Reason Reason `json:"reason"`
+	Error  string `json:"error"`
+}
+
+// MarshalJSON is part of json.Marshaler.
+func (f *Failure) MarshalJSON() ([]byte, error) {
+	return json.Marshal(failureJSON{f.Reason, f.Error()})
+}
+
+// UnmarshalJSON is part of json.Unmarshaler. Of the error only the message comes back.
+func (f *Failure) UnmarshalJSON(data []byte) error {
+	var read failureJSON
+	if err := json.Unmarshal(data, &read); err != nil {
+		return err
+	}
+	f.Reason, f.Err = read.Reason, errors.New(read.Error)
+	return nil
+}
 
 // Failf makes a Failure; format and args are those of fmt.Errorf, %w included.
 func Failf(reason Reason, format string, args ...any) *Failure {

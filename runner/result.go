@@ -36,43 +36,43 @@ const (
 
 // Result is the end of one pair in one cycle: a decision, or a failure.
 type Result struct {
-	Model        string
-	SourceFormat string // of the original: the model's own, or the baseline's
-	TargetFormat string
+	Model        string `json:"model_name"`
+	SourceFormat string `json:"source_format"` // of the original: the model's own, or the baseline's
+	TargetFormat string `json:"target_format"`
 	// Against is the name of the file that was measured in place of a copy that was made:
 	// see Request. "" for a copy.
-	Against string
+	Against string `json:"against,omitempty"`
 
 	// Verdict is the decision and what it rests on; nil exactly when Failure is set.
-	Verdict *verdict.Verdict
+	Verdict *verdict.Verdict `json:"verdict,omitempty"`
 	// Quality is what the copy's predictions are worth; nil when that was not evaluated.
-	Quality *Evaluated
+	Quality *Evaluated `json:"quality,omitempty"`
 	// Unconfirmed says that the pair is inconclusive because a second, independent
 	// set of rounds did not confirm a change of the standing decision.
-	Unconfirmed bool
-	Failure     *Failure
+	Unconfirmed bool     `json:"unconfirmed,omitempty"`
+	Failure     *Failure `json:"failure,omitempty"`
 
 	// Previous is the standing decision before this cycle; "" when there was none.
-	Previous  verdict.Outcome
-	Threshold float64 // the drop, a ratio, from which on a copy is rejected
+	Previous  verdict.Outcome `json:"previous_decision"`
+	Threshold float64         `json:"threshold"` // the drop, a ratio, from which on a copy is rejected
 
-	Original  FileFigures // of a baseline: zero until it is made
-	Quantized FileFigures // zero until the copy is made
+	Original  FileFigures `json:"original_file"`  // of a baseline: zero until it is made
+	Quantized FileFigures `json:"quantized_file"` // zero until the copy is made
 
-	Started  time.Time
-	Finished time.Time
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished"`
 	// Durations of the operations of this pair. What targets of a ladder share
 	// (isolating, making the baseline, the original's measurements, and evaluating up to this one) is counted
 	// whole in each.
-	Durations map[Operation]time.Duration
+	Durations map[Operation]time.Duration `json:"durations_ns"`
 
-	Evidence Evidence
+	Evidence Evidence `json:"evidence,omitzero"`
 
 	// Inputs are what the result depends on; nil where the cycle did not come so far.
-	Inputs *Inputs
+	Inputs *Inputs `json:"inputs,omitempty"`
 	// Changes are in what they differ from those of the pair's decision before. Who keeps
 	// the results finds them; nil where none are kept.
-	Changes []Change
+	Changes []Change `json:"changed_inputs,omitempty"`
 }
 
 // Outcome is the decision, or "" for a failure.

@@ -80,7 +80,7 @@ func (f *freshness) passedOver(target string) bool {
 // young gives the latest decision of a target, as far as it need not be made again: it is
 // kept or rejected, young, nothing has failed since, and its copy does not have to be
 // published yet. Else nil.
-func (f *freshness) young(target string) *store.Decided {
+func (f *freshness) young(target string) *store.Record {
 	pair := f.pair(target)
 	if pair == nil || pair.Failed != nil || pair.Decided == nil || pair.Decided.Inputs == nil {
 		return nil

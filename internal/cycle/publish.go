@@ -88,7 +88,7 @@ func (p *promotion) prepare(ctx context.Context, copies bool) (err error) {
 
 // record is this cycle's result of a target; nil when none is stored.
 func (p *promotion) record(target string) *store.Record {
-	i := slices.IndexFunc(p.records, func(r store.Record) bool { return r.Target == target })
+	i := slices.IndexFunc(p.records, func(r store.Record) bool { return r.TargetFormat == target })
 	if i < 0 {
 		return nil
 	}
@@ -156,7 +156,7 @@ func (p *promotion) sourceOf(m model.Model) (publish.Source, error) {
 func manifest(r *store.Record, source publish.Source) publish.Manifest {
 	engine := r.Evidence.Engine
 	m := publish.Manifest{
-		Model: r.Model, SourceFormat: r.SourceFormat, TargetFormat: r.Target,
+		Model: r.Model, SourceFormat: r.SourceFormat, TargetFormat: r.TargetFormat,
 		Source:    source,
 		Engine:    publish.Engine{Name: engine.Name, Version: engine.Version, Build: engine.Build, Commit: engine.Commit},
 		Arguments: r.Evidence.Quantize.Args,

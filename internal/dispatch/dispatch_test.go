@@ -336,7 +336,7 @@ func TestATimeoutEndsTheRunAndTheNextGoesOnWhereItEnded(t *testing.T) {
 		assert.ErrorContains(t, failure, "1h30m")
 		assert.Nil(t, b.Status().Running)
 
-		b.memory.state.Pairs[store.PairID{Model: "m1", Target: "Q2_K"}] = &store.Pair{Decided: &store.Decided{Finished: b.memory.result(0).Finished}}
+		b.memory.state.Pairs[store.PairID{Model: "m1", Target: "Q2_K"}] = &store.Pair{Decided: &store.Record{Result: runner.Result{Finished: b.memory.result(0).Finished}}}
 		b.memory.state.Pairs[store.PairID{Model: "m2", Target: "Q2_K"}] = &store.Pair{Failed: &store.Failed{Finished: b.memory.result(1).Finished}}
 		b.due("a")
 		b.pass(2 * time.Hour)
@@ -346,7 +346,7 @@ func TestATimeoutEndsTheRunAndTheNextGoesOnWhereItEnded(t *testing.T) {
 
 func TestTheModelDecidedLongestAgoGoesFirst(t *testing.T) {
 	decided := func(hours int) *store.Pair {
-		return &store.Pair{Decided: &store.Decided{Finished: time.Unix(0, 0).Add(time.Duration(hours) * time.Hour)}}
+		return &store.Pair{Decided: &store.Record{Result: runner.Result{Finished: time.Unix(0, 0).Add(time.Duration(hours) * time.Hour)}}}
 	}
 	state := &store.State{Pairs: map[store.PairID]*store.Pair{
 		{Model: "young", Target: "Q2_K"}: decided(9),

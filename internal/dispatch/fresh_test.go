@@ -45,9 +45,9 @@ func freshBench(t *testing.T, inputs func() (runner.Inputs, error)) *bench {
 	for _, target := range p.Entries[0].Models[0].Targets {
 		before := inputsOf(11669)
 		id := store.PairID{Model: "nightly", Target: target}
-		b.memory.state.Pairs[id] = &store.Pair{PairID: id, Standing: verdict.Kept, Decided: &store.Decided{
-			Finished: time.Now(), Verdict: verdict.Verdict{Outcome: verdict.Kept}, Inputs: &before,
-		}}
+		b.memory.state.Pairs[id] = &store.Pair{PairID: id, Standing: verdict.Kept, Decided: &store.Record{Result: runner.Result{
+			Finished: time.Now(), Verdict: &verdict.Verdict{Outcome: verdict.Kept}, Inputs: &before,
+		}}}
 	}
 	return b
 }
@@ -201,7 +201,7 @@ func TestAnotherChoiceNeedsACycle(t *testing.T) {
 					kld   float64
 				}{"Q2_K": {10, 0.1}, "Q8_0": {20, 0.001}} {
 					decided := b.memory.state.Pairs[pair(target)].Decided
-					decided.QuantizedFile.Bytes = figures.bytes
+					decided.Quantized.Bytes = figures.bytes
 					decided.Quality = &runner.Evaluated{Verdict: quality.Verdict{KLDivergence: quality.Interval{Estimate: figures.kld}}}
 				}
 				b.memory.state.Models = map[string]*store.Model{"nightly": {Choice: &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}}}

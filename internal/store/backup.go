@@ -157,7 +157,7 @@ func (s *Store) Export(w io.Writer) error {
 			{"event", bucketEvents},
 		} {
 			err := tx.Bucket([]byte(kind.bucket)).ForEach(func(k, v []byte) error {
-				line, err := exported(kind.bucket, k, v)
+				line, err := exported(tx, kind.bucket, k, v)
 				if err != nil {
 					return fmt.Errorf("the %s %q: %w", kind.name, k, err)
 				}
@@ -194,8 +194,8 @@ func exportMeta(w io.Writer, tx *bbolt.Tx) error {
 	return writeLine(w, "meta", line)
 }
 
-// exported is a value as a JSON object that says its key, too.
-func exported(bucket string, key, value []byte) ([]byte, error) {
+// exported is a value as a JSON object that says its key, too, and of a result the evidence.
+func exported(tx *bbolt.Tx, bucket string, key, value []byte) ([]byte, error) {
 	switch bucket {
 	case bucketEntries:
 		entry, err := decode[EntryState](bucket, key, value)
@@ -206,6 +206,15 @@ func exported(bucket string, key, value []byte) ([]byte, error) {
 			Entry string `json:"entry"`
 			*EntryState
 		}{string(key), entry})
+	case bucketResults:
+		record, err := decode[Record](bucket, key, value)
+		if err == nil {
+			err = readEvidence(tx, record)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(record)
 	case bucketLogs:
 		text, err := unpacked(value)
 		if err != nil {

@@ -12,13 +12,15 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Check verifies every invariant of the state, and is what tests and a doubtful
 // operator ask:
 //
 //   - the file is whole, and State is what it holds;
-//   - each result has its point in the history, and each point its result and its cycle;
+//   - each result has its evidence and its point in the history, and each of these its
+//     result and its cycle;
 //   - the counters of decisions, failures and rejections are the sums over all results,
 //     and that of changed inputs the sum over all cycles;
 //   - a pair's standing decision is the last kept or rejected of its history, and it
@@ -71,7 +73,8 @@ type checker struct {
 	wrong   []error
 
 	allCycles map[uint64]*Cycle
-	records   map[string]*Record          // by their keys
+	records   map[string]*Record          // by their keys, without evidence
+	evidence  map[string]bool             // the keys of what there is
 	points    map[PairID]map[uint64]Point // by cycles
 	pruned    map[Counter]uint64
 	allEvents []*Event // by Seq
@@ -87,7 +90,7 @@ func (c *checker) read() error {
 	if c.content, err = load(c.tx); err != nil {
 		return err
 	}
-	c.allCycles, c.records = map[uint64]*Cycle{}, map[string]*Record{}
+	c.allCycles, c.records, c.evidence = map[uint64]*Cycle{}, map[string]*Record{}, map[string]bool{}
 	c.points = map[PairID]map[uint64]Point{}
 	if c.pruned, err = readCounters(c.tx, bucketPruned); err != nil {
 		return err
@@ -98,6 +101,11 @@ func (c *checker) read() error {
 		c.tx.Bucket([]byte(bucketResults)).ForEach(func(k, v []byte) error {
 			record, err := decode[Record](bucketResults, k, v)
 			c.records[string(k)] = record
+			return err
+		}),
+		c.tx.Bucket([]byte(bucketEvidence)).ForEach(func(k, v []byte) error {
+			_, err := decode[runner.Evidence](bucketEvidence, k, v)
+			c.evidence[string(k)] = true
 			return err
 		}),
 		c.readPoints(bucketDecided),
@@ -166,15 +174,23 @@ func (c *checker) results() {
 	if points != len(c.records) {
 		c.report("there are %d results and %d points of history", len(c.records), points)
 	}
+	for key := range c.evidence {
+		if c.records[key] == nil {
+			c.report("there is evidence of no result under %q", key)
+		}
+	}
 	for key, r := range c.records {
-		if key != string(resultKey(r.Cycle, r.Target)) {
-			c.report("the result of cycle %d of %v is under %q", r.Cycle, r.PairID, key)
+		if !c.evidence[key] {
+			c.report("the result of cycle %d of %v has no evidence", r.Cycle, r.PairID())
 		}
-		if point, ok := c.points[r.PairID][r.Cycle]; !ok || !reflect.DeepEqual(point, r.point()) {
-			c.report("the result of cycle %d of %v has the point %+v", r.Cycle, r.PairID, point)
+		if key != string(resultKey(r.Cycle, r.TargetFormat)) {
+			c.report("the result of cycle %d of %v is under %q", r.Cycle, r.PairID(), key)
 		}
-		if cycle := c.allCycles[r.Cycle]; cycle == nil || cycle.Model != r.Model || !slices.Contains(cycle.Targets, r.Target) {
-			c.report("the result of cycle %d of %v belongs to the cycle %+v", r.Cycle, r.PairID, cycle)
+		if point, ok := c.points[r.PairID()][r.Cycle]; !ok || !reflect.DeepEqual(point, r.point()) {
+			c.report("the result of cycle %d of %v has the point %+v", r.Cycle, r.PairID(), point)
+		}
+		if cycle := c.allCycles[r.Cycle]; cycle == nil || cycle.Model != r.Model || !slices.Contains(cycle.Targets, r.TargetFormat) {
+			c.report("the result of cycle %d of %v belongs to the cycle %+v", r.Cycle, r.PairID(), cycle)
 		}
 	}
 }
@@ -288,7 +304,7 @@ func (c *checker) events() {
 			told[r.EventSeq] = r
 		}
 		if r.Changed != (r.EventSeq > 0) || r.Changed != (r.EventID != "") {
-			c.report("the result of cycle %d of %v: changed: %t, event: %d %q", r.Cycle, r.PairID, r.Changed, r.EventSeq, r.EventID)
+			c.report("the result of cycle %d of %v: changed: %t, event: %d %q", r.Cycle, r.PairID(), r.Changed, r.EventSeq, r.EventID)
 		}
 	}
 	kept := uint64(len(c.allEvents))
@@ -304,8 +320,8 @@ func (c *checker) events() {
 	numbered := 0
 	newest := map[string]*Event{}
 	for _, e := range c.allEvents {
-		if r := told[e.Seq]; r != nil && (r.EventID != e.ID || r.PairID != e.PairID) {
-			c.report("event %d of %v is that of the result of cycle %d of %v", e.Seq, e.PairID, r.Cycle, r.PairID)
+		if r := told[e.Seq]; r != nil && (r.EventID != e.ID || r.PairID() != e.PairID) {
+			c.report("event %d of %v is that of the result of cycle %d of %v", e.Seq, e.PairID, r.Cycle, r.PairID())
 		}
 		if cycle := chosen[e.Seq]; cycle != nil && (cycle.ChoiceID != e.ID || e.PairID != PairID{Model: cycle.Model}) {
 			c.report("event %d of %v is that of the choice of cycle %d of %s", e.Seq, e.PairID, cycle.ID, cycle.Model)

@@ -33,6 +33,8 @@ func TestCheckFinds(t *testing.T) {
 		"3 results and 4 points":                 remove(bucketResults, resultKey(1, "Q2_K")),
 		"4 results and 3 points":                 remove(bucketDecided, historyKey(id, 1)),
 		"belongs to the cycle <nil>":             remove(bucketCycles, number(1)),
+		"has no evidence":                        remove(bucketEvidence, resultKey(1, "Q2_K")),
+		"there is evidence of no result":         func(d *draft) error { return d.put(bucketEvidence, resultKey(4, "Q8_0"), &runner.Evidence{}) },
 		"has a history and is no pair":           remove(bucketPairs, pairKey(id)),
 		"not in the index":                       remove(bucketPending, number(2)),
 		"it has a result since it was outranked": tamper(bucketPairs, pairKey(id), func(p *Pair) { p.Outranked = &Outranked{Cycle: 4} }),

@@ -22,7 +22,7 @@ func (s *State) Choose(rule choice.Rule, model string, targets []string) string 
 		if pair == nil || pair.Standing != verdict.Kept {
 			continue
 		}
-		candidate := runner.Candidate(target, &pair.Decided.Verdict, pair.Decided.Quality, pair.Decided.QuantizedFile)
+		candidate := runner.Candidate(target, pair.Decided.Verdict, pair.Decided.Quality, pair.Decided.Quantized)
 		if pair.Outranked != nil && pair.Outranked.Choose == rule {
 			candidate.OutrankedBy = pair.Outranked.By
 		}
@@ -132,7 +132,7 @@ func (d *draft) leaveUnpublished(c *Cycle) error {
 // of the chosen format, or, where there is none, of the candidate that was decided last.
 func (d *draft) choosing(c *Cycle, previous, format string) event.Choosing {
 	told := event.Choosing{Model: c.Model, Rule: c.Choose, Previous: previous, At: d.now}
-	var of *Decided
+	var of *Record
 	for _, target := range c.Candidates {
 		pair := d.state.Pairs[PairID{c.Model, target}]
 		if pair == nil || pair.Decided == nil {
@@ -140,7 +140,7 @@ func (d *draft) choosing(c *Cycle, previous, format string) event.Choosing {
 		}
 		if target == format {
 			of = pair.Decided
-			told.Chosen = &event.Chosen{Format: format, Bytes: of.QuantizedFile.Bytes, Verdict: &of.Verdict, Quality: of.Quality}
+			told.Chosen = &event.Chosen{Format: format, Bytes: of.Quantized.Bytes, Verdict: of.Verdict, Quality: of.Quality}
 			break
 		}
 		if of == nil || pair.Decided.Finished.After(of.Finished) {

@@ -162,7 +162,7 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 	var e *Event
 	if record.Changed {
 		var err error
-		if e, err = d.emit(c, r, &record); err != nil {
+		if e, err = d.emit(c, &record); err != nil {
 			return Committed{}, err
 		}
 		record.EventSeq, record.EventID = e.Seq, e.ID
@@ -180,10 +180,10 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 		model = *known
 	}
 	if r.Failure != nil {
-		pair.Failed = &Failed{c.ID, c.Entry, record.Finished, record.Failure.Reason, record.Failure.Error}
+		pair.Failed = &Failed{c.ID, c.Entry, record.Finished, r.Failure.Reason, r.Failure.Error()}
 	} else {
 		pair.Failed = nil
-		pair.Decided = newDecided(&record, r)
+		pair.Decided = record.withoutEvidence()
 		model.Latest = id
 	}
 	pair.Outranked = nil
@@ -200,7 +200,8 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 	rest.Undecided = slices.DeleteFunc(slices.Clone(c.Undecided), func(target string) bool { return target == id.Target })
 
 	err := errors.Join(
-		d.put(bucketResults, resultKey(c.ID, id.Target), &record),
+		d.put(bucketResults, resultKey(c.ID, id.Target), record.withoutEvidence()),
+		d.put(bucketEvidence, resultKey(c.ID, id.Target), &record.Evidence),
 		d.put(point.history(), historyKey(id, c.ID), &point),
 		d.putPair(&pair), d.putModel(&model), d.putCycle(&rest),
 	)
@@ -237,32 +238,9 @@ func changedInputs(changes []runner.Change) []runner.Input {
 	return inputs
 }
 
-func newDecided(record *Record, r *runner.Result) *Decided {
-	return &Decided{
-		Cycle:         record.Cycle,
-		Entry:         record.Entry,
-		Finished:      record.Finished,
-		SourceFormat:  record.SourceFormat,
-		Against:       record.Against,
-		Threshold:     record.Threshold,
-		Verdict:       *record.Verdict,
-		Unconfirmed:   record.Unconfirmed,
-		Quality:       record.Quality,
-		Original:      originals(r),
-		OriginalFile:  record.Original,
-		QuantizedFile: record.Quantized,
-		Engine:        record.Evidence.Engine,
-		Host:          record.Host,
-		Inputs:        record.Inputs,
-		Changes:       record.Changes,
-	}
-}
-
 // emit writes the event of a change.
-func (d *draft) emit(c *Cycle, r *runner.Result, record *Record) (*Event, error) {
-	told := *r
-	told.Previous, told.Changes = record.Previous, record.Changes
-	data := event.NewDecision(&told, event.Origin{Host: d.host, Entry: c.Entry, Chosen: d.state.Chosen(c)})
+func (d *draft) emit(c *Cycle, r *Record) (*Event, error) {
+	data := event.NewDecision(&r.Result, event.Origin{Host: d.host, Entry: c.Entry, Chosen: d.state.Chosen(c)})
 	data.EventID = new(rand.Text())
 	text, err := json.Marshal(data)
 	if err != nil {
@@ -271,7 +249,7 @@ func (d *draft) emit(c *Cycle, r *runner.Result, record *Record) (*Event, error)
 	return d.addEvent(Event{
 		ID:     *data.EventID,
 		Type:   event.TypeDecision,
-		PairID: PairID{r.Model, r.TargetFormat},
+		PairID: r.PairID(),
 		Data:   text,
 	})
 }
@@ -334,7 +312,7 @@ func (d *draft) end(c *Cycle, extra map[runner.Operation]time.Duration, missing 
 
 // outline is what the end of a cycle needs of a Record.
 type outline struct {
-	Failure   *RecordFailure                     `json:"failure"`
+	Failure   *runner.Failure                    `json:"failure"`
 	Durations map[runner.Operation]time.Duration `json:"durations_ns"`
 }
 

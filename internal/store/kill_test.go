@@ -154,7 +154,7 @@ func acknowledgedIsThere(t *testing.T, s *Store, line string) int {
 	_, records, _, err := s.Cycle(id)
 	require.NoError(t, err)
 	for _, r := range records {
-		if r.Target == target {
+		if r.TargetFormat == target {
 			assert.Equal(t, model, r.Model)
 			return 1
 		}

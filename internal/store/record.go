@@ -12,49 +12,28 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Record is everything of one result.
+// Record is a result as it is stored.
 type Record struct {
 	Cycle uint64 `json:"cycle"`
 	Entry string `json:"entry"` // "" from the command line
 	Host  string `json:"host"`
-	PairID
-	SourceFormat string `json:"source_format"`
-	Against      string `json:"against,omitempty"` // see runner.Result
-
-	// Verdict is nil exactly when Failure is set.
-	Verdict     *verdict.Verdict `json:"verdict,omitempty"`
-	Unconfirmed bool             `json:"unconfirmed,omitempty"` // see runner.Result
-	Failure     *RecordFailure   `json:"failure,omitempty"`
-	// Quality of the copy; nil when it was not evaluated.
-	Quality *runner.Evaluated `json:"quality,omitempty"`
-
-	// Previous is the standing decision that this result met; "" when there was none.
-	Previous verdict.Outcome `json:"previous_decision"`
-	// Changed says that it changed, and EventSeq and EventID which event told so.
-	Changed   bool    `json:"changed"`
-	EventSeq  uint64  `json:"event_seq,omitempty"`
-	EventID   string  `json:"event_id,omitempty"`
-	Threshold float64 `json:"threshold"` // ratio
-
-	Original  runner.FileFigures `json:"original_file"`
-	Quantized runner.FileFigures `json:"quantized_file"`
-
-	Started   time.Time                          `json:"started"`
-	Finished  time.Time                          `json:"finished"`
-	Durations map[runner.Operation]time.Duration `json:"durations_ns"`
-	Evidence  runner.Evidence                    `json:"evidence"`
-
-	// Inputs are what the result depends on; nil where the cycle did not come so far.
-	// Changes are in what they differ from those of the pair's decision before.
-	Inputs  *runner.Inputs  `json:"inputs,omitempty"`
-	Changes []runner.Change `json:"changed_inputs,omitempty"`
+	// Result has as Previous the standing decision that it met here, and Changes from the
+	// inputs of the pair's decision before. Its Evidence, which is most of it, is stored
+	// apart, and only Store.Cycle reads it.
+	runner.Result
+	Engine runner.EngineInfo `json:"engine"` // that of the evidence
+	// OriginalThroughput is, per phase, the median of the original's throughput over all
+	// rounds of the cycle that counted, in tokens per second; nil for a failure.
+	OriginalThroughput map[verdict.Phase]float64 `json:"original_throughput"`
+	// Changed is set when the result changed the standing decision; EventSeq and EventID
+	// are those of the event that told so.
+	Changed  bool   `json:"changed"`
+	EventSeq uint64 `json:"event_seq,omitempty"`
+	EventID  string `json:"event_id,omitempty"`
 }
 
-// RecordFailure is why a pair could not be decided.
-type RecordFailure struct {
-	Reason runner.Reason `json:"reason"`
-	Error  string        `json:"error"`
-}
+// PairID of the result.
+func (r *Record) PairID() PairID { return PairID{r.Model, r.TargetFormat} }
 
 // Point is what a plot shows of one result.
 type Point struct {
@@ -84,34 +63,26 @@ type PointPhase struct {
 	Upper     *float64      `json:"upper"`
 }
 
+// newRecord makes the record of a result, which met the pair as it was before.
 func newRecord(cycle *Cycle, host string, r *runner.Result, before *Pair) Record {
-	standing := before.Standing
-	record := Record{
-		Cycle: cycle.ID, Entry: cycle.Entry, Host: host,
-		PairID:       PairID{r.Model, r.TargetFormat},
-		SourceFormat: r.SourceFormat,
-		Against:      r.Against,
-		Verdict:      r.Verdict,
-		Unconfirmed:  r.Unconfirmed,
-		Quality:      r.Quality,
-		Previous:     standing,
-		Changed:      standingOutcome(r.Outcome()) && r.Outcome() != standing,
-		Threshold:    r.Threshold,
-		Original:     r.Original,
-		Quantized:    r.Quantized,
-		Started:      r.Started.UTC(),
-		Finished:     r.Finished.UTC(),
-		Durations:    r.Durations,
-		Evidence:     r.Evidence,
-		Inputs:       r.Inputs,
-	}
+	record := Record{Cycle: cycle.ID, Entry: cycle.Entry, Host: host, Result: *r, Engine: r.Evidence.Engine}
+	record.Started, record.Finished = r.Started.UTC(), r.Finished.UTC()
+	record.Previous, record.Changes = before.Standing, nil
+	record.Changed = standingOutcome(r.Outcome()) && r.Outcome() != before.Standing
 	if decided := before.Decided; decided != nil && decided.Inputs != nil && r.Inputs != nil {
 		record.Changes = r.Inputs.Changes(*decided.Inputs)
 	}
-	if r.Failure != nil {
-		record.Failure = &RecordFailure{r.Failure.Reason, r.Failure.Error()}
+	if r.Verdict != nil {
+		record.OriginalThroughput = originals(r)
 	}
 	return record
+}
+
+// withoutEvidence is the part that is read often.
+func (r *Record) withoutEvidence() *Record {
+	small := *r
+	small.Evidence = runner.Evidence{}
+	return &small
 }
 
 // standingOutcome says whether an outcome can stand.
@@ -185,7 +156,7 @@ func originals(r *runner.Result) map[verdict.Phase]float64 {
 	return medians
 }
 
-// Cycle reads a cycle and its results, by the names of their targets; false when it is
+// Cycle reads a cycle and its results with their evidence, by the names of their targets; false when it is
 // not, or no longer, there.
 func (s *Store) Cycle(id uint64) (Cycle, []Record, bool, error) {
 	var cycle Cycle
@@ -197,8 +168,15 @@ func (s *Store) Cycle(id uint64) (Cycle, []Record, bool, error) {
 			return err
 		}
 		cycle, known = *stored, true
-		records, err = resultsOf[Record](tx, id)
-		return err
+		if records, err = resultsOf[Record](tx, id); err != nil {
+			return err
+		}
+		for i := range records {
+			if err := readEvidence(tx, &records[i]); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return Cycle{}, nil, false, fmt.Errorf("reading cycle %d: %w", id, err)
@@ -206,7 +184,16 @@ func (s *Store) Cycle(id uint64) (Cycle, []Record, bool, error) {
 	return cycle, records, known, nil
 }
 
-// resultsOf reads Records, or a part of them.
+// readEvidence adds the evidence to a record.
+func readEvidence(tx *bbolt.Tx, r *Record) error {
+	evidence, err := get[runner.Evidence](tx, bucketEvidence, resultKey(r.Cycle, r.TargetFormat))
+	if err == nil {
+		r.Evidence = *evidence
+	}
+	return err
+}
+
+// resultsOf reads Records without their evidence, or a part of them.
 func resultsOf[T any](tx *bbolt.Tx, cycle uint64) ([]T, error) {
 	var records []T
 	prefix := number(cycle)

@@ -92,7 +92,7 @@ func (d *draft) pruneResult(id PairID, bucket string, key []byte, point *Point) 
 			return err
 		}
 	}
-	if err := errors.Join(d.delete(bucket, key), d.delete(bucketResults, resultKey(point.Cycle, id.Target))); err != nil {
+	if err := errors.Join(d.delete(bucket, key), d.delete(bucketResults, resultKey(point.Cycle, id.Target)), d.delete(bucketEvidence, resultKey(point.Cycle, id.Target))); err != nil {
 		return err
 	}
 	of := number(point.Cycle)

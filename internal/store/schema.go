@@ -20,7 +20,8 @@ const (
 	bucketCycles   = "cycles"          // cycle → Cycle
 	bucketRunning  = "cycles.running"  // cycle → cycle, of those that have not ended
 	bucketLogs     = "cycles.logs"     // cycle → what was logged, gzip
-	bucketResults  = "results"         // cycle, target → Record
+	bucketResults  = "results"         // cycle, target → Record, without its Evidence
+	bucketEvidence = "evidence"        // cycle, target → runner.Evidence
 	bucketDecided  = "history.decided" // model NUL target NUL cycle → Point
 	bucketFailed   = "history.failed"  // the same, of failures
 	bucketPairs    = "pairs"           // model NUL target NUL → Pair
@@ -37,7 +38,7 @@ const (
 
 func buckets() []string {
 	return []string{
-		bucketMeta, bucketEntries, bucketCycles, bucketRunning, bucketLogs, bucketResults, bucketDecided, bucketFailed, bucketPairs,
+		bucketMeta, bucketEntries, bucketCycles, bucketRunning, bucketLogs, bucketResults, bucketEvidence, bucketDecided, bucketFailed, bucketPairs,
 		bucketModels, bucketCounters, bucketPruned, bucketEvents, bucketNumbers, bucketPending, bucketHeld, bucketSettled, bucketHashes,
 	}
 }

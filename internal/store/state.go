@@ -35,9 +35,9 @@ type Pair struct {
 	Standing verdict.Outcome `json:"standing_decision"`
 	// StandingSince is when Standing last changed.
 	StandingSince time.Time `json:"standing_since"`
-	// Decided is the latest decision with its figures, inconclusive included; nil
-	// before the first.
-	Decided *Decided `json:"decided"`
+	// Decided is the latest decision with its figures, inconclusive included, and without
+	// its evidence; nil before the first.
+	Decided *Record `json:"decided"`
 	// Failed is the latest failure, when it is newer than Decided; else nil.
 	Failed *Failed `json:"failed"`
 	// Published is the latest publication of a copy; nil before the first.
@@ -48,31 +48,6 @@ type Pair struct {
 	Unpublished *Publication `json:"unpublished,omitempty"`
 	// Outranked is set while the pair was passed over in the latest cycle that it was in.
 	Outranked *Outranked `json:"outranked,omitempty"`
-}
-
-// Decided is a decision and the figures it rests on.
-type Decided struct {
-	Cycle        uint64          `json:"cycle"`
-	Entry        string          `json:"entry"` // "" from the command line
-	Finished     time.Time       `json:"finished"`
-	SourceFormat string          `json:"source_format"`
-	Against      string          `json:"against,omitempty"` // see runner.Result
-	Threshold    float64         `json:"threshold"`         // ratio
-	Verdict      verdict.Verdict `json:"verdict"`
-	Unconfirmed  bool            `json:"unconfirmed,omitempty"` // see runner.Result
-	// Quality of the copy; nil when it was not evaluated.
-	Quality *runner.Evaluated `json:"quality,omitempty"`
-	// Original is, per phase, the median of the original's throughput over all rounds
-	// of the cycle that counted, in tokens per second.
-	Original      map[verdict.Phase]float64 `json:"original_throughput"`
-	OriginalFile  runner.FileFigures        `json:"original_file"`
-	QuantizedFile runner.FileFigures        `json:"quantized_file"`
-	Engine        runner.EngineInfo         `json:"engine"`
-	Host          string                    `json:"host"`
-	// Inputs are what the decision depends on; nil in one of an earlier version. Changes
-	// are in what they differ from those of the decision before.
-	Inputs  *runner.Inputs  `json:"inputs,omitempty"`
-	Changes []runner.Change `json:"changed_inputs,omitempty"`
 }
 
 // Failed is a pair that could not be decided.

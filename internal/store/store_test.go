@@ -232,9 +232,9 @@ func TestDecidedFiguresAreOfTheWholeCycle(t *testing.T) {
 	}
 	record(t, s, r)
 	d := s.State().Pairs[PairID{"m", "Q2_K"}].Decided
-	assert.Equal(t, map[verdict.Phase]float64{verdict.Generation: 102, verdict.Prompt: 100}, d.Original)
+	assert.Equal(t, map[verdict.Phase]float64{verdict.Generation: 102, verdict.Prompt: 100}, d.OriginalThroughput)
 	assert.Equal(t, "F16", d.SourceFormat)
-	assert.Equal(t, int64(500), d.QuantizedFile.Bytes)
+	assert.Equal(t, int64(500), d.Quantized.Bytes)
 	assert.Equal(t, "host", d.Host)
 	assert.Equal(t, "nightly", d.Entry)
 	assert.Equal(t, runner.EngineInfo{Name: "engine", Version: "1"}, d.Engine)
@@ -430,7 +430,7 @@ func TestHistoryAndCyclesArePaged(t *testing.T) {
 
 	unmeasured := decided("m", "Q6_K", verdict.Inconclusive)
 	unmeasured.Verdict.Rounds = 0
-	assert.Empty(t, (&Record{Verdict: unmeasured.Verdict}).point().Phases, "no figure is not 0")
+	assert.Empty(t, (&Record{Result: *unmeasured}).point().Phases, "no figure is not 0")
 
 	for _, test := range []struct {
 		before uint64

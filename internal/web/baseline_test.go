@@ -60,7 +60,7 @@ func TestPagesNameTheFileThatIsCompared(t *testing.T) {
 
 	// What was decided keeps its file, whatever is scheduled now.
 	k.plan = nil
-	k.state = &store.State{Pairs: map[store.PairID]*store.Pair{id: {PairID: id, Decided: &store.Decided{Against: "served/old", Verdict: verdict.Verdict{Outcome: verdict.Kept}}}}}
+	k.state = &store.State{Pairs: map[store.PairID]*store.Pair{id: {PairID: id, Decided: &store.Record{Result: runner.Result{Against: "served/old", Verdict: &verdict.Verdict{Outcome: verdict.Kept}}}}}}
 	handler = handlerOf(k.options(t))
 	assert.Contains(t, ask(handler, "GET", "/").Body.String(), `title="served/old">file <bdi>old</bdi>`)
 	assert.Contains(t, ask(handler, "GET", "/model?name=m").Body.String(), "file <bdi>served/old</bdi>")

@@ -101,7 +101,7 @@ func TestOneCycle(t *testing.T) {
 	o := options(t)
 	from := &fakeStore{
 		cycles:  []store.Cycle{{ID: 7, Model: "m", Targets: []string{"Q2_K"}}},
-		results: map[uint64][]store.Record{7: {{Cycle: 7, PairID: store.PairID{Model: "m", Target: "Q2_K"}, Evidence: runner.Evidence{Hardware: "a big one"}}}},
+		results: map[uint64][]store.Record{7: {{Cycle: 7, Result: runner.Result{Model: "m", TargetFormat: "Q2_K", Evidence: runner.Evidence{Hardware: "a big one"}}}}},
 	}
 	o.Store = from
 	handler := handlerOf(o)
@@ -184,13 +184,19 @@ func cycles() *fakeStore {
 		},
 		results: map[uint64][]store.Record{3: {
 			{
-				Cycle: 3, PairID: id, Entry: "nightly", Host: "here", SourceFormat: "F16", Verdict: &v, Previous: verdict.Kept, Changed: true, EventID: "E1",
-				Threshold: 0.12, Original: figures, Quantized: runner.FileFigures{Format: "Q2_K", Bytes: 5e8, Parameters: 1_000_000_000, BitsPerWeight: 4, FallbackShare: 0.25},
-				Quality: evaluated(0.06, quality.MaxKLDivergence), Changes: changes,
-				Inputs:    &runner.Inputs{Source: "5eed", Driver: "Linux 6.12.1, nvidia 550.54.14"},
-				Durations: map[runner.Operation]time.Duration{runner.OperationQuantize: 41 * time.Second, runner.OperationTotal: 90 * time.Second}, Evidence: evidence,
+				Cycle: 3, Entry: "nightly", Host: "here", Changed: true, EventID: "E1",
+				Result: runner.Result{
+					Model: id.Model, TargetFormat: id.Target, SourceFormat: "F16", Verdict: &v, Previous: verdict.Kept,
+					Threshold: 0.12, Original: figures, Quantized: runner.FileFigures{Format: "Q2_K", Bytes: 5e8, Parameters: 1_000_000_000, BitsPerWeight: 4, FallbackShare: 0.25},
+					Quality: evaluated(0.06, quality.MaxKLDivergence), Changes: changes,
+					Inputs:    &runner.Inputs{Source: "5eed", Driver: "Linux 6.12.1, nvidia 550.54.14"},
+					Durations: map[runner.Operation]time.Duration{runner.OperationQuantize: 41 * time.Second, runner.OperationTotal: 90 * time.Second}, Evidence: evidence,
+				},
 			},
-			{Cycle: 3, PairID: failed, SourceFormat: "F16", Threshold: 0.12, Original: figures, Failure: &store.RecordFailure{Reason: runner.ReasonCrash, Error: "llama-quantize crashed\nsignal 11"}},
+			{Cycle: 3, Result: runner.Result{
+				Model: failed.Model, TargetFormat: failed.Target, SourceFormat: "F16", Threshold: 0.12, Original: figures,
+				Failure: runner.Failf(runner.ReasonCrash, "llama-quantize crashed\nsignal 11"),
+			}},
 		}},
 		points: map[store.PairID][]store.Point{
 			id:     {{Time: now.Add(-24 * time.Hour), Cycle: 1, Outcome: verdict.Kept, Changed: true, Threshold: 0.12, Phases: []store.PointPhase{{Phase: verdict.Generation, Original: 10, Quantized: 30, Drop: -2}}}, point},

@@ -85,7 +85,7 @@ func decided(id store.PairID, standing, outcome verdict.Outcome, ago time.Durati
 	}
 	return &store.Pair{
 		PairID: id, Standing: standing, StandingSince: now.Add(-ago),
-		Decided: &store.Decided{Finished: now.Add(-ago), SourceFormat: "F16", Threshold: 0.12, Verdict: v},
+		Decided: &store.Record{Result: runner.Result{Finished: now.Add(-ago), SourceFormat: "F16", Threshold: 0.12, Verdict: &v}},
 	}
 }
 
@@ -385,21 +385,21 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 		}, {ID: 2, Model: text, Targets: []string{text}, Undecided: []string{text}}},
 		results: map[uint64][]store.Record{
 			1: {{
-				Cycle: 1, PairID: id, SourceFormat: text, EventID: text, Changed: true, Host: text, Threshold: 0.12,
-				Verdict:  &k.state.Pairs[id].Decided.Verdict,
-				Quality:  hostileQuality(text),
-				Original: runner.FileFigures{Format: text, Bytes: 1},
-				Evidence: runner.Evidence{
-					Engine: runner.EngineInfo{Name: text, Commit: text}, Hardware: text, Isolation: text,
-					Benchmark: config.Benchmark{Phases: []verdict.Phase{verdict.Generation}},
-					Rounds:    []runner.Round{round},
-					Quantize:  runner.ToolRun{Args: []string{text, "-x"}},
-					Against:   []model.FileID{{Path: text}},
-					Baseline:  &runner.BaselineEvidence{Format: text, Quantize: runner.ToolRun{Args: []string{text}}},
-					Quality:   &runner.QualityEvidence{Corpus: runner.CorpusID{Bytes: 3, SHA256: text}, Evaluate: runner.ToolRun{Args: []string{text}}},
-				},
+				Cycle: 1, EventID: text, Changed: true, Host: text, Result: runner.Result{Model: id.Model, TargetFormat: id.Target, SourceFormat: text, Threshold: 0.12,
+					Verdict:  k.state.Pairs[id].Decided.Verdict,
+					Quality:  hostileQuality(text),
+					Original: runner.FileFigures{Format: text, Bytes: 1},
+					Evidence: runner.Evidence{
+						Engine: runner.EngineInfo{Name: text, Commit: text}, Hardware: text, Isolation: text,
+						Benchmark: config.Benchmark{Phases: []verdict.Phase{verdict.Generation}},
+						Rounds:    []runner.Round{round},
+						Quantize:  runner.ToolRun{Args: []string{text, "-x"}},
+						Against:   []model.FileID{{Path: text}},
+						Baseline:  &runner.BaselineEvidence{Format: text, Quantize: runner.ToolRun{Args: []string{text}}},
+						Quality:   &runner.QualityEvidence{Corpus: runner.CorpusID{Bytes: 3, SHA256: text}, Evaluate: runner.ToolRun{Args: []string{text}}},
+					}},
 			}},
-			2: {{Cycle: 2, PairID: id, Failure: &store.RecordFailure{Reason: runner.ReasonCrash, Error: text}}},
+			2: {{Cycle: 2, Result: runner.Result{Model: id.Model, TargetFormat: id.Target, Failure: runner.Failf(runner.ReasonCrash, "%s", text)}}},
 		},
 		points: map[store.PairID][]store.Point{id: {
 			{Time: now, Cycle: 1, Outcome: verdict.Kept, Threshold: 0.12, Phases: []store.PointPhase{{Phase: verdict.Generation, Original: 10, Quantized: 9, Drop: 0.1}}},

@@ -88,7 +88,7 @@ func (v *pairView) bytes() int64 {
 	if v.Pair.Decided == nil {
 		return 0
 	}
-	return v.Pair.Decided.QuantizedFile.Bytes
+	return v.Pair.Decided.Quantized.Bytes
 }
 
 // last is when something was last found out of the pair; zero before.
@@ -106,7 +106,7 @@ func (v *pairView) last() time.Time {
 
 // measured are the phases of a verdict; nil when nothing was measured, and the figures are
 // none.
-func measured(v verdict.Verdict) []verdict.PhaseVerdict {
+func measured(v *verdict.Verdict) []verdict.PhaseVerdict {
 	if v.Rounds == 0 {
 		return nil
 	}

@@ -91,7 +91,7 @@ func crowd(t testing.TB, n int) (parts, *fakeStore) {
 		pair := decided(id, verdict.Kept, verdict.Kept, time.Hour,
 			phase(verdict.Generation, verdict.Kept, 10+float64(i), -0.3), phase(verdict.Prompt, verdict.Kept, 100+float64(i), 0.03))
 		pair.Decided.Cycle = uint64(i + 1)
-		pair.Decided.QuantizedFile.Bytes, pair.Decided.OriginalFile.Bytes = 4e8, 2e9
+		pair.Decided.Quantized.Bytes, pair.Decided.Original.Bytes = 4e8, 2e9
 		all[id] = pair
 		for k := range 20 {
 			drop := -0.3 + 0.01*float64(k%5)
