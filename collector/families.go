@@ -76,132 +76,132 @@ const (
 var families = [...]Family{
 	decisionTotal: {
 		"quant_cycle_decision_total", counter,
-		"Decisions made since the state was created, by result: kept, rejected or inconclusive.",
+		"Decisions since the state was created, by result: kept, rejected or inconclusive.",
 		[]string{"result", "model_name", "source_format", "target_format"},
 	},
 	lastDecision: {
 		"quant_cycle_last_decision", gauge,
-		"1 for the decision that stands as of the last finished cycle, else 0; inconclusive is 1 only while neither kept nor rejected stands.",
+		"1 for the decision that stands after the last finished cycle, else 0; inconclusive is 1 only while neither kept nor rejected stands.",
 		[]string{"result", "model_name", "source_format", "target_format"},
 	},
 	throughput: {
 		"quant_cycle_throughput_tokens_per_second", gauge,
-		"Throughput in tokens per second as of the last finished cycle, of generation or, where that is not measured, of prompt; stage original is the median over the cycle's rounds.",
+		"Throughput in tokens per second in the last finished cycle, of generation or, if only prompt is measured, of prompt; for the stage original it is the median over the cycle's rounds.",
 		[]string{"model_name", "format", "stage"},
 	},
 	phaseThroughput: {
 		"quant_cycle_phase_throughput_tokens_per_second", gauge,
-		"Throughput in tokens per second of each phase and stage, over the rounds that decided, as of the last finished cycle.",
+		"Throughput in tokens per second of each phase and stage in the last finished cycle, over the rounds that decided.",
 		[]string{"model_name", "source_format", "target_format", "phase", "stage"},
 	},
 	dropRatio: {
 		"quant_cycle_throughput_drop_ratio", gauge,
-		"Drop in throughput from original to quantized, as a ratio of the original's and negative when faster, as of the last finished cycle.",
+		"Drop in throughput from original to quantized in the last finished cycle, as a ratio of the original's throughput; negative when the copy is faster.",
 		[]string{"model_name", "source_format", "target_format", "phase"},
 	},
 	dropLower: {
 		"quant_cycle_throughput_drop_lower_ratio", gauge,
-		"Lower end of the interval around the drop in throughput, a ratio, -Inf when open, as of the last finished cycle.",
+		"Lower end of the interval around the drop in throughput in the last finished cycle, a ratio; -Inf when open.",
 		[]string{"model_name", "source_format", "target_format", "phase"},
 	},
 	dropUpper: {
 		"quant_cycle_throughput_drop_upper_ratio", gauge,
-		"Upper end of the interval around the drop in throughput, a ratio, +Inf when open, as of the last finished cycle.",
+		"Upper end of the interval around the drop in throughput in the last finished cycle, a ratio; +Inf when open.",
 		[]string{"model_name", "source_format", "target_format", "phase"},
 	},
 	thresholdRatio: {
 		"quant_cycle_threshold_ratio", gauge,
-		"Drop in throughput, a ratio, from which on a copy is rejected, as of the last finished cycle; as configured before the first.",
+		"Drop in throughput, a ratio, at which a copy is rejected, in the last finished cycle; before the first cycle, as configured.",
 		[]string{"model_name", "target_format"},
 	},
 	duration: {
 		"quant_cycle_duration_seconds", gauge,
-		"Time in seconds that each operation took, as of the last finished cycle of the model.",
+		"Time in seconds that each operation took in the last finished cycle of the model.",
 		[]string{"model_name", "operation"},
 	},
 	lastRun: {
 		"quant_cycle_last_run_timestamp", gauge,
-		"The value of quant_cycle_last_run_timestamp_seconds, in Unix seconds, under its first name.",
+		"The same as quant_cycle_last_run_timestamp_seconds, in Unix seconds, under its original name.",
 		[]string{"model_name"},
 	},
 	lastRunSeconds: {
 		"quant_cycle_last_run_timestamp_seconds", gauge,
-		"When the last cycle of the model ended, with decisions or failures, in Unix seconds; absent before the first.",
+		"When the last cycle of the model ended, with decisions or with failures, in Unix seconds; absent before the first.",
 		[]string{"model_name"},
 	},
 	lastSuccess: {
 		"quant_cycle_last_success_timestamp_seconds", gauge,
-		"When the last cycle of the model ended without a failure, in Unix seconds; absent before the first.",
+		"When the last cycle of the model without a failure ended, in Unix seconds; absent before the first.",
 		[]string{"model_name"},
 	},
 	nextRun: {
 		"quant_cycle_next_run_timestamp_seconds", gauge,
-		"When the entry of the schedule is due next, in Unix seconds; absent while it is suspended.",
+		"When the entry of the schedule is due next, in Unix seconds; absent while the entry is suspended.",
 		[]string{"entry"},
 	},
 	running: {
 		"quant_cycle_running", gauge,
-		"1 while a run of the entry of the schedule goes on, else 0.",
+		"1 while a run of the entry of the schedule is under way, else 0.",
 		[]string{"entry"},
 	},
 	queued: {
 		"quant_cycle_queued", gauge,
-		"Runs of the entry of the schedule that were due and wait for their turn.",
+		"Runs of the entry of the schedule that are due and wait for their turn.",
 		[]string{"entry"},
 	},
 	progress: {
 		"quant_cycle_progress_ratio", gauge,
-		"How much of the model's cycle is done, a ratio from 0 to 1; absent while none runs.",
+		"How much of the model's running cycle is done, a ratio from 0 to 1; absent while no cycle of the model runs.",
 		[]string{"model_name"},
 	},
 	failuresTotal: {
 		"quant_cycle_failures_total", counter,
-		"Pairs that could not be decided since the state was created, by reason; they are no decisions.",
+		"Pairs of model and target that could not be decided since the state was created, by reason; failures are not decisions.",
 		[]string{"model_name", "reason"},
 	},
 	rejectionsTotal: {
 		"quant_cycle_rejections_total", counter,
-		"Decisions for rejected since the state was created, by the gate that was not passed.",
+		"Rejected copies since the state was created, by the gate that the copy did not pass.",
 		[]string{"model_name", "target_format", "gate"},
 	},
 	skippedTotal: {
 		"quant_cycle_skipped_total", counter,
-		"What was due by the entry of the schedule and did not run, since the state was created, by reason.",
+		"What the entry of the schedule was due to do and did not, since the state was created, by reason.",
 		[]string{"entry", "reason"},
 	},
 	inputChangesTotal: {
 		"quant_cycle_input_changes_total", counter,
-		"Cycles, since the state was created, in which an input of the model's decisions was not what it had been at the decision before, by input.",
+		"Cycles since the state was created in which an input of the model's decisions differed from the previous decision, by input.",
 		[]string{"model_name", "input"},
 	},
 	modelSize: {
 		"quant_cycle_model_size_bytes", gauge,
-		"Size of the model's files in bytes: of the original as found, of quantized formats as of the last finished cycle.",
+		"Size of the model's files in bytes: of the original as it was found, of quantized formats in the last finished cycle.",
 		[]string{"model_name", "format"},
 	},
 	modelParameters: {
 		"quant_cycle_model_parameters", gauge,
-		"Number of the model's parameters: of the original as found, of quantized formats as of the last finished cycle.",
+		"Number of the model's parameters: of the original as it was found, of quantized formats in the last finished cycle.",
 		[]string{"model_name", "format"},
 	},
 	klDivergence: {
 		"quant_cycle_kl_divergence", gauge,
-		"Mean Kullback-Leibler divergence of the quantized format's predictions from the original's, in nats, as of the last finished cycle; absent where quality is not evaluated.",
+		"Mean Kullback-Leibler divergence of the quantized format's predictions from the original's in the last finished cycle, in nats; absent if quality is not evaluated.",
 		[]string{"model_name", "format"},
 	},
 	top1Agreement: {
 		"quant_cycle_top1_agreement_ratio", gauge,
-		"How often the quantized format and the original hold the same token for the likeliest, a ratio, as of the last finished cycle; absent where quality is not evaluated.",
+		"How often the quantized format and the original agree on the most likely token in the last finished cycle, a ratio; absent if quality is not evaluated.",
 		[]string{"model_name", "format"},
 	},
 	perplexity: {
 		"quant_cycle_perplexity", gauge,
-		"Perplexity of the original and of quantized formats on the text that quality is evaluated on, as of the last finished cycle; absent where it is not.",
+		"Perplexity of the original and of quantized formats on the text for quality in the last finished cycle; absent if quality is not evaluated.",
 		[]string{"model_name", "format"},
 	},
 	chosenInfo: {
 		"quant_cycle_chosen_info", gauge,
-		"Always 1, labeled by the format that the entry's rule chose of those that are kept, as of the last finished cycle; absent where none is chosen.",
+		"Always 1, labeled with the format that was chosen to be served after the last finished cycle; absent if none is chosen.",
 		[]string{"model_name", "format"},
 	},
 	published: {
@@ -211,48 +211,48 @@ var families = [...]Family{
 	},
 	unpublished: {
 		"quant_cycle_unpublished", gauge,
-		"1 while the last attempt to publish a copy in this format failed, else 0; absent where none is published.",
+		"1 while the last attempt to publish a copy in this format failed, else 0; absent if copies in this format are not published.",
 		[]string{"model_name", "format"},
 	},
 	publishFailures: {
 		"quant_cycle_publish_failures_total", counter,
-		"Copies that are kept and could not be published, since the state was created.",
+		"Kept copies that could not be published, since the state was created.",
 		[]string{"model_name", "format"},
 	},
 	eventsDelivered: {
 		"quant_cycle_events_published_total", counter,
-		"Events that the A2A bus has taken since the state was created.", nil,
+		"Events that the A2A bus has accepted since the state was created.", nil,
 	},
 	eventsPending: {
 		"quant_cycle_events_pending", gauge,
-		"Events that the A2A bus does not have yet; those held because none was ever configured are not counted.", nil,
+		"Events that wait for the A2A bus; events that are held because no bus was ever configured do not count.", nil,
 	},
 	eventsOldest: {
 		"quant_cycle_events_oldest_pending_timestamp_seconds", gauge,
-		"When the oldest pending event was made, in Unix seconds; absent when there is none.", nil,
+		"When the oldest pending event was created, in Unix seconds; absent while none is pending.", nil,
 	},
 	deliveryFailures: {
 		"quant_cycle_event_publish_failures_total", counter,
-		"Attempts to send events to the A2A bus that failed since the state was created, by reason.",
+		"Failed attempts to deliver events to the A2A bus since the state was created, by reason.",
 		[]string{"reason"},
 	},
 	busUp: {
 		"quant_cycle_bus_up", gauge,
-		"1 when the A2A bus answered last time, else 0; absent when none is configured.", nil,
+		"1 if the A2A bus answered the last time, else 0; absent if no bus is configured.", nil,
 	},
 	engineUp: {
 		"quant_cycle_engine_up", gauge,
-		"1 when the engine that quantizes and measures was found last time, else 0; absent before the first look.", nil,
+		"1 if the tools that quantize and measure were found at the last look, else 0; absent before the first look.", nil,
 	},
 	engineInfo: {
 		"quant_cycle_engine_info", gauge,
-		"Always 1, labeled by the engine and what it last measured on; absent while it is not up.",
+		"Always 1, labeled with the engine and the hardware that it last measured on; absent while the engine is not up.",
 		[]string{"version", "build", "backends", "cpu", "gpu"},
 	},
 
 	reloadSuccessful: {
 		"quant_exporter_config_last_reload_successful", gauge,
-		"1 when the last attempt to load the configuration was successful, else 0.", nil,
+		"1 if the last attempt to load the configuration was successful, else 0.", nil,
 	},
 	reloadSeconds: {
 		"quant_exporter_config_last_reload_success_timestamp_seconds", gauge,
@@ -260,7 +260,7 @@ var families = [...]Family{
 	},
 	storageSize: {
 		"quant_exporter_storage_size_bytes", gauge,
-		"Size of the state's file in bytes; it never shrinks.", nil,
+		"Size of the state's file in bytes; the file never shrinks.", nil,
 	},
 	storageFree: {
 		"quant_exporter_storage_free_bytes", gauge,
@@ -268,7 +268,7 @@ var families = [...]Family{
 	},
 	storageWriteFailures: {
 		"quant_exporter_storage_write_failures_total", counter,
-		"Writes to the state that failed since the exporter was started.", nil,
+		"Failed writes to the state since the exporter was started.", nil,
 	},
 }
 

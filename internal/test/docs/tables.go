@@ -42,7 +42,7 @@ func metrics() Table {
 }
 
 func routes() Table {
-	table := Table{Columns: []string{"method", "path", "what it does"}}
+	table := Table{Columns: []string{"method", "path", "what it is"}}
 	for _, r := range web.Routes() {
 		help := r.Help
 		if r.Flag != "" {
