@@ -51,8 +51,8 @@ func (s *server) readCycles(before string, limit int) (cyclesAnswer, error) {
 	return a, nil
 }
 
-// cyclesPageView is what the template of the list of cycles shows.
-type cyclesPageView struct {
+// cyclesPage is what the template of the list of cycles shows.
+type cyclesPage struct {
 	frame
 	Cycles []cycleRow
 	Newest bool   // whether this is the first part
@@ -72,7 +72,7 @@ const cyclesOnPage = 50
 
 func (s *server) cyclesPage(w http.ResponseWriter, r *http.Request) {
 	k, before := s.snapshot(), r.URL.Query().Get("before")
-	v := &cyclesPageView{frame: s.frame("Cycles", "cycles", k.now), Newest: before == "" || before == "0"}
+	v := &cyclesPage{frame: s.frame("Cycles", "cycles", k.now), Newest: before == "" || before == "0"}
 	v.Token = s.token(k)
 	list, err := s.readCycles(before, cyclesOnPage)
 	if err == nil {

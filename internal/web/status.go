@@ -6,23 +6,16 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/quant-exporter/quant-exporter/internal/a2a"
-	"github.com/quant-exporter/quant-exporter/internal/dispatch"
-	"github.com/quant-exporter/quant-exporter/internal/model"
-	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
 // page shows all that is known, as of the request.
 func (s *server) page(w http.ResponseWriter, r *http.Request) {
-	s.render(w, r, http.StatusOK, "status.html", s.view(parseSelection(r.URL.Query())))
+	s.render(w, r, http.StatusOK, "status.html", s.statusPage(parseSelection(r.URL.Query())))
 }
 
-// view is what the template of the status page shows.
-type view struct {
+// statusPage is what the template of the status page shows.
+type statusPage struct {
 	frame
-
 	scheduleView
 
 	NotReady string        // what the exporter waits for; "" when it is ready
@@ -35,7 +28,6 @@ type view struct {
 	Known     int // pairs, whether they are shown or not
 	Counts    []countView
 	Columns   []columnView
-	Shown     int
 	Groups    []groupView
 }
 
@@ -72,52 +64,9 @@ func (g *groupView) Rows() int {
 	return n
 }
 
-// snapshot is what is known at one moment.
-type snapshot struct {
-	now       time.Time
-	state     *store.State
-	scheduled *model.Plan
-	status    *dispatch.Status
-	next      map[string]time.Time // when entries are due
-	bus       a2a.Status
-	notReady  string
-	reload    reloadFailure
-	version   uint64 // of state and plan
-}
-
-// reloadFailure is why the last reload of the configuration changed nothing; zero when it
-// did not fail.
-type reloadFailure struct {
-	At    moment
-	Error string
-}
-
-func (s *server) snapshot() snapshot {
-	state, scheduled := s.Store.State(), s.Dispatcher.Plan()
-	k := snapshot{
-		now:       time.Now(),
-		state:     state,
-		scheduled: scheduled,
-		status:    s.Dispatcher.Status(),
-		next:      s.Scheduler.Next(),
-		bus:       s.Bus.Status(),
-		version:   s.versions.of(state, scheduled),
-	}
-	if err := s.Exporter.Ready(); err != nil {
-		k.notReady = err.Error()
-	}
-	if at, err := s.Exporter.LastReload(); err != nil {
-		k.reload = reloadFailure{k.at(at), err.Error()}
-	}
-	return k
-}
-
-// at is a moment as it is seen from this one.
-func (k *snapshot) at(t time.Time) moment { return moment{t, k.now} }
-
-func (s *server) view(selected selection) *view {
+func (s *server) statusPage(selected selection) *statusPage {
 	k := s.snapshot()
-	v := &view{
+	v := &statusPage{
 		frame:        s.frame("", "status", k.now),
 		scheduleView: k.schedule(),
 		NotReady:     k.notReady,
@@ -136,7 +85,6 @@ func (s *server) view(selected selection) *view {
 	}
 	v.Known, v.Counts = len(pairs), selected.counts(pairs)
 	pairs = selected.of(pairs)
-	v.Shown = len(pairs)
 	s.histories.fill(s.Store, pairs, v.Known, s.Logger)
 	for _, p := range pairs {
 		if last := len(v.Groups) - 1; last < 0 || v.Groups[last].Model() != p.Model() {

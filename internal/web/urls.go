@@ -12,7 +12,7 @@ import (
 // plainPath is a path without escapes and wildcards.
 var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
 
-// safe says whether a path means the same in a link and in a pattern of ServeMux.
+// safe reports whether a path means the same in a link and in a pattern of ServeMux.
 func safe(prefix string) bool {
 	return prefix == "" || plainPath.MatchString(prefix) && path.Clean(prefix) == prefix
 }

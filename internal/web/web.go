@@ -98,18 +98,18 @@ type Store interface {
 	State() *store.State
 	// Events after the one of that number, oldest first, at most limit of them.
 	Events(after uint64, limit int) ([]store.Event, error)
-	// Cycle gives a cycle and its results; known is false when it is not there.
+	// Cycle returns a cycle and its results; known is false when it is not there.
 	Cycle(id uint64) (cycle store.Cycle, results []store.Record, known bool, err error)
 	// Cycles before the one of that number, or all for 0, newest first, at most limit.
 	Cycles(before uint64, limit int) ([]store.Cycle, error)
-	// History gives the latest results of a pair, oldest first, at most limit; all for 0.
+	// History returns the latest results of a pair, oldest first, at most limit; all for 0.
 	History(id store.PairID, limit int) ([]store.Point, error)
-	// Stats say how large the state's file is.
+	// Stats returns how large the state's file is.
 	Stats() store.Stats
-	// Export writes everything as JSON lines. Its errors, like those of the others, say
-	// what was being done.
+	// Export writes everything as JSON lines. Errors of all methods say what was being
+	// done.
 	Export(io.Writer) error
-	// Backup writes a copy of the state's file, and says how many bytes it has.
+	// Backup writes a copy of the state's file, and returns how many bytes it has.
 	Backup(io.Writer) (int64, error)
 }
 
@@ -165,7 +165,7 @@ func (s *server) mount(routes http.Handler) http.Handler {
 	return mux
 }
 
-// enabled says whether a route that needs the flag may be used.
+// enabled reports whether a route that needs the flag may be used.
 func (s *server) enabled(flag string) bool {
 	switch flag {
 	case flagLifecycle:
