@@ -274,7 +274,7 @@ func TestStatesOfTheStatusPage(t *testing.T) {
 			`<strong><a href="/model?name=llama-7b"><bdi>llama-7b</bdi></a></strong> <span class="format"><bdi>Q2_K</bdi></span> <span class="format"><bdi>Q4_K_M</bdi></span>`,
 			`<progress id="progress" max="100" value="42"`, `<span class="number" id="percent">42 %</span>`,
 			`<span id="step">round 3, measuring Q2_K</span> <span class="soft" id="left">next check in about 3 min</span>`,
-			`Model 2 of 3, entry <bdi>nightly</bdi>, started <time datetime="1999-12-31T23:52:00Z"`, `<a href="/cycles/7">cycle 7</a>`,
+			`Model 2 of 3 of <bdi>nightly</bdi>, started <time datetime="1999-12-31T23:52:00Z"`, `<a href="/cycles/7">cycle 7</a>`,
 			`<li><bdi>weekly</bdi> <span class="soft">due <time datetime="1999-12-31T23:59:00Z" title="1999-12-31 23:59:00 UTC" data-relative>60 s ago</time>, skipped if it has not started <time datetime="2000-01-01T00:59:00Z" title="2000-01-01 00:59:00 UTC" data-relative>in 59 min</time></span></li>`,
 			`<li><bdi>by-hand</bdi> <span class="soft">due <time datetime="2000-01-01T00:00:00Z" title="2000-01-01 00:00:00 UTC" data-relative>now</time></span></li>`,
 			"1 event is kept; set <code>a2a.url</code>", `<span class="badge measuring">measuring</span>`, `<span class="badge running">running</span>`, `<span class="badge queued">queued</span>`,
@@ -552,7 +552,7 @@ func TestByHand(t *testing.T) {
 	k := states()["running"]
 	assert.NotContains(t, ask(handlerOf(k.options(t)), "GET", "/").Body.String(), "started by hand")
 	k.status.Running.ByHand = true
-	assert.Contains(t, ask(handlerOf(k.options(t)), "GET", "/").Body.String(), "entry <bdi>nightly</bdi>, started by hand")
+	assert.Contains(t, ask(handlerOf(k.options(t)), "GET", "/").Body.String(), "of <bdi>nightly</bdi>, started by hand")
 }
 
 func TestPairsAreInOrder(t *testing.T) {
