@@ -7,10 +7,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
@@ -230,7 +228,7 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 	if c.Driver != nil {
 		i.Driver = c.Driver()
 	}
-	i.Arguments, i.Decision = settingsInputs(c.Settings)
+	i.Arguments, i.Decision = c.Settings.Inputs()
 	for name, value := range c.info.Arguments {
 		i.Arguments["engine."+name] = value
 	}
@@ -328,39 +326,4 @@ func (c *cycle) inputsOf(p *pair) *Inputs {
 		i.Engine.Build, i.Engine.Commit = m.Build, m.Commit
 	}
 	return &i
-}
-
-// Settings that are no inputs: where a text lies, what is waited for, and what is done
-// with decisions and remembered hashes.
-var notInputs = []string{"quality.corpus", "benchmark.wait_idle", "publish.dir", "publish.keep", "choose", "fresh_for", "verify"}
-
-// Settings by which a decision is made of figures; the others are arguments.
-var ofDecision = []string{
-	"threshold", "benchmark.rounds.", "benchmark.alpha", "benchmark.budget", "benchmark.max_disturbance", "benchmark.max_repeats", "quality.",
-}
-
-// settingsInputs are the settings by their keys.
-func settingsInputs(s config.Settings) (arguments, decision map[string]string) {
-	arguments, decision = map[string]string{}, map[string]string{}
-	walkSettings("", reflect.ValueOf(s), func(key, value string) {
-		switch {
-		case slices.Contains(notInputs, key), strings.HasPrefix(key, "quality.") && !s.Quality.Enabled():
-		case slices.ContainsFunc(ofDecision, func(prefix string) bool { return strings.HasPrefix(key, prefix) }):
-			decision[key] = value
-		default:
-			arguments[key] = value
-		}
-	})
-	return arguments, decision
-}
-
-func walkSettings(prefix string, section reflect.Value, each func(key, value string)) {
-	for field, value := range section.Fields() {
-		key := prefix + field.Tag.Get("yaml")
-		if value.Kind() == reflect.Struct {
-			walkSettings(key+".", value, each)
-			continue
-		}
-		each(key, fmt.Sprint(value.Interface()))
-	}
 }

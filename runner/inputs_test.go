@@ -1,14 +1,9 @@
 package runner
 
 import (
-	"maps"
-	"reflect"
-	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-
-	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
 func knownInputs() Inputs {
@@ -64,33 +59,6 @@ func TestWhatIsNotToldIsNotTheSame(t *testing.T) {
 	assert.Empty(t, unknown.Changes(unknown))
 	assert.False(t, unknown.Same(unknown), "nobody knows which build it is")
 	assert.False(t, Inputs{Engine: EngineID{Build: 1}}.Same(Inputs{Engine: EngineID{Build: 1}}), "nobody knows what the model holds")
-}
-
-// Who adds a setting says here what it is.
-func TestEverySettingIsInAGroup(t *testing.T) {
-	s := config.DefaultSettings()
-	s.Quality.Corpus = "/text"
-	arguments, decision := settingsInputs(s)
-	assert.Equal(t, []string{"baseline", "benchmark.depth", "benchmark.generation_tokens", "benchmark.phases", "benchmark.prompt_tokens"}, slices.Sorted(maps.Keys(arguments)))
-	assert.Equal(t, []string{
-		"benchmark.alpha", "benchmark.budget", "benchmark.max_disturbance", "benchmark.max_repeats", "benchmark.rounds.max", "benchmark.rounds.min",
-		"quality.chunks", "quality.context", "quality.max_kl_divergence", "quality.max_perplexity_increase", "quality.min_top1_agreement",
-		"threshold",
-	}, slices.Sorted(maps.Keys(decision)))
-	var others []string
-	walkSettings("", reflect.ValueOf(s), func(key, _ string) {
-		if _, ok := arguments[key]; !ok {
-			if _, ok := decision[key]; !ok {
-				others = append(others, key)
-			}
-		}
-	})
-	assert.Equal(t, []string{"benchmark.wait_idle", "quality.corpus", "publish.dir", "publish.keep", "choose", "fresh_for", "verify"}, others)
-	assert.Equal(t, "[generation prompt]", arguments["benchmark.phases"])
-	assert.Equal(t, "4h", decision["benchmark.budget"])
-
-	_, decision = settingsInputs(config.DefaultSettings())
-	assert.NotContains(t, decision, "quality.chunks", "it is not evaluated")
 }
 
 func TestKeysOfPartsAreAllDifferent(t *testing.T) {

@@ -62,7 +62,7 @@ func (o Options) Validate() error {
 	for _, problem := range o.Benchmark.Validate() {
 		errs = append(errs, fmt.Errorf("benchmark.%s: %w", problem.Path, problem.Err))
 	}
-	if err := config.ValidateThreshold(o.Threshold); err != nil {
+	if err := verdict.ValidateThreshold(o.Threshold); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

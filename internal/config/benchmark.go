@@ -11,39 +11,39 @@ import (
 // Benchmark is the section `benchmark:`, what is measured and how often.
 type Benchmark struct {
 	// Phases to measure; every one of them has to pass. Default: both.
-	Phases []verdict.Phase `yaml:"phases" json:"phases"`
+	Phases []verdict.Phase `yaml:"phases" input:"argument" json:"phases"`
 	// PromptTokens are processed in one batch, GenerationTokens one at a time.
 	// Default 1024 each.
-	PromptTokens     int `yaml:"prompt_tokens" json:"prompt_tokens"`
-	GenerationTokens int `yaml:"generation_tokens" json:"generation_tokens"`
+	PromptTokens     int `yaml:"prompt_tokens" input:"argument" json:"prompt_tokens"`
+	GenerationTokens int `yaml:"generation_tokens" input:"argument" json:"generation_tokens"`
 	// Depth is the number of tokens in the KV cache before either phase. Default 0.
-	Depth int `yaml:"depth" json:"depth"`
+	Depth int `yaml:"depth" input:"argument" json:"depth"`
 
 	Rounds Rounds `yaml:"rounds" json:"rounds"`
 	// Alpha is the rate of wrong verdicts, each way, at a drop of exactly the
 	// threshold. Default 0.05. A smaller one takes more rounds.
-	Alpha float64 `yaml:"alpha" json:"alpha"`
+	Alpha float64 `yaml:"alpha" input:"decision" json:"alpha"`
 	// Budget bounds the time spent on rounds, for one model and all its targets: no
 	// round is begun that would end beyond it, and what is undecided then is
 	// inconclusive. Default 4h; 0 is no bound but the number of rounds.
-	Budget model.Duration `yaml:"budget" json:"budget"`
+	Budget model.Duration `yaml:"budget" input:"decision" json:"budget"`
 
 	// MaxDisturbance is the share, 0 to 1, of the CPUs meant for the measurement
 	// that other processes and the hypervisor may take before a run counts as
 	// contaminated and its round is repeated. Default 0.1; 1 repeats nothing.
-	MaxDisturbance float64 `yaml:"max_disturbance" json:"max_disturbance"`
+	MaxDisturbance float64 `yaml:"max_disturbance" input:"decision" json:"max_disturbance"`
 	// MaxRepeats bounds how often one round is repeated; contaminated after that, it
 	// counts all the same. Default 3.
-	MaxRepeats int `yaml:"max_repeats" json:"max_repeats"`
+	MaxRepeats int `yaml:"max_repeats" input:"decision" json:"max_repeats"`
 	// WaitIdle holds a cycle until other processes leave the host idle, for at most
 	// this long; then it goes on regardless. Default 0: no waiting.
-	WaitIdle model.Duration `yaml:"wait_idle" json:"wait_idle"`
+	WaitIdle model.Duration `yaml:"wait_idle" input:"-" json:"wait_idle"`
 }
 
 // Rounds bounds the number of paired rounds of one verdict.
 type Rounds struct {
-	Min int `yaml:"min" json:"min"` // first look; default 3, which is also the least
-	Max int `yaml:"max" json:"max"` // last look; default 56
+	Min int `yaml:"min" input:"decision" json:"min"` // first look; default 3, which is also the least
+	Max int `yaml:"max" input:"decision" json:"max"` // last look; default 56
 }
 
 // DefaultBenchmark is the mission's measurement: 1024 tokens in each phase.
@@ -63,19 +63,11 @@ func DefaultBenchmark() Benchmark {
 // Validate finds every value that cannot be used.
 func (b Benchmark) Validate() []Problem {
 	var found problems
-	if len(b.Phases) == 0 {
-		found.add("phases", "needs at least one of generation and prompt")
-	}
-	seen := map[verdict.Phase]bool{}
-	for _, p := range b.Phases {
-		if p != verdict.Generation && p != verdict.Prompt {
-			found.add("phases", "%q is no phase: use generation or prompt", p)
+	b.Decision(0).Check(func(field string, err error) {
+		if key, ok := decisionKeys[field]; ok { // the threshold has a key of its own
+			found.add(key, "%w", err)
 		}
-		if seen[p] {
-			found.add("phases", "%q is named twice", p)
-		}
-		seen[p] = true
-	}
+	})
 	if b.PromptTokens < 1 || b.PromptTokens > maxTokens {
 		found.add("prompt_tokens", "%d tokens cannot be measured: use 1 to %d", b.PromptTokens, maxTokens)
 	}
@@ -85,15 +77,6 @@ func (b Benchmark) Validate() []Problem {
 	if b.Depth < 0 || b.Depth > maxTokens {
 		found.add("depth", "%d tokens cannot be in the cache: use 0 to %d", b.Depth, maxTokens)
 	}
-	if b.Rounds.Min < 3 {
-		found.add("rounds.min", "%d rounds have no useful interval: use 3 or more", b.Rounds.Min)
-	}
-	if b.Rounds.Max < b.Rounds.Min || b.Rounds.Max > 1000 {
-		found.add("rounds.max", "%d is out of range: use rounds.min (%d) to 1000", b.Rounds.Max, b.Rounds.Min)
-	}
-	if !(b.Alpha >= 0.001 && b.Alpha <= 0.25) {
-		found.add("alpha", "%v is no usable error rate: use 0.001 to 0.25, such as 0.05", b.Alpha)
-	}
 	if !(b.MaxDisturbance >= 0 && b.MaxDisturbance <= 1) {
 		found.add("max_disturbance", "%v is no share: use 0 to 1, such as 0.1", b.MaxDisturbance)
 	}
@@ -102,6 +85,9 @@ func (b Benchmark) Validate() []Problem {
 	}
 	return found
 }
+
+// decisionKeys are the keys of what a verdict depends on, by the names that it has there.
+var decisionKeys = map[string]string{"phases": "phases", "min_rounds": "rounds.min", "max_rounds": "rounds.max", "alpha": "alpha"}
 
 // maxTokens is far above any context, and keeps a slip of the keyboard from running
 // for a year.

@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
 func TestSettingsThatAreAcceptedCanBeDecidedOn(t *testing.T) {
@@ -17,19 +16,10 @@ func TestSettingsThatAreAcceptedCanBeDecidedOn(t *testing.T) {
 		for _, alpha := range []float64{0.001, 0.25} {
 			b.Rounds, b.Alpha = rounds, alpha
 			require.Empty(t, b.Validate())
-			c := verdict.Config{Threshold: 0.12, Phases: b.Phases, MinRounds: rounds.Min, MaxRounds: rounds.Max, Alpha: alpha}
-			require.NoError(t, c.Validate(), "the two packages disagree on what is valid")
+			require.NoError(t, b.Decision(0.12).Validate())
 		}
 	}
 	for _, bad := range []config.Benchmark{{}, {Alpha: 1}, {Rounds: config.Rounds{Min: 2, Max: 1}}} {
 		assert.NotEmpty(t, bad.Validate())
 	}
-}
-
-func TestThreshold(t *testing.T) {
-	require.NoError(t, config.ValidateThreshold(0.12))
-	for _, bad := range []float64{0, 1, -0.1, 100} {
-		require.Error(t, config.ValidateThreshold(bad), bad)
-	}
-	require.ErrorContains(t, config.ValidateThreshold(12), "write 12 % as 0.12")
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
 // Config is the whole file. Nobody changes it once it is in use.
@@ -172,7 +173,7 @@ func ParseThreshold(source, text string) (float64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s: %q is not a number: write a ratio between 0 and 1, such as 0.12", source, text)
 	}
-	if err := ValidateThreshold(t); err != nil {
+	if err := verdict.ValidateThreshold(t); err != nil {
 		return 0, fmt.Errorf("%s: %w", source, err)
 	}
 	return t, nil

@@ -256,7 +256,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"reserved option":     {"engine:\n  bench_args:\n    - -r\n    - 5", []string{"c.yml:2: engine.bench_args: -r is not allowed here: use benchmark.rounds"}},
 		"value, not its name": {"models: {dir: nice}\nengine:\n  dir: nice\n  nice: 99", []string{"c.yml:4: engine.nice: 99 is no nice level: use 0 to 19"}},
 		"a minimum above the default maximum": {"benchmark:\n  rounds: {min: 60}", []string{
-			"c.yml:2: benchmark.rounds.max: 56 is out of range: use rounds.min (60) to 1000",
+			"c.yml:2: benchmark.rounds.max: 56 is out of range: use the minimum (60) to 1000",
 		}},
 
 		"several at once": {`

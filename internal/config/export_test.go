@@ -1,5 +1,7 @@
 package config
 
+import "reflect"
+
 // SetHash takes over the hash of another configuration, as it tells two texts of one
 // meaning apart.
 func (c *Config) SetHash(other *Config) { c.hash = other.hash }
@@ -17,4 +19,11 @@ func (e *Entry) Problems(c *Config, checks Checks) []Problem { return e.problems
 func KeysIn(text []byte) (has func(path string) bool, err error) {
 	document, err := parseDocument("c.yml", text)
 	return document.has, err
+}
+
+// InputTags are the tags of the settings, by key.
+func (s Settings) InputTags() map[string]string {
+	tags := map[string]string{}
+	inputs("", reflect.ValueOf(s), func(key, tag, _ string) { tags[key] = tag })
+	return tags
 }

@@ -10,9 +10,9 @@ import (
 // publish.
 type Publish struct {
 	// Dir is the directory to publish in. Default "": nothing is published.
-	Dir string `yaml:"dir"`
+	Dir string `yaml:"dir" input:"-"`
 	// Keep is how many versions of a model's target stay; 0: all. Default 3.
-	Keep int `yaml:"keep"`
+	Keep int `yaml:"keep" input:"-"`
 }
 
 // DefaultPublish publishes nothing.

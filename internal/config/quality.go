@@ -8,18 +8,18 @@ import (
 type Quality struct {
 	// Corpus is the file of a text that the model was not trained on. Default "": quality
 	// is not evaluated.
-	Corpus string `yaml:"corpus" json:"corpus"`
+	Corpus string `yaml:"corpus" input:"-" json:"corpus"`
 	// Chunks of the text, from its beginning, are read. Default 32; 10 to 1000.
-	Chunks int `yaml:"chunks" json:"chunks"`
+	Chunks int `yaml:"chunks" input:"decision" json:"chunks"`
 	// Context is the number of tokens of a chunk, of which the second half is predicted.
 	// Default 512.
-	Context int `yaml:"context" json:"context"`
+	Context int `yaml:"context" input:"decision" json:"context"`
 
 	// The limits, of which at least one is set, unless quality is what a format is chosen
 	// by; 0 is none. They hold on the far end of the interval: see package quality.
-	MaxKLDivergence       float64 `yaml:"max_kl_divergence" json:"max_kl_divergence"`             // mean, in nats
-	MinTop1Agreement      float64 `yaml:"min_top1_agreement" json:"min_top1_agreement"`           // ratio
-	MaxPerplexityIncrease float64 `yaml:"max_perplexity_increase" json:"max_perplexity_increase"` // ratio
+	MaxKLDivergence       float64 `yaml:"max_kl_divergence" input:"decision" json:"max_kl_divergence"`             // mean, in nats
+	MinTop1Agreement      float64 `yaml:"min_top1_agreement" input:"decision" json:"min_top1_agreement"`           // ratio
+	MaxPerplexityIncrease float64 `yaml:"max_perplexity_increase" input:"decision" json:"max_perplexity_increase"` // ratio
 }
 
 // DefaultQuality evaluates nothing.

@@ -192,7 +192,7 @@ func TestMistakesInTheSchedule(t *testing.T) {
 		"engine":    {"schedule:\n- name: n\n  cron: '@daily'\n  engine:\n    nice: 30", []string{"c.yml:5: schedule[0].engine.nice: 30 is no nice level: use 0 to 19"}},
 		"key twice": {"schedule:\n- name: n\n  cron: '@daily'\n  name: m", []string{"c.yml:4: schedule[0].name: the key is in line 2 already: keep one"}},
 		"sections' values that do not go with the entry's": {"benchmark: {rounds: {max: 10}}\nschedule:\n- name: n\n  cron: '@daily'\n  benchmark:\n    rounds: {min: 12}", []string{
-			"c.yml:6: schedule[0].benchmark.rounds.max: 10 is out of range: use rounds.min (12) to 1000",
+			"c.yml:6: schedule[0].benchmark.rounds.max: 10 is out of range: use the minimum (12) to 1000",
 		}},
 		"a section's mistake is not the entries'": {"schedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [b]}\nengine: {nice: 99}\nthreshold: 12", []string{
 			"c.yml:4: engine.nice: 99 is no nice level: use 0 to 19",

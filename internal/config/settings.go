@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -9,29 +10,34 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
 // Settings are what a cycle goes by, and what an entry of the schedule may set for itself.
+//
+// The tag input of each says whether a decision depends on it: as an argument, on which
+// files and figures depend, by the decision alone, which is made of the figures, or, with
+// "-", not at all: where a text lies, what is waited for, and what is done with decisions.
 type Settings struct {
 	Benchmark Benchmark `yaml:"benchmark"`
 	// Threshold is the drop in throughput, a ratio between 0 and 1, from which on a
 	// quantized copy is rejected. Default 0.12.
-	Threshold float64 `yaml:"threshold"`
+	Threshold float64 `yaml:"threshold" input:"decision"`
 	// Quality is how good a copy has to be, besides. Default: not evaluated.
 	Quality Quality `yaml:"quality"`
 	// Baseline is the format that copies are compared with: the original of a cycle is
 	// then a copy of the model in it. Default "": the model as it is.
-	Baseline string `yaml:"baseline"`
+	Baseline string `yaml:"baseline" input:"argument"`
 	// Publish says where copies that are kept are put. Default: nowhere.
 	Publish Publish `yaml:"publish"`
 	// Choose is how one of the formats that are kept is chosen. Default "": none is.
-	Choose choice.Rule `yaml:"choose"`
+	Choose choice.Rule `yaml:"choose" input:"-"`
 	// FreshFor is how long a kept or rejected is not measured again by the schedule while
 	// its Inputs are the same. Default 0: whenever it is due.
-	FreshFor model.Duration `yaml:"fresh_for"`
+	FreshFor model.Duration `yaml:"fresh_for" input:"-"`
 	// Verify says whether a file whose hash is remembered is read again. Default identity:
 	// it is not.
-	Verify Verify `yaml:"verify"`
+	Verify Verify `yaml:"verify" input:"-"`
 }
 
 // DefaultSettings are those of an empty configuration.
@@ -44,7 +50,7 @@ func DefaultSettings() Settings {
 // Validate finds every value that cannot be used.
 func (s Settings) Validate() []Problem {
 	found := problems(slices.Concat(below("benchmark", s.Benchmark.Validate()), below("quality", s.Quality.Validate()), below("publish", s.Publish.Validate())))
-	if err := ValidateThreshold(s.Threshold); err != nil {
+	if err := verdict.ValidateThreshold(s.Threshold); err != nil {
 		found.add("threshold", "%w", err)
 	}
 	if s.Baseline != "" && strings.TrimSpace(s.Baseline) == "" {
@@ -77,13 +83,30 @@ const (
 	VerifyContent  Verify = "content"  // each file is read again
 )
 
-// ValidateThreshold accepts ratios between 0 and 1, both excluded.
-func ValidateThreshold(t float64) error {
-	if t > 0 && t < 1 {
-		return nil
+// Inputs are the settings that a decision depends on, by their keys: arguments and those of
+// the decision alone. Where quality is not evaluated, nothing depends on its settings.
+func (s Settings) Inputs() (arguments, decision map[string]string) {
+	arguments, decision = map[string]string{}, map[string]string{}
+	inputs("", reflect.ValueOf(s), func(key, tag, value string) {
+		switch {
+		case strings.HasPrefix(key, "quality.") && !s.Quality.Enabled():
+		case tag == "argument":
+			arguments[key] = value
+		case tag == "decision":
+			decision[key] = value
+		}
+	})
+	return arguments, decision
+}
+
+// inputs gives every setting with its tag.
+func inputs(prefix string, section reflect.Value, each func(key, tag, value string)) {
+	for field, value := range section.Fields() {
+		key := prefix + field.Tag.Get("yaml")
+		if value.Kind() == reflect.Struct {
+			inputs(key+".", value, each)
+			continue
+		}
+		each(key, field.Tag.Get("input"), fmt.Sprint(value.Interface()))
 	}
-	if t >= 1 && t < 100 {
-		return fmt.Errorf("the threshold %v is not between 0 and 1: it is a ratio, so write %v %% as %v", t, t, t/100)
-	}
-	return fmt.Errorf("the threshold %v is not between 0 and 1: it is a ratio, such as 0.12 for 12 %%", t)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/test/golden"
@@ -136,7 +137,7 @@ func TestTheFiguresAgree(t *testing.T) {
 				verdict.Prompt:     {Original: throughput(), Quantized: throughput()},
 			}
 		}
-		v := verdict.Conclude(verdict.Default(), rounds)
+		v := verdict.Conclude(config.DefaultBenchmark().Decision(0.12), rounds)
 		r := rejected()
 		r.Verdict = &v
 		d := event.NewDecision(r, event.Origin{})

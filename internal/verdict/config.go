@@ -32,41 +32,52 @@ const (
 	highestAlpha = 0.25
 )
 
-// Default asks for both phases, a threshold of 12 %, 3 to 56 rounds and an error rate
-// of 5 %. The package's documentation says why 56.
-func Default() Config {
-	return Config{Threshold: 0.12, Phases: []Phase{Generation, Prompt}, MinRounds: 3, MaxRounds: 56, Alpha: 0.05}
-}
-
-// Validate says, all at once, what of the configuration cannot be used and what to give
+// Check reports every field that cannot be used, by its name in JSON, with what to give
 // instead.
-func (c Config) Validate() error {
-	var errs []error
+func (c Config) Check(report func(field string, err error)) {
+	add := func(field, format string, args ...any) { report(field, fmt.Errorf(format, args...)) }
 	// The comparisons are written so that NaN fails them.
-	if !(c.Threshold > 0 && c.Threshold < 1) {
-		errs = append(errs, fmt.Errorf("threshold is %v: give a drop between 0 and 1, both excluded, such as 0.12 for 12 %%", c.Threshold))
+	if err := ValidateThreshold(c.Threshold); err != nil {
+		add("threshold", "%w", err)
 	}
 	if len(c.Phases) == 0 {
-		errs = append(errs, errors.New("no phases to decide on: give at least one"))
+		add("phases", "needs at least one of generation and prompt")
 	}
 	for i, phase := range c.Phases {
 		switch {
 		case phase != Generation && phase != Prompt:
-			errs = append(errs, fmt.Errorf("phase %q is unknown: give %q, %q or both", phase, Generation, Prompt))
+			add("phases", "%q is no phase: use generation or prompt", phase)
 		case slices.Contains(c.Phases[:i], phase):
-			errs = append(errs, fmt.Errorf("phase %q is named twice: name each once", phase))
+			add("phases", "%q is named twice", phase)
 		}
 	}
 	if c.MinRounds < fewestRounds {
-		errs = append(errs, fmt.Errorf("the minimum is %d rounds: give at least %d, fewer have no useful interval", c.MinRounds, fewestRounds))
+		add("min_rounds", "%d rounds have no useful interval: use %d or more", c.MinRounds, fewestRounds)
 	}
 	if c.MaxRounds < c.MinRounds || c.MaxRounds > mostRounds {
-		errs = append(errs, fmt.Errorf("the maximum is %d rounds: give at least the minimum (%d) and at most %d", c.MaxRounds, c.MinRounds, mostRounds))
+		add("max_rounds", "%d is out of range: use the minimum (%d) to %d", c.MaxRounds, c.MinRounds, mostRounds)
 	}
 	if !(c.Alpha >= lowestAlpha && c.Alpha <= highestAlpha) {
-		errs = append(errs, fmt.Errorf("alpha is %v: give an error rate from %v to %v, such as 0.05", c.Alpha, lowestAlpha, highestAlpha))
+		add("alpha", "%v is no usable error rate: use %v to %v, such as 0.05", c.Alpha, lowestAlpha, highestAlpha)
 	}
+}
+
+// Validate joins what Check reports; nil where that is nothing.
+func (c Config) Validate() error {
+	var errs []error
+	c.Check(func(field string, err error) { errs = append(errs, fmt.Errorf("%s: %w", field, err)) })
 	return errors.Join(errs...)
+}
+
+// ValidateThreshold accepts ratios between 0 and 1, both excluded.
+func ValidateThreshold(t float64) error {
+	if t > 0 && t < 1 {
+		return nil
+	}
+	if t >= 1 && t < 100 {
+		return fmt.Errorf("the threshold %v is not between 0 and 1: it is a ratio, so write %v %% as %v", t, t, t/100)
+	}
+	return fmt.Errorf("the threshold %v is not between 0 and 1: it is a ratio, such as 0.12 for 12 %%", t)
 }
 
 // NextLook is the number of rounds at which, after n rounds, the next look takes place: until

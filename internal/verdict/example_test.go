@@ -8,8 +8,7 @@ import (
 
 // Rounds are measured until the verdict no longer asks for more.
 func Example() {
-	config := verdict.Default()
-	config.Phases = []verdict.Phase{verdict.Generation}
+	config := verdict.Config{Threshold: 0.12, Phases: []verdict.Phase{verdict.Generation}, MinRounds: 3, MaxRounds: 56, Alpha: 0.05}
 
 	measure := func(i int) verdict.Round { // stands for two runs of a benchmark
 		original := []float64{100, 103, 98, 101, 99, 102}[i]

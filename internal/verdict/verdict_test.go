@@ -297,21 +297,27 @@ func TestRoundsThatAreNoMeasurement(t *testing.T) {
 	assert.NoError(t, oneRound(0.1).Check([]Phase{Generation, Prompt}))
 }
 
+// Default asks for both phases, a threshold of 12 %, 3 to 56 rounds and an error rate of
+// 5 %, as the program does by default.
+func Default() Config {
+	return Config{Threshold: 0.12, Phases: []Phase{Generation, Prompt}, MinRounds: 3, MaxRounds: 56, Alpha: 0.05}
+}
+
 func TestValidate(t *testing.T) {
 	require.NoError(t, Default().Validate())
 	for name, breakIt := range map[string]func(*Config){
-		"threshold is 0":                func(c *Config) { c.Threshold = 0 },
-		"threshold is 1":                func(c *Config) { c.Threshold = 1 },
-		"threshold is NaN":              func(c *Config) { c.Threshold = math.NaN() },
-		"no phases to decide on":        func(c *Config) { c.Phases = nil },
-		`phase "decode" is unknown`:     func(c *Config) { c.Phases = []Phase{"decode"} },
-		`phase "prompt" is named twice`: func(c *Config) { c.Phases = []Phase{Prompt, Prompt} },
-		"the minimum is 2 rounds":       func(c *Config) { c.MinRounds = 2 },
-		"the maximum is 4 rounds":       func(c *Config) { c.MinRounds, c.MaxRounds = 5, 4 },
-		"the maximum is 1001 rounds":    func(c *Config) { c.MaxRounds = 1001 },
-		"alpha is 0:":                   func(c *Config) { c.Alpha = 0 },
-		"alpha is 0.3:":                 func(c *Config) { c.Alpha = 0.3 },
-		"alpha is NaN:":                 func(c *Config) { c.Alpha = math.NaN() },
+		"threshold 0 ":                     func(c *Config) { c.Threshold = 0 },
+		"threshold 1 ":                     func(c *Config) { c.Threshold = 1 },
+		"threshold NaN":                    func(c *Config) { c.Threshold = math.NaN() },
+		"phases: needs at least one":       func(c *Config) { c.Phases = nil },
+		`phases: "decode" is no phase`:     func(c *Config) { c.Phases = []Phase{"decode"} },
+		`phases: "prompt" is named twice`:  func(c *Config) { c.Phases = []Phase{Prompt, Prompt} },
+		"min_rounds: 2 rounds":             func(c *Config) { c.MinRounds = 2 },
+		"max_rounds: 4 is out of range":    func(c *Config) { c.MinRounds, c.MaxRounds = 5, 4 },
+		"max_rounds: 1001 is out of range": func(c *Config) { c.MaxRounds = 1001 },
+		"alpha: 0 is":                      func(c *Config) { c.Alpha = 0 },
+		"alpha: 0.3 is":                    func(c *Config) { c.Alpha = 0.3 },
+		"alpha: NaN is":                    func(c *Config) { c.Alpha = math.NaN() },
 	} {
 		c := Default()
 		breakIt(&c)
@@ -497,4 +503,12 @@ func BenchmarkDecide(b *testing.B) {
 			b.Fatal(v.Outcome)
 		}
 	}
+}
+
+func TestThreshold(t *testing.T) {
+	require.NoError(t, ValidateThreshold(0.12))
+	for _, bad := range []float64{0, 1, -0.1, 100} {
+		require.Error(t, ValidateThreshold(bad), bad)
+	}
+	require.ErrorContains(t, ValidateThreshold(12), "write 12 % as 0.12")
 }
