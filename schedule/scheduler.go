@@ -142,9 +142,9 @@ func (s *Scheduler) newItems(entries []Entry) ([]*item, error) {
 			problems = append(problems, fmt.Errorf("schedule: two entries have the name %q", e.Name))
 		}
 		names[e.Name] = true
-		for _, p := range e.Validate() {
-			problems = append(problems, fmt.Errorf("schedule: entry %q: %s: %w", e.Name, p.Path, p.Err))
-		}
+		e.Check(func(key string, err error) {
+			problems = append(problems, fmt.Errorf("schedule: entry %q: %s: %w", e.Name, key, err))
+		})
 		if len(problems) > 0 {
 			continue
 		}

@@ -12,7 +12,6 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -132,23 +131,22 @@ func (c *Config) Hash() string { return c.hash }
 // problems collects what each section says of its values; of the schedule, each entry
 // does.
 func (c *Config) problems(checks Checks) []Problem {
-	all := slices.Concat(below("engine", append(c.Engine.Validate(), checks.Engine(c.Engine)...)), c.Settings.Validate()) //nolint:staticcheck // c.Validate() would read as if it were all of it
-	add := func(path string, err error) {
-		if err != nil {
-			all = append(all, Problem{Path: path, Err: err})
-		}
-	}
-	add("publish.dir", c.apart(c.Publish.Dir))
-	add("work.isolation", c.Work.Isolation.Validate())
+	found := problems(slices.Concat(
+		below("engine", append(c.Engine.Validate(), checks.Engine(c.Engine)...)),
+		c.Settings.Validate(), //nolint:staticcheck // c.Validate() would read as if it were all of it
+		below("cache", c.Cache.Validate()),
+		below("storage.retention", c.Storage.Retention.Validate()),
+		below("a2a", append(c.A2A.Validate(), checks.A2A(c.A2A)...)),
+	))
+	found.check("publish.dir", c.apart(c.Publish.Dir))
+	found.check("work.isolation", c.Work.Isolation.Validate())
 	if c.Work.Dir == "" {
-		add("work.dir", errors.New("it is empty: name a folder, such as data/work"))
+		found.add("work.dir", "it is empty: name a folder, such as data/work")
 	}
 	if c.Storage.Path == "" {
-		add("storage.path", errors.New("it is empty: name a folder, such as data"))
+		found.add("storage.path", "it is empty: name a folder, such as data")
 	}
-	all = append(all, below("cache", c.Cache.Validate())...)
-	all = append(all, below("storage.retention", c.Storage.Retention.Validate())...)
-	return append(all, below("a2a", append(c.A2A.Validate(), checks.A2A(c.A2A)...))...)
+	return found
 }
 
 // paths are the values that are paths of files, by their keys.

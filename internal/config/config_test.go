@@ -25,7 +25,6 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
 // fileKeys are those of the file, as messages list them.
@@ -532,7 +531,7 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 	}
 	assert.Equal(t, map[string]any{
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
-		"jitter": model.Duration(0), "overlap": schedule.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
+		"jitter": model.Duration(0), "overlap": config.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
 		"suspend": false, "run_on_start": false, "against": "",
 		"threshold": config.Inherited("threshold"), "benchmark": config.Inherited("benchmark"), "engine": config.Inherited("engine"), "quality": config.Inherited("quality"), "publish": config.Inherited("publish"),
 		"choose": config.Inherited("choose"), "baseline": config.Inherited("baseline"),

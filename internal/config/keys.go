@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/common/config"
-
-	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
 // tlsConfig is documented as one key: Prometheus has it, too.
@@ -92,10 +90,12 @@ func walk(prefix string, section reflect.Value, yield func(string, any) bool) bo
 }
 
 func entryKeys(yield func(string, any) bool) {
-	entry := reflect.ValueOf(Entry{Entry: schedule.Default()})
+	defaults := Config{}
+	entry := reflect.ValueOf(defaults.newEntry(0, false))
+	sections := reflect.ValueOf(defaults)
 	for key, f := range fields(entry.Type()) {
 		value := entry.FieldByIndex(f.Index).Interface()
-		if entry.Type().Field(f.Index[0]).Type != reflect.TypeFor[schedule.Entry]() {
+		if section, ok := fieldOf(sections, key); ok && section.Type() == f.Type { // not models
 			value = Inherited(key)
 		}
 		if !yield("schedule[]."+key, value) {

@@ -4,15 +4,25 @@ import "fmt"
 
 // Problem is one value that cannot be used.
 type Problem struct {
-	Path string // of keys, below the section that reports it, such as "rounds.min"
+	// Path of keys, such as "engine.nice" and "schedule[0].cron"; of what a section finds,
+	// below that section.
+	Path string
+	Line int // of the file; 0 where the section found it, which knows no lines
 	Err  error
 }
 
-// problems are collected by the one section that reports them.
+// problems are what is found so far.
 type problems []Problem
 
 func (p *problems) add(path, format string, args ...any) {
-	*p = append(*p, Problem{path, fmt.Errorf(format, args...)})
+	p.check(path, fmt.Errorf(format, args...))
+}
+
+// check adds an error, if it is one.
+func (p *problems) check(path string, err error) {
+	if err != nil {
+		*p = append(*p, Problem{Path: path, Err: err})
+	}
 }
 
 // below names the problems of a section by their whole paths.

@@ -24,7 +24,7 @@ func (p Publish) Enabled() bool { return p.Dir != "" }
 // Validate finds every value that cannot be used.
 func (p Publish) Validate() []Problem {
 	if p.Keep < 0 {
-		return []Problem{{"keep", fmt.Errorf("%d versions cannot be kept: use 1 or more, or 0 for all", p.Keep)}}
+		return []Problem{{Path: "keep", Err: fmt.Errorf("%d versions cannot be kept: use 1 or more, or 0 for all", p.Keep)}}
 	}
 	return nil
 }

@@ -19,18 +19,11 @@ type reader struct {
 	document document
 	dir      string // of the file
 	checks   Checks
-	problems []problem
-}
-
-// problem is what is wrong in one place of the file.
-type problem struct {
-	line int
-	path string // of keys, such as "engine.nice" and "schedule[0].cron"
-	err  error
+	problems []Problem
 }
 
 func (r *reader) problem(line int, path, format string, args ...any) {
-	r.problems = append(r.problems, problem{line, path, fmt.Errorf(format, args...)})
+	r.problems = append(r.problems, Problem{path, line, fmt.Errorf(format, args...)})
 }
 
 // object takes in what is wrong with values, except for those that could not be read: a
@@ -38,22 +31,23 @@ func (r *reader) problem(line int, path, format string, args ...any) {
 func (r *reader) object(problems []Problem) {
 	unread := map[string]bool{}
 	for _, p := range r.problems {
-		unread[p.path] = true
+		unread[p.Path] = true
 	}
 	for _, p := range problems {
 		if !unread[p.Path] {
-			r.problems = append(r.problems, problem{r.document.lineOf(p.Path), p.Path, p.Err})
+			p.Line = r.document.lineOf(p.Path)
+			r.problems = append(r.problems, p)
 		}
 	}
 }
 
 // err joins the problems; nil when there is none.
 func (r *reader) err(file string) error {
-	slices.SortStableFunc(r.problems, func(a, b problem) int { return a.line - b.line })
+	slices.SortStableFunc(r.problems, func(a, b Problem) int { return a.Line - b.Line })
 	var errs []error
 	for _, p := range r.problems {
-		for line := range strings.SplitSeq(p.err.Error(), "\n") { // one may be several, joined
-			errs = append(errs, fmt.Errorf("%s:%d: %s: %s", file, p.line, p.path, line))
+		for line := range strings.SplitSeq(p.Err.Error(), "\n") { // one may be several, joined
+			errs = append(errs, fmt.Errorf("%s:%d: %s: %s", file, p.Line, p.Path, line))
 		}
 	}
 	return errors.Join(errs...)

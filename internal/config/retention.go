@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -28,12 +27,12 @@ func DefaultRetention() Retention {
 
 // Validate finds every value that cannot be used.
 func (r Retention) Validate() []Problem {
-	var problems []Problem
+	var found problems
 	if r.Age < 0 {
-		problems = append(problems, Problem{Path: "age", Err: fmt.Errorf("%v is no age: use a duration such as 365d, or 0 for no bound", time.Duration(r.Age))})
+		found.add("age", "%v is no age: use a duration such as 365d, or 0 for no bound", time.Duration(r.Age))
 	}
 	if r.Cycles < 0 {
-		problems = append(problems, Problem{Path: "cycles", Err: fmt.Errorf("%d cycles cannot be kept: use 1 or more, or 0 for no bound", r.Cycles)})
+		found.add("cycles", "%d cycles cannot be kept: use 1 or more, or 0 for no bound", r.Cycles)
 	}
-	return problems
+	return found
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -10,32 +9,11 @@ import (
 	"github.com/prometheus/common/config"
 	"gopkg.in/yaml.v3"
 
-	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
-	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
-// Entry is one item of the schedule, with the settings of its cycles: those of the
-// file's sections of the same names, changed in what the entry names itself. Names in
-// engine.env are added to the section's, and other values take the place of the
-// section's.
-type Entry struct {
-	schedule.Entry `yaml:",inline"`
-
-	Settings `yaml:",inline"`
-	Engine   Engine `yaml:"engine"`
-
-	// Line of the file in which the entry begins, from 1.
-	Line int `yaml:"-"`
-}
-
 var scheduleType = reflect.TypeFor[[]Entry]()
-
-// newEntry is an entry that names nothing itself.
-func (c *Config) newEntry(line int) Entry {
-	return Entry{Entry: schedule.Default(), Settings: c.Settings, Engine: c.Engine, Line: line}
-}
 
 // Plan is what the entries decide, in their order.
 func (c *Config) Plan() []model.Entry {
@@ -59,16 +37,16 @@ func (r *reader) schedule(c *Config, problems []Problem) {
 		r.problem(list.Line, "schedule", "%s is not a list of entries: begin each with a dash, as in \"- name: nightly\"", shown(list))
 		return
 	}
-	inherited := map[string]bool{}
+	inherited := map[string]bool{} // keys of which the sections' values cannot be used
 	for _, p := range problems {
-		inherited[p.Path+": "+p.Err.Error()] = true
+		inherited[p.Path] = true
 	}
 	clashes := newClashes()
 	for i, item := range list.Content {
 		before := len(r.problems)
 		path := fmt.Sprintf("schedule[%d]", i)
 		node := resolve(item)
-		e := c.newEntry(item.Line)
+		e := c.newEntry(item.Line, namesFile(node))
 		r.section(path+".", node, reflect.ValueOf(&e).Elem())
 		e.Baseline = gguf.Canonical(e.Baseline)
 		if node.Kind != yaml.MappingNode && !isNull(node) {
@@ -82,17 +60,8 @@ func (r *reader) schedule(c *Config, problems []Problem) {
 			r.rebaseName(&e.Models[i])
 		}
 		r.rebaseName(&e.Against)
-		if e.Against != "" && !r.document.has(path+".targets") { // else somebody meant both
-			e.Targets = nil
-		}
-		if e.Against != "" && !r.document.has(path+".choose") { // one file is no choice
-			e.Choose = choice.None
-		}
-		if e.Against != "" && !r.document.has(path+".publish") { // it is served already
-			e.Publish = DefaultPublish()
-		}
 		own := slices.DeleteFunc(e.problems(c, r.checks), func(p Problem) bool { // else the section's
-			return inherited[p.Path+": "+p.Err.Error()] && !r.document.has(path+"."+p.Path)
+			return inherited[p.Path] && !r.document.has(path+"."+p.Path)
 		})
 		r.object(below(path, own))
 		right := len(r.problems) == before
@@ -104,45 +73,18 @@ func (r *reader) schedule(c *Config, problems []Problem) {
 	}
 }
 
+// namesFile reports whether an entry names a file to compare with.
+func namesFile(item *yaml.Node) bool {
+	var name string
+	_, value := entry(item, "against")
+	return value != nil && value.Decode(&name) == nil && name != ""
+}
+
 // rebaseName takes what is a path, and no name of a model, from the file's folder.
 func (r *reader) rebaseName(name *string) {
 	if strings.HasPrefix(*name, "./") || strings.HasPrefix(*name, "../") {
 		*name = config.JoinDir(r.dir, *name)
 	}
-}
-
-// problems collects what is wrong with the values of the entry by itself, in c.
-func (e *Entry) problems(c *Config, checks Checks) []Problem {
-	problems := slices.Concat(below("engine", append(e.Engine.Validate(), checks.Engine(e.Engine)...)), e.Settings.Validate())
-	if err := c.apart(e.Publish.Dir); err != nil {
-		problems = append(problems, Problem{Path: "publish.dir", Err: err})
-	}
-	for _, p := range e.Entry.Validate() {
-		problems = append(problems, Problem(p))
-	}
-	if err := sameFormat(e.Targets); err != nil {
-		problems = append(problems, Problem{Path: "targets", Err: err})
-	}
-	if e.Against != "" && e.Choose != choice.None {
-		problems = append(problems, Problem{Path: "choose", Err: errors.New("chooses one of several formats, and against names one file: leave one of them out")})
-	}
-	if e.Against != "" && e.Publish.Enabled() {
-		problems = append(problems, Problem{Path: "publish", Err: errors.New("publishes copies that are made, and against names a file that exists: leave one of them out")})
-	}
-	return problems
-}
-
-// sameFormat finds two names of one format. One name that is there twice is not its matter.
-func sameFormat(targets []string) error {
-	names := map[string]string{}
-	for _, target := range targets {
-		format := gguf.Canonical(target)
-		if first, taken := names[format]; taken && !strings.EqualFold(first, target) {
-			return fmt.Errorf("%q and %q are the same format: name it once", first, target)
-		}
-		names[format] = target
-	}
-	return nil
 }
 
 // clashes finds what two entries cannot both have.

@@ -70,11 +70,9 @@ schedule:
 	assert.Equal(t, []config.Entry{{
 		Entry: schedule.Entry{
 			Name: "weekly", Cron: "0 3 * * SUN", Timezone: "UTC",
-			Models: []string{"llama-*", "team/qwen"}, Targets: []string{"Q4_K_M", "q8_0"},
-			Jitter: prom.Duration(10 * time.Minute), Overlap: schedule.Queue,
-			StartingDeadline: prom.Duration(2 * time.Hour), Timeout: prom.Duration(24 * time.Hour),
-			Suspend: true, RunOnStart: true,
+			Jitter: prom.Duration(10 * time.Minute), StartingDeadline: prom.Duration(2 * time.Hour), Suspend: true, RunOnStart: true,
 		},
+		Models: []string{"llama-*", "team/qwen"}, Targets: []string{"Q4_K_M", "q8_0"}, Overlap: config.Queue, Timeout: prom.Duration(24 * time.Hour),
 		Settings: config.Settings{
 			Threshold: 0.2, Baseline: "Q8_0", FreshFor: prom.Duration(7 * 24 * time.Hour), Verify: config.VerifyContent,
 			Benchmark: config.Benchmark{

@@ -19,7 +19,7 @@ import (
 // Entry is what a run of an entry of the schedule needs to know of it.
 type Entry struct {
 	Name      string
-	Overlap   schedule.Overlap
+	Overlap   config.Overlap
 	Timeout   time.Duration // of a run; 0: no bound
 	Suspended bool
 	config.Settings
@@ -247,7 +247,7 @@ func (d *Dispatcher) enqueue(j job) (skipped []store.SkipReason, found bool) {
 	case queued >= 0 && j.models == nil && d.queue[queued].models != nil:
 		// Some models were asked for by hand, and now all of them are due.
 		d.queue = slices.Delete(d.queue, queued, queued+1)
-	case queued >= 0, running && entry.Overlap != schedule.Queue && !(d.current.models != nil && j.models == nil):
+	case queued >= 0, running && entry.Overlap != config.Queue && !(d.current.models != nil && j.models == nil):
 		if j.Reason != ByHand {
 			d.logger.Warn("a run is skipped: an earlier one of the entry is not over", "entry", j.Entry, "due", j.Due)
 		}

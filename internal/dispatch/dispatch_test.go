@@ -172,7 +172,7 @@ func newBench(t *testing.T, run engine, names ...string) *bench {
 	var c Config
 	var p model.Plan
 	for _, name := range names {
-		c.Entries = append(c.Entries, Entry{Name: name, Overlap: schedule.Forbid, Settings: config.Settings{Threshold: 0.12}, Runner: run})
+		c.Entries = append(c.Entries, Entry{Name: name, Overlap: config.Forbid, Settings: config.Settings{Threshold: 0.12}, Runner: run})
 		p.Entries = append(p.Entries, resolved(name, name))
 	}
 	b.find = func() (*model.Plan, error) { return &p, nil }
@@ -246,7 +246,7 @@ func TestOneAtATimeInTheOrderOfTheirDueTimes(t *testing.T) {
 }
 
 func TestOverlap(t *testing.T) {
-	for overlap, runs := range map[schedule.Overlap]int{schedule.Forbid: 1, schedule.Queue: 2} {
+	for overlap, runs := range map[config.Overlap]int{config.Forbid: 1, config.Queue: 2} {
 		t.Run(string(overlap), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, hour, "a")

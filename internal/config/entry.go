@@ -1,0 +1,141 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
+	"github.com/quant-exporter/quant-exporter/schedule"
+)
+
+// Entry is one item of the schedule, with the settings of its cycles: those of the
+// file's sections of the same names, changed in what the entry names itself. Names in
+// engine.env are added to the section's, and other values take the place of the
+// section's.
+type Entry struct {
+	schedule.Entry `yaml:",inline"`
+
+	// Models are names, globs or paths. Default: all.
+	Models []string `yaml:"models"`
+	// Targets are the formats to quantize to. Default: Q2_K.
+	Targets []string `yaml:"targets"`
+	// Against is a file to compare with the model, by name or path, in place of targets:
+	// nothing is quantized then. Models has to name one model. Default: none.
+	Against string `yaml:"against"`
+	// Overlap is what becomes of a fire while an earlier run of the entry is not over.
+	// Default forbid.
+	Overlap Overlap `yaml:"overlap"`
+	// Timeout bounds a run of the entry, all its models together. What is left then is
+	// first in the next run. Default 0: no bound.
+	Timeout model.Duration `yaml:"timeout"`
+
+	Settings `yaml:",inline"`
+	Engine   Engine `yaml:"engine"`
+
+	// Line of the file in which the entry begins, from 1.
+	Line int `yaml:"-"`
+}
+
+// Overlap says what becomes of a fire while an earlier run of the entry is not over.
+type Overlap string
+
+// The ways to treat an overlap.
+const (
+	Forbid Overlap = "forbid" // the fire is skipped
+	Queue  Overlap = "queue"  // one fire waits for the run to end, any further is skipped
+)
+
+// newEntry is an entry that names nothing itself, but perhaps a file to compare with: then
+// there is nothing to make, to choose or to publish.
+func (c *Config) newEntry(line int, against bool) Entry {
+	e := Entry{
+		Entry: schedule.Default(), Models: []string{"*"}, Targets: []string{"Q2_K"}, Overlap: Forbid,
+		Settings: c.Settings, Engine: c.Engine, Line: line,
+	}
+	if against {
+		e.Targets, e.Choose, e.Publish = nil, choice.None, DefaultPublish()
+	}
+	return e
+}
+
+// problems collects what is wrong with the values of the entry by itself, in c.
+func (e *Entry) problems(c *Config, checks Checks) []Problem {
+	found := problems(slices.Concat(below("engine", append(e.Engine.Validate(), checks.Engine(e.Engine)...)), e.Settings.Validate()))
+	e.Entry.Check(func(key string, err error) { found.check(key, err) })
+	found.check("publish.dir", c.apart(e.Publish.Dir))
+	found.check("models", checkList(e.Models, "names, globs or paths of models", func(s string) string { return s }))
+	if e.Against == "" {
+		found.check("targets", errors.Join(checkList(e.Targets, "formats such as Q2_K", strings.ToUpper), sameFormat(e.Targets)))
+	} else {
+		found.check("against", e.checkAgainst())
+	}
+	if e.Against != "" && e.Choose != choice.None {
+		found.add("choose", "chooses one of several formats, and against names one file: leave one of them out")
+	}
+	if e.Against != "" && e.Publish.Enabled() {
+		found.add("publish", "publishes copies that are made, and against names a file that exists: leave one of them out")
+	}
+	if e.Overlap != Forbid && e.Overlap != Queue {
+		found.add("overlap", "%q is not known: use %s or %s", e.Overlap, Forbid, Queue)
+	}
+	if e.Timeout < 0 {
+		found.add("timeout", "%s is negative: use 0 or more", e.Timeout)
+	}
+	return found
+}
+
+// IsGlob reports whether a name is a pattern that may fit several models.
+func IsGlob(name string) bool { return strings.ContainsAny(name, `*?[\`) }
+
+// checkAgainst wants one file, for one model.
+func (e Entry) checkAgainst() error {
+	switch {
+	case strings.TrimSpace(e.Against) == "":
+		return errors.New("is blank: name a file, or leave it out")
+	case IsGlob(e.Against):
+		return fmt.Errorf("%q is a pattern: name one file, or a link to it", e.Against)
+	case len(e.Targets) > 0:
+		return errors.New("takes the place of targets, and the file has a format of its own: leave one of them out")
+	case len(e.Models) == 0: // that has been said
+		return nil
+	case len(e.Models) > 1, IsGlob(e.Models[0]):
+		return errors.New("compares the file with one model: name that in models, without wildcards")
+	}
+	return nil
+}
+
+// checkList wants at least one item, none of them blank, none twice.
+func checkList(items []string, what string, same func(string) string) error {
+	if len(items) == 0 {
+		return fmt.Errorf("is empty: name %s", what)
+	}
+	seen := map[string]bool{}
+	for _, item := range items {
+		if strings.TrimSpace(item) == "" {
+			return fmt.Errorf("has a blank item: name %s", what)
+		}
+		if seen[same(item)] {
+			return fmt.Errorf("%q is named twice", item)
+		}
+		seen[same(item)] = true
+	}
+	return nil
+}
+
+// sameFormat finds two names of one format. One name that is there twice is not its matter.
+func sameFormat(targets []string) error {
+	names := map[string]string{}
+	for _, target := range targets {
+		format := gguf.Canonical(target)
+		if first, taken := names[format]; taken && !strings.EqualFold(first, target) {
+			return fmt.Errorf("%q and %q are the same format: name it once", first, target)
+		}
+		names[format] = target
+	}
+	return nil
+}
