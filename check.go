@@ -17,6 +17,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/web"
@@ -31,18 +32,19 @@ const shownFires = 3
 // later, and what is due when.
 func (p *program) check(ctx context.Context) error {
 	bad := []error{p.checkWeb(), p.checkBus()}
-	found, err := p.discoverer(p.config, func(string) string { return "" })()
+	found, err := p.plan(p.config, nil)
 	if err != nil {
 		return errors.Join(append(bad, err)...)
 	}
 	bad = append(bad, conflictsError(p.flags.configFile, p.config, found))
 	var due strings.Builder
-	var engines checkedEngines
+	engines := p.engines(p.config)
 	for i, entry := range p.config.Schedule {
-		engine := engines.look(ctx, p, entry)
-		bad = append(bad, p.checked(&due, entry, found.Entries[i]), p.checkFormats(ctx, &due, entry, engine), p.checkFiles(entry))
+		bad = append(bad, p.checked(&due, found.Entries[i]), p.checkFormats(ctx, &due, entry, engines.Of(entry.Engine)), p.checkFiles(entry))
 	}
-	engines.describe(&due)
+	if len(p.config.Schedule) > 0 {
+		describe(ctx, &due, engines)
+	}
 	err = errors.Join(bad...)
 	switch {
 	case err != nil:
@@ -89,64 +91,39 @@ func (p *program) checkBus() error {
 	return nil
 }
 
-// checkedEngine is an engine that was looked at.
-type checkedEngine struct {
-	runner.Engine
-	dir, imatrix string
-	entries      []string // that use it
-	info         runner.EngineInfo
-	err          error
-}
-
-type checkedEngines []*checkedEngine
-
-// look looks at the engine of an entry, once for those that have the same.
-func (all *checkedEngines) look(ctx context.Context, p *program, entry config.Entry) *checkedEngine {
-	for _, known := range *all {
-		if known.dir == entry.Engine.Dir && known.imatrix == entry.Engine.Imatrix {
-			known.entries = append(known.entries, entry.Name)
-			return known
-		}
-	}
-	engine := &checkedEngine{Engine: p.engine(entry.Engine), dir: entry.Engine.Dir, imatrix: entry.Engine.Imatrix, entries: []string{entry.Name}}
-	engine.info, engine.err = engine.Probe(ctx)
-	*all = append(*all, engine)
-	return engine
-}
-
 // describe writes what the engines are.
-func (all checkedEngines) describe(out *strings.Builder) {
-	for _, engine := range all {
+func describe(ctx context.Context, out *strings.Builder, engines llamacpp.Engines) {
+	for _, engine := range engines {
 		of := ""
-		if len(all) > 1 {
-			of = " of " + strings.Join(engine.entries, ", ")
+		if len(engines) > 1 {
+			of = " of " + strings.Join(engine.Entries, ", ")
 		}
-		if engine.err != nil {
-			fmt.Fprintf(out, "\nwarning: the engine%s cannot be used, and cycles would fail: %s\n", text.Name(of), text.Text(engine.err.Error()))
+		if info, err := engine.Probe(ctx); err != nil {
+			fmt.Fprintf(out, "\nwarning: the engine%s cannot be used, and cycles would fail: %s\n", text.Name(of), text.Text(err.Error()))
 		} else {
-			fmt.Fprintf(out, "\nengine%s: %s\n", text.Name(of), text.Name(engine.info.String()))
+			fmt.Fprintf(out, "\nengine%s: %s\n", text.Name(of), text.Name(info.String()))
 		}
 	}
 }
 
 // checkFormats finds the targets, and the baseline, that the engine does not make; without
 // an engine, it warns of those that are not known.
-func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry config.Entry, engine *checkedEngine) error {
+func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry config.Entry, engine runner.Engine) error {
 	asked := map[string][]string{"targets": entry.Targets}
 	if entry.Baseline != "" {
 		asked["baseline"] = []string{entry.Baseline}
 	}
 	var bad []error
 	for _, key := range slices.Sorted(maps.Keys(asked)) {
-		if engine.err != nil {
+		_, err := p.runner(p.config, engine, false, memory{}).Formats(ctx, asked[key])
+		switch {
+		case errors.As(err, new(*runner.Failure)): // of the engine, which is described
 			for _, format := range asked[key] {
 				if !slices.Contains(estimate.Formats(), gguf.Canonical(format)) {
 					fmt.Fprintf(text, "  warning  %q is no format that is known here\n", format)
 				}
 			}
-			continue
-		}
-		if _, err := p.runner(p.config, engine, false, memory{}).Formats(ctx, asked[key]); err != nil {
+		case err != nil:
 			bad = append(bad, fmt.Errorf("%s:%d: schedule: entry %q: %s: %w", p.flags.configFile, entry.Line, entry.Name, key, err))
 		}
 	}
@@ -155,7 +132,7 @@ func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry
 
 // checked describes one entry; the error is of the models it names and that cannot be
 // used.
-func (p *program) checked(out *strings.Builder, entry config.Entry, found model.Resolved) error {
+func (p *program) checked(out *strings.Builder, entry model.Resolved) error {
 	fmt.Fprintf(out, "\n%s: %s", text.Name(entry.Name), entry.Cron)
 	if entry.Timezone != "" {
 		fmt.Fprintf(out, " in %s", entry.Timezone)
@@ -164,7 +141,7 @@ func (p *program) checked(out *strings.Builder, entry config.Entry, found model.
 	if entry.Suspend {
 		out.WriteString("never: it is suspended")
 	}
-	for i, at := range schedule.Upcoming(entry.Entry, p.hardware.Host, time.Now(), shownFires) {
+	for i, at := range schedule.Upcoming(entry.Entry.Entry, p.hardware.Host, time.Now(), shownFires) {
 		if i > 0 {
 			out.WriteString(", ")
 		}
@@ -178,12 +155,12 @@ func (p *program) checked(out *strings.Builder, entry config.Entry, found model.
 	}
 	var targets, names []string
 	for _, target := range entry.Targets {
-		targets = append(targets, gguf.Canonical(target))
+		targets = append(targets, text.Name(gguf.Canonical(target)))
 	}
 	if entry.Against == "" {
 		fmt.Fprintf(out, "\n  targets  %s\n", strings.Join(targets, ", "))
 	} else {
-		fmt.Fprintf(out, "\n  against  %s (%s)\n", text.Name(entry.Against), text.Name(strings.Join(found.Targets, ", ")))
+		fmt.Fprintf(out, "\n  against  %s (%s)\n", text.Name(entry.Against), strings.Join(targets, ", "))
 	}
 	if entry.Baseline != "" {
 		fmt.Fprintf(out, "  baseline %s\n", entry.Baseline)
@@ -196,7 +173,7 @@ func (p *program) checked(out *strings.Builder, entry config.Entry, found model.
 	}
 	out.WriteString("  models   ")
 	var bad []error
-	for _, model := range found.Models {
+	for _, model := range entry.Models {
 		names = append(names, text.Name(model.Name))
 		if model.Err != nil {
 			bad = append(bad, fmt.Errorf("%s:%d: schedule: the entry %q names a model that cannot be used: %w", p.flags.configFile, entry.Line, entry.Name, model.Err))
@@ -211,7 +188,7 @@ func (p *program) checked(out *strings.Builder, entry config.Entry, found model.
 		names = []string{"none"}
 	}
 	fmt.Fprintln(out, strings.Join(names, ", "))
-	for _, problem := range found.Unresolved {
+	for _, problem := range entry.Unresolved {
 		fmt.Fprintf(out, "  warning  %s\n", text.Text(problem.Error()))
 	}
 	return errors.Join(bad...)

@@ -39,6 +39,11 @@ func (p *program) engine(c config.Engine) *llamacpp.Engine {
 	return llamacpp.New(c, host.BenchmarkThreads(p.topology.Usable()), p.logger)
 }
 
+// engines are those of a configuration.
+func (p *program) engines(c *config.Config) llamacpp.Engines {
+	return llamacpp.NewEngines(c, host.BenchmarkThreads(p.topology.Usable()), p.logger)
+}
+
 // memory is what cycles have of those before them. What is nil they do without.
 type memory struct {
 	hashes runner.Hashes

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -152,7 +151,7 @@ func (e *exporter) apply(ctx context.Context, c *config.Config) error {
 	if before != nil && before.Storage.Path != c.Storage.Path {
 		return fmt.Errorf("storage.path cannot change while the exporter runs (from %q to %q): restart it", before.Storage.Path, c.Storage.Path)
 	}
-	discover := e.p.discoverer(c, e.lastFormat)
+	discover := func() (*model.Plan, error) { return e.p.plan(c, lastFormats(e.store.State())) }
 	found, err := discover()
 	if err != nil {
 		return err
@@ -225,98 +224,49 @@ func conflictsError(file string, c *config.Config, found *model.Plan) error {
 	return errors.Join(errs...)
 }
 
-// lastFormat is that of the file which an entry compared with a model, when it last did.
-func (e *exporter) lastFormat(entry string) string {
-	var last *store.Record
-	format := ""
-	for id, pair := range e.store.State().Pairs {
+// lastFormats are those of the files that entries compared with a model, when they last
+// did, by the entries' names.
+func lastFormats(state *store.State) map[string]string {
+	last, formats := map[string]*store.Record{}, map[string]string{}
+	for id, pair := range state.Pairs {
 		d := pair.Decided
-		if d != nil && d.Entry == entry && d.Against != "" && (last == nil || d.Finished.After(last.Finished)) {
-			last, format = d, id.Target
+		if d == nil || d.Against == "" {
+			continue
+		}
+		if before := last[d.Entry]; before == nil || d.Finished.After(before.Finished) {
+			last[d.Entry], formats[d.Entry] = d, id.Target
 		}
 	}
-	return format
+	return formats
 }
 
-// discoverer finds models and says which of them the schedule decides; lastFormat says
-// what model.Entry.LastFormat is for.
-func (p *program) discoverer(c *config.Config, lastFormat func(entry string) string) func() (*model.Plan, error) {
-	return func() (*model.Plan, error) {
-		found, err := model.Discover(c.Models.Dir, c.Models.AllowRequantize, p.logger)
-		if err != nil {
-			return nil, err
-		}
-		entries := c.Plan()
-		for i := range entries {
-			if entries[i].Against != "" {
-				entries[i].LastFormat = lastFormat(entries[i].Name)
-			}
-		}
-		resolved := model.NewPlan(entries, found)
-		if c.Models.Dir == "" && len(c.Schedule) > 0 && countModels(&resolved) == 0 {
-			return nil, errNoModels
-		}
-		return &resolved, nil
+// plan finds models and the pairs of them that the schedule decides; last is as in
+// model.NewPlan.
+func (p *program) plan(c *config.Config, last map[string]string) (*model.Plan, error) {
+	found, err := model.Discover(c.Models.Dir, c.Models.AllowRequantize, p.logger)
+	if err != nil {
+		return nil, err
 	}
+	plan := model.NewPlan(c.Schedule, found, last)
+	if c.Models.Dir == "" && len(c.Schedule) > 0 && countModels(&plan) == 0 {
+		return nil, errNoModels
+	}
+	return &plan, nil
 }
 
 // dispatched is what the dispatcher needs to know of a configuration.
 func (e *exporter) dispatched(c *config.Config, discover func() (*model.Plan, error), files runner.Cache) dispatch.Config {
 	p := *e.p
 	p.logger = slog.New(e.log)
-	d := dispatch.Config{Discover: discover}
-	engines := engines{}
-	for _, entry := range c.Schedule {
-		engine := p.engine(entry.Engine)
-		engines.add(entry.Name, entry.Engine, engine)
-		d.Entries = append(d.Entries, dispatch.Entry{
-			Name:      entry.Name,
-			Overlap:   entry.Overlap,
-			Timeout:   time.Duration(entry.Timeout),
-			Suspended: entry.Suspend,
-			Settings:  entry.Settings,
-			Runner:    p.runner(c, engine, false, memory{e.store, files}),
-		})
+	engines := p.engines(c)
+	return dispatch.Config{
+		Entries:  c.Schedule,
+		Discover: discover,
+		Runner: func(engine config.Engine) cycle.Runner {
+			return p.runner(c, engines.Of(engine), false, memory{e.store, files})
+		},
+		Engine: engines.Probe,
 	}
-	if len(engines) == 0 {
-		engines.add("", c.Engine, p.engine(c.Engine))
-	}
-	d.Engine = engines.probe
-	return d
-}
-
-// engines are those of the schedule that differ in where they are.
-type engines []usedEngine
-
-type usedEngine struct {
-	dir   string
-	entry string // the first that uses it
-	runner.Engine
-}
-
-func (all *engines) add(entry string, c config.Engine, engine runner.Engine) {
-	if !slices.ContainsFunc(*all, func(u usedEngine) bool { return u.dir == c.Dir }) {
-		*all = append(*all, usedEngine{c.Dir, entry, engine})
-	}
-}
-
-// probe looks at all of them, and describes the first. The error is that of the first
-// that cannot be used.
-func (all engines) probe(ctx context.Context) (runner.EngineInfo, error) {
-	var first runner.EngineInfo
-	for i, used := range all {
-		info, err := used.Probe(ctx)
-		if err != nil && len(all) > 1 {
-			err = fmt.Errorf("entry %q: %w", used.entry, err)
-		}
-		if err != nil {
-			return runner.EngineInfo{}, err
-		}
-		if i == 0 {
-			first = info
-		}
-	}
-	return first, nil
 }
 
 func scheduled(c *config.Config) []schedule.Entry {

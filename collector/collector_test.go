@@ -17,6 +17,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
@@ -25,6 +26,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/test/golden"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
 // noon is when things happen in these tests.
@@ -47,7 +49,7 @@ func planned(name, format string, targets ...string) model.Planned {
 
 // entry is one of the schedule, with the default threshold.
 func entry(name string, models ...model.Planned) model.Resolved {
-	return model.Resolved{Entry: model.Entry{Name: name, Threshold: 0.12}, Models: models}
+	return model.Resolved{Entry: config.Entry{Entry: schedule.Entry{Name: name}, Settings: config.Settings{Threshold: 0.12}}, Models: models}
 }
 
 func planOf(entries ...model.Resolved) *model.Plan { return &model.Plan{Entries: entries} }
@@ -163,7 +165,7 @@ func everything() (*model.Plan, *store.State) {
 	evaluated(s, "chat/small", "Q4_K_M", 25.25)
 	p.Entries[0].Models[0].Choose = choice.Smallest
 	s.Models["chat/small"].Choice = &store.Choice{Rule: choice.Smallest, Format: "Q4_K_M"}
-	p.Entries[0].Publish = true
+	p.Entries[0].Publish.Dir = "/published"
 	s.Pairs[store.PairID{Model: "chat/small", Target: "Q4_K_M"}].Published = &store.Publication{Target: "Q4_K_M", Time: noon.Add(-2 * time.Hour)}
 	s.Models["chat/small"].LastSuccess = noon.Add(-time.Hour)
 	s.Models["chat/small"].Durations = map[runner.Operation]time.Duration{
@@ -315,7 +317,7 @@ func TestFamilies(t *testing.T) {
 
 func TestTheGateOfQualityIsKnownWhereThereIsOne(t *testing.T) {
 	with, without := entry("with", planned("m", "F16", "Q2_K")), entry("without", planned("m", "F16", "Q8_0"))
-	with.Quality = true
+	with.Quality.Corpus = "text.txt"
 	text := show(t, Live{}, planOf(with, without), &store.State{}, "quant_cycle_rejections_total")
 	assert.Contains(t, text, `quant_cycle_rejections_total{gate="quality",model_name="m",target_format="Q2_K"} 0`)
 	assert.NotContains(t, text, `quant_cycle_rejections_total{gate="quality",model_name="m",target_format="Q8_0"}`)
@@ -323,7 +325,7 @@ func TestTheGateOfQualityIsKnownWhereThereIsOne(t *testing.T) {
 
 func TestPublicationsAreKnownWhereThereAreAny(t *testing.T) {
 	publishes, not := entry("publishes", planned("m", "F16", "Q2_K", "Q4_K_M")), entry("not", planned("m", "F16", "Q8_0", "Q6_K"))
-	publishes.Publish = true
+	publishes.Publish.Dir = "/published"
 	s := stateOf(pair("m", "Q2_K", verdict.Kept, nil), pair("m", "Q6_K", verdict.Kept, nil), pair("m", "Q8_0", verdict.Kept, nil))
 	s.Pairs[store.PairID{Model: "m", Target: "Q8_0"}].Unpublished = &store.Publication{Time: noon, Error: "disk full"} // when it did
 	s.Pairs[store.PairID{Model: "m", Target: "Q2_K"}].Unpublished = &store.Publication{Time: noon, Error: "disk full"}

@@ -120,10 +120,10 @@ func (b *builder) zeros(p *model.Plan, deliveryReasons []string) {
 				for _, gate := range gates {
 					b.add(rejectionsTotal, 0, model.Name, target, string(gate))
 				}
-				if entry.Quality {
+				if entry.Quality.Enabled() {
 					b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateQuality))
 				}
-				if entry.Publish {
+				if entry.Publish.Enabled() {
 					b.add(publishFailures, 0, model.Name, target)
 				}
 				source := model.SourceFormat()
@@ -213,7 +213,7 @@ func (b *builder) pair(m *model.Planned, p *store.Pair, target string, entry *mo
 	if p == nil {
 		p = &store.Pair{}
 	}
-	b.publication(m.Name, p, target, entry.Publish)
+	b.publication(m.Name, p, target, entry.Publish.Enabled())
 	if p.Decided == nil {
 		b.add(thresholdRatio, entry.Threshold, m.Name, target)
 		b.standing(p, m.Name, m.SourceFormat(), target)

@@ -24,8 +24,8 @@ schedule:
 	assert.Equal(t, "/etc/other", c.Schedule[1].Publish.Dir)
 	assert.Zero(t, c.Schedule[1].Publish.Keep)
 	assert.False(t, c.Schedule[2].Publish.Enabled())
-	assert.True(t, c.Plan()[0].Publish)
-	assert.False(t, c.Plan()[2].Publish)
+	assert.True(t, c.Schedule[0].Publish.Enabled())
+	assert.False(t, c.Schedule[2].Publish.Enabled())
 	assert.False(t, config.Default().Publish.Enabled())
 }
 

@@ -28,7 +28,7 @@ schedule:
 	assert.Equal(t, 64, own.Chunks)
 	assert.Zero(t, own.MaxKLDivergence)
 	assert.InDelta(t, 0.9, own.MinTop1Agreement, 0)
-	assert.True(t, c.Plan()[0].Quality)
+	assert.True(t, c.Schedule[0].Quality.Enabled())
 	assert.False(t, config.Default().Quality.Enabled())
 }
 

@@ -10,22 +10,9 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
-	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
 var scheduleType = reflect.TypeFor[[]Entry]()
-
-// Plan is what the entries decide, in their order.
-func (c *Config) Plan() []model.Entry {
-	entries := make([]model.Entry, len(c.Schedule))
-	for i, e := range c.Schedule {
-		entries[i] = model.Entry{
-			Name: e.Name, Models: e.Models, Targets: e.Targets, Against: e.Against, Baseline: e.Baseline, Threshold: e.Threshold,
-			Quality: e.Quality.Enabled(), Choose: e.Choose, Publish: e.Publish.Enabled(),
-		}
-	}
-	return entries
-}
 
 // schedule reads the entries; problems are those of the sections.
 func (r *reader) schedule(c *Config, problems []Problem) {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
@@ -260,7 +259,7 @@ func TestBaselineIsTheSectionsAndTheEntrysUnderItsOneName(t *testing.T) {
 	c := parse(t, "baseline: q8_0\nschedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [b], baseline: q4_k}\n- {name: o, cron: '@daily', models: [c], baseline: ''}")
 	assert.Equal(t, "Q8_0", c.Baseline)
 	var got []string
-	for _, entry := range c.Plan() {
+	for _, entry := range c.Schedule {
 		got = append(got, entry.Baseline)
 	}
 	assert.Equal(t, []string{"Q8_0", "Q4_K_M", ""}, got)
@@ -273,7 +272,7 @@ func TestWhatEntriesMayShare(t *testing.T) {
 func TestAgainstTakesThePlaceOfTargets(t *testing.T) {
 	c, err := read("/etc/q/c.yml", []byte("schedule:\n- {name: n, cron: '@daily', models: [m], against: prod/m-q4}\n- {name: o, cron: '@daily', models: [m], against: ../prod/m.gguf}\n- {name: p, cron: '@daily', models: [m]}"))
 	require.NoError(t, err)
-	entries := c.Plan()
+	entries := c.Schedule
 	assert.Equal(t, "prod/m-q4", entries[0].Against, "a name")
 	assert.Equal(t, "/etc/prod/m.gguf", entries[1].Against, "a path, from the file's folder")
 	assert.Empty(t, entries[0].Targets, "not those that an entry has by default")
@@ -282,19 +281,8 @@ func TestAgainstTakesThePlaceOfTargets(t *testing.T) {
 	chosen := parse(t, "choose: smallest\npublish: {dir: /published}\nschedule: [{name: n, cron: '@daily', models: [m], against: prod}, {name: o, cron: '@daily', models: [m]}]")
 	assert.Equal(t, choice.None, chosen.Schedule[0].Choose, "of one file there is nothing to choose")
 	assert.Equal(t, choice.Smallest, chosen.Schedule[1].Choose)
-	assert.False(t, chosen.Plan()[0].Publish, "it is served already")
-	assert.True(t, chosen.Plan()[1].Publish)
-}
-
-func TestPlanIsTheScheduleInItsOrder(t *testing.T) {
-	c := parse(t, sections+entries)
-	assert.Equal(t, []model.Entry{
-		{Name: "plain", Models: []string{"a"}, Targets: []string{"Q2_K"}, Threshold: 0.3},
-		{Name: "changed", Models: []string{"b"}, Targets: []string{"Q2_K"}, Threshold: 0.2},
-		{Name: "after", Models: []string{"c"}, Targets: []string{"Q2_K"}, Threshold: 0.3},
-	}, c.Plan())
-	defaults := config.Default()
-	assert.Empty(t, defaults.Plan())
+	assert.False(t, chosen.Schedule[0].Publish.Enabled(), "it is served already")
+	assert.True(t, chosen.Schedule[1].Publish.Enabled())
 }
 
 func BenchmarkParseThousandEntries(b *testing.B) {

@@ -39,9 +39,10 @@ func BenchmarkUnchanged(b *testing.B) {
 
 	cfg := config.DefaultEngine()
 	cfg.Dir = fakellama.Build(b)
-	entry := Entry{
-		Name: "nightly", Settings: config.DefaultSettings(),
-		Runner: runner.New(llamacpp.New(cfg, 1, quiet), runner.Options{Hashes: state, Logger: quiet}),
+	cycles := runner.New(llamacpp.New(cfg, 1, quiet), runner.Options{Hashes: state, Logger: quiet})
+	entry := config.Entry{
+		Entry: schedule.Entry{Name: "nightly"}, Models: []string{"*"}, Targets: targets,
+		Settings: config.DefaultSettings(),
 	}
 	entry.FreshFor = prom.Duration(time.Hour)
 	discover := func() (*model.Plan, error) {
@@ -49,18 +50,19 @@ func BenchmarkUnchanged(b *testing.B) {
 		if err != nil {
 			return nil, err
 		}
-		p := model.NewPlan([]model.Entry{{Name: "nightly", Models: []string{"*"}, Targets: targets, Threshold: 0.12}}, found)
+		p := model.NewPlan([]config.Entry{entry}, found, nil)
 		return &p, nil
 	}
 	p, err := discover()
 	require.NoError(b, err)
 	d := New(Options{Store: state, Planned: func(*model.Plan) {}, Log: cycle.NewLog(slog.DiscardHandler)})
 	d.Configure(Config{
-		Entries: []Entry{entry}, Discover: discover,
+		Entries: []config.Entry{entry}, Discover: discover,
+		Runner: func(config.Engine) cycle.Runner { return cycles },
 		Engine: func(context.Context) (runner.EngineInfo, error) { return runner.EngineInfo{}, nil },
 	}, p)
-	decide(b, state, entry, p.Entries[0].Models[0])
-	cycles, err := state.Cycles(0, 0)
+	decide(b, state, cycles, entry, p.Entries[0].Models[0])
+	before, err := state.Cycles(0, 0)
 	require.NoError(b, err)
 
 	fires := 0
@@ -68,28 +70,28 @@ func BenchmarkUnchanged(b *testing.B) {
 		d.mu.Lock()
 		d.running = &Running{Entry: entry.Name}
 		d.mu.Unlock()
-		d.run(b.Context(), job{Fire: schedule.Fire{Entry: entry.Name, Due: time.Now()}}, entry)
+		d.run(b.Context(), job{Fire: schedule.Fire{Entry: entry.Name, Due: time.Now()}, runner: cycles}, entry)
 		fires++
 	}
 	after, err := state.Cycles(0, 0)
 	require.NoError(b, err)
-	require.Equal(b, cycles, after, "a cycle has begun")
+	require.Equal(b, before, after, "a cycle has begun")
 	require.Equal(b, uint64(fires*len(targets)), state.State().Counters[store.Counter{Kind: store.CountSkipped, Entry: "nightly", By: string(store.SkipUnchanged)}])
 }
 
 // decide stores that every target was kept, with the inputs of now.
-func decide(b *testing.B, state *store.Store, entry Entry, m model.Planned) {
+func decide(b *testing.B, state *store.Store, cycles cycle.Runner, entry config.Entry, m model.Planned) {
 	b.Helper()
-	inputs, err := entry.Runner.Inputs(b.Context(), runner.Request{Model: m.Model, Settings: entry.Settings})
+	inputs, err := cycles.Inputs(b.Context(), runner.Request{Model: m.Model, Settings: entry.Settings})
 	require.NoError(b, err)
-	cycle, err := state.BeginCycle(store.Cycle{Entry: entry.Name, Model: m.Name, Targets: m.Targets})
+	id, err := state.BeginCycle(store.Cycle{Entry: entry.Name, Model: m.Name, Targets: m.Targets})
 	require.NoError(b, err)
 	for _, target := range m.Targets {
-		_, err := state.Commit(cycle, &runner.Result{
+		_, err := state.Commit(id, &runner.Result{
 			Model: m.Name, SourceFormat: "F16", TargetFormat: target, Threshold: 0.12, Finished: time.Now(), Inputs: &inputs,
 			Verdict: &verdict.Verdict{Outcome: verdict.Kept, Rounds: 3},
 		})
 		require.NoError(b, err)
 	}
-	require.NoError(b, state.EndCycle(cycle, nil))
+	require.NoError(b, state.EndCycle(id, nil))
 }

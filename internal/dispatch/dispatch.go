@@ -16,21 +16,13 @@ import (
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
-// Entry is what a run of an entry of the schedule needs to know of it.
-type Entry struct {
-	Name      string
-	Overlap   config.Overlap
-	Timeout   time.Duration // of a run; 0: no bound
-	Suspended bool
-	config.Settings
-	Runner cycle.Runner
-}
-
 // Config is what a reload exchanges.
 type Config struct {
-	Entries []Entry // in the order of the schedule
+	Entries []config.Entry // in the order of the schedule
 	// Discover finds the models and resolves the entries.
 	Discover func() (*model.Plan, error)
+	// Runner gives what runs cycles on the engine of an entry.
+	Runner func(config.Engine) cycle.Runner
 	// Engine says whether cycles can run.
 	Engine func(context.Context) (runner.EngineInfo, error)
 }
@@ -78,7 +70,8 @@ type Dispatcher struct {
 // job is a run that waits for its turn.
 type job struct {
 	schedule.Fire
-	models []string // names; nil: all of the entry
+	models []string     // names; nil: all of the entry
+	runner cycle.Runner // from next
 }
 
 // New makes a Dispatcher, which does nothing before Configure and Run.
@@ -106,7 +99,7 @@ func (d *Dispatcher) Configure(c Config, p *model.Plan) {
 		d.configs++
 		d.queue = slices.DeleteFunc(d.queue, func(j job) bool {
 			entry, found := c.entry(j.Entry)
-			return !found || entry.Suspended && j.Reason != ByHand
+			return !found || entry.Suspend && j.Reason != ByHand
 		})
 		return true
 	})
@@ -129,10 +122,10 @@ func (d *Dispatcher) exchange(p *model.Plan, with func() bool) {
 	}
 }
 
-func (c Config) entry(name string) (Entry, bool) {
-	i := slices.IndexFunc(c.Entries, func(e Entry) bool { return e.Name == name })
+func (c Config) entry(name string) (config.Entry, bool) {
+	i := slices.IndexFunc(c.Entries, func(e config.Entry) bool { return e.Name == name })
 	if i < 0 {
-		return Entry{}, false
+		return config.Entry{}, false
 	}
 	return c.Entries[i], true
 }
@@ -312,18 +305,19 @@ const (
 )
 
 // next takes the job whose turn it is.
-func (d *Dispatcher) next() (job, Entry, turn) {
+func (d *Dispatcher) next() (job, config.Entry, turn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.queue) == 0 {
-		return job{}, Entry{}, nobody
+		return job{}, config.Entry{}, nobody
 	}
 	first := d.queue[0]
 	d.queue = slices.Delete(d.queue, 0, 1)
 	if late(first) {
-		return first, Entry{}, dropped
+		return first, config.Entry{}, dropped
 	}
 	entry, _ := d.config.entry(first.Entry) // Configure sees that it is there
+	first.runner = d.config.Runner(entry.Engine)
 	d.current = first
 	d.running = &Running{Entry: first.Entry, ByHand: first.Reason == ByHand, Due: first.Due, Started: time.Now()}
 	d.changed()

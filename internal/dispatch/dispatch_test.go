@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	prom "github.com/prometheus/common/model"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -172,10 +173,11 @@ func newBench(t *testing.T, run engine, names ...string) *bench {
 	var c Config
 	var p model.Plan
 	for _, name := range names {
-		c.Entries = append(c.Entries, Entry{Name: name, Overlap: config.Forbid, Settings: config.Settings{Threshold: 0.12}, Runner: run})
+		c.Entries = append(c.Entries, config.Entry{Entry: schedule.Entry{Name: name}, Overlap: config.Forbid, Settings: config.Settings{Threshold: 0.12}})
 		p.Entries = append(p.Entries, resolved(name, name))
 	}
 	b.find = func() (*model.Plan, error) { return &p, nil }
+	c.Runner = func(config.Engine) cycle.Runner { return run }
 	c.Discover = func() (*model.Plan, error) { return b.find() }
 	c.Engine = func(context.Context) (runner.EngineInfo, error) { return runner.EngineInfo{Name: "fake"}, nil }
 	b.Configure(c, &p)
@@ -191,7 +193,7 @@ func newBench(t *testing.T, run engine, names ...string) *bench {
 }
 
 func resolved(entry string, models ...string) model.Resolved {
-	r := model.Resolved{Entry: model.Entry{Name: entry}}
+	r := model.Resolved{Entry: config.Entry{Entry: schedule.Entry{Name: entry}}}
 	for _, name := range models {
 		r.Models = append(r.Models, model.Planned{Model: model.Model{Name: name}, Targets: []string{"Q2_K"}})
 	}
@@ -203,7 +205,7 @@ func (b *bench) change(f func(*Config)) {
 	b.mu.Lock()
 	c, p := b.config, b.plan
 	b.mu.Unlock()
-	c.Entries = append([]Entry(nil), c.Entries...)
+	c.Entries = append([]config.Entry(nil), c.Entries...)
 	f(&c)
 	b.Configure(c, p)
 }
@@ -327,7 +329,7 @@ func TestATimeoutEndsTheRunAndTheNextGoesOnWhereItEnded(t *testing.T) {
 		b.find = func() (*model.Plan, error) {
 			return &model.Plan{Entries: []model.Resolved{resolved("a", "m1", "m2", "m3", "m4")}}, nil
 		}
-		b.change(func(c *Config) { c.Entries[0].Timeout = 90 * time.Minute })
+		b.change(func(c *Config) { c.Entries[0].Timeout = prom.Duration(90 * time.Minute) })
 		b.due("a")
 		b.pass(2 * time.Hour)
 		require.Equal(t, []string{"m1", "m2"}, b.memory.models())
@@ -482,7 +484,7 @@ func TestReloadForgetsNothingOfARunningEntry(t *testing.T) {
 		b.due("a")
 		assert.EqualValues(t, 1, b.skips("a", store.SkipOverlap))
 
-		var entries []Entry
+		var entries []config.Entry
 		b.change(func(c *Config) { entries, c.Entries = c.Entries, nil })
 		b.change(func(c *Config) { c.Entries = entries })
 		b.due("a")
@@ -498,7 +500,7 @@ func TestReloadThatSuspendsDropsWhatWaits(t *testing.T) {
 		b.due("a")
 		b.due("b")
 		require.NoError(t, b.RunNow("c", nil))
-		b.change(func(c *Config) { c.Entries[1].Suspended, c.Entries[2].Suspended = true, true })
+		b.change(func(c *Config) { c.Entries[1].Suspend, c.Entries[2].Suspend = true, true })
 		b.pass(4 * time.Hour)
 		assert.Equal(t, []string{"a", "c"}, b.memory.models(), "what somebody asked for runs all the same")
 	})
@@ -667,7 +669,7 @@ func TestConflictsAndProblemsOfTheModels(t *testing.T) {
 		b := newBench(t, hour, "a", "b")
 		first := b.Plan()
 		second := &model.Plan{
-			Entries: []model.Resolved{first.Entries[0], {Entry: model.Entry{Name: "b"}, Unresolved: []error{errors.New("no such model")}}},
+			Entries: []model.Resolved{first.Entries[0], {Entry: config.Entry{Entry: schedule.Entry{Name: "b"}}, Unresolved: []error{errors.New("no such model")}}},
 			Conflicts: []model.Conflict{
 				{Model: "x", Target: "Q2_K", First: "a", Second: "b"},
 				{Model: "y", Target: "Q2_K", First: "a", Second: "b"},

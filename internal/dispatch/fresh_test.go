@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -40,7 +42,7 @@ func freshBench(t *testing.T, inputs func() (runner.Inputs, error)) *bench {
 	b.find = func() (*model.Plan, error) { return &p, nil }
 	b.change(func(c *Config) {
 		c.Entries[0].FreshFor = prom.Duration(7 * 24 * time.Hour)
-		c.Entries[0].Runner = knowing{hour, inputs}
+		c.Runner = func(config.Engine) cycle.Runner { return knowing{hour, inputs} }
 	})
 	for _, target := range p.Entries[0].Models[0].Targets {
 		before := inputsOf(11669)
@@ -268,7 +270,7 @@ func TestARunThatEndsWhileInputsAreFoundBeginsNoCycle(t *testing.T) {
 			time.Sleep(time.Hour) // of the bubble: a large file
 			return runner.Inputs{}, context.DeadlineExceeded
 		})
-		b.change(func(c *Config) { c.Entries[0].Timeout = time.Minute })
+		b.change(func(c *Config) { c.Entries[0].Timeout = prom.Duration(time.Minute) })
 		b.due("nightly")
 		b.pass(2 * time.Hour)
 		assert.Empty(t, b.memory.began)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -14,10 +15,10 @@ import (
 
 // run runs the cycles of one fire: one a model, the one that was looked at longest ago
 // first, so that a run which is cut off by its timeout goes on where it ended.
-func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
+func (d *Dispatcher) run(ctx context.Context, job job, entry config.Entry) {
 	over := sync.OnceFunc(d.over)
 	defer over()
-	ctx, cancel := cycle.WithTimeout(ctx, entry.Name, entry.Timeout)
+	ctx, cancel := cycle.WithTimeout(ctx, entry.Name, time.Duration(entry.Timeout))
 	defer cancel()
 	logger := d.logger.With("entry", job.Entry)
 	logger.Info("a run begins", "due", job.Due, "reason", job.Reason)
@@ -34,7 +35,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry Entry) {
 	}
 	d.update(func(r *Running) { r.Models = len(models) })
 	for i, model := range models {
-		next := entry.job(model, job.Due, discovering)
+		next := job.cycle(entry, model, discovering)
 		if ctx.Err() == nil && job.Reason != ByHand && entry.FreshFor > 0 {
 			next.Targets = d.stale(ctx, next)
 		}
@@ -125,14 +126,14 @@ func lastTried(p *store.Pair) time.Time {
 	return time.Time{}
 }
 
-// job is the cycle of a model.
-func (e Entry) job(model model.Planned, due time.Time, discovering time.Duration) cycle.Job {
-	job := cycle.Job{
-		Entry: e.Name, Due: due, Model: model.Model, Targets: model.Targets, Candidates: model.Targets, Against: model.Against,
-		Settings: e.Settings, Runner: e.Runner, Discovering: discovering,
+// cycle is that of one model.
+func (j job) cycle(entry config.Entry, model model.Planned, discovering time.Duration) cycle.Job {
+	next := cycle.Job{
+		Entry: entry.Name, Due: j.Due, Model: model.Model, Targets: model.Targets, Candidates: model.Targets, Against: model.Against,
+		Settings: entry.Settings, Runner: j.runner, Discovering: discovering,
 	}
-	job.Choose = model.Choose
-	return job
+	next.Choose = model.Choose
+	return next
 }
 
 // stale gives the targets of a job that are to be decided. The others are counted as skipped.

@@ -87,7 +87,7 @@ func (d *Dispatcher) Status() *Status {
 		}
 		s.Entries = append(s.Entries, EntryStatus{
 			Name:      entry.Name,
-			Suspended: entry.Suspended,
+			Suspended: entry.Suspend,
 			Running:   d.running != nil && d.running.Entry == entry.Name,
 			Queued:    queued[entry.Name],
 			Problems:  problems[entry.Name],

@@ -7,24 +7,9 @@ import (
 	"slices"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 )
-
-// Entry is what the schedule says of an entry.
-type Entry struct {
-	Name    string
-	Models  []string // patterns: see Found.Select
-	Targets []string // formats, in any case
-	Against string   // file that models are compared with, in place of targets: see Found.File
-	// LastFormat is that of Against when it was last decided on: its target while the file
-	// cannot be read. "" when it never was.
-	LastFormat string
-	Baseline   string  // canonical name of the originals' format; "" for the models as they are
-	Threshold  float64 // ratio
-	Quality    bool    // whether copies have to pass the gate of quality, too
-	Publish    bool    // whether copies that are kept are published
-	Choose     choice.Rule
-}
 
 // Plan is every pair that is scheduled, each under one entry.
 type Plan struct {
@@ -34,7 +19,7 @@ type Plan struct {
 
 // Resolved is an entry and the models it names now.
 type Resolved struct {
-	Entry
+	config.Entry
 	Models []Planned // sorted by name; without those it may not decide
 	// Unresolved are the errors of the globs that fit nothing. A model that is named and
 	// cannot be used, or is not there, is among Models, with its Err set.
@@ -50,7 +35,7 @@ type Planned struct {
 	Targets []string // canonical names
 	// Choose is the entry's rule, unless an earlier entry chooses a format of this model.
 	Choose   choice.Rule
-	Baseline string // see Entry
+	Baseline string // the entry's
 	Against  *Model // the file of the entry, with its Err set where it cannot be used; nil without one
 }
 
@@ -84,7 +69,9 @@ func (c Conflict) Error() string {
 }
 
 // NewPlan resolves the entries, in their order: a pair belongs to the first that names it.
-func NewPlan(entries []Entry, found Found) Plan {
+// An entry that compares a model with a file has the file's format as its target. While the
+// file cannot be read, that is the one in last, by the entry's name, or else UnknownFormat.
+func NewPlan(entries []config.Entry, found Found, last map[string]string) Plan {
 	var p Plan
 	selected := selectAll(entries, found)
 	owners := map[[2]string]string{}
@@ -93,7 +80,7 @@ func NewPlan(entries []Entry, found Found) Plan {
 		models := map[string]Model{}
 		for _, pattern := range entry.Models {
 			s := selected[pattern]
-			if s.err != nil && isGlob(pattern) {
+			if s.err != nil && config.IsGlob(pattern) {
 				resolved.Unresolved = append(resolved.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, s.err))
 			}
 			resolved.Unfound = cmp.Or(resolved.Unfound, s.err)
@@ -101,7 +88,7 @@ func NewPlan(entries []Entry, found Found) Plan {
 				models[model.Name] = model
 			}
 		}
-		file, err := resolved.file(found)
+		file, err := resolved.file(found, last[entry.Name])
 		resolved.Unfound = cmp.Or(resolved.Unfound, err)
 		for _, name := range slices.Sorted(maps.Keys(models)) {
 			if targets := p.claim(owners, resolved.Entry, name); len(targets) > 0 {
@@ -117,14 +104,14 @@ func NewPlan(entries []Entry, found Found) Plan {
 
 // selectAll selects by every pattern of the entries at once, so that names which models
 // outside of the model directory get are apart from each other.
-func selectAll(entries []Entry, found Found) map[string]selected {
+func selectAll(entries []config.Entry, found Found) map[string]selected {
 	var patterns []string
 	for _, entry := range entries {
 		patterns = append(patterns, entry.Models...)
 	}
 	all := map[string]selected{}
 	for i, s := range found.selectEach(patterns) {
-		if pattern := patterns[i]; s.err != nil && !isGlob(pattern) { // somebody counts on this one: its cycles fail, and say why
+		if pattern := patterns[i]; s.err != nil && !config.IsGlob(pattern) { // somebody counts on this one: its cycles fail, and say why
 			s.models = []Model{found.missing(pattern, s.err)}
 		}
 		all[patterns[i]] = s
@@ -138,7 +125,7 @@ const UnknownFormat = "UNKNOWN"
 // file finds the file that the entry compares a model with, and makes its format the
 // target; nil where copies are made. A file that is not there has its Err set, which is
 // the error, too.
-func (r *Resolved) file(found Found) (*Model, error) {
+func (r *Resolved) file(found Found, last string) (*Model, error) {
 	if r.Against == "" {
 		return nil, nil
 	}
@@ -146,7 +133,7 @@ func (r *Resolved) file(found Found) (*Model, error) {
 	if err != nil { // the cycles fail, and say why
 		file = found.missing(r.Against, err)
 	}
-	r.Targets = []string{Format(&file, r.LastFormat)}
+	r.Targets = []string{Format(&file, last)}
 	return &file, err
 }
 
@@ -159,7 +146,7 @@ func Format(file *Model, last string) string {
 }
 
 // claim gives the targets of a model that no earlier entry decides.
-func (p *Plan) claim(owners map[[2]string]string, entry Entry, model string) []string {
+func (p *Plan) claim(owners map[[2]string]string, entry config.Entry, model string) []string {
 	var free []string
 	for _, target := range entry.Targets {
 		target = gguf.Canonical(target)
@@ -176,7 +163,7 @@ func (p *Plan) claim(owners map[[2]string]string, entry Entry, model string) []s
 
 // claimChoice gives the rule by which the entry chooses a format of the model: none where
 // an earlier entry chooses one.
-func (p *Plan) claimChoice(owners map[[2]string]string, entry Entry, model string) choice.Rule {
+func (p *Plan) claimChoice(owners map[[2]string]string, entry config.Entry, model string) choice.Rule {
 	if entry.Choose == choice.None {
 		return choice.None
 	}

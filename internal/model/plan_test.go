@@ -13,9 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
+	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
 // discover finds tiny models of these names in a new directory.
@@ -39,52 +41,52 @@ func pairs(entry model.Resolved) []string {
 	return all
 }
 
-func entry(name, models, targets string) model.Entry {
-	return model.Entry{Name: name, Models: strings.Fields(models), Targets: strings.Fields(targets), Threshold: 0.12}
+func entry(name, models, targets string) config.Entry {
+	return config.Entry{Entry: schedule.Entry{Name: name}, Models: strings.Fields(models), Targets: strings.Fields(targets), Settings: config.Settings{Threshold: 0.12}}
 }
 
 func TestPairsBelongToTheFirstEntryThatNamesThem(t *testing.T) {
 	for name, test := range map[string]struct {
-		entries   []model.Entry
+		entries   []config.Entry
 		want      [][]string
 		conflicts []model.Conflict
 	}{
 		"one entry, sorted": {
-			entries: []model.Entry{entry("n", "team/c b a", "Q2_K Q8_0")},
+			entries: []config.Entry{entry("n", "team/c b a", "Q2_K Q8_0")},
 			want:    [][]string{{"a: Q2_K Q8_0", "b: Q2_K Q8_0", "team/c: Q2_K Q8_0"}},
 		},
 		"patterns that overlap within an entry": {
-			entries: []model.Entry{entry("n", "* a a.gguf", "Q2_K")},
+			entries: []config.Entry{entry("n", "* a a.gguf", "Q2_K")},
 			want:    [][]string{{"a: Q2_K", "b: Q2_K", "team/c: Q2_K"}},
 		},
 		"other targets of the same models": {
-			entries: []model.Entry{entry("n", "*", "Q2_K"), entry("m", "a", "Q8_0")},
+			entries: []config.Entry{entry("n", "*", "Q2_K"), entry("m", "a", "Q8_0")},
 			want:    [][]string{{"a: Q2_K", "b: Q2_K", "team/c: Q2_K"}, {"a: Q8_0"}},
 		},
 		"one pair twice": {
-			entries:   []model.Entry{entry("n", "a", "Q2_K"), entry("m", "*", "Q2_K Q8_0")},
+			entries:   []config.Entry{entry("n", "a", "Q2_K"), entry("m", "*", "Q2_K Q8_0")},
 			want:      [][]string{{"a: Q2_K"}, {"a: Q8_0", "b: Q2_K Q8_0", "team/c: Q2_K Q8_0"}},
 			conflicts: []model.Conflict{{"a", "Q2_K", "n", "m"}},
 		},
 		"a model of which nothing is left": {
-			entries:   []model.Entry{entry("n", "a", "Q2_K"), entry("m", "a b", "Q2_K")},
+			entries:   []config.Entry{entry("n", "a", "Q2_K"), entry("m", "a b", "Q2_K")},
 			want:      [][]string{{"a: Q2_K"}, {"b: Q2_K"}},
 			conflicts: []model.Conflict{{"a", "Q2_K", "n", "m"}},
 		},
 		"three entries: the first has it": {
-			entries:   []model.Entry{entry("n", "a", "Q2_K"), entry("m", "a", "Q2_K"), entry("o", "a", "Q2_K")},
+			entries:   []config.Entry{entry("n", "a", "Q2_K"), entry("m", "a", "Q2_K"), entry("o", "a", "Q2_K")},
 			want:      [][]string{{"a: Q2_K"}, nil, nil},
 			conflicts: []model.Conflict{{"a", "Q2_K", "n", "m"}, {"a", "Q2_K", "n", "o"}},
 		},
 		"names of one format": {
-			entries:   []model.Entry{entry("n", "a", "q4_k"), entry("m", "a", "Q4_K_M q3_k_s")},
+			entries:   []config.Entry{entry("n", "a", "q4_k"), entry("m", "a", "Q4_K_M q3_k_s")},
 			want:      [][]string{{"a: Q4_K_M"}, {"a: Q3_K_S"}},
 			conflicts: []model.Conflict{{"a", "Q4_K_M", "n", "m"}},
 		},
 		"no entries": {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := model.NewPlan(test.entries, discover(t, "a", "b", "team/c"))
+			p := model.NewPlan(test.entries, discover(t, "a", "b", "team/c"), nil)
 			var got [][]string
 			for i, entry := range p.Entries {
 				assert.Equal(t, test.entries[i], entry.Entry)
@@ -100,7 +102,7 @@ func TestPairsBelongToTheFirstEntryThatNamesThem(t *testing.T) {
 func TestSourceFormatIsThatOfTheBaseline(t *testing.T) {
 	beside := entry("n", "a gone", "Q2_K")
 	beside.Baseline = "Q8_0"
-	p := model.NewPlan([]model.Entry{beside, entry("m", "a", "Q4_K_M")}, discover(t, "a"))
+	p := model.NewPlan([]config.Entry{beside, entry("m", "a", "Q4_K_M")}, discover(t, "a"), nil)
 	assert.Equal(t, "Q8_0", p.Entries[0].Models[0].SourceFormat())
 	assert.Empty(t, p.Entries[0].Models[1].SourceFormat(), "nothing can be made of a model that is not there")
 	assert.Equal(t, "F16", p.Entries[1].Models[0].SourceFormat())
@@ -117,8 +119,8 @@ func TestTargetOfAFileIsItsFormat(t *testing.T) {
 	file := production(t, found)
 	found, err := model.Discover(found.Dir, false, nil)
 	require.NoError(t, err)
-	against := model.Entry{Name: "n", Models: []string{"a"}, Against: "prod", LastFormat: "Q8_0"}
-	p := model.NewPlan([]model.Entry{against, entry("m", "a b", "q4_k Q2_K")}, found)
+	against := config.Entry{Entry: schedule.Entry{Name: "n"}, Models: []string{"a"}, Against: "prod"}
+	p := model.NewPlan([]config.Entry{against, entry("m", "a b", "q4_k Q2_K")}, found, map[string]string{"n": "Q8_0"})
 	assert.Equal(t, []string{"a: Q4_K_M"}, pairs(p.Entries[0]))
 	assert.Equal(t, []string{"Q4_K_M"}, p.Entries[0].Targets)
 	assert.Equal(t, "prod", p.Entries[0].Models[0].Against.Name)
@@ -135,8 +137,7 @@ func TestTargetOfAFileIsItsFormat(t *testing.T) {
 			require.NoError(t, why())
 			again, err := model.Discover(found.Dir, false, nil)
 			require.NoError(t, err)
-			against.LastFormat = last
-			p = model.NewPlan([]model.Entry{against}, again)
+			p = model.NewPlan([]config.Entry{against}, again, map[string]string{"n": last, "m": "Q8_0"})
 			assert.Equal(t, []string{want}, pairs(p.Entries[0]), damage)
 			require.Error(t, p.Entries[0].Models[0].Against.Err, damage)
 			assert.Equal(t, "prod", p.Entries[0].Models[0].Against.Name)
@@ -146,9 +147,9 @@ func TestTargetOfAFileIsItsFormat(t *testing.T) {
 }
 
 func TestOneEntryChoosesAFormatOfAModel(t *testing.T) {
-	entries := []model.Entry{entry("n", "a b", "Q2_K Q8_0"), entry("m", "a", "Q4_K_M"), entry("o", "*", "Q6_K"), entry("p", "a", "Q2_K")}
+	entries := []config.Entry{entry("n", "a b", "Q2_K Q8_0"), entry("m", "a", "Q4_K_M"), entry("o", "*", "Q6_K"), entry("p", "a", "Q2_K")}
 	entries[0].Choose, entries[2].Choose, entries[3].Choose = choice.Smallest, choice.Fastest, choice.Fastest
-	p := model.NewPlan(entries, discover(t, "a", "b", "c"))
+	p := model.NewPlan(entries, discover(t, "a", "b", "c"), nil)
 	rules := map[string]choice.Rule{}
 	for _, resolved := range p.Entries {
 		for _, model := range resolved.Models {
@@ -180,7 +181,7 @@ func TestAModelKeepsItsNameWhenItIsGone(t *testing.T) {
 			}
 			found, err := model.Discover(folder, false, nil)
 			require.NoError(t, err)
-			p := model.NewPlan([]model.Entry{{Name: "n", Models: []string{file}, Targets: []string{"Q2_K"}}}, found)
+			p := model.NewPlan([]config.Entry{entry("n", file, "Q2_K")}, found, nil)
 			require.Len(t, p.Entries[0].Models, 1)
 			assert.Equal(t, want, p.Entries[0].Models[0].Name)
 			assert.Equal(t, there, p.Entries[0].Models[0].Err == nil)
@@ -191,7 +192,7 @@ func TestAModelKeepsItsNameWhenItIsGone(t *testing.T) {
 // A glob that fits nothing may fit something tomorrow; a name that is gone was counted
 // on, and so its cycles fail.
 func TestWhatIsNotThere(t *testing.T) {
-	p := model.NewPlan([]model.Entry{entry("n", "x* a gone.gguf", "Q2_K")}, discover(t, "a"))
+	p := model.NewPlan([]config.Entry{entry("n", "x* a gone.gguf", "Q2_K")}, discover(t, "a"), nil)
 	n := p.Entries[0]
 	assert.Equal(t, []string{"a: Q2_K", "gone: Q2_K"}, pairs(n))
 
@@ -213,7 +214,7 @@ func TestUnreadableModelIsPlanned(t *testing.T) {
 	require.NoError(t, os.Truncate(found.Models[0].Path, 40))
 	found, err := model.Discover(found.Dir, false, nil)
 	require.NoError(t, err)
-	p := model.NewPlan([]model.Entry{entry("n", "a b", "Q2_K")}, found)
+	p := model.NewPlan([]config.Entry{entry("n", "a b", "Q2_K")}, found, nil)
 	assert.Equal(t, []string{"a: Q2_K", "b: Q2_K"}, pairs(p.Entries[0]))
 	require.Error(t, p.Entries[0].Models[0].Err)
 	assert.NoError(t, p.Entries[0].Models[1].Err)
@@ -224,12 +225,12 @@ func TestUnreadableModelIsPlanned(t *testing.T) {
 func TestModelsOfOneNameStayApart(t *testing.T) {
 	a, b := discover(t, "x", "y"), discover(t, "x")
 	path := func(found model.Found, name string) string { return filepath.Join(found.Dir, name) }
-	for name, entries := range map[string][]model.Entry{
+	for name, entries := range map[string][]config.Entry{
 		"in one entry":   {entry("n", path(a, "x.gguf")+" "+path(b, "x.gguf")+" "+path(a, "y.gguf"), "Q2_K")},
 		"in two entries": {entry("n", path(a, "x.gguf")+" "+path(a, "y.gguf"), "Q2_K"), entry("m", path(b, "x.gguf"), "Q2_K")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := model.NewPlan(entries, model.Found{})
+			p := model.NewPlan(entries, model.Found{}, nil)
 			assert.Empty(t, p.Conflicts)
 			var got []string
 			for _, entry := range p.Entries {
@@ -255,12 +256,12 @@ func TestEveryPairHasOneOwner(t *testing.T) {
 		return all
 	}
 	for range 500 {
-		var entries []model.Entry
+		var entries []config.Entry
 		for _, name := range []string{"first", "second", "third", "fourth"} {
 			targets := []string{"Q2_K", []string{"Q4_K", "Q4_K_M", "q4_k_m"}[random.IntN(3)], "Q8_0"}
-			entries = append(entries, model.Entry{Name: name, Models: some(patterns), Targets: some(targets)})
+			entries = append(entries, entry(name, strings.Join(some(patterns), " "), strings.Join(some(targets), " ")))
 		}
-		p := model.NewPlan(entries, found)
+		p := model.NewPlan(entries, found, nil)
 
 		owners := map[[2]string]string{}
 		var conflicts []model.Conflict

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
 // Select gives the models that the patterns name, each once, sorted by name; without
@@ -68,7 +70,7 @@ func byName(a, b Model) int { return strings.Compare(a.Name, b.Name) }
 // see Select, which also names what is not to be found. A file that is there and cannot be
 // used, such as one that is cut off, comes back with its Err set.
 func (f Found) File(name string) (Model, error) {
-	if isGlob(name) {
+	if config.IsGlob(name) {
 		return Model{}, fmt.Errorf("%q is a pattern: name one file, or a link to it", name)
 	}
 	f.AllowRequantize = true // that it is quantized is no reason to pass it over
@@ -96,7 +98,7 @@ func (f Found) match(pattern string) (inside []Model, outside *Model, err error)
 			continue
 		}
 		if !strings.HasSuffix(file, extension) {
-			if isGlob(pattern) {
+			if config.IsGlob(pattern) {
 				continue
 			}
 			return nil, nil, fmt.Errorf("%q is not named *%s, as models are: give it such a name, or name a link to it", file, extension)
@@ -111,7 +113,7 @@ func (f Found) match(pattern string) (inside []Model, outside *Model, err error)
 		model, err := f.load(absolute)
 		return nil, &model, err
 	}
-	if !isGlob(pattern) {
+	if !config.IsGlob(pattern) {
 		return nil, nil, f.notFound(pattern)
 	}
 	inside, err = f.glob(pattern)
@@ -229,10 +231,6 @@ func (f Found) nameOutside(models []*Model) {
 		}
 	}
 }
-
-// isGlob reports whether a pattern has characters of a glob; it may name a model all the
-// same: see Select.
-func isGlob(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }
 
 // glob matches names; path.Match keeps * from slashes, so both sides get another byte
 // instead, which no file's name can have.

@@ -6,11 +6,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
 // withBaseline is a model that two entries decide: as it is, and beside a baseline.
@@ -19,7 +21,7 @@ func withBaseline() known {
 	beside.Baseline = "Q8_0"
 	return known{
 		state:  &store.State{Pairs: map[store.PairID]*store.Pair{}},
-		plan:   &model.Plan{Entries: []model.Resolved{{Entry: model.Entry{Name: "a"}, Models: []model.Planned{planned("m", "F16", "Q2_K")}}, {Entry: model.Entry{Name: "b"}, Models: []model.Planned{beside}}}},
+		plan:   &model.Plan{Entries: []model.Resolved{{Entry: config.Entry{Entry: schedule.Entry{Name: "a"}}, Models: []model.Planned{planned("m", "F16", "Q2_K")}}, {Entry: config.Entry{Entry: schedule.Entry{Name: "b"}}, Models: []model.Planned{beside}}}},
 		status: nil,
 	}
 }
@@ -45,7 +47,7 @@ func TestPagesNameTheFileThatIsCompared(t *testing.T) {
 	k := known{
 		state: &store.State{},
 		plan: &model.Plan{Entries: []model.Resolved{{
-			Entry:  model.Entry{Name: "prod", Against: "served/q4", Baseline: "Q8_0", Targets: []string{"Q4_K_M"}},
+			Entry:  config.Entry{Entry: schedule.Entry{Name: "prod"}, Against: "served/q4", Targets: []string{"Q4_K_M"}, Settings: config.Settings{Baseline: "Q8_0"}},
 			Models: []model.Planned{m},
 		}}},
 		status: &dispatch.Status{Entries: []dispatch.EntryStatus{{Name: "prod"}}},

@@ -27,6 +27,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/test/golden"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
 // now is the time in a synctest bubble.
@@ -105,7 +106,7 @@ var engineUp = dispatch.EngineStatus{
 
 func nightly(models ...model.Planned) *model.Plan {
 	return &model.Plan{Entries: []model.Resolved{{
-		Entry:  model.Entry{Name: "nightly", Models: []string{"*"}, Targets: []string{"Q2_K"}, Threshold: 0.12},
+		Entry:  config.Entry{Entry: schedule.Entry{Name: "nightly"}, Models: []string{"*"}, Targets: []string{"Q2_K"}, Settings: config.Settings{Threshold: 0.12}},
 		Models: models,
 	}}}
 }
@@ -326,7 +327,7 @@ func everywhere(text string) known {
 			Models: map[string]*store.Model{text: {Name: text, Choice: &store.Choice{Rule: choice.Rule(text), Format: text}}},
 		},
 		plan: &model.Plan{
-			Entries:   []model.Resolved{{Entry: model.Entry{Name: text, Threshold: 0.12}, Models: []model.Planned{chooses}}},
+			Entries:   []model.Resolved{{Entry: config.Entry{Entry: schedule.Entry{Name: text}, Settings: config.Settings{Threshold: 0.12}}, Models: []model.Planned{chooses}}},
 			Conflicts: []model.Conflict{{Model: text, Target: text, First: text, Second: text}},
 		},
 		status: &dispatch.Status{

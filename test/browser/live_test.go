@@ -15,12 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
 // stage serves the pages of an exporter that does what the test says.
@@ -110,7 +112,7 @@ func failed(model string) *store.Pair {
 
 // pairs are models that failed, and the plan in which they are.
 func pairs(models ...string) (*store.State, *model.Plan) {
-	state, entry := &store.State{Pairs: map[store.PairID]*store.Pair{}}, model.Resolved{Entry: model.Entry{Name: "nightly"}}
+	state, entry := &store.State{Pairs: map[store.PairID]*store.Pair{}}, model.Resolved{Entry: config.Entry{Entry: schedule.Entry{Name: "nightly"}}}
 	for _, name := range models {
 		pair := failed(name)
 		state.Pairs[pair.PairID] = pair
