@@ -386,7 +386,8 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 		}, {ID: 2, Model: text, Targets: []string{text}, Undecided: []string{text}}},
 		results: map[uint64][]store.Record{
 			1: {{
-				Cycle: 1, EventID: text, Changed: true, Host: text, Result: runner.Result{Model: id.Model, TargetFormat: id.Target, SourceFormat: text, Threshold: 0.12,
+				Cycle: 1, EventID: text, Changed: true, Host: text, Result: runner.Result{
+					Model: id.Model, TargetFormat: id.Target, SourceFormat: text, Threshold: 0.12,
 					Verdict:  k.state.Pairs[id].Decided.Verdict,
 					Quality:  hostileQuality(text),
 					Original: runner.FileFigures{Format: text, Bytes: 1},
@@ -398,7 +399,8 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 						Against:   []model.FileID{{Path: text}},
 						Baseline:  &runner.BaselineEvidence{Format: text, Quantize: runner.ToolRun{Args: []string{text}}},
 						Quality:   &runner.QualityEvidence{Corpus: runner.CorpusID{Bytes: 3, SHA256: text}, Evaluate: runner.ToolRun{Args: []string{text}}},
-					}},
+					},
+				},
 			}},
 			2: {{Cycle: 2, Result: runner.Result{Model: id.Model, TargetFormat: id.Target, Failure: runner.Failf(runner.ReasonCrash, "%s", text)}}},
 		},
