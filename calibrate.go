@@ -24,9 +24,11 @@ func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
 	for _, problem := range p.calibrated(1).Validate() {
 		return fmt.Errorf("calibrate sets the number of threads: %w", problem.Err)
 	}
-	if err := p.prepare(ctx, f.noWait); err != nil {
+	release, err := p.prepare(ctx, f.noWait)
+	if err != nil {
 		return err
 	}
+	defer release()
 	threads := f.threads
 	if len(threads) == 0 {
 		threads = calibrate.DefaultThreads(p.topology.Usable())
@@ -39,7 +41,7 @@ func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
 		Benchmark: p.config.Benchmark,
 		Threshold: p.config.Threshold,
 		Runner: func(threads int) *runner.Runner {
-			return p.runner(p.config, p.engine(p.calibrated(threads)), f.noWait, memory{})
+			return p.runner(p.config, p.engine(p.calibrated(threads), p.logger), f.noWait, memory{}, p.logger)
 		},
 		Progress: p.progress.Show,
 	})

@@ -38,7 +38,7 @@ func (p *program) check(ctx context.Context) error {
 	}
 	bad = append(bad, conflictsError(p.flags.configFile, p.config, found))
 	var due strings.Builder
-	engines := p.engines(p.config)
+	engines := p.engines(p.config, p.logger)
 	for i, entry := range p.config.Schedule {
 		bad = append(bad, p.checked(&due, found.Entries[i]), p.checkFormats(ctx, &due, entry, engines.Of(entry.Engine)), p.checkFiles(entry))
 	}
@@ -115,7 +115,7 @@ func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry
 	}
 	var bad []error
 	for _, key := range slices.Sorted(maps.Keys(asked)) {
-		_, err := p.runner(p.config, engine, false, memory{}).Formats(ctx, asked[key])
+		_, err := runner.Formats(ctx, engine, asked[key])
 		switch {
 		case errors.As(err, new(*runner.Failure)): // of the engine, which is described
 			for _, format := range asked[key] {

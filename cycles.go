@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -35,13 +36,13 @@ func (p *program) discover(patterns []string) (model.Found, error) {
 	return model.Discover(p.config.Models.Dir, p.config.Models.AllowRequantize, p.logger)
 }
 
-func (p *program) engine(c config.Engine) *llamacpp.Engine {
-	return llamacpp.New(c, host.BenchmarkThreads(p.topology.Usable()), p.logger)
+func (p *program) engine(c config.Engine, logger *slog.Logger) *llamacpp.Engine {
+	return llamacpp.New(c, host.BenchmarkThreads(p.topology.Usable()), logger)
 }
 
-// engines are those of a configuration.
-func (p *program) engines(c *config.Config) llamacpp.Engines {
-	return llamacpp.NewEngines(c, host.BenchmarkThreads(p.topology.Usable()), p.logger)
+// engines makes the engines of a configuration, which log through logger.
+func (p *program) engines(c *config.Config, logger *slog.Logger) llamacpp.Engines {
+	return llamacpp.NewEngines(c, host.BenchmarkThreads(p.topology.Usable()), logger)
 }
 
 // memory is what cycles have of those before them. What is nil they do without.
@@ -64,9 +65,9 @@ func (p *program) openCache(ctx context.Context, c *config.Config) (runner.Cache
 	return files, nil
 }
 
-func (p *program) runner(c *config.Config, engine runner.Engine, noWait bool, before memory) *runner.Runner {
-	lock := disk.NewLock(p.flags.hostLock)
-	return runner.New(engine, runner.Options{
+// runner makes a runner. hosted says that the caller has the host to itself already.
+func (p *program) runner(c *config.Config, engine runner.Engine, hosted bool, before memory, logger *slog.Logger) *runner.Runner {
+	options := runner.Options{
 		WorkDir:         c.Work.Dir,
 		Isolation:       c.Work.Isolation,
 		AllowRequantize: c.Models.AllowRequantize,
@@ -75,16 +76,25 @@ func (p *program) runner(c *config.Config, engine runner.Engine, noWait bool, be
 		Driver:          p.hardware.Driver,
 		Hashes:          before.hashes,
 		Cache:           before.cache,
-		Lock: func(ctx context.Context, waiting func(string)) (func(), error) {
-			return lock.Acquire(ctx, !noWait, func(holder disk.Holder) {
-				waiting("another measurement on this host: " + holder.String())
-				p.logger.Warn("another measurement runs on this host: waiting for it to end (--no-wait would give up)", "pid", holder.PID, "since", holder.Since)
-			})
+		Observer:        observer{host.NewLoad(p.topology), p.topology.Cores},
+		WaitIdle: func(ctx context.Context, limit time.Duration) error {
+			idle, err := host.WaitIdle(ctx, host.NewLoad(p.topology).Read, host.DefaultIdle(limit), nil)
+			if err == nil && !idle {
+				logger.Warn("the host did not become idle in the time given: measuring regardless", "wait_idle", limit)
+			}
+			return err
 		},
-		Observer: observer{host.NewLoad(p.topology), p.topology.Cores},
-		WaitIdle: p.waitIdle,
-		Logger:   p.logger,
-	})
+		Logger: logger,
+	}
+	if !hosted {
+		options.Lock = func(ctx context.Context, waiting func(string)) (func(), error) {
+			return disk.NewLock(p.flags.hostLock).Acquire(ctx, true, func(holder disk.Holder) {
+				waiting("another measurement on this host: " + holder.String())
+				logger.Warn("another measurement runs on this host: waiting for it to end (--no-wait would give up)", "pid", holder.PID, "since", holder.Since)
+			})
+		}
+	}
+	return runner.New(engine, options)
 }
 
 // observer lets the runner see the load of the host.
@@ -105,23 +115,19 @@ func (o observer) Observe() func(ours time.Duration, threads int) *runner.Load {
 	}
 }
 
-func (p *program) waitIdle(ctx context.Context, limit time.Duration) error {
-	idle, err := host.WaitIdle(ctx, host.NewLoad(p.topology).Read, host.DefaultIdle(limit), nil)
-	if err == nil && !idle {
-		p.logger.Warn("the host did not become idle in the time given: measuring regardless", "wait_idle", limit)
-	}
-	return err
-}
-
 // prepare sees that the measurement lock and the working folder can be used at all, and
-// removes from that what killed processes left.
-func (p *program) prepare(ctx context.Context, noWait bool) error {
-	release, err := disk.NewLock(p.flags.hostLock).Acquire(ctx, false, nil)
-	switch held := new(disk.HeldError); {
-	case err == nil:
+// removes from that what killed processes left. With keep it takes the host to itself until
+// release is called, and fails at once where another process has it.
+func (p *program) prepare(ctx context.Context, keep bool) (release func(), err error) {
+	release, err = disk.NewLock(p.flags.hostLock).Acquire(ctx, false, nil)
+	if !keep && errors.As(err, new(*disk.HeldError)) {
+		release, err = func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !keep {
 		release()
-	case noWait || !errors.As(err, &held):
-		return err
 	}
 	removed, err := disk.Sweep(p.config.Work.Dir)
 	for _, dir := range removed {
@@ -135,7 +141,7 @@ func (p *program) prepare(ctx context.Context, noWait bool) error {
 		err = dir.Remove()
 	}
 	if err != nil {
-		return fmt.Errorf("the working folder %q cannot be used: %w: name another with --work.dir", p.config.Work.Dir, err)
+		return nil, fmt.Errorf("the working folder %q cannot be used: %w: name another with --work.dir", p.config.Work.Dir, err)
 	}
-	return nil
+	return release, nil
 }

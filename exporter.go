@@ -256,14 +256,13 @@ func (p *program) plan(c *config.Config, last map[string]string) (*model.Plan, e
 
 // dispatched is what the dispatcher needs to know of a configuration.
 func (e *exporter) dispatched(c *config.Config, discover func() (*model.Plan, error), files runner.Cache) dispatch.Config {
-	p := *e.p
-	p.logger = slog.New(e.log)
-	engines := p.engines(c)
+	logger := slog.New(e.log)
+	engines := e.p.engines(c, logger)
 	return dispatch.Config{
 		Entries:  c.Schedule,
 		Discover: discover,
 		Runner: func(engine config.Engine) cycle.Runner {
-			return p.runner(c, engines.Of(engine), false, memory{e.store, files})
+			return e.p.runner(c, engines.Of(engine), false, memory{e.store, files}, logger)
 		},
 		Engine: engines.Probe,
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"log/slog"
 	"os"
 	"slices"
 	"strconv"
@@ -15,13 +15,14 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/internal/disk"
+	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -36,6 +37,7 @@ type settings struct {
 	// candidates are the targets of which a format is chosen, where they are not those.
 	candidates []string
 	engine     config.Engine
+	timeout    time.Duration // of the entry; 0 is no bound
 }
 
 // settings are those of an entry, or the global ones; flags come before both.
@@ -51,7 +53,7 @@ func (p *program) settings(f runFlags) (settings, error) {
 			return s, fmt.Errorf("--entry: %s has no entry %q in its schedule; it has %s", p.flags.configFile, f.entry, entryNames(p.config.Schedule))
 		}
 		e := p.config.Schedule[i]
-		s = settings{e.Settings, e.Name, e.Models, e.Targets, e.Against, nil, e.Engine}
+		s = settings{e.Settings, e.Name, e.Models, e.Targets, e.Against, nil, e.Engine, time.Duration(e.Timeout)}
 		for _, target := range e.Targets { // also when the run takes a part of them
 			s.candidates = append(s.candidates, gguf.Canonical(target))
 		}
@@ -123,42 +125,101 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 	if f.dryRun {
 		return p.estimate(models, s, f.output)
 	}
-	engine := p.engine(s.engine)
-	asking := p.runner(p.config, engine, f.noWait, memory{}) // the state is opened once that is known
-	if against == nil {
-		formats, err := asking.Formats(ctx, s.targets)
-		switch {
-		case err == nil:
-			s.targets = formats
-		case !errors.As(err, new(*runner.Failure)): // that, every cycle will say
-			return exitError, err
-		}
-	}
-	if s.Baseline != "" {
-		_, err := asking.Formats(ctx, []string{s.Baseline})
-		if err != nil && !errors.As(err, new(*runner.Failure)) {
-			return exitError, fmt.Errorf("baseline: %w", err)
-		}
-	}
-	if err := p.prepare(ctx, f.noWait); err != nil {
+	log := cycle.NewLog(p.logger.Handler())
+	logger := slog.New(log)
+	engine := p.engine(s.engine, logger)
+	if err := resolve(ctx, engine, &s); err != nil {
 		return exitError, err
 	}
+	release, err := p.prepare(ctx, f.noWait)
+	if err != nil {
+		return exitError, err
+	}
+	defer release()
 	files, err := p.openCache(ctx, p.config)
 	if err != nil {
 		return exitError, err
 	}
-	if s.Publish.Enabled() && !f.noRecord {
+	if f.noRecord {
+		s.Publish = config.DefaultPublish()
+	}
+	if s.Publish.Enabled() {
 		if _, err := publish.Open(s.Publish.Dir, p.logger); err != nil {
 			return exitError, fmt.Errorf("publish.dir %q: %w", s.Publish.Dir, err)
 		}
 	}
-	records, err := p.openRecords(f.noRecord, s.entry)
+	state, err := p.openRecords(f.noRecord)
 	if err != nil {
 		return exitError, err
 	}
-	r := p.runner(p.config, engine, f.noWait, memory{records.hashes(), files})
-	status, err := p.cycles(ctx, r, models, against, s, f, records, discovering)
-	return status, errors.Join(err, records.close(ctx, f.output == "text"))
+	var jobs []cycle.Job
+	r := p.runner(p.config, engine, f.noWait, memory{state, files}, logger)
+	for _, model := range models {
+		jobs = append(jobs, cycle.Job{
+			Entry: s.entry, Model: model, Targets: s.targets, Candidates: s.candidates, Against: against,
+			Settings: s.Settings, Runner: r, Discovering: discovering,
+		})
+	}
+	out := &printer{program: p, runFlags: f, entry: s.entry, choose: s.Choose, state: state}
+	cycles := &cycle.Cycles{Store: state, Writes: cycle.Strict{}, Log: log, Quiet: !f.verbose}
+	timed, cancel := cycle.WithTimeout(ctx, s.entry, s.timeout)
+	defer cancel()
+	err = p.cycles(timed, cycles, jobs, out)
+	out.deliver(ctx)
+	if err := errors.Join(err, state.Close()); err != nil {
+		return exitError, err
+	}
+	return out.status()
+}
+
+// resolve gives the targets the engine's names. An engine that cannot be asked is no error:
+// every cycle will say so.
+func resolve(ctx context.Context, engine runner.Engine, s *settings) error {
+	unless := func(err error) error {
+		if errors.As(err, new(*runner.Failure)) {
+			return nil
+		}
+		return err
+	}
+	if s.against == "" {
+		formats, err := runner.Formats(ctx, engine, s.targets)
+		if err != nil {
+			return unless(err)
+		}
+		s.targets = formats
+	}
+	if s.Baseline == "" {
+		return nil
+	}
+	if _, err := runner.Formats(ctx, engine, []string{s.Baseline}); unless(err) != nil {
+		return fmt.Errorf("baseline: %w", err)
+	}
+	return nil
+}
+
+// openRecords opens the state that cycles are recorded in: with --no-record one that is
+// gone afterwards.
+func (p *program) openRecords(noRecord bool) (*store.Store, error) {
+	if noRecord {
+		return store.Temporary(p.config.Work.Dir, store.Options{Host: p.hardware.Host, Logger: p.logger})
+	}
+	return p.openStore("--no-record runs without it, and keeps nothing; a serving exporter with --web.enable-admin-api takes POST /api/v1/run", nil)
+}
+
+// cycles runs one cycle after the other, until the context ends.
+func (p *program) cycles(ctx context.Context, cycles *cycle.Cycles, jobs []cycle.Job, out *printer) error {
+	for i, job := range jobs {
+		outcome, err := cycles.Run(ctx, job, out)
+		out.end(job, outcome)
+		if err := errors.Join(err, out.err); err != nil {
+			return fmt.Errorf("writing the result: %w", err)
+		}
+		if left := len(jobs) - i - 1; left > 0 && ctx.Err() != nil {
+			p.logger.Warn("the run ends early", "cause", context.Cause(ctx), "models_left", left)
+			return nil
+		}
+	}
+	return nil
 }
 
 // named finds the models, and the file to compare one of them with, whose format is then
@@ -181,90 +242,6 @@ func (p *program) named(s *settings) (models []model.Model, against *model.Model
 	}
 	s.targets = []string{model.Format(&file, "")}
 	return models, &file, nil
-}
-
-// cycles runs one cycle a model and writes what it finds.
-func (p *program) cycles(ctx context.Context, r *runner.Runner, models []model.Model, against *model.Model, s settings, f runFlags, records *records, discovering time.Duration) (int, error) {
-	var worst outcomes
-	unpublished := false
-	for _, model := range models {
-		var found report.Cycle
-		var busy *disk.HeldError // only with --no-wait
-		var writeErr error
-		line := func(object any) {
-			if f.output == "json" {
-				p.progress.Clear()
-				writeErr = errors.Join(writeErr, report.Line(p.stdout, object))
-			}
-		}
-		records.next(model.Name, s)
-		r.Run(ctx, runner.Request{
-			Model:     model,
-			Targets:   s.targets,
-			Against:   against,
-			Settings:  s.Settings,
-			OrderSeed: rand.Uint64(),
-			Previous:  records.standing,
-			Finish:    records.publish(s.Publish),
-			Outranked: func(by string, targets []string) {
-				writeErr = errors.Join(writeErr, records.outrank(by, targets))
-				found.Outranked = targets
-				for _, target := range targets {
-					line(event.NewOutranked(model.Name, target, by))
-				}
-			},
-			Progress: func(now runner.Progress) {
-				if now.Operation != runner.OperationWait {
-					_ = records.begin() // add will say it
-				}
-				p.progress.Show(now)
-			},
-		}, func(result runner.Result) {
-			if result.Failure != nil && errors.As(result.Failure, &busy) {
-				return
-			}
-			eventID, err := records.add(&result)
-			writeErr = errors.Join(writeErr, err)
-			worst.add(&result)
-			found.Results = append(found.Results, result)
-			if f.output == "json" {
-				p.progress.Clear()
-				origin := event.Origin{Host: p.hardware.Host, Entry: s.entry, Chosen: records.chosen()}
-				writeErr = errors.Join(writeErr, report.JSONLine(p.stdout, &result, origin, eventID, f.evidence))
-			}
-		})
-		p.progress.Clear()
-		if busy != nil {
-			return exitError, busy
-		}
-		chosen, err := records.end(discovering, found.Results)
-		writeErr = errors.Join(writeErr, err)
-		if found.Choice = chosen; chosen != nil {
-			line(chosen)
-		}
-		if f.output == "text" {
-			found.Results = inOrder(found.Results, s.targets)
-			writeErr = errors.Join(writeErr, report.Table(p.stdout, found, p.colored()))
-		}
-		published, failed := records.publications()
-		unpublished = unpublished || failed
-		for _, publication := range published {
-			line(publication)
-		}
-		if f.output == "text" {
-			writeErr = errors.Join(writeErr, report.Publications(p.stdout, published))
-		}
-		if writeErr != nil {
-			return exitError, fmt.Errorf("writing the result: %w", writeErr)
-		}
-		if ctx.Err() != nil { // the other models were not even begun
-			break
-		}
-	}
-	if unpublished {
-		return exitError, errors.New("not every copy that is kept could be published: see above")
-	}
-	return worst.status(), nil
 }
 
 // estimate is `run --dry-run`: nothing is started, measured, stored or published.
@@ -345,19 +322,6 @@ func (p *program) unusable(model model.Model, targets []string, output string, w
 
 func (p *program) colored() bool {
 	return term.IsTerminal(int(p.stdout.Fd())) && os.Getenv("NO_COLOR") == ""
-}
-
-// inOrder sorts results as their targets were named.
-func inOrder(results []runner.Result, targets []string) []runner.Result {
-	var sorted []runner.Result
-	for _, target := range targets {
-		for _, r := range results {
-			if r.TargetFormat == target {
-				sorted = append(sorted, r)
-			}
-		}
-	}
-	return sorted
 }
 
 // outcomes remembers the worst of what happened.

@@ -26,7 +26,7 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 	p.logger.Info("starting", "version", version.Info(), "build", version.BuildContext(), "config", p.flags.configFile)
 	hangUp := make(chan os.Signal, 1)
 	signal.Notify(hangUp, syscall.SIGHUP) // to the end: it must never end the process
-	if err := p.prepare(ctx, false); err != nil {
+	if _, err := p.prepare(ctx, false); err != nil {
 		return err
 	}
 	registry := collector.NewRegistry()

@@ -81,7 +81,7 @@ type Observer interface {
 // Request is one cycle.
 type Request struct {
 	Model   model.Model
-	Targets []string // formats; see Runner.Formats
+	Targets []string // formats; see Formats
 	// Against is a file that exists, to be measured in place of a copy that is made: see
 	// model.Found.File. Targets then has nothing but its format. Nil: copies are made.
 	Against *model.Model
@@ -125,8 +125,8 @@ func New(engine Engine, options Options) *Runner {
 // Formats gives the targets the names by which results will call them: the engine's own
 // spelling, aliases resolved. The error is a *Failure when the engine cannot be asked,
 // any other when a target cannot be made.
-func (r *Runner) Formats(ctx context.Context, targets []string) ([]string, error) {
-	info, err := r.engine.Probe(ctx)
+func Formats(ctx context.Context, engine Engine, targets []string) ([]string, error) {
+	info, err := engine.Probe(ctx)
 	if err != nil {
 		return nil, AsFailure(fmt.Errorf("looking at the engine: %w", err))
 	}

@@ -230,7 +230,7 @@ func TestEventsExportAndBackupOfAFile(t *testing.T) {
 
 	exported := p.start("export")
 	require.Zero(t, exported.status, exported.stderr)
-	assert.Equal(t, map[string]int{"meta": 1, "cycle": 2, "result": 3, "pair": 2, "model": 1, "counter": 4, "event": 3}, kinds(t, exported.stdout))
+	assert.Equal(t, map[string]int{"meta": 1, "cycle": 2, "log": 2, "result": 3, "pair": 2, "model": 1, "counter": 4, "event": 3}, kinds(t, exported.stdout))
 
 	copied := filepath.Join(p.dir, "copied", "state.db")
 	require.NoError(t, os.Mkdir(filepath.Dir(copied), 0o700))

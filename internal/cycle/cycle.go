@@ -65,9 +65,9 @@ type Watcher interface {
 	// Result is called with each result, after the attempt to store it. stored is zero
 	// where that failed.
 	Result(r runner.Result, stored store.Committed)
-	// Outranked is called when the cycle passes targets over, after the attempt to store
-	// that, because another target is chosen before them.
-	Outranked(by string, targets []string)
+	// Outranked is called when the cycle passes targets of the model over, after the attempt
+	// to store that, because another target is chosen before them.
+	Outranked(model, by string, targets []string)
 }
 
 // Outcome is what a cycle has led to, beside its results.
@@ -86,8 +86,8 @@ type Cycles struct {
 	// Log takes what is logged while a cycle runs. Everything that works for the cycle has
 	// to log through it.
 	Log *Log
-	// Logger takes what becomes of a cycle and its targets; it has to log through Log.
-	Logger *slog.Logger
+	// Quiet has Log keep, and not pass on, what a Watcher is told, too.
+	Quiet bool
 }
 
 // Run runs a cycle to its end. What the package guarantees is stored when it returns, or,
@@ -113,6 +113,7 @@ type run struct {
 	Job
 	watcher   Watcher
 	logger    *slog.Logger
+	told      *slog.Logger // what the watcher is told, too
 	id        uint64
 	undecided []string // targets that have no result yet
 	durations map[runner.Operation]time.Duration
@@ -122,9 +123,13 @@ type run struct {
 
 // begin records the cycle.
 func (r *run) begin(ctx context.Context) error {
+	candidates := r.Candidates
+	if len(candidates) == 0 {
+		candidates = r.Targets
+	}
 	err := r.Writes.Begin(ctx, func() (err error) {
 		r.id, err = r.Store.BeginCycle(store.Cycle{
-			Entry: r.Entry, Model: r.Model.Name, Targets: r.Targets, Choose: r.Choose, Candidates: r.Candidates, Due: r.Due, Started: time.Now(),
+			Entry: r.Entry, Model: r.Model.Name, Targets: r.Targets, Due: r.Due, Choose: r.Choose, Candidates: candidates,
 		})
 		return err
 	})
@@ -132,8 +137,12 @@ func (r *run) begin(ctx context.Context) error {
 		return err
 	}
 	r.Log.buffer.begin()
-	r.logger = r.Logger.With("cycle", r.id, "model", r.Model.Name)
-	r.logger.Info("a cycle begins", "entry", r.Entry, "targets", r.Targets)
+	r.logger = slog.New(r.Log).With("cycle", r.id, "model", r.Model.Name)
+	r.told = r.logger
+	if r.Quiet {
+		r.told = slog.New(r.Log.kept).With("cycle", r.id, "model", r.Model.Name)
+	}
+	r.told.Info("a cycle begins", "entry", r.Entry, "targets", r.Targets)
 	r.watcher.Began(r.id)
 	return nil
 }
@@ -195,7 +204,7 @@ func (r *run) end() {
 // result stores a result, and logs it.
 func (r *run) result(result runner.Result) {
 	r.undecided = slices.DeleteFunc(r.undecided, func(target string) bool { return target == result.TargetFormat })
-	logger := r.logger.With("target", result.TargetFormat)
+	logger := r.told.With("target", result.TargetFormat)
 	logResult(logger, &result)
 	var committed store.Committed
 	stored := r.write("a result", func() error {
@@ -246,15 +255,15 @@ func percent(ratio float64) string { return fmt.Sprintf("%.1f%%", ratio*100) }
 // outrank stores that targets are passed over.
 func (r *run) outrank(by string, targets []string) {
 	r.undecided = slices.DeleteFunc(r.undecided, func(target string) bool { return slices.Contains(targets, target) })
-	r.logger.Info("pairs are skipped: another one is chosen before them", "targets", targets, "chosen", by)
+	r.told.Info("pairs are skipped: another one is chosen before them", "targets", targets, "chosen", by)
 	r.write("what is skipped", func() error { return r.Store.Outrank(r.id, by, targets) })
-	r.watcher.Outranked(by, targets)
+	r.watcher.Outranked(r.Model.Name, by, targets)
 }
 
 // publish publishes copies, and stores what became of that.
 func (r *run) publish(ctx context.Context, finished runner.Finished) {
 	begin := time.Now()
-	all := PublishCopies(ctx, r.Store, r.id, r.Publish, finished, r.logger)
+	all := publishCopies(ctx, r.Store, r.id, r.Publish, finished, r.logger)
 	if all == nil {
 		return
 	}

@@ -3,6 +3,7 @@ package cycle
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"time"
@@ -24,14 +25,15 @@ func (c *Cycles) Stale(ctx context.Context, job Job, progress func(runner.Progre
 		return job.Targets, nil
 	}
 	var err error
-	failure := Guard(c.Logger, func() {
+	logger := slog.New(c.Log).With("entry", job.Entry, "model", job.Model.Name)
+	failure := Guard(logger, func() {
 		f.inputs, err = job.Runner.Inputs(ctx, runner.Request{Model: job.Model, Against: job.Against, Settings: job.Settings, Progress: progress})
 	})
 	if failure != nil {
 		err = failure
 	}
 	if err != nil {
-		c.Logger.Debug("whether the inputs have changed is not known", "entry", job.Entry, "model", job.Model.Name, "err", err)
+		logger.Debug("whether the inputs have changed is not known", "err", err)
 		return job.Targets, nil
 	}
 	for _, target := range job.Targets {

@@ -17,13 +17,13 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// PublishCopies publishes what a cycle that ends has found worth serving, as far as its
+// publishCopies publishes what a cycle that ends has found worth serving, as far as its
 // decisions are stored: the copies that it decided as kept or, where a format is chosen, the
 // chosen one. A chosen format of which the cycle has no such copy is served as it was last
 // published, if it was. A copy that cannot be published does not fail the cycle: what became
 // of each is in the result, for store.Store.Published, and in the log. Nil when there was
 // nothing to publish.
-func PublishCopies(ctx context.Context, from Store, id uint64, settings config.Publish, f runner.Finished, logger *slog.Logger) []store.Publication {
+func publishCopies(ctx context.Context, from Store, id uint64, settings config.Publish, f runner.Finished, logger *slog.Logger) []store.Publication {
 	p := promotion{from: from, settings: settings, finished: f, logger: logger, copies: map[string]runner.Copy{}}
 	var targets []string
 	for _, c := range f.Copies {

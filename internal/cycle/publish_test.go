@@ -98,7 +98,7 @@ func (f *fixture) cycle(ctx context.Context, version string, outcomes map[string
 			require.NoError(f, err)
 		}
 	}
-	all = PublishCopies(ctx, f.store, id, config.Publish{Dir: f.dir, Keep: 2}, finished, slog.New(slog.DiscardHandler))
+	all = publishCopies(ctx, f.store, id, config.Publish{Dir: f.dir, Keep: 2}, finished, slog.New(slog.DiscardHandler))
 	require.NoError(f, f.store.Published(id, all))
 	require.NoError(f, f.store.EndCycle(id, nil))
 	return id, all

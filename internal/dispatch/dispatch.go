@@ -81,7 +81,7 @@ func New(options Options) *Dispatcher {
 	return &Dispatcher{
 		options: options,
 		logger:  logger,
-		cycles:  &cycle.Cycles{Store: options.Store, Writes: writes, Log: options.Log, Logger: logger},
+		cycles:  &cycle.Cycles{Store: options.Store, Writes: writes, Log: options.Log},
 		writes:  writes,
 		engine:  engineWatch{logger: logger, look: make(chan struct{}, 1)},
 		wake:    make(chan struct{}, 1),

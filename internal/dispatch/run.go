@@ -187,7 +187,7 @@ func (s shown) Result(r runner.Result, _ store.Committed) {
 }
 
 // Outranked implements cycle.Watcher.
-func (s shown) Outranked(string, []string) {}
+func (s shown) Outranked(string, string, []string) {}
 
 // Progress implements cycle.Watcher.
 func (s shown) Progress(p runner.Progress) {

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/cycle"
+	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/report"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/text"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// printer is the cycle.Watcher of the command `run`: it prints JSON lines as results come
+// in, or a table at the end of each cycle, and keeps what the exit status depends on.
+type printer struct {
+	*program
+	runFlags
+	entry  string
+	choose choice.Rule
+	state  *store.Store
+
+	cycle       report.Cycle // the one that runs
+	worst       outcomes
+	unpublished bool // a copy that is kept
+	raised      int  // events
+	err         error
+}
+
+// Began implements cycle.Watcher.
+func (o *printer) Began(uint64) {}
+
+// Progress implements cycle.Watcher.
+func (o *printer) Progress(now runner.Progress) { o.progress.Show(now) }
+
+// Result implements cycle.Watcher.
+func (o *printer) Result(r runner.Result, stored store.Committed) {
+	o.worst.add(&r)
+	o.cycle.Results = append(o.cycle.Results, r)
+	eventID := ""
+	if stored.Changed && !o.noRecord {
+		o.raised++
+		eventID = stored.Event.ID
+	}
+	if o.output == "json" {
+		o.progress.Clear()
+		chosen := o.state.State().Chosen(&store.Cycle{Model: r.Model, Choose: o.choose})
+		o.wrote(report.JSONLine(o.stdout, &r, event.Origin{Host: o.hardware.Host, Entry: o.entry, Chosen: chosen}, eventID, o.evidence))
+	}
+}
+
+// Outranked implements cycle.Watcher.
+func (o *printer) Outranked(model, by string, targets []string) {
+	o.cycle.Outranked = targets
+	for _, target := range targets {
+		o.line(event.NewOutranked(model, target, by))
+	}
+}
+
+// end prints what a cycle has led to, once it is over.
+func (o *printer) end(job cycle.Job, out cycle.Outcome) {
+	o.progress.Clear()
+	if out.Choice != nil {
+		told := *out.Choice
+		switch {
+		case o.noRecord:
+			told.EventID = nil
+		case told.EventID != nil:
+			o.raised++
+		}
+		o.cycle.Choice = &told
+		o.line(told)
+	}
+	var published []event.Publication
+	for _, p := range out.Published {
+		published = append(published, event.NewPublication(job.Model.Name, p.Target, p.Time, p.Dir, p.Stable, p.Error))
+		o.unpublished = o.unpublished || p.Error != ""
+		o.line(published[len(published)-1])
+	}
+	if o.output == "text" {
+		o.cycle.Results = inOrder(o.cycle.Results, job.Targets)
+		o.wrote(report.Table(o.stdout, o.cycle, o.colored()))
+		o.wrote(report.Publications(o.stdout, published))
+	}
+	o.cycle = report.Cycle{}
+}
+
+// line prints an object, where the output is JSON.
+func (o *printer) line(object any) {
+	if o.output == "json" {
+		o.progress.Clear()
+		o.wrote(report.Line(o.stdout, object))
+	}
+}
+
+// wrote keeps the error of printing.
+func (o *printer) wrote(err error) { o.err = errors.Join(o.err, err) }
+
+// status is the exit status of cycles that were run and printed.
+func (o *printer) status() (int, error) {
+	if o.unpublished {
+		return exitError, errors.New("not every copy that is kept could be published: see above")
+	}
+	return o.worst.status(), nil
+}
+
+// inOrder sorts results as their targets were named.
+func inOrder(results []runner.Result, targets []string) []runner.Result {
+	var sorted []runner.Result
+	for _, target := range targets {
+		for _, r := range results {
+			if r.TargetFormat == target {
+				sorted = append(sorted, r)
+			}
+		}
+	}
+	return sorted
+}
+
+// deliverWithin bounds how long `run` tries to deliver its events before it leaves them to
+// whatever opens the state next.
+const deliverWithin = 10 * time.Second
+
+// deliver delivers the events that were raised to the bus, and prints what became of them.
+func (o *printer) deliver(ctx context.Context) {
+	if o.raised == 0 {
+		return
+	}
+	raised := fmt.Sprintf("%d %s raised", o.raised, text.Plural(o.raised, "event was", "events were"))
+	say := func(what string) {
+		if o.output == "text" {
+			fmt.Fprintf(o.stdout, "%s, and %s.\n", raised, what)
+		}
+	}
+	if o.config.A2A.URL == "" {
+		say("kept: no bus is configured (quant-exporter events lists them)")
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliverWithin)
+	defer cancel()
+	relay, err := o.newBus(o.state).Prepare(o.config.A2A)
+	if err == nil {
+		err = relay.Flush(ctx)
+	}
+	if err != nil {
+		o.logger.Warn("not all events reached the bus: they are kept, and go out with the next run or by the exporter", "err", err)
+		return
+	}
+	say("sent to the bus")
+}
