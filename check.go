@@ -36,7 +36,7 @@ func (p *program) check(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(append(bad, err)...)
 	}
-	bad = append(bad, conflictsError(p.flags.configFile, p.config, found))
+	bad = append(bad, conflicts(p.flags.configFile, p.config, found)...)
 	var due strings.Builder
 	engines := p.engines(p.config, p.logger)
 	for i, entry := range p.config.Schedule {

@@ -156,9 +156,6 @@ func (e *exporter) apply(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := e.conflicts(c, found); err != nil {
-		return err
-	}
 	if err := e.p.preparePublishing(c); err != nil {
 		return err
 	}
@@ -180,8 +177,8 @@ func (e *exporter) apply(ctx context.Context, c *config.Config) error {
 		return err // not after config.Load has validated it
 	}
 	e.inForce.Store(c)
-	if err := e.store.SetAccepted(c.Hash()); err != nil {
-		e.p.logger.Error("the configuration is in force, and cannot be remembered as accepted", "err", err)
+	for _, err := range conflicts(e.p.flags.configFile, c, found) {
+		e.p.logger.Warn("two entries decide the same, and the first does", "err", err)
 	}
 	return nil
 }
@@ -202,17 +199,10 @@ func (p *program) preparePublishing(c *config.Config) error {
 	return nil
 }
 
-// conflicts are pairs that two entries decide, unless a new file made them so since the
-// same configuration was accepted: an exporter has to start again whatever was copied
-// into the model folder.
-func (e *exporter) conflicts(c *config.Config, found *model.Plan) error {
-	if e.store.Accepted() == c.Hash() {
-		return nil
-	}
-	return conflictsError(e.p.flags.configFile, c, found)
-}
-
-func conflictsError(file string, c *config.Config, found *model.Plan) error {
+// conflicts are what two entries both decide or choose, at the line of the second, which
+// leaves it to the first. A model file that is new can cause them, so they never refuse a
+// start: `--config.check` does, and the page and the counters show them.
+func conflicts(file string, c *config.Config, found *model.Plan) []error {
 	var errs []error
 	for _, conflict := range found.Conflicts {
 		for _, entry := range c.Schedule {
@@ -221,7 +211,7 @@ func conflictsError(file string, c *config.Config, found *model.Plan) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 // lastFormats are those of the files that entries compared with a model, when they last

@@ -73,8 +73,6 @@ type meta struct {
 	Newest        uint64    `json:"newest_number"`
 	// Bus says that a bus has been configured at some time.
 	Bus bool `json:"bus"`
-	// Accepted is the caller's: see Store.Accepted.
-	Accepted string `json:"accepted,omitempty"`
 }
 
 // versionOf reads the version of the file's layout.

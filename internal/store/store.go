@@ -236,24 +236,5 @@ func (s *Store) SetEntry(name string, e EntryState) error {
 	})
 }
 
-// Accepted is the text of the last SetAccepted; "" before.
-func (s *Store) Accepted() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.content.meta.Accepted
-}
-
-// SetAccepted remembers a text for the caller: the hash of the configuration that was
-// last accepted.
-func (s *Store) SetAccepted(hash string) error {
-	return s.update("storing which configuration was accepted", func(d *draft) error {
-		if d.meta.Accepted == hash {
-			return nil
-		}
-		d.meta.Accepted = hash
-		return d.putMeta()
-	})
-}
-
 // newProducerName is 26 letters and digits at random.
 func newProducerName() string { return rand.Text() }

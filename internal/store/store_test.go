@@ -125,7 +125,6 @@ func TestWriteFailed(t *testing.T) {
 	require.NoError(t, s.Close())
 	for i, write := range []func() error{
 		func() error { return s.SetEntry("nightly", EntryState{}) },
-		func() error { return s.SetAccepted("hash") },
 		func() error { return s.SetBus(true) },
 		func() error { return s.MarkDelivered(s.State().Outbox.Producer, 1) },
 		func() error { return s.CountDeliveryFailure("refused") },
@@ -202,7 +201,6 @@ func TestStateSurvives(t *testing.T) {
 	require.NoError(t, s.CountDeliveryFailure("refused"))
 	entry := EntryState{Spec: "@daily", Last: start()}
 	require.NoError(t, s.SetEntry("nightly", entry))
-	require.NoError(t, s.SetAccepted("hash"))
 	before := s.State()
 	assert.InDelta(t, 0.2, before.Pairs[PairID{"m", "Q2_K"}].Decided.Verdict.Phases[0].Drop, 0)
 	assert.Equal(t, map[Counter]uint64{skips(SkipOverlap): 3}, counted(s, CountSkipped))
@@ -215,9 +213,6 @@ func TestStateSurvives(t *testing.T) {
 	assert.Equal(t, entry, after)
 	_, ok = s.Entry("weekly")
 	assert.False(t, ok)
-	assert.Equal(t, "hash", s.Accepted())
-	require.NoError(t, s.SetAccepted(""))
-	assert.Empty(t, reopen(t, s, dir, Options{}).Accepted())
 }
 
 func TestDecidedFiguresAreOfTheWholeCycle(t *testing.T) {
