@@ -152,7 +152,7 @@ func (f *runFlags) flags(app *kingpin.Application, t *threshold) {
 	run.Flag("target", "Format to quantize to, as llama-quantize names it; repeatable. Default: "+defaultTarget+".").PlaceHolder("FORMAT").StringsVar(&f.targets)
 	run.Flag("against", "Compare one model with this existing file, a name or a path, instead of making copies.").PlaceHolder("FILE").StringVar(&f.against)
 	run.Flag("baseline", "Compare copies with the model in this format instead of the model as it is.").PlaceHolder("FORMAT").StringVar(&f.baseline)
-	run.Flag("choose", "Choose one of the formats that are kept: smallest, fastest, best-quality, or none. Default: as configured.").
+	run.Flag("choose", "Choose one of the formats that are kept: smallest, fastest or best-quality; none measures every target. Default: as configured.").
 		PlaceHolder("RULE").EnumVar(&f.choose, chooseNone, string(choice.Smallest), string(choice.Fastest), string(choice.BestQuality))
 	t.flag(run)
 	run.Flag("dry-run", "Estimate sizes and drops from the files' headers, without starting any tool.").Envar("DRY_RUN").BoolVar(&f.dryRun)
