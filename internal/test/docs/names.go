@@ -30,7 +30,8 @@ func CheckNames(t *testing.T, root string, app *kingpin.ApplicationModel) {
 	tables := Tables(t, root, app)
 	flags, keys, metrics := map[string]bool{}, map[string]bool{}, map[string]bool{"quant_exporter_build_info": true}
 	for _, row := range tables["flags"].Rows {
-		flags[row.Name[strings.Index(row.Name, "--"):]] = true
+		_, flag, _ := strings.Cut(row.Name, "--")
+		flags["--"+flag] = true
 	}
 	for _, name := range others {
 		flags[name] = true

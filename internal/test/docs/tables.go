@@ -59,13 +59,12 @@ func commands(app *kingpin.ApplicationModel) Table {
 		if command.Name == "help" {
 			continue
 		}
-		name := command.Name
-		help := command.Help
+		name, help := []string{command.Name}, []string{command.Help}
 		for _, arg := range command.Args {
-			name += " " + strings.ToUpper(arg.Name)
-			help += " " + strings.ToUpper(arg.Name) + ": " + arg.Help
+			name = append(name, strings.ToUpper(arg.Name))
+			help = append(help, strings.ToUpper(arg.Name)+": "+arg.Help)
 		}
-		table.add(command.Name, "", "`"+name+"`", code(help))
+		table.add(command.Name, "", "`"+strings.Join(name, " ")+"`", code(strings.Join(help, " ")))
 	}
 	return table
 }
