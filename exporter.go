@@ -56,36 +56,17 @@ func (e *exporter) LastReload() (at time.Time, err error) {
 
 func (p *program) newExporter(state *store.Store, registry prometheus.Registerer) *exporter {
 	e := &exporter{p: p, store: state, bus: p.newBus(state), reloads: collector.NewReloads(registry), log: cycle.NewLog(p.logger.Handler())}
+	e.dispatcher = dispatch.New(state, e.log)
 	e.scheduler = schedule.New(schedule.Options{
 		Clock:  schedule.SystemClock{},
-		Memory: scheduleMemory{state},
+		Memory: state,
 		Host:   p.hardware.Host,
-		Fire:   func(f schedule.Fire) { e.dispatcher.Due(f) },
-		Missed: func(entry string, due time.Time) { e.dispatcher.Missed(entry, due) },
+		Fire:   e.dispatcher.Due,
+		Missed: e.dispatcher.Missed,
 		Logger: p.logger,
 	})
-	e.dispatcher = dispatch.New(dispatch.Options{
-		Store:   state,
-		Planned: func(p *model.Plan) { e.collector.Update(p, nil) },
-		Log:     e.log,
-	})
-	e.collector = collector.New(collector.Live{Status: e.dispatcher.Status, Next: e.scheduler.Next, Bus: e.bus.Status}, a2a.Reasons())
-	state.OnCommit(func(now *store.State) { e.collector.Update(nil, now) })
+	e.collector = collector.New(collector.Sources{Store: state, Dispatcher: e.dispatcher, Scheduler: e.scheduler, Bus: e.bus}, a2a.Reasons())
 	return e
-}
-
-// scheduleMemory lets the schedule remember in the store.
-type scheduleMemory struct{ *store.Store }
-
-// Entry implements schedule.Memory.
-func (m scheduleMemory) Entry(name string) (schedule.State, bool) {
-	s, ok := m.Store.Entry(name)
-	return schedule.State(s), ok
-}
-
-// SetEntry implements schedule.Memory.
-func (m scheduleMemory) SetEntry(name string, s schedule.State) error {
-	return m.Store.SetEntry(name, store.EntryState(s))
 }
 
 // start takes the first configuration.

@@ -203,7 +203,7 @@ func (p *program) openRecords(noRecord bool) (*store.Store, error) {
 	if noRecord {
 		return store.Temporary(p.config.Work.Dir, store.Options{Host: p.hardware.Host, Logger: p.logger})
 	}
-	return p.openStore("--no-record runs without it, and keeps nothing; a serving exporter with --web.enable-admin-api takes POST /api/v1/run", nil)
+	return p.openStore("--no-record runs without it, and keeps nothing; a serving exporter with --web.enable-admin-api takes POST /api/v1/run")
 }
 
 // cycles runs one cycle after the other, until the context ends.

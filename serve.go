@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/quant-exporter/quant-exporter/collector"
-	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
@@ -29,16 +28,13 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 	if _, err := p.prepare(ctx, false); err != nil {
 		return err
 	}
-	registry := collector.NewRegistry()
-	var state *store.Store
-	storage := collector.NewStorage(registry, func() (size, free int64) {
-		stats := state.Stats()
-		return stats.FileBytes, stats.FreeBytes
-	})
-	if state, err = p.openStore("stop it, or give this one a --storage.path of its own", storage.WriteFailed); err != nil {
+	state, err := p.openStore("stop it, or give this one a --storage.path of its own")
+	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
+	registry := collector.NewRegistry()
+	collector.RegisterStorage(registry, state.Stats)
 	e := p.newExporter(state, registry)
 	handler, err := e.handler(f, registry)
 	if err != nil {

@@ -14,15 +14,13 @@ import (
 )
 
 // openStore opens the state to change it; hint says what to do while another process has
-// it. writeFailed may be nil.
-func (p *program) openStore(hint string, writeFailed func()) (*store.Store, error) {
+// it.
+func (p *program) openStore(hint string) (*store.Store, error) {
 	s, err := store.Open(p.config.Storage.Path, store.Options{
 		Retention: p.config.Storage.Retention,
 		Bus:       p.config.A2A.URL != "",
 		Host:      p.hardware.Host,
 		Logger:    p.logger,
-
-		WriteFailed: writeFailed,
 	})
 	switch {
 	case errors.As(err, new(*store.LockedError)):

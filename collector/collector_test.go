@@ -1,10 +1,12 @@
 package collector
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,9 +101,59 @@ func pair(model, target string, standing verdict.Outcome, d *store.Record) *stor
 // only if any are named. The registry is pedantic: it takes no inconsistent metric.
 func show(t *testing.T, live Live, p *model.Plan, s *store.State, names ...string) string {
 	t.Helper()
-	c := New(live, publishReasons)
-	c.Update(p, s)
+	c, _ := collectorOf(live, p, s)
 	return textOf(t, c, names...)
+}
+
+// Live is what goes on in a test; what is nil knows of nothing.
+type Live struct {
+	Status func() *dispatch.Status
+	Next   func() map[string]time.Time
+	Bus    func() a2a.Status
+}
+
+// known is what a test gives a collector to show, and exchanges.
+type known struct {
+	live  Live
+	plan  atomic.Pointer[model.Plan]
+	state atomic.Pointer[store.State]
+}
+
+// collectorOf shows a plan and a state, which may be nil.
+func collectorOf(live Live, p *model.Plan, s *store.State) (*Collector, *known) {
+	k := &known{live: live}
+	k.plan.Store(cmp.Or(p, &model.Plan{}))
+	k.state.Store(cmp.Or(s, &store.State{}))
+	return New(Sources{Store: k, Dispatcher: knownDispatcher{k}, Scheduler: k, Bus: knownBus{k}}, publishReasons), k
+}
+
+func (k *known) State() *store.State { return k.state.Load() }
+
+func (k *known) Next() map[string]time.Time {
+	if k.live.Next == nil {
+		return nil
+	}
+	return k.live.Next()
+}
+
+type knownDispatcher struct{ k *known }
+
+func (d knownDispatcher) Plan() *model.Plan { return d.k.plan.Load() }
+
+func (d knownDispatcher) Status() *dispatch.Status {
+	if d.k.live.Status == nil {
+		return &dispatch.Status{}
+	}
+	return d.k.live.Status()
+}
+
+type knownBus struct{ k *known }
+
+func (b knownBus) Status() a2a.Status {
+	if b.k.live.Bus == nil {
+		return a2a.Status{}
+	}
+	return b.k.live.Bus()
 }
 
 // textOf is show for what is a collector already.
@@ -248,11 +300,11 @@ func TestEveryFamilyIsExported(t *testing.T) {
 func everythingRegistry(t *testing.T) *prometheus.Registry {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
-	c := New(busyLive(), publishReasons)
-	c.Update(everything())
+	p, s := everything()
+	c, _ := collectorOf(busyLive(), p, s)
 	require.NoError(t, registry.Register(c))
 	NewReloads(registry).Done(nil)
-	NewStorage(registry, func() (size, free int64) { return 65536, 4096 }).WriteFailed()
+	RegisterStorage(registry, func() store.Stats { return store.Stats{FileBytes: 65536, WriteFailures: 2} })
 	return registry
 }
 
@@ -286,14 +338,13 @@ func TestFamilies(t *testing.T) {
 		"quant_cycle_skipped_total{entry,reason} counter",
 		"quant_cycle_input_changes_total{model_name,input} counter",
 		"quant_cycle_model_size_bytes{model_name,format} gauge",
-		"quant_cycle_model_parameters{model_name,format} gauge",
 		"quant_cycle_kl_divergence{model_name,format} gauge",
 		"quant_cycle_top1_agreement_ratio{model_name,format} gauge",
 		"quant_cycle_perplexity{model_name,format} gauge",
 		"quant_cycle_chosen_info{model_name,format} gauge",
 		"quant_cycle_published_timestamp_seconds{model_name,format} gauge",
 		"quant_cycle_unpublished{model_name,format} gauge",
-		"quant_cycle_publish_failures_total{model_name,format} counter",
+		"quant_cycle_copy_publish_failures_total{model_name,format} counter",
 		"quant_cycle_events_published_total{} counter",
 		"quant_cycle_events_pending{} gauge",
 		"quant_cycle_events_oldest_pending_timestamp_seconds{} gauge",
@@ -304,7 +355,6 @@ func TestFamilies(t *testing.T) {
 		"quant_exporter_config_last_reload_successful{} gauge",
 		"quant_exporter_config_last_reload_success_timestamp_seconds{} gauge",
 		"quant_exporter_storage_size_bytes{} gauge",
-		"quant_exporter_storage_free_bytes{} gauge",
 		"quant_exporter_storage_write_failures_total{} counter",
 	}
 	var got []string
@@ -331,14 +381,14 @@ func TestPublicationsAreKnownWhereThereAreAny(t *testing.T) {
 	s.Pairs[store.PairID{Model: "m", Target: "Q2_K"}].Unpublished = &store.Publication{Time: noon, Error: "disk full"}
 	s.Pairs[store.PairID{Model: "m", Target: "Q6_K"}].Published = &store.Publication{Time: noon} // when it did
 	assert.Equal(t, []string{
-		`quant_cycle_publish_failures_total{format="Q2_K",model_name="m"} 0`,
-		`quant_cycle_publish_failures_total{format="Q4_K_M",model_name="m"} 0`,
+		`quant_cycle_copy_publish_failures_total{format="Q2_K",model_name="m"} 0`,
+		`quant_cycle_copy_publish_failures_total{format="Q4_K_M",model_name="m"} 0`,
 		`quant_cycle_published_timestamp_seconds{format="Q6_K",model_name="m"} 1.79543520025e+09`,
 		`quant_cycle_unpublished{format="Q2_K",model_name="m"} 1`,
 		`quant_cycle_unpublished{format="Q4_K_M",model_name="m"} 0`,
 		`quant_cycle_unpublished{format="Q6_K",model_name="m"} 0`,
 		`quant_cycle_unpublished{format="Q8_0",model_name="m"} 0`,
-	}, samples(show(t, Live{}, planOf(publishes, not), s, "quant_cycle_published_timestamp_seconds", "quant_cycle_unpublished", "quant_cycle_publish_failures_total")))
+	}, samples(show(t, Live{}, planOf(publishes, not), s, "quant_cycle_published_timestamp_seconds", "quant_cycle_unpublished", "quant_cycle_copy_publish_failures_total")))
 }
 
 // The original's perplexity is that of the newest decision that has one.
@@ -590,8 +640,7 @@ func TestCurrent(t *testing.T) {
 		live Live
 		want []string
 	}{
-		{"no sources", Live{}, nil},
-		{"no status yet", Live{Status: func() *dispatch.Status { return nil }}, nil},
+		{"nothing goes on", Live{}, nil},
 		{"no bus configured", Live{Bus: func() a2a.Status { return a2a.Status{} }}, nil},
 		{"bus down", Live{Bus: func() a2a.Status { return a2a.Status{Configured: true} }}, []string{"quant_cycle_bus_up 0"}},
 		{"engine not looked for", engine(dispatch.EngineStatus{}), nil},
@@ -612,28 +661,31 @@ func TestCurrent(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			assert.Equal(t, test.want, samples(show(t, test.live, nil, nil)))
+			live := []string{
+				"quant_cycle_next_run_timestamp_seconds", "quant_cycle_running", "quant_cycle_queued", "quant_cycle_progress_ratio",
+				"quant_cycle_bus_up", "quant_cycle_engine_up", "quant_cycle_engine_info",
+			}
+			assert.Equal(t, test.want, samples(show(t, test.live, nil, nil, live...)))
 		})
 	}
 }
 
 // A reload takes a model away; what it brings back goes on counting.
 func TestReload(t *testing.T) {
-	c := New(Live{}, publishReasons)
 	few, all := planOf(entry("e", planned("kept", "F16", "Q2_K"))), planOf(entry("e", planned("kept", "F16", "Q2_K"), planned("gone", "F16", "Q2_K")))
 	state := stateOf(pair("gone", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, phase(verdict.Generation, 0, -0.1, 0.1))))
 	state.Counters = map[store.Counter]uint64{decision(verdict.Kept, "gone", "F16", "Q2_K"): 5}
+	c, now := collectorOf(Live{}, nil, state)
 	text := func() string { return textOf(t, c) }
 	const counted = `quant_cycle_decision_total{model_name="gone",result="kept",source_format="F16",target_format="Q2_K"} 5`
 
-	c.Update(nil, state)
-	assert.Empty(t, text(), "nothing is scheduled yet")
-	c.Update(all, nil)
+	assert.NotContains(t, text(), `"gone"`, "nothing is scheduled yet")
+	now.plan.Store(all)
 	assert.Contains(t, text(), counted)
-	c.Update(few, nil)
+	now.plan.Store(few)
 	assert.NotContains(t, text(), `"gone"`)
 	assert.Contains(t, text(), `"kept"`)
-	c.Update(all, nil)
+	now.plan.Store(all)
 	assert.Contains(t, text(), counted)
 }
 
@@ -655,11 +707,8 @@ func TestReloads(t *testing.T) {
 
 func TestStorage(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	storage := NewStorage(registry, func() (size, free int64) { return 65536, 4096 })
-	storage.WriteFailed()
-	storage.WriteFailed()
+	RegisterStorage(registry, func() store.Stats { return store.Stats{FileBytes: 65536, WriteFailures: 2} })
 	assert.Equal(t, []string{
-		"quant_exporter_storage_free_bytes 4096",
 		"quant_exporter_storage_size_bytes 65536",
 		"quant_exporter_storage_write_failures_total 2",
 	}, samples(gathered(t, registry)))

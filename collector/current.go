@@ -2,43 +2,25 @@ package collector
 
 import (
 	"strconv"
-	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 )
 
 // current adds what goes on at the moment.
-func (b *builder) current(l Live) {
-	if l.Status != nil {
-		if status := l.Status(); status != nil {
-			b.status(status)
-			if l.Next != nil {
-				b.due(status.Entries, l.Next())
-			}
-		}
-	}
-	if l.Bus != nil {
-		if bus := l.Bus(); bus.Configured {
-			b.add(busUp, boolean(bus.Up))
-		}
-	}
-}
-
-func (b *builder) status(s *dispatch.Status) {
-	for i := range s.Entries {
-		entry := &s.Entries[i]
+func (b *builder) current(from Sources) {
+	status, next := from.Dispatcher.Status(), from.Scheduler.Next()
+	for i := range status.Entries {
+		entry := &status.Entries[i]
 		b.add(running, boolean(entry.Running), entry.Name)
 		b.add(queued, float64(entry.Queued), entry.Name)
+		b.time(nextRun, next[entry.Name], entry.Name)
 	}
-	if s.Running != nil && s.Running.Cycle != 0 {
-		b.add(progress, s.Running.Ratio, s.Running.Model)
+	if status.Running != nil && status.Running.Cycle != 0 {
+		b.add(progress, status.Running.Ratio, status.Running.Model)
 	}
-	b.engine(&s.Engine)
-}
-
-func (b *builder) due(entries []dispatch.EntryStatus, next map[string]time.Time) {
-	for i := range entries {
-		b.time(nextRun, next[entries[i].Name], entries[i].Name)
+	b.engine(&status.Engine)
+	if bus := from.Bus.Status(); bus.Configured {
+		b.add(busUp, boolean(bus.Up))
 	}
 }
 

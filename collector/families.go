@@ -46,7 +46,6 @@ const (
 	skippedTotal
 	inputChangesTotal
 	modelSize
-	modelParameters
 	klDivergence
 	top1Agreement
 	perplexity
@@ -65,7 +64,6 @@ const (
 	reloadSuccessful // from here on those of the exporter itself: see self.go
 	reloadSeconds
 	storageSize
-	storageFree
 	storageWriteFailures
 
 	firstOfExporter = reloadSuccessful
@@ -179,11 +177,6 @@ var families = [...]Family{
 		"Size of the model's files in bytes: of the original as it was found, of quantized formats in the last finished cycle.",
 		[]string{"model_name", "format"},
 	},
-	modelParameters: {
-		"quant_cycle_model_parameters", gauge,
-		"Number of the model's parameters: of the original as it was found, of quantized formats in the last finished cycle.",
-		[]string{"model_name", "format"},
-	},
 	klDivergence: {
 		"quant_cycle_kl_divergence", gauge,
 		"Mean Kullback-Leibler divergence of the quantized format's predictions from the original's in the last finished cycle, in nats; absent if quality is not evaluated.",
@@ -215,7 +208,7 @@ var families = [...]Family{
 		[]string{"model_name", "format"},
 	},
 	publishFailures: {
-		"quant_cycle_publish_failures_total", counter,
+		"quant_cycle_copy_publish_failures_total", counter,
 		"Kept copies that could not be published, since the state was created.",
 		[]string{"model_name", "format"},
 	},
@@ -262,10 +255,6 @@ var families = [...]Family{
 		"quant_exporter_storage_size_bytes", gauge,
 		"Size of the state's file in bytes; the file never shrinks.", nil,
 	},
-	storageFree: {
-		"quant_exporter_storage_free_bytes", gauge,
-		"Bytes of the state's file that are free for new entries.", nil,
-	},
 	storageWriteFailures: {
 		"quant_exporter_storage_write_failures_total", counter,
 		"Failed writes to the state since the exporter was started.", nil,
@@ -273,7 +262,7 @@ var families = [...]Family{
 }
 
 // Families lists the families of this package, in the order of the documentation: those
-// of the [Collector], then those of [Reloads] and [Storage]. The caller owns the list.
+// of the [Collector], then those of [Reloads] and [RegisterStorage]. The caller owns the list.
 func Families() []Family {
 	list := slices.Clone(families[:])
 	for i := range list {

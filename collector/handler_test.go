@@ -58,8 +58,8 @@ func TestFormats(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			registry := prometheus.NewRegistry()
-			c := New(busyLive(), publishReasons)
-			c.Update(everything())
+			p, s := everything()
+			c, _ := collectorOf(busyLive(), p, s)
 			registry.MustRegister(c)
 			want, err := registry.Gather()
 			require.NoError(t, err)

@@ -4,6 +4,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
+
+	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
 // NewRegistry makes a registry with what every exporter tells of itself:
@@ -49,30 +51,12 @@ func (r *Reloads) Done(err error) {
 	}
 }
 
-// Storage tells of the file of the state. Its methods may be called by several goroutines
-// at once.
-type Storage struct {
-	writeFailures prometheus.Counter
-}
-
-// NewStorage registers the metrics, and panics when they are registered already. stats is
-// asked at each scrape, by several goroutines at once, for the size of the file in bytes
-// and for how many of them are free for new entries.
-func NewStorage(registerer prometheus.Registerer, stats func() (size, free int64)) *Storage {
-	s := &Storage{writeFailures: prometheus.NewCounter(prometheus.CounterOpts(storageWriteFailures.opts()))}
+// RegisterStorage registers what the file of the state takes, and how often writing to it
+// failed; it panics when they are registered already. stats is asked at each scrape, by
+// several goroutines at once.
+func RegisterStorage(registerer prometheus.Registerer, stats func() store.Stats) {
 	registerer.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts(storageSize.opts()), func() float64 {
-			size, _ := stats()
-			return float64(size)
-		}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts(storageFree.opts()), func() float64 {
-			_, free := stats()
-			return float64(free)
-		}),
-		s.writeFailures,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts(storageSize.opts()), func() float64 { return float64(stats().FileBytes) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts(storageWriteFailures.opts()), func() float64 { return float64(stats().WriteFailures) }),
 	)
-	return s
 }
-
-// WriteFailed counts a write to the state that failed.
-func (s *Storage) WriteFailed() { s.writeFailures.Inc() }

@@ -153,7 +153,7 @@ func (b *builder) model(m *model.Planned, s *store.State) {
 		}
 	}
 	if m.Header != nil {
-		b.file(m.Name, m.Header.Format, m.Size, m.Header.Parameters)
+		b.add(modelSize, float64(m.Size), m.Name, m.Header.Format)
 	}
 	// Another entry may have decided the model last, with another baseline.
 	for _, d := range []*store.Record{latest, newest(m, s, func(*store.Record) bool { return true })} {
@@ -182,7 +182,7 @@ func (b *builder) model(m *model.Planned, s *store.State) {
 // that of now, where it can be read.
 func (b *builder) original(m *model.Planned, d *store.Record) {
 	if m.Header == nil || d.SourceFormat == m.Baseline {
-		b.file(m.Name, d.SourceFormat, d.Original.Bytes, d.Original.Parameters)
+		b.add(modelSize, float64(d.Original.Bytes), m.Name, d.SourceFormat)
 	}
 	if phase, ok := d.Verdict.Primary(); ok {
 		if median, ok := d.OriginalThroughput[phase.Phase]; ok {
@@ -235,7 +235,7 @@ func (b *builder) pair(m *model.Planned, p *store.Pair, target string, entry *mo
 		b.add(dropLower, valueOr(phase.Lower, math.Inf(-1)), labels()...)
 		b.add(dropUpper, valueOr(phase.Upper, math.Inf(+1)), labels()...)
 	}
-	b.file(m.Name, target, d.Quantized.Bytes, d.Quantized.Parameters)
+	b.add(modelSize, float64(d.Quantized.Bytes), m.Name, target)
 	if q := d.Quality; q != nil {
 		b.add(klDivergence, q.KLDivergence.Estimate, m.Name, target)
 		b.add(top1Agreement, q.Top1Agreement.Estimate, m.Name, target)
@@ -265,11 +265,6 @@ func (b *builder) standing(p *store.Pair, model, source, target string) {
 	for _, outcome := range outcomes {
 		b.add(lastDecision, boolean(outcome == standing), string(outcome), model, source, target)
 	}
-}
-
-func (b *builder) file(model, format string, bytes, parameters int64) {
-	b.add(modelSize, float64(bytes), model, format)
-	b.add(modelParameters, float64(parameters), model, format)
 }
 
 func (b *builder) events(outbox *store.OutboxState) {

@@ -18,10 +18,10 @@ const maxWait = 30 * time.Second
 type State struct {
 	// Spec is the schedule by which it was due. If it is another one now, the entry
 	// starts afresh.
-	Spec string
+	Spec string `json:"spec"`
 	// Last is up to when everything that was due is settled: when the entry was due
 	// last, without jitter, or was first seen.
-	Last time.Time
+	Last time.Time `json:"last"`
 }
 
 // Memory keeps the states over restarts. A [Scheduler] calls Entry from Replace, and

@@ -131,7 +131,7 @@ func TestServePublishesWhatItKeeps(t *testing.T) {
 	s := p.serve("--web.enable-admin-api")
 	s.mustLog("the run is over")
 	pair := []string{"model_name", "m", "format", "Q2_K"}
-	s.shows(1, "quant_cycle_publish_failures_total", pair...)
+	s.shows(1, "quant_cycle_copy_publish_failures_total", pair...)
 	s.shows(1, "quant_cycle_unpublished", pair...)
 	_, known := s.value("quant_cycle_published_timestamp_seconds", pair...)
 	assert.False(t, known)
@@ -146,7 +146,7 @@ func TestServePublishesWhatItKeeps(t *testing.T) {
 	status, body := s.do("POST", "/api/v1/run?entry=once")
 	require.Less(t, status, 300, body)
 	s.loggedTimes(2, "the run is over")
-	s.shows(1, "quant_cycle_publish_failures_total", pair...)
+	s.shows(1, "quant_cycle_copy_publish_failures_total", pair...)
 	s.shows(0, "quant_cycle_unpublished", pair...)
 	assert.Positive(t, s.mustHave("quant_cycle_published_timestamp_seconds", pair...))
 	assert.Positive(t, s.mustHave("quant_cycle_duration_seconds", "model_name", "m", "operation", "publish"))

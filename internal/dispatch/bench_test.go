@@ -55,7 +55,7 @@ func BenchmarkUnchanged(b *testing.B) {
 	}
 	p, err := discover()
 	require.NoError(b, err)
-	d := New(Options{Store: state, Planned: func(*model.Plan) {}, Log: cycle.NewLog(slog.DiscardHandler)})
+	d := New(state, cycle.NewLog(slog.DiscardHandler))
 	d.Configure(Config{
 		Entries: []config.Entry{entry}, Discover: discover,
 		Runner: func(config.Engine) cycle.Runner { return cycles },

@@ -34,26 +34,15 @@ type Store interface {
 	CountSkipped(entry string, reason store.SkipReason, n uint64) error
 }
 
-// Options are what a Dispatcher works with.
-type Options struct {
-	Store Store
-	// Planned is told of each new plan.
-	Planned func(*model.Plan)
-	// Log takes the logs of cycles: everything that works for one has to log through it.
-	Log *cycle.Log
-}
-
 // Dispatcher runs what is due. Its methods are safe for concurrent use.
 type Dispatcher struct {
-	options Options
-	logger  *slog.Logger // through Log
-	cycles  *cycle.Cycles
-	writes  *cycle.Retry
-	engine  engineWatch
-	wake    chan struct{}
-
-	// planning is held while the plan is exchanged and told, which keeps both in order.
-	planning sync.Mutex
+	store  Store
+	log    *cycle.Log
+	logger *slog.Logger // through log
+	cycles *cycle.Cycles
+	writes *cycle.Retry
+	engine engineWatch
+	wake   chan struct{}
 
 	mu       sync.Mutex
 	config   Config
@@ -74,18 +63,20 @@ type job struct {
 	runner cycle.Runner // from next
 }
 
-// New makes a Dispatcher, which does nothing before Configure and Run.
-func New(options Options) *Dispatcher {
-	logger := slog.New(options.Log)
-	writes := cycle.NewRetry(options.Store.CountSkipped, logger)
+// New makes a Dispatcher, which does nothing before Configure and Run. log takes the logs of
+// cycles: everything that works for one has to log through it.
+func New(store Store, log *cycle.Log) *Dispatcher {
+	logger := slog.New(log)
+	writes := cycle.NewRetry(store.CountSkipped, logger)
 	return &Dispatcher{
-		options: options,
-		logger:  logger,
-		cycles:  &cycle.Cycles{Store: options.Store, Writes: writes, Log: options.Log},
-		writes:  writes,
-		engine:  engineWatch{logger: logger, look: make(chan struct{}, 1)},
-		wake:    make(chan struct{}, 1),
-		plan:    &model.Plan{},
+		store:  store,
+		log:    log,
+		logger: logger,
+		cycles: &cycle.Cycles{Store: store, Writes: writes, Log: log},
+		writes: writes,
+		engine: engineWatch{logger: logger, look: make(chan struct{}, 1)},
+		wake:   make(chan struct{}, 1),
+		plan:   &model.Plan{},
 
 		watchers: map[chan struct{}]bool{},
 	}
@@ -94,32 +85,22 @@ func New(options Options) *Dispatcher {
 // Configure takes a new configuration and the plan made with it. The run that goes on
 // keeps its own; what waits of entries that are gone, or suspended, does not run any more.
 func (d *Dispatcher) Configure(c Config, p *model.Plan) {
-	d.exchange(p, func() bool {
-		d.config = c
-		d.configs++
-		d.queue = slices.DeleteFunc(d.queue, func(j job) bool {
-			entry, found := c.entry(j.Entry)
-			return !found || entry.Suspend && j.Reason != ByHand
-		})
-		return true
+	d.mu.Lock()
+	d.config = c
+	d.configs++
+	d.queue = slices.DeleteFunc(d.queue, func(j job) bool {
+		entry, found := c.entry(j.Entry)
+		return !found || entry.Suspend && j.Reason != ByHand
 	})
+	d.planned(p)
+	d.mu.Unlock()
 	d.engine.again()
 }
 
-// exchange takes a new plan, if what is to be done with it says so, and tells of it.
-func (d *Dispatcher) exchange(p *model.Plan, with func() bool) {
-	d.planning.Lock()
-	defer d.planning.Unlock()
-	d.mu.Lock()
-	taken := with()
-	if taken {
-		d.plan, d.lost = p, nil
-		d.changed()
-	}
-	d.mu.Unlock()
-	if taken {
-		d.options.Planned(p)
-	}
+// planned takes a new plan. d.mu is held.
+func (d *Dispatcher) planned(p *model.Plan) {
+	d.plan, d.lost = p, nil
+	d.changed()
 }
 
 func (c Config) entry(name string) (config.Entry, bool) {
@@ -191,9 +172,9 @@ func (d *Dispatcher) Cancel(id uint64) error {
 // is known of it.
 func (d *Dispatcher) CycleLog(id uint64) (string, error) {
 	if running := d.Status().Running; running != nil && running.Cycle == id {
-		return d.options.Log.String(), nil
+		return d.log.String(), nil
 	}
-	return d.options.Store.Log(id)
+	return d.store.Log(id)
 }
 
 // Watch gives a channel that receives something when Status may have changed, until stop
@@ -279,49 +260,42 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	background.Go(func() { d.writes.Run(ctx) })
 	defer background.Wait()
 	for ctx.Err() == nil {
-		job, entry, turn := d.next()
-		switch turn {
-		case run:
-			d.run(ctx, job, entry)
-		case dropped:
-			d.tooLate(job)
-			d.writes.Skip(job.Entry, store.SkipDeadline, 1)
-		case nobody:
-			select {
-			case <-ctx.Done():
-			case <-d.wake:
-			}
+		next, entry, skipped := d.next()
+		for _, j := range skipped {
+			d.tooLate(j)
+			d.writes.Skip(j.Entry, store.SkipDeadline, 1)
+		}
+		if next != nil {
+			d.run(ctx, *next, entry)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-d.wake:
 		}
 	}
 }
 
-// turn is what becomes of the head of the queue.
-type turn int
-
-const (
-	nobody turn = iota
-	run
-	dropped
-)
-
-// next takes the job whose turn it is.
-func (d *Dispatcher) next() (job, config.Entry, turn) {
+// next takes the job whose turn it is, nil when there is none, and those before it that have
+// waited for too long and are skipped.
+func (d *Dispatcher) next() (next *job, entry config.Entry, skipped []job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.queue) == 0 {
-		return job{}, config.Entry{}, nobody
+	for len(d.queue) > 0 {
+		first := d.queue[0]
+		d.queue = slices.Delete(d.queue, 0, 1)
+		if late(first) {
+			skipped = append(skipped, first)
+			continue
+		}
+		entry, _ = d.config.entry(first.Entry) // Configure sees that it is there
+		first.runner = d.config.Runner(entry.Engine)
+		d.current = first
+		d.running = &Running{Entry: first.Entry, ByHand: first.Reason == ByHand, Due: first.Due, Started: time.Now()}
+		d.changed()
+		return &first, entry, skipped
 	}
-	first := d.queue[0]
-	d.queue = slices.Delete(d.queue, 0, 1)
-	if late(first) {
-		return first, config.Entry{}, dropped
-	}
-	entry, _ := d.config.entry(first.Entry) // Configure sees that it is there
-	first.runner = d.config.Runner(entry.Engine)
-	d.current = first
-	d.running = &Running{Entry: first.Entry, ByHand: first.Reason == ByHand, Due: first.Due, Started: time.Now()}
-	d.changed()
-	return first, entry, run
+	return nil, config.Entry{}, skipped
 }
 
 func (d *Dispatcher) probe(ctx context.Context) (runner.EngineInfo, error) {

@@ -165,11 +165,7 @@ type bench struct {
 // newBench has an entry of each name, with one model of the same name.
 func newBench(t *testing.T, run engine, names ...string) *bench {
 	b := &bench{t: t, memory: &memory{skipped: map[store.Counter]uint64{}, logs: map[uint64]string{}, state: store.State{Pairs: map[store.PairID]*store.Pair{}}}}
-	b.Dispatcher = New(Options{
-		Store:   b.memory,
-		Planned: func(*model.Plan) {},
-		Log:     cycle.NewLog(slog.DiscardHandler),
-	})
+	b.Dispatcher = New(b.memory, cycle.NewLog(slog.DiscardHandler))
 	var c Config
 	var p model.Plan
 	for _, name := range names {
@@ -642,11 +638,11 @@ func TestTheLogOfACycleIsItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b *bench
 		b = newBench(t, func(ctx context.Context, req runner.Request, emit func(runner.Result)) {
-			logger := slog.New(b.options.Log).With("tool", "llama-bench")
+			logger := slog.New(b.log).With("tool", "llama-bench")
 			logger.Debug("said something of " + req.Model.Name)
 			hour(ctx, req, emit)
 		}, "a", "b")
-		slog.New(b.options.Log).Info("before everything")
+		slog.New(b.log).Info("before everything")
 		b.due("a")
 		running, err := b.CycleLog(1)
 		require.NoError(t, err)

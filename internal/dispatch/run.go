@@ -29,7 +29,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry config.Entry) {
 		models = slices.DeleteFunc(models, func(m model.Planned) bool { return !slices.Contains(job.models, m.Name) })
 	}
 	discovering := time.Since(begin)
-	oldestFirst(models, d.options.Store.State())
+	oldestFirst(models, d.store.State())
 	if len(models) == 0 {
 		logger.Warn("the entry names no model that is there")
 	}
@@ -66,13 +66,16 @@ func (d *Dispatcher) discover(entry string) []model.Planned {
 	}
 	if err != nil {
 		d.logger.Error("looking for models failed: taking those that were there before", "err", err)
-		d.mu.Lock()
+	}
+	d.mu.Lock()
+	switch {
+	case err != nil:
 		d.lost = err
 		d.changed()
-		d.mu.Unlock()
-	} else {
-		d.exchange(fresh, func() bool { return configs == d.configs }) // not after a reload
+	case configs == d.configs: // not after a reload
+		d.planned(fresh)
 	}
+	d.mu.Unlock()
 	fresh = d.Plan()
 	conflicts := uint64(0)
 	for _, conflict := range fresh.Conflicts {

@@ -14,22 +14,24 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
+	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
 // Stats are about the file.
 type Stats struct {
-	FileBytes int64 // as the file system tells
-	FreeBytes int64 // of those, what the next results will use; 0 in OpenForReading
+	FileBytes int64 // as the file system tells; 0 when it does not
+	// WriteFailures counts the calls of methods whose write failed, for a full disk say,
+	// since the state was opened: not what there was no need to write, an ErrCommitted or an
+	// ErrReadOnly.
+	WriteFailures uint64
 }
 
-// Stats reads them; FileBytes is 0 when the file system does not tell.
+// Stats reads them.
 func (s *Store) Stats() Stats {
-	var stats Stats
+	stats := Stats{WriteFailures: s.failed.Load()}
 	if info, err := os.Stat(s.path); err == nil {
 		stats.FileBytes = info.Size()
 	}
-	free := s.db.Stats()
-	stats.FreeBytes = int64(free.FreePageN+free.PendingPageN) * s.pageSize
 	return stats
 }
 
@@ -198,13 +200,13 @@ func exportMeta(w io.Writer, tx *bbolt.Tx) error {
 func exported(tx *bbolt.Tx, bucket string, key, value []byte) ([]byte, error) {
 	switch bucket {
 	case bucketEntries:
-		entry, err := decode[EntryState](bucket, key, value)
+		entry, err := decode[schedule.State](bucket, key, value)
 		if err != nil {
 			return nil, err
 		}
 		return json.Marshal(struct {
 			Entry string `json:"entry"`
-			*EntryState
+			*schedule.State
 		}{string(key), entry})
 	case bucketResults:
 		record, err := decode[Record](bucket, key, value)

@@ -17,6 +17,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
 func TestExport(t *testing.T) {
@@ -24,7 +25,7 @@ func TestExport(t *testing.T) {
 	s := open(t, dir, Options{Bus: true})
 	record(t, s, decided("m <\"&>", "Q2_K", verdict.Rejected))
 	record(t, s, failed("m <\"&>", "Q2_K", runner.ReasonCrash))
-	require.NoError(t, s.SetEntry("nightly", EntryState{Spec: "@daily", Last: start()}))
+	require.NoError(t, s.SetEntry("nightly", schedule.State{Spec: "@daily", Last: start()}))
 	require.NoError(t, s.CountSkipped("nightly", SkipDeadline, 2))
 	var live bytes.Buffer
 	require.NoError(t, s.Export(&live))
@@ -177,7 +178,7 @@ func TestRoomIsUsedAgain(t *testing.T) {
 		record(t, s, big)
 	}
 	before := s.Stats()
-	assert.Positive(t, before.FreeBytes)
+	assert.Positive(t, s.db.Stats().FreePageN)
 	for range 10 {
 		record(t, s, big)
 	}

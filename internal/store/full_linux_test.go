@@ -99,8 +99,7 @@ func fillTheDisk(dir string) error {
 	if err := os.WriteFile(filler, make([]byte, 1<<20), 0o600); err != nil {
 		return err
 	}
-	failures := 0
-	s, err := Open(dir, Options{Bus: true, WriteFailed: func() { failures++ }})
+	s, err := Open(dir, Options{Bus: true})
 	if err != nil {
 		return err
 	}
@@ -124,8 +123,8 @@ func fillTheDisk(dir string) error {
 			stored++
 		}
 	}
-	if !errors.Is(err, syscall.ENOSPC) || stored == 0 || failures != 1 {
-		return fmt.Errorf("after %d results, with %d failed writes: %w", stored, failures, err)
+	if !errors.Is(err, syscall.ENOSPC) || stored == 0 || s.Stats().WriteFailures != 1 {
+		return fmt.Errorf("after %d results, with %d failed writes: %w", stored, s.Stats().WriteFailures, err)
 	}
 
 	// Full: nothing changes, and what is there can be read.
@@ -141,7 +140,7 @@ func fillTheDisk(dir string) error {
 			return fmt.Errorf("on a full disk: %w", err)
 		}
 	}
-	if failures != 21 {
+	if failures := s.Stats().WriteFailures; failures != 21 {
 		return fmt.Errorf("21 writes failed, %d are counted", failures)
 	}
 	// bbolt keeps the message of this error only.

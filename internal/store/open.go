@@ -240,7 +240,6 @@ func (s *Store) openFile(readOnly bool) error {
 	case err != nil:
 		return s.damaged(err)
 	}
-	s.pageSize = int64(s.db.Info().PageSize)
 	var version int
 	err = s.view(func(tx *bbolt.Tx) error {
 		if tx.Size() > info.Size() {

@@ -16,7 +16,7 @@ import (
 // values are JSON objects where nothing else is said.
 const (
 	bucketMeta     = "meta"            // metaSchema: schemaVersion in decimal; metaState: meta
-	bucketEntries  = "entries"         // entry → EntryState
+	bucketEntries  = "entries"         // entry → schedule.State
 	bucketCycles   = "cycles"          // cycle → Cycle
 	bucketRunning  = "cycles.running"  // cycle → cycle, of those that have not ended
 	bucketLogs     = "cycles.logs"     // cycle → what was logged, gzip

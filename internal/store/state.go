@@ -177,12 +177,6 @@ type OutboxState struct {
 	OldestPending time.Time
 }
 
-// EntryState is what the schedule has to remember of an entry.
-type EntryState struct {
-	Spec string    `json:"spec"` // the schedule by which it fired; a changed one starts afresh
-	Last time.Time `json:"last"` // when it last fired, or was first seen
-}
-
 // Delivered is how many events the bus has taken.
 func (s *State) Delivered() uint64 { return s.Counters[Counter{Kind: CountDelivered}] }
 

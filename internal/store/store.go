@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
 // Errors of the store that a caller may want to tell apart.
@@ -29,11 +30,6 @@ type Options struct {
 	Host      string           // where results are from, for events and records
 	Now       func() time.Time // default: time.Now
 	Logger    *slog.Logger     // default: none
-	// WriteFailed, unless nil, is called once for each call of a method whose write
-	// failed, for a full disk say, before the method returns the error. Not for what
-	// there was no need to write, an ErrCommitted or an ErrReadOnly. It must not call
-	// the store.
-	WriteFailed func()
 }
 
 // Store is the state on disk. Its methods are safe for concurrent use: those that write
@@ -42,13 +38,12 @@ type Options struct {
 type Store struct {
 	path     string // of the file
 	db       *bbolt.DB
-	pageSize int64 // of the file, in bytes
 	unlock   func()
 	readOnly bool
 	host     string
 	clock    func() time.Time
 	logger   *slog.Logger
-	failed   func() // Options.WriteFailed
+	failed   atomic.Uint64 // Stats.WriteFailures
 	current  atomic.Pointer[State]
 	pending  chan struct{}
 	window   int // settled events that are kept: settledKept
@@ -57,22 +52,18 @@ type Store struct {
 	content   content
 	retention config.Retention
 	sweep     []byte
-	hooks     []func(*State)
 }
 
 func newStore(path string, unlock func(), o Options) *Store {
 	s := &Store{
 		path: path, unlock: unlock, host: o.Host, clock: o.Now, logger: o.Logger,
-		failed: o.WriteFailed, retention: o.Retention, pending: make(chan struct{}, 1), window: settledKept,
+		retention: o.Retention, pending: make(chan struct{}, 1), window: settledKept,
 	}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
-	}
-	if s.failed == nil {
-		s.failed = func() {}
 	}
 	return s
 }
@@ -94,16 +85,6 @@ func (s *Store) Close() error {
 // State is what was last committed. It never blocks; nobody may change what it points
 // to.
 func (s *Store) State() *State { return s.current.Load() }
-
-// OnCommit has f called with every state to come, in the order of the commits, and
-// before OnCommit returns with the present one. The commit waits for f, which therefore
-// should be quick and must not call a method that writes; State is already the new one.
-func (s *Store) OnCommit(f func(*State)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.hooks = append(s.hooks, f)
-	f(s.State())
-}
 
 // errUnchanged ends a transaction that had nothing to write.
 var errUnchanged = errors.New("unchanged")
@@ -135,7 +116,7 @@ func (s *Store) update(doing string, f func(*draft) error) error {
 	}
 	if err != nil {
 		if !errors.Is(err, ErrCommitted) {
-			s.failed()
+			s.failed.Add(1)
 		}
 		if complete {
 			s.reload()
@@ -170,9 +151,6 @@ func (s *Store) reload() {
 func (s *Store) set(c content) {
 	s.content = c
 	s.current.Store(c.state)
-	for _, f := range s.hooks {
-		f(c.state)
-	}
 }
 
 // Changed gets a value whenever there are new pending events, and at the start when there
@@ -209,11 +187,11 @@ func (s *Store) CountSkipped(entry string, reason SkipReason, n uint64) error {
 
 // Entry is what SetEntry stored. It is unknown, too, while the file cannot be read, which
 // is logged.
-func (s *Store) Entry(name string) (EntryState, bool) {
-	var entry EntryState
+func (s *Store) Entry(name string) (schedule.State, bool) {
+	var entry schedule.State
 	known := false
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		stored, ok, err := find[EntryState](tx, bucketEntries, []byte(name))
+		stored, ok, err := find[schedule.State](tx, bucketEntries, []byte(name))
 		if ok {
 			entry, known = *stored, true
 		}
@@ -226,7 +204,7 @@ func (s *Store) Entry(name string) (EntryState, bool) {
 }
 
 // SetEntry remembers the state of an entry of the schedule.
-func (s *Store) SetEntry(name string, e EntryState) error {
+func (s *Store) SetEntry(name string, e schedule.State) error {
 	return s.update(fmt.Sprintf("storing the state of the entry %q", name), func(d *draft) error {
 		if err := checkName("an entry", name); err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
+	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
 // start is when the clock of the tests begins.
@@ -110,21 +111,20 @@ func record(t testing.TB, s *Store, r *runner.Result) Committed {
 	return committed
 }
 
-func TestWriteFailed(t *testing.T) {
-	failures := 0
+func TestWriteFailures(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, Options{Bus: true, WriteFailed: func() { failures++ }})
+	s := open(t, dir, Options{Bus: true})
 	id := begin(t, s, "m", "Q2_K")
 	_, err := s.Commit(id, decided("m", "Q2_K", verdict.Kept))
 	require.NoError(t, err)
 	_, err = s.Commit(id, decided("m", "Q2_K", verdict.Kept))
 	require.ErrorIs(t, err, ErrCommitted)
 	require.NoError(t, s.SetBus(true), "it is unchanged")
-	assert.Zero(t, failures)
+	assert.Zero(t, s.Stats().WriteFailures)
 
 	require.NoError(t, s.Close())
 	for i, write := range []func() error{
-		func() error { return s.SetEntry("nightly", EntryState{}) },
+		func() error { return s.SetEntry("nightly", schedule.State{}) },
 		func() error { return s.SetBus(true) },
 		func() error { return s.MarkDelivered(s.State().Outbox.Producer, 1) },
 		func() error { return s.CountDeliveryFailure("refused") },
@@ -136,7 +136,7 @@ func TestWriteFailed(t *testing.T) {
 		func() error { return s.Outrank(id, "Q2_K", []string{"Q8_0"}) },
 	} {
 		require.ErrorIs(t, write(), bolterrors.ErrDatabaseNotOpen)
-		assert.Equal(t, i+1, failures)
+		assert.EqualValues(t, i+1, s.Stats().WriteFailures)
 	}
 }
 
@@ -199,7 +199,7 @@ func TestStateSurvives(t *testing.T) {
 	record(t, s, failed("m", "Q4_K_M", runner.ReasonNoSpace))
 	require.NoError(t, s.CountSkipped("nightly", SkipOverlap, 3))
 	require.NoError(t, s.CountDeliveryFailure("refused"))
-	entry := EntryState{Spec: "@daily", Last: start()}
+	entry := schedule.State{Spec: "@daily", Last: start()}
 	require.NoError(t, s.SetEntry("nightly", entry))
 	before := s.State()
 	assert.InDelta(t, 0.2, before.Pairs[PairID{"m", "Q2_K"}].Decided.Verdict.Phases[0].Drop, 0)
@@ -449,21 +449,6 @@ func TestHistoryAndCyclesArePaged(t *testing.T) {
 	_, _, ok, err := s.Cycle(99)
 	require.NoError(t, err)
 	assert.False(t, ok)
-}
-
-func TestOnCommitSeesEveryStateInOrder(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
-	var seen []uint64
-	s.OnCommit(func(state *State) {
-		assert.Same(t, state, s.State())
-		seen = append(seen, state.Counters[skips(SkipUnchanged)])
-	})
-	for range 3 {
-		require.NoError(t, s.CountSkipped("nightly", SkipUnchanged, 2))
-	}
-	require.NoError(t, s.CountSkipped("nightly", SkipUnchanged, 0))
-	require.Error(t, s.CountSkipped("", SkipUnchanged, 1))
-	assert.Equal(t, []uint64{0, 2, 4, 6}, seen)
 }
 
 // Where the disk took a transaction whose error said otherwise, the state follows the
