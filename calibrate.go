@@ -31,7 +31,7 @@ func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
 	defer release()
 	threads := f.threads
 	if len(threads) == 0 {
-		threads = calibrate.DefaultThreads(p.topology.Usable())
+		threads = calibrate.DefaultThreads(p.host.Usable())
 	}
 	found, err := calibrate.Run(ctx, calibrate.Options{
 		Model:     models[0],

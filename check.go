@@ -141,7 +141,7 @@ func (p *program) checked(out *strings.Builder, entry model.Resolved) error {
 	if entry.Suspend {
 		out.WriteString("never: it is suspended")
 	}
-	for i, at := range schedule.Upcoming(entry.Entry.Entry, p.hardware.Host, time.Now(), shownFires) {
+	for i, at := range schedule.Upcoming(entry.Entry.Entry, p.host.Name, time.Now(), shownFires) {
 		if i > 0 {
 			out.WriteString(", ")
 		}

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
-	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -37,12 +35,12 @@ func (p *program) discover(patterns []string) (model.Found, error) {
 }
 
 func (p *program) engine(c config.Engine, logger *slog.Logger) *llamacpp.Engine {
-	return llamacpp.New(c, host.BenchmarkThreads(p.topology.Usable()), logger)
+	return llamacpp.New(c, p.host.Threads(), logger)
 }
 
 // engines makes the engines of a configuration, which log through logger.
 func (p *program) engines(c *config.Config, logger *slog.Logger) llamacpp.Engines {
-	return llamacpp.NewEngines(c, host.BenchmarkThreads(p.topology.Usable()), logger)
+	return llamacpp.NewEngines(c, p.host.Threads(), logger)
 }
 
 // memory is what cycles have of those before them. What is nil they do without.
@@ -71,20 +69,10 @@ func (p *program) runner(c *config.Config, engine runner.Engine, hosted bool, be
 		WorkDir:         c.Work.Dir,
 		Isolation:       c.Work.Isolation,
 		AllowRequantize: c.Models.AllowRequantize,
-		Hardware:        p.hardware.String(),
-		Machine:         p.hardware.Machine(),
-		Driver:          p.hardware.Driver,
+		Host:            p.host,
 		Hashes:          before.hashes,
 		Cache:           before.cache,
-		Observer:        observer{host.NewLoad(p.topology), p.topology.Cores},
-		WaitIdle: func(ctx context.Context, limit time.Duration) error {
-			idle, err := host.WaitIdle(ctx, host.NewLoad(p.topology).Read, host.DefaultIdle(limit), nil)
-			if err == nil && !idle {
-				logger.Warn("the host did not become idle in the time given: measuring regardless", "wait_idle", limit)
-			}
-			return err
-		},
-		Logger: logger,
+		Logger:          logger,
 	}
 	if !hosted {
 		options.Lock = func(ctx context.Context, waiting func(string)) (func(), error) {
@@ -95,24 +83,6 @@ func (p *program) runner(c *config.Config, engine runner.Engine, hosted bool, be
 		}
 	}
 	return runner.New(engine, options)
-}
-
-// observer lets the runner see the load of the host.
-type observer struct {
-	load  *host.Load
-	cores int
-}
-
-// Observe implements runner.Observer.
-func (o observer) Observe() func(ours time.Duration, threads int) *runner.Load {
-	before, begin := o.load.Read(), time.Now()
-	return func(ours time.Duration, threads int) *runner.Load {
-		d, ok := host.Disturb(before, o.load.Read(), time.Since(begin), ours, o.cores, threads)
-		if !ok {
-			return nil
-		}
-		return &runner.Load{Others: d.Others, Steal: d.Steal, Share: d.Share}
-	}
 }
 
 // prepare sees that the measurement lock and the working folder can be used at all, and

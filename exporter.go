@@ -60,7 +60,7 @@ func (p *program) newExporter(state *store.Store, registry prometheus.Registerer
 	e.scheduler = schedule.New(schedule.Options{
 		Clock:  schedule.SystemClock{},
 		Memory: state,
-		Host:   p.hardware.Host,
+		Host:   p.host.Name,
 		Fire:   e.dispatcher.Due,
 		Missed: e.dispatcher.Missed,
 		Logger: p.logger,

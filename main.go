@@ -111,8 +111,7 @@ func hangUpContext() (context.Context, context.CancelFunc) {
 type program struct {
 	flags    *flags
 	config   *config.Config
-	topology host.Topology
-	hardware host.Hardware
+	host     *host.Host
 	stdout   *os.File
 	progress *report.Progress
 	logger   *slog.Logger
@@ -141,7 +140,6 @@ func (f *flags) program(stdout, stderr *os.File) (*program, error) {
 	if p.config, err = f.loadConfig(); err != nil {
 		return p, err
 	}
-	p.topology = host.ReadTopology()
-	p.hardware = host.ReadHardware(p.topology)
+	p.host = host.Read()
 	return p, nil
 }

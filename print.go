@@ -49,7 +49,7 @@ func (o *printer) Result(r runner.Result, stored store.Committed) {
 	if o.output == "json" {
 		o.progress.Clear()
 		chosen := o.state.State().Chosen(&store.Cycle{Model: r.Model, Choose: o.choose})
-		o.wrote(report.JSONLine(o.stdout, &r, event.Origin{Host: o.hardware.Host, Entry: o.entry, Chosen: chosen}, eventID, o.evidence))
+		o.wrote(report.JSONLine(o.stdout, &r, event.Origin{Host: o.host.Name, Entry: o.entry, Chosen: chosen}, eventID, o.evidence))
 	}
 }
 

@@ -201,7 +201,7 @@ func resolve(ctx context.Context, engine runner.Engine, s *settings) error {
 // gone afterwards.
 func (p *program) openRecords(noRecord bool) (*store.Store, error) {
 	if noRecord {
-		return store.Temporary(p.config.Work.Dir, store.Options{Host: p.hardware.Host, Logger: p.logger})
+		return store.Temporary(p.config.Work.Dir, store.Options{Host: p.host.Name, Logger: p.logger})
 	}
 	return p.openStore("--no-record runs without it, and keeps nothing; a serving exporter with --web.enable-admin-api takes POST /api/v1/run")
 }

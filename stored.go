@@ -19,7 +19,7 @@ func (p *program) openStore(hint string) (*store.Store, error) {
 	s, err := store.Open(p.config.Storage.Path, store.Options{
 		Retention: p.config.Storage.Retention,
 		Bus:       p.config.A2A.URL != "",
-		Host:      p.hardware.Host,
+		Host:      p.host.Name,
 		Logger:    p.logger,
 	})
 	switch {

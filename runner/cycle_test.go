@@ -20,6 +20,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
+	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
@@ -309,16 +310,28 @@ func TestEvidenceAloneGivesTheVerdictAgain(t *testing.T) {
 	}
 }
 
-// load is an observer whose n-th observation says what the test says.
+// quiet is a host that has nothing to tell.
+type quiet struct{}
+
+func (quiet) String() string  { return "" }
+func (quiet) Machine() string { return "" }
+func (quiet) Driver() string  { return "" }
+func (quiet) Observe() func(time.Duration, int) *host.Load {
+	return func(time.Duration, int) *host.Load { return nil }
+}
+func (quiet) WaitIdle(context.Context, time.Duration) (bool, error) { return true, nil }
+
+// load is a host whose n-th observation returns what the test says.
 type load struct {
+	quiet
 	n     int
 	share func(n int) float64
 }
 
-func (l *load) Observe() func(time.Duration, int) *runner.Load {
+func (l *load) Observe() func(time.Duration, int) *host.Load {
 	share := l.share(l.n)
 	l.n++
-	return func(time.Duration, int) *runner.Load { return &runner.Load{Share: share} }
+	return func(time.Duration, int) *host.Load { return &host.Load{Share: share} }
 }
 
 func TestContaminatedRoundIsRepeated(t *testing.T) {
@@ -330,7 +343,7 @@ func TestContaminatedRoundIsRepeated(t *testing.T) {
 	}}
 	f := newFixture(t, e, "Q2_K")
 	// The third run is one of the two in the second round.
-	f.options.Observer = &load{share: func(n int) float64 { return map[bool]float64{true: 0.5}[n == 2] }}
+	f.options.Host = &load{share: func(n int) float64 { return map[bool]float64{true: 0.5}[n == 2] }}
 	r := f.run(t.Context())["Q2_K"]
 
 	assert.Equal(t, verdict.Kept, r.Outcome())
@@ -344,7 +357,7 @@ func TestContaminatedRoundIsRepeated(t *testing.T) {
 
 func TestRepeatedRoundsAreBounded(t *testing.T) {
 	f := newFixture(t, &engine{}, "Q2_K")
-	f.options.Observer = &load{share: func(int) float64 { return 1 }}
+	f.options.Host = &load{share: func(int) float64 { return 1 }}
 	f.request.Benchmark.MaxRepeats = 2
 	r := f.run(t.Context())["Q2_K"]
 
@@ -410,11 +423,14 @@ func TestModelExchangedSinceItWasFound(t *testing.T) {
 	assert.ErrorContains(t, failure, "is another file now")
 }
 
-// threads is an observer that notes the number of threads it is told.
-type threads struct{ told []int }
+// threads is a host that notes the numbers of threads of its measurements.
+type threads struct {
+	quiet
+	told []int
+}
 
-func (o *threads) Observe() func(time.Duration, int) *runner.Load {
-	return func(_ time.Duration, n int) *runner.Load {
+func (o *threads) Observe() func(time.Duration, int) *host.Load {
+	return func(_ time.Duration, n int) *host.Load {
 		o.told = append(o.told, n)
 		return nil
 	}
@@ -425,7 +441,7 @@ func TestLoadIsJudgedByTheThreadsThatWereAskedFor(t *testing.T) {
 	// then not what works on the measurement.
 	f := newFixture(t, &engine{}, "Q2_K")
 	observer := &threads{}
-	f.options.Observer = observer
+	f.options.Host = observer
 	f.run(t.Context())
 	require.NotEmpty(t, observer.told)
 	for _, n := range observer.told {

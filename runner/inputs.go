@@ -222,11 +222,9 @@ func (c *cycle) hashesKnown() bool {
 func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 	i := &Inputs{
 		Engine:   EngineID{c.info.Name, c.info.Version, c.info.Build, c.info.Commit},
-		Hardware: c.Machine,
+		Hardware: c.Host.Machine(),
+		Driver:   c.Host.Driver(),
 		Devices:  c.info.Devices,
-	}
-	if c.Driver != nil {
-		i.Driver = c.Driver()
 	}
 	i.Arguments, i.Decision = c.Settings.Inputs()
 	for name, value := range c.info.Arguments {

@@ -41,11 +41,15 @@ func (c *cycle) measure(ctx context.Context, group []*pair) error {
 
 func (c *cycle) waitForIdle(ctx context.Context) error {
 	limit := time.Duration(c.Benchmark.WaitIdle)
-	if limit <= 0 || c.WaitIdle == nil {
+	if limit <= 0 {
 		return nil
 	}
 	c.Progress(Progress{Model: c.Model.Name, Operation: OperationBenchmark, Detail: "waiting for the host to be idle"})
-	return c.WaitIdle(ctx, limit)
+	idle, err := c.Host.WaitIdle(ctx, limit)
+	if err == nil && !idle {
+		c.Logger.Warn("the host did not become idle in the time given: measuring regardless", "wait_idle", limit)
+	}
+	return err
 }
 
 // measuring is the state of the rounds of a cycle. In a ladder one measurement of
@@ -173,10 +177,7 @@ func (m *measuring) sample(ctx context.Context, p *pair) (Sample, error) {
 	}
 	report(0)
 
-	observed := func(time.Duration, int) *Load { return nil }
-	if m.Observer != nil {
-		observed = m.Observer.Observe()
-	}
+	observed := m.Host.Observe()
 	started := time.Now()
 	measurement, err := m.engine.Benchmark(ctx, job, report)
 	load := observed(measurement.Run.CPUTime, m.info.Threads)

@@ -183,7 +183,7 @@ func TestEvaluationFails(t *testing.T) {
 func TestBudgetLeavesARejectionByQualityItsFigures(t *testing.T) {
 	f := newQualityFixture(t, &engine{}, "Q2_K")
 	f.request.Benchmark.Budget = model.Duration(time.Nanosecond)
-	f.options.Observer = &load{share: func(n int) float64 { return map[bool]float64{true: 1}[n < 2] }}
+	f.options.Host = &load{share: func(n int) float64 { return map[bool]float64{true: 1}[n < 2] }}
 	r := f.run(t.Context())["Q2_K"]
 	assert.Equal(t, verdict.Rejected, r.Outcome())
 	assert.Equal(t, 1, r.Verdict.Rounds, "the first round was contaminated")

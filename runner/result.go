@@ -5,6 +5,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
@@ -150,15 +151,7 @@ type Sample struct {
 	Started     time.Time   `json:"started"`
 	Measurement Measurement `json:"measurement"`
 	// Load is absent where the system does not tell.
-	Load *Load `json:"load,omitempty"`
-}
-
-// Load is what others took of the CPU during a measurement.
-type Load struct {
-	Others float64 `json:"others_cpus"` // in CPUs: 0.5 is half of one, on average
-	Steal  float64 `json:"steal_ratio"` // part of the CPU time wanted that other guests of the hypervisor got
-	// Share, 0 to 1, of the CPUs which the measurement was to have that others took.
-	Share float64 `json:"share_ratio"`
+	Load *host.Load `json:"load,omitempty"`
 }
 
 // Verdict computes the outcome again from the evidence alone: from the samples of

@@ -85,12 +85,21 @@ func (n *notes) RememberHash(id model.FileID, hash string) error {
 	return nil
 }
 
+// machine is a host with this driver.
+type machine struct {
+	quiet
+	driver string
+}
+
+func (machine) Machine() string  { return "a machine" }
+func (m machine) Driver() string { return m.driver }
+
 // newReuseFixture has an engine that tells its build, and a model that is at rest.
 func newReuseFixture(t *testing.T, targets ...string) (*fixture, *shelf, *notes) {
 	f := newQualityFixture(t, &engine{info: runner.EngineInfo{Version: "1", Build: 11669, Threads: 3, Arguments: map[string]string{"quantize_args": "[--pure]"}}}, targets...)
 	kept, known := &shelf{files: map[string][]byte{}}, &notes{hashes: map[model.FileID]string{}}
 	f.options.Cache, f.options.Hashes = kept, known
-	f.options.Machine, f.options.Driver = "a machine", func() string { return "a driver" }
+	f.options.Host = machine{driver: "a driver"}
 	for _, file := range append([]string{f.request.Quality.Corpus}, f.model.Files...) {
 		f.age(file)
 	}
@@ -286,7 +295,7 @@ func TestOnlyTheSameIsReused(t *testing.T) {
 		}, true, true},
 		"text":                {func(f *fixture) { require.NoError(f.t, os.WriteFile(f.request.Quality.Corpus, []byte("And"), 0o600)) }, false, true},
 		"chunks":              {func(f *fixture) { f.request.Quality.Chunks = 33 }, false, true},
-		"driver":              {func(f *fixture) { f.options.Driver = func() string { return "another" } }, false, true},
+		"driver":              {func(f *fixture) { f.options.Host = machine{driver: "another"} }, false, true},
 		"what is benchmarked": {func(f *fixture) { f.request.Benchmark.Depth = 8 }, false, false},
 		"limit":               {func(f *fixture) { f.request.Quality.MaxKLDivergence = 0.1; f.request.Threshold = 0.2 }, false, false},
 		// Of the model in that format there is a copy already; what it predicts is its own.

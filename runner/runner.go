@@ -39,6 +39,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
+	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
@@ -51,32 +52,45 @@ type Options struct {
 	Isolation disk.Mode
 	// AllowRequantize lets models be quantized that are quantized already.
 	AllowRequantize bool
-	// Hardware describes the machine, for the evidence; Machine what of it decisions
-	// depend on, and Driver, asked in each cycle, its kernel and the drivers of its GPUs.
-	// Nil: not known.
-	Hardware, Machine string
-	Driver            func() string
+	// Host is the machine. Nil: nothing is known of it.
+	Host Host
 	// Hashes remember what files hold. Nil: each cycle reads them.
 	Hashes Hashes
 	// Cache keeps what cycles made. Nil: each makes everything anew.
 	Cache Cache
 	// Lock waits for the host to be free for measuring and calls waiting, with a word
 	// on what is in the way, when it is not free at once. Nil: no lock.
-	Lock func(ctx context.Context, waiting func(why string)) (release func(), err error)
-	// Observer watches what others take of the CPU; nil where that cannot be seen.
-	Observer Observer
-	// WaitIdle waits for the host to be idle, at most for the limit. Nil: no waiting.
-	WaitIdle func(ctx context.Context, limit time.Duration) error
-	Logger   *slog.Logger
+	Lock   func(ctx context.Context, waiting func(why string)) (release func(), err error)
+	Logger *slog.Logger
 }
 
-// Observer watches the load of the host.
-type Observer interface {
-	// Observe begins to watch. The function it returns ends that, given the CPU time
-	// which the measurement itself used and its number of threads, and says what the
+// Host is the machine that measurements run on: see host.Host.
+type Host interface {
+	// String describes the machine, for the evidence.
+	String() string
+	// Machine describes what of the machine decisions depend on.
+	Machine() string
+	// Driver names the kernel and the drivers of GPUs as they are at the moment.
+	Driver() string
+	// Observe begins to watch the load. The function it returns ends that, given the CPU
+	// time which the measurement itself used and its number of threads, and returns what
 	// others took; nil where the system does not tell.
-	Observe() func(ours time.Duration, threads int) *Load
+	Observe() func(ours time.Duration, threads int) *host.Load
+	// WaitIdle waits for the host to be idle, for at most limit, and reports whether it
+	// became so.
+	WaitIdle(ctx context.Context, limit time.Duration) (idle bool, err error)
 }
+
+// unknownHost is the Host of which nothing is known.
+type unknownHost struct{}
+
+func (unknownHost) String() string  { return "" }
+func (unknownHost) Machine() string { return "" }
+func (unknownHost) Driver() string  { return "" }
+func (unknownHost) Observe() func(time.Duration, int) *host.Load {
+	return func(time.Duration, int) *host.Load { return nil }
+}
+func (unknownHost) WaitIdle(context.Context, time.Duration) (bool, error) { return true, nil }
 
 // Request is one cycle.
 type Request struct {
@@ -115,6 +129,9 @@ type Runner struct {
 func New(engine Engine, options Options) *Runner {
 	if options.Lock == nil {
 		options.Lock = func(context.Context, func(string)) (func(), error) { return func() {}, nil }
+	}
+	if options.Host == nil {
+		options.Host = unknownHost{}
 	}
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)
@@ -365,7 +382,7 @@ func (c *cycle) result(p *pair) Result {
 			Target:    p.target,
 			Previous:  p.previous,
 			Engine:    c.info,
-			Hardware:  c.Hardware,
+			Hardware:  c.Host.String(),
 			Benchmark: c.Benchmark,
 			Decision:  c.Benchmark.Decision(c.Threshold),
 			Isolation: c.isolation,

@@ -13,7 +13,7 @@ import (
 // Hardware says what machine a figure was measured on. What the system does not tell
 // is empty or zero.
 type Hardware struct {
-	Host   string `json:"name,omitempty"`         // host name
+	Name   string `json:"name,omitempty"`         // host name
 	CPU    string `json:"cpu,omitempty"`          // model name of the (first) CPU
 	Arch   string `json:"arch"`                   // as Go calls it: amd64, arm64
 	Cores  int    `json:"cores"`                  // physical cores that the process may use
@@ -22,14 +22,13 @@ type Hardware struct {
 	Kernel string `json:"kernel,omitempty"`       // name and release: "Linux 6.12.1"
 }
 
-// ReadHardware asks the system.
-func ReadHardware(t Topology) Hardware {
-	h := Hardware{Arch: runtime.GOARCH, Cores: t.Cores, CPUs: len(t.CPUs)}
+func readHardware(t topology) Hardware {
+	h := Hardware{Arch: runtime.GOARCH, Cores: t.cores, CPUs: len(t.cpus)}
 	if h.CPUs == 0 {
 		h.CPUs = runtime.NumCPU()
 	}
 	if name, err := os.Hostname(); err == nil {
-		h.Host = name
+		h.Name = name
 	}
 	h.CPU, h.Memory = cpuAndMemory()
 	var uts unix.Utsname

@@ -10,14 +10,14 @@ import (
 )
 
 func TestReadHardware(t *testing.T) {
-	h := ReadHardware(Topology{Cores: 3})
+	h := readHardware(topology{cores: 3})
 	assert.Equal(t, 3, h.Cores)
 	assert.Equal(t, runtime.NumCPU(), h.CPUs)
 	assert.Equal(t, runtime.GOARCH, h.Arch)
 	assert.True(t, strings.HasPrefix(strings.ToLower(h.Kernel), runtime.GOOS), h.Kernel)
 	assert.Positive(t, h.Memory)
-	assert.NotEmpty(t, h.Host)
-	assert.Equal(t, 2, ReadHardware(Topology{CPUs: []int{0, 4}, Cores: 1}).CPUs)
+	assert.NotEmpty(t, h.Name)
+	assert.Equal(t, 2, readHardware(topology{cpus: []int{0, 4}, cores: 1}).CPUs)
 }
 
 func TestHardwareString(t *testing.T) {
@@ -46,5 +46,5 @@ func TestDriver(t *testing.T) {
 		"sys/module/amdgpu/version": {Data: []byte("6.7.0\n")},
 		"sys/module/nouveau/x":      {},
 	}))
-	assert.Contains(t, ReadHardware(Topology{}).Driver(), strings.Fields(ReadHardware(Topology{}).Kernel)[0])
+	assert.Contains(t, readHardware(topology{}).Driver(), strings.Fields(readHardware(topology{}).Kernel)[0])
 }

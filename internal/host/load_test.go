@@ -25,11 +25,11 @@ procs_blocked 0
 softirq 1 0 0 0 0 0 0 0 0 0 0
 `
 
-func readStat(t *testing.T, content string, cpus ...int) Usage {
+func readStat(t *testing.T, content string, cpus ...int) usage {
 	t.Helper()
 	proc := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(proc, "stat"), []byte(content), 0o600))
-	return newLoad(proc, Topology{CPUs: cpus, Cores: 1}).Read()
+	return usageReaderOf(proc, topology{cpus: cpus, cores: 1}).read()
 }
 
 func TestLoadCountsTheCPUsOfTheTopology(t *testing.T) {
@@ -47,32 +47,32 @@ func TestLoadCountsTheCPUsOfTheTopology(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			got := readStat(t, stat, c.cpus...)
-			assert.True(t, got.OK)
-			assert.Equal(t, c.steal, got.Steal)
+			assert.True(t, got.ok)
+			assert.Equal(t, c.steal, got.steal)
 			// This process's own time is taken off: some, and no hours.
-			assert.Less(t, got.Busy, c.busy)
-			assert.Greater(t, got.Busy, c.busy-time.Hour)
+			assert.Less(t, got.busy, c.busy)
+			assert.Greater(t, got.busy, c.busy-time.Hour)
 		})
 	}
 }
 
 func TestLoadUnknownIsNoError(t *testing.T) {
-	assert.Equal(t, Usage{}, newLoad(filepath.Join(t.TempDir(), "no-proc"), Topology{}).Read())
-	assert.Equal(t, Usage{}, newLoad(t.TempDir(), Topology{}).Read(), "a /proc without stat")
-	assert.Equal(t, Usage{}, readStat(t, "cpu x y\n"))
+	assert.Equal(t, usage{}, usageReaderOf(filepath.Join(t.TempDir(), "no-proc"), topology{}).read())
+	assert.Equal(t, usage{}, usageReaderOf(t.TempDir(), topology{}).read(), "a /proc without stat")
+	assert.Equal(t, usage{}, readStat(t, "cpu x y\n"))
 }
 
 func TestLoadOfThisHost(t *testing.T) {
 	_, err := os.Stat("/proc/stat")
-	got := NewLoad(ReadTopology()).Read()
-	assert.Equal(t, err == nil, got.OK)
-	if got.OK {
-		assert.Positive(t, got.Busy)
+	got := newUsageReader(systemTopology()).read()
+	assert.Equal(t, err == nil, got.ok)
+	if got.ok {
+		assert.Positive(t, got.busy)
 	}
 }
 
-func used(busy, steal time.Duration) Usage {
-	return Usage{Busy: time.Hour + busy, Steal: time.Minute + steal, OK: true}
+func used(busy, steal time.Duration) usage {
+	return usage{busy: time.Hour + busy, steal: time.Minute + steal, ok: true}
 }
 
 func TestDisturb(t *testing.T) {
@@ -83,25 +83,25 @@ func TestDisturb(t *testing.T) {
 		ours        time.Duration
 		cores       int
 		threads     int
-		want        Disturbance
+		want        Load
 	}{
-		{"nobody else", 10 * s, 0, 10 * s, 2, 1, Disturbance{}},
-		{"others on the free core", 20 * s, 0, 10 * s, 2, 1, Disturbance{Others: 1}},
-		{"others on half of ours too", 20 * s, 0, 5 * s, 2, 1, Disturbance{Others: 1.5, Share: 0.5}},
-		{"no core free", 20 * s, 0, 15 * s, 2, 2, Disturbance{Others: 0.5, Share: 0.25}},
-		{"more threads than cores", 20 * s, 0, 15 * s, 2, 8, Disturbance{Others: 0.5, Share: 0.5 / 8}},
-		{"others on three of eight, four free", 70 * s, 0, 40 * s, 8, 4, Disturbance{Others: 3}},
-		{"threads unknown, as with a GPU", 10 * s, 0, 1 * s, 8, 0, Disturbance{Others: 0.9}},
-		{"a tenth stolen", 9 * s, 1 * s, 9 * s, 2, 1, Disturbance{Steal: 0.1, Share: 0.1}},
-		{"stolen and taken", 18 * s, 2 * s, 3 * s, 2, 1, Disturbance{Others: 1.5, Steal: 0.1, Share: 0.6}},
-		{"never above 1", 800 * s, 0, 0, 2, 1, Disturbance{Others: 80, Share: 1}},
-		{"ticks that count less than we used", 9 * s, 0, 10 * s, 2, 1, Disturbance{}},
-		{"a counter that went back", -5 * s, -5 * s, 0, 2, 1, Disturbance{}},
+		{"nobody else", 10 * s, 0, 10 * s, 2, 1, Load{}},
+		{"others on the free core", 20 * s, 0, 10 * s, 2, 1, Load{Others: 1}},
+		{"others on half of ours too", 20 * s, 0, 5 * s, 2, 1, Load{Others: 1.5, Share: 0.5}},
+		{"no core free", 20 * s, 0, 15 * s, 2, 2, Load{Others: 0.5, Share: 0.25}},
+		{"more threads than cores", 20 * s, 0, 15 * s, 2, 8, Load{Others: 0.5, Share: 0.5 / 8}},
+		{"others on three of eight, four free", 70 * s, 0, 40 * s, 8, 4, Load{Others: 3}},
+		{"threads unknown, as with a GPU", 10 * s, 0, 1 * s, 8, 0, Load{Others: 0.9}},
+		{"a tenth stolen", 9 * s, 1 * s, 9 * s, 2, 1, Load{Steal: 0.1, Share: 0.1}},
+		{"stolen and taken", 18 * s, 2 * s, 3 * s, 2, 1, Load{Others: 1.5, Steal: 0.1, Share: 0.6}},
+		{"never above 1", 800 * s, 0, 0, 2, 1, Load{Others: 80, Share: 1}},
+		{"ticks that count less than we used", 9 * s, 0, 10 * s, 2, 1, Load{}},
+		{"a counter that went back", -5 * s, -5 * s, 0, 2, 1, Load{}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			got, ok := Disturb(used(0, 0), used(c.busy, c.steal), 10*s, c.ours, c.cores, c.threads)
-			require.True(t, ok)
+			got := disturb(used(0, 0), used(c.busy, c.steal), 10*s, c.ours, c.cores, c.threads)
+			require.NotNil(t, got)
 			assert.InDelta(t, c.want.Others, got.Others, 1e-9)
 			assert.InDelta(t, c.want.Steal, got.Steal, 1e-9)
 			assert.InDelta(t, c.want.Share, got.Share, 1e-9)
@@ -111,16 +111,15 @@ func TestDisturb(t *testing.T) {
 
 func TestDisturbUnknown(t *testing.T) {
 	for name, c := range map[string]struct {
-		before, after Usage
+		before, after usage
 		wall          time.Duration
 	}{
-		"before":  {Usage{}, used(0, 0), time.Second},
-		"after":   {used(0, 0), Usage{}, time.Second},
+		"before":  {usage{}, used(0, 0), time.Second},
+		"after":   {used(0, 0), usage{}, time.Second},
 		"no time": {used(0, 0), used(0, 0), 0},
 	} {
-		got, ok := Disturb(c.before, c.after, c.wall, 0, 2, 1)
-		assert.False(t, ok, name)
-		assert.Zero(t, got, name)
+		got := disturb(c.before, c.after, c.wall, 0, 2, 1)
+		assert.Nil(t, got, name)
 	}
 }
 
@@ -128,10 +127,10 @@ func FuzzDisturb(f *testing.F) {
 	f.Add(int64(1e9), int64(0), int64(1e9), int64(1e9), 2, 1)
 	f.Add(int64(-1), int64(math.MaxInt64), int64(1), int64(math.MinInt64), -1, -1)
 	f.Fuzz(func(t *testing.T, busy, steal, wall, ours int64, cores, threads int) {
-		after := Usage{Busy: time.Duration(busy), Steal: time.Duration(steal), OK: true}
-		d, _ := Disturb(Usage{OK: true}, after, time.Duration(wall), time.Duration(ours), cores, threads)
-		if !(d.Others >= 0 && d.Steal >= 0 && d.Steal <= 1 && d.Share >= 0 && d.Share <= 1) {
-			t.Fatalf("%+v", d)
+		after := usage{busy: time.Duration(busy), steal: time.Duration(steal), ok: true}
+		l := disturb(usage{ok: true}, after, time.Duration(wall), time.Duration(ours), cores, threads)
+		if l != nil && !(l.Others >= 0 && l.Steal >= 0 && l.Steal <= 1 && l.Share >= 0 && l.Share <= 1) {
+			t.Fatalf("%+v", l)
 		}
 	})
 }

@@ -17,53 +17,47 @@ import (
 // 8192.
 const maxCPUs = 1 << 16
 
-// Topology is the part of the host's CPUs that this process may use.
-type Topology struct {
-	// CPUs are the numbers of the logical CPUs that the process may run on, in
+// topology is the part of the host's CPUs that this process may use.
+type topology struct {
+	// cpus are the numbers of the logical CPUs that the process may run on, in
 	// ascending order; nil where the system does not tell.
-	CPUs []int
-	// Cores is the number of physical cores among them, at least 1: hyperthreads of
+	cpus []int
+	// cores is the number of physical cores among them, at least 1: hyperthreads of
 	// one core count once, cores of every speed alike.
-	Cores int
-	// Quota is the CPU time that the process's cgroup may use, in CPUs; 0 for no limit.
-	Quota float64
+	cores int
+	// quota is the CPU time that the process's cgroup may use, in CPUs; 0 for no limit.
+	quota float64
 }
 
-// ReadTopology asks Linux's /proc and /sys; elsewhere, and where these are silent,
+// systemTopology asks Linux's /proc and /sys; elsewhere, and where these are silent,
 // every logical CPU that Go sees counts as a core.
-func ReadTopology() Topology {
+func systemTopology() topology {
 	return readTopology(os.DirFS("/"), defaultCores())
 }
 
-// Usable is the number of cores that the process can keep busy: Cores, or the quota,
+// usable is the number of cores that the process can keep busy: cores, or the quota,
 // rounded up, where that is less.
-func (t Topology) Usable() int {
-	if t.Quota > 0 && t.Quota < float64(t.Cores) {
-		return int(math.Ceil(t.Quota))
+func (t topology) usable() int {
+	if t.quota > 0 && t.quota < float64(t.cores) {
+		return int(math.Ceil(t.quota))
 	}
-	return t.Cores
-}
-
-// BenchmarkThreads is the number of threads for a measurement on so many cores: all
-// but one, and at least one. The free core takes what else the host has to do.
-func BenchmarkThreads(cores int) int {
-	return max(1, cores-1)
+	return t.cores
 }
 
 // readTopology reads the topology from a tree like that of a running Linux; fallback
 // is the number of cores if it has none.
-func readTopology(root fs.FS, fallback int) Topology {
-	t := Topology{Cores: max(1, fallback), Quota: readQuota(root)}
+func readTopology(root fs.FS, fallback int) topology {
+	t := topology{cores: max(1, fallback), quota: readQuota(root)}
 	allowed, err := allowedCPUs(root)
 	if err != nil {
 		return t
 	}
-	t.CPUs = allowed
+	t.cpus = allowed
 	cores := make(map[string]bool)
 	for _, cpu := range allowed {
 		cores[core(root, cpu)] = true
 	}
-	t.Cores = len(cores)
+	t.cores = len(cores)
 	return t
 }
 

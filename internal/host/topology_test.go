@@ -64,9 +64,9 @@ func TestReadTopology(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			got := readTopology(c.tree, 77)
-			assert.Len(t, got.CPUs, c.cpus)
-			assert.Equal(t, c.cores, got.Cores)
-			assert.Equal(t, c.usable, got.Usable())
+			assert.Len(t, got.cpus, c.cpus)
+			assert.Equal(t, c.cores, got.cores)
+			assert.Equal(t, c.usable, got.usable())
 		})
 	}
 }
@@ -81,11 +81,11 @@ func TestReadTopologyFallsBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := readTopology(tree, 6)
-			assert.Equal(t, Topology{Cores: 6}, got)
-			assert.Equal(t, 6, got.Usable())
+			assert.Equal(t, topology{cores: 6}, got)
+			assert.Equal(t, 6, got.usable())
 		})
 	}
-	assert.Equal(t, 1, readTopology(fstest.MapFS{}, 0).Cores)
+	assert.Equal(t, 1, readTopology(fstest.MapFS{}, 0).cores)
 }
 
 // withV2 adds a cgroup v2 at path below the mount with this cpu.max; the process's own
@@ -133,18 +133,18 @@ func TestReadQuota(t *testing.T) {
 }
 
 func TestReadTopologyOfThisHost(t *testing.T) {
-	got := ReadTopology()
-	assert.GreaterOrEqual(t, got.Cores, 1)
-	assert.LessOrEqual(t, got.Cores, runtime.NumCPU())
-	assert.GreaterOrEqual(t, got.Usable(), 1)
-	if got.CPUs != nil {
-		assert.Len(t, got.CPUs, runtime.NumCPU(), "what sched_getaffinity(2) gives")
+	got := systemTopology()
+	assert.GreaterOrEqual(t, got.cores, 1)
+	assert.LessOrEqual(t, got.cores, runtime.NumCPU())
+	assert.GreaterOrEqual(t, got.usable(), 1)
+	if got.cpus != nil {
+		assert.Len(t, got.cpus, runtime.NumCPU(), "what sched_getaffinity(2) gives")
 	}
 }
 
-func TestBenchmarkThreads(t *testing.T) {
+func TestThreads(t *testing.T) {
 	for cores, want := range map[int]int{0: 1, 1: 1, 2: 1, 3: 2, 64: 63} {
-		assert.Equal(t, want, BenchmarkThreads(cores), "%d cores", cores)
+		assert.Equal(t, want, (&Host{topology: topology{cores: cores}}).Threads(), "%d cores", cores)
 	}
 }
 
@@ -196,7 +196,7 @@ func FuzzReadQuota(f *testing.F) {
 		if quota < 0 || math.IsNaN(quota) || math.IsInf(quota, 0) {
 			t.Fatalf("quota %v", quota)
 		}
-		if n := (Topology{Cores: 4, Quota: quota}).Usable(); n < 1 || n > 4 {
+		if n := (topology{cores: 4, quota: quota}).usable(); n < 1 || n > 4 {
 			t.Fatalf("quota %v leaves %d cores", quota, n)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -27,7 +28,7 @@ func realistic(model, target string, outcome verdict.Outcome) *runner.Result {
 					Wall: 31 * time.Second, CPUTime: 217 * time.Second,
 				},
 			},
-			Load: &runner.Load{Others: 0.0123456789, Steal: 0.00123456789, Share: 0.00176367},
+			Load: &host.Load{Others: 0.0123456789, Steal: 0.00123456789, Share: 0.00176367},
 		}
 	}
 	r.Evidence.Rounds = nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/text"
@@ -43,8 +44,8 @@ type factView struct{ Name, Value string }
 type roundView struct {
 	runner.Round
 	Number  int
-	Figures []string     // per phase: original, quantized, drop
-	Load    *runner.Load // the worse of both measurements; nil when it is not known
+	Figures []string   // per phase: original, quantized, drop
+	Load    *host.Load // the worse of both measurements; nil when it is not known
 }
 
 // cycleAnswer is everything of one cycle.
@@ -319,11 +320,11 @@ func viewRound(number int, r runner.Round, phases []verdict.Phase) roundView {
 		}
 		v.Figures = append(v.Figures, text.Throughput(p.Original), text.Throughput(p.Quantized), drop)
 	}
-	for _, load := range []*runner.Load{r.Original.Load, r.Quantized.Load} {
+	for _, load := range []*host.Load{r.Original.Load, r.Quantized.Load} {
 		switch {
 		case load == nil:
 		case v.Load == nil:
-			v.Load = &runner.Load{Others: load.Others, Steal: load.Steal}
+			v.Load = &host.Load{Others: load.Others, Steal: load.Steal}
 		default:
 			v.Load.Others, v.Load.Steal = max(v.Load.Others, load.Others), max(v.Load.Steal, load.Steal)
 		}

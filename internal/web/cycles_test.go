@@ -16,6 +16,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -146,7 +147,7 @@ func cycles() *fakeStore {
 	benchmark := config.DefaultBenchmark()
 	round := func(original, quantized float64, counted bool, first runner.Stage) runner.Round {
 		sample := func(throughput float64, model string) runner.Sample {
-			return runner.Sample{Started: now, Load: &runner.Load{Others: 0.25, Steal: 0.01}, Measurement: runner.Measurement{
+			return runner.Sample{Started: now, Load: &host.Load{Others: 0.25, Steal: 0.01}, Measurement: runner.Measurement{
 				Throughput: map[verdict.Phase]float64{verdict.Generation: throughput, verdict.Prompt: throughput * 20},
 				Backends:   "CPU", CPU: "a CPU", Threads: 3, Run: runner.ToolRun{Args: []string{"llama-bench", "-m", model}},
 			}}

@@ -174,7 +174,7 @@ type tally struct {
 func byHand(o options) (time.Duration, error) {
 	threads := o.threads
 	if threads == 0 {
-		threads = host.BenchmarkThreads(host.ReadTopology().Usable())
+		threads = host.Read().Threads()
 	}
 	tokens := strconv.Itoa(o.tokens)
 	begin := time.Now()

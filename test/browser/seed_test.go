@@ -10,6 +10,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -139,7 +140,7 @@ func (p *past) measure(random *rand.Rand, e *runner.Evidence, set int, at time.T
 					Backends:   "CPU", CPU: "AMD EPYC 9754 128-Core Processor", Threads: 7,
 					Run: runner.ToolRun{Args: []string{"llama-bench", "-m", "model.gguf", "-p", "1024", "-n", "1024", "-r", "1", "-t", "7", "-o", "jsonl"}},
 				},
-				Load: &runner.Load{Others: others, Steal: others / 40, Share: others / 7},
+				Load: &host.Load{Others: others, Steal: others / 40, Share: others / 7},
 			}
 		}
 		round := runner.Round{Set: set, First: runner.StageOriginal, Counted: true}
