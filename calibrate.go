@@ -11,7 +11,11 @@ import (
 
 // calibrate is the command `calibrate`.
 func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
-	models, err := p.models([]string{f.model})
+	found, err := p.discover(p.config)
+	if err != nil {
+		return err
+	}
+	models, err := found.Select([]string{f.model})
 	if err != nil {
 		return err
 	}
@@ -33,7 +37,7 @@ func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
 	if len(threads) == 0 {
 		threads = calibrate.DefaultThreads(p.host.Usable())
 	}
-	found, err := calibrate.Run(ctx, calibrate.Options{
+	calibrated, err := calibrate.Run(ctx, calibrate.Options{
 		Model:     models[0],
 		Baseline:  p.config.Baseline,
 		Rounds:    f.rounds,
@@ -50,9 +54,9 @@ func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
 		return err
 	}
 	if f.output == "json" {
-		return found.WriteJSON(p.stdout)
+		return calibrated.WriteJSON(p.stdout)
 	}
-	return found.WriteText(p.stdout)
+	return calibrated.WriteText(p.stdout)
 }
 
 // calibrated is the engine's configuration with a number of threads.

@@ -17,21 +17,9 @@ import (
 
 var errNoModels = errors.New("which models? Name the folder that holds them with --model-dir (or MODEL_DIR, or models.dir in the configuration file); quant-exporter run takes single files, too, with --model PATH")
 
-// models finds what the patterns name.
-func (p *program) models(patterns []string) ([]model.Model, error) {
-	found, err := p.discover(patterns)
-	if err != nil {
-		return nil, err
-	}
-	return found.Select(patterns)
-}
-
-// discover looks for models, where the patterns or the configuration name some.
-func (p *program) discover(patterns []string) (model.Found, error) {
-	if p.config.Models.Dir == "" && len(patterns) == 0 {
-		return model.Found{}, errNoModels
-	}
-	return model.Discover(p.config.Models.Dir, p.config.Models.AllowRequantize, p.logger)
+// discover looks for models.
+func (p *program) discover(c *config.Config) (model.Found, error) {
+	return model.Discover(c.Models.Dir, c.Models.AllowRequantize, p.logger)
 }
 
 func (p *program) engine(c config.Engine, logger *slog.Logger) *llamacpp.Engine {

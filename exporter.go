@@ -214,7 +214,7 @@ func lastFormats(state *store.State) map[string]string {
 // plan finds models and the pairs of them that the schedule decides; last is as in
 // model.NewPlan.
 func (p *program) plan(c *config.Config, last map[string]string) (*model.Plan, error) {
-	found, err := model.Discover(c.Models.Dir, c.Models.AllowRequantize, p.logger)
+	found, err := p.discover(c)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"strconv"
+	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/promslog"
@@ -24,7 +25,6 @@ import (
 
 const (
 	defaultConfigFile = "quant-exporter.yml"
-	defaultTarget     = "Q2_K"
 	defaultAddress    = ":10180"
 )
 
@@ -145,11 +145,13 @@ func (f *serveFlags) flags(app *kingpin.Application) {
 }
 
 func (f *runFlags) flags(app *kingpin.Application, t *threshold) {
+	defaults := config.Default()
+	entry := defaults.NewEntry(0, false)
 	run := app.Command("run", "Run cycles now: quantize models, measure the copies against the originals, and decide.")
 	f.command = run
 	run.Flag("entry", "Take models, targets and settings from this entry of the schedule.").PlaceHolder("NAME").StringVar(&f.entry)
 	run.Flag("model", "Model to take: a name, a glob or a path; repeatable. Default: every model in the model folder.").StringsVar(&f.models)
-	run.Flag("target", "Format to quantize to, as llama-quantize names it; repeatable. Default: "+defaultTarget+".").PlaceHolder("FORMAT").StringsVar(&f.targets)
+	run.Flag("target", "Format to quantize to, as llama-quantize names it; repeatable. Default: "+strings.Join(entry.Targets, ", ")+".").PlaceHolder("FORMAT").StringsVar(&f.targets)
 	run.Flag("against", "Compare one model with this existing file, a name or a path, instead of making copies.").PlaceHolder("FILE").StringVar(&f.against)
 	run.Flag("baseline", "Compare copies with the model in this format instead of the model as it is.").PlaceHolder("FORMAT").StringVar(&f.baseline)
 	run.Flag("choose", "Choose one of the formats that are kept: smallest, fastest or best-quality; none measures every target. Default: as configured.").

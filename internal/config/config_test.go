@@ -363,7 +363,7 @@ func TestShippedFileShowsTheDefaults(t *testing.T) {
 	require.Len(t, c.Schedule, 1)
 
 	want := config.Default()
-	nightly := want.NewEntry(c.Schedule[0].Line)
+	nightly := want.NewEntry(c.Schedule[0].Line, false)
 	nightly.Name, nightly.Cron = "nightly", "0 3 * * *"
 	want.Schedule = []config.Entry{nightly}
 	// [] and {} stand where the default is nothing.
@@ -409,7 +409,7 @@ a2a:
   url: redis://127.0.0.1:6379/0
 `)
 	want := config.Default()
-	nightly := want.NewEntry(3)
+	nightly := want.NewEntry(3, false)
 	nightly.Name, nightly.Cron = "nightly", "0 3 * * *"
 	want.Schedule = []config.Entry{nightly}
 	want.A2A.URL = "redis://127.0.0.1:6379/0"

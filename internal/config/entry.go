@@ -50,9 +50,9 @@ const (
 	Queue  Overlap = "queue"  // one fire waits for the run to end, any further is skipped
 )
 
-// newEntry is an entry that names nothing itself, but perhaps a file to compare with: then
+// NewEntry makes an entry that names nothing itself, but perhaps a file to compare with: then
 // there is nothing to make, to choose or to publish.
-func (c *Config) newEntry(line int, against bool) Entry {
+func (c *Config) NewEntry(line int, against bool) Entry {
 	e := Entry{
 		Entry: schedule.Default(), Models: []string{"*"}, Targets: []string{"Q2_K"}, Overlap: Forbid,
 		Settings: c.Settings, Engine: c.Engine, Line: line,

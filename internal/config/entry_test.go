@@ -17,7 +17,7 @@ func against(file string, models ...string) func(*config.Entry) {
 func TestEntryProblems(t *testing.T) {
 	c := config.Default()
 	problems := func(change func(*config.Entry)) []config.Problem {
-		e := c.NewEntry(1)
+		e := c.NewEntry(1, false)
 		e.Name, e.Cron = "e", "@daily"
 		change(&e)
 		return e.Problems(&c, checks)

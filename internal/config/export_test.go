@@ -6,9 +6,6 @@ import "reflect"
 // meaning apart.
 func (c *Config) SetHash(other *Config) { c.hash = other.hash }
 
-// NewEntry is an entry that names nothing itself.
-func (c *Config) NewEntry(line int) Entry { return c.newEntry(line, false) }
-
 // Problems are those of the sections.
 func (c *Config) Problems(checks Checks) []Problem { return c.problems(checks) }
 

@@ -91,7 +91,7 @@ func walk(prefix string, section reflect.Value, yield func(string, any) bool) bo
 
 func entryKeys(yield func(string, any) bool) {
 	defaults := Config{}
-	entry := reflect.ValueOf(defaults.newEntry(0, false))
+	entry := reflect.ValueOf(defaults.NewEntry(0, false))
 	sections := reflect.ValueOf(defaults)
 	for key, f := range fields(entry.Type()) {
 		value := entry.FieldByIndex(f.Index).Interface()

@@ -33,7 +33,7 @@ func (r *reader) schedule(c *Config, problems []Problem) {
 		before := len(r.problems)
 		path := fmt.Sprintf("schedule[%d]", i)
 		node := resolve(item)
-		e := c.newEntry(item.Line, namesFile(node))
+		e := c.NewEntry(item.Line, namesFile(node))
 		r.section(path+".", node, reflect.ValueOf(&e).Elem())
 		e.Baseline = gguf.Canonical(e.Baseline)
 		if node.Kind != yaml.MappingNode && !isNull(node) {

@@ -36,6 +36,17 @@ type Job struct {
 	Discovering time.Duration
 }
 
+// NewJob makes the cycle of a model that an entry decides; discovering is how long it took to
+// find it.
+func NewJob(entry config.Entry, m model.Planned, runner Runner, discovering time.Duration) Job {
+	job := Job{
+		Entry: entry.Name, Model: m.Model, Targets: m.Targets, Candidates: m.Targets, Against: m.Against,
+		Settings: entry.Settings, Runner: runner, Discovering: discovering,
+	}
+	job.Choose = m.Choose // of which another entry may choose one
+	return job
+}
+
 // Runner does the work of a cycle: *runner.Runner.
 type Runner interface {
 	// Inputs finds what a cycle would depend on, without running one.

@@ -35,7 +35,8 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry config.Entry) {
 	}
 	d.update(func(r *Running) { r.Models = len(models) })
 	for i, model := range models {
-		next := job.cycle(entry, model, discovering)
+		next := cycle.NewJob(entry, model, job.runner, discovering)
+		next.Due = job.Due
 		if ctx.Err() == nil && job.Reason != ByHand && entry.FreshFor > 0 {
 			next.Targets = d.stale(ctx, next)
 		}
@@ -127,16 +128,6 @@ func lastTried(p *store.Pair) time.Time {
 		return p.Decided.Finished
 	}
 	return time.Time{}
-}
-
-// cycle is that of one model.
-func (j job) cycle(entry config.Entry, model model.Planned, discovering time.Duration) cycle.Job {
-	next := cycle.Job{
-		Entry: entry.Name, Due: j.Due, Model: model.Model, Targets: model.Targets, Candidates: model.Targets, Against: model.Against,
-		Settings: entry.Settings, Runner: j.runner, Discovering: discovering,
-	}
-	next.Choose = model.Choose
-	return next
 }
 
 // stale gives the targets of a job that are to be decided. The others are counted as skipped.
