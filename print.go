@@ -53,11 +53,11 @@ func (o *printer) Result(r runner.Result, stored store.Committed) {
 	}
 }
 
-// Outranked implements cycle.Watcher.
-func (o *printer) Outranked(model, by string, targets []string) {
-	o.cycle.Outranked = targets
+// PassedOver implements cycle.Watcher.
+func (o *printer) PassedOver(model, by string, targets []string) {
+	o.cycle.PassedOver = targets
 	for _, target := range targets {
-		o.line(event.NewOutranked(model, target, by))
+		o.line(event.NewPassedOver(model, target, by))
 	}
 }
 

@@ -25,7 +25,7 @@ var (
 		runner.InputSource, runner.InputEngine, runner.InputHardware, runner.InputDriver, runner.InputArguments,
 		runner.InputDecision, runner.InputCorpus,
 	}
-	skipReasons = []store.SkipReason{store.SkipOverlap, store.SkipDeadline, store.SkipUnchanged, store.SkipConflict, store.SkipOutranked}
+	skipReasons = []store.SkipReason{store.SkipOverlap, store.SkipDeadline, store.SkipUnchanged, store.SkipConflict, store.SkipPassedOver}
 )
 
 // stored adds what the state says of what is scheduled. Zeros come last, and count only

@@ -185,11 +185,11 @@ func (f *fixture) run(ctx context.Context) map[string]runner.Result {
 	f.t.Helper()
 	results := map[string]runner.Result{}
 	f.passed = nil
-	f.request.Outranked = func(by string, targets []string) {
+	f.request.PassedOver = func(by string, targets []string) {
 		assert.Empty(f.t, f.passed, "told a second time")
 		for _, target := range targets {
 			assert.NotContains(f.t, results, target)
-			f.passed = append(f.passed, target+" by "+by)
+			f.passed = append(f.passed, target+" for "+by)
 		}
 	}
 	runner.New(f.engine, f.options).Run(ctx, f.request, func(r runner.Result) {

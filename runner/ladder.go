@@ -109,7 +109,7 @@ func (c *cycle) bestFirst(ctx context.Context, pairs []*pair) error {
 }
 
 // decideGroup measures a group, of which the last is the candidate. If that stands as kept,
-// the rest, which the rule puts behind it, is outranked, and the search over.
+// the rest, which the rule puts behind it, is passed over, and the search over.
 func (c *cycle) decideGroup(ctx context.Context, group, rest []*pair) (over bool, err error) {
 	if err := c.measure(ctx, group); err != nil || len(group) == 0 {
 		return false, err
@@ -126,8 +126,8 @@ func (c *cycle) decideGroup(ctx context.Context, group, rest []*pair) (over bool
 		p.done = true
 		targets = append(targets, p.target)
 	}
-	if c.Outranked != nil {
-		c.Outranked(candidate.target, targets)
+	if c.PassedOver != nil {
+		c.PassedOver(candidate.target, targets)
 	}
 	return true, nil
 }

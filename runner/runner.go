@@ -103,10 +103,10 @@ type Request struct {
 	// OrderSeed is that of the coins which choose the order of the stages in every two
 	// rounds: see verdict.QuantizedFirst. Give each cycle its own.
 	OrderSeed uint64
-	// Outranked is told, at most once, of the targets that the cycle passes over because
+	// PassedOver is told, at most once, of the targets that the cycle passes over because
 	// by is chosen before them whatever they are: see the package. They have no result.
 	// Nil: nobody is.
-	Outranked func(by string, targets []string)
+	PassedOver func(by string, targets []string)
 	// Previous gives the standing decision of a target, "" for none. Nil: none
 	// stands.
 	Previous func(target string) verdict.Outcome
@@ -160,7 +160,7 @@ func Formats(ctx context.Context, engine Engine, targets []string) ([]string, er
 
 // Run runs one cycle to its end and hands every pair's result to emit, in the order
 // in which they are decided: once for each target, also when the whole cycle fails, but for
-// those that Request.Outranked is told of. It returns when all results are emitted and the
+// those that Request.PassedOver is told of. It returns when all results are emitted and the
 // working directory is removed.
 func (r *Runner) Run(ctx context.Context, req Request, emit func(Result)) {
 	c := newCycle(r, req, emit)

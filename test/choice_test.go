@@ -20,20 +20,20 @@ const rungs = "[Q8_0, Q4_K_M, Q3_K_M, Q2_K]"
 
 // told is any line of the output.
 type toldLine struct {
-	EventType   string  `json:"event_type"`
-	Target      string  `json:"target_format"`
-	Decision    string  `json:"decision"`
-	OutrankedBy string  `json:"outranked_by"`
-	Chosen      *string `json:"chosen_format"`
-	Previous    *string `json:"previous_format"`
-	EventID     *string `json:"event_id"`
+	EventType     string  `json:"event_type"`
+	Target        string  `json:"target_format"`
+	Decision      string  `json:"decision"`
+	PassedOverFor string  `json:"passed_over_for"`
+	Chosen        *string `json:"chosen_format"`
+	Previous      *string `json:"previous_format"`
+	EventID       *string `json:"event_id"`
 }
 
 // String is what the tests compare: "QUANT_DECISION Q2_K rejected".
 func (l toldLine) String() string {
 	words := []string{l.EventType, l.Target, l.Decision}
-	if l.OutrankedBy != "" {
-		words = append(words, "by "+l.OutrankedBy)
+	if l.PassedOverFor != "" {
+		words = append(words, "by "+l.PassedOverFor)
 	}
 	if l.Chosen != nil {
 		words = append(words, "chosen "+*l.Chosen)
@@ -85,8 +85,8 @@ schedule: [{name: nightly, cron: "@daily", targets: ` + rungs + `}]`)
 	assert.Contains(t, got.stdout, "\nChosen to be served: Q3_K_M, the smallest that is kept.\n")
 
 	got = p.run("--entry", "nightly", "--no-record")
-	assert.Regexp(t, `(?m)^Q8_0 .* outranked$`, got.stdout)
-	assert.Contains(t, got.stdout, "Chosen to be served: Q3_K_M, the smallest that is kept.\nOutranked are")
+	assert.Regexp(t, `(?m)^Q8_0 .* passed over$`, got.stdout)
+	assert.Contains(t, got.stdout, "Chosen to be served: Q3_K_M, the smallest that is kept.\nTargets that were passed over")
 	_, last = p.run("--target", "Q2_K", "--no-record", "--output", "json").lines(t)
 	assert.Equal(t, "QUANT_CHOICE", last.String(), "none is kept")
 
@@ -121,7 +121,7 @@ schedule: [{name: nightly, cron: "@yearly", run_on_start: true, choose: best-qua
 	text, _ := s.scrape("")
 	for _, line := range []string{
 		`quant_cycle_chosen_info{format="Q8_0",model_name="m"} 1`,
-		`quant_cycle_skipped_total{entry="nightly",reason="outranked"} 2`,
+		`quant_cycle_skipped_total{entry="nightly",reason="passed_over"} 2`,
 		`quant_cycle_decision_total{model_name="m",result="kept",source_format="F16",target_format="Q8_0"} 1`,
 		`quant_cycle_decision_total{model_name="m",result="kept",source_format="F16",target_format="Q4_K_M"} 0`,
 		`quant_cycle_rejections_total{gate="quality",model_name="m",target_format="Q2_K"} 1`,

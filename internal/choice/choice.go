@@ -53,19 +53,19 @@ type Candidate struct {
 	Drop *float64
 	// KLDivergence is the mean, in nats; nil when quality was not evaluated.
 	KLDivergence *float64
-	// OutrankedBy is the target for which this one was last passed over by the rule; "" when
+	// PassedOverFor is the target for which this one was last passed over by the rule; "" when
 	// it was not. While that one is a candidate, this one's figures, which are older, do
 	// not count.
-	OutrankedBy string
+	PassedOverFor string
 }
 
 // Choose gives the target that the rule puts first; "" when there is none. A candidate
 // without the figure that the rule goes by is none, and of equals the first by name wins.
 func (r Rule) Choose(candidates []Candidate) string {
 	running := slices.DeleteFunc(slices.Clone(candidates), func(c Candidate) bool {
-		outranked := slices.ContainsFunc(candidates, func(other Candidate) bool { return other.Target == c.OutrankedBy })
+		passedOver := slices.ContainsFunc(candidates, func(other Candidate) bool { return other.Target == c.PassedOverFor })
 		_, known := r.figure(c)
-		return outranked || !known
+		return passedOver || !known
 	})
 	if len(running) == 0 {
 		return ""

@@ -27,10 +27,10 @@ func TestChoose(t *testing.T) {
 		}
 		return list
 	}
-	outranked := func(target, by string) []choice.Candidate {
+	passedOver := func(target, by string) []choice.Candidate {
 		return without(func(c *choice.Candidate) {
 			if c.Target == target {
-				c.OutrankedBy = by
+				c.PassedOverFor = by
 			}
 		})
 	}
@@ -58,9 +58,9 @@ func TestChoose(t *testing.T) {
 			}), "Q4_K_M",
 		},
 		// An older figure says that Q3_K_M is smaller: of another file.
-		"outranked by one that is kept":  {choice.Smallest, outranked("Q3_K_M", "Q4_K_M"), "Q4_K_M"},
-		"outranked by one that is not":   {choice.Smallest, outranked("Q3_K_M", "Q2_K"), "Q3_K_M"},
-		"outranked, and the only choice": {choice.Smallest, outranked("Q3_K_M", "Q2_K")[2:], "Q3_K_M"},
+		"passed over for one that is kept": {choice.Smallest, passedOver("Q3_K_M", "Q4_K_M"), "Q4_K_M"},
+		"passed over for one that is not":  {choice.Smallest, passedOver("Q3_K_M", "Q2_K"), "Q3_K_M"},
+		"passed over, and the only choice": {choice.Smallest, passedOver("Q3_K_M", "Q2_K")[2:], "Q3_K_M"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.Equal(t, test.want, test.rule.Choose(test.candidates))

@@ -61,7 +61,7 @@ type Store interface {
 	Commit(cycle uint64, r *runner.Result) (store.Committed, error)
 	Cycle(id uint64) (store.Cycle, []store.Record, bool, error)
 	Published(cycle uint64, all []store.Publication) error
-	Outrank(cycle uint64, by string, targets []string) error
+	PassOver(cycle uint64, by string, targets []string) error
 	EndCycle(cycle uint64, extra map[runner.Operation]time.Duration) error
 	PutLog(cycle uint64, text string) error
 }
@@ -76,9 +76,9 @@ type Watcher interface {
 	// Result is called with each result, after the attempt to store it. stored is zero
 	// where that failed.
 	Result(r runner.Result, stored store.Committed)
-	// Outranked is called when the cycle passes targets of the model over, after the attempt
+	// PassedOver is called when the cycle passes targets of the model over, after the attempt
 	// to store that, because another target is chosen before them.
-	Outranked(model, by string, targets []string)
+	PassedOver(model, by string, targets []string)
 }
 
 // Outcome is what a cycle has led to, beside its results.
@@ -161,12 +161,12 @@ func (r *run) begin(ctx context.Context) error {
 // work has the runner do the cycle. What a panic leaves undecided fails.
 func (r *run) work(ctx context.Context) {
 	request := runner.Request{
-		Model:     r.Model,
-		Targets:   r.Targets,
-		Against:   r.Against,
-		Settings:  r.Settings,
-		OrderSeed: rand.Uint64(),
-		Outranked: r.outrank,
+		Model:      r.Model,
+		Targets:    r.Targets,
+		Against:    r.Against,
+		Settings:   r.Settings,
+		OrderSeed:  rand.Uint64(),
+		PassedOver: r.passOver,
 		Previous: func(target string) verdict.Outcome {
 			return r.Store.State().Standing(store.PairID{Model: r.Model.Name, Target: target})
 		},
@@ -263,12 +263,12 @@ func logResult(logger *slog.Logger, r *runner.Result) {
 
 func percent(ratio float64) string { return fmt.Sprintf("%.1f%%", ratio*100) }
 
-// outrank stores that targets are passed over.
-func (r *run) outrank(by string, targets []string) {
+// passOver stores that targets are passed over.
+func (r *run) passOver(by string, targets []string) {
 	r.undecided = slices.DeleteFunc(r.undecided, func(target string) bool { return slices.Contains(targets, target) })
 	r.told.Info("pairs are skipped: another one is chosen before them", "targets", targets, "chosen", by)
-	r.write("what is skipped", func() error { return r.Store.Outrank(r.id, by, targets) })
-	r.watcher.Outranked(r.Model.Name, by, targets)
+	r.write("what is skipped", func() error { return r.Store.PassOver(r.id, by, targets) })
+	r.watcher.PassedOver(r.Model.Name, by, targets)
 }
 
 // publish publishes copies, and stores what became of that.

@@ -72,10 +72,10 @@ func (f *freshness) fresh(target string) bool {
 // be made again.
 func (f *freshness) passedOver(target string) bool {
 	pair := f.pair(target)
-	if pair == nil || pair.Outranked == nil || pair.Outranked.Choose != f.job.Choose {
+	if pair == nil || pair.PassedOver == nil || pair.PassedOver.Choose != f.job.Choose {
 		return false
 	}
-	by := pair.Outranked.By
+	by := pair.PassedOver.For
 	return slices.Contains(f.job.Targets, by) && f.fresh(by) && f.pair(by).Standing == verdict.Kept
 }
 

@@ -32,12 +32,12 @@ type memory struct {
 	state   store.State
 	began   []store.Cycle
 	results []runner.Result
-	// outranked targets, as "target by target".
-	outranked []string
-	published []store.Publication
-	ended     []uint64
-	skipped   map[store.Counter]uint64
-	logs      map[uint64]string
+	// passedOver are targets, as "target for target".
+	passedOver []string
+	published  []store.Publication
+	ended      []uint64
+	skipped    map[store.Counter]uint64
+	logs       map[uint64]string
 }
 
 var errFull = errors.New("no space left on device")
@@ -80,10 +80,10 @@ func (m *memory) EndCycle(id uint64, _ map[runner.Operation]time.Duration) error
 	return m.write(func() { m.ended = append(m.ended, id) })
 }
 
-func (m *memory) Outrank(_ uint64, by string, targets []string) error {
+func (m *memory) PassOver(_ uint64, by string, targets []string) error {
 	return m.write(func() {
 		for _, target := range targets {
-			m.outranked = append(m.outranked, target+" by "+by)
+			m.passedOver = append(m.passedOver, target+" for "+by)
 		}
 	})
 }
@@ -355,7 +355,7 @@ func TestTheModelDecidedLongestAgoGoesFirst(t *testing.T) {
 		{Model: "old", Target: "Q8_0"}:   decided(3),
 		// Never decided, as another target is chosen before it.
 		{Model: "chosen", Target: "Q2_K"}: decided(7),
-		{Model: "chosen", Target: "Q8_0"}: {Outranked: &store.Outranked{Finished: time.Unix(0, 0).Add(7 * time.Hour)}},
+		{Model: "chosen", Target: "Q8_0"}: {PassedOver: &store.PassedOver{Finished: time.Unix(0, 0).Add(7 * time.Hour)}},
 	}}
 	var models []model.Planned
 	for _, name := range []string{"young", "chosen", "old", "mixed", "never"} {
@@ -369,7 +369,7 @@ func TestTheModelDecidedLongestAgoGoesFirst(t *testing.T) {
 	assert.Equal(t, []string{"never", "mixed", "old", "chosen", "young"}, names)
 }
 
-func TestWhatIsOutrankedIsStored(t *testing.T) {
+func TestWhatIsPassedOverIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var rules []choice.Rule
 		b := newBench(t, func(ctx context.Context, req runner.Request, emit func(runner.Result)) {
@@ -377,7 +377,7 @@ func TestWhatIsOutrankedIsStored(t *testing.T) {
 			targets := req.Targets
 			req.Targets = targets[:1]
 			hour(ctx, req, emit)
-			req.Outranked(targets[0], targets[1:2])
+			req.PassedOver(targets[0], targets[1:2])
 			panic("a defect")
 		}, "a")
 		r := resolved("a", "m1", "m2")
@@ -396,9 +396,9 @@ func TestWhatIsOutrankedIsStored(t *testing.T) {
 		assert.Equal(t, choice.Smallest, b.memory.began[0].Choose)
 		assert.Equal(t, []string{"Q2_K", "Q8_0", "Q6_K"}, b.memory.began[0].Candidates)
 		assert.Empty(t, b.memory.began[1].Choose)
-		assert.Equal(t, []string{"Q8_0 by Q2_K", "Q8_0 by Q2_K"}, b.memory.outranked)
+		assert.Equal(t, []string{"Q8_0 for Q2_K", "Q8_0 for Q2_K"}, b.memory.passedOver)
 		require.Equal(t, []string{"m1", "m1", "m2", "m2"}, b.memory.models())
-		assert.Equal(t, "Q6_K", b.memory.result(1).TargetFormat, "what is outranked does not fail")
+		assert.Equal(t, "Q6_K", b.memory.result(1).TargetFormat, "what is passed over does not fail")
 		assert.Equal(t, runner.ReasonInternal, b.memory.result(1).Failure.Reason)
 		assert.Zero(t, b.skips("a", store.SkipConflict), "both pairs are decided")
 	})

@@ -119,7 +119,7 @@ func TestOnlyThePairsThatAreNotFreshAreMeasured(t *testing.T) {
 
 // What was passed over for a choice that would be made again is not measured either; and a
 // cycle of some targets chooses among all.
-func TestOutrankedPairsAreAsFreshAsTheChoice(t *testing.T) {
+func TestPassedOverPairsAreAsFreshAsTheChoice(t *testing.T) {
 	q2, q8 := store.PairID{Model: "nightly", Target: "Q2_K"}, store.PairID{Model: "nightly", Target: "Q8_0"}
 	for name, test := range map[string]struct {
 		spoil func(chosen *store.Pair, b *bench)
@@ -141,7 +141,7 @@ func TestOutrankedPairsAreAsFreshAsTheChoice(t *testing.T) {
 				b.model().Choose = choice.Smallest
 				b.change(func(c *Config) { c.Entries[0].Publish.Dir = "/published" })
 				b.memory.state.Pairs[q2].Published = &store.Publication{Target: "Q2_K", Dir: "/published/Q2_K/abc"}
-				b.memory.state.Pairs[q8] = &store.Pair{PairID: q8, Outranked: &store.Outranked{By: "Q2_K", Choose: choice.Smallest}}
+				b.memory.state.Pairs[q8] = &store.Pair{PairID: q8, PassedOver: &store.PassedOver{For: "Q2_K", Choose: choice.Smallest}}
 				b.memory.state.Models = map[string]*store.Model{"nightly": {Choice: &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}}}
 				test.spoil(b.memory.state.Pairs[q2], b)
 				b.due("nightly")
@@ -159,12 +159,12 @@ func TestOutrankedPairsAreAsFreshAsTheChoice(t *testing.T) {
 }
 
 // What was passed over for a target that the entry no longer names could be chosen now.
-func TestWhatWasOutrankedByNoCandidateIsNotFresh(t *testing.T) {
+func TestWhatWasPassedOverForNoCandidateIsNotFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := freshBench(t, same)
 		b.model().Choose, b.model().Targets = choice.Smallest, []string{"Q8_0", "Q6_K"}
 		q6 := store.PairID{Model: "nightly", Target: "Q6_K"}
-		b.memory.state.Pairs[q6] = &store.Pair{PairID: q6, Outranked: &store.Outranked{By: "Q2_K", Choose: choice.Smallest}}
+		b.memory.state.Pairs[q6] = &store.Pair{PairID: q6, PassedOver: &store.PassedOver{For: "Q2_K", Choose: choice.Smallest}}
 		b.memory.state.Models = map[string]*store.Model{"nightly": {Choice: &store.Choice{Rule: choice.Smallest, Format: "Q8_0"}}}
 		b.due("nightly")
 		b.pass(time.Hour)

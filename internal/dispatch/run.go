@@ -104,7 +104,7 @@ func (d *Dispatcher) discover(entry string) []model.Planned {
 
 // oldestFirst sorts models by the pair of theirs that was decided longest ago, never
 // first. A failure counts, so that a model that always fails does not hold up the others,
-// and so does having been outranked.
+// and so does having been passed over.
 func oldestFirst(models []model.Planned, state *store.State) {
 	oldest := func(m model.Planned) time.Time {
 		times := make([]time.Time, 0, len(m.Targets))
@@ -120,8 +120,8 @@ func lastTried(p *store.Pair) time.Time {
 	switch {
 	case p == nil:
 		return time.Time{}
-	case p.Outranked != nil:
-		return p.Outranked.Finished
+	case p.PassedOver != nil:
+		return p.PassedOver.Finished
 	case p.Failed != nil:
 		return p.Failed.Finished
 	case p.Decided != nil:
@@ -180,8 +180,8 @@ func (s shown) Result(r runner.Result, _ store.Committed) {
 	}
 }
 
-// Outranked implements cycle.Watcher.
-func (s shown) Outranked(string, string, []string) {}
+// PassedOver implements cycle.Watcher.
+func (s shown) PassedOver(string, string, []string) {}
 
 // Progress implements cycle.Watcher.
 func (s shown) Progress(p runner.Progress) {

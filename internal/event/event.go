@@ -111,16 +111,16 @@ func NewPublication(model, target string, at time.Time, dir, stable, failure str
 // Skipped is a pair that was passed over, because another one is chosen before it whatever
 // it is.
 type Skipped struct {
-	EventType    string `json:"event_type"` // TypeSkipped
-	ModelName    string `json:"model_name"`
-	TargetFormat string `json:"target_format"`
-	Reason       string `json:"reason"` // outranked
-	OutrankedBy  string `json:"outranked_by"`
+	EventType     string `json:"event_type"` // TypeSkipped
+	ModelName     string `json:"model_name"`
+	TargetFormat  string `json:"target_format"`
+	Reason        string `json:"reason"` // passed_over
+	PassedOverFor string `json:"passed_over_for"`
 }
 
-// NewOutranked describes a pair that was passed over for another target.
-func NewOutranked(model, target, by string) Skipped {
-	return Skipped{EventType: TypeSkipped, ModelName: model, TargetFormat: target, Reason: "outranked", OutrankedBy: by}
+// NewPassedOver describes a pair that was passed over for another target.
+func NewPassedOver(model, target, by string) Skipped {
+	return Skipped{EventType: TypeSkipped, ModelName: model, TargetFormat: target, Reason: "passed_over", PassedOverFor: by}
 }
 
 // Origin is where a result comes from.

@@ -110,8 +110,8 @@ func TestFailure(t *testing.T) {
 	check(t, "failure.json", event.NewFailure(r))
 }
 
-func TestOutranked(t *testing.T) {
-	check(t, "outranked.json", event.NewOutranked("team/llama-1b", "Q8_0", "Q4_K_M"))
+func TestPassedOver(t *testing.T) {
+	check(t, "passed_over.json", event.NewPassedOver("team/llama-1b", "Q8_0", "Q4_K_M"))
 }
 
 // An end of the interval that a float64 holds and its percentage not.

@@ -23,8 +23,8 @@ import (
 
 // Cycle is what one cycle came to. Its results share a model and its settings.
 type Cycle struct {
-	Results   []runner.Result
-	Outranked []string // targets that were passed over
+	Results    []runner.Result
+	PassedOver []string // targets that were passed over
 	// Choice of a format; nil where none was to be chosen.
 	Choice *event.Choice
 }
@@ -122,8 +122,8 @@ func rows(w io.Writer, c Cycle, color bool) {
 		}
 		fmt.Fprintf(t, "\t%s\t%s\n", rounds, decision(r, color))
 	}
-	for _, target := range c.Outranked {
-		fmt.Fprint(t, text.Name(target), "\t-\t-", strings.Repeat("\t-\t-", len(phases)), "\t-\toutranked\n")
+	for _, target := range c.PassedOver {
+		fmt.Fprint(t, text.Name(target), "\t-\t-", strings.Repeat("\t-\t-", len(phases)), "\t-\tpassed over\n")
 	}
 	t.Flush()
 }
@@ -141,8 +141,8 @@ func chosen(w io.Writer, c Cycle) {
 		what += "; before it was " + text.Name(*previous)
 	}
 	fmt.Fprintf(w, "Chosen to be served: %s.\n", what)
-	if len(c.Outranked) > 0 {
-		fmt.Fprint(w, "Outranked are targets that could not be chosen any more, whatever they are: they were not measured, and keep their decision.\n")
+	if len(c.PassedOver) > 0 {
+		fmt.Fprint(w, "Targets that were passed over could not be chosen any more, whatever they are: they were not measured, and keep their decision.\n")
 	}
 }
 

@@ -110,7 +110,7 @@ func TestTableSaysWhatOfTheQuality(t *testing.T) {
 		"the top token agrees in as little as 73.0 %, where 90.0 % is wanted; perplexity higher by up to 14.6 %, where 10.0 % is allowed.\n")
 }
 
-func TestTableSaysWhatIsChosenAndOutranked(t *testing.T) {
+func TestTableSaysWhatIsChosenAndPassedOver(t *testing.T) {
 	show := func(c report.Cycle) string {
 		var out bytes.Buffer
 		require.NoError(t, report.Table(&out, c, true))
@@ -119,9 +119,9 @@ func TestTableSaysWhatIsChosenAndOutranked(t *testing.T) {
 	}
 	kept := decided("Q4_K_M", 1, verdict.Verdict{Outcome: verdict.Kept, Rounds: 3})
 	told := &event.Choice{Choose: choice.Smallest, ChosenFormat: new("Q4_K_M"), PreviousFormat: new("Q2_K")}
-	text := show(report.Cycle{Results: []runner.Result{kept}, Outranked: []string{"Q6_K", hostile}, Choice: told})
-	assert.Regexp(t, `(?m)^Q6_K +- +- +- +- +- +- +- +outranked$`, text)
-	assert.Contains(t, text, "\nChosen to be served: Q4_K_M, the smallest that is kept; before it was Q2_K.\nOutranked are targets")
+	text := show(report.Cycle{Results: []runner.Result{kept}, PassedOver: []string{"Q6_K", hostile}, Choice: told})
+	assert.Regexp(t, `(?m)^Q6_K +- +- +- +- +- +- +- +passed over$`, text)
+	assert.Contains(t, text, "\nChosen to be served: Q4_K_M, the smallest that is kept; before it was Q2_K.\nTargets that were passed over")
 
 	told.PreviousFormat = new("Q4_K_M")
 	assert.Contains(t, show(report.Cycle{Results: []runner.Result{kept}, Choice: told}), "\nChosen to be served: Q4_K_M, the smallest that is kept.\nA copy is rejected")

@@ -151,9 +151,9 @@ func (c *checker) cycles() {
 				c.report("cycle %d has a result of %s, which it calls undecided", id, target)
 			}
 		}
-		for target := range cycle.Outranked {
+		for target := range cycle.PassedOver {
 			if c.records[string(resultKey(id, target))] != nil || !slices.Contains(cycle.Targets, target) || slices.Contains(cycle.Undecided, target) {
-				c.report("cycle %d of %v has a result of %s, or none yet, which it calls outranked", id, cycle.Targets, target)
+				c.report("cycle %d of %v has a result of %s, or none yet, which it calls passed over", id, cycle.Targets, target)
 			}
 		}
 	}
@@ -275,8 +275,8 @@ func (c *checker) pair(id PairID, pair *Pair, pruned uint64) {
 	if lastDecided > 0 && (pair.Decided == nil || pair.Decided.Cycle != lastDecided) {
 		c.report("%v: the latest decision is not that of cycle %d: %+v", id, lastDecided, pair.Decided)
 	}
-	if pair.Outranked != nil && pair.Outranked.Cycle <= max(lastDecided, lastFailed) {
-		c.report("%v: it has a result since it was outranked in cycle %d", id, pair.Outranked.Cycle)
+	if pair.PassedOver != nil && pair.PassedOver.Cycle <= max(lastDecided, lastFailed) {
+		c.report("%v: it has a result since it was passed over in cycle %d", id, pair.PassedOver.Cycle)
 	}
 	if failed := lastFailed > lastDecided; failed != (pair.Failed != nil) || failed && pair.Failed.Cycle != lastFailed {
 		c.report("%v: the latest failure is not that of cycle %d: %+v", id, lastFailed, pair.Failed)

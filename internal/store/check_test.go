@@ -30,15 +30,15 @@ func TestCheckFinds(t *testing.T) {
 		return func(d *draft) error { return d.delete(bucket, key) }
 	}
 	for message, tampering := range map[string]func(*draft) error{
-		"3 results and 4 points":                 remove(bucketResults, resultKey(1, "Q2_K")),
-		"4 results and 3 points":                 remove(bucketDecided, historyKey(id, 1)),
-		"belongs to the cycle <nil>":             remove(bucketCycles, number(1)),
-		"has no evidence":                        remove(bucketEvidence, resultKey(1, "Q2_K")),
-		"there is evidence of no result":         func(d *draft) error { return d.put(bucketEvidence, resultKey(4, "Q8_0"), &runner.Evidence{}) },
-		"has a history and is no pair":           remove(bucketPairs, pairKey(id)),
-		"not in the index":                       remove(bucketPending, number(2)),
-		"it has a result since it was outranked": tamper(bucketPairs, pairKey(id), func(p *Pair) { p.Outranked = &Outranked{Cycle: 4} }),
-		"which it calls outranked":               tamper(bucketCycles, number(1), func(c *Cycle) { c.Outranked = map[string]string{"Q2_K": "Q8_0"} }),
+		"3 results and 4 points":                   remove(bucketResults, resultKey(1, "Q2_K")),
+		"4 results and 3 points":                   remove(bucketDecided, historyKey(id, 1)),
+		"belongs to the cycle <nil>":               remove(bucketCycles, number(1)),
+		"has no evidence":                          remove(bucketEvidence, resultKey(1, "Q2_K")),
+		"there is evidence of no result":           func(d *draft) error { return d.put(bucketEvidence, resultKey(4, "Q8_0"), &runner.Evidence{}) },
+		"has a history and is no pair":             remove(bucketPairs, pairKey(id)),
+		"not in the index":                         remove(bucketPending, number(2)),
+		"it has a result since it was passed over": tamper(bucketPairs, pairKey(id), func(p *Pair) { p.PassedOver = &PassedOver{Cycle: 4} }),
+		"which it calls passed over":               tamper(bucketCycles, number(1), func(c *Cycle) { c.PassedOver = map[string]string{"Q2_K": "Q8_0"} }),
 		"the choice of m is Q8_0, and that of cycle 4 Q2_K": func(d *draft) error {
 			model := *d.state.Models["m"]
 			model.Choice = &Choice{Format: "Q8_0", Cycle: 4}

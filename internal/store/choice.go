@@ -23,8 +23,8 @@ func (s *State) Choose(rule choice.Rule, model string, targets []string) string 
 			continue
 		}
 		candidate := runner.Candidate(target, pair.Decided.Verdict, pair.Decided.Quality, pair.Decided.Quantized)
-		if pair.Outranked != nil && pair.Outranked.Choose == rule {
-			candidate.OutrankedBy = pair.Outranked.By
+		if pair.PassedOver != nil && pair.PassedOver.Choose == rule {
+			candidate.PassedOverFor = pair.PassedOver.For
 		}
 		candidates = append(candidates, candidate)
 	}
@@ -40,19 +40,19 @@ func (s *State) Chosen(c *Cycle) string {
 	return ""
 }
 
-// Outrank records that a running cycle passes targets over, for one that is chosen before
+// PassOver records that a running cycle passes targets over, for one that is chosen before
 // them whatever they are: they have no result of the cycle, keep what stands, and are
 // counted as skipped of the entry, if there is one. Targets that were passed over already
 // are an ErrCommitted.
-func (s *Store) Outrank(cycle uint64, by string, targets []string) error {
-	return s.update(fmt.Sprintf("storing that %v are outranked by %s", targets, by), func(d *draft) error {
+func (s *Store) PassOver(cycle uint64, by string, targets []string) error {
+	return s.update(fmt.Sprintf("storing that %v are passed over for %s", targets, by), func(d *draft) error {
 		c, err := d.running(cycle)
 		if err != nil || len(targets) == 0 {
 			return err
 		}
 		rest := *c
-		rest.Undecided, rest.Outranked = slices.Clone(c.Undecided), map[string]string{}
-		maps.Copy(rest.Outranked, c.Outranked)
+		rest.Undecided, rest.PassedOver = slices.Clone(c.Undecided), map[string]string{}
+		maps.Copy(rest.PassedOver, c.PassedOver)
 		for _, target := range targets {
 			i := slices.Index(rest.Undecided, target)
 			switch {
@@ -62,8 +62,8 @@ func (s *Store) Outrank(cycle uint64, by string, targets []string) error {
 				return fmt.Errorf("cycle %d, %s: %w", c.ID, target, ErrCommitted)
 			}
 			rest.Undecided = slices.Delete(rest.Undecided, i, i+1)
-			rest.Outranked[target] = by
-			if err := d.outrank(c, by, target); err != nil {
+			rest.PassedOver[target] = by
+			if err := d.passOver(c, by, target); err != nil {
 				return err
 			}
 		}
@@ -71,16 +71,16 @@ func (s *Store) Outrank(cycle uint64, by string, targets []string) error {
 	})
 }
 
-func (d *draft) outrank(c *Cycle, by, target string) error {
+func (d *draft) passOver(c *Cycle, by, target string) error {
 	pair := Pair{PairID: PairID{c.Model, target}}
 	if known := d.state.Pairs[pair.PairID]; known != nil {
 		pair = *known
 	}
-	pair.Outranked = &Outranked{Cycle: c.ID, Entry: c.Entry, Finished: d.now, By: by, Choose: c.Choose}
+	pair.PassedOver = &PassedOver{Cycle: c.ID, Entry: c.Entry, Finished: d.now, For: by, Choose: c.Choose}
 	if err := d.putPair(&pair); err != nil || c.Entry == "" {
 		return err
 	}
-	return d.count(Counter{Kind: CountSkipped, Entry: c.Entry, By: string(SkipOutranked)}, 1)
+	return d.count(Counter{Kind: CountSkipped, Entry: c.Entry, By: string(SkipPassedOver)}, 1)
 }
 
 // choose makes the choice of a cycle that ends.

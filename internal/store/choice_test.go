@@ -39,13 +39,13 @@ func chooseOf(t testing.TB, s *Store, targets []string, results ...*runner.Resul
 		require.NoError(t, err)
 		delete(left, r.TargetFormat)
 	}
-	var outranked []string
+	var passedOver []string
 	for _, target := range targets {
 		if left[target] {
-			outranked = append(outranked, target)
+			passedOver = append(passedOver, target)
 		}
 	}
-	require.NoError(t, s.Outrank(id, results[len(results)-1].TargetFormat, outranked))
+	require.NoError(t, s.PassOver(id, results[len(results)-1].TargetFormat, passedOver))
 	require.NoError(t, s.EndCycle(id, nil))
 	cycle, records, known, err := s.Cycle(id)
 	require.NoError(t, err)
@@ -82,7 +82,7 @@ func TestChoiceIsMadeAtTheEndAndToldWhenItChanges(t *testing.T) {
 	cycle := chooseOf(t, s, ladder, sized("Q2_K", verdict.Rejected, 200), sized("Q3_K_M", verdict.Kept, 300))
 	assert.Equal(t, "Q3_K_M", cycle.Chosen)
 	assert.Equal(t, ladder, cycle.Candidates, "its targets")
-	assert.Equal(t, map[string]string{"Q8_0": "Q3_K_M"}, cycle.Outranked)
+	assert.Equal(t, map[string]string{"Q8_0": "Q3_K_M"}, cycle.PassedOver)
 	told := choices(t, s)
 	require.Len(t, told, 1)
 	assert.Equal(t, event.Choice{
@@ -95,8 +95,8 @@ func TestChoiceIsMadeAtTheEndAndToldWhenItChanges(t *testing.T) {
 	chosen := s.State().Models["m"].Choice
 	assert.Equal(t, &Choice{Rule: choice.Smallest, Format: "Q3_K_M", Since: start(), Cycle: cycle.ID, Event: told[0]}, chosen)
 	assert.Equal(t, start(), s.State().Models["m"].LastSuccess, "to be passed over is no failure")
-	assert.EqualValues(t, 1, s.State().Counters[skips(SkipOutranked)])
-	assert.Equal(t, &Outranked{Cycle: cycle.ID, Entry: "nightly", Finished: start(), By: "Q3_K_M", Choose: choice.Smallest}, s.State().Pairs[PairID{"m", "Q8_0"}].Outranked)
+	assert.EqualValues(t, 1, s.State().Counters[skips(SkipPassedOver)])
+	assert.Equal(t, &PassedOver{Cycle: cycle.ID, Entry: "nightly", Finished: start(), For: "Q3_K_M", Choose: choice.Smallest}, s.State().Pairs[PairID{"m", "Q8_0"}].PassedOver)
 
 	// The same again tells nothing.
 	now.now = now.now.Add(time.Hour)
@@ -120,13 +120,13 @@ func TestChoiceIsMadeAtTheEndAndToldWhenItChanges(t *testing.T) {
 	assert.Nil(t, told[2].ChosenFormat)
 	assert.Equal(t, "Q2_K", *told[2].PreviousFormat)
 	assert.Equal(t, "F16", told[2].SourceFormat)
-	assert.Nil(t, s.State().Pairs[PairID{"m", "Q8_0"}].Outranked, "it was decided")
+	assert.Nil(t, s.State().Pairs[PairID{"m", "Q8_0"}].PassedOver, "it was decided")
 	assert.Empty(t, s.State().Models["m"].Choice.Format)
 	assert.Equal(t, now.now, s.State().Models["m"].Choice.Since)
 }
 
 // The figures of what is passed over grow old: the model is another one, and smaller now.
-func TestOlderFiguresOfWhatIsOutrankedDoNotCount(t *testing.T) {
+func TestOlderFiguresOfWhatIsPassedOverDoNotCount(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	ladder := []string{"Q3_K_M", "Q8_0"}
 	chooseOf(t, s, ladder, sized("Q3_K_M", verdict.Rejected, 300), sized("Q8_0", verdict.Kept, 800))
@@ -135,7 +135,7 @@ func TestOlderFiguresOfWhatIsOutrankedDoNotCount(t *testing.T) {
 	assert.Equal(t, "Q3_K_M", s.State().Choose(choice.Smallest, "m", ladder), "and as things stand")
 	assert.Equal(t, "Q8_0", s.State().Choose(choice.BestQuality, "m", []string{"Q8_0"}))
 	assert.Equal(t, "Q8_0", s.State().Choose(choice.Smallest, "m", []string{"Q8_0", "Q2_K"}), "it stands kept")
-	// Once it is rejected, what it outranked stands as it did.
+	// Once it is rejected, what was passed over stands as it did.
 	cycle = chooseOf(t, s, []string{"Q3_K_M"}, sized("Q3_K_M", verdict.Rejected, 3000))
 	assert.Empty(t, cycle.Chosen, "of the targets of this cycle")
 	assert.Equal(t, "Q8_0", s.State().Choose(choice.Smallest, "m", ladder))
@@ -179,23 +179,23 @@ func TestInterruptedCycleChooses(t *testing.T) {
 	assert.Len(t, choices(t, s), 2)
 }
 
-func TestOutrankRefuses(t *testing.T) {
+func TestPassOverRefuses(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	id, err := s.BeginCycle(Cycle{Model: "m", Targets: []string{"Q2_K", "Q4_K_M", "Q8_0"}, Choose: choice.Smallest})
 	require.NoError(t, err)
 	_, err = s.Commit(id, sized("Q2_K", verdict.Kept, 200))
 	require.NoError(t, err)
-	require.NoError(t, s.Outrank(id, "Q2_K", nil))
-	require.ErrorIs(t, s.Outrank(id, "Q2_K", []string{"Q8_0", "Q2_K"}), ErrCommitted, "it has a result")
-	require.ErrorContains(t, s.Outrank(id, "Q2_K", []string{"Q6_K"}), "decides [Q2_K Q4_K_M Q8_0]")
+	require.NoError(t, s.PassOver(id, "Q2_K", nil))
+	require.ErrorIs(t, s.PassOver(id, "Q2_K", []string{"Q8_0", "Q2_K"}), ErrCommitted, "it has a result")
+	require.ErrorContains(t, s.PassOver(id, "Q2_K", []string{"Q6_K"}), "decides [Q2_K Q4_K_M Q8_0]")
 	assert.Nil(t, s.State().Pairs[PairID{"m", "Q8_0"}], "all of them or none")
-	require.NoError(t, s.Outrank(id, "Q2_K", []string{"Q8_0"}))
-	require.ErrorIs(t, s.Outrank(id, "Q2_K", []string{"Q8_0"}), ErrCommitted)
-	require.NoError(t, s.Outrank(id, "Q2_K", []string{"Q4_K_M"}))
+	require.NoError(t, s.PassOver(id, "Q2_K", []string{"Q8_0"}))
+	require.ErrorIs(t, s.PassOver(id, "Q2_K", []string{"Q8_0"}), ErrCommitted)
+	require.NoError(t, s.PassOver(id, "Q2_K", []string{"Q4_K_M"}))
 	_, err = s.Commit(id, sized("Q8_0", verdict.Kept, 800))
 	require.ErrorIs(t, err, ErrCommitted)
 	require.NoError(t, s.EndCycle(id, nil))
-	require.ErrorIs(t, s.Outrank(id, "Q2_K", []string{"Q8_0"}), ErrCommitted)
+	require.ErrorIs(t, s.PassOver(id, "Q2_K", []string{"Q8_0"}), ErrCommitted)
 	assert.Empty(t, counted(s, CountSkipped), "of no entry: it is by hand")
 
 	for name, c := range map[string]Cycle{

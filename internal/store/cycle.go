@@ -186,7 +186,7 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 		pair.Decided = record.withoutEvidence()
 		model.Latest = id
 	}
-	pair.Outranked = nil
+	pair.PassedOver = nil
 	if pair.Standing != verdict.Kept { // there is nothing to publish any more
 		pair.Unpublished = nil
 	}
@@ -290,7 +290,7 @@ func (d *draft) end(c *Cycle, extra map[runner.Operation]time.Duration, missing 
 	}
 	model := *d.state.Models[c.Model] // there since its first result
 	model.LastRun = d.now
-	success := len(records)+len(c.Outranked) == len(c.Targets)
+	success := len(records)+len(c.PassedOver) == len(c.Targets)
 	for _, r := range records {
 		success = success && r.Failure == nil
 	}

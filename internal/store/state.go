@@ -46,8 +46,8 @@ type Pair struct {
 	// is missed still: the pair stands as kept and, where one format is chosen, as chosen. Else
 	// nil.
 	Unpublished *Publication `json:"unpublished,omitempty"`
-	// Outranked is set while the pair was passed over in the latest cycle that it was in.
-	Outranked *Outranked `json:"outranked,omitempty"`
+	// PassedOver is set while the pair was passed over in the latest cycle that it was in.
+	PassedOver *PassedOver `json:"passed_over,omitempty"`
 }
 
 // Failed is a pair that could not be decided.
@@ -59,13 +59,13 @@ type Failed struct {
 	Error    string        `json:"error"`
 }
 
-// Outranked is a pair that a cycle passed over: whatever it is, another one is chosen
+// PassedOver is a pair that a cycle passed over: whatever it is, another one is chosen
 // before it.
-type Outranked struct {
+type PassedOver struct {
 	Cycle    uint64      `json:"cycle"`
 	Entry    string      `json:"entry"`
 	Finished time.Time   `json:"finished"`
-	By       string      `json:"by"` // target
+	For      string      `json:"for"` // target
 	Choose   choice.Rule `json:"choose"`
 }
 
@@ -100,11 +100,11 @@ type SkipReason string
 
 // The reasons.
 const (
-	SkipOverlap   SkipReason = "overlap"   // an earlier run of the entry was not over
-	SkipDeadline  SkipReason = "deadline"  // it would have begun too late
-	SkipUnchanged SkipReason = "unchanged" // nothing has changed since the last decision
-	SkipConflict  SkipReason = "conflict"  // another entry decides this pair
-	SkipOutranked SkipReason = "outranked" // another target is chosen before this one, whatever it is
+	SkipOverlap    SkipReason = "overlap"     // an earlier run of the entry was not over
+	SkipDeadline   SkipReason = "deadline"    // it would have begun too late
+	SkipUnchanged  SkipReason = "unchanged"   // nothing has changed since the last decision
+	SkipConflict   SkipReason = "conflict"    // another entry decides this pair
+	SkipPassedOver SkipReason = "passed_over" // another target is chosen before this one, whatever it is
 )
 
 // Cycle is one run over one model.
@@ -120,9 +120,9 @@ type Cycle struct {
 	Undecided []string `json:"undecided,omitempty"`
 	// Published is what became of the copies that were to be published; nil when none was.
 	Published []Publication `json:"published,omitempty"`
-	// Outranked are the targets that it passed over, and for which one; they have no
+	// PassedOver are the targets that it passed over, and for which one; they have no
 	// result.
-	Outranked map[string]string `json:"outranked,omitempty"`
+	PassedOver map[string]string `json:"passed_over,omitempty"`
 
 	// Choose is how a format is chosen at its end, of Candidates: by default its targets,
 	// and more where it decides only some of those that there are. "" chooses none.

@@ -133,7 +133,7 @@ func TestWriteFailures(t *testing.T) {
 		func() error { return s.EndCycle(id, nil) },
 		func() error { _, err := s.BeginCycle(Cycle{Model: "m", Targets: []string{"Q2_K"}}); return err },
 		func() error { _, err := s.Commit(id, decided("m", "Q2_K", verdict.Kept)); return err },
-		func() error { return s.Outrank(id, "Q2_K", []string{"Q8_0"}) },
+		func() error { return s.PassOver(id, "Q2_K", []string{"Q8_0"}) },
 	} {
 		require.ErrorIs(t, write(), bolterrors.ErrDatabaseNotOpen)
 		assert.EqualValues(t, i+1, s.Stats().WriteFailures)

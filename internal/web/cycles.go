@@ -113,7 +113,7 @@ func (s *server) cycleRows(cycles []store.Cycle, results int) ([]cycleRow, error
 			word := words[id][c.ID]
 			switch {
 			case word != "":
-			case c.Outranked[target] != "":
+			case c.PassedOver[target] != "":
 				word = "passed over"
 			case slices.Contains(c.Undecided, target) && c.Ended == nil:
 				word = "running"

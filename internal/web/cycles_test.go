@@ -250,7 +250,7 @@ func TestPageOfARunningCycle(t *testing.T) {
 // A format is chosen of those of a model, and others are passed over for it.
 func TestChoicePages(t *testing.T) {
 	at := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
-	pair := &store.Pair{PairID: store.PairID{Model: "m", Target: "Q8_0"}, Outranked: &store.Outranked{Cycle: 5, By: "Q4_0", Choose: choice.Smallest}}
+	pair := &store.Pair{PairID: store.PairID{Model: "m", Target: "Q8_0"}, PassedOver: &store.PassedOver{Cycle: 5, For: "Q4_0", Choose: choice.Smallest}}
 	state := &store.State{
 		Pairs:  pairs(pair, decided(store.PairID{Model: "m", Target: "Q4_0"}, verdict.Kept, verdict.Kept, time.Hour)),
 		Models: map[string]*store.Model{"m": {Name: "m", Choice: &store.Choice{Rule: choice.Smallest, Format: "Q4_0", Since: at, Cycle: 5}}},
@@ -259,7 +259,7 @@ func TestChoicePages(t *testing.T) {
 	scheduled.Choose = choice.Smallest
 	cycle := store.Cycle{
 		ID: 5, Model: "m", Targets: []string{"Q4_0", "Q8_0"}, Started: at, Ended: &at,
-		Choose: choice.Smallest, Chosen: "Q4_0", ChoiceID: "E2", Outranked: map[string]string{"Q8_0": "Q4_0"},
+		Choose: choice.Smallest, Chosen: "Q4_0", ChoiceID: "E2", PassedOver: map[string]string{"Q8_0": "Q4_0"},
 	}
 	page := func(path string, p *model.Plan) string {
 		o := known{state: state, plan: p}.options(t)

@@ -194,8 +194,8 @@ func states() map[string]known {
 	decisions.state.Pairs[store.PairID{Model: llama, Target: "Q4_K_M"}].Decided.Quality = evaluated(0.03)
 	decisions.state.Models = map[string]*store.Model{llama: {Name: llama, Choice: &store.Choice{Rule: choice.Smallest, Format: "Q4_K_M", Since: now.Add(-29 * time.Hour), Cycle: 6}}}
 	decisions.plan.Entries[0].Models[0].Choose, decisions.plan.Entries[0].Choose = choice.Smallest, choice.Smallest
-	outranked := store.PairID{Model: llama, Target: "Q5_K_M"}
-	decisions.state.Pairs[outranked] = &store.Pair{PairID: outranked, Outranked: &store.Outranked{Cycle: 6, Entry: "nightly", Finished: now.Add(-5 * time.Hour), By: "Q4_K_M", Choose: choice.Smallest}}
+	passedOver := store.PairID{Model: llama, Target: "Q5_K_M"}
+	decisions.state.Pairs[passedOver] = &store.Pair{PairID: passedOver, PassedOver: &store.PassedOver{Cycle: 6, Entry: "nightly", Finished: now.Add(-5 * time.Hour), For: "Q4_K_M", Choose: choice.Smallest}}
 	decisions.plan.Conflicts = []model.Conflict{{Model: llama, Target: "Q2_K", First: "nightly", Second: "paused"}}
 	failedAgain := decisions.state.Pairs[store.PairID{Model: llama, Target: "Q4_K_M"}]
 	failedAgain.Failed = &store.Failed{Finished: now.Add(-30 * time.Second), Reason: runner.ReasonTimeout, Error: "llama-quantize ran past 6h"}
@@ -323,7 +323,7 @@ func everywhere(text string) known {
 	return known{
 		ready: errors.New(text),
 		state: &store.State{
-			Pairs:  pairs(pair, &store.Pair{PairID: store.PairID{Model: text, Target: text + "2"}, Outranked: &store.Outranked{By: text}}),
+			Pairs:  pairs(pair, &store.Pair{PairID: store.PairID{Model: text, Target: text + "2"}, PassedOver: &store.PassedOver{For: text}}),
 			Models: map[string]*store.Model{text: {Name: text, Choice: &store.Choice{Rule: choice.Rule(text), Format: text}}},
 		},
 		plan: &model.Plan{
@@ -382,7 +382,7 @@ func hostilePages(t *testing.T, text string, change func(*known)) string {
 	o.Store = &fakeStore{
 		cycles: []store.Cycle{{
 			ID: 1, Model: text, Entry: text, Targets: []string{text, text + "2"}, Ended: &ended,
-			Choose: choice.Rule(text), Chosen: text, ChoiceID: text, Outranked: map[string]string{text + "2": text},
+			Choose: choice.Rule(text), Chosen: text, ChoiceID: text, PassedOver: map[string]string{text + "2": text},
 		}, {ID: 2, Model: text, Targets: []string{text}, Undecided: []string{text}}},
 		results: map[uint64][]store.Record{
 			1: {{

@@ -94,8 +94,8 @@ func (v *pairView) bytes() int64 {
 // last is when something was last found out of the pair; zero before.
 func (v *pairView) last() time.Time {
 	switch p := v.Pair; {
-	case p.Outranked != nil:
-		return p.Outranked.Finished
+	case p.PassedOver != nil:
+		return p.PassedOver.Finished
 	case p.Failed != nil:
 		return p.Failed.Finished
 	case p.Decided != nil:

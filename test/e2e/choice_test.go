@@ -45,7 +45,7 @@ schedule: [{name: nightly, cron: "@daily", targets: [Q8_0, Q6_K, Q4_K_M, Q3_K_M,
 	for _, step := range []struct {
 		rule             choice.Rule
 		chosen, previous string
-		kept, outranked  []string
+		kept, passedOver []string
 	}{
 		{choice.Smallest, "Q3_K_M", "", []string{"Q3_K_M"}, []string{"Q4_K_M", "Q6_K", "Q8_0"}},
 		{choice.BestQuality, "Q8_0", "Q3_K_M", []string{"Q8_0"}, []string{"Q6_K", "Q4_K_M", "Q3_K_M"}},
@@ -62,10 +62,10 @@ schedule: [{name: nightly, cron: "@daily", targets: [Q8_0, Q6_K, Q4_K_M, Q3_K_M,
 				assert.GreaterOrEqual(t, len(o.Evidence.Rounds), 3, "%s: each that is decided has its first look", o.Target)
 				assert.Equal(t, o.Decision, o.Evidence.Verdict().Outcome)
 			case "QUANT_SKIPPED":
-				by["outranked by "+o.OutrankedBy] = append(by["outranked by "+o.OutrankedBy], o.Target)
+				by["passed over for "+o.PassedOverFor] = append(by["passed over for "+o.PassedOverFor], o.Target)
 			}
 		}
-		assert.Equal(t, map[string][]string{"rejected": {"Q2_K"}, "kept": step.kept, "outranked by " + step.chosen: step.outranked}, by)
+		assert.Equal(t, map[string][]string{"rejected": {"Q2_K"}, "kept": step.kept, "passed over for " + step.chosen: step.passedOver}, by)
 		last := outcomes[len(outcomes)-1]
 		require.Equal(t, "QUANT_CHOICE", last.EventType)
 		assert.Equal(t, step.chosen, last.Chosen)

@@ -131,10 +131,10 @@ type outcome struct {
 	Changed   []string           `json:"changed_inputs"`
 	Evidence  runner.Evidence    `json:"evidence"`
 
-	OutrankedBy string `json:"outranked_by"`
-	Chosen      string `json:"chosen_format"`
-	Previous    string `json:"previous_format"`
-	EventID     string `json:"event_id"`
+	PassedOverFor string `json:"passed_over_for"`
+	Chosen        string `json:"chosen_format"`
+	Previous      string `json:"previous_format"`
+	EventID       string `json:"event_id"`
 }
 
 // run gives the outcomes and the exit status of a run with --output json --evidence,
