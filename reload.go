@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/collector"
+	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/cycle"
+	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/publish"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/schedule"
+)
+
+// reloads exchanges the configuration of the serving program.
+type reloads struct {
+	p          *program
+	store      *store.Store
+	bus        *a2a.Bus
+	dispatcher *dispatch.Dispatcher
+	scheduler  *schedule.Scheduler
+	cycleLog   *cycle.Log
+	metrics    *collector.Reloads
+
+	one     sync.Mutex                    // held by the one that goes on
+	inForce atomic.Pointer[config.Config] // nil before the first
+	refused atomic.Pointer[refusal]       // the last reload; nil when it was taken
+}
+
+// refusal is a configuration that was not taken.
+type refusal struct {
+	at  time.Time
+	err error
+}
+
+// start takes the first configuration.
+func (r *reloads) start(ctx context.Context, c *config.Config) error {
+	begin := time.Now()
+	if err := r.take(ctx, c); err != nil {
+		return err
+	}
+	r.metrics.Done(nil)
+	r.p.logger.Info("ready", "entries", len(c.Schedule), "models", countModels(r.dispatcher.Plan()), "took", time.Since(begin).Round(time.Millisecond))
+	if len(c.Schedule) == 0 {
+		r.p.logger.Warn("nothing is scheduled: add entries to schedule: in the configuration file", "file", r.p.flags.configFile)
+	}
+	return nil
+}
+
+// on reloads at each signal, until the context ends.
+func (r *reloads) on(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			_ = r.Reload(ctx) // it has logged what is wrong
+		}
+	}
+}
+
+// Reload implements web.Exporter: it reads the configuration again. If that cannot be used,
+// nothing changes.
+func (r *reloads) Reload(ctx context.Context) error {
+	err := r.read(ctx)
+	r.metrics.Done(err)
+	if err != nil {
+		r.refused.Store(&refusal{time.Now(), err})
+		r.p.logger.Error("the configuration is not reloaded: the one before stays", "err", err)
+		return err
+	}
+	r.refused.Store(nil)
+	r.p.logger.Info("the configuration is reloaded", "file", r.p.flags.configFile)
+	return nil
+}
+
+// LastReload implements web.Exporter.
+func (r *reloads) LastReload() (at time.Time, err error) {
+	if refused := r.refused.Load(); refused != nil {
+		return refused.at, refused.err
+	}
+	return time.Time{}, nil
+}
+
+// Ready implements web.Exporter: it returns nil once the models are discovered.
+func (r *reloads) Ready() error {
+	if r.inForce.Load() == nil {
+		return errors.New("looking for models")
+	}
+	return nil
+}
+
+// Config implements web.Exporter.
+func (r *reloads) Config() (string, error) {
+	c := r.inForce.Load()
+	if c == nil {
+		return "", r.Ready()
+	}
+	text, err := c.Redacted()
+	return string(text), err
+}
+
+// read reads the file and takes what it says.
+func (r *reloads) read(ctx context.Context) error {
+	c, err := r.p.flags.loadConfig()
+	if err != nil {
+		return err
+	}
+	if before := r.inForce.Load(); before != nil && before.Hash() != "" && c.Hash() == "" {
+		return fmt.Errorf("the configuration file %s has gone", r.p.flags.configFile)
+	}
+	return r.take(ctx, c)
+}
+
+// take makes everything of a configuration that can fail, and only then exchanges it.
+func (r *reloads) take(ctx context.Context, c *config.Config) error {
+	r.one.Lock()
+	defer r.one.Unlock()
+	next, err := r.prepare(ctx, c)
+	if err != nil {
+		return err
+	}
+	return r.exchange(next)
+}
+
+// prepared is what a configuration is made into.
+type prepared struct {
+	config   *config.Config
+	relay    *a2a.Relay // nil without a bus
+	dispatch dispatch.Config
+	plan     *model.Plan
+}
+
+// prepare does all of a configuration that can fail, and exchanges nothing.
+func (r *reloads) prepare(ctx context.Context, c *config.Config) (next prepared, err error) {
+	if before := r.inForce.Load(); before != nil && before.Storage.Path != c.Storage.Path {
+		return next, fmt.Errorf("storage.path cannot change while the exporter runs (from %q to %q): restart it", before.Storage.Path, c.Storage.Path)
+	}
+	next.config = c
+	discover := func() (*model.Plan, error) { return r.p.plan(c, lastFormats(r.store.State())) }
+	if next.plan, err = discover(); err != nil {
+		return next, err
+	}
+	if err := r.p.preparePublishing(c); err != nil {
+		return next, err
+	}
+	if next.relay, err = r.bus.Prepare(c.A2A); err != nil {
+		return next, err
+	}
+	files, err := r.p.openCache(ctx, c)
+	if err != nil {
+		return next, err
+	}
+	logger := slog.New(r.cycleLog)
+	engines := r.p.engines(c, logger)
+	next.dispatch = dispatch.Config{
+		Entries:  c.Schedule,
+		Discover: discover,
+		Runner: func(engine config.Engine) cycle.Runner {
+			return r.p.runner(c, engines.Of(engine), false, memory{r.store, files}, logger)
+		},
+		Engine: engines.Probe,
+	}
+	return next, nil
+}
+
+// exchange puts a configuration in force. It fails before anything is exchanged if the state
+// cannot be written.
+func (r *reloads) exchange(next prepared) error {
+	c := next.config
+	if err := r.store.SetBus(c.A2A.URL != ""); err != nil {
+		return err
+	}
+	r.store.SetRetention(c.Storage.Retention)
+	r.bus.Set(next.relay)
+	r.dispatcher.Configure(next.dispatch, next.plan)
+	if err := r.scheduler.Replace(scheduled(c)); err != nil {
+		return err // not after config.Load has validated it
+	}
+	r.inForce.Store(c)
+	for _, err := range conflicts(r.p.flags.configFile, c, next.plan) {
+		r.p.logger.Warn("two entries decide the same, and the first does", "err", err)
+	}
+	return nil
+}
+
+// preparePublishing sees that the schedule's directories to publish in can be used, and
+// removes from them what killed processes left.
+func (p *program) preparePublishing(c *config.Config) error {
+	opened := map[string]bool{"": true}
+	for _, entry := range c.Schedule {
+		if opened[entry.Publish.Dir] {
+			continue
+		}
+		opened[entry.Publish.Dir] = true
+		if _, err := publish.Open(entry.Publish.Dir, p.logger); err != nil {
+			return fmt.Errorf("%s: publish.dir %q: %w", p.flags.configFile, entry.Publish.Dir, err)
+		}
+	}
+	return nil
+}
+
+// conflicts are what two entries both decide or choose, at the line of the second, which
+// leaves it to the first. A model file that is new can cause them, so they never refuse a
+// start: `--config.check` does, and the page and the counters show them.
+func conflicts(file string, c *config.Config, found *model.Plan) []error {
+	var errs []error
+	for _, conflict := range found.Conflicts {
+		for _, entry := range c.Schedule {
+			if entry.Name == conflict.Second {
+				errs = append(errs, fmt.Errorf("%s:%d: schedule: %w", file, entry.Line, conflict))
+			}
+		}
+	}
+	return errs
+}
+
+// lastFormats are those of the files that entries compared with a model, when they last
+// did, by the entries' names.
+func lastFormats(state *store.State) map[string]string {
+	last, formats := map[string]*store.Record{}, map[string]string{}
+	for id, pair := range state.Pairs {
+		d := pair.Decided
+		if d == nil || d.Against == "" {
+			continue
+		}
+		if before := last[d.Entry]; before == nil || d.Finished.After(before.Finished) {
+			last[d.Entry], formats[d.Entry] = d, id.Target
+		}
+	}
+	return formats
+}
+
+// plan finds models and the pairs of them that the schedule decides; last is as in
+// model.NewPlan.
+func (p *program) plan(c *config.Config, last map[string]string) (*model.Plan, error) {
+	found, err := p.discover(c)
+	if err != nil {
+		return nil, err
+	}
+	plan := model.NewPlan(c.Schedule, found, last)
+	if c.Models.Dir == "" && len(c.Schedule) > 0 && countModels(&plan) == 0 {
+		return nil, errNoModels
+	}
+	return &plan, nil
+}
+
+func scheduled(c *config.Config) []schedule.Entry {
+	entries := make([]schedule.Entry, len(c.Schedule))
+	for i, entry := range c.Schedule {
+		entries[i] = entry.Entry
+	}
+	return entries
+}
+
+func countModels(p *model.Plan) int {
+	names := map[string]bool{}
+	for _, entry := range p.Entries {
+		for _, model := range entry.Models {
+			names[model.Name] = true
+		}
+	}
+	return len(names)
+}
