@@ -147,7 +147,7 @@ func (s *Store) reload() {
 	s.set(c)
 }
 
-// set publishes a content.
+// set makes a content the current one.
 func (s *Store) set(c content) {
 	s.content = c
 	s.current.Store(c.state)

@@ -527,8 +527,11 @@ func TestReadersAndWritersTogether(t *testing.T) {
 func FuzzCounterKey(f *testing.F) {
 	for _, counter := range []Counter{
 		decisions(verdict.Kept), failuresOf("m", runner.ReasonCrash), skips(SkipOverlap), inputChanges(runner.InputEngine),
-		{Kind: CountRejection, Model: "m", Target: "Q2_K", By: "prompt"}, {Kind: CountDelivered},
-		{Kind: CountDeliveryFailure, By: "refused"}, unpublished(PairID{"m", "Q2_K"}), {},
+		{Kind: CountRejection, Model: "m", Target: "Q2_K", By: "prompt"},
+		{Kind: CountDelivered},
+		{Kind: CountDeliveryFailure, By: "refused"},
+		unpublished(PairID{"m", "Q2_K"}),
+		{},
 	} {
 		f.Add(counter.key(), uint64(1))
 	}
