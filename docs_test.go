@@ -7,13 +7,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/quant-exporter/quant-exporter/internal/command"
 	"github.com/quant-exporter/quant-exporter/internal/test/docs"
 )
 
 // The tables of the documentation that list what the program has are made of the program:
 // see `make docs`.
 func TestDocs(t *testing.T) {
-	app := newFlags(io.Discard).app.Model()
+	app := command.NewFlags(io.Discard).App.Model()
 	docs.Check(t, ".", docs.Tables(t, ".", app))
 	docs.CheckNames(t, ".", app)
 	docs.CheckLinks(t, ".")
@@ -21,14 +22,14 @@ func TestDocs(t *testing.T) {
 
 func TestDocsHaveEveryExitStatus(t *testing.T) {
 	var want []string
-	for _, status := range []int{exitKept, exitRejected, exitInconclusive, exitFailed, exitError} {
+	for _, status := range []int{command.ExitKept, command.ExitRejected, command.ExitInconclusive, command.ExitFailed, command.ExitError} {
 		want = append(want, strconv.Itoa(status))
 	}
 	assert.Equal(t, want, docs.Rows(t, ".", "exit status of `run`"))
 }
 
 func TestHelpIsSentences(t *testing.T) {
-	app := newFlags(io.Discard).app.Model()
+	app := command.NewFlags(io.Discard).App.Model()
 	assert.Regexp(t, `\.$`, app.Help)
 	for _, command := range app.FlattenedCommands() {
 		assert.Regexp(t, `\.$`, command.Help, command.Name)

@@ -6,36 +6,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
 	"syscall"
 	_ "time/tzdata" // for hosts and containers without it: entries may name timezones
 
-	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/quant-exporter/quant-exporter/collector"
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
-	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/command"
 	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
-	"github.com/quant-exporter/quant-exporter/internal/host"
-	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 	"github.com/quant-exporter/quant-exporter/schedule"
-)
-
-// Exit statuses of run, a contract; the other commands know the first two.
-const (
-	exitKept         = 0
-	exitError        = 1
-	exitRejected     = 3
-	exitInconclusive = 4
-	exitFailed       = 5
 )
 
 func main() {
@@ -44,92 +31,50 @@ func main() {
 
 // mainStatus is the program, down to its exit status.
 func mainStatus(args []string, stdout, stderr *os.File) int {
-	flags := newFlags(stdout)
-	command, err := flags.app.Parse(args)
+	flags := command.NewFlags(stdout)
+	name, err := flags.App.Parse(args)
 	if err != nil {
 		fmt.Fprintf(stderr, "quant-exporter: %v (quant-exporter --help lists commands and flags)\n", err)
-		return exitError
+		return command.ExitError
 	}
-	status := exitKept
-	p, err := flags.program(stdout, stderr)
+	status := command.ExitKept
+	p, err := command.New(flags, stdout, stderr)
 	if err == nil {
-		status, err = p.command(command, flags)
+		status, err = do(p, name, flags.Serve)
 	}
 	if err != nil {
-		p.progress.Clear()
+		p.Stderr.Clear()
 		fmt.Fprintf(stderr, "quant-exporter: %s\n", text.Text(err.Error()))
-		return exitError
+		return command.ExitError
 	}
 	return status
 }
 
-// command runs the command by this name.
-func (p *program) command(name string, f *flags) (status int, err error) {
-	if f.serve.check {
-		ctx, stop := hangUpContext()
-		defer stop()
-		return exitKept, p.check(ctx)
-	}
-	switch name {
-	case f.serve.command.FullCommand():
+// do does the command by this name.
+func do(p *command.Program, name string, f command.ServeFlags) (status int, err error) {
+	if name == "serve" && !f.Check {
 		ctx, stop := signalContext()
 		defer stop()
-		return exitKept, p.serve(ctx, f.serve)
-	case f.run.command.FullCommand():
-		ctx, stop := hangUpContext()
-		defer stop()
-		return p.run(ctx, f.run)
-	case f.calibrate.command.FullCommand():
-		ctx, stop := hangUpContext()
-		defer stop()
-		return exitKept, p.calibrate(ctx, f.calibrate)
-	case f.events.command.FullCommand():
-		return exitKept, p.events(f.events)
-	case f.export.FullCommand():
-		return exitKept, p.export()
-	case f.backup.command.FullCommand():
-		return exitKept, p.backup(f.backup.file)
+		return command.ExitKept, serve(ctx, p, f)
+	}
+	ctx, stop := hangUpContext()
+	defer stop()
+	switch {
+	case f.Check:
+		return command.ExitKept, p.Check(ctx)
+	case name == "run":
+		return p.Run(ctx)
+	case name == "calibrate":
+		return command.ExitKept, p.Calibrate(ctx)
+	case name == "events":
+		return command.ExitKept, p.Events()
+	case name == "export":
+		return command.ExitKept, p.Export()
+	case name == "backup":
+		return command.ExitKept, p.Backup()
 	default:
-		return exitError, fmt.Errorf("the command %q is not wired: this is a defect, please report it", name)
+		return command.ExitError, fmt.Errorf("the command %q is not wired: this is a defect, please report it", name)
 	}
-}
-
-// program is what the commands share: the configuration with the flags applied, and
-// where to write.
-type program struct {
-	flags    *flags
-	config   *config.Config
-	host     *host.Host
-	stdout   *os.File
-	progress *report.Progress
-	logger   *slog.Logger
-}
-
-// newBus makes the bus that the events of an outbox are delivered to. Its secrets come from
-// the environment.
-func (p *program) newBus(outbox a2a.Outbox) *a2a.Bus {
-	return a2a.NewBus(outbox, a2a.Secrets{Username: os.Getenv("A2A_USERNAME"), Password: os.Getenv("A2A_PASSWORD")}, p.logger)
-}
-
-func (f *flags) program(stdout, stderr *os.File) (*program, error) {
-	p := &program{
-		flags:    f,
-		stdout:   stdout,
-		progress: report.NewProgress(stderr, int(stderr.Fd())),
-	}
-	f.log.Writer = p.progress
-	p.logger = promslog.New(f.log)
-	if f.run.verbose {
-		if err := f.log.Level.Set("debug"); err != nil {
-			return p, err
-		}
-	}
-	var err error
-	if p.config, err = f.loadConfig(); err != nil {
-		return p, err
-	}
-	p.host = host.Read()
-	return p, nil
 }
 
 // maxScrapes in flight; a further one gets 503. Prometheus servers take one each.
@@ -137,32 +82,32 @@ const maxScrapes = 8
 
 // serve is the program without a command: cycles when they are due, and HTTP. It is one
 // straight line on purpose: each part is made before the parts that it is given to.
-func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
-	p.logger.Info("starting", "version", version.Info(), "build", version.BuildContext(), "config", p.flags.configFile)
+func serve(ctx context.Context, p *command.Program, f command.ServeFlags) (err error) {
+	p.Logger.Info("starting", "version", version.Info(), "build", version.BuildContext(), "config", p.ConfigFile())
 	hangUp := make(chan os.Signal, 1)
 	signal.Notify(hangUp, syscall.SIGHUP) // to the end: it must never end the process
-	mount, err := web.NewMount(f.externalURL, f.routePrefix)
+	mount, err := web.NewMount(f.ExternalURL, f.RoutePrefix)
 	if err != nil {
 		return err
 	}
-	if _, err := p.prepare(ctx, false); err != nil {
+	if _, err := p.Prepare(ctx, false); err != nil {
 		return err
 	}
-	state, err := p.openStore("stop it, or give this one a --storage.path of its own")
+	state, err := p.OpenStore("stop it, or give this one a --storage.path of its own")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
-	bus := p.newBus(state)
-	cycleLog := cycle.NewLog(p.logger.Handler())
+	bus := p.NewBus(state)
+	cycleLog := cycle.NewLog(p.Logger.Handler())
 	dispatcher := dispatch.New(state, cycleLog)
 	scheduler := schedule.New(schedule.Options{
 		Clock:  schedule.SystemClock{},
 		Memory: state,
-		Host:   p.host.Name,
+		Host:   p.Host.Name,
 		Fire:   dispatcher.Due,
 		Missed: dispatcher.Missed,
-		Logger: p.logger,
+		Logger: p.Logger,
 	})
 	registry := collector.NewRegistry()
 	registry.MustRegister(collector.New(collector.Sources{Store: state, Dispatcher: dispatcher, Scheduler: scheduler, Bus: bus}, a2a.Reasons()))
@@ -177,19 +122,19 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 		Scheduler:  scheduler,
 		Bus:        bus,
 		Exporter:   reload,
-		Metrics:    collector.Handler(registry, maxScrapes, p.logger),
+		Metrics:    collector.Handler(registry, maxScrapes, p.Logger),
 		Mount:      mount,
-		Flags:      web.Flags{Lifecycle: f.lifecycle, AdminAPI: f.adminAPI},
+		Flags:      web.Flags{Lifecycle: f.Lifecycle, AdminAPI: f.AdminAPI},
 		Version:    version.Version,
-		SpoolDir:   p.config.Storage.Path,
-		Logger:     p.logger,
+		SpoolDir:   p.Config.Storage.Path,
+		Logger:     p.Logger,
 	})
 
 	group, ctx := errgroup.WithContext(ctx)
 	listening := make(chan struct{})
 	group.Go(func() error {
 		return web.Serve(ctx, web.ServeOptions{
-			Handler: handler, Flags: f.web, Logger: p.logger,
+			Handler: handler, Flags: f.Web, Logger: p.Logger,
 			Ready: func([]net.Addr) { close(listening) },
 		})
 	})
@@ -199,7 +144,7 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 		case <-ctx.Done(): // what cannot serve must not begin a cycle either
 			return nil
 		}
-		if err := reload.start(ctx, p.config); err != nil {
+		if err := reload.start(ctx, p.Config); err != nil {
 			return err
 		}
 		group.Go(func() error { scheduler.Run(ctx); return nil })
@@ -210,11 +155,11 @@ func (p *program) serve(ctx context.Context, f serveFlags) (err error) {
 	})
 	group.Go(func() error {
 		<-ctx.Done()
-		p.logger.Info("stopping", "cause", context.Cause(ctx))
+		p.Logger.Info("stopping", "cause", context.Cause(ctx))
 		return nil
 	})
 	if err = group.Wait(); err == nil {
-		p.logger.Info("stopped")
+		p.Logger.Info("stopped")
 	}
 	return err
 }

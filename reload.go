@@ -12,6 +12,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/collector"
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/command"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
@@ -23,7 +24,7 @@ import (
 
 // reloads exchanges the configuration of the serving program.
 type reloads struct {
-	p          *program
+	p          *command.Program
 	store      *store.Store
 	bus        *a2a.Bus
 	dispatcher *dispatch.Dispatcher
@@ -49,9 +50,9 @@ func (r *reloads) start(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	r.metrics.Done(nil)
-	r.p.logger.Info("ready", "entries", len(c.Schedule), "models", countModels(r.dispatcher.Plan()), "took", time.Since(begin).Round(time.Millisecond))
+	r.p.Logger.Info("ready", "entries", len(c.Schedule), "models", command.CountModels(r.dispatcher.Plan()), "took", time.Since(begin).Round(time.Millisecond))
 	if len(c.Schedule) == 0 {
-		r.p.logger.Warn("nothing is scheduled: add entries to schedule: in the configuration file", "file", r.p.flags.configFile)
+		r.p.Logger.Warn("nothing is scheduled: add entries to schedule: in the configuration file", "file", r.p.ConfigFile())
 	}
 	return nil
 }
@@ -75,11 +76,11 @@ func (r *reloads) Reload(ctx context.Context) error {
 	r.metrics.Done(err)
 	if err != nil {
 		r.refused.Store(&refusal{time.Now(), err})
-		r.p.logger.Error("the configuration is not reloaded: the one before stays", "err", err)
+		r.p.Logger.Error("the configuration is not reloaded: the one before stays", "err", err)
 		return err
 	}
 	r.refused.Store(nil)
-	r.p.logger.Info("the configuration is reloaded", "file", r.p.flags.configFile)
+	r.p.Logger.Info("the configuration is reloaded", "file", r.p.ConfigFile())
 	return nil
 }
 
@@ -111,12 +112,12 @@ func (r *reloads) Config() (string, error) {
 
 // read reads the file and takes what it says.
 func (r *reloads) read(ctx context.Context) error {
-	c, err := r.p.flags.loadConfig()
+	c, err := r.p.LoadConfig()
 	if err != nil {
 		return err
 	}
 	if before := r.inForce.Load(); before != nil && before.Hash() != "" && c.Hash() == "" {
-		return fmt.Errorf("the configuration file %s has gone", r.p.flags.configFile)
+		return fmt.Errorf("the configuration file %s has gone", r.p.ConfigFile())
 	}
 	return r.take(ctx, c)
 }
@@ -146,27 +147,27 @@ func (r *reloads) prepare(ctx context.Context, c *config.Config) (next prepared,
 		return next, fmt.Errorf("storage.path cannot change while the exporter runs (from %q to %q): restart it", before.Storage.Path, c.Storage.Path)
 	}
 	next.config = c
-	discover := func() (*model.Plan, error) { return r.p.plan(c, lastFormats(r.store.State())) }
+	discover := func() (*model.Plan, error) { return r.p.Plan(c, lastFormats(r.store.State())) }
 	if next.plan, err = discover(); err != nil {
 		return next, err
 	}
-	if err := r.p.preparePublishing(c); err != nil {
+	if err := preparePublishing(c, r.p.ConfigFile(), r.p.Logger); err != nil {
 		return next, err
 	}
 	if next.relay, err = r.bus.Prepare(c.A2A); err != nil {
 		return next, err
 	}
-	files, err := r.p.openCache(ctx, c)
+	files, err := r.p.OpenCache(ctx, c)
 	if err != nil {
 		return next, err
 	}
 	logger := slog.New(r.cycleLog)
-	engines := r.p.engines(c, logger)
+	engines := r.p.Engines(c, logger)
 	next.dispatch = dispatch.Config{
 		Entries:  c.Schedule,
 		Discover: discover,
 		Runner: func(engine config.Engine) cycle.Runner {
-			return r.p.runner(c, engines.Of(engine), false, memory{r.store, files}, logger)
+			return r.p.Runner(c, engines.Of(engine), false, command.Memory{Hashes: r.store, Cache: files}, logger)
 		},
 		Engine: engines.Probe,
 	}
@@ -187,41 +188,26 @@ func (r *reloads) exchange(next prepared) error {
 		return err // not after config.Load has validated it
 	}
 	r.inForce.Store(c)
-	for _, err := range conflicts(r.p.flags.configFile, c, next.plan) {
-		r.p.logger.Warn("two entries decide the same, and the first does", "err", err)
+	for _, err := range command.Conflicts(r.p.ConfigFile(), c, next.plan) {
+		r.p.Logger.Warn("two entries decide the same, and the first does", "err", err)
 	}
 	return nil
 }
 
 // preparePublishing sees that the schedule's directories to publish in can be used, and
 // removes from them what killed processes left.
-func (p *program) preparePublishing(c *config.Config) error {
+func preparePublishing(c *config.Config, file string, logger *slog.Logger) error {
 	opened := map[string]bool{"": true}
 	for _, entry := range c.Schedule {
 		if opened[entry.Publish.Dir] {
 			continue
 		}
 		opened[entry.Publish.Dir] = true
-		if _, err := publish.Open(entry.Publish.Dir, p.logger); err != nil {
-			return fmt.Errorf("%s: publish.dir %q: %w", p.flags.configFile, entry.Publish.Dir, err)
+		if _, err := publish.Open(entry.Publish.Dir, logger); err != nil {
+			return fmt.Errorf("%s: publish.dir %q: %w", file, entry.Publish.Dir, err)
 		}
 	}
 	return nil
-}
-
-// conflicts are what two entries both decide or choose, at the line of the second, which
-// leaves it to the first. A model file that is new can cause them, so they never refuse a
-// start: `--config.check` does, and the page and the counters show them.
-func conflicts(file string, c *config.Config, found *model.Plan) []error {
-	var errs []error
-	for _, conflict := range found.Conflicts {
-		for _, entry := range c.Schedule {
-			if entry.Name == conflict.Second {
-				errs = append(errs, fmt.Errorf("%s:%d: schedule: %w", file, entry.Line, conflict))
-			}
-		}
-	}
-	return errs
 }
 
 // lastFormats are those of the files that entries compared with a model, when they last
@@ -240,34 +226,10 @@ func lastFormats(state *store.State) map[string]string {
 	return formats
 }
 
-// plan finds models and the pairs of them that the schedule decides; last is as in
-// model.NewPlan.
-func (p *program) plan(c *config.Config, last map[string]string) (*model.Plan, error) {
-	found, err := p.discover(c)
-	if err != nil {
-		return nil, err
-	}
-	plan := model.NewPlan(c.Schedule, found, last)
-	if c.Models.Dir == "" && len(c.Schedule) > 0 && countModels(&plan) == 0 {
-		return nil, errNoModels
-	}
-	return &plan, nil
-}
-
 func scheduled(c *config.Config) []schedule.Entry {
 	entries := make([]schedule.Entry, len(c.Schedule))
 	for i, entry := range c.Schedule {
 		entries[i] = entry.Entry
 	}
 	return entries
-}
-
-func countModels(p *model.Plan) int {
-	names := map[string]bool{}
-	for _, entry := range p.Entries {
-		for _, model := range entry.Models {
-			names[model.Name] = true
-		}
-	}
-	return len(names)
 }

@@ -281,7 +281,7 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 		"in the URL":         {"a2a: {url: 'redis://agent:" + secret + "@" + nobody + "/0'}\n", "X=y"},
 		"in a file":          {"a2a: {url: 'redis://" + nobody + "/0', username: agent, password_file: password}\n", "X=y"},
 		"in the environment": {"a2a: {url: 'redis://" + nobody + "/0'}\n", "A2A_PASSWORD=" + plain},
-		"for the tools":      {"engine: {env: {HF_TOKEN: '" + plain + "'}}\n", "X=y"},
+		"for the tools":      {"engine: {env: {WRAPPER_TOKEN: '" + plain + "'}}\n", "X=y"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -6,12 +6,14 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/calibrate"
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// calibrate is the command `calibrate`.
-func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
-	found, err := p.discover(p.config)
+// Calibrate is the command `calibrate`.
+func (p *Program) Calibrate(ctx context.Context) error {
+	f := p.flags.calibrate
+	found, err := p.discover(p.Config)
 	if err != nil {
 		return err
 	}
@@ -25,31 +27,31 @@ func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
 	if err := models[0].Err; err != nil {
 		return err
 	}
-	for _, problem := range p.calibrated(1).Validate() {
+	for _, problem := range llamacpp.Validate(p.calibrated(1)) {
 		return fmt.Errorf("calibrate sets the number of threads: %w", problem.Err)
 	}
-	release, err := p.prepare(ctx, f.noWait)
+	release, err := p.Prepare(ctx, f.noWait)
 	if err != nil {
 		return err
 	}
 	defer release()
 	threads := f.threads
 	if len(threads) == 0 {
-		threads = calibrate.DefaultThreads(p.host.Usable())
+		threads = calibrate.DefaultThreads(p.Host.Usable())
 	}
 	calibrated, err := calibrate.Run(ctx, calibrate.Options{
 		Model:     models[0],
-		Baseline:  p.config.Baseline,
+		Baseline:  p.Config.Baseline,
 		Rounds:    f.rounds,
 		Threads:   threads,
-		Benchmark: p.config.Benchmark,
-		Threshold: p.config.Threshold,
+		Benchmark: p.Config.Benchmark,
+		Threshold: p.Config.Threshold,
 		Runner: func(threads int) *runner.Runner {
-			return p.runner(p.config, p.engine(p.calibrated(threads), p.logger), f.noWait, memory{}, p.logger)
+			return p.Runner(p.Config, p.engine(p.calibrated(threads), p.Logger), f.noWait, Memory{}, p.Logger)
 		},
-		Progress: p.progress.Show,
+		Progress: p.Stderr.Show,
 	})
-	p.progress.Clear()
+	p.Stderr.Clear()
 	if err != nil {
 		return err
 	}
@@ -60,8 +62,8 @@ func (p *program) calibrate(ctx context.Context, f calibrateFlags) error {
 }
 
 // calibrated is the engine's configuration with a number of threads.
-func (p *program) calibrated(threads int) config.Engine {
-	c := p.config.Engine
+func (p *Program) calibrated(threads int) config.Engine {
+	c := p.Config.Engine
 	c.Threads = threads
 	return c
 }

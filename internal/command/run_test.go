@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"testing"
@@ -16,7 +16,7 @@ func TestOrderOfBadness(t *testing.T) {
 	failed := &runner.Result{Failure: runner.Failf(runner.ReasonCrash, "x")}
 	// From good to bad: whatever stands further right wins, in either order.
 	order := []*runner.Result{kept, inconclusive, rejected, failed}
-	statuses := []int{exitKept, exitInconclusive, exitRejected, exitFailed}
+	statuses := []int{ExitKept, ExitInconclusive, ExitRejected, ExitFailed}
 	for i, a := range order {
 		for j, b := range order {
 			var all outcomes

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -28,14 +28,14 @@ import (
 // configuration; flags come before both. Candidates are the targets among which a format is
 // chosen, where they are not the entry's: those of the schedule, also when the run takes a
 // part of them.
-func (p *program) entry(f runFlags) (entry config.Entry, candidates []string, err error) {
-	entry = p.config.NewEntry(0, f.against != "")
+func (p *Program) entry(f runFlags) (entry config.Entry, candidates []string, err error) {
+	entry = p.Config.NewEntry(0, f.against != "")
 	if f.entry != "" {
-		i := slices.IndexFunc(p.config.Schedule, func(e config.Entry) bool { return e.Name == f.entry })
+		i := slices.IndexFunc(p.Config.Schedule, func(e config.Entry) bool { return e.Name == f.entry })
 		if i < 0 {
-			return entry, nil, fmt.Errorf("--entry: %s has no entry %q in its schedule; it has %s", p.flags.configFile, f.entry, p.entryNames())
+			return entry, nil, fmt.Errorf("--entry: %s has no entry %q in its schedule; it has %s", p.flags.ConfigFile, f.entry, p.entryNames())
 		}
-		entry = p.config.Schedule[i]
+		entry = p.Config.Schedule[i]
 		for _, target := range entry.Targets {
 			candidates = append(candidates, gguf.Canonical(target))
 		}
@@ -84,12 +84,12 @@ func (p *program) entry(f runFlags) (entry config.Entry, candidates []string, er
 	return entry, nil, nil
 }
 
-func (p *program) entryNames() string {
-	if len(p.config.Schedule) == 0 {
+func (p *Program) entryNames() string {
+	if len(p.Config.Schedule) == 0 {
 		return "none"
 	}
 	var names []string
-	for _, e := range p.config.Schedule {
+	for _, e := range p.Config.Schedule {
 		names = append(names, strconv.Quote(e.Name))
 	}
 	return strings.Join(names, ", ")
@@ -97,8 +97,8 @@ func (p *program) entryNames() string {
 
 // resolve finds the models of an entry as the schedule would, but that nothing may be
 // missing: whoever types a name wants to know at once that there is none.
-func (p *program) resolve(entry config.Entry) (model.Resolved, error) {
-	found, err := p.discover(p.config)
+func (p *Program) resolve(entry config.Entry) (model.Resolved, error) {
+	found, err := p.discover(p.Config)
 	if err != nil {
 		return model.Resolved{}, err
 	}
@@ -112,57 +112,58 @@ func (p *program) resolve(entry config.Entry) (model.Resolved, error) {
 	return resolved, nil
 }
 
-// run is the command `run`: cycles now, one after the other.
-func (p *program) run(ctx context.Context, f runFlags) (int, error) {
+// Run is the command `run`: cycles now, one after the other.
+func (p *Program) Run(ctx context.Context) (status int, err error) {
+	f := p.flags.run
 	if f.evidence && f.output != "json" {
-		return exitError, errors.New("--evidence goes with --output json: a table has no room for it")
+		return ExitError, errors.New("--evidence goes with --output json: a table has no room for it")
 	}
-	if p.config.Models.Dir == "" && f.entry == "" && len(f.models) == 0 {
-		return exitError, errNoModels
+	if p.Config.Models.Dir == "" && f.entry == "" && len(f.models) == 0 {
+		return ExitError, errNoModels
 	}
 	entry, candidates, err := p.entry(f)
 	if err != nil {
-		return exitError, err
+		return ExitError, err
 	}
 	begin := time.Now()
 	resolved, err := p.resolve(entry)
 	if err != nil {
-		return exitError, err
+		return ExitError, err
 	}
 	discovering := time.Since(begin)
-	p.logger.Debug("found models", "count", len(resolved.Models), "took", discovering)
+	p.Logger.Debug("found models", "count", len(resolved.Models), "took", discovering)
 	if f.dryRun {
 		return p.estimate(resolved, f.output)
 	}
-	log := cycle.NewLog(p.logger.Handler())
+	log := cycle.NewLog(p.Logger.Handler())
 	logger := slog.New(log)
 	engine := p.engine(entry.Engine, logger)
 	if err := checkFormats(ctx, engine, entry); err != nil {
-		return exitError, err
+		return ExitError, err
 	}
-	release, err := p.prepare(ctx, f.noWait)
+	release, err := p.Prepare(ctx, f.noWait)
 	if err != nil {
-		return exitError, err
+		return ExitError, err
 	}
 	defer release()
-	files, err := p.openCache(ctx, p.config)
+	files, err := p.OpenCache(ctx, p.Config)
 	if err != nil {
-		return exitError, err
+		return ExitError, err
 	}
 	if f.noRecord {
 		entry.Publish = config.DefaultPublish()
 	}
 	if entry.Publish.Enabled() {
-		if _, err := publish.Open(entry.Publish.Dir, p.logger); err != nil {
-			return exitError, fmt.Errorf("publish.dir %q: %w", entry.Publish.Dir, err)
+		if _, err := publish.Open(entry.Publish.Dir, p.Logger); err != nil {
+			return ExitError, fmt.Errorf("publish.dir %q: %w", entry.Publish.Dir, err)
 		}
 	}
 	state, err := p.openRecords(f.noRecord)
 	if err != nil {
-		return exitError, err
+		return ExitError, err
 	}
 	var jobs []cycle.Job
-	r := p.runner(p.config, engine, f.noWait, memory{state, files}, logger)
+	r := p.Runner(p.Config, engine, f.noWait, Memory{state, files}, logger)
 	for _, model := range resolved.Models {
 		job := cycle.NewJob(entry, model, r, discovering)
 		if candidates != nil {
@@ -170,14 +171,14 @@ func (p *program) run(ctx context.Context, f runFlags) (int, error) {
 		}
 		jobs = append(jobs, job)
 	}
-	out := &printer{program: p, runFlags: f, entry: entry.Name, choose: entry.Choose, state: state}
+	out := &printer{Program: p, runFlags: f, entry: entry.Name, choose: entry.Choose, state: state}
 	cycles := &cycle.Cycles{Store: state, Writes: cycle.Strict{}, Log: log, Quiet: !f.verbose}
 	timed, cancel := cycle.WithTimeout(ctx, entry.Name, time.Duration(entry.Timeout))
 	defer cancel()
 	err = p.cycles(timed, cycles, jobs, out)
 	out.deliver(ctx)
 	if err := errors.Join(err, state.Close()); err != nil {
-		return exitError, err
+		return ExitError, err
 	}
 	return out.status()
 }
@@ -199,15 +200,15 @@ func checkFormats(ctx context.Context, engine runner.Engine, entry config.Entry)
 
 // openRecords opens the state that cycles are recorded in: with --no-record one that is
 // gone afterwards.
-func (p *program) openRecords(noRecord bool) (*store.Store, error) {
+func (p *Program) openRecords(noRecord bool) (*store.Store, error) {
 	if noRecord {
-		return store.Temporary(p.config.Work.Dir, store.Options{Host: p.host.Name, Logger: p.logger})
+		return store.Temporary(p.Config.Work.Dir, store.Options{Host: p.Host.Name, Logger: p.Logger})
 	}
-	return p.openStore("--no-record runs without it, and keeps nothing; a serving exporter with --web.enable-admin-api takes POST /api/v1/run")
+	return p.OpenStore("--no-record runs without it, and keeps nothing; a serving exporter with --web.enable-admin-api takes POST /api/v1/run")
 }
 
 // cycles runs one cycle after the other, until the context ends.
-func (p *program) cycles(ctx context.Context, cycles *cycle.Cycles, jobs []cycle.Job, out *printer) error {
+func (p *Program) cycles(ctx context.Context, cycles *cycle.Cycles, jobs []cycle.Job, out *printer) error {
 	for i, job := range jobs {
 		outcome, err := cycles.Run(ctx, job, out)
 		out.end(job, outcome)
@@ -215,14 +216,14 @@ func (p *program) cycles(ctx context.Context, cycles *cycle.Cycles, jobs []cycle
 			return fmt.Errorf("writing the result: %w", err)
 		}
 		if left := len(jobs) - i - 1; left > 0 && ctx.Err() != nil {
-			p.logger.Warn("the run ends early", "cause", context.Cause(ctx), "models_left", left)
+			p.Logger.Warn("the run ends early", "cause", context.Cause(ctx), "models_left", left)
 			return nil
 		}
 	}
 	return nil
 }
 
-func (p *program) colored() bool {
+func (p *Program) colored() bool {
 	return term.IsTerminal(int(p.stdout.Fd())) && os.Getenv("NO_COLOR") == ""
 }
 
@@ -244,12 +245,12 @@ func (o *outcomes) add(r *runner.Result) {
 func (o *outcomes) status() int {
 	switch {
 	case o.failed:
-		return exitFailed
+		return ExitFailed
 	case o.rejected:
-		return exitRejected
+		return ExitRejected
 	case o.inconclusive:
-		return exitInconclusive
+		return ExitInconclusive
 	default:
-		return exitKept
+		return ExitKept
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 // printer is the cycle.Watcher of the command `run`: it prints JSON lines as results come
 // in, or a table at the end of each cycle, and keeps what the exit status depends on.
 type printer struct {
-	*program
+	*Program
 	runFlags
 	entry  string
 	choose choice.Rule
@@ -35,7 +35,7 @@ type printer struct {
 func (o *printer) Began(uint64) {}
 
 // Progress implements cycle.Watcher.
-func (o *printer) Progress(now runner.Progress) { o.progress.Show(now) }
+func (o *printer) Progress(now runner.Progress) { o.Stderr.Show(now) }
 
 // Result implements cycle.Watcher.
 func (o *printer) Result(r runner.Result, stored store.Committed) {
@@ -47,9 +47,9 @@ func (o *printer) Result(r runner.Result, stored store.Committed) {
 		eventID = stored.Event.ID
 	}
 	if o.output == "json" {
-		o.progress.Clear()
+		o.Stderr.Clear()
 		chosen := o.state.State().Chosen(&store.Cycle{Model: r.Model, Choose: o.choose})
-		o.wrote(report.JSONLine(o.stdout, &r, event.Origin{Host: o.host.Name, Entry: o.entry, Chosen: chosen}, eventID, o.evidence))
+		o.wrote(report.JSONLine(o.stdout, &r, event.Origin{Host: o.Host.Name, Entry: o.entry, Chosen: chosen}, eventID, o.evidence))
 	}
 }
 
@@ -63,7 +63,7 @@ func (o *printer) PassedOver(model, by string, targets []string) {
 
 // end prints what a cycle has led to, once it is over.
 func (o *printer) end(job cycle.Job, out cycle.Outcome) {
-	o.progress.Clear()
+	o.Stderr.Clear()
 	if out.Choice != nil {
 		told := *out.Choice
 		switch {
@@ -92,7 +92,7 @@ func (o *printer) end(job cycle.Job, out cycle.Outcome) {
 // line prints an object, where the output is JSON.
 func (o *printer) line(object any) {
 	if o.output == "json" {
-		o.progress.Clear()
+		o.Stderr.Clear()
 		o.wrote(report.Line(o.stdout, object))
 	}
 }
@@ -103,7 +103,7 @@ func (o *printer) wrote(err error) { o.err = errors.Join(o.err, err) }
 // status is the exit status of cycles that were run and printed.
 func (o *printer) status() (int, error) {
 	if o.unpublished {
-		return exitError, errors.New("not every copy that is kept could be published: see above")
+		return ExitError, errors.New("not every copy that is kept could be published: see above")
 	}
 	return o.worst.status(), nil
 }
@@ -136,18 +136,18 @@ func (o *printer) deliver(ctx context.Context) {
 			fmt.Fprintf(o.stdout, "%s, and %s.\n", raised, what)
 		}
 	}
-	if o.config.A2A.URL == "" {
+	if o.Config.A2A.URL == "" {
 		say("kept: no bus is configured (quant-exporter events lists them)")
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliverWithin)
 	defer cancel()
-	relay, err := o.newBus(o.state).Prepare(o.config.A2A)
+	relay, err := o.NewBus(o.state).Prepare(o.Config.A2A)
 	if err == nil {
 		err = relay.Flush(ctx)
 	}
 	if err != nil {
-		o.logger.Warn("not all events reached the bus: they are kept, and go out with the next run or by the exporter", "err", err)
+		o.Logger.Warn("not all events reached the bus: they are kept, and go out with the next run or by the exporter", "err", err)
 		return
 	}
 	say("sent to the bus")

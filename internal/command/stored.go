@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"encoding/json"
@@ -13,14 +13,14 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
-// openStore opens the state to change it; hint says what to do while another process has
+// OpenStore opens the state to change it; hint says what to do while another process has
 // it.
-func (p *program) openStore(hint string) (*store.Store, error) {
-	s, err := store.Open(p.config.Storage.Path, store.Options{
-		Retention: p.config.Storage.Retention,
-		Bus:       p.config.A2A.URL != "",
-		Host:      p.host.Name,
-		Logger:    p.logger,
+func (p *Program) OpenStore(hint string) (*store.Store, error) {
+	s, err := store.Open(p.Config.Storage.Path, store.Options{
+		Retention: p.Config.Storage.Retention,
+		Bus:       p.Config.A2A.URL != "",
+		Host:      p.Host.Name,
+		Logger:    p.Logger,
 	})
 	switch {
 	case errors.As(err, new(*store.LockedError)):
@@ -33,8 +33,8 @@ func (p *program) openStore(hint string) (*store.Store, error) {
 
 // reading opens the state for a command that only reads it; endpoint gives the same on
 // a running exporter.
-func (p *program) reading(endpoint string, read func(*store.Store) error) error {
-	s, err := store.OpenForReading(p.config.Storage.Path)
+func (p *Program) reading(endpoint string, read func(*store.Store) error) error {
+	s, err := store.OpenForReading(p.Config.Storage.Path)
 	if locked := new(store.LockedError); errors.As(err, &locked) {
 		return fmt.Errorf("%w: if that is a serving exporter, %s gives the same; else wait for it to end", err, endpoint)
 	}
@@ -44,8 +44,9 @@ func (p *program) reading(endpoint string, read func(*store.Store) error) error 
 	return errors.Join(read(s), s.Close())
 }
 
-// events is the command `events`.
-func (p *program) events(f eventsFlags) error {
+// Events is the command `events`.
+func (p *Program) Events() error {
+	f := p.flags.events
 	return p.reading("GET /api/v1/events", func(s *store.Store) error {
 		events, err := s.Events(0, 0)
 		if err != nil {
@@ -70,7 +71,7 @@ func (p *program) events(f eventsFlags) error {
 	})
 }
 
-func (p *program) eventTable(events []store.Event) error {
+func (p *Program) eventTable(events []store.Event) error {
 	if len(events) == 0 {
 		_, err := fmt.Fprintln(p.stdout, "There are no such events.")
 		return err
@@ -113,12 +114,12 @@ func told(e store.Event) (target, decision, before string, err error) {
 	return e.Target, data.Decision, text(data.Previous), nil
 }
 
-// export is the command `export`.
-func (p *program) export() error {
+// Export is the command `export`.
+func (p *Program) Export() error {
 	return p.reading("GET /api/v1/export", func(s *store.Store) error { return s.Export(p.stdout) })
 }
 
-// backup is the command `backup`.
-func (p *program) backup(file string) error {
-	return p.reading("POST /api/v1/admin/backup (with --web.enable-admin-api)", func(s *store.Store) error { return s.BackupFile(file) })
+// Backup is the command `backup`.
+func (p *Program) Backup() error {
+	return p.reading("POST /api/v1/admin/backup (with --web.enable-admin-api)", func(s *store.Store) error { return s.BackupFile(p.flags.backup) })
 }

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"cmp"
@@ -28,32 +28,32 @@ import (
 // shownFires is how many fire times of an entry are printed.
 const shownFires = 3
 
-// check is `--config.check`: everything that a start would find wrong, or that would fail
+// Check is `--config.check`: everything that a start would find wrong, or that would fail
 // later, and what is due when.
-func (p *program) check(ctx context.Context) error {
+func (p *Program) Check(ctx context.Context) error {
 	bad := []error{p.checkWeb(), p.checkBus()}
-	found, err := p.plan(p.config, nil)
+	found, err := p.Plan(p.Config, nil)
 	if err != nil {
 		return errors.Join(append(bad, err)...)
 	}
-	bad = append(bad, conflicts(p.flags.configFile, p.config, found)...)
+	bad = append(bad, Conflicts(p.flags.ConfigFile, p.Config, found)...)
 	var due strings.Builder
-	engines := p.engines(p.config, p.logger)
-	for i, entry := range p.config.Schedule {
+	engines := p.Engines(p.Config, p.Logger)
+	for i, entry := range p.Config.Schedule {
 		bad = append(bad, p.checked(&due, found.Entries[i]), p.checkFormats(ctx, &due, entry, engines.Of(entry.Engine)), p.checkFiles(entry))
 	}
-	if len(p.config.Schedule) > 0 {
+	if len(p.Config.Schedule) > 0 {
 		describe(ctx, &due, engines)
 	}
 	err = errors.Join(bad...)
 	switch {
 	case err != nil:
-	case p.config.Hash() == "":
-		fmt.Fprintf(p.stdout, "There is no %s here: the defaults are used.\n", p.flags.configFile)
+	case p.Config.Hash() == "":
+		fmt.Fprintf(p.stdout, "There is no %s here: the defaults are used.\n", p.flags.ConfigFile)
 	default:
-		fmt.Fprintf(p.stdout, "%s: the configuration is valid.\n", p.flags.configFile)
+		fmt.Fprintf(p.stdout, "%s: the configuration is valid.\n", p.flags.ConfigFile)
 	}
-	if len(p.config.Schedule) == 0 {
+	if len(p.Config.Schedule) == 0 {
 		due.WriteString("Nothing is scheduled: add entries to schedule:.\n")
 	}
 	if _, writeErr := p.stdout.WriteString(due.String()); writeErr != nil {
@@ -63,10 +63,10 @@ func (p *program) check(ctx context.Context) error {
 }
 
 // checkWeb checks the flags of the server, and its file with TLS and authentication.
-func (p *program) checkWeb() error {
-	f := p.flags.serve
-	_, err := web.NewMount(f.externalURL, f.routePrefix)
-	if file := *f.web.WebConfigFile; file != "" {
+func (p *Program) checkWeb() error {
+	f := p.flags.Serve
+	_, err := web.NewMount(f.ExternalURL, f.RoutePrefix)
+	if file := *f.Web.WebConfigFile; file != "" {
 		if invalid := toolkit.Validate(file); invalid != nil {
 			err = errors.Join(err, fmt.Errorf("--web.config.file %s: %w", file, invalid))
 		}
@@ -76,17 +76,17 @@ func (p *program) checkWeb() error {
 
 // checkBus checks what only the making of a relay does, such as files of certificates,
 // and that there is a password where one is to be read at each connection.
-func (p *program) checkBus() error {
-	if p.config.A2A.URL == "" {
+func (p *Program) checkBus() error {
+	if p.Config.A2A.URL == "" {
 		return nil
 	}
-	_, err := p.newBus(nil).Prepare(p.config.A2A)
-	if file := p.config.A2A.PasswordFile; file != "" {
+	_, err := p.NewBus(nil).Prepare(p.Config.A2A)
+	if file := p.Config.A2A.PasswordFile; file != "" {
 		_, missing := os.ReadFile(file)
 		err = errors.Join(err, missing)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: a2a: %w", p.flags.configFile, err)
+		return fmt.Errorf("%s: a2a: %w", p.flags.ConfigFile, err)
 	}
 	return nil
 }
@@ -108,7 +108,7 @@ func describe(ctx context.Context, out *strings.Builder, engines llamacpp.Engine
 
 // checkFormats finds the targets, and the baseline, that the engine does not make; without
 // an engine, it warns of those that are not known.
-func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry config.Entry, engine runner.Engine) error {
+func (p *Program) checkFormats(ctx context.Context, text *strings.Builder, entry config.Entry, engine runner.Engine) error {
 	asked := map[string][]string{"targets": entry.Targets}
 	if entry.Baseline != "" {
 		asked["baseline"] = []string{entry.Baseline}
@@ -124,7 +124,7 @@ func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry
 				}
 			}
 		case err != nil:
-			bad = append(bad, fmt.Errorf("%s:%d: schedule: entry %q: %s: %w", p.flags.configFile, entry.Line, entry.Name, key, err))
+			bad = append(bad, fmt.Errorf("%s:%d: schedule: entry %q: %s: %w", p.flags.ConfigFile, entry.Line, entry.Name, key, err))
 		}
 	}
 	return errors.Join(bad...)
@@ -132,7 +132,7 @@ func (p *program) checkFormats(ctx context.Context, text *strings.Builder, entry
 
 // checked describes one entry; the error is of the models it names and that cannot be
 // used.
-func (p *program) checked(out *strings.Builder, entry model.Resolved) error {
+func (p *Program) checked(out *strings.Builder, entry model.Resolved) error {
 	fmt.Fprintf(out, "\n%s: %s", text.Name(entry.Name), entry.Cron)
 	if entry.Timezone != "" {
 		fmt.Fprintf(out, " in %s", entry.Timezone)
@@ -141,7 +141,7 @@ func (p *program) checked(out *strings.Builder, entry model.Resolved) error {
 	if entry.Suspend {
 		out.WriteString("never: it is suspended")
 	}
-	for i, at := range schedule.Upcoming(entry.Entry.Entry, p.host.Name, time.Now(), shownFires) {
+	for i, at := range schedule.Upcoming(entry.Entry.Entry, p.Host.Name, time.Now(), shownFires) {
 		if i > 0 {
 			out.WriteString(", ")
 		}
@@ -176,11 +176,11 @@ func (p *program) checked(out *strings.Builder, entry model.Resolved) error {
 	for _, model := range entry.Models {
 		names = append(names, text.Name(model.Name))
 		if model.Err != nil {
-			bad = append(bad, fmt.Errorf("%s:%d: schedule: the entry %q names a model that cannot be used: %w", p.flags.configFile, entry.Line, entry.Name, model.Err))
+			bad = append(bad, fmt.Errorf("%s:%d: schedule: the entry %q names a model that cannot be used: %w", p.flags.ConfigFile, entry.Line, entry.Name, model.Err))
 		}
 		if file := model.Against; file != nil {
 			if err := cmp.Or(file.Err, model.ComparableWith(*file)); err != nil {
-				bad = append(bad, fmt.Errorf("%s:%d: schedule: against: the entry %q names a file that cannot be used: %w", p.flags.configFile, entry.Line, entry.Name, err))
+				bad = append(bad, fmt.Errorf("%s:%d: schedule: against: the entry %q names a file that cannot be used: %w", p.flags.ConfigFile, entry.Line, entry.Name, err))
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"errors"
@@ -14,11 +14,11 @@ import (
 
 // checkFiles finds what an entry names and a cycle would miss at night: the text that
 // quality is evaluated on, and a folder to publish in.
-func (p *program) checkFiles(entry config.Entry) error {
+func (p *Program) checkFiles(entry config.Entry) error {
 	var bad []error
 	check := func(key string, err error) {
 		if err != nil {
-			bad = append(bad, fmt.Errorf("%s:%d: schedule: entry %q: %s: %w", p.flags.configFile, entry.Line, entry.Name, key, err))
+			bad = append(bad, fmt.Errorf("%s:%d: schedule: entry %q: %s: %w", p.flags.ConfigFile, entry.Line, entry.Name, key, err))
 		}
 	}
 	if entry.Quality.Enabled() {

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"errors"
@@ -28,10 +28,10 @@ const (
 	defaultAddress    = ":10180"
 )
 
-// flags are the command line.
-type flags struct {
-	app         *kingpin.Application
-	configFile  string
+// Flags are the command line, as kingpin parses it.
+type Flags struct {
+	App         *kingpin.Application
+	ConfigFile  string
 	modelDir    string
 	llamaCppDir string
 	workDir     string
@@ -39,12 +39,11 @@ type flags struct {
 	hostLock    string
 	log         *promslog.Config
 	threshold   threshold
-	serve       serveFlags
+	Serve       ServeFlags
 	run         runFlags
 	calibrate   calibrateFlags
 	events      eventsFlags
-	export      *kingpin.CmdClause
-	backup      backupFlags
+	backup      string // file
 }
 
 // threshold as it was given; the environment serves every command.
@@ -58,21 +57,21 @@ func (t *threshold) flag(command *kingpin.CmdClause) {
 		PlaceHolder("RATIO").Envar("QUANT_THRESHOLD").IsSetByUser(&t.byFlag).StringVar(&t.text)
 }
 
-type serveFlags struct {
-	command     *kingpin.CmdClause
-	check       bool
-	web         *web.FlagConfig
-	externalURL string
-	routePrefix string
-	lifecycle   bool
-	adminAPI    bool
+// ServeFlags are the flags of the server, which are those of the program, as with other
+// exporters.
+type ServeFlags struct {
+	Check       bool // the configuration, instead of serving
+	Web         *web.FlagConfig
+	ExternalURL string
+	RoutePrefix string
+	Lifecycle   bool
+	AdminAPI    bool
 }
 
 // chooseNone is --choose none.
 const chooseNone = "none"
 
 type runFlags struct {
-	command  *kingpin.CmdClause
 	entry    string
 	models   []string
 	targets  []string
@@ -88,7 +87,6 @@ type runFlags struct {
 }
 
 type calibrateFlags struct {
-	command *kingpin.CmdClause
 	model   string
 	rounds  int
 	threads []int
@@ -97,58 +95,51 @@ type calibrateFlags struct {
 }
 
 type eventsFlags struct {
-	command  *kingpin.CmdClause
 	delivery string
 	output   string
 }
 
-type backupFlags struct {
-	command *kingpin.CmdClause
-	file    string
-}
-
-func newFlags(stdout io.Writer) *flags {
-	f := &flags{app: kingpin.New("quant-exporter", "Finds out, by measuring, whether quantized copies of GGUF models are still worth serving on this host."), log: new(promslog.Config)}
-	f.app.UsageWriter(stdout)
-	f.app.HelpFlag.Short('h').Help("Show this help; after a command, that command's.")
-	f.app.Version(version.Print("quant-exporter"))
-	f.app.VersionFlag.Short('V').Help("Show the version.")
+// NewFlags declares all commands and flags; help and version are printed to stdout.
+func NewFlags(stdout io.Writer) *Flags {
+	f := &Flags{App: kingpin.New("quant-exporter", "Finds out, by measuring, whether quantized copies of GGUF models are still worth serving on this host."), log: new(promslog.Config)}
+	f.App.UsageWriter(stdout)
+	f.App.HelpFlag.Short('h').Help("Show this help; after a command, that command's.")
+	f.App.Version(version.Print("quant-exporter"))
+	f.App.VersionFlag.Short('V').Help("Show the version.")
 	defaults := config.Default()
-	f.app.Flag("config.file", "Configuration file; the default one need not exist.").Default(defaultConfigFile).StringVar(&f.configFile)
-	f.app.Flag("model-dir", "Folder that is searched, recursively, for *.gguf files.").PlaceHolder("FOLDER").Envar("MODEL_DIR").StringVar(&f.modelDir)
-	f.app.Flag("llamacpp.dir", "Folder of llama.cpp's tools: llama-quantize, llama-bench, llama-perplexity. Default: PATH.").PlaceHolder("FOLDER").Envar("LLAMA_CPP_DIR").StringVar(&f.llamaCppDir)
-	f.app.Flag("work.dir", "Folder that cycles work in; it needs room for all copies of a model. Default: "+defaults.Work.Dir+".").PlaceHolder("FOLDER").StringVar(&f.workDir)
-	f.app.Flag("storage.path", "Folder of the state: decisions, counters, history and events. Default: "+defaults.Storage.Path+".").PlaceHolder("FOLDER").StringVar(&f.storagePath)
-	f.app.Flag("host.lock", "Lock file by which measurements on this host wait for each other. Default: "+disk.DefaultLockPath()+".").PlaceHolder("FILE").StringVar(&f.hostLock)
-	f.serve.flags(f.app)
-	promslogflag.AddFlags(f.app, f.log)
+	f.App.Flag("config.file", "Configuration file; the default one need not exist.").Default(defaultConfigFile).StringVar(&f.ConfigFile)
+	f.App.Flag("model-dir", "Folder that is searched, recursively, for *.gguf files.").PlaceHolder("FOLDER").Envar("MODEL_DIR").StringVar(&f.modelDir)
+	f.App.Flag("llamacpp.dir", "Folder of llama.cpp's tools: llama-quantize, llama-bench, llama-perplexity. Default: PATH.").PlaceHolder("FOLDER").Envar("LLAMA_CPP_DIR").StringVar(&f.llamaCppDir)
+	f.App.Flag("work.dir", "Folder that cycles work in; it needs room for all copies of a model. Default: "+defaults.Work.Dir+".").PlaceHolder("FOLDER").StringVar(&f.workDir)
+	f.App.Flag("storage.path", "Folder of the state: decisions, counters, history and events. Default: "+defaults.Storage.Path+".").PlaceHolder("FOLDER").StringVar(&f.storagePath)
+	f.App.Flag("host.lock", "Lock file by which measurements on this host wait for each other. Default: "+disk.DefaultLockPath()+".").PlaceHolder("FILE").StringVar(&f.hostLock)
+	f.Serve.flags(f.App)
+	promslogflag.AddFlags(f.App, f.log)
 
-	f.serve.command = f.app.Command("serve", "Run cycles when the schedule says so, and serve pages and metrics. This is what quant-exporter does without a command.").Default()
-	f.threshold.flag(f.serve.command)
-	f.run.flags(f.app, &f.threshold)
-	f.calibrate.flags(f.app, &f.threshold)
-	f.events.flags(f.app)
-	f.export = f.app.Command("export", "Write the whole state to standard output, as JSON lines.")
-	f.backup.command = f.app.Command("backup", "Copy the state to a file; the copy is consistent.")
-	f.backup.command.Arg("file", "File to write; it must not exist.").Required().StringVar(&f.backup.file)
+	serve := f.App.Command("serve", "Run cycles when the schedule says so, and serve pages and metrics. This is what quant-exporter does without a command.").Default()
+	f.threshold.flag(serve)
+	f.run.flags(f.App, &f.threshold)
+	f.calibrate.flags(f.App, &f.threshold)
+	f.events.flags(f.App)
+	f.App.Command("export", "Write the whole state to standard output, as JSON lines.")
+	f.App.Command("backup", "Copy the state to a file; the copy is consistent.").
+		Arg("file", "File to write; it must not exist.").Required().StringVar(&f.backup)
 	return f
 }
 
-// flags of the server are those of the program, as with other exporters.
-func (f *serveFlags) flags(app *kingpin.Application) {
-	app.Flag("config.check", "Check the configuration, find the models, print what is due when, and exit.").BoolVar(&f.check)
-	f.web = kingpinflag.AddFlags(app, defaultAddress)
-	app.Flag("web.external-url", "URL under which people reach the server behind a reverse proxy; links are made from it.").PlaceHolder("URL").StringVar(&f.externalURL)
-	app.Flag("web.route-prefix", "Path under which everything is served. Default: the path of --web.external-url.").PlaceHolder("PATH").StringVar(&f.routePrefix)
-	app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration, as SIGHUP does.").BoolVar(&f.lifecycle)
-	app.Flag("web.enable-admin-api", "Let POST requests under /api/v1/ start and cancel runs, and make backups.").BoolVar(&f.adminAPI)
+func (f *ServeFlags) flags(app *kingpin.Application) {
+	app.Flag("config.check", "Check the configuration, find the models, print what is due when, and exit.").BoolVar(&f.Check)
+	f.Web = kingpinflag.AddFlags(app, defaultAddress)
+	app.Flag("web.external-url", "URL under which people reach the server behind a reverse proxy; links are made from it.").PlaceHolder("URL").StringVar(&f.ExternalURL)
+	app.Flag("web.route-prefix", "Path under which everything is served. Default: the path of --web.external-url.").PlaceHolder("PATH").StringVar(&f.RoutePrefix)
+	app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration, as SIGHUP does.").BoolVar(&f.Lifecycle)
+	app.Flag("web.enable-admin-api", "Let POST requests under /api/v1/ start and cancel runs, and make backups.").BoolVar(&f.AdminAPI)
 }
 
 func (f *runFlags) flags(app *kingpin.Application, t *threshold) {
 	defaults := config.Default()
 	entry := defaults.NewEntry(0, false)
 	run := app.Command("run", "Run cycles now: quantize models, measure the copies against the originals, and decide.")
-	f.command = run
 	run.Flag("entry", "Take models, targets and settings from this entry of the schedule.").PlaceHolder("NAME").StringVar(&f.entry)
 	run.Flag("model", "Model to take: a name, a glob or a path; repeatable. Default: every model in the model folder.").StringsVar(&f.models)
 	run.Flag("target", "Format to quantize to, as llama-quantize names it; repeatable. Default: "+strings.Join(entry.Targets, ", ")+".").PlaceHolder("FORMAT").StringsVar(&f.targets)
@@ -167,7 +158,6 @@ func (f *runFlags) flags(app *kingpin.Application, t *threshold) {
 
 func (f *calibrateFlags) flags(app *kingpin.Application, t *threshold) {
 	cal := app.Command("calibrate", "Measure a model against itself, and say how small a drop this host can detect.")
-	f.command = cal
 	cal.Arg("model", "Model to measure: a name, a path, or a glob that matches one model.").Required().StringVar(&f.model)
 	cal.Flag("rounds", "Rounds for each number of threads, 4 to 100.").Default("8").IntVar(&f.rounds)
 	cal.Flag("threads", "Number of threads to try; repeatable. Default: one, half of the cores, all but one, all.").PlaceHolder("N").IntsVar(&f.threads)
@@ -177,17 +167,17 @@ func (f *calibrateFlags) flags(app *kingpin.Application, t *threshold) {
 }
 
 func (f *eventsFlags) flags(app *kingpin.Application) {
-	f.command = app.Command("events", "List the stored events, oldest first, and whether the bus has them.")
-	f.command.Flag("delivery", "Only events that are held, pending, delivered or superseded.").
+	events := app.Command("events", "List the stored events, oldest first, and whether the bus has them.")
+	events.Flag("delivery", "Only events that are held, pending, delivered or superseded.").
 		EnumVar(&f.delivery, string(store.Held), string(store.Pending), string(store.Delivered), string(store.Superseded))
-	f.command.Flag("output", "Format of the output: text (a table) or json (one object per line).").Default("text").EnumVar(&f.output, "text", "json")
+	events.Flag("output", "Format of the output: text (a table) or json (one object per line).").Default("text").EnumVar(&f.output, "text", "json")
 }
 
 // loadConfig reads the configuration file, which only has to be there when it was
 // asked for, and lets the flags have their way.
-func (f *flags) loadConfig() (*config.Config, error) {
-	c, err := config.Load(f.configFile, config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
-	if errors.Is(err, fs.ErrNotExist) && f.configFile == defaultConfigFile {
+func (f *Flags) loadConfig() (*config.Config, error) {
+	c, err := config.Load(f.ConfigFile, config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
+	if errors.Is(err, fs.ErrNotExist) && f.ConfigFile == defaultConfigFile {
 		defaults := config.Default()
 		c, err = &defaults, nil
 	}

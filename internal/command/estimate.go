@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"fmt"
@@ -11,26 +11,26 @@ import (
 )
 
 // estimate is `run --dry-run`: nothing is started, measured, stored or published.
-func (p *program) estimate(entry model.Resolved, output string) (int, error) {
+func (p *Program) estimate(entry model.Resolved, output string) (int, error) {
 	load := estimate.Workload{GenerationTokens: entry.Benchmark.GenerationTokens, Depth: entry.Benchmark.Depth}
 	var worst outcomes
 	for _, model := range entry.Models {
 		if model.Err != nil {
 			if err := p.unusable(model, output, &worst); err != nil {
-				return exitError, err
+				return ExitError, err
 			}
 			continue
 		}
 		original, estimates, err := estimates(model, load)
 		if err != nil {
-			return exitError, fmt.Errorf("estimating %s: %w", model.Name, err)
+			return ExitError, fmt.Errorf("estimating %s: %w", model.Name, err)
 		}
 		write := report.EstimateTable
 		if output == "json" {
 			write = report.EstimateLines
 		}
 		if err := write(p.stdout, model.Name, original, estimates, entry.Threshold); err != nil {
-			return exitError, fmt.Errorf("writing the estimate: %w", err)
+			return ExitError, fmt.Errorf("writing the estimate: %w", err)
 		}
 	}
 	return worst.status(), nil
@@ -61,7 +61,7 @@ func estimates(model model.Planned, load estimate.Workload) (original runner.Fil
 }
 
 // unusable reports a model that cannot even be estimated, as a cycle would.
-func (p *program) unusable(model model.Planned, output string, worst *outcomes) error {
+func (p *Program) unusable(model model.Planned, output string, worst *outcomes) error {
 	var results []runner.Result
 	for _, target := range model.Targets {
 		result := runner.Result{Model: model.Name, TargetFormat: target, Failure: runner.Failf(runner.ReasonBadModel, "%w", model.Err)}

@@ -1,0 +1,97 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/quant-exporter/quant-exporter/internal/cache"
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+func (p *Program) engine(c config.Engine, logger *slog.Logger) *llamacpp.Engine {
+	return llamacpp.New(c, p.Host.Threads(), logger)
+}
+
+// Engines makes the engines of a configuration, which log through logger.
+func (p *Program) Engines(c *config.Config, logger *slog.Logger) llamacpp.Engines {
+	return llamacpp.NewEngines(c, p.Host.Threads(), logger)
+}
+
+// Memory is what cycles have of those before them. What is nil they do without.
+type Memory struct {
+	Hashes runner.Hashes
+	Cache  runner.Cache
+}
+
+// OpenCache opens the files that are kept for later cycles; nil where none are to be. What
+// there is goes, then.
+func (p *Program) OpenCache(ctx context.Context, c *config.Config) (runner.Cache, error) {
+	dir := c.Cache.In(c.Work.Dir)
+	if _, err := os.Stat(dir); c.Cache.Size == 0 && err != nil {
+		return nil, nil
+	}
+	files, err := cache.Open(ctx, dir, int64(c.Cache.Size), p.Logger)
+	if err != nil || c.Cache.Size == 0 {
+		return nil, err
+	}
+	return files, nil
+}
+
+// Runner makes a runner. hosted says that the caller has the host to itself already.
+func (p *Program) Runner(c *config.Config, engine runner.Engine, hosted bool, before Memory, logger *slog.Logger) *runner.Runner {
+	options := runner.Options{
+		WorkDir:         c.Work.Dir,
+		Isolation:       c.Work.Isolation,
+		AllowRequantize: c.Models.AllowRequantize,
+		Host:            p.Host,
+		Hashes:          before.Hashes,
+		Cache:           before.Cache,
+		Logger:          logger,
+	}
+	if !hosted {
+		options.Lock = func(ctx context.Context, waiting func(string)) (func(), error) {
+			return disk.NewLock(p.flags.hostLock).Acquire(ctx, true, func(holder disk.Holder) {
+				waiting("another measurement on this host: " + holder.String())
+				logger.Warn("another measurement runs on this host: waiting for it to end (--no-wait would give up)", "pid", holder.PID, "since", holder.Since)
+			})
+		}
+	}
+	return runner.New(engine, options)
+}
+
+// Prepare sees that the measurement lock and the working folder can be used at all, and
+// removes from that what killed processes left. With keep it takes the host to itself until
+// release is called, and fails at once where another process has it.
+func (p *Program) Prepare(ctx context.Context, keep bool) (release func(), err error) {
+	release, err = disk.NewLock(p.flags.hostLock).Acquire(ctx, false, nil)
+	if !keep && errors.As(err, new(*disk.HeldError)) {
+		release, err = func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !keep {
+		release()
+	}
+	removed, err := disk.Sweep(p.Config.Work.Dir)
+	for _, dir := range removed {
+		p.Logger.Info("removed the working directory of a process that was killed", "dir", dir)
+	}
+	if err != nil {
+		p.Logger.Warn("could not clear the working folder of what killed processes left", "dir", p.Config.Work.Dir, "err", err)
+	}
+	dir, err := disk.NewDir(p.Config.Work.Dir)
+	if err == nil {
+		err = dir.Remove()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the working folder %q cannot be used: %w: name another with --work.dir", p.Config.Work.Dir, err)
+	}
+	return release, nil
+}
