@@ -65,8 +65,8 @@ func (c *Config) NewEntry(line int, against bool) Entry {
 
 // problems collects what is wrong with the values of the entry by itself, in c.
 func (e *Entry) problems(c *Config, checks Checks) []Problem {
-	found := problems(slices.Concat(below("engine", append(e.Engine.Validate(), checks.Engine(e.Engine)...)), e.Settings.Validate()))
-	e.Entry.Check(func(key string, err error) { found.check(key, err) })
+	found := problems(slices.Concat(below("engine", append(e.Engine.Validate(), checks.Engine(e.Engine)...)), e.Settings.Validate())) //nolint:staticcheck // e.Validate() would read as if it were all of it
+	e.Check(func(key string, err error) { found.check(key, err) })
 	found.check("publish.dir", c.apart(e.Publish.Dir))
 	found.check("models", checkList(e.Models, "names, globs or paths of models", func(s string) string { return s }))
 	if e.Against == "" {
