@@ -358,13 +358,12 @@ func TestContaminatedRoundIsRepeated(t *testing.T) {
 func TestRepeatedRoundsAreBounded(t *testing.T) {
 	f := newFixture(t, &engine{}, "Q2_K")
 	f.options.Host = &load{share: func(int) float64 { return 1 }}
-	f.request.Benchmark.MaxRepeats = 2
 	r := f.run(t.Context())["Q2_K"]
 
 	assert.Equal(t, verdict.Kept, r.Outcome())
-	assert.Len(t, r.Evidence.Rounds, 3*r.Verdict.Rounds)
+	assert.Len(t, r.Evidence.Rounds, 4*r.Verdict.Rounds)
 	for i, round := range r.Evidence.Rounds {
-		assert.Equal(t, i%3 == 2, round.Counted, "measurement %d: each round is repeated twice, then it counts", i+1)
+		assert.Equal(t, i%4 == 3, round.Counted, "measurement %d: each round is repeated three times, then it counts", i+1)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 )
@@ -197,7 +196,7 @@ func (r *Runner) Inputs(ctx context.Context, req Request) (Inputs, error) {
 
 // hashesKnown says whether every hash is remembered, so that nothing has to be read.
 func (c *cycle) hashesKnown() bool {
-	if c.Hashes == nil || c.Verify == config.VerifyContent {
+	if c.Hashes == nil {
 		return false
 	}
 	ids := slices.Clone(c.Model.IDs)
@@ -286,7 +285,7 @@ const settled = 3 * time.Second
 
 // hash is the SHA-256 of a file, remembered or read.
 func (c *cycle) hash(ctx context.Context, id model.FileID, report func(read int64)) (string, error) {
-	if c.Hashes != nil && c.Verify != config.VerifyContent {
+	if c.Hashes != nil {
 		if hash, known := c.Hashes.Hash(id); known {
 			return hash, nil
 		}

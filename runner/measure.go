@@ -52,6 +52,10 @@ func (c *cycle) waitForIdle(ctx context.Context) error {
 	return err
 }
 
+// maxRepeats is how often one round is repeated; contaminated after that, it counts all the
+// same.
+const maxRepeats = 3
+
 // measuring is the state of the rounds of a cycle. In a ladder one measurement of
 // the original per round serves all targets that are still undecided.
 type measuring struct {
@@ -94,7 +98,7 @@ func (m *measuring) overBudget() bool {
 }
 
 // lacksFigures says whether a pair is rejected by its quality and has no round yet that
-// counts: its event tells the throughput. That is bounded by MaxRepeats.
+// counts: its event tells the throughput. That is bounded by maxRepeats.
 func (m *measuring) lacksFigures() bool {
 	return slices.ContainsFunc(m.undecided(), func(p *pair) bool { return p.exceedsLimit() && len(p.counted) == 0 })
 }
@@ -138,7 +142,7 @@ func (m *measuring) round(ctx context.Context) error {
 	counted := false
 	for p, copied := range copies {
 		round := Round{Set: p.set, First: first, Original: original, Quantized: copied}
-		round.Counted = p.repeats >= m.Benchmark.MaxRepeats || !m.contaminated(original) && !m.contaminated(copied)
+		round.Counted = p.repeats >= maxRepeats || !m.contaminated(original) && !m.contaminated(copied)
 		p.repeats++
 		if round.Counted {
 			p.counted, p.repeats = append(p.counted, round.Throughputs(m.Benchmark.Phases)), 0

@@ -53,6 +53,10 @@ func (e *QualityEvidence) Verdict() quality.Verdict {
 // exceedsLimit says whether the copy is not good enough.
 func (p *pair) exceedsLimit() bool { return p.quality != nil && !p.quality.Passed() }
 
+// chunkTokens is the number of tokens of a chunk, of which the second half is predicted: as
+// many as llama-perplexity takes by itself, and as most published figures are of.
+const chunkTokens = 512
+
 // Names in the working directory.
 const (
 	corpusFile      = "corpus.txt"
@@ -62,7 +66,7 @@ const (
 func (c *cycle) evaluateJob(file string) EvaluateJob {
 	return EvaluateJob{
 		Dir: c.dir, Model: file, Corpus: corpusFile, Predictions: predictionsFile,
-		Context: c.Quality.Context, Chunks: c.Quality.Chunks,
+		Context: chunkTokens, Chunks: c.Quality.Chunks,
 	}
 }
 
@@ -202,7 +206,7 @@ func (c *cycle) evaluateOne(ctx context.Context, p *pair, evidence QualityEviden
 	p.quality = &Evaluated{
 		Verdict: evidence.Verdict(), Limits: c.Quality.Limits(),
 		Perplexity: found.Perplexity, OriginalPerplexity: found.OriginalPerplexity,
-		Corpus: filepath.Base(c.Quality.Corpus), Chunks: c.Quality.Chunks, Context: c.Quality.Context,
+		Corpus: filepath.Base(c.Quality.Corpus), Chunks: c.Quality.Chunks, Context: chunkTokens,
 	}
 	return nil
 }

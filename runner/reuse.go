@@ -60,7 +60,7 @@ func (c *cycle) predictionsKey() string {
 		return ""
 	}
 	i := c.inputs
-	parts := []string{"predictions", i.Source, i.Engine.key(), i.Corpus, strconv.Itoa(c.Quality.Context), strconv.Itoa(c.Quality.Chunks), i.Hardware, i.Driver, i.Devices}
+	parts := []string{"predictions", i.Source, i.Engine.key(), i.Corpus, strconv.Itoa(chunkTokens), strconv.Itoa(c.Quality.Chunks), i.Hardware, i.Driver, i.Devices}
 	return keyOfParts(append(parts, i.arguments("baseline", "engine.")...)...)
 }
 

@@ -112,7 +112,7 @@ func newChaos(t *testing.T, args []string, random *rand.Rand) *chaos {
 
 func (c *chaos) schedule(entry string) {
 	c.t.Helper()
-	c.configure(fmt.Sprintf("%s\na2a: {url: 'redis://%s', timeout: 300ms}\nschedule: [%s]\n", quick, c.proxy.addr(), entry))
+	c.configure(fmt.Sprintf("%s\na2a: {url: 'redis://%s'}\nschedule: [%s]\n", quick, c.proxy.addr(), entry))
 }
 
 // start starts the exporter, with tools of its own: they read all that they have logged

@@ -47,7 +47,7 @@ func binary(t testing.TB) string { return program.Build(t, ".", "-race") }
 // quick has few rounds and tokens, and repeats nothing because of this host's load.
 const quick = `
 engine: {threads: 1}
-benchmark: {prompt_tokens: 32, generation_tokens: 16, rounds: {min: 3, max: 4}, max_repeats: 0}
+benchmark: {prompt_tokens: 32, generation_tokens: 16, rounds: {min: 3, max: 4}, max_disturbance: 1}
 `
 
 // evaluated is a configuration under which the quality of copies is evaluated; the fake's

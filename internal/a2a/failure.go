@@ -37,7 +37,7 @@ func Reasons() []string {
 // advice is what to do about a reason.
 var advice = map[string]string{
 	ReasonConnection:  "see that Redis runs and that a2a.url names it, with rediss exactly where it speaks TLS; one that asks for certificates hangs up, too",
-	ReasonTimeout:     "see whether Redis is overloaded or a firewall drops packets, and that a2a.url says rediss only where it speaks TLS; a2a.timeout may be too short",
+	ReasonTimeout:     "see whether Redis is overloaded or a firewall drops packets, and that a2a.url says rediss only where it speaks TLS",
 	ReasonTLS:         "see that a2a.url says rediss where the server speaks TLS, and that a2a.tls_config fits its certificate",
 	ReasonAuth:        "correct a2a.username and a2a.password_file, or A2A_USERNAME and A2A_PASSWORD",
 	ReasonPermission:  "allow the Redis user +eval +evalsha +xadd +hget +hset on the stream and the marks beside it, +select for a database other than 0, +cluster|slots in a cluster",

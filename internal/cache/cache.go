@@ -63,7 +63,7 @@ func Open(ctx context.Context, dir string, size int64, logger *slog.Logger) (*Ca
 		err = c.locked(ctx, c.tidy)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the folder %q cannot keep files for later cycles: %w: name another with cache.dir, or set cache.size to 0", dir, err)
+		return nil, fmt.Errorf("the folder %q cannot keep files for later cycles: %w: name another work.dir, or set cache.size to 0", dir, err)
 	}
 	return c, nil
 }

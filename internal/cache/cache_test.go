@@ -192,7 +192,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	notDir := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(notDir, nil, 0o600))
 	_, err := Open(t.Context(), notDir, 1, slog.New(slog.DiscardHandler))
-	require.ErrorContains(t, err, "name another with cache.dir, or set cache.size to 0")
+	require.ErrorContains(t, err, "name another work.dir, or set cache.size to 0")
 
 	c := openCache(t, t.TempDir(), 1000)
 	path, _ := file(t, 1, 10)

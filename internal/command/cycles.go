@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/quant-exporter/quant-exporter/internal/cache"
 	"github.com/quant-exporter/quant-exporter/internal/config"
@@ -32,7 +33,7 @@ type Memory struct {
 // OpenCache opens the files that are kept for later cycles; nil where none are to be. What
 // there is goes, then.
 func (p *Program) OpenCache(ctx context.Context, c *config.Config) (runner.Cache, error) {
-	dir := c.Cache.In(c.Work.Dir)
+	dir := filepath.Join(c.Work.Dir, "cache")
 	if _, err := os.Stat(dir); c.Cache.Size == 0 && err != nil {
 		return nil, nil
 	}
@@ -45,9 +46,13 @@ func (p *Program) OpenCache(ctx context.Context, c *config.Config) (runner.Cache
 
 // Runner makes a runner. hosted says that the caller has the host to itself already.
 func (p *Program) Runner(c *config.Config, engine runner.Engine, hosted bool, before Memory, logger *slog.Logger) *runner.Runner {
+	isolation := disk.Auto
+	if c.Work.Copy {
+		isolation = disk.Copy
+	}
 	options := runner.Options{
 		WorkDir:         c.Work.Dir,
-		Isolation:       c.Work.Isolation,
+		Isolation:       isolation,
 		AllowRequantize: c.Models.AllowRequantize,
 		Host:            p.Host,
 		Hashes:          before.Hashes,

@@ -23,8 +23,8 @@ type A2A struct {
 	// MaxLen is about how many entries the stream keeps. Default 100000; 0 is no
 	// bound.
 	MaxLen int `yaml:"max_len"`
-	// Timeout bounds connecting, and each command. Default 5s.
-	Timeout model.Duration `yaml:"timeout"`
+	// Timeout bounds connecting, and each command: 5s, which is for tests alone to change.
+	Timeout model.Duration `yaml:"-"`
 	// TLS says how a server reached by a URL with "rediss" proves itself, and how we
 	// do. Default: by the certificates the system trusts, and not at all.
 	TLS config.TLSConfig `yaml:"tls_config"`
@@ -43,9 +43,6 @@ func (c A2A) Validate() []Problem {
 	}
 	if c.MaxLen < 0 {
 		found.add("max_len", "%d is below 0: use a number of entries, or 0 for no bound", c.MaxLen)
-	}
-	if c.Timeout <= 0 {
-		found.add("timeout", "%v leaves no time: use a duration above 0, such as 5s", c.Timeout)
 	}
 	if err := c.TLS.Validate(); err != nil {
 		found.add("tls_config", "%w", err)

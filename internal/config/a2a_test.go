@@ -17,7 +17,6 @@ func TestBusThatCannotBeUsed(t *testing.T) {
 	}{
 		"no stream": {func(c *config.A2A) { c.Stream = "" }, "stream", `it is empty: name a key, such as "{a2a}:events"`},
 		"length":    {func(c *config.A2A) { c.MaxLen = -1 }, "max_len", "-1 is below 0: use a number of entries, or 0 for no bound"},
-		"timeout":   {func(c *config.A2A) { c.Timeout = 0 }, "timeout", "0s leaves no time: use a duration above 0, such as 5s"},
 		"a certificate without its key": {
 			func(c *config.A2A) { c.TLS.CertFile = "/c" }, "tls_config",
 			"exactly one of key or key_file must be configured when a client certificate is configured",

@@ -32,9 +32,6 @@ type Benchmark struct {
 	// that other processes and the hypervisor may take before a run counts as
 	// contaminated and its round is repeated. Default 0.1; 1 repeats nothing.
 	MaxDisturbance float64 `yaml:"max_disturbance" input:"decision" json:"max_disturbance"`
-	// MaxRepeats bounds how often one round is repeated; contaminated after that, it
-	// counts all the same. Default 3.
-	MaxRepeats int `yaml:"max_repeats" input:"decision" json:"max_repeats"`
 	// WaitIdle holds a cycle until other processes leave the host idle, for at most
 	// this long; then it goes on regardless. Default 0: no waiting.
 	WaitIdle model.Duration `yaml:"wait_idle" input:"-" json:"wait_idle"`
@@ -56,7 +53,6 @@ func DefaultBenchmark() Benchmark {
 		Alpha:            0.05,
 		Budget:           model.Duration(4 * time.Hour),
 		MaxDisturbance:   0.1,
-		MaxRepeats:       3,
 	}
 }
 
@@ -79,9 +75,6 @@ func (b Benchmark) Validate() []Problem {
 	}
 	if !(b.MaxDisturbance >= 0 && b.MaxDisturbance <= 1) {
 		found.add("max_disturbance", "%v is no share: use 0 to 1, such as 0.1", b.MaxDisturbance)
-	}
-	if b.MaxRepeats < 0 {
-		found.add("max_repeats", "a round cannot be repeated %d times: use 0 or more", b.MaxRepeats)
 	}
 	return found
 }

@@ -2,16 +2,12 @@ package config
 
 import (
 	"fmt"
-	"path/filepath"
 
 	"github.com/alecthomas/units"
 )
 
 // Cache is the section `cache:`, the files that later cycles use again.
 type Cache struct {
-	// Dir holds the files. Default "": the folder cache in work.dir, where nothing has to
-	// be copied.
-	Dir string `yaml:"dir"`
 	// Size bounds all files together. Default 10GB; 0 keeps none.
 	Size Size `yaml:"size"`
 }
@@ -25,14 +21,6 @@ func (c Cache) Validate() []Problem {
 		return []Problem{{Path: "size", Err: fmt.Errorf("%v is no size: use one such as 10GB, or 0 to keep no files", c.Size)}}
 	}
 	return nil
-}
-
-// In is the folder of the files, given that of the working directories.
-func (c Cache) In(workDir string) string {
-	if c.Dir != "" {
-		return c.Dir
-	}
-	return filepath.Join(workDir, "cache")
 }
 
 // Size is a number of bytes that people write with a unit: 10GB, 512MiB.

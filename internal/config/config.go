@@ -19,7 +19,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
@@ -55,9 +54,9 @@ type Work struct {
 	// data/work, in the current directory. On the file system of the models nothing
 	// has to be copied.
 	Dir string `yaml:"dir"`
-	// Isolation is how a model gets there: auto, reflink, link, symlink or copy.
-	// Default auto: the first of reflink, link and symlink that works.
-	Isolation disk.Mode `yaml:"isolation"`
+	// Copy has a model copied there. Default false: it is cloned without a copy, by the first
+	// of reflink, hard link and symbolic link that works.
+	Copy bool `yaml:"copy"`
 }
 
 // Storage says what is remembered, and where.
@@ -71,7 +70,7 @@ type Storage struct {
 // Default is the configuration of an empty file.
 func Default() Config {
 	return Config{
-		Work:     Work{Dir: filepath.Join("data", "work"), Isolation: disk.Auto},
+		Work:     Work{Dir: filepath.Join("data", "work")},
 		Cache:    DefaultCache(),
 		Storage:  Storage{Path: "data", Retention: DefaultRetention()},
 		Engine:   DefaultEngine(),
@@ -139,7 +138,6 @@ func (c *Config) problems(checks Checks) []Problem {
 		below("a2a", append(c.A2A.Validate(), checks.A2A(c.A2A)...)),
 	))
 	found.check("publish.dir", c.apart(c.Publish.Dir))
-	found.check("work.isolation", c.Work.Isolation.Validate())
 	if c.Work.Dir == "" {
 		found.add("work.dir", "it is empty: name a folder, such as data/work")
 	}
@@ -154,7 +152,6 @@ func (c *Config) paths() map[string]*string {
 	return map[string]*string{
 		"models.dir":        &c.Models.Dir,
 		"work.dir":          &c.Work.Dir,
-		"cache.dir":         &c.Cache.Dir,
 		"storage.path":      &c.Storage.Path,
 		"engine.dir":        &c.Engine.Dir,
 		"engine.imatrix":    &c.Engine.Imatrix,

@@ -22,13 +22,12 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
 // fileKeys are those of the file, as messages list them.
-const fileKeys = "a2a, baseline, benchmark, cache, choose, engine, fresh_for, models, publish, quality, schedule, storage, threshold, verify, work"
+const fileKeys = "a2a, baseline, benchmark, cache, choose, engine, fresh_for, models, publish, quality, schedule, storage, threshold, work"
 
 // checks are those of the program.
 var checks = config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate}
@@ -69,10 +68,9 @@ func TestFilesThatSayNothingMeanTheDefaults(t *testing.T) {
 func TestEveryKeyIsRead(t *testing.T) {
 	c, err := read("/etc/q/c.yml", []byte(`
 models: {dir: /srv/models, allow_requantize: true}
-work: {dir: /var/work, isolation: copy}
-cache: {dir: /var/cache, size: 512MiB}
+work: {dir: /var/work, copy: true}
+cache: {size: 512MiB}
 fresh_for: 7d
-verify: content
 engine:
   dir: /opt/llama
   env: {CUDA_VISIBLE_DEVICES: "1", N: 2}
@@ -86,7 +84,6 @@ engine:
 quality:
   corpus: /text
   chunks: 64
-  context: 1024
   max_kl_divergence: 0.1
   min_top1_agreement: 0.8
   max_perplexity_increase: 0.2
@@ -99,7 +96,6 @@ benchmark:
   alpha: 0.1
   budget: 0
   max_disturbance: 1
-  max_repeats: 0
   wait_idle: 90s
 threshold: 0.2
 baseline: q8_0
@@ -112,33 +108,32 @@ a2a:
   password_file: /etc/q/password
   stream: s
   max_len: 0
-  timeout: 1s
   tls_config: {ca: A, cert: C, key: K, server_name: n, insecure_skip_verify: true, min_version: TLS12, max_version: TLS13}
 `))
 	require.NoError(t, err)
 	want := config.Default()
 	want.SetHash(c)
 	want.Models = config.Models{Dir: "/srv/models", AllowRequantize: true}
-	want.Work = config.Work{Dir: "/var/work", Isolation: disk.Copy}
-	want.Cache = config.Cache{Dir: "/var/cache", Size: 512 << 20}
-	want.FreshFor, want.Verify = model.Duration(7*24*time.Hour), config.VerifyContent
+	want.Work = config.Work{Dir: "/var/work", Copy: true}
+	want.Cache = config.Cache{Size: 512 << 20}
+	want.FreshFor = model.Duration(7 * 24 * time.Hour)
 	e := &want.Engine
 	e.Dir, e.Env, e.BenchArgs, e.QuantizeArgs = "/opt/llama", map[string]string{"CUDA_VISIBLE_DEVICES": "1", "N": "2"}, []string{"-ngl", "99"}, []string{"--pure"}
 	e.Threads, e.Nice, e.Imatrix = 3, 0, "/i.gguf"
 	e.Timeouts.Quantize, e.Timeouts.Benchmark = model.Duration(24*time.Hour), model.Duration(90*time.Minute)
 	e.EvaluateArgs, e.Timeouts.Evaluate = []string{"-nr"}, model.Duration(48*time.Hour)
-	want.Quality = config.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2}
+	want.Quality = config.Quality{Corpus: "/text", Chunks: 64, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2}
 	b := &want.Benchmark
 	b.Phases, b.PromptTokens, b.GenerationTokens, b.Depth = []verdict.Phase{verdict.Prompt}, 1, 2, 3
 	b.Rounds.Min, b.Rounds.Max, b.Alpha, b.Budget = 4, 5, 0.1, 0
-	b.MaxDisturbance, b.MaxRepeats, b.WaitIdle = 1, 0, model.Duration(90*time.Second)
+	b.MaxDisturbance, b.WaitIdle = 1, model.Duration(90*time.Second)
 	want.Threshold = 0.2
 	want.Baseline = "Q8_0"
 	want.Choose = choice.BestQuality
 	want.Publish = config.Publish{Dir: "/published", Keep: 5}
 	want.Storage = config.Storage{Path: "/var/lib/q", Retention: config.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
 	want.A2A = config.A2A{
-		URL: "rediss://h", Username: "u", PasswordFile: "/etc/q/password", Stream: "s", Timeout: model.Duration(time.Second),
+		URL: "rediss://h", Username: "u", PasswordFile: "/etc/q/password", Stream: "s", Timeout: want.A2A.Timeout,
 		TLS: promconfig.TLSConfig{CA: "A", Cert: "C", Key: "K", ServerName: "n", InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13},
 	}
 	assert.Equal(t, want, *c)
@@ -172,9 +167,16 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"size below 0": {"cache:\n  size: -1GB", []string{
 			"c.yml:2: cache.size: -1GB is no size: use one such as 10GB, or 0 to keep no files",
 		}},
-		"fresh for less than nothing, and no way to verify": {"fresh_for: -1d\nverify: hash", []string{
+		"fresh for less than nothing": {"fresh_for: -1d", []string{
 			`c.yml:1: fresh_for: "-1d" is not a duration: write one such as 90s, 15m, 4h or 1d`,
-			`c.yml:2: verify: "hash" is no way to verify a file: use identity or content`,
+		}},
+		"keys of earlier versions": {"verify: content\na2a: {timeout: 1s}\ncache: {dir: c}\nbenchmark: {max_repeats: 0}\nwork: {isolation: link}\nquality: {context: 64}", []string{
+			"c.yml:1: verify: there is no such key; the keys here are " + fileKeys,
+			"c.yml:2: a2a.timeout: there is no such key; the keys here are max_len, password_file, stream, tls_config, url, username",
+			"c.yml:3: cache.dir: there is no such key; the keys here are size",
+			"c.yml:4: benchmark.max_repeats: there is no such key; the keys here are alpha, budget, depth, generation_tokens, max_disturbance, phases, prompt_tokens, rounds, wait_idle",
+			"c.yml:5: work.isolation: there is no such key; the keys here are copy, dir",
+			"c.yml:6: quality.context: there is no such key; the keys here are chunks, corpus, max_kl_divergence, max_perplexity_increase, min_top1_agreement",
 		}},
 		"unknown key in a section": {"models:\n  directory: /x", []string{
 			"c.yml:2: models.directory: there is no such key; the keys here are allow_requantize, dir",
@@ -241,7 +243,6 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"empty work.dir":      {"work: {dir: ''}", []string{"c.yml:1: work.dir: it is empty: name a folder, such as data/work"}},
 		"empty storage.path":  {"storage:\n  path: ''", []string{"c.yml:2: storage.path: it is empty: name a folder, such as data"}},
 		"retention":           {"storage:\n  retention:\n    cycles: -1", []string{"c.yml:3: storage.retention.cycles: -1 cycles cannot be kept: use 1 or more, or 0 for no bound"}},
-		"no time for the bus": {"a2a: {timeout: 0}", []string{"c.yml:1: a2a.timeout: 0s leaves no time: use a duration above 0, such as 5s"}},
 		"bus of another kind": {"a2a:\n  url: amqp://h", []string{"c.yml:2: a2a.url: its scheme is not known here: write redis://HOST:PORT/DB, unix:///PATH?db=DB, redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB or redis+cluster://HOST:PORT,HOST:PORT (rediss with TLS)"}},
 		"unknown TLS key": {"a2a:\n  tls_config:\n    ca_path: /x", []string{
 			"c.yml:3: a2a.tls_config.ca_path: there is no such key; the keys here are ca, ca_file, cert, cert_file, insecure_skip_verify, key, key_file, max_version, min_version, server_name",
@@ -281,14 +282,6 @@ benchmark: {alpha: x, rounds: {min: 1}}
 			assert.Nil(t, c)
 			assert.Equal(t, test.want, strings.Split(err.Error(), "\n"))
 		})
-	}
-}
-
-func TestUnknownIsolationListsTheKnown(t *testing.T) {
-	_, err := read("c.yml", []byte("work:\n  isolation: clone\n"))
-	require.ErrorContains(t, err, "c.yml:2: work.isolation: ")
-	for _, mode := range []disk.Mode{disk.Auto, disk.Reflink, disk.Link, disk.Symlink, disk.Copy} {
-		assert.ErrorContains(t, err, string(mode))
 	}
 }
 
@@ -518,7 +511,7 @@ func TestKeysAreInTheOrderOfTheFile(t *testing.T) {
 			break
 		}
 	}
-	assert.Equal(t, []string{"models.dir", "models.allow_requantize", "work.dir", "work.isolation", "cache.dir", "cache.size", "storage.path"}, keys)
+	assert.Equal(t, []string{"models.dir", "models.allow_requantize", "work.dir", "work.copy", "cache.size", "storage.path"}, keys)
 }
 
 func TestKeysOfAnEntryCome(t *testing.T) {
@@ -535,7 +528,7 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"suspend": false, "run_on_start": false, "against": "",
 		"threshold": config.Inherited("threshold"), "benchmark": config.Inherited("benchmark"), "engine": config.Inherited("engine"), "quality": config.Inherited("quality"), "publish": config.Inherited("publish"),
 		"choose": config.Inherited("choose"), "baseline": config.Inherited("baseline"),
-		"fresh_for": config.Inherited("fresh_for"), "verify": config.Inherited("verify"),
+		"fresh_for": config.Inherited("fresh_for"),
 	}, got)
 }
 

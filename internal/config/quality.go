@@ -11,9 +11,6 @@ type Quality struct {
 	Corpus string `yaml:"corpus" input:"-" json:"corpus"`
 	// Chunks of the text, from its beginning, are read. Default 32; 10 to 1000.
 	Chunks int `yaml:"chunks" input:"decision" json:"chunks"`
-	// Context is the number of tokens of a chunk, of which the second half is predicted.
-	// Default 512.
-	Context int `yaml:"context" input:"decision" json:"context"`
 
 	// The limits, of which at least one is set, unless quality is what a format is chosen
 	// by; 0 is none. They hold on the far end of the interval: see package quality.
@@ -23,7 +20,7 @@ type Quality struct {
 }
 
 // DefaultQuality evaluates nothing.
-func DefaultQuality() Quality { return Quality{Chunks: 32, Context: 512} }
+func DefaultQuality() Quality { return Quality{Chunks: 32} }
 
 // Enabled says whether quality is evaluated.
 func (q Quality) Enabled() bool { return q.Corpus != "" }
@@ -42,9 +39,6 @@ func (q Quality) Validate() []Problem {
 	if q.Chunks < quality.FewestChunks || q.Chunks > maxChunks {
 		found.add("chunks", "%d chunks cannot be evaluated: use %d to %d", q.Chunks, quality.FewestChunks, maxChunks)
 	}
-	if q.Context < minContext || q.Context > maxTokens {
-		found.add("context", "%d tokens are no usable chunk: use %d to %d", q.Context, minContext, maxTokens)
-	}
 	if !(q.MaxKLDivergence >= 0 && q.MaxKLDivergence <= 100) {
 		found.add("max_kl_divergence", "%v is no divergence: use one above 0, such as 0.05, or 0 for no limit", q.MaxKLDivergence)
 	}
@@ -57,7 +51,5 @@ func (q Quality) Validate() []Problem {
 	return found
 }
 
-const (
-	maxChunks  = 1000 // what is kept of each cycle stays small
-	minContext = 16
-)
+// maxChunks bounds what is kept of each cycle.
+const maxChunks = 1000

@@ -57,7 +57,7 @@ func TestMistakesInQuality(t *testing.T) {
 }
 
 func TestQualityValidate(t *testing.T) {
-	valid := config.Quality{Corpus: "x", Chunks: 32, Context: 512, MaxKLDivergence: 0.05}
+	valid := config.Quality{Corpus: "x", Chunks: 32, MaxKLDivergence: 0.05}
 	assert.Empty(t, valid.Validate())
 	assert.Empty(t, config.DefaultQuality().Validate())
 	for name, test := range map[string]struct {
@@ -68,7 +68,6 @@ func TestQualityValidate(t *testing.T) {
 		"no text":              {func(q *config.Quality) { q.Corpus = "" }, "corpus", "no text"},
 		"too few chunks":       {func(q *config.Quality) { q.Chunks = 9 }, "chunks", "10 to 1000"},
 		"too many chunks":      {func(q *config.Quality) { q.Chunks = 1001 }, "chunks", "10 to 1000"},
-		"no context":           {func(q *config.Quality) { q.Context = 0 }, "context", "no usable chunk"},
 		"negative divergence":  {func(q *config.Quality) { q.MaxKLDivergence = -1 }, "max_kl_divergence", "no divergence"},
 		"divergence of nan":    {func(q *config.Quality) { q.MaxKLDivergence = math.NaN() }, "max_kl_divergence", "no divergence"},
 		"agreement in percent": {func(q *config.Quality) { q.MinTop1Agreement = 90 }, "min_top1_agreement", "0.9 for 90 %"},

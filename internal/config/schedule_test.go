@@ -34,7 +34,6 @@ schedule:
     threshold: 0.2
     baseline: q8_0
     fresh_for: 7d
-    verify: content
     benchmark:
       phases: [prompt]
       prompt_tokens: 1
@@ -44,7 +43,6 @@ schedule:
       alpha: 0.1
       budget: 0
       max_disturbance: 1
-      max_repeats: 0
       wait_idle: 90s
     engine:
       dir: /opt/llama
@@ -59,7 +57,6 @@ schedule:
     quality:
       corpus: /text
       chunks: 64
-      context: 1024
       max_kl_divergence: 0.1
       min_top1_agreement: 0.8
       max_perplexity_increase: 0.2
@@ -73,12 +70,12 @@ schedule:
 		},
 		Models: []string{"llama-*", "team/qwen"}, Targets: []string{"Q4_K_M", "q8_0"}, Overlap: config.Queue, Timeout: prom.Duration(24 * time.Hour),
 		Settings: config.Settings{
-			Threshold: 0.2, Baseline: "Q8_0", FreshFor: prom.Duration(7 * 24 * time.Hour), Verify: config.VerifyContent,
+			Threshold: 0.2, Baseline: "Q8_0", FreshFor: prom.Duration(7 * 24 * time.Hour),
 			Benchmark: config.Benchmark{
 				Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 1, GenerationTokens: 2, Depth: 3,
 				Rounds: config.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: prom.Duration(90 * time.Second),
 			},
-			Quality: config.Quality{Corpus: "/text", Chunks: 64, Context: 1024, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
+			Quality: config.Quality{Corpus: "/text", Chunks: 64, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
 			Publish: config.Publish{Dir: "/published", Keep: 5},
 			Choose:  choice.Fastest,
 		},
@@ -148,7 +145,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "against, baseline, benchmark, choose, cron, engine, fresh_for, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone, verify"
+	const keys = "against, baseline, benchmark, choose, cron, engine, fresh_for, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
 	for name, test := range map[string]struct {
 		text string
 		want []string
@@ -163,7 +160,7 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			"c.yml:4: schedule[0].target: there is no such key; the keys here are " + keys,
 		}},
 		"unknown key in a section": {"schedule:\n- name: n\n  cron: '@daily'\n  benchmark:\n    round: 3", []string{
-			"c.yml:5: schedule[0].benchmark.round: there is no such key; the keys here are alpha, budget, depth, generation_tokens, max_disturbance, max_repeats, phases, prompt_tokens, rounds, wait_idle",
+			"c.yml:5: schedule[0].benchmark.round: there is no such key; the keys here are alpha, budget, depth, generation_tokens, max_disturbance, phases, prompt_tokens, rounds, wait_idle",
 		}},
 		"section that no entry has": {"schedule:\n- name: n\n  cron: '@daily'\n  work: {dir: x}", []string{
 			"c.yml:4: schedule[0].work: there is no such key; the keys here are " + keys,

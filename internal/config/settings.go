@@ -35,15 +35,12 @@ type Settings struct {
 	// FreshFor is how long a kept or rejected is not measured again by the schedule while
 	// its Inputs are the same. Default 0: whenever it is due.
 	FreshFor model.Duration `yaml:"fresh_for" input:"-"`
-	// Verify says whether a file whose hash is remembered is read again. Default identity:
-	// it is not.
-	Verify Verify `yaml:"verify" input:"-"`
 }
 
 // DefaultSettings are those of an empty configuration.
 func DefaultSettings() Settings {
 	return Settings{
-		Benchmark: DefaultBenchmark(), Threshold: 0.12, Quality: DefaultQuality(), Publish: DefaultPublish(), Verify: VerifyIdentity,
+		Benchmark: DefaultBenchmark(), Threshold: 0.12, Quality: DefaultQuality(), Publish: DefaultPublish(),
 	}
 }
 
@@ -59,9 +56,6 @@ func (s Settings) Validate() []Problem {
 	if s.FreshFor < 0 {
 		found.add("fresh_for", "%v is no age: use a duration such as 7d, or 0 to measure whenever it is due", time.Duration(s.FreshFor))
 	}
-	if s.Verify != VerifyIdentity && s.Verify != VerifyContent {
-		found.add("verify", "%q is no way to verify a file: use identity or content", s.Verify)
-	}
 	if err := s.Choose.Validate(); err != nil {
 		found.add("choose", "%w", err)
 	}
@@ -73,15 +67,6 @@ func (s Settings) Validate() []Problem {
 	}
 	return found
 }
-
-// Verify says how far the memory of hashes is trusted.
-type Verify string
-
-// The ways.
-const (
-	VerifyIdentity Verify = "identity" // a file with the same inode, size and time holds the same
-	VerifyContent  Verify = "content"  // each file is read again
-)
 
 // Inputs are the settings that a decision depends on, by their keys: arguments and those of
 // the decision alone. Where quality is not evaluated, nothing depends on its settings.

@@ -23,11 +23,11 @@ func TestEverySettingHasATagOfWhetherADecisionDependsOnIt(t *testing.T) {
 	assert.Equal(t, map[string][]string{
 		"argument": {"baseline", "benchmark.depth", "benchmark.generation_tokens", "benchmark.phases", "benchmark.prompt_tokens"},
 		"decision": {
-			"benchmark.alpha", "benchmark.budget", "benchmark.max_disturbance", "benchmark.max_repeats", "benchmark.rounds.max", "benchmark.rounds.min",
-			"quality.chunks", "quality.context", "quality.max_kl_divergence", "quality.max_perplexity_increase", "quality.min_top1_agreement",
+			"benchmark.alpha", "benchmark.budget", "benchmark.max_disturbance", "benchmark.rounds.max", "benchmark.rounds.min",
+			"quality.chunks", "quality.max_kl_divergence", "quality.max_perplexity_increase", "quality.min_top1_agreement",
 			"threshold",
 		},
-		"-": {"benchmark.wait_idle", "choose", "fresh_for", "publish.dir", "publish.keep", "quality.corpus", "verify"},
+		"-": {"benchmark.wait_idle", "choose", "fresh_for", "publish.dir", "publish.keep", "quality.corpus"},
 	}, tags)
 
 	arguments, decision := s.Inputs()

@@ -139,7 +139,7 @@ func cloneAuto(source *os.File, dst string) (Mode, error) {
 		}
 		all = append(all, fmt.Errorf("%s: %w", mode, err))
 	}
-	return "", fmt.Errorf("isolating %s in %s: %w; set isolation to copy, or choose another folder for working directories",
+	return "", fmt.Errorf("isolating %s in %s: %w; set work.copy to true, or choose another work.dir",
 		source.Name(), filepath.Dir(dst), errors.Join(all...))
 }
 

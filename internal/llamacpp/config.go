@@ -77,7 +77,7 @@ var reservedEvaluateOptions = []reserved{
 	{"the exporter names the model", []string{"-m", "--model", "-mu", "--model-url", "-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-dr", "--docker-repo"}},
 	{"use quality.corpus", []string{"-f", "--file", "-bf", "--binary-file", "-p", "--prompt"}},
 	{"use quality.chunks", []string{"--chunks"}},
-	{"use quality.context", []string{"-c", "--ctx-size"}},
+	{"a chunk has 512 tokens", []string{"-c", "--ctx-size"}},
 	{"the exporter keeps the original's predictions itself", []string{"--kl-divergence", "--kl-divergence-base", "--save-all-logits"}},
 	{"with it the tool computes something else", []string{"--hellaswag", "--winogrande", "--multiple-choice", "--ppl-stride", "--ppl-output-type"}},
 	{"the exporter reads what the tool prints", []string{"--log-disable", "--log-file", "--log-jsonl"}},

@@ -24,7 +24,7 @@ import (
 // quick measures little.
 const quick = `
 engine: {threads: 1}
-benchmark: {prompt_tokens: 32, generation_tokens: 16, rounds: {min: 3, max: 4}, max_repeats: 0}
+benchmark: {prompt_tokens: 32, generation_tokens: 16, rounds: {min: 3, max: 4}, max_disturbance: 1}
 `
 
 // yearly is an entry that is not due in a test unless somebody asks for it.

@@ -308,7 +308,7 @@ func TestLiveProgressToTheDecision(t *testing.T) {
 	p.tools = shared.llamaCpp(t)
 	p.models = filepath.Join(shared.root, "examples", "models")
 	e := p.serve(`
-benchmark: {prompt_tokens: 128, generation_tokens: 128, rounds: {min: 3, max: 4}, max_repeats: 0}
+benchmark: {prompt_tokens: 128, generation_tokens: 128, rounds: {min: 3, max: 4}, max_disturbance: 1}
 `+yearly, "--web.enable-admin-api")
 	b := open(t, e.url, wide)
 	b.untilText("#now", "llama.cpp")

@@ -107,7 +107,7 @@ func (p *past) result(random *rand.Rand, night int, start time.Time, standing ve
 func (p *past) evaluated() (*runner.Evaluated, *runner.QualityEvidence) {
 	random := rand.New(rand.NewPCG(5, 6))
 	evidence := &runner.QualityEvidence{
-		Settings: config.Quality{Corpus: "heldout.txt", Chunks: 32, Context: 512, MaxKLDivergence: 0.05},
+		Settings: config.Quality{Corpus: "heldout.txt", Chunks: 32, MaxKLDivergence: 0.05},
 		Corpus:   runner.CorpusID{Bytes: 127_893, SHA256: "cc30195f4fa16d8ff69e84256cb91eb20a3bc1da21e38cfe992db54b12ec4b59"},
 		Predict:  runner.ToolRun{Args: []string{"llama-perplexity", "-m", "original.gguf", "-f", "corpus.txt", "--kl-divergence-base", "original.predictions"}},
 		Evaluate: runner.ToolRun{Args: []string{"llama-perplexity", "-m", p.target + ".gguf", "--kl-divergence-base", "original.predictions", "--kl-divergence"}},
@@ -120,7 +120,7 @@ func (p *past) evaluated() (*runner.Evaluated, *runner.QualityEvidence) {
 	}
 	return &runner.Evaluated{
 		Verdict: evidence.Verdict(), Limits: evidence.Settings.Limits(), Perplexity: 11.2 * math.Exp(0.7*p.divergence), OriginalPerplexity: 11.2,
-		Corpus: "heldout.txt", Chunks: 32, Context: 512,
+		Corpus: "heldout.txt", Chunks: 32,
 	}, evidence
 }
 

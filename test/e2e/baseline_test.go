@@ -107,7 +107,7 @@ func TestAgainstASlowFileBesideABaseline(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink(filepath.Join(shared.tools, "llama-quantize"), filepath.Join(dir, "llama-quantize")))
 	require.NoError(t, os.Symlink(slow(t), filepath.Join(dir, "llama-bench")))
-	config := fmt.Sprintf("baseline: Q8_0\nengine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: against.gguf, SLOWBENCH_FACTOR: \"20\"}}\nbenchmark: {prompt_tokens: 64, generation_tokens: 64, max_repeats: 0}\n",
+	config := fmt.Sprintf("baseline: Q8_0\nengine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: against.gguf, SLOWBENCH_FACTOR: \"20\"}}\nbenchmark: {prompt_tokens: 64, generation_tokens: 64, max_disturbance: 1}\n",
 		filepath.Join(shared.tools, "llama-bench"))
 	outcomes, code := newHost(t, config, "--llamacpp.dir", dir).run("--model", bundled(), "--against", served(t))
 	require.Len(t, outcomes, 1)

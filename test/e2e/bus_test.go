@@ -31,7 +31,7 @@ func TestEventArrivesOnceAlthoughRedisWasDownAndTheExporterKilled(t *testing.T) 
 	require.NoError(t, os.Symlink(slow(t), filepath.Join(tools, "llama-bench")))
 	config := func(factor float64, schedule string) string {
 		return fmt.Sprintf(`
-benchmark: {prompt_tokens: 32, generation_tokens: 16, max_repeats: 0}
+benchmark: {prompt_tokens: 32, generation_tokens: 16, max_disturbance: 1}
 engine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: F16.gguf, SLOWBENCH_FACTOR: "%g"}}
 a2a: {url: "redis://%s"}
 schedule: [{name: at start, cron: "@every 1h", targets: [F16], %s}]

@@ -84,7 +84,7 @@ benchmark:
   prompt_tokens: 32
   generation_tokens: 16
   rounds: {min: 3, max: 4}
-  max_repeats: 0
+  max_disturbance: 1
 `
 
 // host is a place to run the program in: working folder, configuration, lock.

@@ -81,7 +81,7 @@ func (f *fleet) keepBusy(serve func(address, config string, args ...string) *dae
 	published, unpublished := f.t.TempDir(), f.t.TempDir()
 	config := func(prompt int, stuck string) string {
 		return quick + evaluated() + fmt.Sprintf(`
-a2a: {url: "redis://%[1]s", timeout: 500ms}
+a2a: {url: "redis://%[1]s"}
 schedule:
   - {name: odd, cron: "@yearly", models: [%[2]q], targets: [Q8_0, Q2_K], choose: fastest, publish: {dir: %[4]q}}
   - {name: noisy, cron: "@yearly", models: [%[2]q], targets: [Q6_K]}
@@ -128,7 +128,7 @@ schedule:
 
 // evaluated is a configuration with a limit of quality that nothing exceeds.
 func evaluated() string {
-	return "quality: {corpus: " + filepath.Join(shared.root, "examples", "models", "kjv-heldout.txt") + ", chunks: 10, context: 64, max_kl_divergence: 100}\n"
+	return "quality: {corpus: " + filepath.Join(shared.root, "examples", "models", "kjv-heldout.txt") + ", chunks: 10, max_kl_divergence: 100}\n"
 }
 
 // startMonitoring starts Prometheus as examples/prometheus.yml has it, except for
@@ -415,7 +415,7 @@ receivers: [{name: hook, webhook_configs: [{url: "`+receiver.URL+`"}]}]
 	require.NoError(t, os.Symlink(slow(t), filepath.Join(tools, "llama-bench")))
 	address := fmt.Sprintf("127.0.0.1:%d", servers.FreePort(t))
 	h := newServing(t, fmt.Sprintf(`
-benchmark: {prompt_tokens: 32, generation_tokens: 16, max_repeats: 0}
+benchmark: {prompt_tokens: 32, generation_tokens: 16, max_disturbance: 1}
 engine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: F16.gguf, SLOWBENCH_FACTOR: "6"}}
 schedule: [{name: at start, cron: "@yearly", run_on_start: true, targets: [F16]}]
 `, filepath.Join(shared.tools, "llama-bench")), "--llamacpp.dir", tools, "--web.listen-address", address)

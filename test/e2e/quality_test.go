@@ -26,7 +26,7 @@ func TestQualityOfTheLadder(t *testing.T) {
 		{"Q2_K", 0.164, 0.0005},
 	}
 	text := filepath.Join(shared.root, "examples", "models", "kjv-heldout.txt")
-	h := newHost(t, quick+"quality: {corpus: "+text+", max_kl_divergence: 0.05, chunks: 32, context: 512}\n"+
+	h := newHost(t, quick+"quality: {corpus: "+text+", max_kl_divergence: 0.05, chunks: 32}\n"+
 		"threshold: 0.95\n") // no copy is that slow: only quality decides
 	args := []string{"--model", bundled()}
 	for _, step := range ladder {
