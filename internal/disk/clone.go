@@ -83,8 +83,8 @@ func Clone(ctx context.Context, mode Mode, src, dst string, progress func(done, 
 		return Copy, nil
 	default:
 		if err := cheap(mode, source, dst); err != nil {
-			return "", fmt.Errorf("isolation %q is not possible from %s to %s: %s (%w); set isolation to auto%s",
-				mode, source.Name(), filepath.Dir(dst), because(mode, err), err, instead(mode, err))
+			return "", fmt.Errorf("a %s is not possible from %s to %s: %s (%w)",
+				mode, source.Name(), filepath.Dir(dst), because(mode, err), err)
 		}
 		return mode, nil
 	}
@@ -180,20 +180,6 @@ func cannotReflink(err error) bool {
 		}
 	}
 	return false
-}
-
-// instead names, beside auto, what asks less of the file system.
-func instead(mode Mode, err error) string {
-	switch {
-	case errors.Is(err, unix.EXDEV):
-		return ", symlink or copy, or work in a folder on the model's file system"
-	case mode == Reflink:
-		return ", link, symlink or copy"
-	case mode == Link:
-		return ", symlink or copy"
-	default:
-		return " or copy"
-	}
 }
 
 // copyFile copies source to the new file dst and sees that it got all of it.

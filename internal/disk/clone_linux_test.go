@@ -17,7 +17,6 @@ func TestCloneFromAnotherFileSystem(t *testing.T) {
 	for _, mode := range []Mode{Reflink, Link} {
 		_, err := Clone(t.Context(), mode, elsewhere, dst, nil)
 		require.ErrorContains(t, err, "is not possible from "+elsewhere)
-		require.ErrorContains(t, err, "set isolation to auto, symlink or copy")
 		require.NoFileExists(t, dst)
 	}
 	how, err := Clone(t.Context(), Auto, elsewhere, dst, nil)

@@ -93,8 +93,7 @@ func TestCloneReflink(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "x.gguf")
 	how, err := Clone(t.Context(), Reflink, file, dst, nil)
 	if err != nil {
-		require.ErrorContains(t, err, `isolation "reflink" is not possible`)
-		require.ErrorContains(t, err, "link, symlink or copy")
+		require.ErrorContains(t, err, "a reflink is not possible")
 		require.NoFileExists(t, dst)
 		return
 	}
@@ -224,6 +223,5 @@ func TestBecause(t *testing.T) {
 	}
 	for _, c := range cases {
 		assert.Contains(t, because(c.mode, c.err), c.want)
-		assert.NotContains(t, instead(c.mode, c.err), ", "+string(c.mode)+",", "what has just failed")
 	}
 }
