@@ -73,7 +73,7 @@ func TestSmallestThatIsKeptEndsTheSearch(t *testing.T) {
 	results := f.run(t.Context())
 
 	assert.Equal(t, map[string]verdict.Outcome{"Q2_K": verdict.Rejected, "Q4_K_M": verdict.Kept}, outcomes(results))
-	assert.Equal(t, []string{"Q8_0 by Q4_K_M"}, f.passed)
+	assert.Equal(t, []string{"Q8_0 for Q4_K_M"}, f.passed)
 	assert.Equal(t, []string{"Q2_K", "Q4_K_M"}, *copies, "from the smallest on, and no more")
 	assert.Equal(t, []string{"original.gguf", "Q2_K.gguf", "Q4_K_M.gguf"}, e.evaluated, "the original once")
 	assert.Equal(t, map[string]int{"original.gguf": 3, "Q2_K.gguf": 3, "Q4_K_M.gguf": 3}, e.counts, "one original a round serves the group")
@@ -122,9 +122,9 @@ func TestCandidateThatStandsAsKeptEndsTheSearch(t *testing.T) {
 		previous verdict.Outcome
 		passed   []string
 	}{
-		"kept before":       {verdict.Kept, []string{"Q4_K_M by Q2_K", "Q8_0 by Q2_K"}},
-		"rejected before":   {verdict.Rejected, []string{"Q8_0 by Q4_K_M"}},
-		"not looked at yet": {"", []string{"Q8_0 by Q4_K_M"}},
+		"kept before":       {verdict.Kept, []string{"Q4_K_M for Q2_K", "Q8_0 for Q2_K"}},
+		"rejected before":   {verdict.Rejected, []string{"Q8_0 for Q4_K_M"}},
+		"not looked at yet": {"", []string{"Q8_0 for Q4_K_M"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := &engine{speed: factors(map[string]float64{"Q2_K.gguf": 0.88})} // the threshold: inconclusive
@@ -165,7 +165,7 @@ func TestCandidateThatFailsEndsNothing(t *testing.T) {
 				f.request.Previous = func(string) verdict.Outcome { return verdict.Kept }
 				results := f.run(t.Context())
 				assert.Equal(t, map[string]verdict.Outcome{"Q2_K": "failed", "Q4_K_M": verdict.Kept}, outcomes(results), rule)
-				assert.Equal(t, []string{"Q8_0 by Q4_K_M"}, f.passed, rule)
+				assert.Equal(t, []string{"Q8_0 for Q4_K_M"}, f.passed, rule)
 			}
 		})
 	}
@@ -187,7 +187,7 @@ func TestSizesThatAreBoundsAreNotAnOrder(t *testing.T) {
 	f := newLadder(t, choice.Smallest, e, nil)
 	results := f.run(t.Context())
 	assert.Equal(t, map[string]verdict.Outcome{"Q8_0": verdict.Kept}, outcomes(results))
-	assert.Equal(t, []string{"Q4_K_M by Q8_0", "Q2_K by Q8_0"}, f.passed)
+	assert.Equal(t, []string{"Q4_K_M for Q8_0", "Q2_K for Q8_0"}, f.passed)
 	assert.Len(t, copies, 3, "each once")
 }
 
@@ -197,7 +197,7 @@ func TestBestThatIsKeptEndsTheSearch(t *testing.T) {
 	f := newLadder(t, choice.BestQuality, e, map[string]float64{"Q2_K.gguf": 0.16, "Q4_K_M.gguf": 0.001, "Q8_0.gguf": 0.02})
 	results := f.run(t.Context())
 	assert.Equal(t, map[string]verdict.Outcome{"Q2_K": verdict.Rejected, "Q4_K_M": verdict.Kept}, outcomes(results))
-	assert.Equal(t, []string{"Q8_0 by Q4_K_M"}, f.passed)
+	assert.Equal(t, []string{"Q8_0 for Q4_K_M"}, f.passed)
 	assert.Len(t, *copies, 3, "which is the best is not known before")
 	assert.Len(t, e.evaluated, 4)
 	assert.NotContains(t, e.counts, "Q8_0.gguf")

@@ -60,7 +60,8 @@ func newStage(t *testing.T, status *dispatch.Status, between func(pages http.Han
 	return s
 }
 
-func (s *stage) Plan() *model.Plan                   { s.mu.Lock(); defer s.mu.Unlock(); return s.plan }
+func (s *stage) Plan() *model.Plan { s.mu.Lock(); defer s.mu.Unlock(); return s.plan }
+
 func (s *stage) Status() *dispatch.Status            { s.mu.Lock(); defer s.mu.Unlock(); return s.status }
 func (s *stage) Watch() (<-chan struct{}, func())    { return s.changes, func() {} }
 func (s *stage) RunNow(string, []string) error       { return nil }
