@@ -19,7 +19,7 @@ var qualities = []fakellama.Quality{
 	{Format: "Q4_K_M", KLDivergence: 0.0115, SameTop: 0.925, LogRatio: 0.015},
 	{Format: "Q3_K_M", KLDivergence: 0.0375, SameTop: 0.87, LogRatio: 0.029},
 	{Format: "Q2_K", KLDivergence: 0.1642, SameTop: 0.74, LogRatio: 0.1234},
-	{Format: "", KLDivergence: 0, SameTop: 1, LogRatio: 0}, // all others are as good as the original
+	{Format: "", KLDivergence: 0.0001, SameTop: 0.999, LogRatio: 0}, // all others are nearly as good as the original
 }
 
 // perplexity of the original.
