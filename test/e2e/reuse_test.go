@@ -59,7 +59,8 @@ func TestNothingTwice(t *testing.T) {
 		assert.Zero(t, o.Evidence.Quantize.Wall)
 		assert.Len(t, o.Evidence.Quality.Reused, 64, "and so are the original's predictions")
 		assert.Equal(t, first[i].Quantized, o.Quantized)
-		assert.InDelta(t, first[i].Evidence.Quality.Verdict().KLDivergence.Estimate, o.Evidence.Quality.Verdict().KLDivergence.Estimate, 1e-9)
+		// llama-perplexity loses its summary now and then; its rows have a digit less, five.
+		assert.InDelta(t, first[i].Evidence.Quality.Verdict().KLDivergence.Estimate, o.Evidence.Quality.Verdict().KLDivergence.Estimate, 1e-5)
 	}
 
 	build := second[0].Evidence.Engine.Build
