@@ -39,12 +39,16 @@ func (p *Program) Check(ctx context.Context) error {
 	bad = append(bad, Conflicts(p.flags.ConfigFile, p.Config, found)...)
 	var due strings.Builder
 	engines := p.Engines(p.Config, p.Logger)
-	for i, entry := range p.Config.Schedule {
-		bad = append(bad, p.checked(&due, found.Entries[i]), p.checkFormats(ctx, &due, entry, engines.Of(entry.Engine)), p.checkFiles(entry))
-	}
+	var probed []probe
 	if len(p.Config.Schedule) > 0 {
-		describe(ctx, &due, engines)
+		probed = probeAll(ctx, engines)
 	}
+	for i, entry := range p.Config.Schedule {
+		engine := engines.Of(entry.Engine)
+		usable := slices.ContainsFunc(probed, func(p probe) bool { return p.engine.Engine == engine && p.err == nil })
+		bad = append(bad, p.checked(&due, found.Entries[i]), p.checkFormats(ctx, &due, entry, engine, usable), p.checkFiles(entry))
+	}
+	describe(&due, probed)
 	err = errors.Join(bad...)
 	switch {
 	case err != nil:
@@ -91,39 +95,56 @@ func (p *Program) checkBus() error {
 	return nil
 }
 
-// describe writes what the engines are.
-func describe(ctx context.Context, out *strings.Builder, engines llamacpp.Engines) {
+// probe is what an engine answered.
+type probe struct {
+	engine *llamacpp.UsedEngine
+	info   runner.EngineInfo
+	err    error
+}
+
+// probeAll probes each engine once: one whose tools hang takes a minute.
+func probeAll(ctx context.Context, engines llamacpp.Engines) []probe {
+	var all []probe
 	for _, engine := range engines {
+		info, err := engine.Probe(ctx)
+		all = append(all, probe{engine, info, err})
+	}
+	return all
+}
+
+// describe writes what the engines are.
+func describe(out *strings.Builder, probed []probe) {
+	for _, p := range probed {
 		of := ""
-		if len(engines) > 1 {
-			of = " of " + strings.Join(engine.Entries, ", ")
+		if len(probed) > 1 {
+			of = " of " + strings.Join(p.engine.Entries, ", ")
 		}
-		if info, err := engine.Probe(ctx); err != nil {
-			fmt.Fprintf(out, "\nwarning: the engine%s cannot be used, and cycles would fail: %s\n", text.Name(of), text.Text(err.Error()))
+		if p.err != nil {
+			fmt.Fprintf(out, "\nwarning: the engine%s cannot be used, and cycles would fail: %s\n", text.Name(of), text.Text(p.err.Error()))
 		} else {
-			fmt.Fprintf(out, "\nengine%s: %s\n", text.Name(of), text.Name(info.String()))
+			fmt.Fprintf(out, "\nengine%s: %s\n", text.Name(of), text.Name(p.info.String()))
 		}
 	}
 }
 
-// checkFormats finds the targets, and the baseline, that the engine does not make; without
-// an engine, it warns of those that are not known.
-func (p *Program) checkFormats(ctx context.Context, text *strings.Builder, entry config.Entry, engine runner.Engine) error {
+// checkFormats finds the targets, and the baseline, that the engine does not make. Where the
+// engine is not usable, it warns of the formats that are not known here.
+func (p *Program) checkFormats(ctx context.Context, text *strings.Builder, entry config.Entry, engine runner.Engine, usable bool) error {
 	asked := map[string][]string{"targets": entry.Targets}
 	if entry.Baseline != "" {
 		asked["baseline"] = []string{entry.Baseline}
 	}
 	var bad []error
 	for _, key := range slices.Sorted(maps.Keys(asked)) {
-		_, err := runner.Formats(ctx, engine, asked[key])
-		switch {
-		case errors.As(err, new(*runner.Failure)): // of the engine, which is described
+		if !usable {
 			for _, format := range asked[key] {
 				if !slices.Contains(estimate.Formats(), gguf.Canonical(format)) {
 					fmt.Fprintf(text, "  warning  %q is no format that is known here\n", format)
 				}
 			}
-		case err != nil:
+			continue
+		}
+		if _, err := runner.Formats(ctx, engine, asked[key]); err != nil {
 			bad = append(bad, fmt.Errorf("%s:%d: schedule: entry %q: %s: %w", p.flags.ConfigFile, entry.Line, entry.Name, key, err))
 		}
 	}
