@@ -98,9 +98,6 @@ func defaultLockPath(preferred, fallback string) string {
 	return filepath.Join(fallback, name)
 }
 
-// Path is the path of the lock file.
-func (l *Lock) Path() string { return l.path }
-
 // Acquire takes the lock and returns the function that releases it, which may be
 // called more than once. The lock is also released when the process ends, however it
 // ends.
@@ -256,7 +253,7 @@ func parseHolder(content []byte) (Holder, error) {
 	return holder, nil
 }
 
-// alive says whether a process of that pid exists, whoever owns it.
+// alive reports whether a process of that pid exists, whoever owns it.
 func alive(pid int) bool {
 	err := unix.Kill(pid, 0)
 	return err == nil || errors.Is(err, unix.EPERM)

@@ -231,7 +231,7 @@ func TestDefaultLockPathGoesByTheDirectory(t *testing.T) {
 	require.NoError(t, os.Chmod(owned, 0o755))
 	assert.Equal(t, fallback, defaultLockPath(owned, "/tmp"), "writable, but not to everybody")
 	assert.Equal(t, fallback, defaultLockPath(filepath.Join(owned, "missing"), "/tmp"))
-	assert.Equal(t, DefaultLockPath(), NewLock("").Path())
+	assert.Equal(t, DefaultLockPath(), NewLock("").path)
 }
 
 func TestCommand(t *testing.T) {
