@@ -50,7 +50,7 @@ func (r *reloads) start(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	r.metrics.Done(nil)
-	r.p.Logger.Info("ready", "entries", len(c.Schedule), "models", command.CountModels(r.dispatcher.Plan()), "took", time.Since(begin).Round(time.Millisecond))
+	r.p.Logger.Info("ready", "entries", len(c.Schedule), "models", r.dispatcher.Plan().CountModels(), "took", time.Since(begin).Round(time.Millisecond))
 	if len(c.Schedule) == 0 {
 		r.p.Logger.Warn("nothing is scheduled: add entries to schedule: in the configuration file", "file", r.p.ConfigFile())
 	}

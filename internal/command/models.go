@@ -23,7 +23,7 @@ func (p *Program) Plan(c *config.Config, last map[string]string) (*model.Plan, e
 		return nil, err
 	}
 	plan := model.NewPlan(c.Schedule, found, last)
-	if c.Models.Dir == "" && len(c.Schedule) > 0 && CountModels(&plan) == 0 {
+	if c.Models.Dir == "" && len(c.Schedule) > 0 && plan.CountModels() == 0 {
 		return nil, errNoModels
 	}
 	return &plan, nil
@@ -42,15 +42,4 @@ func Conflicts(file string, c *config.Config, found *model.Plan) []error {
 		}
 	}
 	return errs
-}
-
-// CountModels counts the models that a plan has pairs of, each once.
-func CountModels(p *model.Plan) int {
-	names := map[string]bool{}
-	for _, entry := range p.Entries {
-		for _, model := range entry.Models {
-			names[model.Name] = true
-		}
-	}
-	return len(names)
 }

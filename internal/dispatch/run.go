@@ -109,25 +109,11 @@ func oldestFirst(models []model.Planned, state *store.State) {
 	oldest := func(m model.Planned) time.Time {
 		times := make([]time.Time, 0, len(m.Targets))
 		for _, target := range m.Targets {
-			times = append(times, lastTried(state.Pairs[store.PairID{Model: m.Name, Target: target}]))
+			times = append(times, state.Pairs[store.PairID{Model: m.Name, Target: target}].LastTried())
 		}
 		return slices.MinFunc(times, time.Time.Compare)
 	}
 	slices.SortStableFunc(models, func(a, b model.Planned) int { return oldest(a).Compare(oldest(b)) })
-}
-
-func lastTried(p *store.Pair) time.Time {
-	switch {
-	case p == nil:
-		return time.Time{}
-	case p.PassedOver != nil:
-		return p.PassedOver.Finished
-	case p.Failed != nil:
-		return p.Failed.Finished
-	case p.Decided != nil:
-		return p.Decided.Finished
-	}
-	return time.Time{}
 }
 
 // stale gives the targets of a job that are to be decided. The others are counted as skipped.

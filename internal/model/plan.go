@@ -17,6 +17,17 @@ type Plan struct {
 	Conflicts []Conflict
 }
 
+// CountModels counts the models that the plan has pairs of, each once.
+func (p *Plan) CountModels() int {
+	names := map[string]bool{}
+	for _, entry := range p.Entries {
+		for _, model := range entry.Models {
+			names[model.Name] = true
+		}
+	}
+	return len(names)
+}
+
 // Resolved is an entry and the models it names now.
 type Resolved struct {
 	config.Entry

@@ -50,6 +50,22 @@ type Pair struct {
 	PassedOver *PassedOver `json:"passed_over,omitempty"`
 }
 
+// LastTried is when a cycle last decided the pair, failed to, or passed it over; zero before,
+// and for a nil pair.
+func (p *Pair) LastTried() time.Time {
+	switch {
+	case p == nil:
+		return time.Time{}
+	case p.PassedOver != nil:
+		return p.PassedOver.Finished
+	case p.Failed != nil:
+		return p.Failed.Finished
+	case p.Decided != nil:
+		return p.Decided.Finished
+	}
+	return time.Time{}
+}
+
 // Failed is a pair that could not be decided.
 type Failed struct {
 	Cycle    uint64        `json:"cycle"`

@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -89,19 +88,6 @@ func (v *pairView) bytes() int64 {
 		return 0
 	}
 	return v.Pair.Decided.Quantized.Bytes
-}
-
-// last is when something was last found out of the pair; zero before.
-func (v *pairView) last() time.Time {
-	switch p := v.Pair; {
-	case p.PassedOver != nil:
-		return p.PassedOver.Finished
-	case p.Failed != nil:
-		return p.Failed.Finished
-	case p.Decided != nil:
-		return p.Decided.Finished
-	}
-	return time.Time{}
 }
 
 // measured are the phases of a verdict; nil when nothing was measured, and the figures are

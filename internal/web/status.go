@@ -119,7 +119,7 @@ var sortable = []struct {
 	{"drop", "Drop", "drops", "descending", func(a, b *pairView) int { return -cmp.Compare(a.worst(), b.worst()) }},
 	{"size", "Size", "size", "ascending", func(a, b *pairView) int { return cmp.Compare(a.bytes(), b.bytes()) }},
 	{"", "History", "history", "", nil},
-	{"time", "Last and next run", "ran", "descending", func(a, b *pairView) int { return b.last().Compare(a.last()) }},
+	{"time", "Last and next run", "ran", "descending", func(a, b *pairView) int { return b.Pair.LastTried().Compare(a.Pair.LastTried()) }},
 }
 
 // parseSelection takes what it knows, and leaves out the rest: an address that somebody
