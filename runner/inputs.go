@@ -47,7 +47,7 @@ type EngineID struct {
 	Commit  string `json:"commit,omitempty"`
 }
 
-// known says whether the tool said which build it is.
+// known reports whether the tool said which build it is.
 func (e EngineID) known() bool { return e.Version != "" || e.Build != 0 || e.Commit != "" }
 
 // Input is a group of Inputs. The words are a contract: they are label values of
@@ -113,7 +113,7 @@ func (i Inputs) Changes(before Inputs) []Change {
 	return all
 }
 
-// Same says whether nothing has changed as far as can be told before a measurement. Of an
+// Same reports whether nothing has changed as far as can be told before a measurement. Of an
 // engine that does not tell its build nobody knows.
 func (i Inputs) Same(before Inputs) bool {
 	return i.Source != "" && i.Engine.known() && len(i.Changes(before)) == 0
@@ -194,7 +194,7 @@ func (r *Runner) Inputs(ctx context.Context, req Request) (Inputs, error) {
 	return *inputs, nil
 }
 
-// hashesKnown says whether every hash is remembered, so that nothing has to be read.
+// hashesKnown reports whether every hash is remembered, so that nothing has to be read.
 func (c *cycle) hashesKnown() bool {
 	if c.Hashes == nil {
 		return false

@@ -132,7 +132,7 @@ func (c *cycle) decideGroup(ctx context.Context, group, rest []*pair) (over bool
 	return true, nil
 }
 
-// kept says whether the pair stands as kept now that it has ended.
+// kept reports whether the pair stands as kept now that it has ended.
 func (p *pair) kept() bool {
 	return p.outcome == verdict.Kept || p.outcome == verdict.Inconclusive && p.previous == verdict.Kept
 }

@@ -90,14 +90,14 @@ func (m *measuring) end() {
 // undecided gives the pairs of the group that are still measured.
 func (m *measuring) undecided() []*pair { return undecided(m.group) }
 
-// overBudget says whether another round would end beyond the budget.
+// overBudget reports whether another round would end beyond the budget.
 func (m *measuring) overBudget() bool {
 	budget := time.Duration(m.Benchmark.Budget)
 	next := m.longest * time.Duration(len(m.undecided())+1)
 	return budget > 0 && m.rounds > 0 && m.benchmarked+time.Since(m.begin)+next > budget
 }
 
-// lacksFigures says whether a pair is rejected by its quality and has no round yet that
+// lacksFigures reports whether a pair is rejected by its quality and has no round yet that
 // counts: its event tells the throughput. That is bounded by maxRepeats.
 func (m *measuring) lacksFigures() bool {
 	return slices.ContainsFunc(m.undecided(), func(p *pair) bool { return p.exceedsLimit() && len(p.counted) == 0 })

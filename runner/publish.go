@@ -13,7 +13,7 @@ import (
 type Finished struct {
 	Model  model.Model
 	Copies []Copy // of the pairs that came to a verdict, in the order of the targets
-	// Load says whether the engine can load the file of this name in a directory, and
+	// Load reports whether the engine can load the file of this name in a directory, and
 	// compute a token with it. It may leave other files there.
 	Load func(ctx context.Context, dir, file string) error
 }

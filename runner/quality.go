@@ -50,7 +50,7 @@ func (e *QualityEvidence) Verdict() quality.Verdict {
 	return quality.Decide(e.Settings.Limits(), e.Chunks)
 }
 
-// exceedsLimit says whether the copy is not good enough.
+// exceedsLimit reports whether the copy is not good enough.
 func (p *pair) exceedsLimit() bool { return p.quality != nil && !p.quality.Passed() }
 
 // chunkTokens is the number of tokens of a chunk, of which the second half is predicted: as

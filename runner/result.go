@@ -197,7 +197,7 @@ func rejectedByQuality(v verdict.Verdict) verdict.Verdict {
 	return v
 }
 
-// changes says whether a new outcome would take the place of another standing
+// changes reports whether a new outcome would take the place of another standing
 // decision. The first decision of a pair replaces nothing.
 func changes(standing, outcome verdict.Outcome) bool {
 	decided := outcome == verdict.Kept || outcome == verdict.Rejected

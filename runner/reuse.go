@@ -14,7 +14,7 @@ import (
 
 // Cache keeps files that cycles made, for the cycles after them.
 type Cache interface {
-	// Has says whether there is a file of the key that takes no room in a folder.
+	// Has reports whether there is a file of the key that takes no room in a folder.
 	Has(key, dir string) bool
 	// Get brings it to path, whole, and gives the SHA-256 of what it holds; false when
 	// there is none.
@@ -35,7 +35,7 @@ func keyOfParts(parts ...string) string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-// keepsFiles says whether this cycle's files can be named by what they are made of: not
+// keepsFiles reports whether this cycle's files can be named by what they are made of: not
 // those of an engine that does not tell its build.
 func (c *cycle) keepsFiles() bool {
 	return c.Cache != nil && c.inputs != nil && c.inputs.Engine.known()
@@ -102,7 +102,7 @@ func (c *cycle) keep(ctx context.Context, key, name string) {
 	}
 }
 
-// kept says whether a file of the key is there, and takes no room in the cycle.
+// kept reports whether a file of the key is there, and takes no room in the cycle.
 func (c *cycle) kept(key string) bool { return key != "" && c.Cache.Has(key, c.dir) }
 
 // makeRoom removes kept files that the cycle does not need, until so many bytes are free.

@@ -103,7 +103,7 @@ func reasonOfReply(reply string) string {
 	return ReasonOther
 }
 
-// isTLS says whether the handshake failed, for our reasons or for those of the server.
+// isTLS reports whether the handshake failed, for our reasons or for those of the server.
 func isTLS(err error) bool {
 	_, ours := errors.AsType[*tls.CertificateVerificationError](err)
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)

@@ -110,7 +110,7 @@ func newRelay(s server, stream string, outbox Outbox, log *slog.Logger) *Relay {
 // Status is safe for concurrent use and never waits for the bus.
 func (r *Relay) Status() Status { return *r.status.Load() }
 
-// Up says whether the last attempt to reach the bus succeeded; false before the first.
+// Up reports whether the last attempt to reach the bus succeeded; false before the first.
 // It is safe for concurrent use and never waits for the bus.
 func (r *Relay) Up() bool { return r.Status().Up }
 
@@ -416,7 +416,7 @@ func (r *Relay) resume(producer string, event store.Event, a answer) (next uint6
 	return a.mark + 1, nil
 }
 
-// knows says whether the event at the mark is ours, or so old that it is no longer kept.
+// knows reports whether the event at the mark is ours, or so old that it is no longer kept.
 //
 // A mark of an earlier producer above all that we have of it is taken for ours: the state
 // that this one is a copy of may have gone on under that name, and have published what

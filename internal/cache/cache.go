@@ -185,7 +185,7 @@ func (c *Cache) evict(size int64, keep []string) error {
 	return nil
 }
 
-// Has says whether there is a file of the key, whole or not, that takes no room in a
+// Has reports whether there is a file of the key, whole or not, that takes no room in a
 // folder.
 func (c *Cache) Has(key, dir string) bool {
 	_, found, err := c.find(key)

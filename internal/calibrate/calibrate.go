@@ -182,7 +182,7 @@ func (r *Report) recommend() {
 	}
 }
 
-// preferred says whether the row is faster than the other one, or as fast with fewer
+// preferred reports whether the row is faster than the other one, or as fast with fewer
 // threads.
 func (r *Row) preferred(other *Row) bool {
 	if other == nil || r.speed() != other.speed() {

@@ -44,7 +44,7 @@ func readable(file string) error {
 	return nil
 }
 
-// writable says whether something can be put into a folder, which need not exist yet.
+// writable reports whether something can be put into a folder, which need not exist yet.
 func writable(dir string) error {
 	at, err := filepath.Abs(dir)
 	if err != nil {

@@ -102,7 +102,7 @@ func (d document) lineOf(path string) int {
 	return line
 }
 
-// has says whether the key is in the file.
+// has reports whether the key is in the file.
 func (d document) has(path string) bool {
 	_, found := d.find(path)
 	return found

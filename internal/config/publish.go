@@ -18,7 +18,7 @@ type Publish struct {
 // DefaultPublish publishes nothing.
 func DefaultPublish() Publish { return Publish{Keep: 3} }
 
-// Enabled says whether copies are published.
+// Enabled reports whether copies are published.
 func (p Publish) Enabled() bool { return p.Dir != "" }
 
 // Validate finds every value that cannot be used.
@@ -29,7 +29,7 @@ func (p Publish) Validate() []Problem {
 	return nil
 }
 
-// Apart says whether nothing is published within the model folder, where it would be found
+// Apart reports whether nothing is published within the model folder, where it would be found
 // as models. Who changes Models.Dir asks again.
 func (c *Config) Apart() error {
 	errs := []error{named("publish.dir", c.apart(c.Publish.Dir))}

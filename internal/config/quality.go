@@ -22,7 +22,7 @@ type Quality struct {
 // DefaultQuality evaluates nothing.
 func DefaultQuality() Quality { return Quality{Chunks: 32} }
 
-// Enabled says whether quality is evaluated.
+// Enabled reports whether quality is evaluated.
 func (q Quality) Enabled() bool { return q.Corpus != "" }
 
 // Limits that a copy is held to.

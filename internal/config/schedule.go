@@ -84,7 +84,7 @@ func newClashes() clashes {
 	return clashes{map[string]int{}, map[[2]string]*Entry{}}
 }
 
-// name takes the name of an entry in and says whether one before it has that already.
+// name takes the name of an entry in and reports whether one before it has that already.
 func (c clashes) name(e *Entry) []Problem {
 	switch line, taken := c.lines[e.Name]; {
 	case e.Name == "": // its own problem

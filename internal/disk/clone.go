@@ -36,7 +36,7 @@ const (
 	Copy Mode = "copy"
 )
 
-// Validate says whether m is one of the modes.
+// Validate reports whether m is one of the modes.
 func (m Mode) Validate() error {
 	switch m {
 	case Auto, Reflink, Link, Symlink, Copy:
@@ -171,7 +171,7 @@ func because(mode Mode, err error) string {
 	}
 }
 
-// cannotReflink says whether the error means that the file system, or the system, does
+// cannotReflink reports whether the error means that the file system, or the system, does
 // not know reflinks; which error does is a matter of the file system.
 func cannotReflink(err error) bool {
 	for _, e := range []error{unix.EOPNOTSUPP, unix.ENOTSUP, unix.ENOTTY, unix.ENOSYS, unix.EINVAL, errors.ErrUnsupported} {

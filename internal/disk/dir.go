@@ -192,7 +192,7 @@ func Sweep(parent string) (removed []string, err error) {
 }
 
 // sweepOne removes the directory that the lock file belongs to, if nobody holds the
-// lock, and says whether it did.
+// lock, and reports whether it did.
 func sweepOne(path string) (removed bool, err error) {
 	lock, err := openLockFile(path)
 	if errors.Is(err, fs.ErrNotExist) { // its owner has just removed it

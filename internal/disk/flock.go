@@ -61,7 +61,7 @@ func plain(f *os.File) error {
 	return nil
 }
 
-// TryLock takes the exclusive lock of f without waiting and says whether it got it. An
+// TryLock takes the exclusive lock of f without waiting and reports whether it got it. An
 // error means that the file system cannot lock. Closing f frees the lock.
 func TryLock(f *os.File) (bool, error) {
 	for {
@@ -79,7 +79,7 @@ func TryLock(f *os.File) (bool, error) {
 	}
 }
 
-// stillNamed says whether path still names f. A lock on a file that was removed, or
+// stillNamed reports whether path still names f. A lock on a file that was removed, or
 // replaced, after it was opened excludes nobody: ask after taking it.
 func stillNamed(f *os.File, path string) (bool, error) {
 	opened, err := f.Stat()

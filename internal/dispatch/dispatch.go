@@ -23,7 +23,7 @@ type Config struct {
 	Discover func() (*model.Plan, error)
 	// Runner gives what runs cycles on the engine of an entry.
 	Runner func(config.Engine) cycle.Runner
-	// Engine says whether cycles can run.
+	// Engine reports whether cycles can run.
 	Engine func(context.Context) (runner.EngineInfo, error)
 }
 
@@ -147,7 +147,7 @@ func (d *Dispatcher) RunNow(entry string, models []string) error {
 	return nil
 }
 
-// decides says whether the plan gives a model to an entry.
+// decides reports whether the plan gives a model to an entry.
 func (d *Dispatcher) decides(entry, name string) bool {
 	for _, resolved := range d.Plan().Entries {
 		if resolved.Name == entry {

@@ -51,7 +51,7 @@ type EntryStatus struct {
 	Problems []string
 }
 
-// EngineStatus says whether cycles can run at all.
+// EngineStatus reports whether cycles can run at all.
 type EngineStatus struct {
 	Checked time.Time // zero before the first look
 	Up      bool

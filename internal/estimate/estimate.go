@@ -184,7 +184,7 @@ func weightBytes(model *gguf.Header, types []gguf.Type) float64 {
 
 const tokenEmbedding = "token_embd.weight"
 
-// isTable says whether a tensor is looked up by row, one a token.
+// isTable reports whether a tensor is looked up by row, one a token.
 func isTable(name string) bool {
 	switch name {
 	case tokenEmbedding, "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight":
@@ -193,7 +193,7 @@ func isTable(name string) bool {
 	return false
 }
 
-// isExpert says whether a tensor holds a layer's experts, of which a token uses some:
+// isExpert reports whether a tensor holds a layer's experts, of which a token uses some:
 // stacked in one tensor ("blk.0.ffn_up_exps.weight"), or one by one as old files of
 // Mixtral have them ("blk.0.ffn_up.3.weight").
 func isExpert(name string) bool {

@@ -70,7 +70,7 @@ var recipes = map[string]recipe{
 // Formats lists the formats that Of knows, sorted, by their canonical names.
 func Formats() []string { return slices.Sorted(maps.Keys(recipes)) }
 
-// needsImatrix says whether a format puts a type into some tensor that llama-quantize
+// needsImatrix reports whether a format puts a type into some tensor that llama-quantize
 // makes with an importance matrix only (tensor_requires_imatrix).
 func needsImatrix(format string) bool {
 	return veryLow(format) || format == "IQ3_XXS" || format == "IQ3_XS" || format == "Q2_K_S"
@@ -175,7 +175,7 @@ func layerOf(name string) int {
 	return layer
 }
 
-// quantizes says whether llama-quantize changes a tensor's type at all: matrices of
+// quantizes reports whether llama-quantize changes a tensor's type at all: matrices of
 // weights, without those that are small, or that a model suffers for.
 func quantizes(tensor *gguf.Tensor) bool {
 	name := tensor.Name
@@ -296,7 +296,7 @@ func (m *mix) layer(counter *int, name string) int {
 	return layer
 }
 
-// first says whether layer is among the first 1/share of the layers.
+// first reports whether layer is among the first 1/share of the layers.
 func (m *mix) first(layer, share int) bool { return layer < m.layers/share }
 
 // moreBits picks the first and the last eighth of n layers and every third between.

@@ -70,7 +70,7 @@ func (t *Tensor) Dimensions() int {
 	return n
 }
 
-// matrix says whether the tensor is a matrix of weights, or a stack of them: what a
+// matrix reports whether the tensor is a matrix of weights, or a stack of them: what a
 // quantization is about. Norms, biases and other vectors are none.
 func (t *Tensor) matrix() bool {
 	return t.Dimensions() > 1 && strings.HasSuffix(t.Name, "weight")

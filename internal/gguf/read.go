@@ -271,7 +271,7 @@ func (m metadata) number(key string) int64 {
 	return 0
 }
 
-// wanted says whether a pair is kept. The architecture's name is not known before the
+// wanted reports whether a pair is kept. The architecture's name is not known before the
 // pairs are read, so its keys are known by their ends.
 func wanted(key string) bool {
 	switch key {

@@ -93,7 +93,7 @@ var layouts = [...]layout{
 	Q2_0:    {"Q2_0", 64, 18},
 }
 
-// Known says whether the type is one that llama.cpp reads; the methods below give
+// Known reports whether the type is one that llama.cpp reads; the methods below give
 // zeros for any other.
 func (t Type) Known() bool { return int(t) < len(layouts) && layouts[t].name != "" }
 
@@ -111,7 +111,7 @@ func (t Type) String() string { return t.layout().name }
 // be a multiple of it.
 func (t Type) BlockSize() int64 { return t.layout().block }
 
-// Quantized says whether the type stores blocks of scaled integers instead of plain
+// Quantized reports whether the type stores blocks of scaled integers instead of plain
 // numbers.
 func (t Type) Quantized() bool { return t.layout().block > 1 }
 

@@ -106,7 +106,7 @@ var progressLine = regexp.MustCompile(`\bbenchmark (\d{1,3})/(\d{1,3}): (startin
 // prompt is a whole run, one of the generation is a single token.
 var stepDone = map[string]float64{"starting": 0, "warmup": 0.05, "depth": 0.2, "prompt": 0.5, "generation": 0.3}
 
-// add takes a line and says whether there was progress.
+// add takes a line and reports whether there was progress.
 func (p *benchProgress) add(line string) bool {
 	match := progressLine.FindStringSubmatch(line)
 	if match == nil {

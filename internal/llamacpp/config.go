@@ -89,7 +89,7 @@ type reserved struct {
 	options []string
 }
 
-// refused says whether an argument is a reserved option, and what to do instead.
+// refused reports whether an argument is a reserved option, and what to do instead.
 func refused(arg string, table []reserved) (instead string, ok bool) {
 	for _, entry := range table {
 		if slices.Contains(entry.options, canonical(arg)) {

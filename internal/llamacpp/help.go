@@ -30,7 +30,7 @@ type version struct {
 	commit string
 }
 
-// hasFlag says whether a tool's help names the flag.
+// hasFlag reports whether a tool's help names the flag.
 func hasFlag(help, flag string) bool {
 	return slices.Contains(strings.FieldsFunc(help, func(r rune) bool {
 		return strings.ContainsRune(" \t\r\n,[]<>|()", r)

@@ -62,7 +62,7 @@ func (e *Engine) Predict(ctx context.Context, job runner.EvaluateJob) (runner.To
 	return trace, nil
 }
 
-// checkPredictions says whether a file of predictions is whole, and of as many chunks as
+// checkPredictions reports whether a file of predictions is whole, and of as many chunks as
 // were asked for.
 func checkPredictions(path string, job runner.EvaluateJob) error {
 	file, err := os.Open(path)

@@ -38,7 +38,7 @@ type Skipped struct {
 	Err error
 }
 
-// partial says whether the file is, as far as one can see, still being written.
+// partial reports whether the file is, as far as one can see, still being written.
 func (s *Skipped) partial() bool { return errors.Is(s.Err, gguf.ErrIncomplete) }
 
 // Discover finds the models under dir: every "*.gguf", recursively, through symbolic

@@ -315,7 +315,7 @@ func (f Found) notFound(pattern string) error {
 	return fmt.Errorf("no file is named %q, and there is no model in %q", pattern, f.Dir)
 }
 
-// similar says whether one of two names, without directory, extension and case, is part
+// similar reports whether one of two names, without directory, extension and case, is part
 // of the other.
 func similar(a, b string) bool {
 	bare := func(name string) string {

@@ -62,7 +62,7 @@ func (l link) check(model string) error {
 	return nil
 }
 
-// point makes the link lead to a version, and says whether it led elsewhere.
+// point makes the link lead to a version, and reports whether it led elsewhere.
 func (d *Directory) point(l link, v Version, incoming string) (moved bool, err error) {
 	to, err := filepath.Rel(filepath.Dir(l.path), v.Dir)
 	if err != nil {

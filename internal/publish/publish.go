@@ -72,7 +72,7 @@ type Copy struct {
 	// Keep is how many versions of the pair stay, those that a stable link leads to not
 	// counted; 0: all.
 	Keep int
-	// Load says whether a server could load the file of this name in a directory; it may
+	// Load reports whether a server could load the file of this name in a directory; it may
 	// leave other files there.
 	Load func(ctx context.Context, dir, file string) error
 }

@@ -64,7 +64,7 @@ type Limits struct {
 	MaxPerplexityIncrease float64 `json:"max_perplexity_increase,omitempty"`
 }
 
-// Any says whether there is a limit.
+// Any reports whether there is a limit.
 func (l Limits) Any() bool { return l != Limits{} }
 
 // Interval is a figure and where it may well be.
@@ -94,7 +94,7 @@ type Verdict struct {
 	Exceeded []Limit `json:"exceeded,omitempty"`
 }
 
-// Passed says whether every limit holds.
+// Passed reports whether every limit holds.
 func (v Verdict) Passed() bool { return len(v.Exceeded) == 0 }
 
 // Figures writes the figures on one line.

@@ -27,7 +27,7 @@ import (
 // UTF-8, and the control characters that once marked colours in our own layout.
 const hostile = "a\nb\r\x1b[2J\u009b31m\u202egpj\x01\x02\x03\x04\xff\t\x7fz"
 
-// harmless says whether a person's terminal shows text as it is; line ends are ours.
+// harmless reports whether a person's terminal shows text as it is; line ends are ours.
 func harmless(t *testing.T, text string) {
 	t.Helper()
 	assert.True(t, utf8.ValidString(text), "%q", text)

@@ -85,7 +85,7 @@ func (r *Record) withoutEvidence() *Record {
 	return &small
 }
 
-// standingOutcome says whether an outcome can stand.
+// standingOutcome reports whether an outcome can stand.
 func standingOutcome(o verdict.Outcome) bool { return o == verdict.Kept || o == verdict.Rejected }
 
 func (r *Record) point() Point {

@@ -2,7 +2,7 @@ package verdict
 
 import "math/rand/v2"
 
-// QuantizedFirst says whether round i of a cycle, counted from 0, measures the quantized
+// QuantizedFirst reports whether round i of a cycle, counted from 0, measures the quantized
 // models before the original. Rounds come in twos of opposite order, A B then B A or B A
 // then A B; a coin decides which, the same for the same seed.
 //

@@ -39,7 +39,7 @@ func (r Round) Check(phases []Phase) error {
 	return nil
 }
 
-// Usable says whether a number, in tokens per second, can be a throughput: not zero,
+// Usable reports whether a number, in tokens per second, can be a throughput: not zero,
 // negative, infinite, NaN, or beyond 1e-9 to 1e12.
 func Usable(throughput float64) bool { return throughput >= slowest && throughput <= fastest }
 

@@ -152,7 +152,7 @@ func (v Verdict) Worst() PhaseVerdict {
 	return worst
 }
 
-// drops says whether p drops more than q. Equal drops go by the name, so that the order
+// drops reports whether p drops more than q. Equal drops go by the name, so that the order
 // of the phases is without influence.
 func (p PhaseVerdict) drops(q PhaseVerdict) bool {
 	return p.Drop > q.Drop || p.Drop == q.Drop && p.Phase < q.Phase

@@ -475,7 +475,7 @@ func (h *host) gone(pid int) {
 		patience, 10*time.Millisecond, "the tool outlived its cycle")
 }
 
-// zombie says whether the process has ended and only waits for an init to notice.
+// zombie reports whether the process has ended and only waits for an init to notice.
 func zombie(pid int) bool {
 	out, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
 	return err != nil || strings.HasPrefix(strings.TrimSpace(string(out)), "Z")

@@ -105,7 +105,7 @@ func (f *fake) parseBench() benchOptions {
 // copyName is how cycles name their copies: by the format.
 var copyName = regexp.MustCompile(`^((?:BF|F|Q|IQ|TQ)[0-9][0-9A-Z_]*)\.gguf$`)
 
-// stage says whether the file is an original or a copy, also one that an earlier cycle made
+// stage reports whether the file is an original or a copy, also one that an earlier cycle made
 // with other tools, and that is reused.
 func (f *fake) stage(file string) (stage, format string) {
 	name := filepath.Base(file)

@@ -219,7 +219,7 @@ func (f *fake) firstProgress() {
 	}
 }
 
-// modern says whether the build has the optional flags.
+// modern reports whether the build has the optional flags.
 func (f *fake) modern() bool { return f.behaviour.Build == fakellama.Current }
 
 // help is a tool's help, without the lines and words that the build does not have.
