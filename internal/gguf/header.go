@@ -14,6 +14,15 @@ var ErrIncomplete = errors.New("incomplete GGUF file")
 // ErrNotGGUF is wrapped by the error of a file that begins with something else.
 var ErrNotGGUF = errors.New("not a GGUF file")
 
+// ErrForeign is wrapped by the errors of a GGUF file that may well be whole, but that
+// llama.cpp does not read: its tensors are of types that were removed, or that another
+// program has of its own, or it is of another version or byte order.
+var ErrForeign = errors.New("not a file for llama.cpp")
+
+// ErrPointer is wrapped by the error of a small text that stands in for a file which Git LFS
+// or git-annex has yet to bring.
+var ErrPointer = errors.New("not the model itself")
+
 // Header is what a GGUF file says about its model. That of a split set, made by
 // ReadSet, speaks of all its files together.
 type Header struct {
@@ -37,6 +46,11 @@ type Header struct {
 	KVHeads     []int64 // key/value heads, likewise
 	KeyLength   int64   // elements of one head's key
 	ValueLength int64   // elements of one head's value
+	Context     int64   // tokens that it was made for, prompt and generation together
+	NextN       int64   // blocks at the end that predict tokens after the next one: a draft head
+	Pooling     int64   // how it makes one vector of a text, as llama.cpp numbers that; 0: it does not
+	Encodes     bool    // attention goes both ways, so that it cannot generate token by token
+	Tokenizer   string  // tokenizer.ggml.model: "gpt2"
 	Experts     int64   // experts of a layer; 0 in a dense model
 	ExpertsUsed int64   // experts that one token passes through
 
@@ -80,7 +94,7 @@ func (t *Tensor) matrix() bool {
 // row that is no whole number of blocks, a size beyond 63 bits.
 func (t *Tensor) measure() error {
 	if !t.Type.Known() {
-		return fmt.Errorf("tensor %q is of type %d, which is unknown here: it was removed from llama.cpp or is newer than this program", t.Name, uint32(t.Type))
+		return fmt.Errorf("tensor %q is of type %d, %w", t.Name, uint32(t.Type), t.Type.unknown())
 	}
 	if t.Dims[0]%t.Type.BlockSize() != 0 {
 		return fmt.Errorf("tensor %q has rows of %d elements, no multiple of the %d that a block of %s holds", t.Name, t.Dims[0], t.Type.BlockSize(), t.Type)

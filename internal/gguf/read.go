@@ -24,6 +24,7 @@ const (
 	maxString   = 1 << 10   // bytes of a value that is kept
 	maxArray    = 1 << 10   // items of an array that is kept: one per layer
 	maxTexts    = 1 << 22   // items of an array of texts: tokens, merges
+	lastVersion = 99        // of the format that is taken for one, known or not
 )
 
 // Read reads the header of the GGUF file at path, following symbolic links. The file
@@ -133,7 +134,7 @@ func (h *Header) readMagic(in *cursor) error {
 	case "\x00\x00\x00\x00":
 		return fmt.Errorf("%w: it begins with zeros: half-written, as the header is written last", ErrIncomplete)
 	default:
-		return fmt.Errorf("%w: it begins with %q instead of \"GGUF\"", ErrNotGGUF, magic)
+		return in.noMagic(magic)
 	}
 	version := in.uint32()
 	switch {
@@ -143,10 +144,35 @@ func (h *Header) readMagic(in *cursor) error {
 		h.Version = int(version)
 		return nil
 	case version&0xffff == 0 && version != 0:
-		return errors.New("a big-endian GGUF file: llama.cpp reads it on big-endian machines only; convert it with gguf-py's gguf_convert_endian")
+		return fmt.Errorf("%w: a big-endian GGUF file: llama.cpp reads it on big-endian machines only; convert it with gguf-py's gguf_convert_endian", ErrForeign)
+	case version == 0, version > lastVersion:
+		return fmt.Errorf("GGUF version %d, which there is none of: the file is damaged", version)
 	default:
-		return fmt.Errorf("GGUF version %d: only 2 and 3 are known; convert the model again with a current llama.cpp", version)
+		return fmt.Errorf("%w: GGUF version %d: only 2 and 3 are known; convert the model again with a current llama.cpp", ErrForeign, version)
 	}
+}
+
+// pointers are the texts that stand in for a file which has yet to be brought, and what
+// brings it.
+var pointers = []struct{ begins, of, cure string }{
+	{"version https://git-lfs.github.com/spec/", "Git LFS", "run `git lfs pull` in its repository"},
+	{"version https://hawser.github.com/spec/", "Git LFS", "run `git lfs pull` in its repository"},
+	{"/annex/objects/", "git-annex", "run `git annex get` on it"},
+}
+
+// noMagic says what a file is that begins with four other bytes than GGUF files do.
+func (c *cursor) noMagic(magic []byte) error {
+	begins := string(magic)
+	for _, pointer := range pointers {
+		rest := len(pointer.begins) - len(begins)
+		if !strings.HasPrefix(pointer.begins, begins) || c.limit-c.offset < int64(rest) {
+			continue
+		}
+		if begins+string(c.peek(rest)) == pointer.begins {
+			return fmt.Errorf("%w: a pointer of %s, which stands in for the model until that is brought: %s", ErrPointer, pointer.of, pointer.cure)
+		}
+	}
+	return fmt.Errorf("%w: it begins with %q instead of \"GGUF\"", ErrNotGGUF, begins)
 }
 
 // readTensors reads the tensors' entries and gives the end of the last one's data,
@@ -215,6 +241,13 @@ func (h *Header) take(meta metadata) (alignment int64, err error) {
 	h.KVHeads = slices.Clone(meta.numbers[h.Architecture+".attention.head_count_kv"])
 	h.KeyLength = of("attention.key_length")
 	h.ValueLength = of("attention.value_length")
+	h.Context = of("context_length")
+	h.NextN = of("nextn_predict_layers")
+	h.Pooling = of("pooling_type")
+	if causal := meta.numbers[h.Architecture+".attention.causal"]; len(causal) == 1 {
+		h.Encodes = causal[0] == 0
+	}
+	h.Tokenizer = meta.text["tokenizer.ggml.model"]
 	h.Experts = of("expert_count")
 	h.ExpertsUsed = of("expert_used_count")
 	h.Vocabulary = meta.tokens
@@ -276,14 +309,15 @@ func (m metadata) number(key string) int64 {
 func wanted(key string) bool {
 	switch key {
 	case "general.architecture", "general.type", "general.name", "general.file_type",
-		"general.alignment", "split.no", "split.count", "split.tensors.count":
+		"general.alignment", "tokenizer.ggml.model", "split.no", "split.count", "split.tensors.count":
 		return true
 	}
 	_, rest, _ := strings.Cut(key, ".")
 	switch rest {
 	case "block_count", "embedding_length", "vocab_size", "attention.head_count",
 		"attention.head_count_kv", "attention.key_length", "attention.value_length",
-		"expert_count", "expert_used_count":
+		"expert_count", "expert_used_count", "context_length", "nextn_predict_layers",
+		"pooling_type", "attention.causal":
 		return true
 	}
 	return false

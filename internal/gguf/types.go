@@ -1,6 +1,9 @@
 package gguf
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Type is the storage type of a tensor, numbered as ggml's enum ggml_type is
 // (ggml/include/ggml.h).
@@ -96,6 +99,41 @@ var layouts = [...]layout{
 // Known reports whether the type is one that llama.cpp reads; the methods below give
 // zeros for any other.
 func (t Type) Known() bool { return int(t) < len(layouts) && layouts[t].name != "" }
+
+// removed are the types that llama.cpp once had, and what to take in their place.
+var removed = map[Type]struct{ name, instead string }{
+	4:  {"Q4_2", "Q4_0"},
+	5:  {"Q4_3", "Q4_1"},
+	31: {"Q4_0_4_4", "Q4_0"},
+	32: {"Q4_0_4_8", "Q4_0"},
+	33: {"Q4_0_8_8", "Q4_0"},
+	36: {"IQ4_NL_4_4", "IQ4_NL"},
+	37: {"IQ4_NL_4_8", "IQ4_NL"},
+	38: {"IQ4_NL_8_8", "IQ4_NL"},
+}
+
+// firstOfIK is where the numbers of the types begin that only ik_llama.cpp has (its
+// ggml/include/ggml.h); llama.cpp counts on from below 50. Beyond lastOfAny no program has
+// any.
+const (
+	firstOfIK = 97
+	lastOfAny = 999
+)
+
+// unknown is the error of a type that is not Known: what it is, and what to do.
+func (t Type) unknown() error {
+	was, gone := removed[t]
+	switch {
+	case gone:
+		return fmt.Errorf("%w: llama.cpp has that no more (it was %s); get or make the model as %s, which the tools of today arrange for the processor by themselves", ErrForeign, was.name, was.instead)
+	case t > lastOfAny:
+		return errors.New("which no program has: the file is damaged")
+	case t >= firstOfIK:
+		return fmt.Errorf("%w: llama.cpp has no such type (ik_llama.cpp numbers types of its own so); get or make the model in a format of llama.cpp", ErrForeign)
+	default:
+		return fmt.Errorf("%w: it is of another program, or newer than this one; get or make the model in a format that is known", ErrForeign)
+	}
+}
 
 func (t Type) layout() layout {
 	if !t.Known() {

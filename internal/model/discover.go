@@ -1,7 +1,6 @@
 package model
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -34,12 +33,10 @@ type Skipped struct {
 	Path   string // absolute
 	Reason string // why, to follow the file's name and a colon
 	// Err says why a file that should be a model cannot be read: it is cut off, damaged,
-	// part of a set that is not complete. Nil when it is something else.
+	// part of a set that is not complete, of a kind that llama.cpp does not read. Nil when
+	// it is something else.
 	Err error
 }
-
-// partial reports whether the file is, as far as one can see, still being written.
-func (s *Skipped) partial() bool { return errors.Is(s.Err, gguf.ErrIncomplete) }
 
 // Discover finds the models under dir: every "*.gguf", recursively, through symbolic
 // links to files and to directories. Hidden files and directories are not looked at.
@@ -50,8 +47,9 @@ func (s *Skipped) partial() bool { return errors.Is(s.Err, gguf.ErrIncomplete) }
 // finds it by the others, too.
 //
 // Passed over, with the reason in Skipped and in logger at debug level, are files that
-// are no language model (adapters, projectors, importance matrices), files that are
-// quantized already unless allowRequantize, and what cannot be read. logger may be nil.
+// are no language model which generates text (encoders, draft heads, adapters, projectors,
+// importance matrices), files that are quantized already unless allowRequantize, and what
+// cannot be read. logger may be nil.
 // It is an error when dir itself cannot be searched. dir "" finds nothing.
 func Discover(dir string, allowRequantize bool, logger *slog.Logger) (Found, error) {
 	found := Found{AllowRequantize: allowRequantize, places: map[fileKey]string{}}

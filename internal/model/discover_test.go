@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
@@ -312,6 +314,146 @@ func TestPassedOverWithAReason(t *testing.T) {
 		}
 	}
 	assert.ElementsMatch(t, append(want, "good"), names(all))
+}
+
+// headers of what stands beside models and is no source: changes of a tiny model.
+func TestOnlyWhatGeneratesTextIsASource(t *testing.T) {
+	set := func(key string, value any) func(*gguftest.File) {
+		return func(f *gguftest.File) {
+			for i := range f.Metadata {
+				if f.Metadata[i].Key == key {
+					f.Metadata[i].Value = value
+					return
+				}
+			}
+			f.Metadata = append(f.Metadata, gguftest.Pair{Key: key, Value: value})
+		}
+	}
+	architecture := func(name string) func(*gguftest.File) { return set("general.architecture", name) }
+	tensor := func(name string) func(*gguftest.File) {
+		return func(f *gguftest.File) {
+			f.Tensors = append(f.Tensors, gguftest.Tensor{Name: name, Type: gguf.F16, Dims: []uint64{256, 256}})
+		}
+	}
+	block := func(number string) func(*gguftest.File) {
+		return func(f *gguftest.File) {
+			for i := range f.Tensors {
+				f.Tensors[i].Name = strings.Replace(f.Tensors[i].Name, "blk.0.", number, 1)
+			}
+		}
+	}
+	both := func(changes ...func(*gguftest.File)) func(*gguftest.File) {
+		return func(f *gguftest.File) {
+			for _, change := range changes {
+				change(f)
+			}
+		}
+	}
+	tests := []struct {
+		name   string
+		change func(*gguftest.File)
+		want   string // "" is a source
+	}{
+		{"bert", architecture("bert"), "an embedding model"},
+		{"modern-bert", architecture("modern-bert"), "an embedding model"},
+		{"nomic-bert-moe", architecture("nomic-bert-moe"), "an embedding model"},
+		{"jina-bert-v3", architecture("jina-bert-v3"), "an embedding model"},
+		{"eurobert", architecture("eurobert"), "an embedding model"},
+		{"gemma-embedding", architecture("gemma-embedding"), "an embedding model"},
+		{"gemma-embedding2", architecture("gemma-embedding2"), "an embedding model"},
+		{"llama-embed", architecture("llama-embed"), "an embedding model"},
+		{"t5encoder", architecture("t5encoder"), "an embedding model"},
+		{"a decoder that pools", set("llama.pooling_type", uint32(3)), "an embedding model"},
+		{"a reranker", set("llama.pooling_type", uint32(4)), "an embedding model"},
+		{"a classifier", tensor("cls.output.weight"), "an embedding model"},
+		{"segments, as BERT has", tensor("token_types.weight"), "an embedding model"},
+		{"an encoder of a new kind", block("enc.blk.0."), "an embedding model"},
+		{"t5", architecture("t5"), "an encoder and a decoder"},
+		{"an encoder and a decoder of a new kind", both(block("dec.blk.0."), tensor("enc.blk.0.attn_q.weight")), "an encoder and a decoder"},
+		{"attention both ways", set("llama.attention.causal", false), "attention goes both ways"},
+		{"llada-moe", architecture("llada-moe"), "attention goes both ways"},
+		{"gemma4-assistant", architecture("gemma4-assistant"), "a draft head"},
+		{"eagle3", architecture("eagle3"), "a draft head"},
+		{"dflash", architecture("dflash"), "a draft head"},
+		{"all blocks predict later tokens", set("llama.nextn_predict_layers", uint32(1)), "a draft head"},
+		{"a head that is called as its model is", both(set("llama.block_count", uint32(48)), block("blk.47.")), "without the first of its blocks"},
+		{"the first block is one of the head", tensor("blk.0.nextn.eh_proj.weight"), "a draft head"},
+		{"tokens of the head and of the model", tensor("d2t"), "a draft head"},
+		{"wavtokenizer-dec", architecture("wavtokenizer-dec"), "a vocoder"},
+		{"clip", architecture("clip"), "a multimodal projector"},
+		{"no tokenizer", set("tokenizer.ggml.model", "none"), "without a tokenizer"},
+
+		{"llama", both(), ""},
+		{"newer than this program", architecture("k3-horizon"), ""},
+		{"pangu-embedded", architecture("pangu-embedded"), ""},
+		{"attention looks back", set("llama.attention.causal", true), ""},
+		{"no pooling", set("llama.pooling_type", uint32(0)), ""},
+		{"a model with a head of its own", both(set("llama.block_count", uint32(2)), set("llama.nextn_predict_layers", uint32(1)), tensor("blk.1.nextn.eh_proj.weight")), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newModels(t)
+			file := gguftest.Model(gguftest.Tiny())
+			tt.change(&file)
+			path := file.Write(t, m.path("m.gguf"))
+			found := m.discover()
+			if tt.want == "" {
+				assert.Equal(t, []string{"m"}, names(found.Models), skipped(found))
+				return
+			}
+			assert.Empty(t, found.Models)
+			assert.Contains(t, skipped(found)["m"], tt.want)
+			_, err := found.Select([]string{"m"})
+			require.ErrorContains(t, err, tt.want)
+			_, err = model.Found{}.Select([]string{path})
+			require.ErrorContains(t, err, tt.want)
+		})
+	}
+}
+
+// A model that others quantized, or that has yet to be brought, is beside good ones on many
+// a disk: patterns say nothing of it, and the page does.
+func TestWhatLlamaCppDoesNotReadIsPassedOverQuietly(t *testing.T) {
+	m := newModels(t)
+	m.model("good.gguf")
+	for name, kind := range map[string]gguf.Type{"removed": 31, "arm": 38, "ik": 144, "ik-r4": 344, "newer": 60} {
+		file := gguftest.Model(gguftest.Tiny())
+		file.Tensors[1].Type = kind
+		file.Write(t, m.path(name+".gguf"))
+	}
+	m.text("version1.gguf", "GGUF\x01\x00\x00\x00"+strings.Repeat("\x00", 16))
+	m.text("big.gguf", "GGUF\x00\x00\x00\x03"+strings.Repeat("\x00", 16))
+	m.text("lfs.gguf", "version https://git-lfs.github.com/spec/v1\noid sha256:4c1c\nsize 7898464\n")
+	m.text("annex.gguf", "/annex/objects/SHA256E-s7898464--4c1c.gguf\n")
+	damaged := gguftest.Model(gguftest.Tiny())
+	damaged.Tensors[1].Type = 1 << 30
+	damaged.Write(t, m.path("damaged.gguf"))
+
+	found := m.discover()
+	all, err := found.Select([]string{"*"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"damaged", "good"}, names(all), "what is damaged is to be seen")
+	entry := config.Entry{Models: []string{"*", "ik"}, Targets: []string{"Q2_K"}}
+	var passed []string
+	plan := model.NewPlan([]config.Entry{entry}, found, nil)
+	for _, s := range plan.PassedOver {
+		passed = append(passed, s.Name)
+	}
+	assert.Equal(t, []string{"annex", "arm", "big", "ik-r4", "lfs", "newer", "removed", "version1"}, passed, "what an entry names is among its models")
+
+	for name, want := range map[string]string{
+		"removed":  "type 31, not a file for llama.cpp: llama.cpp has that no more (it was Q4_0_4_4); get or make the model as Q4_0",
+		"ik":       "ik_llama.cpp numbers types of its own so",
+		"newer":    "newer than this one",
+		"version1": "convert the model again",
+		"lfs":      "a pointer of Git LFS, which stands in for the model until that is brought: run `git lfs pull`",
+		"annex":    "run `git annex get`",
+		"damaged":  "the file is damaged",
+	} {
+		selected, err := found.Select([]string{name})
+		require.NoError(t, err, name)
+		require.ErrorContains(t, selected[0].Err, want)
+	}
 }
 
 func TestQuantizedModelsOnRequest(t *testing.T) {

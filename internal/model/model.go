@@ -132,29 +132,6 @@ func under(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// unsuited says why a whole and readable file is not for us; "" when it is.
-func unsuited(h *gguf.Header, allowRequantize bool) string {
-	switch {
-	case h.Type == "adapter":
-		return "a LoRA adapter, no language model"
-	case h.Type == "mmproj", h.Architecture == "clip":
-		return "a multimodal projector, no language model"
-	case h.Type == "imatrix":
-		return "an importance matrix, no language model"
-	case h.Type != "" && h.Type != "model":
-		return fmt.Sprintf("of the type %q, no language model", h.Type)
-	case h.Architecture == "controlvector":
-		return "a control vector, no language model"
-	case len(h.Tensors) == 0:
-		return "a header without tensors, no language model"
-	case h.Tensor("token_embd.weight") == nil:
-		return "without a token embedding, no language model"
-	case h.Quantized && !allowRequantize:
-		return fmt.Sprintf("quantized already (%s): give the unquantized model, or set models.allow_requantize at a loss of quality", h.Format)
-	}
-	return ""
-}
-
 // list quotes at most limit of the names and counts the rest.
 func list(names []string, limit int) string {
 	quoted := make([]string, 0, limit)

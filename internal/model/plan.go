@@ -15,6 +15,9 @@ import (
 type Plan struct {
 	Entries   []Resolved // in the order of the schedule
 	Conflicts []Conflict
+	// PassedOver is what lies in the model directory, sorted by name, and can be no source.
+	// What an entry names all the same is among its Models instead, with its Err set.
+	PassedOver []Skipped
 }
 
 // CountModels counts the models that the plan has pairs of, each once.
@@ -110,7 +113,19 @@ func NewPlan(entries []config.Entry, found Found, last map[string]string) Plan {
 		}
 		p.Entries = append(p.Entries, resolved)
 	}
+	p.PassedOver = p.passedOver(found)
 	return p
+}
+
+// passedOver is what was found and the plan does not decide.
+func (p *Plan) passedOver(found Found) []Skipped {
+	planned := map[string]bool{}
+	for _, entry := range p.Entries {
+		for i := range entry.Models {
+			planned[entry.Models[i].Name] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(found.Skipped), func(s Skipped) bool { return planned[s.Name] })
 }
 
 // selectAll selects by every pattern of the entries at once, so that names which models

@@ -22,8 +22,9 @@ import (
 //     character, [a-z] one of a range, and \ takes the next character as it is.
 //
 // A model that was asked for and cannot be read comes back with its Err set, so that the
-// others are not held up. Globs pass over files that are still being written, and bring
-// others that cannot be read with their Err set: a damaged model is to be seen. It is an
+// others are not held up. Globs pass over files that are still being written or that
+// llama.cpp does not read, and bring others that cannot be read with their Err set: a
+// damaged model is to be seen. It is an
 // error when a pattern names nothing that could be a model; the message says what is
 // there instead.
 func (f Found) Select(patterns []string) ([]Model, error) {
@@ -252,7 +253,7 @@ func (f Found) glob(pattern string) ([]Model, error) {
 	}
 	for i := range f.Skipped {
 		s := &f.Skipped[i]
-		if s.Err != nil && !s.partial() && matches(s.Name) {
+		if !s.quiet() && matches(s.Name) {
 			models = append(models, Model{Name: s.Name, Path: s.Path, Err: s.Err})
 		}
 	}

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -327,8 +328,9 @@ func everywhere(text string) known {
 			Models: map[string]*store.Model{text: {Name: text, Choice: &store.Choice{Rule: choice.Rule(text), Format: text}}},
 		},
 		plan: &model.Plan{
-			Entries:   []model.Resolved{{Entry: config.Entry{Entry: schedule.Entry{Name: text}, Settings: config.Settings{Threshold: 0.12}}, Models: []model.Planned{chooses}}},
-			Conflicts: []model.Conflict{{Model: text, Target: text, First: text, Second: text}},
+			Entries:    []model.Resolved{{Entry: config.Entry{Entry: schedule.Entry{Name: text}, Settings: config.Settings{Threshold: 0.12}}, Models: []model.Planned{chooses}}},
+			Conflicts:  []model.Conflict{{Model: text, Target: text, First: text, Second: text}},
+			PassedOver: []model.Skipped{{Name: text, Path: text, Reason: text}},
 		},
 		status: &dispatch.Status{
 			Running: &dispatch.Running{Entry: text, Model: text, Models: 1, Progress: runner.Progress{Operation: runner.OperationWait, Detail: text}},
@@ -510,6 +512,18 @@ func TestReloadError(t *testing.T) {
 var token = regexp.MustCompile(`data-token="[^"]*"`)
 
 // A pair that was stopped is shown as that, and is none of the failed ones.
+func TestPassedOverIsListed(t *testing.T) {
+	k := states()["decisions"]
+	for i := range 201 {
+		k.plan.PassedOver = append(k.plan.PassedOver, model.Skipped{Name: fmt.Sprint("mtp-", i), Reason: "a draft head"})
+	}
+	page := statusPage(t, k)
+	assert.Contains(t, page, "201 in the model folder")
+	assert.Contains(t, page, `<li><bdi>mtp-199</bdi> <span class="soft message line">a draft head</span></li>`)
+	assert.NotContains(t, page, "mtp-200")
+	assert.Contains(t, page, "and more")
+}
+
 func TestStoppedIsNotFailed(t *testing.T) {
 	k := states()["first-run"]
 	stopped := func(target string, reason runner.Reason) *store.Pair {

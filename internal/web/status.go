@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
 // page shows all that is known, as of the request.
@@ -29,7 +31,15 @@ type statusPage struct {
 	Counts    []countView
 	Columns   []columnView
 	Groups    []groupView
+
+	// PassedOver is what the models' folder holds besides, up to mostPassedOver of
+	// AllPassedOver.
+	PassedOver    []model.Skipped
+	AllPassedOver int
 }
+
+// mostPassedOver is how many files that were passed over a page lists.
+const mostPassedOver = 200
 
 // countView is how many pairs are in a state, and the link to them alone.
 type countView struct {
@@ -74,6 +84,8 @@ func (s *server) statusPage(selected selection) *statusPage {
 		Selection:    selected,
 		Columns:      selected.columns(),
 	}
+	v.AllPassedOver = len(k.scheduled.PassedOver)
+	v.PassedOver = k.scheduled.PassedOver[:min(v.AllPassedOver, mostPassedOver)]
 	v.Token = s.token(k)
 	v.Upcoming = v.upcoming()
 	if len(k.state.Pairs) == 0 && v.Upcoming != nil {
