@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -50,8 +51,13 @@ type decision struct {
 	Target    string  `json:"target_format"`
 	Decision  string  `json:"decision"`
 	Previous  *string `json:"previous_decision"` // null the first time
+	Gate      *string `json:"gate"`              // that rejected it: a phase, or quality; else null
+	Phase     string  `json:"phase"`             // whose speed is told
 	Drop      float64 `json:"throughput_drop_percent"`
 	Threshold float64 `json:"threshold_percent"`
+	Quality   *struct {
+		Exceeded []string `json:"exceeded_limits"`
+	} `json:"quality"` // null where it was not evaluated
 	Timestamp float64 `json:"timestamp"`
 }
 
@@ -162,9 +168,21 @@ func (c *consumer) decided(data []byte) error {
 	if err := json.Unmarshal(data, &d); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "%s %s %s is %s, before: %s (drop %.1f %%, threshold %.1f %%)\n",
-		at(d.Timestamp), d.Model, d.Target, d.Decision, orNothing(d.Previous), d.Drop, d.Threshold)
+	fmt.Fprintf(c.out, "%s %s %s is %s, before: %s (%s at %.2f× the original's speed, rejected at %.4g× or below)\n",
+		at(d.Timestamp), d.Model, d.Target, d.verdict(), orNothing(d.Previous), d.Phase, 1-d.Drop/100, 1-d.Threshold/100)
 	return nil
+}
+
+// verdict is the decision, and what rejected the copy.
+func (d *decision) verdict() string {
+	switch {
+	case d.Gate == nil:
+		return d.Decision
+	case d.Quality != nil && len(d.Quality.Exceeded) > 0:
+		return fmt.Sprintf("%s by %s (%s)", d.Decision, *d.Gate, strings.Join(d.Quality.Exceeded, ", "))
+	default:
+		return d.Decision + " by " + *d.Gate
+	}
 }
 
 // chosen handles that another format of a model is to be served, or none any more.

@@ -26,7 +26,7 @@ func publish(t *testing.T, server *servers.Redis, id, model string) {
 	t.Helper()
 	data, err := json.Marshal(event.Decision{
 		EventType: event.TypeDecision, ModelName: model, Decision: verdict.Rejected, PreviousDecision: new(verdict.Kept),
-		ThroughputDropPercent: 25, ThresholdPercent: 12.5, TargetFormat: "Q2_K", Timestamp: 1782907200.25, EventID: &id,
+		Gate: new(verdict.Prompt), Phase: verdict.Prompt, ThroughputDropPercent: 25, ThresholdPercent: 12.5, TargetFormat: "Q2_K", Timestamp: 1782907200.25, EventID: &id,
 	})
 	require.NoError(t, err)
 	server.CLI("xadd", stream, "*", "event_type", event.TypeDecision, "event_id", id, "data", string(data))
@@ -55,7 +55,19 @@ func TestChoicesArePrinted(t *testing.T) {
 }
 
 func line(model string) string {
-	return "2026-07-01T12:00:00Z " + model + " Q2_K is rejected, before: kept (drop 25.0 %, threshold 12.5 %)\n"
+	return "2026-07-01T12:00:00Z " + model + " Q2_K is rejected by prompt, before: kept (prompt at 0.75× the original's speed, rejected at 0.875× or below)\n"
+}
+
+func TestDecisionsNameTheGate(t *testing.T) {
+	for data, want := range map[string]string{
+		`{"decision":"kept","gate":null,"quality":{"exceeded_limits":[]}}`:                         "kept",
+		`{"decision":"rejected","gate":"generation","quality":null}`:                               "rejected by generation",
+		`{"decision":"rejected","gate":"quality","quality":{"exceeded_limits":["max_a","max_b"]}}`: "rejected by quality (max_a, max_b)",
+	} {
+		var d decision
+		require.NoError(t, json.Unmarshal([]byte(data), &d))
+		assert.Equal(t, want, d.verdict())
+	}
 }
 
 // started is a consumer whose group exists. It waits for nothing, and takes over at once

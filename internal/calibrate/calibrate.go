@@ -177,9 +177,17 @@ func (r *Report) recommend() {
 		r.Recommended = chosen.Threads
 	}
 	if resolved := chosen.resolves(r.MaxRounds); resolved > r.Threshold {
-		r.Warning = fmt.Sprintf("this host detects no drop below %s within %d rounds (benchmark.rounds.max), and the threshold is %s: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max",
-			text.Percent(resolved), r.MaxRounds, text.Threshold(r.Threshold))
+		r.Warning = fmt.Sprintf("within %d rounds (benchmark.rounds.max) this host tells %s from 1×, and a copy is rejected at %s: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max",
+			r.MaxRounds, distinct(resolved), text.SpeedLimit(r.Threshold))
 	}
+}
+
+// distinct writes the speeds that are told from 1× where drops are from that one on.
+func distinct(drop float64) string {
+	if drop >= 1 {
+		return "no speed"
+	}
+	return "only " + text.Speed(drop) + " or less"
 }
 
 // preferred reports whether the row is faster than the other one, or as fast with fewer

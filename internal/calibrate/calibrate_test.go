@@ -151,12 +151,12 @@ func TestRecommend(t *testing.T) {
 func TestTheWarningIsAboutTheRoundsThatACycleTakes(t *testing.T) {
 	r := Report{Threshold: 0.12, MaxRounds: 56, Threads: []Row{threads(1, 10, 0.1534)}}
 	r.recommend()
-	assert.Equal(t, "this host detects no drop below 15.3 % within 56 rounds (benchmark.rounds.max), and the threshold is 12 %: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max", r.Warning)
+	assert.Equal(t, "within 56 rounds (benchmark.rounds.max) this host tells only 0.85× or less from 1×, and a copy is rejected at 0.88×: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max", r.Warning)
 
 	r = Report{Threshold: 0.12, MaxRounds: 20, Threads: []Row{threads(1, 10, 0.01)}}
 	r.Threads[0].Phases = r.Threads[0].Phases[1:]
 	r.recommend()
-	assert.Contains(t, r.Warning, "70.0 % within 20 rounds", "what 56 would resolve is of no use")
+	assert.Contains(t, r.Warning, "within 20 rounds (benchmark.rounds.max) this host tells only 0.30× or less", "what 56 would resolve is of no use")
 }
 
 // found is a report with figures of its own: what a verdict computes is not tested here.

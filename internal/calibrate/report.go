@@ -60,7 +60,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s (%s) against itself: whatever differs is this host's noise.\n\n", text.Name(r.Model), r.Format)
 	r.table(&out)
-	fmt.Fprintf(&out, "\nspread:    standard deviation of a single round's ratio, in the rounds measured\nresolves:  the smallest drop that is detected within so many rounds; a cycle takes up to %d\n", r.MaxRounds)
+	fmt.Fprintf(&out, "\nspread:    standard deviation of a single round's ratio, in the rounds measured\nresolves:  the speed, and all below it, that so many rounds tell from 1×; a cycle takes up to %d,\n           and rejects a copy at %s or below\n", r.MaxRounds, text.SpeedLimit(r.Threshold))
 	if r.Recommended > 0 {
 		fmt.Fprintf(&out, "\nRecommended: %s (engine.threads in the configuration file).\n", countThreads(r.Recommended))
 	}
@@ -73,7 +73,7 @@ func (r *Report) WriteText(w io.Writer) error {
 
 func (r *Report) table(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprint(t, "\t\t\t\t\t\tresolves %\n", "threads\tphase\ttokens/s\trounds\trepeated\tspread %")
+	fmt.Fprint(t, "\t\t\t\t\t\tresolves\n", "threads\tphase\ttokens/s\trounds\trepeated\tspread %")
 	for _, at := range r.horizons() {
 		fmt.Fprintf(t, "\tin %d", at.Rounds)
 	}
@@ -82,12 +82,20 @@ func (r *Report) table(w io.Writer) {
 		for _, p := range row.Phases {
 			fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%s", row.Threads, p.Phase, text.Throughput(p.Throughput), row.Rounds, row.Repeated, text.Tenths(p.Spread))
 			for _, at := range p.Resolves {
-				fmt.Fprintf(t, "\t%s", text.Tenths(at.Drop))
+				fmt.Fprintf(t, "\t%s", resolved(at.Drop))
 			}
 			fmt.Fprintln(t)
 		}
 	}
 	t.Flush()
+}
+
+// resolved writes the speed at a drop that can be told from none, "-" where none can.
+func resolved(drop float64) string {
+	if drop >= 1 {
+		return "-"
+	}
+	return text.Speed(drop)
 }
 
 // horizons are the same for every phase of a report.

@@ -14,6 +14,7 @@ import (
 func (p *Program) estimate(entry model.Resolved, output string) (int, error) {
 	load := estimate.Workload{GenerationTokens: entry.Benchmark.GenerationTokens, Depth: entry.Benchmark.Depth}
 	var worst outcomes
+	estimated := false
 	for _, model := range entry.Models {
 		if model.Err != nil {
 			if err := p.unusable(model, output, &worst); err != nil {
@@ -30,6 +31,12 @@ func (p *Program) estimate(entry model.Resolved, output string) (int, error) {
 			write = report.EstimateLines
 		}
 		if err := write(p.stdout, model.Name, original, estimates, entry.Threshold); err != nil {
+			return ExitError, fmt.Errorf("writing the estimate: %w", err)
+		}
+		estimated = true
+	}
+	if estimated && output != "json" {
+		if err := report.EstimateLegend(p.stdout, entry.Threshold); err != nil {
 			return ExitError, fmt.Errorf("writing the estimate: %w", err)
 		}
 	}

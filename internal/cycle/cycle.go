@@ -15,7 +15,9 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -250,18 +252,15 @@ func logResult(logger *slog.Logger, r *runner.Result) {
 		logger.Error("a pair could not be decided", "reason", r.Failure.Reason, "err", r.Failure)
 		return
 	}
-	if r.Outcome() == verdict.Rejected {
-		logger = logger.With("gate", r.Verdict.Gate)
-	}
 	figures := []any{"decision", r.Verdict.Outcome}
-	if r.Verdict.Rounds > 0 { // else there is no drop: the budget was spent before
-		worst := r.Verdict.Worst()
-		figures = append(figures, "drop", percent(worst.Drop), "phase", worst.Phase)
+	switch worst := r.Verdict.Worst(); {
+	case r.Outcome() == verdict.Rejected:
+		figures = append(figures, "gate", r.Verdict.Gate, "why", report.Gate(r))
+	case r.Verdict.Rounds > 0: // else there is no speed: the budget was spent before
+		figures = append(figures, "speed", text.SpeedWithin(worst.Drop, worst.Lower, worst.Upper), "phase", worst.Phase, "limit", text.SpeedLimit(r.Threshold))
 	}
-	logger.Info("a pair is decided", append(figures, "threshold", percent(r.Threshold), "rounds", r.Verdict.Rounds)...)
+	logger.Info("a pair is decided", append(figures, "rounds", r.Verdict.Rounds)...)
 }
-
-func percent(ratio float64) string { return fmt.Sprintf("%.1f%%", ratio*100) }
 
 // passOver stores that targets are passed over.
 func (r *run) passOver(by string, targets []string) {

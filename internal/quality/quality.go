@@ -110,11 +110,11 @@ func (v Verdict) Breaches(limits Limits) string {
 	for _, limit := range v.Exceeded {
 		switch limit {
 		case MaxKLDivergence:
-			all = append(all, fmt.Sprintf("KL divergence up to %s, where %s is allowed", text.Divergence(v.KLDivergence.Upper), text.Divergence(limits.MaxKLDivergence)))
+			all = append(all, fmt.Sprintf("KL divergence up to %s, limit %s", text.Divergence(v.KLDivergence.Upper), text.Divergence(limits.MaxKLDivergence)))
 		case MinTop1Agreement:
-			all = append(all, fmt.Sprintf("the top token agrees in as little as %s, where %s is wanted", text.Percent(v.Top1Agreement.Lower), text.Percent(limits.MinTop1Agreement)))
+			all = append(all, fmt.Sprintf("top token agrees in as little as %s, limit %s", text.Percent(v.Top1Agreement.Lower), text.Percent(limits.MinTop1Agreement)))
 		case MaxPerplexityIncrease:
-			all = append(all, fmt.Sprintf("perplexity higher by up to %s, where %s is allowed", text.Percent(v.PerplexityIncrease.Upper), text.Percent(limits.MaxPerplexityIncrease)))
+			all = append(all, fmt.Sprintf("perplexity higher by up to %s, limit %s", text.Percent(v.PerplexityIncrease.Upper), text.Percent(limits.MaxPerplexityIncrease)))
 		}
 	}
 	return strings.Join(all, "; ")

@@ -15,20 +15,20 @@ import (
 
 // EstimateTable writes what a dry run computed of a model for people to read; original is
 // what its copies are compared with. It ends with an empty line, so that tables can follow
-// each other.
+// each other; EstimateLegend explains all of them.
 func EstimateTable(w io.Writer, model string, original runner.FileFigures, estimates []estimate.Estimate, threshold float64) error {
 	var out strings.Builder
-	fmt.Fprintf(&out, "%s: %s, %s, %.2f bits per weight, %s parameters\nestimated from the file's header; nothing was run or measured\n\n",
+	fmt.Fprintf(&out, "%s: %s, %s, %.2f bits per weight, %s parameters\n\n",
 		text.Name(model), original.Format, text.Size(original.Bytes), original.BitsPerWeight, text.Count(original.Parameters))
 
 	t := tabwriter.NewWriter(&out, 0, 0, 3, ' ', 0)
-	fmt.Fprintf(t, "target\testimated size\testimated bits/weight\testimated generation drop\tthreshold %s\n", text.Threshold(threshold))
+	fmt.Fprint(t, "target\tsize\tbits/weight\tgeneration speed\toutlook\n")
 	for _, e := range estimates {
-		outlook := "estimated: below"
+		outlook := "kept"
 		if e.DropRatio >= threshold {
-			outlook = "estimated: at or above"
+			outlook = "rejected"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\n", text.Name(e.Target), text.Size(e.Bytes), e.BitsPerWeight, text.Percent(e.DropRatio), outlook)
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\testimated, likely %s\n", text.Name(e.Target), text.Size(e.Bytes), e.BitsPerWeight, text.Speed(e.DropRatio), outlook)
 	}
 	t.Flush()
 
@@ -41,17 +41,23 @@ func EstimateTable(w io.Writer, model string, original runner.FileFigures, estim
 			fmt.Fprintf(&out, "%s, estimated: quantizing will need an importance matrix (engine.imatrix).\n", text.Name(e.Target))
 		}
 	}
-	out.WriteString(estimateLegend)
+	if !strings.HasSuffix(out.String(), "\n\n") {
+		out.WriteString("\n")
+	}
 	_, err := io.WriteString(w, out.String())
 	return err
 }
 
-const estimateLegend = `The drop is estimated as 1 - bytes(original) / bytes(quantized), with the bytes that one
-token of generation reads from memory: weights in use, and half-full KV cache. That is
-the gain at best, where memory bandwidth is the limit; the prompt phase is not estimated.
+// EstimateLegend explains, once for all tables of a dry run, where their figures come from.
+func EstimateLegend(w io.Writer, threshold float64) error {
+	_, err := fmt.Fprintf(w, `Estimated from the files' headers; nothing was run or measured. The speed is bytes(original) /
+bytes(copy), of those that one token of generation reads from memory: weights in use, and a
+half-full KV cache. It is the gain at best, where memory bandwidth is the limit; the prompt
+phase and the quality are not estimated. A copy is rejected at %s or below.
 Only measurements decide: run without --dry-run.
-
-`
+`, text.SpeedLimit(threshold))
+	return err
+}
 
 // estimateLine is the JSON object of a dry run. It has no throughputs, for none were
 // measured, and no decision.

@@ -89,6 +89,7 @@ func TestEstimates(t *testing.T) {
 	model, estimates := llama()
 	var table, lines bytes.Buffer
 	require.NoError(t, report.EstimateTable(&table, model.Name, runner.FiguresOf(model), estimates, 0.12))
+	require.NoError(t, report.EstimateLegend(&table, 0.12))
 	golden.Check(t, "estimate.txt", table.String())
 	for line := range bytes.Lines(table.Bytes()) {
 		if bytes.Contains(line, []byte("Q")) {
@@ -121,10 +122,11 @@ func TestErrorsOfTheWriterAreNotLost(t *testing.T) {
 	model, estimates := llama()
 	result := quarter()
 	for name, err := range map[string]error{
-		"table":          report.Table(full{}, report.Cycle{Results: ladder()}, false),
-		"line":           report.JSONLine(full{}, &result, event.Origin{}, "", false),
-		"estimate table": report.EstimateTable(full{}, model.Name, runner.FiguresOf(model), estimates, 0.12),
-		"estimate lines": report.EstimateLines(full{}, model.Name, runner.FiguresOf(model), estimates, 0.12),
+		"table":           report.Table(full{}, report.Cycle{Results: ladder()}, false),
+		"line":            report.JSONLine(full{}, &result, event.Origin{}, "", false),
+		"estimate table":  report.EstimateTable(full{}, model.Name, runner.FiguresOf(model), estimates, 0.12),
+		"estimate legend": report.EstimateLegend(full{}, 0.12),
+		"estimate lines":  report.EstimateLines(full{}, model.Name, runner.FiguresOf(model), estimates, 0.12),
 	} {
 		assert.ErrorIs(t, err, errFull, name)
 	}

@@ -109,12 +109,12 @@ func rows(w io.Writer, c Cycle, color bool) {
 		fmt.Fprint(t, separator, phase)
 		separator = "\t\t"
 	}
-	fmt.Fprint(t, "\n", "target\tsize\tweight", strings.Repeat("\ttokens/s\tdrop %", len(phases)), "\trounds\tdecision\n")
+	fmt.Fprint(t, "\n", "target\tsize\tweight", strings.Repeat("\ttokens/s\tspeed", len(phases)), "\trounds\tdecision\n")
 	for _, r := range c.Results {
 		fmt.Fprintf(t, "%s\t%s\t%s", text.Name(r.TargetFormat), text.Size(r.Quantized.Bytes), bitsPerWeight(r.Quantized))
 		for _, phase := range phases {
-			throughput, drop := phaseCells(r.Verdict, phase)
-			fmt.Fprintf(t, "\t%s\t%s", throughput, drop)
+			throughput, speed := phaseCells(r.Verdict, phase)
+			fmt.Fprintf(t, "\t%s\t%s", throughput, speed)
 		}
 		rounds := "-"
 		if r.Verdict != nil {
@@ -153,23 +153,15 @@ func bitsPerWeight(f runner.FileFigures) string {
 	return fmt.Sprintf("%.2f", f.BitsPerWeight)
 }
 
-func phaseCells(v *verdict.Verdict, phase verdict.Phase) (throughput, drop string) {
+func phaseCells(v *verdict.Verdict, phase verdict.Phase) (throughput, speed string) {
 	if v != nil && v.Rounds > 0 {
 		for _, p := range v.Phases {
 			if p.Phase == phase {
-				return text.Throughput(p.Original) + " -> " + text.Throughput(p.Quantized),
-					fmt.Sprintf("%s [%s, %s]", text.Tenths(p.Drop), bound(p.Lower), bound(p.Upper))
+				return text.Throughput(p.Original) + " -> " + text.Throughput(p.Quantized), text.SpeedWithin(p.Drop, p.Lower, p.Upper)
 			}
 		}
 	}
 	return "-", "-"
-}
-
-func bound(ratio *float64) string {
-	if ratio == nil {
-		return "open"
-	}
-	return text.Tenths(*ratio)
 }
 
 // Colours as every terminal knows them (ECMA-48, SGR).
@@ -230,10 +222,8 @@ func remarks(w io.Writer, results []runner.Result) {
 			remark("the file %s as it is.", text.Name(r.Against))
 		}
 		switch {
-		case r.Verdict.Outcome == verdict.Rejected && r.Verdict.Gate == verdict.GateQuality:
-			remark("rejected by its quality: %s.", r.Quality.Breaches(r.Quality.Limits))
 		case r.Verdict.Outcome == verdict.Rejected:
-			remark("rejected in the %s phase.", r.Verdict.Gate)
+			remark("rejected by %s.", Gate(&r))
 		case r.Unconfirmed:
 			remark("a second set of rounds did not confirm a change, so %s stands.", r.Previous)
 		case r.Verdict.Outcome == verdict.Inconclusive:
@@ -257,11 +247,11 @@ func remarks(w io.Writer, results []runner.Result) {
 // inconclusive says why there is no decision, and what to do for one.
 func inconclusive(v *verdict.Verdict) string {
 	if v.Resolvable >= 1 { // not even one look, or noise beyond all bounds
-		return fmt.Sprintf("%d %s not enough to tell any drop from none; raise benchmark.budget, and see `quant-exporter calibrate`.",
+		return fmt.Sprintf("%d %s not enough to tell any speed from 1×; raise benchmark.budget, and see `quant-exporter calibrate`.",
 			v.Rounds, text.Plural(v.Rounds, "round is", "rounds are"))
 	}
-	return fmt.Sprintf("too close to the threshold: with this host's noise, %d rounds detect drops of %s and more. See `quant-exporter calibrate`.",
-		v.Rounds, text.Percent(v.Resolvable))
+	return fmt.Sprintf("too close to the limit: with this host's noise, %d rounds tell %s or less from 1×. See `quant-exporter calibrate`.",
+		v.Rounds, text.Speed(v.Resolvable))
 }
 
 // fallback explains why a copy is larger than its format's name says.
@@ -291,7 +281,7 @@ func legend(w io.Writer, results []runner.Result) {
 		}
 	}
 	if measured != nil {
-		fmt.Fprintf(w, "A copy is rejected when it is %s or more slower in any phase. A drop below zero is a gain.\n", text.Threshold(results[0].Threshold))
+		fmt.Fprintf(w, "Speed: beside the original, 2× is twice as fast. A copy is rejected at %s or below in any phase.\n", text.SpeedLimit(results[0].Threshold))
 		if measured.Confidence > 0 {
 			fmt.Fprintf(w, "In brackets: the interval at a confidence of %.4g %%. ", measured.Confidence*100)
 		}

@@ -1,34 +1,34 @@
 package web
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"time"
 
-	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
-// Drops reach from gains of hundreds of percent to a loss of all, and those of a few
-// percent decide. Hence their scale is linear about zero and logarithmic further out: the
-// inverse hyperbolic sine of drop / dropKnee. What is faster than mostGain is drawn there,
-// as an arrow.
+// Speeds reach from a standstill to many times the original's, and a few percent about 1×
+// decide. Hence their scale is linear about 1× and logarithmic further out: the inverse
+// hyperbolic sine of drop / dropKnee, with its sign turned, so that faster is up and right.
+// What is faster than mostGain is drawn there, as an arrow.
 const (
 	dropKnee = 0.05
 	mostGain = -3.0 // four times as fast
 	mostDrop = 1.0
 )
 
-func dropScale(drop float64) float64 {
-	return math.Asinh(min(max(drop, mostGain), mostDrop) / dropKnee)
+func speedScale(drop float64) float64 {
+	return -math.Asinh(min(max(drop, mostGain), mostDrop) / dropKnee)
 }
 
 // offScale reports whether a drop lies beyond the scale: no drop is more than all.
 func offScale(drop float64) bool { return drop < mostGain }
 
-// dropTicks are where a scale of drops may be labelled.
-var dropTicks = []float64{-3, -1, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1}
+// speedTicks are where a scale of speeds may be labelled.
+var speedTicks = []float64{4, 2, 1.5, 1.2, 1.1, 1.05, 1.02, 1.01, 1, 0.99, 0.98, 0.95, 0.9, 0.8, 0.5, 0}
 
 // axis leads from values to the pixels of a plot.
 type axis struct {
@@ -45,44 +45,44 @@ func (a axis) at(v float64) float64 {
 
 // ends are the pixels of an interval of drops; an open end, and one beyond the scale, is at
 // the end of the axis.
-func (a axis) ends(lower, upper *float64) (low, high float64) {
-	low, high = a.from, a.to
-	if lower != nil && !offScale(*lower) {
-		low = a.at(*lower)
-	}
+func (a axis) ends(lower, upper *float64) (slow, fast float64) {
+	slow, fast = a.from, a.to
 	if upper != nil {
-		high = a.at(*upper)
+		slow = a.at(*upper)
 	}
-	return low, high
+	if lower != nil && !offScale(*lower) {
+		fast = a.at(*lower)
+	}
+	return slow, fast
 }
 
-// dropAxis holds all of the drops, and zero.
-func dropAxis(drops []float64, from, to float64) axis {
-	low, end := dropScale(0), dropScale(0)
+// speedAxis holds the speeds at all of the drops, and 1×.
+func speedAxis(drops []float64, from, to float64) axis {
+	low, end := speedScale(0), speedScale(0)
 	for _, drop := range drops {
-		low, end = min(low, dropScale(drop)), max(end, dropScale(drop))
+		low, end = min(low, speedScale(drop)), max(end, speedScale(drop))
 	}
 	margin := max((end-low)*0.08, 0.1)
-	return axis{dropScale, low - margin, end + margin, from, to}
+	return axis{speedScale, low - margin, end + margin, from, to}
 }
 
-// ticksOfDrops are as many as there is room for, at least apart pixels from each other.
-func (a axis) ticksOfDrops(apart float64) []tickView {
+// ticksOfSpeeds are as many as there is room for, at least apart pixels from each other.
+func (a axis) ticksOfSpeeds(apart float64) []tickView {
 	var ticks []tickView
 	taken := []float64{}
-	add := func(drop float64) {
-		scaled, at := dropScale(drop), a.at(drop)
+	add := func(speed float64) {
+		scaled, at := speedScale(1-speed), a.at(1-speed)
 		near := func(other float64) bool { return math.Abs(other-at) < apart }
 		if scaled < a.low || scaled > a.end || slices.ContainsFunc(taken, near) {
 			return
 		}
 		taken = append(taken, at)
-		ticks = append(ticks, tickView{pixel(at), trim(drop*100) + " %"})
+		ticks = append(ticks, tickView{pixel(at), trim(speed) + "×"})
 	}
-	add(0)
-	for i := range dropTicks { // from the outside to the inside
-		add(dropTicks[i])
-		add(dropTicks[len(dropTicks)-1-i])
+	add(1)
+	for i := range speedTicks { // from the outside to the inside
+		add(speedTicks[i])
+		add(speedTicks[len(speedTicks)-1-i])
 	}
 	return ticks
 }
@@ -125,14 +125,14 @@ func pixel(v float64) string { return strconv.FormatFloat(math.Round(v*10)/10, '
 // trim writes a round number without the noise of binary fractions.
 func trim(v float64) string { return strconv.FormatFloat(v+0, 'g', 6, 64) }
 
-// barView draws a drop and its interval against the threshold, on the same scale for all
+// barView draws a speed and its interval against the threshold, on the same scale for all
 // pairs, so that bars can be compared down a column. It says nothing that the figures
 // beside it do not.
 type barView struct {
 	Outcome string
 	Zone    string // path of what is beyond the threshold
 	Limit   string // of the threshold
-	Zero    string
+	Same    string // of a speed of 1×
 	Range   string // of the interval
 	Point   string // abscissa of the estimate
 	Arrow   string // in place of the point where the scale ends before it; else ""
@@ -145,12 +145,12 @@ const (
 )
 
 func newBar(p verdict.PhaseVerdict, threshold float64) *barView {
-	x := axis{dropScale, dropScale(mostGain), dropScale(mostDrop), 2, barWidth - 2}
+	x := axis{speedScale, speedScale(mostDrop), speedScale(mostGain), 2, barWidth - 2}
 	from, to := x.ends(p.Lower, p.Upper)
-	if p.Lower == nil || offScale(*p.Lower) { // open ends run out of the picture
+	if p.Upper == nil { // open ends run out of the picture
 		from = 0
 	}
-	if p.Upper == nil {
+	if p.Lower == nil || offScale(*p.Lower) {
 		to = barWidth
 	}
 	if to-from < 2 { // narrower than anybody sees
@@ -160,26 +160,15 @@ func newBar(p verdict.PhaseVerdict, threshold float64) *barView {
 	limit := pixel(x.at(threshold))
 	arrow := ""
 	if offScale(p.Drop) {
-		arrow = "M0 8L8 3.5V12.5z"
+		arrow = fmt.Sprintf("M%d 8L%d 3.5V12.5z", barWidth, barWidth-8)
 	}
 	return &barView{
 		Arrow:   arrow,
 		Outcome: string(p.Outcome),
-		Zone:    "M" + limit + " 0H" + strconv.Itoa(barWidth) + bottom + "H" + limit + "z",
+		Zone:    "M0 0H" + limit + bottom + "H0z",
 		Limit:   "M" + limit + " 0" + bottom,
-		Zero:    "M" + pixel(x.at(0)) + " 0" + bottom,
+		Same:    "M" + pixel(x.at(0)) + " 0" + bottom,
 		Range:   "M" + pixel(from) + " " + strconv.Itoa(barHeight/2) + "H" + pixel(to),
 		Point:   pixel(x.at(p.Drop)),
 	}
-}
-
-// interval writes one as the figures beside a plot do.
-func interval(lower, upper *float64) string { return "[" + bound(lower) + ", " + bound(upper) + "]" }
-
-// bound is an end of an interval.
-func bound(ratio *float64) string {
-	if ratio == nil {
-		return "open"
-	}
-	return text.Tenths(*ratio)
 }

@@ -22,22 +22,22 @@ func float(t testing.TB, text string) float64 {
 	return v
 }
 
-// A bar shows on which side of the threshold a drop lies, from a gain of hundreds of
-// percent to a loss of all.
+// A bar shows on which side of the limit a speed lies, from several times the original's to
+// a standstill.
 func TestBarsAreInOrder(t *testing.T) {
-	last := -1.0
+	last := 133.0
 	for _, drop := range []float64{-50, -3, -2, -1, -0.3, -0.05, 0, 0.02, 0.1, 0.12, 0.14, 0.3, 0.8, 1} {
 		bar := web.NewBar("kept", drop, nil, nil, 0.12)
 		x := float(t, bar.Point)
-		assert.GreaterOrEqual(t, x, last, drop)
+		assert.LessOrEqual(t, x, last, drop)
 		if drop > -3 {
-			assert.Greater(t, x, last, drop)
+			assert.Less(t, x, last, drop)
 		}
 		last = x
 		var limit float64
 		_, err := fmt.Sscanf(bar.Limit, "M%f", &limit)
 		require.NoError(t, err)
-		assert.Equal(t, drop >= 0.12, x >= limit, drop)
+		assert.Equal(t, drop >= 0.12, x <= limit, drop)
 		assert.GreaterOrEqual(t, x, 0.0)
 		assert.LessOrEqual(t, x, 132.0)
 		assert.Equal(t, "M0 8H132", bar.Range, "open ends run out of the picture")
@@ -62,9 +62,9 @@ func TestBeyondTheScale(t *testing.T) {
 	}
 	plot := web.NewHistoryPlot("id", points(-3.298, -2.5), verdict.Generation)
 	assert.Regexp(t, `^M[0-9. hlz-]+$`, plot.Marks[0].Arrow)
-	assert.Contains(t, plot.Marks[0].Title, "drop -329.8 % [-339.8, -319.8], beyond the scale")
+	assert.Contains(t, plot.Marks[0].Title, "kept, 4.3× [4.2–4.4], beyond the scale")
 	assert.Empty(t, plot.Marks[1].Arrow)
-	assert.Contains(t, plot.Description, "1 beyond the scale, which ends at -300.0 %")
+	assert.Contains(t, plot.Description, "1 beyond the scale, which ends at 4.0×")
 	spark := web.NewSpark(points(-2.5, -3.298), verdict.Generation)
 	assert.NotEmpty(t, spark.Marks[0].Arrow)
 	assert.Contains(t, spark.Title, "1 beyond the scale")
@@ -93,8 +93,8 @@ func TestTimesOfOneDay(t *testing.T) {
 
 func TestTicks(t *testing.T) {
 	for _, drops := range [][]float64{{0}, {0.12}, {-0.3, 0.12}, {-2.5, 0.12}, {0.01, 0.12, 0.9}, {-100, 1}} {
-		at, labels := web.TicksOfDrops(drops)
-		assert.Contains(t, labels, "0 %", drops)
+		at, labels := web.TicksOfSpeeds(drops)
+		assert.Contains(t, labels, "1×", drops)
 		assert.LessOrEqual(t, len(labels), 11)
 		for i := range at {
 			for j := range i {
@@ -136,7 +136,7 @@ func FuzzPlots(f *testing.F) {
 	})
 }
 
-// A budget that is spent leaves a result without a figure: that is no drop of 0 %.
+// A budget that is spent leaves a result without a figure: that is no speed of 1×.
 func TestAResultWithoutARoundIsNoPoint(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	points := []store.Point{
@@ -147,5 +147,5 @@ func TestAResultWithoutARoundIsNoPoint(t *testing.T) {
 	require.Len(t, plot.Marks, 2)
 	assert.Contains(t, plot.Marks[1].Title, "cycle 2")
 	assert.Contains(t, plot.Marks[1].Title, "inconclusive, nothing was measured")
-	assert.Contains(t, plot.Description, "1 kept; drops from -50.0 % to -50.0 %")
+	assert.Contains(t, plot.Description, "1 kept; speeds from 1.50× to 1.50×")
 }

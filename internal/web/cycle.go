@@ -44,7 +44,7 @@ type factView struct{ Name, Value string }
 type roundView struct {
 	runner.Round
 	Number  int
-	Figures []string   // per phase: original, quantized, drop
+	Figures []string   // per phase: original, quantized, speed
 	Load    *host.Load // the worse of both measurements; nil when it is not known
 }
 
@@ -314,11 +314,11 @@ func viewRound(number int, r runner.Round, phases []verdict.Phase) roundView {
 	throughputs := r.Throughputs(phases)
 	for _, phase := range phases {
 		p := throughputs[phase]
-		drop := ""
+		speed := ""
 		if p.Original > 0 {
-			drop = text.Percent(1 - p.Quantized/p.Original)
+			speed = text.Speed(1 - p.Quantized/p.Original)
 		}
-		v.Figures = append(v.Figures, text.Throughput(p.Original), text.Throughput(p.Quantized), drop)
+		v.Figures = append(v.Figures, text.Throughput(p.Original), text.Throughput(p.Quantized), speed)
 	}
 	for _, load := range []*host.Load{r.Original.Load, r.Quantized.Load} {
 		switch {

@@ -269,7 +269,7 @@ func TestStatesOfTheStatusPage(t *testing.T) {
 		},
 		"first-run": {
 			`Nothing is decided yet. The first run is due <time datetime="2000-01-01T03:00:00Z">2000-01-01 03:00:00 UTC</time> <span class="soft"><time datetime="2000-01-01T03:00:00Z" data-relative>in 3 h</time></span>;`,
-			`<span class="badge undecided">undecided</span>`, `<span class="soft">threshold 12 %</span>`, `<a href="/?decision=undecided" class="undecided" data-select><b>2</b> undecided</a>`,
+			`<span class="badge undecided">undecided</span>`, `<span class="soft">rejected at 0.88×</span>`, `<a href="/?decision=undecided" class="undecided" data-select><b>2</b> undecided</a>`,
 			`<bdi>team/qwen-0.5b</bdi></a><span class="soft line">BF16</span>`, `<span class="soft line">next <time datetime="2000-01-01T03:00:00Z"`,
 		},
 		"running": {

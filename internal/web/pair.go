@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -32,8 +33,8 @@ func (v *pairView) Phases() []verdict.PhaseVerdict {
 	return measured(v.Pair.Decided.Verdict)
 }
 
-// Note says why the decision is not the one that the last measurement suggests, and what
-// rejected the copy where the figures do not show it; "" where there is nothing to say.
+// Note says why the decision is not the one that the last measurement suggests, or which
+// gate rejected the copy; "" where there is nothing to say.
 func (v *pairView) Note() string {
 	decided := v.Pair.Decided
 	if decided == nil {
@@ -44,10 +45,8 @@ func (v *pairView) Note() string {
 		return "a change was measured but not confirmed"
 	case last.Outcome == verdict.Inconclusive && v.Pair.Standing != "":
 		return "the last measurement was inconclusive"
-	case last.Outcome == verdict.Rejected && last.Gate == verdict.GateQuality:
-		return "because of its quality"
-	case last.Outcome == verdict.Rejected && len(last.Phases) > 1:
-		return "in the " + string(last.Gate) + " phase"
+	case last.Outcome == verdict.Rejected:
+		return "by " + report.Gate(&decided.Result)
 	}
 	return ""
 }

@@ -36,11 +36,11 @@ type markView struct {
 	Arrow          string // path in place of the point where the scale ends before it; else ""
 }
 
-// markDrop marks a drop on a vertical axis.
-func markDrop(class string, x float64, y axis, drop, radius float64, title string) markView {
+// markSpeed marks the speed at a drop on a vertical axis.
+func markSpeed(class string, x float64, y axis, drop, radius float64, title string) markView {
 	m := markView{Class: class, X: pixel(x), Y: pixel(y.at(drop)), R: pixel(radius), Title: title}
 	if offScale(drop) {
-		m.Arrow = fmt.Sprintf("M%s %sh%sl-%s %sz", pixel(x-1.2*radius), pixel(y.at(drop)-radius), pixel(2.4*radius), pixel(1.2*radius), pixel(2.2*radius))
+		m.Arrow = fmt.Sprintf("M%s %sh%sl-%s -%sz", pixel(x-1.2*radius), pixel(y.at(drop)+radius), pixel(2.4*radius), pixel(1.2*radius), pixel(2.2*radius))
 		m.Title += ", beyond the scale"
 	}
 	return m
@@ -138,17 +138,17 @@ func newSpark(points []store.Point, phase verdict.Phase) *sparkView {
 	if len(all) == 0 {
 		return nil
 	}
-	y := dropAxis(dropsOf(all), sparkHeight-4, 4)
+	y := speedAxis(dropsOf(all), sparkHeight-4, 4)
 	step := (sparkWidth - 10) / float64(max(len(all)-1, 1))
 	x := func(i int) float64 { return 5 + float64(i+max(2-len(all), 0))*step }
 	t := draw(all, x, y)
 	s := &sparkView{
-		Title: fmt.Sprintf("%s drop of the last %d decided %s: %s", phase, len(all), text.Plural(len(all), "cycle", "cycles"), tale(all)),
+		Title: fmt.Sprintf("%s speed in the last %d decided %s: %s", phase, len(all), text.Plural(len(all), "cycle", "cycles"), tale(all)),
 		Band:  t.band, Line: t.line, Limit: "M0 " + pixel(y.at(all[len(all)-1].Threshold)) + "H" + strconv.Itoa(sparkWidth),
 	}
 	for i, p := range all {
 		if p.Changed || i == len(all)-1 {
-			s.Marks = append(s.Marks, markDrop(string(p.Outcome), x(i), y, p.Drop, 2.5, ""))
+			s.Marks = append(s.Marks, markSpeed(string(p.Outcome), x(i), y, p.Drop, 2.5, ""))
 		}
 	}
 	return s
@@ -171,9 +171,9 @@ func tale(points []phasePoint) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, outcome))
 		}
 	}
-	told := fmt.Sprintf("%s; drops from %s to %s, the last %s", strings.Join(parts, ", "), text.Percent(low), text.Percent(high), text.Percent(points[len(points)-1].Drop))
+	told := fmt.Sprintf("%s; speeds from %s to %s, the last %s", strings.Join(parts, ", "), text.Speed(high), text.Speed(low), text.Speed(points[len(points)-1].Drop))
 	if beyond > 0 {
-		told += fmt.Sprintf("; %d beyond the scale, which ends at %s", beyond, text.Percent(mostGain))
+		told += fmt.Sprintf("; %d beyond the scale, which ends at %s", beyond, text.Speed(mostGain))
 	}
 	return told
 }
@@ -185,15 +185,15 @@ func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotV
 	if len(all) == 0 {
 		return nil
 	}
-	y := dropAxis(dropsOf(all), plotBottom, plotTop)
+	y := speedAxis(dropsOf(all), plotBottom, plotTop)
 	first, last := points[0].Time, points[len(points)-1].Time
 	x := timeAxis(first, last, plotLeft+8, plotRight-8)
 	t := draw(all, func(i int) float64 { return x.at(float64(all[i].Time.UnixMilli())) }, y)
 	p := &plotView{
 		ID:          id,
-		Title:       "Drop in " + string(phase) + " throughput",
+		Title:       "Speed in " + string(phase),
 		Description: fmt.Sprintf("From %s to %s: %s.", when(first), when(last), tale(all)),
-		Rows:        y.ticksOfDrops(tickApart),
+		Rows:        y.ticksOfSpeeds(tickApart),
 		Columns:     timeTicks(first, last),
 		Limit:       t.limit,
 		Bands:       []string{t.band},
@@ -207,8 +207,8 @@ func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotV
 		if point.Changed {
 			radius = 4.5
 		}
-		p.Marks = append(p.Marks, markDrop(string(point.Outcome), x.at(float64(point.Time.UnixMilli())), y, point.Drop, radius,
-			fmt.Sprintf("cycle %d, %s: %s, drop %s %s", point.Cycle, when(point.Time), point.Outcome, text.Percent(point.Drop), interval(point.Lower, point.Upper))))
+		p.Marks = append(p.Marks, markSpeed(string(point.Outcome), x.at(float64(point.Time.UnixMilli())), y, point.Drop, radius,
+			fmt.Sprintf("cycle %d, %s: %s, %s", point.Cycle, when(point.Time), point.Outcome, text.SpeedWithin(point.Drop, point.Lower, point.Upper))))
 	}
 	for _, point := range points {
 		if len(point.Changes) > 0 {
@@ -266,14 +266,14 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 	for _, look := range v.Looks {
 		drops = append(append(drops, dropAt(look)), closed(look.Lower, look.Upper)...)
 	}
-	y := dropAxis(drops, plotBottom, plotTop)
+	y := speedAxis(drops, plotBottom, plotTop)
 	last := v.Looks[len(v.Looks)-1]
 	p := &plotView{
 		ID:    id,
-		Title: "Drop in " + string(v.Phase) + " throughput",
-		Description: fmt.Sprintf("The interval of the drop at %d %s, with the threshold at %s; after %d rounds it is %s %%.",
-			len(v.Looks), text.Plural(len(v.Looks), "check", "checks"), text.Threshold(threshold), last.Rounds, interval(last.Lower, last.Upper)),
-		Rows:  y.ticksOfDrops(tickApart),
+		Title: "Speed in " + string(v.Phase),
+		Description: fmt.Sprintf("The interval of the speed at %d %s, with the limit at %s; after %d rounds it is %s.",
+			len(v.Looks), text.Plural(len(v.Looks), "check", "checks"), text.SpeedLimit(threshold), last.Rounds, text.SpeedInterval(last.Lower, last.Upper)),
+		Rows:  y.ticksOfSpeeds(tickApart),
 		Limit: "M" + pixel(plotLeft) + " " + pixel(y.at(threshold)) + "H" + pixel(plotRight),
 	}
 	step := float64(plotRight-plotLeft) / float64(len(v.Looks))
@@ -283,8 +283,8 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 		class := string(look.Outcome)
 		p.Columns = append(p.Columns, tickView{pixel(x), strconv.Itoa(look.Rounds)})
 		p.Strokes = append(p.Strokes, strokeView{"interval " + class, fmt.Sprintf("M%s %sV%s", pixel(x), pixel(low), pixel(high))})
-		p.Marks = append(p.Marks, markDrop(class, x, y, dropAt(look), 4,
-			fmt.Sprintf("after %d rounds: drop %s %s", look.Rounds, text.Percent(dropAt(look)), interval(look.Lower, look.Upper))))
+		p.Marks = append(p.Marks, markSpeed(class, x, y, dropAt(look), 4,
+			fmt.Sprintf("after %d rounds: %s", look.Rounds, text.SpeedWithin(dropAt(look), look.Lower, look.Upper))))
 	}
 	return p
 }

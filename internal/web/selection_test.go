@@ -57,7 +57,7 @@ func TestFilterAndSort(t *testing.T) {
 		"?decision=kept&q=llama":            {"Q4_K_M"},
 		"?decision=%3Cscript%3E":            {"Q2_K", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q2_K", "Q4_0", "Q8_0"},
 		"?sort=nothing&decision=kept":       {"Q2_K", "Q4_K_M", "Q2_K"},
-		"?sort=drop&decision=rejected":      {"Q3_K_M", "Q2_K"},
+		"?sort=speed&decision=rejected":     {"Q3_K_M", "Q2_K"},
 		"?sort=time&q=llama":                {"Q4_K_M", "Q2_K", "Q5_K_M", "Q3_K_M"}, // Q5_K_M was passed over
 		"?sort=decision&q=qwen":             {"Q8_0", "Q4_0", "Q2_K"},
 		"?sort=decision&decision=undecided": {"Q8_0", "Q5_K_M"},
@@ -72,12 +72,12 @@ func TestFilterAndSort(t *testing.T) {
 
 // The links of the page keep the rest of what was selected.
 func TestLinksOfASelection(t *testing.T) {
-	page := ask(handlerOf(states()["decisions"].options(t)), "GET", "/?q=llama&sort=drop&decision=kept").Body.String()
-	assert.Contains(t, page, `href="/?decision=rejected&amp;q=llama&amp;sort=drop"`)
+	page := ask(handlerOf(states()["decisions"].options(t)), "GET", "/?q=llama&sort=speed&decision=kept").Body.String()
+	assert.Contains(t, page, `href="/?decision=rejected&amp;q=llama&amp;sort=speed"`)
 	assert.Contains(t, page, `href="/?decision=kept&amp;q=llama&amp;sort=time"`)
 	assert.Contains(t, page, `href="/?decision=kept&amp;q=llama" data-select>Model`)
-	assert.Contains(t, page, `aria-sort="descending"><a href="/?decision=kept&amp;q=llama&amp;sort=drop"`)
-	assert.Contains(t, page, `name="sort" value="drop"`, "the form keeps it, too")
+	assert.Contains(t, page, `aria-sort="ascending"><a href="/?decision=kept&amp;q=llama&amp;sort=speed"`)
+	assert.Contains(t, page, `name="sort" value="speed"`, "the form keeps it, too")
 	assert.Contains(t, page, `value="llama"`)
 }
 
@@ -190,7 +190,7 @@ func unpack(t *testing.T, response *httptest.ResponseRecorder) string {
 }
 
 func FuzzSelection(f *testing.F) {
-	for _, seed := range []string{"", "q=a", "decision=kept&sort=drop", "q=%zz", "q=<script>&decision=<script>&sort=<script>", "q=a&q=b;c"} {
+	for _, seed := range []string{"", "q=a", "decision=kept&sort=speed", "q=%zz", "q=<script>&decision=<script>&sort=<script>", "q=a&q=b;c"} {
 		f.Add(seed)
 	}
 	handler := handlerOf(states()["decisions"].options(f))

@@ -128,7 +128,7 @@ var sortable = []struct {
 	{"", "Target", "target", "", nil},
 	{"decision", "Decision", "decision", "ascending", func(a, b *pairView) int { return cmp.Compare(a.concern(), b.concern()) }},
 	{"", "Throughput, tokens/s", "throughput", "", nil},
-	{"drop", "Drop", "drops", "descending", func(a, b *pairView) int { return -cmp.Compare(a.worst(), b.worst()) }},
+	{"speed", "Speed", "speeds", "ascending", func(a, b *pairView) int { return -cmp.Compare(a.worst(), b.worst()) }},
 	{"size", "Size", "size", "ascending", func(a, b *pairView) int { return cmp.Compare(a.bytes(), b.bytes()) }},
 	{"", "History", "history", "", nil},
 	{"time", "Last and next run", "ran", "descending", func(a, b *pairView) int { return b.Pair.LastTried().Compare(a.Pair.LastTried()) }},
