@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
@@ -258,7 +259,7 @@ func (c *cycle) hashModel(ctx context.Context, m model.Model) (string, error) {
 	done := int64(0)
 	all := sha256.New()
 	for _, id := range m.IDs {
-		hash, err := c.hash(ctx, id, func(read int64) {
+		hash, err := c.hash(ctx, id, true, func(read int64) {
 			fraction := float64(done+read) / float64(max(m.Size, 1))
 			c.Progress(Progress{Model: c.Model.Name, Operation: OperationIsolate, Detail: "reading what the model holds", Done: fraction})
 		})
@@ -276,22 +277,31 @@ func (c *cycle) hashPath(ctx context.Context, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return c.hash(ctx, id, func(int64) {})
+	return c.hash(ctx, id, false, func(int64) {})
 }
 
 // settled is how old a file's last modification has to be for its time to tell it from
 // the next one: file systems count in steps of up to two seconds.
 const settled = 3 * time.Second
 
-// hash is the SHA-256 of a file, remembered or read.
-func (c *cycle) hash(ctx context.Context, id model.FileID, report func(read int64)) (string, error) {
+// hash is the SHA-256 of a file, remembered or read. Of a model's file that is read it sees
+// whether its weights are there.
+func (c *cycle) hash(ctx context.Context, id model.FileID, weights bool, report func(read int64)) (string, error) {
 	if c.Hashes != nil {
 		if hash, known := c.Hashes.Hash(id); known {
 			return hash, nil
 		}
 	}
 	began := time.Now()
-	hash, _, err := disk.Hash(ctx, id.Path, report)
+	blank := &gguf.Blank{} // to which nothing is missing
+	if weights {
+		header, err := gguf.Read(id.Path)
+		if err != nil {
+			return "", err
+		}
+		blank = header.NewBlank()
+	}
+	hash, _, err := disk.HashInto(ctx, id.Path, blank, report)
 	if err != nil {
 		return "", err
 	}
@@ -301,6 +311,9 @@ func (c *cycle) hash(ctx context.Context, id model.FileID, report func(read int6
 	}
 	if err != nil {
 		return "", fmt.Errorf("the file changed while it was read: %w", err)
+	}
+	if err := blank.Err(); err != nil {
+		return "", Failf(ReasonBadModel, "%q: %w", id.Path, err)
 	}
 	if c.Hashes != nil && began.Sub(id.Modified) > settled {
 		if err := c.Hashes.RememberHash(id, hash); err != nil {

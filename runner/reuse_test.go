@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -134,6 +136,26 @@ func TestResultsHaveTheirInputs(t *testing.T) {
 	assert.Equal(t, "3", inputs.Arguments["engine.threads"])
 	assert.Equal(t, "0.12", inputs.Decision["threshold"])
 	assert.NotContains(t, inputs.Decision, "quality.corpus", "what the text holds counts, not where it lies")
+}
+
+// A file that has its full size from the start, as some clients give it, is no model before
+// its content is there.
+func TestAModelWithAHoleIsRefused(t *testing.T) {
+	f, _, known := newReuseFixture(t, "Q8_0")
+	content, err := os.ReadFile(f.model.Path)
+	require.NoError(t, err)
+	clear(content[len(content)*3/10:])
+	require.NoError(t, os.WriteFile(f.model.Path, content, 0o644))
+	f.age(f.model.Path)
+	f.rediscover()
+	for range 2 {
+		r := f.run(t.Context())["Q8_0"]
+		require.NotNil(t, r.Failure)
+		assert.Equal(t, runner.ReasonBadModel, r.Failure.Reason)
+		require.ErrorContains(t, r.Failure, f.model.Path)
+		require.ErrorContains(t, r.Failure, "nothing but zeros")
+		assert.NotContains(t, slices.Collect(maps.Values(known.hashes)), hashOf(content), "a hash that is remembered says that the file was looked at")
+	}
 }
 
 func TestEachFileOfASplitSetCounts(t *testing.T) {

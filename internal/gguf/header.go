@@ -62,7 +62,8 @@ type Header struct {
 
 	fileType     uint64
 	hasFileType  bool
-	splitTensors int64 // tensors of the whole set, as the file says; 0 when it does not
+	offsets      []int64 // of the tensors' data in the file; nil of a set of several
+	splitTensors int64   // tensors of the whole set, as the file says; 0 when it does not
 }
 
 // Tensor is one entry of a header.

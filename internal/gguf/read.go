@@ -121,7 +121,11 @@ func (h *Header) read(in *cursor) (size int64, err error) {
 	if len(h.Tensors) == 0 {
 		return in.offset, nil
 	}
-	return Align(in.offset, alignment) + end, nil
+	data := Align(in.offset, alignment)
+	for i := range h.offsets {
+		h.offsets[i] += data
+	}
+	return data + end, nil
 }
 
 func (h *Header) readMagic(in *cursor) error {
@@ -209,6 +213,7 @@ func (h *Header) readTensors(in *cursor, count int) (end int64, err error) {
 			return 0, fmt.Errorf("tensor %q with %d bytes from byte %d on is more than any file can hold: the file is damaged", name, tensor.Bytes, offset)
 		}
 		end = max(end, int64(offset)+tensor.Bytes)
+		h.offsets = append(h.offsets, int64(offset))
 		h.Parameters += tensor.Elements
 		h.Tensors = append(h.Tensors, tensor)
 	}

@@ -60,6 +60,9 @@ func ReadSet(paths []string) (*Header, error) {
 	if set.splitTensors > 0 && len(paths) > 1 && int64(len(set.Tensors)) != set.splitTensors {
 		return nil, fmt.Errorf("the set of %q has %d tensors in its files and should have %d by its header: its files are not of one model", paths[0], len(set.Tensors), set.splitTensors)
 	}
+	if len(paths) > 1 {
+		set.offsets = nil
+	}
 	set.completeShape()
 	set.nameFormat()
 	return set, nil

@@ -81,6 +81,10 @@ const headersAtOnce = 8
 
 // read reads the units' headers and sorts them into models and others.
 func (f *Found) read(units []*unit) {
+	downloads := arrivals{}
+	for _, unit := range units {
+		unit.arriving(f.Dir, downloads)
+	}
 	type outcome struct {
 		model Model
 		err   error

@@ -5,6 +5,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -85,6 +86,7 @@ type unit struct {
 	missing []string // base names of the files of the set that are not there
 	linked  bool     // at least one was reached through a symbolic link
 	err     error    // why the only file cannot be looked at
+	beside  string   // path of what stands beside a file that is still arriving; "" for none
 }
 
 // key identifies the unit by its files, or by its path where none is there.
@@ -95,10 +97,31 @@ func (u *unit) key() string {
 	return fmt.Sprint(u.keys, u.missing)
 }
 
+// arriving looks for a download of the unit's files that goes on; dir is what its paths are
+// relative to.
+func (u *unit) arriving(dir string, downloads arrivals) {
+	paths := func(names []string, below string) []string {
+		all := make([]string, len(names))
+		for i, name := range names {
+			all[i] = under(dir, filepath.Join(below, name))
+		}
+		return all
+	}
+	u.beside = downloads.of(paths(u.files, ""), paths(u.missing, filepath.Dir(u.path)))
+}
+
 // read reads the unit's header; dir is what its paths are relative to.
 func (u *unit) read(dir string) (Model, error) {
 	model := Model{Name: modelName(u.path), Path: under(dir, u.path)}
+	if u.beside != "" {
+		return model, fmt.Errorf("%w: it is still arriving, as %q is there: wait until the download has ended, or remove that if it has", gguf.ErrIncomplete, u.beside)
+	}
 	if len(u.missing) > 0 {
+		for _, file := range u.files { // the last one may still be written, and others come after it
+			if _, err := gguf.Read(under(dir, file)); errors.Is(err, gguf.ErrIncomplete) {
+				return model, err
+			}
+		}
 		return model, fmt.Errorf("%q is a split model of which files are missing: %s", model.Path, list(u.missing, 3))
 	}
 	if u.err != nil {

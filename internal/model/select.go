@@ -192,7 +192,9 @@ func (f Found) missing(pattern string, err error) Model {
 
 // load reads a model that Discover did not see.
 func (f Found) load(absolute string) (Model, error) {
-	model, err := newUnit(absolute, statFile).read("")
+	unit := newUnit(absolute, statFile)
+	unit.arriving("", arrivals{})
+	model, err := unit.read("")
 	if err != nil {
 		return Model{Name: model.Name, Path: model.Path, Err: err}, nil
 	}

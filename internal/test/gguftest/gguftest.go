@@ -32,7 +32,7 @@ type Pair struct {
 	Value any
 }
 
-// Tensor is one tensor, its data all zeros.
+// Tensor is one tensor; see File.Write for its data.
 type Tensor struct {
 	Name string
 	Type gguf.Type
@@ -77,12 +77,18 @@ func (f File) Header() (header []byte, size int64) {
 	return out.Bytes(), int64(out.Len()) + offset
 }
 
+// mostWritten is how large a file may be of which the data are written.
+const mostWritten = 16 << 20
+
 // Write makes the file at path, with the directories above it, and returns path. The
-// data are a hole.
+// data are not zero, and of a file beyond mostWritten a hole.
 func (f File) Write(t testing.TB, path string) string {
 	t.Helper()
 	header, size := f.Header()
 	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	if size <= mostWritten {
+		header = append(header, bytes.Repeat([]byte{0x2a}, int(size)-len(header))...)
+	}
 	require.NoError(t, os.WriteFile(path, header, 0o644))
 	require.NoError(t, os.Truncate(path, size))
 	return path
