@@ -112,6 +112,9 @@ func serve(ctx context.Context, p *command.Program, f command.ServeFlags) (err e
 	registry := collector.NewRegistry()
 	registry.MustRegister(collector.New(collector.Sources{Store: state, Dispatcher: dispatcher, Scheduler: scheduler, Bus: bus}, a2a.Reasons()))
 	collector.RegisterStorage(registry, state.Stats)
+	if mount.External != nil {
+		collector.RegisterExternalURL(registry, mount.External.String())
+	}
 	reload := &reloads{
 		p: p, store: state, bus: bus, dispatcher: dispatcher, scheduler: scheduler, cycleLog: cycleLog,
 		metrics: collector.NewReloads(registry),

@@ -195,7 +195,11 @@ const nasty = "a \"quoted\" \\ name\nof {two} lines, größer=1"
 // evaluated gives the latest decision on a pair a quality.
 func evaluated(s *store.State, model, target string, perplexity float64) {
 	s.Pairs[store.PairID{Model: model, Target: target}].Decided.Quality = &runner.Evaluated{
-		Verdict:    quality.Verdict{KLDivergence: quality.Interval{Estimate: 0.0115}, Top1Agreement: quality.Interval{Estimate: 0.925}},
+		Verdict: quality.Verdict{
+			KLDivergence: quality.Interval{Estimate: 0.0115, Upper: 0.0125}, Top1Agreement: quality.Interval{Estimate: 0.925, Lower: 0.875},
+			PerplexityIncrease: quality.Interval{Upper: 0.03125},
+		},
+		Limits:     quality.Limits{MaxKLDivergence: 0.05, MinTop1Agreement: 0.75, MaxPerplexityIncrease: 0.125},
 		Perplexity: perplexity, OriginalPerplexity: perplexity - 0.5,
 	}
 }
@@ -305,6 +309,7 @@ func everythingRegistry(t *testing.T) *prometheus.Registry {
 	require.NoError(t, registry.Register(c))
 	NewReloads(registry).Done(nil)
 	RegisterStorage(registry, func() store.Stats { return store.Stats{FileBytes: 65536, WriteFailures: 2} })
+	RegisterExternalURL(registry, "https://example.org/quant")
 	return registry
 }
 
@@ -339,8 +344,14 @@ func TestFamilies(t *testing.T) {
 		"quant_cycle_input_changes_total{model_name,input} counter",
 		"quant_cycle_model_size_bytes{model_name,format} gauge",
 		"quant_cycle_kl_divergence{model_name,format} gauge",
+		"quant_cycle_kl_divergence_upper{model_name,format} gauge",
+		"quant_cycle_kl_divergence_limit{model_name,format} gauge",
 		"quant_cycle_top1_agreement_ratio{model_name,format} gauge",
+		"quant_cycle_top1_agreement_lower_ratio{model_name,format} gauge",
+		"quant_cycle_top1_agreement_limit_ratio{model_name,format} gauge",
 		"quant_cycle_perplexity{model_name,format} gauge",
+		"quant_cycle_perplexity_increase_upper_ratio{model_name,format} gauge",
+		"quant_cycle_perplexity_increase_limit_ratio{model_name,format} gauge",
 		"quant_cycle_chosen_info{model_name,format} gauge",
 		"quant_cycle_published_timestamp_seconds{model_name,format} gauge",
 		"quant_cycle_unpublished{model_name,format} gauge",
@@ -356,6 +367,7 @@ func TestFamilies(t *testing.T) {
 		"quant_exporter_config_last_reload_success_timestamp_seconds{} gauge",
 		"quant_exporter_storage_size_bytes{} gauge",
 		"quant_exporter_storage_write_failures_total{} counter",
+		"quant_exporter_external_url_info{url} gauge",
 	}
 	var got []string
 	for _, family := range Families() {
@@ -411,6 +423,27 @@ func TestQuality(t *testing.T) {
 		`quant_cycle_top1_agreement_ratio{format="Q2_K",model_name="m"} 0.925`,
 		`quant_cycle_top1_agreement_ratio{format="Q4_K_M",model_name="m"} 0.925`,
 	}, samples(show(t, Live{}, p, s, "quant_cycle_kl_divergence", "quant_cycle_top1_agreement_ratio", "quant_cycle_perplexity")))
+}
+
+// The limits are those of the decision; before one, and where quality was not evaluated yet,
+// those of the configuration.
+func TestLimitsOfQuality(t *testing.T) {
+	with, without := entry("with", planned("m", "F16", "Q2_K", "Q4_K_M", "Q8_0")), entry("without", planned("n", "F16", "Q8_0"))
+	with.Quality.Corpus, with.Quality.MaxKLDivergence = "text.txt", 0.25
+	without.Quality.MaxKLDivergence = 0.5 // and no text
+	s := stateOf(pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept)), pair("m", "Q4_K_M", verdict.Kept, decided("F16", "Q4_K_M", verdict.Kept)))
+	evaluated(s, "m", "Q2_K", 28)
+	assert.Equal(t, []string{
+		`quant_cycle_kl_divergence_limit{format="Q2_K",model_name="m"} 0.05`,
+		`quant_cycle_kl_divergence_limit{format="Q4_K_M",model_name="m"} 0.25`,
+		`quant_cycle_kl_divergence_limit{format="Q8_0",model_name="m"} 0.25`,
+		`quant_cycle_kl_divergence_upper{format="Q2_K",model_name="m"} 0.0125`,
+		`quant_cycle_perplexity_increase_limit_ratio{format="Q2_K",model_name="m"} 0.125`,
+		`quant_cycle_perplexity_increase_upper_ratio{format="Q2_K",model_name="m"} 0.03125`,
+		`quant_cycle_top1_agreement_limit_ratio{format="Q2_K",model_name="m"} 0.75`,
+		`quant_cycle_top1_agreement_lower_ratio{format="Q2_K",model_name="m"} 0.875`,
+	}, samples(show(t, Live{}, planOf(with, without), s, "quant_cycle_kl_divergence_limit", "quant_cycle_kl_divergence_upper",
+		"quant_cycle_perplexity_increase_limit_ratio", "quant_cycle_perplexity_increase_upper_ratio", "quant_cycle_top1_agreement_limit_ratio", "quant_cycle_top1_agreement_lower_ratio")))
 }
 
 // Two entries decide a model, one of them beside a baseline: each original keeps its

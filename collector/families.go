@@ -47,8 +47,14 @@ const (
 	inputChangesTotal
 	modelSize
 	klDivergence
+	klDivergenceUpper
+	klDivergenceLimit
 	top1Agreement
+	top1AgreementLower
+	top1AgreementLimit
 	perplexity
+	perplexityIncreaseUpper
+	perplexityIncreaseLimit
 	chosenInfo
 	published
 	unpublished
@@ -65,6 +71,7 @@ const (
 	reloadSeconds
 	storageSize
 	storageWriteFailures
+	externalURL
 
 	firstOfExporter = reloadSuccessful
 )
@@ -182,14 +189,44 @@ var families = [...]Family{
 		"Mean Kullback-Leibler divergence of the quantized format's predictions from the original's in the last finished cycle, in nats; absent if quality is not evaluated.",
 		[]string{"model_name", "format"},
 	},
+	klDivergenceUpper: {
+		"quant_cycle_kl_divergence_upper", gauge,
+		"Upper end of the interval around the mean Kullback-Leibler divergence in the last finished cycle, in nats, which is held to quant_cycle_kl_divergence_limit.",
+		[]string{"model_name", "format"},
+	},
+	klDivergenceLimit: {
+		"quant_cycle_kl_divergence_limit", gauge,
+		"Mean Kullback-Leibler divergence, in nats, above which a copy is rejected, in the last finished cycle; before the first cycle, as configured; absent without this limit.",
+		[]string{"model_name", "format"},
+	},
 	top1Agreement: {
 		"quant_cycle_top1_agreement_ratio", gauge,
 		"How often the quantized format and the original agree on the most likely token in the last finished cycle, a ratio; absent if quality is not evaluated.",
 		[]string{"model_name", "format"},
 	},
+	top1AgreementLower: {
+		"quant_cycle_top1_agreement_lower_ratio", gauge,
+		"Lower end of the interval around the agreement on the most likely token in the last finished cycle, a ratio, which is held to quant_cycle_top1_agreement_limit_ratio.",
+		[]string{"model_name", "format"},
+	},
+	top1AgreementLimit: {
+		"quant_cycle_top1_agreement_limit_ratio", gauge,
+		"Agreement on the most likely token, a ratio, below which a copy is rejected, in the last finished cycle; before the first cycle, as configured; absent without this limit.",
+		[]string{"model_name", "format"},
+	},
 	perplexity: {
 		"quant_cycle_perplexity", gauge,
 		"Perplexity of the original and of quantized formats on the text for quality in the last finished cycle; absent if quality is not evaluated.",
+		[]string{"model_name", "format"},
+	},
+	perplexityIncreaseUpper: {
+		"quant_cycle_perplexity_increase_upper_ratio", gauge,
+		"Upper end of the interval around the increase of the perplexity from the original to the quantized format in the last finished cycle, a ratio, which is held to quant_cycle_perplexity_increase_limit_ratio.",
+		[]string{"model_name", "format"},
+	},
+	perplexityIncreaseLimit: {
+		"quant_cycle_perplexity_increase_limit_ratio", gauge,
+		"Increase of the perplexity, a ratio, above which a copy is rejected, in the last finished cycle; before the first cycle, as configured; absent without this limit.",
 		[]string{"model_name", "format"},
 	},
 	chosenInfo: {
@@ -259,10 +296,15 @@ var families = [...]Family{
 		"quant_exporter_storage_write_failures_total", counter,
 		"Failed writes to the state since the exporter was started.", nil,
 	},
+	externalURL: {
+		"quant_exporter_external_url_info", gauge,
+		"Always 1, labeled with the URL under which people reach the pages; absent without --web.external-url.",
+		[]string{"url"},
+	},
 }
 
 // Families lists the families of this package, in the order of the documentation: those
-// of the [Collector], then those of [Reloads] and [RegisterStorage]. The caller owns the list.
+// of the [Collector], then those of [Reloads], [RegisterStorage] and [RegisterExternalURL]. The caller owns the list.
 func Families() []Family {
 	list := slices.Clone(families[:])
 	for i := range list {

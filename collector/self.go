@@ -60,3 +60,13 @@ func RegisterStorage(registerer prometheus.Registerer, stats func() store.Stats)
 		prometheus.NewCounterFunc(prometheus.CounterOpts(storageWriteFailures.opts()), func() float64 { return float64(stats().WriteFailures) }),
 	)
 }
+
+// RegisterExternalURL registers where people reach the pages, for alerts to lead there; it
+// panics when that is registered already.
+func RegisterExternalURL(registerer prometheus.Registerer, url string) {
+	opts := prometheus.GaugeOpts(externalURL.opts())
+	opts.ConstLabels = prometheus.Labels{"url": url}
+	info := prometheus.NewGauge(opts)
+	info.Set(1)
+	registerer.MustRegister(info)
+}

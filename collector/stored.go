@@ -6,6 +6,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -214,8 +215,13 @@ func (b *builder) pair(m *model.Planned, p *store.Pair, target string, entry *mo
 		p = &store.Pair{}
 	}
 	b.publication(m.Name, p, target, entry.Publish.Enabled())
+	var configured quality.Limits
+	if entry.Quality.Enabled() {
+		configured = entry.Quality.Limits()
+	}
 	if p.Decided == nil {
 		b.add(thresholdRatio, entry.Threshold, m.Name, target)
+		b.limits(m.Name, target, configured)
 		b.standing(p, m.Name, m.SourceFormat(), target)
 		return
 	}
@@ -236,10 +242,33 @@ func (b *builder) pair(m *model.Planned, p *store.Pair, target string, entry *mo
 		b.add(dropUpper, valueOr(phase.Upper, math.Inf(+1)), labels()...)
 	}
 	b.add(modelSize, float64(d.Quantized.Bytes), m.Name, target)
-	if q := d.Quality; q != nil {
-		b.add(klDivergence, q.KLDivergence.Estimate, m.Name, target)
-		b.add(top1Agreement, q.Top1Agreement.Estimate, m.Name, target)
-		b.add(perplexity, q.Perplexity, m.Name, target)
+	q := d.Quality
+	if q == nil {
+		b.limits(m.Name, target, configured)
+		return
+	}
+	b.limits(m.Name, target, q.Limits)
+	b.add(klDivergence, q.KLDivergence.Estimate, m.Name, target)
+	b.add(klDivergenceUpper, q.KLDivergence.Upper, m.Name, target)
+	b.add(top1Agreement, q.Top1Agreement.Estimate, m.Name, target)
+	b.add(top1AgreementLower, q.Top1Agreement.Lower, m.Name, target)
+	b.add(perplexity, q.Perplexity, m.Name, target)
+	b.add(perplexityIncreaseUpper, q.PerplexityIncrease.Upper, m.Name, target)
+}
+
+// limits adds the limits of quality that there are.
+func (b *builder) limits(model, target string, limits quality.Limits) {
+	for _, limit := range []struct {
+		family
+		value float64
+	}{
+		{klDivergenceLimit, limits.MaxKLDivergence},
+		{top1AgreementLimit, limits.MinTop1Agreement},
+		{perplexityIncreaseLimit, limits.MaxPerplexityIncrease},
+	} {
+		if limit.value != 0 {
+			b.add(limit.family, limit.value, model, target)
+		}
 	}
 }
 

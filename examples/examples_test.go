@@ -157,7 +157,11 @@ func TestAlertsSayWhatPeopleNeed(t *testing.T) {
 			continue
 		}
 		assert.Contains(t, severities, r.Labels["severity"], r.Alert)
-		assert.Equal(t, []string{"description", "runbook_url", "summary"}, slices.Sorted(maps.Keys(r.Annotations)), r.Alert)
+		annotations := []string{"description", "runbook_url", "summary"}
+		if strings.Contains(r.Annotations["summary"], "$labels.model_name") {
+			annotations = []string{"description", "page_url", "runbook_url", "summary"}
+		}
+		assert.Equal(t, annotations, slices.Sorted(maps.Keys(r.Annotations)), r.Alert)
 		for name, text := range r.Annotations {
 			assert.NotEmpty(t, text, "%s of %s", name, r.Alert)
 		}
@@ -199,13 +203,7 @@ func TestRulesNameMetricsAndLabelsThatExist(t *testing.T) {
 		}
 	}
 	for _, r := range all {
-		expressions := []string{r.Expr}
-		for _, text := range r.Annotations {
-			for _, query := range annotationQuery.FindAllStringSubmatch(text, -1) {
-				expressions = append(expressions, strings.ReplaceAll(strings.ReplaceAll(query[1], `%q`, `"x"`), `\"`, `"`))
-			}
-		}
-		for _, expression := range expressions {
+		for _, expression := range r.expressions() {
 			used := selectors(expression)
 			assert.NotEmpty(t, used, "no metric is seen in %s", expression)
 			for _, s := range used {
@@ -219,14 +217,34 @@ func TestRulesNameMetricsAndLabelsThatExist(t *testing.T) {
 	}
 }
 
+// expressions are that of the rule and those of its texts.
+func (r rule) expressions() []string {
+	all := []string{r.Expr}
+	for _, text := range r.Annotations {
+		matchers := map[string]string{} // by variable
+		for _, variable := range annotationVariable.FindAllStringSubmatch(text, -1) {
+			matchers[variable[1]] = variable[2]
+		}
+		for _, query := range annotationQuery.FindAllStringSubmatch(text, -1) {
+			expression := query[1]
+			for _, name := range strings.Fields(query[2]) {
+				expression = strings.Replace(expression, "%s", matchers[name], 1)
+			}
+			all = append(all, strings.ReplaceAll(strings.ReplaceAll(expression, `%q`, `"x"`), `\"`, `"`))
+		}
+	}
+	return all
+}
+
 var (
-	annotationQuery = regexp.MustCompile(`query \(printf "((?:[^"\\]|\\.)*)"`)
+	annotationQuery    = regexp.MustCompile(`query \(printf "((?:[^"\\]|\\.)*)"([^)]*)\)`)
+	annotationVariable = regexp.MustCompile(`(\$\w+) := printf "([^"]*)"`)
 
 	comments   = regexp.MustCompile(`#.*`)
 	quoted     = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 	durations  = regexp.MustCompile(`\[[^\]]*\]|\boffset\s+\w+`)
 	groupings  = regexp.MustCompile(`\b(?:on|ignoring|by|without|group_left|group_right)\s*\([^)]*\)`)
-	operators  = regexp.MustCompile(`\b(?:and|or|unless|bool|offset)\b`)
+	operators  = regexp.MustCompile(`\b(?:and|or|unless|bool|offset|group_left|group_right)\b`)
 	identifier = regexp.MustCompile(`([a-zA-Z_:][\w:]*)\s*(\(|\{[^}]*\})?`)
 	matcher    = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)`)
 )

@@ -239,7 +239,7 @@ func TestEveryMetricIsShownOrAlertedOn(t *testing.T) {
 	used := map[string]bool{}
 	expressions := dashboardExpressions(t)
 	for _, r := range rules(t) {
-		expressions = append(expressions, r.Expr)
+		expressions = append(expressions, r.expressions()...)
 	}
 	for _, expr := range expressions {
 		for _, s := range selectors(expr) {
