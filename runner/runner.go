@@ -267,6 +267,9 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	defer release()
 	c.started = time.Now()
 
+	if err := c.withinContext(); err != nil {
+		return err
+	}
 	if c.info, err = c.engine.Probe(ctx); err != nil {
 		return fmt.Errorf("looking at the engine: %w", err)
 	}

@@ -141,7 +141,7 @@ func (f *runFlags) flags(app *kingpin.Application, t *threshold) {
 	entry := defaults.NewEntry(0, false)
 	run := app.Command("run", "Run cycles now: quantize models, measure the copies against the originals, and decide.")
 	run.Flag("entry", "Take models, targets and settings from this entry of the schedule.").PlaceHolder("NAME").StringVar(&f.entry)
-	run.Flag("model", "Model to take: a name, a glob or a path; repeatable. Default: every model in the model folder.").StringsVar(&f.models)
+	run.Flag("model", "Model to take: a name, a glob or a path, or, behind a !, to leave out; repeatable. Default: every model in the model folder.").StringsVar(&f.models)
 	run.Flag("target", "Format to quantize to, as llama-quantize names it; repeatable. Default: "+strings.Join(entry.Targets, ", ")+".").PlaceHolder("FORMAT").StringsVar(&f.targets)
 	run.Flag("against", "Compare one model with this existing file, a name or a path, instead of making copies.").PlaceHolder("FILE").StringVar(&f.against)
 	run.Flag("baseline", "Compare copies with the model in this format instead of the model as it is.").PlaceHolder("FORMAT").StringVar(&f.baseline)

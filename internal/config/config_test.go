@@ -230,6 +230,8 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"no YAML, bytes":      {"threshold: 0.1\nwork: \xff", []string{"c.yml:2: this is no YAML: invalid leading UTF-8 octet"}},
 		"no YAML, cron":       {"schedule:\n- name: n\n  cron: * * * * *", []string{`c.yml:3: this is no YAML: did not find expected alphabetic or numeric character: a text that begins with * needs quotes, as in "*"`}},
 		"no YAML, @daily":     {"schedule:\n- name: n\n  cron: @daily", []string{"c.yml:3: this is no YAML: found character that cannot start any token: a text that begins with @, %, ` or a tab needs quotes; spaces indent, not tabs"}},
+		"a tag for a text":    {"schedule:\n- name: n\n  cron: '@daily'\n  models:\n  - '*'\n  - !mtp-*", []string{`c.yml:6: schedule[0].models: "!mtp-*" is a tag of YAML and no text: a text that begins with ! needs quotes`}},
+		"a tag in a list":     {"schedule:\n- name: n\n  cron: '@daily'\n  models: ['*', !mtp-*]", []string{"c.yml:3: this is no YAML: did not find expected ',' or ']': a text that begins with ! needs quotes, as in \"!mtp-*\""}},
 		"no YAML, a glob":     {"schedule:\n- name: n\n  cron: '@daily'\n  models: [*-f16]", []string{"c.yml:4: this is no YAML: an alias stands for nothing: a text that begins with * needs quotes"}},
 		"no YAML, the stream": {"a2a: {stream: {a2a}:events}", []string{`c.yml:1: this is no YAML: did not find expected ',' or '}'`}},
 		"no YAML, a stream":   {"a2a:\n  stream: {a2a}:events", []string{`c.yml:1: this is no YAML: did not find expected key: a text that begins with { or [ needs quotes, as in "{a2a}:events"`}},
@@ -301,7 +303,7 @@ engine: {dir: ./bin, imatrix: /i.gguf}
 storage: {path: state}
 a2a: {password_file: password, tls_config: {ca_file: ca.pem, cert_file: c.pem, key_file: /k.pem}}
 schedule:
-  - {name: own, cron: "@daily", engine: {dir: bin2, imatrix: i.gguf}, models: [a, ./b.gguf, ../c.gguf, sub/d.gguf, /e.gguf]}
+  - {name: own, cron: "@daily", engine: {dir: bin2, imatrix: i.gguf}, models: [a, ./b.gguf, ../c.gguf, sub/d.gguf, /e.gguf, "!./f.gguf"]}
   - {name: inherits, cron: "@daily"}
 `), 0o600))
 	c, err := config.Load(file, checks)
@@ -317,7 +319,7 @@ schedule:
 	own, inherits := c.Schedule[0], c.Schedule[1]
 	assert.Equal(t, filepath.Join(dir, "bin2"), own.Engine.Dir)
 	assert.Equal(t, filepath.Join(dir, "i.gguf"), own.Engine.Imatrix)
-	assert.Equal(t, []string{"a", filepath.Join(dir, "b.gguf"), filepath.Join(filepath.Dir(dir), "c.gguf"), "sub/d.gguf", "/e.gguf"}, own.Models)
+	assert.Equal(t, []string{"a", filepath.Join(dir, "b.gguf"), filepath.Join(filepath.Dir(dir), "c.gguf"), "sub/d.gguf", "/e.gguf", "!" + filepath.Join(dir, "f.gguf")}, own.Models)
 	assert.Equal(t, c.Engine, inherits.Engine)
 }
 

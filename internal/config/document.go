@@ -48,6 +48,7 @@ var (
 var hints = map[string]string{
 	"did not find expected alphabetic or numeric character": `a text that begins with * needs quotes, as in "*"`,
 	"found character that cannot start any token":           "a text that begins with @, %, ` or a tab needs quotes; spaces indent, not tabs",
+	"did not find expected ',' or ']'":                      `a text that begins with ! needs quotes, as in "!mtp-*"`,
 	"did not find expected key":                             `a text that begins with { or [ needs quotes, as in "{a2a}:events"`,
 	"mapping values are not allowed in this context":        "is the line indented like its neighbours? A text with a colon and a space in it needs quotes",
 }

@@ -20,7 +20,8 @@ import (
 type Entry struct {
 	schedule.Entry `yaml:",inline"`
 
-	// Models are names, globs or paths. Default: all.
+	// Models are names, globs or paths; see [Excluded] for those that leave models out.
+	// Default: all.
 	Models []string `yaml:"models"`
 	// Targets are the formats to quantize to. Default: Q2_K.
 	Targets []string `yaml:"targets"`
@@ -69,6 +70,11 @@ func (e *Entry) problems(c *Config, checks Checks) []Problem {
 	e.Check(func(key string, err error) { found.check(key, err) })
 	found.check("publish.dir", c.apart(e.Publish.Dir))
 	found.check("models", checkList(e.Models, "names, globs or paths of models", func(s string) string { return s }))
+	for _, pattern := range e.Models {
+		if of, excluded := Excluded(pattern); excluded && strings.TrimSpace(of) == "" {
+			found.add("models", "has a ! that leaves nothing out: write a name, glob or path behind it")
+		}
+	}
 	if e.Against == "" {
 		found.check("targets", errors.Join(checkList(e.Targets, "formats such as Q2_K", strings.ToUpper), sameFormat(e.Targets)))
 	} else {
@@ -92,6 +98,24 @@ func (e *Entry) problems(c *Config, checks Checks) []Problem {
 // IsGlob reports whether a name is a pattern that may fit several models.
 func IsGlob(name string) bool { return strings.ContainsAny(name, `*?[\`) }
 
+// Excluded takes apart a pattern that leaves models out: "!mtp-*" leaves out those that
+// "mtp-*" names, of all that other patterns of the list name. A model whose name begins with
+// an exclamation mark is named with a backslash before that.
+func Excluded(pattern string) (of string, ok bool) { return strings.CutPrefix(pattern, "!") }
+
+// Included are the patterns of a list that do not leave models out: all models where there
+// is no other.
+func Included(patterns []string) []string {
+	included := slices.DeleteFunc(slices.Clone(patterns), func(pattern string) bool {
+		_, excluded := Excluded(pattern)
+		return excluded
+	})
+	if len(included) == 0 && len(patterns) > 0 {
+		return []string{"*"}
+	}
+	return included
+}
+
 // checkAgainst wants one file, for one model.
 func (e Entry) checkAgainst() error {
 	switch {
@@ -103,7 +127,7 @@ func (e Entry) checkAgainst() error {
 		return errors.New("takes the place of targets, and the file has a format of its own: leave one of them out")
 	case len(e.Models) == 0: // that has been said
 		return nil
-	case len(e.Models) > 1, IsGlob(e.Models[0]):
+	case len(e.Models) > 1, IsGlob(Included(e.Models)[0]):
 		return errors.New("compares the file with one model: name that in models, without wildcards")
 	}
 	return nil

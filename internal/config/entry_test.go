@@ -30,6 +30,8 @@ func TestEntryProblems(t *testing.T) {
 	}{
 		{"no models", func(e *config.Entry) { e.Models = nil }, "models", "is empty"},
 		{"blank model", func(e *config.Entry) { e.Models = []string{"a", " "} }, "models", "has a blank item"},
+		{"nothing to leave out", func(e *config.Entry) { e.Models = []string{"a", "! "} }, "models", "leaves nothing out"},
+		{"file and a model that is left out", against("prod", "!m"), "against", "name that in models"},
 		{"model twice", func(e *config.Entry) { e.Models = []string{"a", "A", "a"} }, "models", `"a" is named twice`},
 		{"no targets", func(e *config.Entry) { e.Targets = []string{} }, "targets", "is empty"},
 		{"target twice", func(e *config.Entry) { e.Targets = []string{"Q2_K", "q2_k"} }, "targets", `"q2_k" is named twice`},

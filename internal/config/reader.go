@@ -104,6 +104,12 @@ func (r *reader) value(path string, node *yaml.Node, into reflect.Value) {
 	if isNull(node) {
 		return
 	}
+	for _, item := range node.Content {
+		if node.Kind == yaml.SequenceNode && strings.HasPrefix(item.Tag, "!") && !strings.HasPrefix(item.Tag, "!!") {
+			r.problem(item.Line, path, "%q is a tag of YAML and no text: a text that begins with ! needs quotes", clip(item.Tag))
+			return
+		}
+	}
 	decoded := reflect.New(into.Type()) // a value half decoded must not stay
 	err := node.Decode(decoded.Interface())
 	cut := into.Kind() == reflect.Int && node.ShortTag() == "!!float" // 1.5 would be read as 1

@@ -69,8 +69,13 @@ func namesFile(item *yaml.Node) bool {
 
 // rebaseName takes what is a path, and no name of a model, from the file's folder.
 func (r *reader) rebaseName(name *string) {
-	if strings.HasPrefix(*name, "./") || strings.HasPrefix(*name, "../") {
-		*name = config.JoinDir(r.dir, *name)
+	mark := ""
+	path, excluded := Excluded(*name)
+	if excluded {
+		mark = "!"
+	}
+	if strings.HasPrefix(path, "./") || strings.HasPrefix(path, "../") {
+		*name = mark + config.JoinDir(r.dir, path)
 	}
 }
 
@@ -101,6 +106,9 @@ func (c clashes) name(e *Entry) []Problem {
 func (c clashes) pairs(e *Entry) []Problem {
 	var problems []Problem
 	told := map[*Entry]bool{e: true}
+	if slices.ContainsFunc(e.Models, func(pattern string) bool { _, excluded := Excluded(pattern); return excluded }) {
+		return nil // its patterns name less than they would elsewhere
+	}
 	for _, pattern := range e.Models {
 		for _, target := range e.Targets {
 			pair := [2]string{pattern, gguf.Canonical(target)}

@@ -520,6 +520,10 @@ func TestSelect(t *testing.T) {
 		{[]string{"alias/set-00001-of-00002"}, []string{set}},
 		{[]string{"linked", "linked.gguf"}, []string{"a/tiny"}},
 		{[]string{outside.path("tiny.gguf"), "tiny"}, []string{outside.path("tiny"), "tiny"}},
+		{[]string{"!a/*"}, []string{"[1]", "tiny"}},
+		{[]string{"*tiny", "!tiny"}, []string{"a/tiny"}},
+		{[]string{"!a/set-00002-of-00002.gguf", "*", "!" + m.path("tiny.gguf"), `!\[1\]`}, []string{"a/Large-F16", "a/tiny"}},
+		{[]string{outside.path("tiny.gguf"), "tiny", "!" + outside.path("*")}, []string{"tiny"}},
 		{[]string{"./hidden/.secret.gguf"}, []string{m.path("hidden/.secret")}},
 	}
 	for _, tt := range tests {
@@ -529,6 +533,34 @@ func TestSelect(t *testing.T) {
 			assert.Equal(t, tt.want, names(selected))
 		})
 	}
+}
+
+// What a file is called never takes the place of a pattern: anybody may add one.
+func TestFilesThatAreCalledLikePatterns(t *testing.T) {
+	m := newModels(t)
+	for _, name := range []string{"a", "b", "*", "a*", "?", "!a", "[1]", "1"} {
+		m.model(name + ".gguf")
+	}
+	all := []string{"!a", "*", "1", "?", "[1]", "a", "a*", "b"}
+	t.Chdir(m.dir) // where the patterns are names of files, too
+	found := m.discover()
+	for pattern, want := range map[string][]string{
+		"*": all, "*.gguf": all, "a*": {"a", "a*"}, "?": {"*", "1", "?", "a", "b"}, "?.gguf": {"*", "1", "?", "a", "b"},
+		`\*`: {"*"}, `a\*.gguf`: {"a*"}, `\!a`: {"!a"}, "!a": {"!a", "*", "1", "?", "[1]", "a*", "b"},
+		"[1]": {"[1]"}, m.path("*.gguf"): {"*"}, "./*.gguf": {"*"},
+	} {
+		selected, err := found.Select([]string{pattern})
+		require.NoError(t, err, pattern)
+		assert.Equal(t, want, names(selected), pattern)
+	}
+	_, err := found.Select([]string{"a", "!a*"})
+	require.NoError(t, err)
+	_, err = found.Select([]string{"![a"})
+	require.ErrorContains(t, err, `"[a" is malformed`)
+	plan := model.NewPlan([]config.Entry{{Models: []string{"a", "!a*"}, Targets: []string{"Q2_K"}}}, found, nil)
+	require.ErrorContains(t, plan.Entries[0].Unfound, "leave out every model")
+	plan = model.NewPlan([]config.Entry{{Models: []string{"![a"}, Targets: []string{"Q2_K"}}}, found, nil)
+	require.ErrorContains(t, plan.Entries[0].Unfound, "is malformed")
 }
 
 func TestSharedShardIsOfTheSetItIsAskedIn(t *testing.T) {

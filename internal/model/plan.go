@@ -92,15 +92,29 @@ func NewPlan(entries []config.Entry, found Found, last map[string]string) Plan {
 	for _, entry := range entries {
 		resolved := Resolved{Entry: entry}
 		models := map[string]Model{}
-		for _, pattern := range entry.Models {
+		leftOut, err := found.leftOut(entry.Models)
+		if err != nil {
+			resolved.Unfound = err
+			resolved.Unresolved = append(resolved.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, err))
+			p.Entries = append(p.Entries, resolved)
+			continue
+		}
+		for _, pattern := range config.Included(entry.Models) {
 			s := selected[pattern]
 			if s.err != nil && config.IsGlob(pattern) {
 				resolved.Unresolved = append(resolved.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, s.err))
 			}
 			resolved.Unfound = cmp.Or(resolved.Unfound, s.err)
 			for _, model := range s.models {
-				models[model.Name] = model
+				if !leftOut(model) {
+					models[model.Name] = model
+				}
 			}
+		}
+		if len(models) == 0 && len(resolved.Unresolved) == 0 && len(entry.Models) > 0 {
+			err := fmt.Errorf("entry %q: its patterns with ! leave out every model that the others name: %q", entry.Name, entry.Models)
+			resolved.Unresolved = append(resolved.Unresolved, err)
+			resolved.Unfound = cmp.Or(resolved.Unfound, err)
 		}
 		file, err := resolved.file(found, last[entry.Name])
 		resolved.Unfound = cmp.Or(resolved.Unfound, err)
@@ -133,7 +147,7 @@ func (p *Plan) passedOver(found Found) []Skipped {
 func selectAll(entries []config.Entry, found Found) map[string]selected {
 	var patterns []string
 	for _, entry := range entries {
-		patterns = append(patterns, entry.Models...)
+		patterns = append(patterns, config.Included(entry.Models)...)
 	}
 	all := map[string]selected{}
 	for i, s := range found.selectEach(patterns) {

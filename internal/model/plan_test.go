@@ -63,6 +63,15 @@ func TestPairsBelongToTheFirstEntryThatNamesThem(t *testing.T) {
 			entries: []config.Entry{entry("n", "*", "Q2_K"), entry("m", "a", "Q8_0")},
 			want:    [][]string{{"a: Q2_K", "b: Q2_K", "team/c: Q2_K"}, {"a: Q8_0"}},
 		},
+		"left out by a pattern": {
+			entries: []config.Entry{entry("n", "* !team/*", "Q2_K"), entry("m", "!a", "Q8_0")},
+			want:    [][]string{{"a: Q2_K", "b: Q2_K"}, {"b: Q8_0", "team/c: Q8_0"}},
+		},
+		"left out by one entry, and left to another": {
+			entries:   []config.Entry{entry("n", "* !a", "Q2_K"), entry("m", "*", "Q2_K")},
+			want:      [][]string{{"b: Q2_K", "team/c: Q2_K"}, {"a: Q2_K"}},
+			conflicts: []model.Conflict{{"b", "Q2_K", "n", "m"}, {"team/c", "Q2_K", "n", "m"}},
+		},
 		"one pair twice": {
 			entries:   []config.Entry{entry("n", "a", "Q2_K"), entry("m", "*", "Q2_K Q8_0")},
 			want:      [][]string{{"a: Q2_K"}, {"a: Q8_0", "b: Q2_K Q8_0", "team/c: Q2_K Q8_0"}},

@@ -19,7 +19,11 @@ import (
 //   - the path of a "*.gguf", relative to the current directory or absolute, inside the
 //     model directory or not; any file of a split set will do;
 //   - a glob over names: * matches anything, also nothing and across slashes, ? one
-//     character, [a-z] one of a range, and \ takes the next character as it is.
+//     character, [a-z] one of a range, and \ takes the next character as it is. A glob
+//     that fits itself, such as *, is never taken for the name of a file.
+//
+// A pattern behind an exclamation mark leaves models out of those that the others name, or
+// of all.
 //
 // A model that was asked for and cannot be read comes back with its Err set, so that the
 // others are not held up. Globs pass over files that are still being written or that
@@ -31,15 +35,46 @@ func (f Found) Select(patterns []string) ([]Model, error) {
 	if len(patterns) == 0 {
 		patterns = []string{"*"}
 	}
+	leftOut, err := f.leftOut(patterns)
+	if err != nil {
+		return nil, err
+	}
 	var all []Model
-	for _, s := range f.selectEach(patterns) {
+	for _, s := range f.selectEach(config.Included(patterns)) {
 		if s.err != nil {
 			return nil, s.err
 		}
-		all = append(all, s.models...)
+		all = append(all, slices.DeleteFunc(s.models, leftOut)...)
 	}
 	slices.SortFunc(all, byName)
 	return slices.CompactFunc(all, func(a, b Model) bool { return a.Name == b.Name }), nil
+}
+
+// leftOut makes the test by which patterns behind an exclamation mark leave models out.
+func (f Found) leftOut(patterns []string) (func(Model) bool, error) {
+	var tests []func(Model) bool
+	for _, pattern := range patterns {
+		of, excluded := config.Excluded(pattern)
+		if !excluded {
+			continue
+		}
+		fits, err := globbed(of)
+		if err != nil {
+			return nil, err
+		}
+		tests = append(tests, func(m Model) bool {
+			if m.Name == strings.TrimSuffix(of, extension) || fits(m.Name) {
+				return true
+			}
+			return slices.ContainsFunc(f.paths(of), func(path string) bool {
+				absolute, err := filepath.Abs(path)
+				return err == nil && (absolute == m.Path || slices.Contains(m.Files, absolute))
+			})
+		})
+	}
+	return func(m Model) bool {
+		return slices.ContainsFunc(tests, func(test func(Model) bool) bool { return test(m) })
+	}, nil
 }
 
 // selected is what one pattern names: models, or nothing, and why.
@@ -90,6 +125,10 @@ func (f Found) File(name string) (Model, error) {
 // match finds what one pattern names: models of the directory, or one file beside them,
 // which is named by its absolute path.
 func (f Found) match(pattern string) (inside []Model, outside *Model, err error) {
+	if fitsItself(pattern) { // whatever a file is called: it takes the place of no pattern
+		inside, err = f.glob(pattern)
+		return inside, nil, err
+	}
 	if model, ok, err := f.named(pattern); ok {
 		return []Model{model}, nil, err
 	}
@@ -156,12 +195,22 @@ func (s *Skipped) asModel() (Model, error) {
 // paths are the files that a pattern may mean.
 func (f Found) paths(pattern string) []string {
 	var paths []string
-	explicit := filepath.IsAbs(pattern) || strings.HasPrefix(pattern, "./") || strings.HasPrefix(pattern, "../")
-	if f.Dir != "" && !explicit {
+	if f.Dir != "" && !explicit(pattern) {
 		file := filepath.Join(f.Dir, filepath.FromSlash(pattern))
 		paths = append(paths, file+extension, file)
 	}
 	return append(paths, pattern)
+}
+
+// explicit reports whether a pattern is a path, and no name.
+func explicit(pattern string) bool {
+	return filepath.IsAbs(pattern) || strings.HasPrefix(pattern, "./") || strings.HasPrefix(pattern, "../")
+}
+
+// fitsItself reports whether a pattern is a glob that fits a model of its own name, too.
+func fitsItself(pattern string) bool {
+	fits, err := globbed(pattern)
+	return config.IsGlob(pattern) && !explicit(pattern) && err == nil && fits(strings.TrimSuffix(pattern, extension))
 }
 
 // nameOf is the name under which Discover knows a file: by its path, else by the file
@@ -235,18 +284,27 @@ func (f Found) nameOutside(models []*Model) {
 	}
 }
 
-// glob matches names; path.Match keeps * from slashes, so both sides get another byte
-// instead, which no file's name can have.
-func (f Found) glob(pattern string) ([]Model, error) {
-	pattern = strings.TrimSuffix(pattern, extension) // names have none
+// globbed makes the test of a glob over names; path.Match keeps * from slashes, so both
+// sides get another byte instead, which no file's name can have.
+func globbed(pattern string) (fits func(name string) bool, err error) {
 	unslash := strings.NewReplacer("/", "\x00")
-	matches := func(name string) bool {
-		ok, err := path.Match(unslash.Replace(pattern), unslash.Replace(name))
+	glob := unslash.Replace(strings.TrimSuffix(pattern, extension)) // names have none
+	if _, err := path.Match(glob, ""); err != nil {
+		return nil, fmt.Errorf("the model pattern %q is malformed: a [ needs its ], and a \\ something after it", strings.TrimSuffix(pattern, extension))
+	}
+	return func(name string) bool {
+		ok, err := path.Match(glob, unslash.Replace(name))
 		return ok && err == nil
+	}, nil
+}
+
+// glob finds the models whose names fit.
+func (f Found) glob(pattern string) ([]Model, error) {
+	matches, err := globbed(pattern)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := path.Match(unslash.Replace(pattern), ""); err != nil {
-		return nil, fmt.Errorf("the model pattern %q is malformed: a [ needs its ], and a \\ something after it", pattern)
-	}
+	pattern = strings.TrimSuffix(pattern, extension)
 	var models []Model
 	for _, model := range f.Models {
 		if matches(model.Name) {
