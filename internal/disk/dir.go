@@ -10,8 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // marker is the content of a lock file: with the name it tells what is ours.
@@ -19,8 +22,8 @@ const marker = "quant-exporter: lock of the working directory of the same name\n
 
 const lockSuffix = ".lock"
 
-// lockName is the name of a lock file, as newName makes it.
-var lockName = regexp.MustCompile(`^cycle-[0-9a-f]{16}\.lock$`)
+// dirName is the name of a working directory, as newName makes it.
+var dirName = regexp.MustCompile(`^cycle-[0-9a-f]{16}$`)
 
 func newName() string {
 	var id [8]byte
@@ -93,7 +96,9 @@ func claim(path string) (*os.File, error) {
 		f.Close()
 		return nil, errTaken
 	}
-	if _, err := f.WriteString(marker); err != nil {
+	_, err = f.WriteString(marker)
+	// The marker has to outlast a power loss that leaves the directory, which comes later.
+	if err = errors.Join(err, f.Sync(), Sync(filepath.Dir(path))); err != nil {
 		return nil, errors.Join(err, drop(f))
 	}
 	return f, nil
@@ -158,9 +163,11 @@ func openDirs(path string) error {
 
 // Sweep removes from parent the working directories whose owners are gone, whatever
 // ended them, and gives their paths. It leaves alone the directories in use and
-// whatever is not ours: only a lock file with our name and content makes a directory
-// ours. It may run beside NewDir, Remove and other sweeps, in this process and others.
-// One that cannot be removed keeps it from no other; the errors come joined.
+// whatever is not ours. A lock file with our name and content makes a directory ours; so
+// does what a power loss leaves of one: our name, and a part of the content, zeros or
+// nothing; and, where even the lock file is gone, our name and what a cycle puts into its
+// directory first. It may run beside NewDir, Remove and other sweeps, in this process and
+// others. One that cannot be removed keeps it from no other; the errors come joined.
 func Sweep(parent string) (removed []string, err error) {
 	parent, err = filepath.Abs(parent)
 	if err != nil {
@@ -175,12 +182,15 @@ func Sweep(parent string) (removed []string, err error) {
 	}
 	var all []error
 	for _, entry := range entries {
-		if !lockName.MatchString(entry.Name()) {
+		path, isLock := strings.CutSuffix(filepath.Join(parent, entry.Name()), lockSuffix)
+		sweep := sweepOne
+		if !isLock && entry.IsDir() {
+			sweep = sweepWithoutLock
+		}
+		if !dirName.MatchString(filepath.Base(path)) || !isLock && !entry.IsDir() {
 			continue
 		}
-		lock := filepath.Join(parent, entry.Name())
-		gone, err := sweepOne(lock)
-		path := strings.TrimSuffix(lock, lockSuffix)
+		gone, err := sweep(path)
 		if err != nil {
 			all = append(all, fmt.Errorf("removing the abandoned working directory %s: %w; remove it by hand", path, err))
 		}
@@ -191,9 +201,10 @@ func Sweep(parent string) (removed []string, err error) {
 	return removed, errors.Join(all...)
 }
 
-// sweepOne removes the directory that the lock file belongs to, if nobody holds the
-// lock, and reports whether it did.
-func sweepOne(path string) (removed bool, err error) {
+// sweepOne removes a working directory that has a lock file, if nobody holds the lock, and
+// reports whether it did.
+func sweepOne(dir string) (removed bool, err error) {
+	path := dir + lockSuffix
 	lock, err := openLockFile(path)
 	if errors.Is(err, fs.ErrNotExist) { // its owner has just removed it
 		return false, nil
@@ -208,24 +219,71 @@ func sweepOne(path string) (removed bool, err error) {
 	if named, err := stillNamed(lock, path); err != nil || !named {
 		return false, err
 	}
-	dir := strings.TrimSuffix(path, lockSuffix)
 	content, err := io.ReadAll(io.LimitReader(lock, int64(len(marker))+1))
 	if err != nil {
 		return false, err
 	}
-	switch string(content) {
-	case marker:
-		if err := removeTree(dir); err != nil {
-			return false, err
-		}
-	case "":
-		// Its owner is between making and marking it, or was killed there: the
-		// directory comes after that.
-		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
-			return false, err
-		}
-	default:
+	// Its owner is between making and marking it, or was killed there, when there is no
+	// content and no directory yet.
+	if written := strings.TrimRight(string(content), "\x00"); len(content) > len(marker) || !strings.HasPrefix(marker, written) {
 		return false, nil
 	}
+	if string(content) != marker {
+		if ours, err := sameOwner(lock, dir); err != nil || !ours {
+			return false, err
+		}
+	}
+	if err := removeTree(dir); err != nil {
+		return false, err
+	}
 	return true, os.Remove(path)
+}
+
+// sameOwner reports whether a lock file and its directory, which need not be there, are of
+// the same user, as only one program made both.
+func sameOwner(lock *os.File, dir string) (bool, error) {
+	var file, of unix.Stat_t
+	if err := unix.Fstat(int(lock.Fd()), &file); err != nil {
+		return false, fmt.Errorf("stat %s: %w", lock.Name(), err)
+	}
+	err := unix.Lstat(dir, &of)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("stat %s: %w", dir, err)
+	}
+	return of.Mode&unix.S_IFMT == unix.S_IFDIR && of.Uid == file.Uid, nil
+}
+
+// isolated is what the files are called that a cycle brings into its directory before
+// anything else.
+var isolated = regexp.MustCompile(`^(original|plan|against)(-[0-9]{5}-of-[0-9]{5})?\.gguf$`)
+
+// sweepWithoutLock removes a directory that has our name and no lock file, if it holds what
+// our cycles put there and is closed to everybody else, as ours are. It reports whether it
+// did. An owner that is alive has a lock file.
+func sweepWithoutLock(dir string) (removed bool, err error) {
+	if _, err := os.Lstat(dir + lockSuffix); !errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	info, err := os.Lstat(dir)
+	if err != nil || info.Mode() != fs.ModeDir|0o700 {
+		return false, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return isolated.MatchString(e.Name()) }) {
+		return false, nil
+	}
+	lock, err := claim(dir + lockSuffix)
+	if errors.Is(err, errTaken) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := removeTree(dir); err != nil { // the next sweep finds the lock file
+		return false, errors.Join(err, lock.Close())
+	}
+	return true, drop(lock)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -41,7 +42,7 @@ func TestNewDir(t *testing.T) {
 	info, err := os.Stat(dir.Path())
 	require.NoError(t, err)
 	assert.Equal(t, fs.ModeDir|0o700, info.Mode())
-	assert.Regexp(t, lockName, filepath.Base(dir.Path())+lockSuffix)
+	assert.Regexp(t, dirName, filepath.Base(dir.Path()))
 	content, err := os.ReadFile(dir.Path() + lockSuffix)
 	require.NoError(t, err)
 	assert.Equal(t, marker, string(content))
@@ -173,7 +174,19 @@ func TestSweepLeavesWhatIsNotOurs(t *testing.T) {
 	parent := t.TempDir()
 	abandon(t, parent, "another program's", true)
 	abandon(t, parent, marker+"more", true)
-	abandon(t, parent, "", true)
+	abandon(t, parent, marker+"\x00", true)
+	abandon(t, parent, "\x00quant", true)
+	file := abandon(t, parent, "", false)
+	require.NoError(t, os.WriteFile(file, []byte("somebody's"), 0o600))
+	link := abandon(t, parent, "", false)
+	require.NoError(t, os.Symlink(t.TempDir(), link))
+	for name, in := range map[string]string{"cycle-00000000000000aa": "notes.txt", "cycle-00000000000000bb": "model.gguf", "cycle-00000000000000cc": "originals.gguf"} {
+		require.NoError(t, os.Mkdir(filepath.Join(parent, name), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(parent, name, in), nil, 0o600))
+	}
+	open := filepath.Join(parent, "cycle-00000000000000dd")
+	require.NoError(t, os.Mkdir(open, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(open, "original.gguf"), nil, 0o600))
 	for _, name := range []string{"cycle-1", "cycle-0123456789abcdef", "models"} { // no lock file
 		require.NoError(t, os.Mkdir(filepath.Join(parent, name), 0o700))
 	}
@@ -185,6 +198,29 @@ func TestSweepLeavesWhatIsNotOurs(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, removed)
 	assert.Equal(t, before, entries(t, parent))
+}
+
+// After a power loss files have their names, and of their content what was written by then.
+func TestSweepFindsWhatLostItsMarker(t *testing.T) {
+	parent := t.TempDir()
+	var want []string
+	for _, content := range []string{"", marker[:1], marker[:len(marker)-1], "\x00", strings.Repeat("\x00", len(marker)), marker[:10] + strings.Repeat("\x00", len(marker)-10)} {
+		want = append(want, abandon(t, parent, content, true))
+	}
+	for name, in := range map[string]string{"cycle-00000000000000aa": "original.gguf", "cycle-00000000000000bb": "plan-00001-of-00002.gguf"} {
+		path := filepath.Join(parent, name)
+		require.NoError(t, os.Mkdir(path, 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(path, in), nil, 0o600))
+		want = append(want, path)
+	}
+	inUse := create(t, parent)
+	require.NoError(t, os.Truncate(inUse.Path()+lockSuffix, 0))
+	removed, err := Sweep(parent)
+	require.NoError(t, err)
+	assert.ElementsMatch(t, want, removed)
+	assert.DirExists(t, inUse.Path(), "the kernel says that it is")
+	require.NoError(t, inUse.Remove())
+	assert.Empty(t, entries(t, parent))
 }
 
 func TestSweepGoesOnAfterAnError(t *testing.T) {

@@ -62,9 +62,11 @@ func (e *HeldError) Error() string {
 // flock(2). Its methods are safe for concurrent use.
 //
 // The file holds who has the lock, for those who wait, and stays when the lock is
-// released. What a killed process left in it misleads nobody: the file is believed
-// only while the lock is held, and only if the process that it names is alive. Who
-// removes the file while it is held lets a second holder in.
+// released. That is a hint: the kernel alone says whether the lock is held. What a killed
+// process or a power loss left in the file keeps nobody from it, and is believed only
+// while the lock is held, and only if the process that it names is alive. A file with
+// content of another kind serves as a lock, too, and keeps its content. Who removes the
+// file while it is held lets a second holder in.
 type Lock struct {
 	path string
 }
@@ -115,12 +117,12 @@ func (l *Lock) Acquire(ctx context.Context, wait bool, waiting func(Holder)) (re
 	defer ticker.Stop()
 	var told *Holder
 	for {
-		f, holder, err := l.try()
+		f, ours, holder, err := l.try()
 		if err != nil {
 			return nil, fmt.Errorf("taking the measurement lock: %w", err)
 		}
 		if f != nil {
-			return sync.OnceFunc(func() { unlock(f) }), nil
+			return sync.OnceFunc(func() { unlock(f, ours) }), nil
 		}
 		if !wait {
 			return nil, &HeldError{Path: l.path, Holder: holder}
@@ -137,41 +139,41 @@ func (l *Lock) Acquire(ctx context.Context, wait bool, waiting func(Holder)) (re
 	}
 }
 
-// try returns the locked file, or who else has the lock.
-func (l *Lock) try() (*os.File, Holder, error) {
+// try returns the locked file, and whether its content is ours to write, or who else has
+// the lock.
+func (l *Lock) try() (f *os.File, ours bool, held Holder, err error) {
 	for {
 		f, err := l.open()
 		if err != nil {
-			return nil, Holder{}, err
+			return nil, false, Holder{}, err
 		}
 		locked, err := TryLock(f)
 		if err != nil {
 			f.Close()
-			return nil, Holder{}, fmt.Errorf("%w: the file system cannot lock files; name a file on a local one with --host.lock", err)
+			return nil, false, Holder{}, fmt.Errorf("%w: the file system cannot lock files; name a file on a local one with --host.lock", err)
 		}
-		content, readErr := io.ReadAll(io.LimitReader(f, maxHolderBytes))
+		content, readErr := io.ReadAll(io.LimitReader(f, maxHolderBytes+1))
 		if !locked {
 			f.Close()
-			return nil, readHolder(content), nil
-		}
-		if readErr != nil {
-			f.Close()
-			return nil, Holder{}, readErr
+			return nil, false, readHolder(content), nil
 		}
 		named, err := stillNamed(f, l.path)
 		if err != nil {
 			f.Close()
-			return nil, Holder{}, err
+			return nil, false, Holder{}, err
 		}
 		if !named { // removed between the opening and the locking
 			f.Close()
 			continue
 		}
-		if err := writeHolder(f, content); err != nil {
-			f.Close()
-			return nil, Holder{}, err
+		if readErr != nil || !isHint(content) {
+			return f, false, Holder{}, nil
 		}
-		return f, Holder{}, nil
+		if err := writeHolder(f); err != nil {
+			f.Close()
+			return nil, false, Holder{}, err
+		}
+		return f, true, Holder{}, nil
 	}
 }
 
@@ -198,23 +200,27 @@ func (l *Lock) open() (*os.File, error) {
 	}
 }
 
-// unlock empties the file before it frees the lock, so that whoever has the lock next
-// and is asked before it wrote itself down is not taken for us.
-func unlock(f *os.File) {
+// unlock empties the file, if its content is ours, before it frees the lock, so that whoever
+// has the lock next and is asked before it wrote itself down is not taken for us.
+func unlock(f *os.File, ours bool) {
 	// Neither error matters: the content is only a hint, and Close frees the lock even
 	// when it fails.
-	_ = f.Truncate(0)
+	if ours {
+		_ = f.Truncate(0)
+	}
 	_ = f.Close()
 }
 
-// writeHolder writes this process into the locked file f, whose content is given: a
-// file with content of another kind is not ours to write to.
-func writeHolder(f *os.File, content []byte) error {
-	if len(bytes.TrimSpace(content)) > 0 {
-		if _, err := parseHolder(content); err != nil {
-			return fmt.Errorf("%s is no lock file of this program, its content is something else: name another with --host.lock, or remove it", f.Name())
-		}
-	}
+// isHint reports whether content is what this program writes into a lock file, or what a
+// power loss makes of that: nothing, zeros, a part, or a part of two.
+func isHint(content []byte) bool {
+	begin := []byte(`{"pid":`)
+	text := bytes.Trim(content, "\x00 \t\r\n")
+	return len(content) <= maxHolderBytes && bytes.Equal(text[:min(len(text), len(begin))], begin[:min(len(text), len(begin))])
+}
+
+// writeHolder writes this process into the locked file.
+func writeHolder(f *os.File) error {
 	data, err := json.Marshal(Holder{PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second), Command: command(os.Args)})
 	if err != nil {
 		return err

@@ -3,9 +3,11 @@ package disk
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -177,7 +179,6 @@ func TestLockLeavesOtherFilesAlone(t *testing.T) {
 	require.NoError(t, os.Link(empty, second))
 
 	for path, message := range map[string]string{
-		file:                             "is something else",
 		link:                             "symbolic link",
 		fifo:                             "not a regular file",
 		second:                           "second name",
@@ -188,9 +189,46 @@ func TestLockLeavesOtherFilesAlone(t *testing.T) {
 		require.ErrorContains(t, err, message)
 		require.ErrorContains(t, err, "--host.lock")
 	}
+	release := acquire(t, file) // what is in it is no reason to refuse it
+	_, err := NewLock(file).Acquire(t.Context(), false, nil)
+	require.ErrorAs(t, err, new(*HeldError))
 	content, err := os.ReadFile(file)
 	require.NoError(t, err)
 	assert.Equal(t, text, string(content))
+	release()
+	content, err = os.ReadFile(file)
+	require.NoError(t, err)
+	assert.Equal(t, text, string(content))
+}
+
+// What a file system makes of a file that was written before the power went, or shortly
+// before: its length without its content, a part of it, or the begin of one holder over the
+// end of another.
+func TestLockSurvivesAPowerLoss(t *testing.T) {
+	const holder = `{"pid":2147483647,"since":"2026-11-23T14:00:00Z","command":"quant-exporter run"}` + "\n"
+	left := map[string]string{
+		"zeros": strings.Repeat("\x00", len(holder)), "a page of zeros": strings.Repeat("\x00", maxHolderBytes),
+		"the begin, then zeros": holder[:30] + strings.Repeat("\x00", 30), "zeros, then the end": strings.Repeat("\x00", 8) + holder,
+		"two of them": holder[:40] + holder, "no object": `{"pid":null}`,
+	}
+	for n := range len(holder) {
+		left[fmt.Sprintf("%d bytes", n)] = holder[:n]
+	}
+	for name, content := range left {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "lock")
+			require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+			release := acquire(t, path)
+			var held *HeldError
+			_, err := NewLock(path).Acquire(t.Context(), false, nil)
+			require.ErrorAs(t, err, &held)
+			assert.Equal(t, os.Getpid(), held.Holder.PID, "the hint is written anew")
+			release()
+			info, err := os.Stat(path)
+			require.NoError(t, err)
+			assert.Zero(t, info.Size())
+		})
+	}
 }
 
 func TestLockFileIsForEveryUser(t *testing.T) {
