@@ -17,12 +17,19 @@ help: ## list the targets
 build: ## build ./quant-exporter
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o quant-exporter .
 
-demo: build ## run a real cycle on the bundled model (fetches llama.cpp's tools if they are missing)
+demo: ## run a real cycle on the bundled model (fetches llama.cpp's tools if they are missing)
+	@echo "Compiling quant-exporter. The first time, this takes 2 to 4 minutes without a word."
+	@$(MAKE) --no-print-directory build
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
 	env -u QUANT_THRESHOLD -u DRY_RUN -u MODEL_DIR ./quant-exporter run --config.file examples/demo.yml \
 		--llamacpp.dir "$$tools" --storage.path data/demo --work.dir data/work --model examples/models/kjv-4m-f16.gguf \
 		--target Q8_0 --target Q6_K --target Q4_K_M --target Q3_K_M --target Q2_K; \
-	status=$$?; case $$status in 3 | 4) ;; *) exit $$status ;; esac # rejected, inconclusive: fine results
+	status=$$?; case $$status in 0 | 3 | 4) ;; *) exit $$status ;; esac; \
+	echo "That was a real decision on a tiny model. Next, on models of your own:"; \
+	echo "  ./quant-exporter run --model-dir FOLDER --dry-run        # estimates, at once"; \
+	echo "  ./quant-exporter --model-dir FOLDER --config.check       # what would run when"; \
+	echo "  ./quant-exporter --model-dir FOLDER                      # serve: http://localhost:10180"; \
+	echo "README.md goes on from there, under Serve."
 
 test: lint ## lint, then run all tests, those with the real llama.cpp last
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)

@@ -32,7 +32,7 @@ func main() {
 // mainStatus is the program, down to its exit status.
 func mainStatus(args []string, stdout, stderr *os.File) int {
 	flags := command.NewFlags(stdout)
-	name, err := flags.App.Parse(args)
+	name, err := flags.Parse(args)
 	if err != nil {
 		fmt.Fprintf(stderr, "quant-exporter: %v (quant-exporter --help lists commands and flags)\n", err)
 		return command.ExitError

@@ -334,7 +334,7 @@ func TestRunWaitsForTheExportersCycle(t *testing.T) {
 	assert.Equal(t, exitError, refused.wait())
 	assert.Contains(t, refused.log(), pid)
 	run := p.look(free)
-	run.mustLog("another measurement runs on this host.*pid=" + strconv.Itoa(s.cmd.Process.Pid))
+	run.mustLog(`another measurement runs on this host.*holder="pid ` + strconv.Itoa(s.cmd.Process.Pid))
 	assert.Zero(t, s.stop())
 	assert.Zero(t, run.wait(), run.log())
 }

@@ -63,7 +63,7 @@ func (p *Program) Runner(c *config.Config, engine runner.Engine, hosted bool, be
 		options.Lock = func(ctx context.Context, waiting func(string)) (func(), error) {
 			return disk.NewLock(p.flags.hostLock).Acquire(ctx, true, func(holder disk.Holder) {
 				waiting("another measurement on this host: " + holder.String())
-				logger.Warn("another measurement runs on this host: waiting for it to end (--no-wait would give up)", "pid", holder.PID, "since", holder.Since)
+				logger.Warn("another measurement runs on this host: waiting for it to end", "holder", holder.String())
 			})
 		}
 	}

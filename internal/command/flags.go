@@ -57,8 +57,8 @@ func (t *threshold) flag(command *kingpin.CmdClause) {
 		PlaceHolder("RATIO").Envar("QUANT_THRESHOLD").IsSetByUser(&t.byFlag).StringVar(&t.text)
 }
 
-// ServeFlags are the flags of the server, which are those of the program, as with other
-// exporters.
+// ServeFlags are the flags of the server. As serve is what the program does without a
+// command, they may be given to the program itself, as with other exporters.
 type ServeFlags struct {
 	Check       bool // the configuration, instead of serving
 	Web         *web.FlagConfig
@@ -102,7 +102,7 @@ type eventsFlags struct {
 // NewFlags declares all commands and flags; help and version are printed to stdout.
 func NewFlags(stdout io.Writer) *Flags {
 	f := &Flags{App: kingpin.New("quant-exporter", "Finds out, by measuring, whether quantized copies of GGUF models are still worth serving on this host."), log: new(promslog.Config)}
-	f.App.UsageWriter(stdout)
+	f.App.UsageWriter(plainNegatives{stdout})
 	f.App.HelpFlag.Short('h').Help("Show this help; after a command, that command's.")
 	f.App.Version(version.Print("quant-exporter"))
 	f.App.VersionFlag.Short('V').Help("Show the version.")
@@ -113,10 +113,11 @@ func NewFlags(stdout io.Writer) *Flags {
 	f.App.Flag("work.dir", "Folder that cycles work in; it needs room for all copies of a model. Default: "+defaults.Work.Dir+".").PlaceHolder("FOLDER").StringVar(&f.workDir)
 	f.App.Flag("storage.path", "Folder of the state: decisions, counters, history and events. Default: "+defaults.Storage.Path+".").PlaceHolder("FOLDER").StringVar(&f.storagePath)
 	f.App.Flag("host.lock", "Lock file by which measurements on this host wait for each other. Default: "+disk.DefaultLockPath()+".").PlaceHolder("FILE").StringVar(&f.hostLock)
-	f.Serve.flags(f.App)
+	f.App.Flag("config.check", "Check the configuration, find the models, print what is due when, and exit.").BoolVar(&f.Serve.Check)
 	promslogflag.AddFlags(f.App, f.log)
 
 	serve := f.App.Command("serve", "Run cycles when the schedule says so, and serve pages and metrics. This is what quant-exporter does without a command.").Default()
+	f.Serve.flags(serve)
 	f.threshold.flag(serve)
 	f.run.flags(f.App, &f.threshold)
 	f.calibrate.flags(f.App, &f.threshold)
@@ -127,13 +128,12 @@ func NewFlags(stdout io.Writer) *Flags {
 	return f
 }
 
-func (f *ServeFlags) flags(app *kingpin.Application) {
-	app.Flag("config.check", "Check the configuration, find the models, print what is due when, and exit.").BoolVar(&f.Check)
-	f.Web = kingpinflag.AddFlags(app, defaultAddress)
-	app.Flag("web.external-url", "URL under which people reach the server behind a reverse proxy; links are made from it.").PlaceHolder("URL").StringVar(&f.ExternalURL)
-	app.Flag("web.route-prefix", "Path under which everything is served. Default: the path of --web.external-url.").PlaceHolder("PATH").StringVar(&f.RoutePrefix)
-	app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration, as SIGHUP does.").BoolVar(&f.Lifecycle)
-	app.Flag("web.enable-admin-api", "Let POST requests under /api/v1/ start and cancel runs, and make backups.").BoolVar(&f.AdminAPI)
+func (f *ServeFlags) flags(serve *kingpin.CmdClause) {
+	f.Web = kingpinflag.AddFlags(serve, defaultAddress)
+	serve.Flag("web.external-url", "URL under which people reach the server behind a reverse proxy; links are made from it.").PlaceHolder("URL").StringVar(&f.ExternalURL)
+	serve.Flag("web.route-prefix", "Path under which everything is served. Default: the path of --web.external-url.").PlaceHolder("PATH").StringVar(&f.RoutePrefix)
+	serve.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration, as SIGHUP does.").BoolVar(&f.Lifecycle)
+	serve.Flag("web.enable-admin-api", "Let POST requests under /api/v1/ start and cancel runs, and make backups.").BoolVar(&f.AdminAPI)
 }
 
 func (f *runFlags) flags(app *kingpin.Application, t *threshold) {

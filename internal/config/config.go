@@ -10,6 +10,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -166,7 +167,7 @@ func (c *Config) paths() map[string]*string {
 func ParseThreshold(source, text string) (float64, error) {
 	t, err := strconv.ParseFloat(text, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %q is not a number: write a ratio between 0 and 1, such as 0.12", source, text)
+		return 0, fmt.Errorf("%s: %q is not a number%s", source, text, cmp.Or(percentage(text, reflect.Float64), ": write a ratio between 0 and 1, such as 0.12"))
 	}
 	if err := verdict.ValidateThreshold(t); err != nil {
 		return 0, fmt.Errorf("%s: %w", source, err)

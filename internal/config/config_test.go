@@ -159,7 +159,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		want []string // the lines of the error
 	}{
 		"unknown key at the top": {"treshold: 0.1", []string{
-			"c.yml:1: treshold: there is no such key; the keys here are " + fileKeys,
+			"c.yml:1: treshold: there is no such key; did you mean \"threshold\"? The keys here are " + fileKeys,
 		}},
 		"size without a unit": {"cache: {size: 10}", []string{
 			`c.yml:1: cache.size: "10" is not a size: write one such as 500MB, 10GB or 0`,
@@ -188,7 +188,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 			"c.yml:1: engine.timeouts.publish: there is no such key; the keys here are benchmark, evaluate, quantize",
 		}},
 		"keys in another case": {"Threshold: 0.1", []string{
-			"c.yml:1: Threshold: there is no such key; the keys here are " + fileKeys,
+			"c.yml:1: Threshold: there is no such key; did you mean \"threshold\"? The keys here are " + fileKeys,
 		}},
 		"key that is a list": {"? [a, b]\n: c", []string{
 			"c.yml:1: a list: there is no such key; the keys here are " + fileKeys,
@@ -204,7 +204,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"fraction for a whole number": {"engine:\n  threads: 1.5", []string{`c.yml:2: engine.threads: "1.5" is not a whole number`}},
 		"too large for any number":    {"engine:\n  threads: 99999999999999999999", []string{`c.yml:2: engine.threads: "99999999999999999999" is not a whole number`}},
 		"list for a whole number":     {"engine:\n  threads: [1]", []string{"c.yml:2: engine.threads: a list is not a whole number"}},
-		"text for a number":           {"threshold: 12%", []string{`c.yml:1: threshold: "12%" is not a number`}},
+		"text for a number":           {"threshold: 12%", []string{`c.yml:1: threshold: "12%" is not a number: write 12 % as 0.12`}},
 		"text for a truth value":      {"models: {allow_requantize: maybe}", []string{`c.yml:1: models.allow_requantize: "maybe" is not true or false`}},
 		"text for a list":             {"engine: {bench_args: -ngl 99}", []string{`c.yml:1: engine.bench_args: "-ngl 99" is not a list: write one such as [a, b]`}},
 		"list in a list": {"engine: {bench_args: [[a]]}", []string{
@@ -445,7 +445,7 @@ func TestThresholdAsText(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"":     `X: "" is not a number: write a ratio between 0 and 1, such as 0.12`,
-		"12%":  `X: "12%" is not a number: write a ratio between 0 and 1, such as 0.12`,
+		"12%":  `X: "12%" is not a number: write 12 % as 0.12`,
 		"0,12": `X: "0,12" is not a number: write a ratio between 0 and 1, such as 0.12`,
 		"12":   "X: the threshold 12 is not between 0 and 1: it is a ratio, so write 12 % as 0.12",
 		"1":    "X: the threshold 1 is not between 0 and 1: it is a ratio, so write 1 % as 0.01",

@@ -12,8 +12,7 @@ type Quality struct {
 	// Chunks of the text, from its beginning, are read. Default 32; 10 to 1000.
 	Chunks int `yaml:"chunks" input:"decision" json:"chunks"`
 
-	// The limits, of which at least one is set, unless quality is what a format is chosen
-	// by; 0 is none. They hold on the far end of the interval: see package quality.
+	// The limits; 0 is none. Without any, quality is evaluated and rejects nothing. They hold on the far end of the interval: see package quality.
 	MaxKLDivergence       float64 `yaml:"max_kl_divergence" input:"decision" json:"max_kl_divergence"`             // mean, in nats
 	MinTop1Agreement      float64 `yaml:"min_top1_agreement" input:"decision" json:"min_top1_agreement"`           // ratio
 	MaxPerplexityIncrease float64 `yaml:"max_perplexity_increase" input:"decision" json:"max_perplexity_increase"` // ratio

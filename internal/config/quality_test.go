@@ -32,18 +32,30 @@ schedule:
 	assert.False(t, config.Default().Quality.Enabled())
 }
 
-// Quality that a format is chosen by needs no limit.
-func TestQualityWithoutALimitIsToChooseBy(t *testing.T) {
+// Quality without a limit gives figures, and one can choose by it.
+func TestQualityNeedsNoLimit(t *testing.T) {
 	c, err := read("c.yml", []byte("quality: {corpus: x}\nchoose: best-quality\nschedule: [{name: n, cron: '@daily'}, {name: m, cron: '@daily', models: [m], targets: [Q8_0], choose: '', suspend: true, quality: {corpus: y, max_kl_divergence: 1}}]"))
 	require.NoError(t, err)
 	assert.Equal(t, "x", c.Schedule[0].Quality.Corpus)
-	_, err = read("c.yml", []byte("quality: {corpus: x}\nchoose: best-quality\nschedule:\n- name: n\n  cron: '@daily'\n  choose: smallest"))
-	require.ErrorContains(t, err, "c.yml:4: schedule[0].quality.corpus: no limit is set")
+	c, err = read("c.yml", []byte("quality: {corpus: x}\nchoose: best-quality\nschedule:\n- name: n\n  cron: '@daily'\n  choose: smallest"))
+	require.NoError(t, err)
+	assert.True(t, c.Schedule[0].Quality.Enabled())
+	assert.False(t, c.Schedule[0].Quality.Limits().Any())
+}
+
+func TestAnEmptyCorpusSwitchesTheQualityOfAnEntryOff(t *testing.T) {
+	const sections = "quality: {corpus: x, max_kl_divergence: 0.05, min_top1_agreement: 0.9, max_perplexity_increase: 0.1}\nschedule:\n"
+	c, err := read("c.yml", []byte(sections+"- {name: off, cron: '@daily', models: [a], quality: {corpus: ''}}\n- {name: on, cron: '@daily', models: [b], quality: {corpus: }}"))
+	require.NoError(t, err)
+	assert.False(t, c.Schedule[0].Quality.Enabled())
+	assert.False(t, c.Schedule[0].Quality.Limits().Any())
+	assert.Equal(t, c.Quality, c.Schedule[1].Quality)
+	_, err = read("c.yml", []byte(sections+"- {name: off, cron: '@daily', quality: {corpus: '', max_kl_divergence: 0.1}}"))
+	require.ErrorContains(t, err, "c.yml:3: schedule[0].quality.corpus: a limit is set and there is no text")
 }
 
 func TestMistakesInQuality(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
-		"no limit":           {"quality: {corpus: x}", "c.yml:1: quality.corpus: no limit is set"},
 		"no text":            {"quality:\n  max_kl_divergence: 0.05", "quality.corpus: a limit is set and there is no text"},
 		"limit out of range": {"quality:\n  corpus: x\n  min_top1_agreement: 90", "c.yml:3: quality.min_top1_agreement: 90 is no ratio"},
 		"unknown key":        {"quality: {max_kld: 0.1}", "quality.max_kld: there is no such key"},

@@ -1,16 +1,20 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"gopkg.in/yaml.v3"
+
+	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 // reader reads a document into values, as far as it can, and collects all that is wrong
@@ -80,7 +84,7 @@ func (r *reader) section(path string, node *yaml.Node, into reflect.Value) {
 		name := key.Value // "" where the key is no scalar
 		field, known := fieldOf(into, name)
 		if !known {
-			r.problem(key.Line, path+strings.Trim(shown(key), `"`), "there is no such key; the keys here are %s", keysOf(into.Type()))
+			r.problem(key.Line, path+strings.Trim(shown(key), `"`), "there is no such key%s", instead(name, keysOf(into.Type())))
 			continue
 		}
 		if first, twice := lines[name]; twice {
@@ -96,6 +100,14 @@ func (r *reader) section(path string, node *yaml.Node, into reflect.Value) {
 			r.value(path+name, value, field)
 		}
 	}
+}
+
+// instead says what could have been meant by an unknown key.
+func instead(name, keys string) string {
+	if question := text.DidYouMean(name, strings.Split(keys, ", ")); question != "" {
+		return question + " The keys here are " + keys
+	}
+	return "; the keys here are " + keys
 }
 
 // value reads what stands for a key. Nothing at all leaves what is there already, and a
@@ -114,7 +126,7 @@ func (r *reader) value(path string, node *yaml.Node, into reflect.Value) {
 	err := node.Decode(decoded.Interface())
 	cut := into.Kind() == reflect.Int && node.ShortTag() == "!!float" // 1.5 would be read as 1
 	if err != nil || cut {
-		r.problem(node.Line, path, "%s is not %s%s", shown(node), wanted(into.Type()), within(node, into, err))
+		r.problem(node.Line, path, "%s is not %s%s", shown(node), wanted(into.Type()), cmp.Or(within(node, into, err), percentage(node.Value, into.Kind())))
 		return
 	}
 	if names, ok := reflect.TypeAssert[map[string]string](into); ok && len(names) > 0 {
@@ -150,6 +162,16 @@ func wanted(t reflect.Type) string {
 	default:
 		return "a text"
 	}
+}
+
+// percentage says how a number is written that was given in percent; "" for anything else.
+func percentage(value string, kind reflect.Kind) string {
+	number, percent := strings.CutSuffix(strings.TrimSpace(value), "%")
+	n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	if kind != reflect.Float64 || !percent || err != nil {
+		return ""
+	}
+	return fmt.Sprintf(": write %g %% as %.6g", n, n/100)
 }
 
 // within says what is wrong inside of a list or a section that is in its place: the

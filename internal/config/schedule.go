@@ -43,6 +43,9 @@ func (r *reader) schedule(c *Config, problems []Problem) {
 			path + ".engine.dir": &e.Engine.Dir, path + ".engine.imatrix": &e.Engine.Imatrix, path + ".quality.corpus": &e.Quality.Corpus,
 			path + ".publish.dir": &e.Publish.Dir,
 		})
+		if r.document.has(path+".quality.corpus") && e.Quality.Corpus == "" {
+			r.withoutQuality(path+".quality.", &e.Quality)
+		}
 		for i := range e.Models {
 			r.rebaseName(&e.Models[i])
 		}
@@ -57,6 +60,18 @@ func (r *reader) schedule(c *Config, problems []Problem) {
 			r.object(below(path, clashes.pairs(&e)))
 		}
 		c.Schedule = append(c.Schedule, e)
+	}
+}
+
+// withoutQuality takes the inherited limits from an entry whose corpus is "", which switches
+// quality off. Those that the entry sets itself stay, for they are a mistake.
+func (r *reader) withoutQuality(path string, q *Quality) {
+	for key, limit := range map[string]*float64{
+		"max_kl_divergence": &q.MaxKLDivergence, "min_top1_agreement": &q.MinTop1Agreement, "max_perplexity_increase": &q.MaxPerplexityIncrease,
+	} {
+		if !r.document.has(path + key) {
+			*limit = 0
+		}
 	}
 }
 

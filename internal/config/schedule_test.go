@@ -157,10 +157,10 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			`c.yml:2: schedule[0].cron: is empty: write when the entry is due, such as "0 3 * * *" or "@every 6h"`,
 		}},
 		"unknown key": {"schedule:\n- name: n\n  cron: '@daily'\n  target: Q2_K", []string{
-			"c.yml:4: schedule[0].target: there is no such key; the keys here are " + keys,
+			"c.yml:4: schedule[0].target: there is no such key; did you mean \"targets\"? The keys here are " + keys,
 		}},
 		"unknown key in a section": {"schedule:\n- name: n\n  cron: '@daily'\n  benchmark:\n    round: 3", []string{
-			"c.yml:5: schedule[0].benchmark.round: there is no such key; the keys here are alpha, budget, depth, generation_tokens, max_disturbance, phases, prompt_tokens, rounds, wait_idle",
+			"c.yml:5: schedule[0].benchmark.round: there is no such key; did you mean \"rounds\"? The keys here are alpha, budget, depth, generation_tokens, max_disturbance, phases, prompt_tokens, rounds, wait_idle",
 		}},
 		"section that no entry has": {"schedule:\n- name: n\n  cron: '@daily'\n  work: {dir: x}", []string{
 			"c.yml:4: schedule[0].work: there is no such key; the keys here are " + keys,
@@ -222,7 +222,7 @@ func TestMistakesInTheSchedule(t *testing.T) {
 		"mistakes, and not what follows from them": {"schedule:\n- {name: a, cron: '@dayly'}\n- {cron: '@daily'}\n- {name: c, cron: '@daily', model: [m]}\n- {name: d, cron: '@daily', models: m}\n- {name: e, cron: '@daily', threshold: 12}\n- {name: f, cron: '@daily'}", []string{
 			`c.yml:2: schedule[0].cron: "@dayly" is not known: use @yearly, @monthly, @weekly, @daily, @hourly, @every with a duration, or five fields`,
 			`c.yml:3: schedule[1].name: is missing: give the entry a name, such as "nightly"`,
-			"c.yml:4: schedule[2].model: there is no such key; the keys here are " + keys,
+			"c.yml:4: schedule[2].model: there is no such key; did you mean \"models\"? The keys here are " + keys,
 			`c.yml:5: schedule[3].models: "m" is not a list: write one such as [a, b]`,
 			"c.yml:6: schedule[4].threshold: the threshold 12 is not between 0 and 1: it is a ratio, so write 12 % as 0.12",
 		}},

@@ -59,9 +59,6 @@ func (s Settings) Validate() []Problem {
 	if err := s.Choose.Validate(); err != nil {
 		found.add("choose", "%w", err)
 	}
-	if s.Quality.Enabled() && !s.Quality.Limits().Any() && s.Choose != choice.BestQuality {
-		found.add("quality.corpus", "no limit is set, so nothing could be rejected: set max_kl_divergence, min_top1_agreement or max_perplexity_increase")
-	}
 	if s.Choose == choice.BestQuality && !s.Quality.Enabled() {
 		found.add("choose", "best-quality needs a text to evaluate quality on: name its file as quality.corpus, or choose by another rule")
 	}

@@ -35,7 +35,7 @@ type Holder struct {
 // String names the holder for a person.
 func (h Holder) String() string {
 	if h.PID == 0 {
-		return "a process that has not said its pid"
+		return "a process that is not known"
 	}
 	return fmt.Sprintf("pid %d (%q, since %s)", h.PID, h.Command, h.Since.Local().Format(time.DateTime))
 }
@@ -69,15 +69,29 @@ func (e *HeldError) Error() string {
 // file while it is held lets a second holder in.
 type Lock struct {
 	path string
+	flag string // that names the file, for errors; "" for none
 }
 
-// NewLock makes the lock whose file is at path; "" stands for DefaultLockPath. The
-// file is made when the lock is first acquired; its directory has to exist.
+// NewLock makes the lock of this host's measurements, whose file is at path, as --host.lock
+// names it; "" stands for DefaultLockPath. The file is made when the lock is first acquired;
+// its directory has to exist.
 func NewLock(path string) *Lock {
 	if path == "" {
 		path = DefaultLockPath()
 	}
-	return &Lock{path: path}
+	return &Lock{path, "--host.lock"}
+}
+
+// NewStateLock makes the lock of a state, whose file is at path. Its errors name no flag,
+// because none names the file.
+func NewStateLock(path string) *Lock { return &Lock{path: path} }
+
+// elsewhere advises to use another file, where that is possible.
+func (l *Lock) elsewhere(advice string) string {
+	if l.flag == "" {
+		return ""
+	}
+	return advice + " with " + l.flag
 }
 
 // DefaultLockPath is /run/lock/quant-exporter.lock where everybody may create files
@@ -150,7 +164,7 @@ func (l *Lock) try() (f *os.File, ours bool, held Holder, err error) {
 		locked, err := TryLock(f)
 		if err != nil {
 			f.Close()
-			return nil, false, Holder{}, fmt.Errorf("%w: the file system cannot lock files; name a file on a local one with --host.lock", err)
+			return nil, false, Holder{}, fmt.Errorf("%w: the file system cannot lock files%s", err, l.elsewhere("; name a file on a local one"))
 		}
 		content, readErr := io.ReadAll(io.LimitReader(f, maxHolderBytes+1))
 		if !locked {
@@ -191,11 +205,11 @@ func (l *Lock) open() (*os.File, error) {
 		case err == nil:
 			return f, nil
 		case errors.Is(err, fs.ErrPermission):
-			return nil, fmt.Errorf("%w: all who measure on this host need to write to this file; make it so, or name another with --host.lock", err)
+			return nil, fmt.Errorf("%w: all who use this file need to write to it; make it so%s", err, l.elsewhere(", or name another"))
 		case errors.Is(err, unix.ELOOP):
-			return nil, fmt.Errorf("%w: it is a symbolic link; remove it, or name another file with --host.lock", err)
+			return nil, fmt.Errorf("%w: it is a symbolic link; remove it%s", err, l.elsewhere(", or name another file"))
 		default:
-			return nil, fmt.Errorf("%w: name a file that can be written with --host.lock", err)
+			return nil, fmt.Errorf("%w%s", err, l.elsewhere(": name a file that can be written"))
 		}
 	}
 }

@@ -46,7 +46,7 @@ type LockedError struct {
 // Error names the process.
 func (e *LockedError) Error() string {
 	if e.PID == 0 {
-		return fmt.Sprintf("the state in %s is in use by another process, which has not said its pid", e.Path)
+		return fmt.Sprintf("the state in %s is in use by another process, which is not known", e.Path)
 	}
 	return fmt.Sprintf("the state in %s is in use by pid %d (%s, since %s)",
 		e.Path, e.PID, e.Command, e.Since.Local().Format(time.DateTime))
@@ -108,7 +108,7 @@ const orphanLimit = 2 * time.Second
 // acquire takes the lock of the state, under which this process writes its pid for
 // others to see.
 func acquire(dir string) (unlock func(), err error) {
-	lock := disk.NewLock(filepath.Join(dir, lockName))
+	lock := disk.NewStateLock(filepath.Join(dir, lockName))
 	unlock, err = lock.Acquire(context.Background(), false, nil)
 	var held *disk.HeldError
 	if errors.As(err, &held) && held.Holder.PID == 0 {
@@ -122,7 +122,7 @@ func acquire(dir string) (unlock func(), err error) {
 	switch {
 	case errors.As(err, &held):
 		return nil, &LockedError{Path: dir, PID: held.Holder.PID, Command: held.Holder.Command, Since: held.Holder.Since}
-	case errors.As(err, &file): // without the advice, which is about the measurement lock
+	case errors.As(err, &file):
 		return nil, fmt.Errorf("locking the state in %s: %w", dir, file)
 	case err != nil:
 		return nil, fmt.Errorf("locking the state in %s: %w", dir, err)

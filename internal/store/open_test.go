@@ -44,7 +44,7 @@ func TestStateLockedByAnotherProgram(t *testing.T) {
 	_, err = Open(dir, Options{})
 	var locked *LockedError
 	require.ErrorAs(t, err, &locked)
-	assert.ErrorContains(t, err, "has not said its pid")
+	assert.ErrorContains(t, err, "in use by another process, which is not known")
 }
 
 func TestOpenMakesItsDirectory(t *testing.T) {

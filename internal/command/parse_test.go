@@ -1,0 +1,59 @@
+package command
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestParseSaysWhatWasMeant(t *testing.T) {
+	for line, want := range map[string]string{
+		"rnu":                         `unknown command "rnu"; did you mean "run"?`,
+		"start":                       `unknown command "start"`,
+		"serve x":                     `"x" is one argument too many for serve`,
+		"backup a b":                  `"b" is one argument too many for backup`,
+		"run llama":                   `"llama" is an argument, and run takes only flags; name models with --model`,
+		"--web.listen-address=:1 run": `"run" stands behind a flag of serve, which is done without a command: leave that flag out`,
+		"run --modle x":               `run has no flag --modle; did you mean "--model"?`,
+		"run --no-wiat":               `run has no flag --no-wiat; did you mean "--no-wait"?`,
+		"--web.listen-adress=:1":      `serve has no flag --web.listen-adress; did you mean "--web.listen-address"?`,
+		"--xyz":                       `serve has no flag --xyz`,
+		"run -x":                      `run has no flag -x`,
+		"run --web.listen-address=:1": `--web.listen-address is a flag of serve, not of run`,
+		"export --no-wait":            `--no-wait is a flag of run and calibrate, not of export`,
+		"events --delivery foo":       `--delivery: "foo" is not one of held, pending, delivered, superseded`,
+		"run --choose smalest":        `--choose: "smalest" is not one of none, smallest, fastest, best-quality; did you mean "smallest"?`,
+		"calibrate m --rounds x":      `--rounds: "x" is not a whole number`,
+		"calibrate":                   `required argument 'model' not provided`,
+		"run --model":                 `expected argument for flag '--model'`,
+	} {
+		t.Run(line, func(t *testing.T) {
+			_, err := NewFlags(io.Discard).Parse(strings.Fields(line))
+			assert.EqualError(t, err, want)
+		})
+	}
+}
+
+func TestFlagsOfTheServerNeedNoCommand(t *testing.T) {
+	for _, line := range []string{
+		"--web.listen-address=:1 --config.file=x", "--config.file=x --web.listen-address=:1", "serve --web.listen-address=:1 --config.file=x",
+	} {
+		f := NewFlags(io.Discard)
+		name, err := f.Parse(strings.Fields(line))
+		require.NoError(t, err, line)
+		assert.Equal(t, "serve", name)
+		assert.Equal(t, "x", f.ConfigFile)
+		assert.Equal(t, []string{":1"}, *f.Serve.Web.WebListenAddresses)
+	}
+}
+
+func TestHelpNegatesNoNegation(t *testing.T) {
+	var out bytes.Buffer
+	_, err := plainNegatives{&out}.Write([]byte("--[no-]no-wait  Fail\n--[no-]verbose  Log\n"))
+	require.NoError(t, err)
+	assert.Equal(t, "--no-wait       Fail\n--[no-]verbose  Log\n", out.String())
+}
