@@ -255,20 +255,27 @@ func TestModelThatChangesMeanwhile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t, fakellama.Behaviour{})
-			wrappers := t.TempDir()
-			for _, tool := range fakellama.Tools {
-				fake := filepath.Join(p.tools, tool)
-				script := fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\"\n", fake)
-				if tool == test.tool {
-					script = fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *--help*|*--version*|*--list-devices*|*--dry-run*) ;; *) %s '%s' ;; esac\nexec '%s' \"$@\"\n",
-						test.command, p.model, fake)
-				}
-				require.NoError(t, os.WriteFile(filepath.Join(wrappers, tool), []byte(script), 0o755))
-			}
+			wrappers := wrapped(t, p.tools, test.tool, test.command+" '"+p.model+"'")
 			got := p.start("run", "--model-dir", p.models, "--llamacpp.dir", wrappers, "--output", "json")
 			p.requireFailed(got, runner.ReasonSourceChanged, "m.gguf")
 		})
 	}
+}
+
+// wrapped makes a folder of the fake tools, in which a command of the shell runs before the
+// work of the one of this name.
+func wrapped(t *testing.T, tools, tool, command string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for _, name := range fakellama.Tools {
+		fake := filepath.Join(tools, name)
+		script := fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\"\n", fake)
+		if name == tool {
+			script = fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *--help*|*--version*|*--list-devices*|*--dry-run*) ;; *) %s ;; esac\nexec '%s' \"$@\"\n", command, fake)
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755))
+	}
+	return dir
 }
 
 func TestSourceIsNeverWrittenTo(t *testing.T) {

@@ -1,10 +1,12 @@
 package test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -25,14 +27,7 @@ func TestDiskFull(t *testing.T) {
 	p.configure(quick + `schedule: [{name: often, cron: "@every 1s", run_on_start: true, targets: [Q2_K, Q4_K_M, Q8_0]}]`)
 	require.NoError(t, os.Mkdir(p.state(), 0o700))
 	cmd, _ := p.command("--model-dir", p.models, "--llamacpp.dir", p.tools, "--web.listen-address=127.0.0.1:0")
-	cmd.Args = append([]string{"sh", "-c", `mount -t tmpfs -o size=4m tmpfs "$0" && exec "$@"`, p.state(), cmd.Path}, cmd.Args[1:]...)
-	cmd.Path = "/bin/sh"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
+	onSmallDisk(cmd, p.state(), `exec "$@"`)
 	s := p.begin(cmd)
 	s.endsWithTest()
 	s.listens()
@@ -71,6 +66,69 @@ func TestDiskFull(t *testing.T) {
 		}
 	}
 	assert.EqualValues(t, s.count("a pair is decided"), decisions, "nothing that was found is lost, or counted twice")
+}
+
+// onSmallDisk has a shell run the command after it has mounted a small file system at dir, for
+// the command alone: "$0" is dir, and "$@" the command, in the script.
+func onSmallDisk(cmd *exec.Cmd, dir, script string) {
+	cmd.Args = append([]string{"sh", "-c", `mount -t tmpfs -o size=4m tmpfs "$0" && ` + script, dir, cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if os.Geteuid() != 0 {
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+}
+
+// A run by hand does not wait for room, as an exporter does: it says what could not be stored,
+// and ends with status 1. What it found is printed, and what was stored before is whole.
+func TestRunOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	const fill = `cat /dev/zero > "$0/filler" 2> /dev/null; `
+	for name, test := range map[string]struct {
+		script  string // what the shell does before and after the program
+		fills   bool   // llama-quantize fills the disk
+		decided int    // lines of the output
+		stored  bool   // a state, with the cycle that was begun
+	}{
+		"from the start":     {script: fill + `"$@"`},
+		"while a cycle runs": {script: `"$@"; status=$?; rm "$0/filler"; cp "$0/state.db" "$0-after/"; exit $status`, fills: true, decided: 3, stored: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, fakellama.Behaviour{})
+			after := p.state() + "-after"
+			require.NoError(t, os.Mkdir(p.state(), 0o700))
+			require.NoError(t, os.Mkdir(after, 0o700))
+			if test.fills {
+				p.tools = wrapped(t, p.tools, "llama-quantize", `cat /dev/zero > "`+p.state()+`/filler" 2> /dev/null`)
+			}
+			var stdout bytes.Buffer
+			cmd, stderr := p.command("run", "--model-dir", p.models, "--llamacpp.dir", p.tools, "--output", "json", "--target", "Q2_K", "--target", "Q4_K_M", "--target", "Q8_0")
+			cmd.Stdout = &stdout
+			onSmallDisk(cmd, p.state(), test.script)
+			require.Error(t, cmd.Run())
+			assert.Equal(t, exitError, cmd.ProcessState.ExitCode())
+			assert.Contains(t, stderr.String(), syscall.ENOSPC.Error())
+			assert.Contains(t, stderr.String(), "quant-exporter: ")
+			assert.Equal(t, test.decided, strings.Count(stdout.String(), `"decision":"kept"`), stdout.String())
+			left, err := filepath.Glob(filepath.Join(p.work(), "cycle-*"))
+			require.NoError(t, err)
+			assert.Empty(t, left)
+			if !test.stored {
+				return
+			}
+			opened, err := store.OpenForReading(after)
+			require.NoError(t, err)
+			defer func() { assert.NoError(t, opened.Close()) }()
+			require.NoError(t, opened.Check())
+			_, _, found, err := opened.Cycle(1)
+			require.NoError(t, err)
+			assert.True(t, found)
+			assert.Contains(t, stderr.String(), "quant-exporter: storing the result of Q2_K of \"m\": ")
+		})
+	}
 }
 
 // fill writes a file until the file system is full.

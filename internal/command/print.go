@@ -98,7 +98,11 @@ func (o *printer) line(object any) {
 }
 
 // wrote keeps the error of printing.
-func (o *printer) wrote(err error) { o.err = errors.Join(o.err, err) }
+func (o *printer) wrote(err error) {
+	if err != nil {
+		o.err = errors.Join(o.err, fmt.Errorf("writing the result: %w", err))
+	}
+}
 
 // status is the exit status of cycles that were run and printed.
 func (o *printer) status() (int, error) {

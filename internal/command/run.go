@@ -172,7 +172,7 @@ func (p *Program) Run(ctx context.Context) (status int, err error) {
 		jobs = append(jobs, job)
 	}
 	out := &printer{Program: p, runFlags: f, entry: entry.Name, choose: entry.Choose, state: state}
-	cycles := &cycle.Cycles{Store: state, Writes: cycle.Strict{}, Log: log, Quiet: !f.verbose}
+	cycles := &cycle.Cycles{Store: state, Writes: cycle.Strict{Logger: logger}, Log: log, Quiet: !f.verbose}
 	timed, cancel := cycle.WithTimeout(ctx, entry.Name, time.Duration(entry.Timeout))
 	defer cancel()
 	err = p.cycles(timed, cycles, jobs, out)
@@ -213,7 +213,7 @@ func (p *Program) cycles(ctx context.Context, cycles *cycle.Cycles, jobs []cycle
 		outcome, err := cycles.Run(ctx, job, out)
 		out.end(job, outcome)
 		if err := errors.Join(err, out.err); err != nil {
-			return fmt.Errorf("writing the result: %w", err)
+			return err
 		}
 		if left := len(jobs) - i - 1; left > 0 && ctx.Err() != nil {
 			p.Logger.Warn("the run ends early", "cause", context.Cause(ctx), "models_left", left)

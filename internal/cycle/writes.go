@@ -2,6 +2,7 @@ package cycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -22,14 +23,16 @@ type Writes interface {
 }
 
 // Strict does each write once: the caller is told what failed.
-type Strict struct{}
+type Strict struct {
+	Logger *slog.Logger
+}
 
 // Begin implements Writes.
-func (Strict) Begin(_ context.Context, do func() error) error { return do() }
+func (s Strict) Begin(_ context.Context, do func() error) error { return do() }
 
-// Write implements Writes.
-func (Strict) Write(_ string, do func() error) (stored bool, err error) {
-	err = do()
+// Write implements Writes. A write that panics has failed; its stack is logged.
+func (s Strict) Write(what string, do func() error) (stored bool, err error) {
+	err = attempt(s.Logger, write{what, do})
 	return err == nil, err
 }
 
@@ -144,15 +147,24 @@ func (r *Retry) flush() bool {
 
 // done reports whether a write need not be tried again.
 func (r *Retry) done(w write) (over bool) {
+	err := attempt(r.logger, w)
+	if err == nil || errors.Is(err, errPanic) {
+		return true
+	}
+	r.logger.Error("the state cannot be stored; it is kept in memory and tried again", "what", w.what, "waiting", len(r.waiting)+len(r.skipped), "retry_in", retryEvery, "err", err)
+	return false
+}
+
+// errPanic is the error of a write that panicked, and would do so again.
+var errPanic = errors.New("this is a defect of quant-exporter, please report it with the log")
+
+// attempt does a write. A panic of it is an errPanic, and is logged with its stack.
+func attempt(logger *slog.Logger, w write) (err error) {
 	defer func() {
-		if p := recover(); p != nil { // it would do so again
-			r.logger.Error("something cannot be stored, and is lost: this is a defect of quant-exporter, please report it", "what", w.what, "panic", p, "stack", string(debug.Stack()))
-			over = true
+		if p := recover(); p != nil {
+			logger.Error("something cannot be stored, and is lost: this is a defect of quant-exporter, please report it", "what", w.what, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("%s cannot be stored: %w: %v", w.what, errPanic, p)
 		}
 	}()
-	if err := w.do(); err != nil {
-		r.logger.Error("the state cannot be stored; it is kept in memory and tried again", "what", w.what, "waiting", len(r.waiting)+len(r.skipped), "retry_in", retryEvery, "err", err)
-		return false
-	}
-	return true
+	return w.do()
 }
