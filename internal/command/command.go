@@ -45,10 +45,13 @@ func New(f *Flags, stdout, stderr *os.File) (*Program, error) {
 	p := &Program{flags: f, stdout: stdout, Stderr: report.NewProgress(stderr, int(stderr.Fd()))}
 	f.log.Writer = p.Stderr
 	p.Logger = promslog.New(f.log)
-	if f.run.verbose {
+	switch {
+	case f.run.verbose:
 		if err := f.log.Level.Set("debug"); err != nil {
 			return p, err
 		}
+	case (f.command != "serve" || f.Serve.Check) && !f.logFormat: // for whoever typed it
+		p.Logger = slog.New(report.NewLog(p.Stderr, f.log.Level))
 	}
 	var err error
 	if p.Config, err = p.LoadConfig(); err != nil {

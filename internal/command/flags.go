@@ -37,7 +37,9 @@ type Flags struct {
 	workDir     string
 	storagePath string
 	hostLock    string
+	command     string // as parsed
 	log         *promslog.Config
+	logFormat   bool // was given
 	threshold   threshold
 	Serve       ServeFlags
 	run         runFlags
@@ -115,6 +117,7 @@ func NewFlags(stdout io.Writer) *Flags {
 	f.App.Flag("host.lock", "Lock file by which measurements on this host wait for each other. Default: "+disk.DefaultLockPath()+".").PlaceHolder("FILE").StringVar(&f.hostLock)
 	f.App.Flag("config.check", "Check the configuration, find the models, print what is due when, and exit.").BoolVar(&f.Serve.Check)
 	promslogflag.AddFlags(f.App, f.log)
+	f.App.GetFlag("log.format").IsSetByUser(&f.logFormat)
 
 	serve := f.App.Command("serve", "Run cycles when the schedule says so, and serve pages and metrics. This is what quant-exporter does without a command.").Default()
 	f.Serve.flags(serve)

@@ -17,6 +17,7 @@ import (
 func (f *Flags) Parse(args []string) (command string, err error) {
 	command, err = f.App.Parse(args)
 	if err == nil {
+		f.command = command
 		return command, nil
 	}
 	context, _ := f.App.ParseContext(args) // as far as it came
