@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	promconfig "github.com/prometheus/common/config"
@@ -19,9 +20,16 @@ import (
 )
 
 // Secrets come from the environment: A2A_USERNAME and A2A_PASSWORD. Each counts where
-// the configuration does not give its counterpart, and before that of the URL.
+// the configuration does not give its counterpart, and before that of the URL. So do
+// A2A_SENTINEL_USERNAME and A2A_SENTINEL_PASSWORD, which no URL gives.
 type Secrets struct {
-	Username, Password string
+	Username, Password                 string
+	SentinelUsername, SentinelPassword string
+}
+
+// SecretsOf reads the secrets by the names of variables.
+func SecretsOf(getenv func(name string) string) Secrets {
+	return Secrets{getenv("A2A_USERNAME"), getenv("A2A_PASSWORD"), getenv("A2A_SENTINEL_USERNAME"), getenv("A2A_SENTINEL_PASSWORD")}
 }
 
 // clientName is what CLIENT LIST shows for our connections.
@@ -63,7 +71,7 @@ type answer struct {
 // client offers events to Redis. It never tries twice, and no call takes longer than the
 // configured timeout.
 type client struct {
-	redis   redis.UniversalClient
+	servers *connections
 	script  *redis.Script
 	keys    []string // of the script
 	maxLen  int
@@ -82,23 +90,70 @@ func newClient(cfg config.A2A, secrets Secrets) (*client, error) {
 	}
 	// go-redis prints to a log of its own what it returns as errors as well.
 	logging.Disable()
-	// Not NewUniversalClient: it takes a list of one node for a single server.
-	var universal redis.UniversalClient
-	switch {
-	case cluster:
-		universal = redis.NewClusterClient(options.Cluster())
-	case options.MasterName != "":
-		universal = redis.NewFailoverClient(options.Failover())
-	default:
-		universal = redis.NewClient(options.Simple())
-	}
 	return &client{
-		redis:   universal,
+		servers: &connections{options: options, cluster: cluster, sentinelPasswordFile: cfg.SentinelPasswordFile},
 		script:  redis.NewScript(deliverLua),
 		keys:    []string{cfg.Stream, marks},
 		maxLen:  cfg.MaxLen,
 		timeout: time.Duration(cfg.Timeout),
 	}, nil
+}
+
+// connections are those to the servers. They may be used by several goroutines.
+type connections struct {
+	options              *redis.UniversalOptions
+	cluster              bool
+	sentinelPasswordFile string
+
+	mu     sync.Mutex
+	client redis.UniversalClient // nil before the first use
+	closed bool
+}
+
+// connected gives the client of the library, which connects by itself. A password that
+// changed in the file of the Sentinels', which the library takes once, makes a new one.
+func (s *connections) connected() (redis.UniversalClient, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, redis.ErrClosed
+	}
+	password := s.options.SentinelPassword
+	if s.sentinelPasswordFile != "" {
+		text, err := os.ReadFile(s.sentinelPasswordFile)
+		if err != nil {
+			return nil, &credentialsError{fmt.Errorf("a2a.sentinel_password_file: %w", err)}
+		}
+		password = strings.TrimSpace(string(text))
+	}
+	if s.client != nil && password == s.options.SentinelPassword {
+		return s.client, nil
+	}
+	if s.client != nil {
+		_ = s.client.Close()
+	}
+	s.options.SentinelPassword = password
+	// Not NewUniversalClient: it takes a list of one node for a single server.
+	switch {
+	case s.cluster:
+		s.client = redis.NewClusterClient(s.options.Cluster())
+	case s.options.MasterName != "":
+		s.client = redis.NewFailoverClient(s.options.Failover())
+	default:
+		s.client = redis.NewClient(s.options.Simple())
+	}
+	return s.client, nil
+}
+
+// close ends the calls that wait for a server, too.
+func (s *connections) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.client == nil {
+		return nil
+	}
+	return s.client.Close()
 }
 
 // clientOptions are those of every kind of server.
@@ -114,6 +169,8 @@ func clientOptions(cfg config.A2A, secrets Secrets) (options *redis.UniversalOpt
 		DB:         endpoint.DB,
 
 		CredentialsProviderContext: credentials(cfg, secrets, endpoint),
+		SentinelUsername:           firstNonEmpty(cfg.SentinelUsername, secrets.SentinelUsername),
+		SentinelPassword:           secrets.SentinelPassword,
 
 		DialTimeout:  timeout,
 		ReadTimeout:  timeout,
@@ -182,7 +239,11 @@ func firstNonEmpty(values ...string) string {
 func (c *client) offer(ctx context.Context, o offer) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	reply, err := c.script.Run(ctx, c.redis, c.keys,
+	server, err := c.servers.connected()
+	if err != nil {
+		return answer{}, err
+	}
+	reply, err := c.script.Run(ctx, server, c.keys,
 		o.Producer, o.Number, o.ID, o.previous, o.base, c.maxLen, o.Type, []byte(o.Data), o.after.producer, o.after.number).Slice()
 	if err != nil {
 		return answer{}, err
@@ -202,7 +263,7 @@ func (c *client) offer(ctx context.Context, o offer) (answer, error) {
 var errAnswer = errors.New("the script returns what it never does")
 
 // close ends the calls that wait for the server, too.
-func (c *client) close() error { return c.redis.Close() }
+func (c *client) close() error { return c.servers.close() }
 
 // marksKey is the key of the marks of a stream, in the same slot of a cluster: that of
 // the part in braces, when there is one, else of the whole name.

@@ -30,6 +30,15 @@ func Validate(c config.A2A) []config.Problem {
 		case !endpoint.TLS && c.TLS != promconfig.TLSConfig{}:
 			add("tls_config", "it has no effect, as the url does not ask for TLS: write rediss instead of redis there")
 		}
+		if err == nil && endpoint.Kind != Sentinel {
+			const only = "it has no effect, as the url names no Sentinels: write redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB there"
+			if c.SentinelUsername != "" {
+				add("sentinel_username", only)
+			}
+			if c.SentinelPasswordFile != "" {
+				add("sentinel_password_file", only)
+			}
+		}
 	}
 	if c.Stream != "" {
 		if _, err := marksKey(c.Stream); err != nil {
@@ -56,8 +65,8 @@ type Endpoint struct {
 	Addrs  []string
 	Master string // what the Sentinels call the server; else ""
 	DB     int    // of a Cluster 0
-	// Username and Password as in the URL, "" without. They are Redis's; of Sentinels
-	// no password is supported.
+	// Username and Password as in the URL, "" without. They are Redis's; Sentinels have
+	// their own, which no URL gives.
 	Username, Password string
 	TLS                bool
 }

@@ -101,6 +101,14 @@ func TestConfigThatCannotBeUsed(t *testing.T) {
 			func(c *config.A2A) { c.URL, c.TLS.CAFile = "redis://h", "/ca" }, "tls_config",
 			"it has no effect, as the url does not ask for TLS: write rediss instead of redis there",
 		},
+		"a user of Sentinels that are none": {
+			func(c *config.A2A) { c.URL, c.SentinelUsername = "redis://h", "u" }, "sentinel_username",
+			"it has no effect, as the url names no Sentinels: write redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB there",
+		},
+		"a password of Sentinels that are none": {
+			func(c *config.A2A) { c.URL, c.SentinelPasswordFile = "redis+cluster://h", "f" }, "sentinel_password_file",
+			"it has no effect, as the url names no Sentinels: write redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB there",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := config.DefaultA2A()

@@ -82,7 +82,7 @@ func TestCredentials(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(file, []byte("from file\r\n"), 0o600))
 	both := config.A2A{Username: "config", PasswordFile: file}
-	environment := Secrets{"environment", "from environment"}
+	environment := Secrets{Username: "environment", Password: "from environment"}
 	url := Endpoint{Username: "url", Password: "from url"}
 	for _, c := range []struct {
 		cfg                config.A2A
@@ -139,6 +139,86 @@ func TestPasswordIsRotated(t *testing.T) {
 	assert.Empty(t, attempt())
 	assert.Equal(t, outbox.ids(), onBus(t, observer(t, server)))
 	assert.NotContains(t, book.String(), "hunter")
+}
+
+// Sentinels have a user and a password of their own, which Redis never sees, nor they
+// Redis's. A password that is changed in its file is used without a restart.
+func TestSentinelsThatWantAPassword(t *testing.T) {
+	server := servers.StartRedis(t, servers.RedisOptions{})
+	aclUser(server, minimal...)
+	host, port, err := net.SplitHostPort(server.Addr)
+	require.NoError(t, err)
+	start := func(t *testing.T, lines string) *servers.Redis {
+		return servers.StartRedis(t, servers.RedisOptions{
+			Config: fmt.Sprintf("sentinel monitor main %s %s 1\n%s", host, port, lines),
+			Args:   []string{"--sentinel"},
+		})
+	}
+	of := func(sentinel *servers.Redis) config.A2A {
+		return configOf("redis+sentinel://exporter:hunter2@" + sentinel.Addr + "/main")
+	}
+	outcome := func(t *testing.T, cfg config.A2A, secrets Secrets) string {
+		server.CLI("flushall")
+		book := &logBook{}
+		outbox := newMemory()
+		outbox.add(2)
+		require.Empty(t, Validate(cfg))
+		relay, err := New(cfg, secrets, outbox, book.logger())
+		require.NoError(t, err)
+		defer relay.server.close()
+		err = relay.attempt(t.Context(), true)
+		assert.NotContains(t, book.String(), "hunter")
+		if err != nil {
+			assert.NotContains(t, err.Error(), "hunter")
+			return reasonOf(err)
+		}
+		assert.Equal(t, outbox.ids(), onBus(t, observer(t, server)))
+		return ""
+	}
+
+	t.Run("password", func(t *testing.T) {
+		cfg := of(start(t, "requirepass hunter3\n"))
+		assert.Equal(t, ReasonAuth, outcome(t, cfg, Secrets{}))
+		assert.Contains(t, advice[ReasonAuth], "a2a.sentinel_password_file")
+		assert.Equal(t, ReasonAuth, outcome(t, cfg, Secrets{SentinelPassword: "hunter2"}))
+		assert.Empty(t, outcome(t, cfg, Secrets{SentinelPassword: "hunter3"}))
+		cfg.SentinelPasswordFile = filepath.Join(t.TempDir(), "password")
+		assert.Equal(t, ReasonAuth, outcome(t, cfg, Secrets{}), "there is no file")
+		require.NoError(t, os.WriteFile(cfg.SentinelPasswordFile, []byte("hunter3\n"), 0o600))
+		assert.Empty(t, outcome(t, cfg, Secrets{SentinelPassword: "hunter2"}), "the configuration comes first")
+	})
+	t.Run("user", func(t *testing.T) {
+		cfg := of(start(t, "user default off\nuser watch on >hunter3 allchannels -@all +hello +auth +client|setname +ping +subscribe +sentinel|get-master-addr-by-name +sentinel|sentinels\n"))
+		assert.Equal(t, ReasonAuth, outcome(t, cfg, Secrets{SentinelPassword: "hunter3"}))
+		assert.Empty(t, outcome(t, cfg, Secrets{SentinelUsername: "watch", SentinelPassword: "hunter3"}))
+		cfg.SentinelUsername = "watch"
+		assert.Empty(t, outcome(t, cfg, Secrets{SentinelUsername: "other", SentinelPassword: "hunter3"}))
+	})
+	t.Run("changed", func(t *testing.T) {
+		sentinel := start(t, "user default off\nuser watch on >hunter3 allchannels +@all\n")
+		cfg := of(sentinel)
+		cfg.SentinelUsername, cfg.SentinelPasswordFile = "watch", filepath.Join(t.TempDir(), "password")
+		write := func(password string) {
+			require.NoError(t, os.WriteFile(cfg.SentinelPasswordFile, []byte(password), 0o600))
+		}
+		server.CLI("flushall")
+		outbox := newMemory()
+		relay := relayTo(t, cfg, outbox)
+		write("hunter4")
+		outbox.add(1)
+		assert.Equal(t, ReasonAuth, reasonOf(relay.attempt(t.Context(), true)))
+		write("hunter3")
+		deliver(t, relay)
+		write("hunter5") // whoever asks the Sentinels anew is refused
+		outbox.add(1)
+		assert.Equal(t, ReasonAuth, reasonOf(relay.attempt(t.Context(), true)))
+		write("hunter3")
+		deliver(t, relay)
+		assert.Equal(t, outbox.ids(), onBus(t, observer(t, server)))
+		require.NoError(t, relay.server.close())
+		_, err := relay.server.offer(t.Context(), offer{})
+		assert.Error(t, err, "it is closed, and stays so")
+	})
 }
 
 func TestNewRefusesWhatItCannotUse(t *testing.T) {

@@ -18,8 +18,10 @@ const (
 	ReasonTLS         = "tls"           // one side does not trust the other, or speaks no TLS
 	ReasonAuth        = "auth"          // it wants another user or password
 	ReasonPermission  = "permission"    // the user lacks a command or a key
-	ReasonReadOnly    = "read_only"     // it is a replica
+	ReasonReadOnly    = "read_only"     // it is a replica, perhaps one that has lost its primary
 	ReasonOutOfMemory = "out_of_memory" // it is at maxmemory and may evict nothing
+	ReasonPersistence = "persistence"   // it cannot save its data, and so takes no writes
+	ReasonReplicas    = "replicas"      // too few replicas follow it, and so it takes no writes
 	ReasonWrongType   = "wrong_type"    // something else is under our keys
 	ReasonLoading     = "loading"       // it has just started and reads its data
 	ReasonStore       = "store"         // the events could not be read from, or noted in, our own state
@@ -30,7 +32,7 @@ const (
 func Reasons() []string {
 	return []string{
 		ReasonConnection, ReasonTimeout, ReasonTLS, ReasonAuth, ReasonPermission, ReasonReadOnly,
-		ReasonOutOfMemory, ReasonWrongType, ReasonLoading, ReasonStore, ReasonOther,
+		ReasonOutOfMemory, ReasonPersistence, ReasonReplicas, ReasonWrongType, ReasonLoading, ReasonStore, ReasonOther,
 	}
 }
 
@@ -39,10 +41,12 @@ var advice = map[string]string{
 	ReasonConnection:  "see that Redis runs and that a2a.url names it, with rediss exactly where it speaks TLS; one that asks for certificates hangs up, too",
 	ReasonTimeout:     "see whether Redis is overloaded or a firewall drops packets, and that a2a.url says rediss only where it speaks TLS",
 	ReasonTLS:         "see that a2a.url says rediss where the server speaks TLS, and that a2a.tls_config fits its certificate",
-	ReasonAuth:        "correct a2a.username and a2a.password_file, or A2A_USERNAME and A2A_PASSWORD",
+	ReasonAuth:        "correct a2a.username and a2a.password_file, or A2A_USERNAME and A2A_PASSWORD; where the Sentinels refuse, a2a.sentinel_username and a2a.sentinel_password_file, or A2A_SENTINEL_USERNAME and A2A_SENTINEL_PASSWORD",
 	ReasonPermission:  "allow the Redis user +eval +evalsha +xadd +hget +hset on the stream and the marks beside it, +select for a database other than 0, +cluster|slots in a cluster",
 	ReasonReadOnly:    "a2a.url names a replica: name the primary, or use redis+sentinel or redis+cluster to follow it",
 	ReasonOutOfMemory: "raise maxmemory of Redis, free memory, or lower a2a.max_len",
+	ReasonPersistence: "see why Redis cannot write its snapshot or its log, such as a full disk or a folder that it may not write to: its own log tells",
+	ReasonReplicas:    "bring back the replicas of Redis, or lower its min-replicas-to-write",
 	ReasonWrongType:   "another program uses the key: choose another a2a.stream, or remove the key",
 	ReasonLoading:     "nothing to do: it goes on when Redis has read its data",
 	ReasonStore:       "see that the disk of --storage.path is neither full nor broken",
@@ -89,7 +93,10 @@ var replies = []struct{ word, reason string }{
 	{"ACL failure in script", ReasonPermission},
 	{"The user executing the script can't", ReasonPermission},
 	{"READONLY ", ReasonReadOnly},
+	{"MASTERDOWN ", ReasonReadOnly},
 	{"OOM ", ReasonOutOfMemory},
+	{"MISCONF ", ReasonPersistence},
+	{"NOREPLICAS ", ReasonReplicas},
 	{"WRONGTYPE ", ReasonWrongType},
 	{"BADMARK ", ReasonWrongType},
 }

@@ -3,6 +3,8 @@ package a2a
 import (
 	"context"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -69,6 +71,21 @@ func TestRefusals(t *testing.T) {
 			refuse: func(_ *testing.T, r *servers.Redis) { r.CLI("config", "set", "maxmemory", "1") },
 			mend:   func(_ *testing.T, r *servers.Redis) { r.CLI("config", "set", "maxmemory", "0") },
 			reason: ReasonOutOfMemory, quiet: true,
+		},
+		"a snapshot that cannot be written": {
+			refuse: func(t *testing.T, r *servers.Redis) {
+				require.NoError(t, os.Mkdir(filepath.Join(r.Dir, "dump.rdb"), 0o700)) // in its way
+				r.CLI("config", "set", "save", "3600 1")
+				r.CLI("bgsave")
+				waitFor(t, r, "rdb_last_bgsave_status:err", "info", "persistence")
+			},
+			mend:   func(_ *testing.T, r *servers.Redis) { r.CLI("config", "set", "save", "") },
+			reason: ReasonPersistence, quiet: true,
+		},
+		"replicas that are not there": {
+			refuse: func(_ *testing.T, r *servers.Redis) { r.CLI("config", "set", "min-replicas-to-write", "1") },
+			mend:   func(_ *testing.T, r *servers.Redis) { r.CLI("config", "set", "min-replicas-to-write", "0") },
+			reason: ReasonReplicas, quiet: true,
 		},
 		"something else under the stream": {
 			refuse: func(_ *testing.T, r *servers.Redis) { r.CLI("rename", stream, "aside"); r.CLI("set", stream, "x") },
@@ -210,7 +227,10 @@ func TestReasonOfAReply(t *testing.T) {
 		"OOM command not allowed when used memory > 'maxmemory'. script: 0a":                    ReasonOutOfMemory,
 		"WRONGTYPE Operation against a key holding the wrong kind of value":                     ReasonWrongType,
 		"ERR Error running script (call to f_0a): @user_script:7: WRONGTYPE Operation against":  ReasonWrongType,
-		"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to":       ReasonOther,
+		"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to":       ReasonPersistence,
+		"MISCONF Errors writing to the AOF file: No space left on device":                       ReasonPersistence,
+		"NOREPLICAS Not enough good replicas to write.":                                         ReasonReplicas,
+		"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.":      ReasonReadOnly,
 		"CLUSTERDOWN Hash slot not served":                                                      ReasonOther,
 		"ERR max number of clients reached":                                                     ReasonOther,
 	} {

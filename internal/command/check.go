@@ -85,9 +85,11 @@ func (p *Program) checkBus() error {
 		return nil
 	}
 	_, err := p.NewBus(nil).Prepare(p.Config.A2A)
-	if file := p.Config.A2A.PasswordFile; file != "" {
-		_, missing := os.ReadFile(file)
-		err = errors.Join(err, missing)
+	for _, file := range []string{p.Config.A2A.PasswordFile, p.Config.A2A.SentinelPasswordFile} {
+		if file != "" {
+			_, missing := os.ReadFile(file)
+			err = errors.Join(err, missing)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%s: a2a: %w", p.flags.ConfigFile, err)

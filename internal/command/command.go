@@ -73,5 +73,5 @@ func (p *Program) LoadConfig() (*config.Config, error) { return p.flags.loadConf
 // NewBus makes the bus that the events of an outbox are delivered to. Its secrets come from
 // the environment.
 func (p *Program) NewBus(outbox a2a.Outbox) *a2a.Bus {
-	return a2a.NewBus(outbox, a2a.Secrets{Username: os.Getenv("A2A_USERNAME"), Password: os.Getenv("A2A_PASSWORD")}, p.Logger)
+	return a2a.NewBus(outbox, a2a.SecretsOf(os.Getenv), p.Logger)
 }

@@ -18,6 +18,11 @@ type A2A struct {
 	// those in URL. Default: A2A_USERNAME and A2A_PASSWORD in the environment.
 	Username     string `yaml:"username"`
 	PasswordFile string `yaml:"password_file"`
+	// SentinelUsername and SentinelPasswordFile are those of the Sentinels themselves,
+	// which know nothing of Redis's. Default: A2A_SENTINEL_USERNAME and
+	// A2A_SENTINEL_PASSWORD in the environment.
+	SentinelUsername     string `yaml:"sentinel_username"`
+	SentinelPasswordFile string `yaml:"sentinel_password_file"`
 	// Stream is the key of the stream. Default {a2a}:events.
 	Stream string `yaml:"stream"`
 	// MaxLen is about how many entries the stream keeps. Default 100000; 0 is no

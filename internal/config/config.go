@@ -151,14 +151,15 @@ func (c *Config) problems(checks Checks) []Problem {
 // paths are the values that are paths of files, by their keys.
 func (c *Config) paths() map[string]*string {
 	return map[string]*string{
-		"models.dir":        &c.Models.Dir,
-		"work.dir":          &c.Work.Dir,
-		"storage.path":      &c.Storage.Path,
-		"engine.dir":        &c.Engine.Dir,
-		"engine.imatrix":    &c.Engine.Imatrix,
-		"quality.corpus":    &c.Quality.Corpus,
-		"publish.dir":       &c.Publish.Dir,
-		"a2a.password_file": &c.A2A.PasswordFile,
+		"models.dir":                 &c.Models.Dir,
+		"work.dir":                   &c.Work.Dir,
+		"storage.path":               &c.Storage.Path,
+		"engine.dir":                 &c.Engine.Dir,
+		"engine.imatrix":             &c.Engine.Imatrix,
+		"quality.corpus":             &c.Quality.Corpus,
+		"publish.dir":                &c.Publish.Dir,
+		"a2a.password_file":          &c.A2A.PasswordFile,
+		"a2a.sentinel_password_file": &c.A2A.SentinelPasswordFile,
 	}
 }
 

@@ -103,9 +103,11 @@ choose: best-quality
 publish: {dir: /published, keep: 5}
 storage: {path: /var/lib/q, retention: {age: 30d, cycles: 7}}
 a2a:
-  url: rediss://h
+  url: rediss+sentinel://h/m
   username: u
   password_file: /etc/q/password
+  sentinel_username: w
+  sentinel_password_file: /etc/q/sentinel
   stream: s
   max_len: 0
   tls_config: {ca: A, cert: C, key: K, server_name: n, insecure_skip_verify: true, min_version: TLS12, max_version: TLS13}
@@ -133,7 +135,7 @@ a2a:
 	want.Publish = config.Publish{Dir: "/published", Keep: 5}
 	want.Storage = config.Storage{Path: "/var/lib/q", Retention: config.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
 	want.A2A = config.A2A{
-		URL: "rediss://h", Username: "u", PasswordFile: "/etc/q/password", Stream: "s", Timeout: want.A2A.Timeout,
+		URL: "rediss+sentinel://h/m", Username: "u", PasswordFile: "/etc/q/password", SentinelUsername: "w", SentinelPasswordFile: "/etc/q/sentinel", Stream: "s", Timeout: want.A2A.Timeout,
 		TLS: promconfig.TLSConfig{CA: "A", Cert: "C", Key: "K", ServerName: "n", InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13},
 	}
 	assert.Equal(t, want, *c)
@@ -172,7 +174,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		}},
 		"keys of earlier versions": {"verify: content\na2a: {timeout: 1s}\ncache: {dir: c}\nbenchmark: {max_repeats: 0}\nwork: {isolation: link}\nquality: {context: 64}", []string{
 			"c.yml:1: verify: there is no such key; the keys here are " + fileKeys,
-			"c.yml:2: a2a.timeout: there is no such key; the keys here are max_len, password_file, stream, tls_config, url, username",
+			"c.yml:2: a2a.timeout: there is no such key; the keys here are max_len, password_file, sentinel_password_file, sentinel_username, stream, tls_config, url, username",
 			"c.yml:3: cache.dir: there is no such key; the keys here are size",
 			"c.yml:4: benchmark.max_repeats: there is no such key; the keys here are alpha, budget, depth, generation_tokens, max_disturbance, phases, prompt_tokens, rounds, wait_idle",
 			"c.yml:5: work.isolation: there is no such key; the keys here are copy, dir",
@@ -371,6 +373,7 @@ func TestShippedFileShowsTheDefaults(t *testing.T) {
 func TestShippedFileHasEveryKey(t *testing.T) {
 	// The examples are keys, too, and right; of two, one takes the place of the other.
 	text := commented.ReplaceAllString(shippedText(t), "$1$2")
+	text = strings.Replace(text, "rediss://127.0.0.1:6379/0", "rediss+sentinel://127.0.0.1:26379/main/0", 1) // for the keys of Sentinels
 	c := parse(t, regexp.MustCompile(`(?m)^    against: .*\n`).ReplaceAllString(text, ""))
 	assert.NotEmpty(t, c.A2A.URL)
 	one := strings.Replace(text, `models: ["*"]`, "models: [m]", 1)
