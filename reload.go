@@ -147,8 +147,8 @@ func (r *reloads) prepare(ctx context.Context, c *config.Config) (next prepared,
 		return next, fmt.Errorf("storage.path cannot change while the exporter runs (from %q to %q): restart it", before.Storage.Path, c.Storage.Path)
 	}
 	next.config = c
-	discover := func() (*model.Plan, error) { return r.p.Plan(c, lastFormats(r.store.State())) }
-	if next.plan, err = discover(); err != nil {
+	models := model.NewFinder(c, r.p.Logger)
+	if next.plan, err = models.Plan(r.store.State().ComparedFormats()); err != nil {
 		return next, err
 	}
 	if err := preparePublishing(c, r.p.ConfigFile(), r.p.Logger); err != nil {
@@ -163,13 +163,9 @@ func (r *reloads) prepare(ctx context.Context, c *config.Config) (next prepared,
 	}
 	logger := slog.New(r.cycleLog)
 	engines := r.p.Engines(c, logger)
-	next.dispatch = dispatch.Config{
-		Entries:  c.Schedule,
-		Discover: discover,
-		Runner: func(engine config.Engine) cycle.Runner {
-			return r.p.Runner(c, engines.Of(engine), false, command.Memory{Hashes: r.store, Cache: files}, logger)
-		},
-		Engine: engines.Probe,
+	next.dispatch = dispatch.Config{Entries: c.Schedule, Models: models, Runners: map[string]cycle.Runner{}, Engine: engines}
+	for _, entry := range c.Schedule {
+		next.dispatch.Runners[entry.Name] = r.p.Runner(c, engines.Of(entry.Engine), false, command.Memory{Hashes: r.store, Cache: files}, logger)
 	}
 	return next, nil
 }
@@ -184,7 +180,7 @@ func (r *reloads) exchange(next prepared) error {
 	r.store.SetRetention(c.Storage.Retention)
 	r.bus.Set(next.relay)
 	r.dispatcher.Configure(next.dispatch, next.plan)
-	if err := r.scheduler.Replace(scheduled(c)); err != nil {
+	if err := r.scheduler.Replace(c.Times()); err != nil {
 		return err // not after config.Load has validated it
 	}
 	r.inForce.Store(c)
@@ -208,28 +204,4 @@ func preparePublishing(c *config.Config, file string, logger *slog.Logger) error
 		}
 	}
 	return nil
-}
-
-// lastFormats are those of the files that entries compared with a model, when they last
-// did, by the entries' names.
-func lastFormats(state *store.State) map[string]string {
-	last, formats := map[string]*store.Record{}, map[string]string{}
-	for id, pair := range state.Pairs {
-		d := pair.Decided
-		if d == nil || d.Against == "" {
-			continue
-		}
-		if before := last[d.Entry]; before == nil || d.Finished.After(before.Finished) {
-			last[d.Entry], formats[d.Entry] = d, id.Target
-		}
-	}
-	return formats
-}
-
-func scheduled(c *config.Config) []schedule.Entry {
-	entries := make([]schedule.Entry, len(c.Schedule))
-	for i, entry := range c.Schedule {
-		entries[i] = entry.Entry
-	}
-	return entries
 }

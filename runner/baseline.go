@@ -69,16 +69,7 @@ func (c *cycle) makingBaseline() time.Duration {
 }
 
 // sourceFormat is that of the original; "" when the model could not be read.
-func (c *cycle) sourceFormat() string {
-	switch {
-	case c.Model.Header == nil:
-		return ""
-	case c.Baseline != "":
-		return c.Baseline
-	default:
-		return c.Model.Header.Format
-	}
-}
+func (c *cycle) sourceFormat() string { return c.Model.OriginalFormat(c.Baseline) }
 
 // originalFigures are zero when the model could not be read, and while there is no
 // baseline yet.

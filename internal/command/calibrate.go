@@ -7,13 +7,14 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/calibrate"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Calibrate is the command `calibrate`.
 func (p *Program) Calibrate(ctx context.Context) error {
 	f := p.flags.calibrate
-	found, err := p.discover(p.Config)
+	found, err := model.NewFinder(p.Config, p.Logger).Discover()
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ const shownFires = 3
 // later, and what is due when.
 func (p *Program) Check(ctx context.Context) error {
 	bad := []error{p.checkWeb(), p.checkBus()}
-	found, err := p.Plan(p.Config, nil)
+	found, err := model.NewFinder(p.Config, p.Logger).Plan(nil)
 	if err != nil {
 		return errors.Join(append(bad, err)...)
 	}

@@ -54,12 +54,8 @@ func (p *Program) entry(f runFlags) (entry config.Entry, candidates []string, er
 	case f.against != "":
 		entry.Targets, entry.Against = nil, f.against
 	}
-	for i, target := range entry.Targets {
-		for _, earlier := range entry.Targets[:i] {
-			if gguf.Canonical(earlier) == gguf.Canonical(target) { // as a cycle says it
-				return entry, nil, fmt.Errorf("the targets %q and %q are the same format: name it once", earlier, target)
-			}
-		}
+	if first, second, twice := config.Twice(entry.Targets, gguf.Canonical); twice {
+		return entry, nil, fmt.Errorf("the targets %q and %q are the same format: name it once", first, second)
 	}
 	if f.choose != "" {
 		if entry.Choose = choice.Rule(f.choose); f.choose == chooseNone {
@@ -98,7 +94,7 @@ func (p *Program) entryNames() string {
 // resolve finds the models of an entry as the schedule would, but that nothing may be
 // missing: whoever types a name wants to know at once that there is none.
 func (p *Program) resolve(entry config.Entry) (model.Resolved, error) {
-	found, err := p.discover(p.Config)
+	found, err := model.NewFinder(p.Config, p.Logger).Discover()
 	if err != nil {
 		return model.Resolved{}, err
 	}
@@ -119,7 +115,7 @@ func (p *Program) Run(ctx context.Context) (status int, err error) {
 		return ExitError, errors.New("--evidence goes with --output json: a table has no room for it")
 	}
 	if p.Config.Models.Dir == "" && f.entry == "" && len(f.models) == 0 {
-		return ExitError, errNoModels
+		return ExitError, model.ErrNoModels
 	}
 	entry, candidates, err := p.entry(f)
 	if err != nil {

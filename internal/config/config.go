@@ -5,8 +5,8 @@
 // order of its lines, each with the file, the line, the key and what to write instead.
 // No message tells a password. Every key has a default, so that an empty file is valid.
 //
-// The sections are the configuration types of the packages that use them; this
-// package composes them and finds the lines of what they object to.
+// The types of all sections are here, and are passed on as they are to the packages that use
+// them. What only such a package can judge it says through [Checks].
 package config
 
 import (

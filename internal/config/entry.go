@@ -64,19 +64,28 @@ func (c *Config) NewEntry(line int, against bool) Entry {
 	return e
 }
 
+// Times says when the entries of the schedule are due.
+func (c *Config) Times() []schedule.Entry {
+	times := make([]schedule.Entry, len(c.Schedule))
+	for i, entry := range c.Schedule {
+		times[i] = entry.Entry
+	}
+	return times
+}
+
 // problems collects what is wrong with the values of the entry by itself, in c.
 func (e *Entry) problems(c *Config, checks Checks) []Problem {
 	found := problems(slices.Concat(below("engine", append(e.Engine.Validate(), checks.Engine(e.Engine)...)), e.Settings.Validate())) //nolint:staticcheck // e.Validate() would read as if it were all of it
 	e.Check(func(key string, err error) { found.check(key, err) })
 	found.check("publish.dir", c.apart(e.Publish.Dir))
-	found.check("models", checkList(e.Models, "names, globs or paths of models", func(s string) string { return s }))
+	found.check("models", checkList(e.Models, "names, globs or paths of models", func(pattern string) string { return pattern }))
 	for _, pattern := range e.Models {
 		if of, excluded := Excluded(pattern); excluded && strings.TrimSpace(of) == "" {
 			found.add("models", "has a ! that leaves nothing out: write a name, glob or path behind it")
 		}
 	}
 	if e.Against == "" {
-		found.check("targets", errors.Join(checkList(e.Targets, "formats such as Q2_K", strings.ToUpper), sameFormat(e.Targets)))
+		found.check("targets", checkList(e.Targets, "formats such as Q2_K", gguf.Canonical))
 	} else {
 		found.check("against", e.checkAgainst())
 	}
@@ -133,33 +142,34 @@ func (e Entry) checkAgainst() error {
 	return nil
 }
 
-// checkList wants at least one item, none of them blank, none twice.
-func checkList(items []string, what string, same func(string) string) error {
+// checkList wants at least one item, none of them blank, none twice: items with the same key
+// are the same.
+func checkList(items []string, what string, key func(string) string) error {
 	if len(items) == 0 {
 		return fmt.Errorf("is empty: name %s", what)
 	}
-	seen := map[string]bool{}
-	for _, item := range items {
-		if strings.TrimSpace(item) == "" {
-			return fmt.Errorf("has a blank item: name %s", what)
-		}
-		if seen[same(item)] {
-			return fmt.Errorf("%q is named twice", item)
-		}
-		seen[same(item)] = true
+	if slices.ContainsFunc(items, func(item string) bool { return strings.TrimSpace(item) == "" }) {
+		return fmt.Errorf("has a blank item: name %s", what)
 	}
-	return nil
+	switch first, second, twice := Twice(items, key); {
+	case !twice:
+		return nil
+	case strings.EqualFold(first, second):
+		return fmt.Errorf("%q is named twice", second)
+	default:
+		return fmt.Errorf("%q and %q are the same format: name it once", first, second)
+	}
 }
 
-// sameFormat finds two names of one format. One name that is there twice is not its matter.
-func sameFormat(targets []string) error {
-	names := map[string]string{}
-	for _, target := range targets {
-		format := gguf.Canonical(target)
-		if first, taken := names[format]; taken && !strings.EqualFold(first, target) {
-			return fmt.Errorf("%q and %q are the same format: name it once", first, target)
+// Twice finds the first two items with the same key. The formats of targets are told apart by
+// gguf.Canonical.
+func Twice(items []string, key func(string) string) (first, second string, twice bool) {
+	seen := map[string]string{}
+	for _, item := range items {
+		if first, twice = seen[key(item)]; twice {
+			return first, item, true
 		}
-		names[format] = target
+		seen[key(item)] = item
 	}
-	return nil
+	return "", "", false
 }

@@ -189,18 +189,10 @@ func (r *run) work(ctx context.Context) {
 	for _, target := range slices.Clone(r.undecided) {
 		now := time.Now()
 		r.result(runner.Result{
-			Model: r.Model.Name, SourceFormat: r.sourceFormat(), TargetFormat: target, Threshold: r.Threshold,
+			Model: r.Model.Name, SourceFormat: r.Model.OriginalFormat(r.Baseline), TargetFormat: target, Threshold: r.Threshold,
 			Started: now, Finished: now, Failure: failure,
 		})
 	}
-}
-
-// sourceFormat is the format of the original; "" when the model cannot be read.
-func (j *Job) sourceFormat() string {
-	if j.Model.Header == nil {
-		return ""
-	}
-	return cmp.Or(j.Baseline, j.Model.Header.Format)
 }
 
 // end stores the end of the cycle, and its log.

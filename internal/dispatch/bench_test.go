@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -45,21 +44,13 @@ func BenchmarkUnchanged(b *testing.B) {
 		Settings: config.DefaultSettings(),
 	}
 	entry.FreshFor = prom.Duration(time.Hour)
-	discover := func() (*model.Plan, error) {
-		found, err := model.Discover(dir, false, quiet)
-		if err != nil {
-			return nil, err
-		}
-		p := model.NewPlan([]config.Entry{entry}, found, nil)
-		return &p, nil
-	}
-	p, err := discover()
+	finder := model.NewFinder(&config.Config{Models: config.Models{Dir: dir}, Schedule: []config.Entry{entry}}, quiet)
+	p, err := finder.Plan(nil)
 	require.NoError(b, err)
 	d := New(state, cycle.NewLog(slog.DiscardHandler))
 	d.Configure(Config{
-		Entries: []config.Entry{entry}, Discover: discover,
-		Runner: func(config.Engine) cycle.Runner { return cycles },
-		Engine: func(context.Context) (runner.EngineInfo, error) { return runner.EngineInfo{}, nil },
+		Entries: []config.Entry{entry}, Models: finder,
+		Runners: map[string]cycle.Runner{entry.Name: cycles}, Engine: usable,
 	}, p)
 	decide(b, state, cycles, entry, p.Entries[0].Models[0])
 	before, err := state.Cycles(0, 0)

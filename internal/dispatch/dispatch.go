@@ -19,12 +19,20 @@ import (
 // Config is what a reload exchanges.
 type Config struct {
 	Entries []config.Entry // in the order of the schedule
-	// Discover finds the models and resolves the entries.
-	Discover func() (*model.Plan, error)
-	// Runner gives what runs cycles on the engine of an entry.
-	Runner func(config.Engine) cycle.Runner
-	// Engine reports whether cycles can run.
-	Engine func(context.Context) (runner.EngineInfo, error)
+	Models  Models
+	// Runners run the cycles of the entries, each on its entry's engine, by their names.
+	Runners map[string]cycle.Runner
+	Engine  Engine
+}
+
+// Models finds the models and resolves the entries: model.Finder.
+type Models interface {
+	Plan(last map[string]string) (*model.Plan, error)
+}
+
+// Engine reports whether cycles can run: llamacpp.Engines.
+type Engine interface {
+	Probe(ctx context.Context) (runner.EngineInfo, error)
 }
 
 // Store is what must survive: *store.Store.
@@ -289,7 +297,7 @@ func (d *Dispatcher) next() (next *job, entry config.Entry, skipped []job) {
 			continue
 		}
 		entry, _ = d.config.entry(first.Entry) // Configure sees that it is there
-		first.runner = d.config.Runner(entry.Engine)
+		first.runner = d.config.Runners[first.Entry]
 		d.current = first
 		d.running = &Running{Entry: first.Entry, ByHand: first.Reason == ByHand, Due: first.Due, Started: time.Now()}
 		d.changed()
@@ -300,10 +308,10 @@ func (d *Dispatcher) next() (next *job, entry config.Entry, skipped []job) {
 
 func (d *Dispatcher) probe(ctx context.Context) (runner.EngineInfo, error) {
 	d.mu.Lock()
-	probe := d.config.Engine
+	engine := d.config.Engine
 	d.mu.Unlock()
-	if probe == nil {
+	if engine == nil {
 		return runner.EngineInfo{}, runner.Failf(runner.ReasonEngineMissing, "there is no configuration yet")
 	}
-	return probe(ctx)
+	return engine.Probe(ctx)
 }

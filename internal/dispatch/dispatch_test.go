@@ -166,16 +166,16 @@ type bench struct {
 func newBench(t *testing.T, run engine, names ...string) *bench {
 	b := &bench{t: t, memory: &memory{skipped: map[store.Counter]uint64{}, logs: map[uint64]string{}, state: store.State{Pairs: map[store.PairID]*store.Pair{}}}}
 	b.Dispatcher = New(b.memory, cycle.NewLog(slog.DiscardHandler))
-	var c Config
+	c := Config{Runners: map[string]cycle.Runner{}}
 	var p model.Plan
 	for _, name := range names {
 		c.Entries = append(c.Entries, config.Entry{Entry: schedule.Entry{Name: name}, Overlap: config.Forbid, Settings: config.Settings{Threshold: 0.12}})
+		c.Runners[name] = run
 		p.Entries = append(p.Entries, resolved(name, name))
 	}
 	b.find = func() (*model.Plan, error) { return &p, nil }
-	c.Runner = func(config.Engine) cycle.Runner { return run }
-	c.Discover = func() (*model.Plan, error) { return b.find() }
-	c.Engine = func(context.Context) (runner.EngineInfo, error) { return runner.EngineInfo{Name: "fake"}, nil }
+	c.Models = finder{b}
+	c.Engine = usable
 	b.Configure(c, &p)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -187,6 +187,19 @@ func newBench(t *testing.T, run engine, names ...string) *bench {
 	t.Cleanup(b.stop)
 	return b
 }
+
+// finder is the Models of a bench, which a test exchanges.
+type finder struct{ *bench }
+
+func (f finder) Plan(map[string]string) (*model.Plan, error) { return f.find() }
+
+// probe is an Engine.
+type probe func(context.Context) (runner.EngineInfo, error)
+
+func (p probe) Probe(ctx context.Context) (runner.EngineInfo, error) { return p(ctx) }
+
+// usable is an Engine that is always there.
+var usable = probe(func(context.Context) (runner.EngineInfo, error) { return runner.EngineInfo{Name: "fake"}, nil })
 
 func resolved(entry string, models ...string) model.Resolved {
 	r := model.Resolved{Entry: config.Entry{Entry: schedule.Entry{Name: entry}}}
@@ -566,14 +579,14 @@ func TestTheEngineIsLookedForUntilItIsThere(t *testing.T) {
 		missing := runner.Failf(runner.ReasonEngineMissing, "llama-bench is not on PATH")
 		var mu sync.Mutex
 		b.change(func(c *Config) {
-			c.Engine = func(context.Context) (runner.EngineInfo, error) {
+			c.Engine = probe(func(context.Context) (runner.EngineInfo, error) {
 				mu.Lock()
 				defer mu.Unlock()
 				if missing != nil {
 					return runner.EngineInfo{}, missing
 				}
 				return runner.EngineInfo{Name: "llama.cpp", Build: 7}, nil
-			}
+			})
 		})
 		synctest.Wait()
 		engine := b.Status().Engine

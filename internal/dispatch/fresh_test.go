@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
-	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
@@ -42,7 +41,7 @@ func freshBench(t *testing.T, inputs func() (runner.Inputs, error)) *bench {
 	b.find = func() (*model.Plan, error) { return &p, nil }
 	b.change(func(c *Config) {
 		c.Entries[0].FreshFor = prom.Duration(7 * 24 * time.Hour)
-		c.Runner = func(config.Engine) cycle.Runner { return knowing{hour, inputs} }
+		c.Runners = map[string]cycle.Runner{"nightly": knowing{hour, inputs}}
 	})
 	for _, target := range p.Entries[0].Models[0].Targets {
 		before := inputsOf(11669)

@@ -58,11 +58,11 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry config.Entry) {
 // the models cannot be looked for, so that their cycles say what is wrong.
 func (d *Dispatcher) discover(entry string) []model.Planned {
 	d.mu.Lock()
-	find, configs := d.config.Discover, d.configs
+	models, configs := d.config.Models, d.configs
 	d.mu.Unlock()
 	var fresh *model.Plan
 	var err error
-	if failure := cycle.Guard(d.logger, func() { fresh, err = find() }); failure != nil {
+	if failure := cycle.Guard(d.logger, func() { fresh, err = models.Plan(d.store.State().ComparedFormats()) }); failure != nil {
 		err = failure
 	}
 	if err != nil {

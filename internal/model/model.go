@@ -5,6 +5,7 @@
 package model
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -35,6 +36,15 @@ type Model struct {
 	// Err says why the model, which was asked for, cannot be used: it is cut off, a file of
 	// its set is missing, it cannot be read. Nothing but Name and Path is set then.
 	Err error
+}
+
+// OriginalFormat is the format that copies of the model are compared in: the baseline, or the
+// model's own where that is ""; "" when the model cannot be read.
+func (m Model) OriginalFormat(baseline string) string {
+	if m.Header == nil {
+		return ""
+	}
+	return cmp.Or(baseline, m.Header.Format)
 }
 
 // ComparableWith gives an error that says why a file cannot be a copy of the model; nil

@@ -54,16 +54,7 @@ type Planned struct {
 }
 
 // SourceFormat is that of the original; "" when the model cannot be read.
-func (m *Planned) SourceFormat() string {
-	switch {
-	case m.Header == nil:
-		return ""
-	case m.Baseline != "":
-		return m.Baseline
-	default:
-		return m.Header.Format
-	}
-}
+func (m *Planned) SourceFormat() string { return m.OriginalFormat(m.Baseline) }
 
 // Conflict is a pair that a second entry names, too. The first one decides it. Without a
 // target it is the choice of one of the model's formats, which the first one makes.

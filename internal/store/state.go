@@ -66,6 +66,22 @@ func (p *Pair) LastTried() time.Time {
 	return time.Time{}
 }
 
+// ComparedFormats are the formats of the files that entries compared with a model, when they
+// last did, by the entries' names.
+func (s *State) ComparedFormats() map[string]string {
+	last, formats := map[string]*Record{}, map[string]string{}
+	for id, pair := range s.Pairs {
+		d := pair.Decided
+		if d == nil || d.Against == "" {
+			continue
+		}
+		if before := last[d.Entry]; before == nil || d.Finished.After(before.Finished) {
+			last[d.Entry], formats[d.Entry] = d, id.Target
+		}
+	}
+	return formats
+}
+
 // Failed is a pair that could not be decided.
 type Failed struct {
 	Cycle    uint64        `json:"cycle"`
