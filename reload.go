@@ -64,24 +64,26 @@ func (r *reloads) on(ctx context.Context, signals <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-signals:
-			_ = r.Reload(ctx) // it has logged what is wrong
+			_, _ = r.Reload(ctx) // it has logged what is wrong
 		}
 	}
 }
 
-// Reload implements web.Exporter: it reads the configuration again. If that cannot be used,
-// nothing changes.
-func (r *reloads) Reload(ctx context.Context) error {
-	err := r.read(ctx)
+// Reload implements web.Exporter: it reads the configuration again, and reports whether the
+// file is the very same as before. If it cannot be used, nothing changes.
+func (r *reloads) Reload(ctx context.Context) (same bool, err error) {
+	before := r.inForce.Load()
+	err = r.read(ctx)
 	r.metrics.Done(err)
 	if err != nil {
 		r.refused.Store(&refusal{time.Now(), err})
 		r.p.Logger.Error("the configuration is not reloaded: the one before stays", "err", err)
-		return err
+		return false, err
 	}
 	r.refused.Store(nil)
-	r.p.Logger.Info("the configuration is reloaded", "file", r.p.ConfigFile())
-	return nil
+	same = before != nil && before.Hash() == r.inForce.Load().Hash()
+	r.p.Logger.Info("the configuration is reloaded", "file", r.p.ConfigFile(), "same_as_before", same)
+	return same, nil
 }
 
 // LastReload implements web.Exporter.

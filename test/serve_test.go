@@ -132,6 +132,12 @@ func TestReload(t *testing.T) {
 			s.mustHave("quant_cycle_decision_total", "target_format", "Q8_0", "result", "kept")
 			_, found = s.value("quant_cycle_decision_total", "target_format", "Q2_K", "result", "kept")
 			assert.False(t, found, "what is scheduled no more has left")
+
+			body = ask(s)
+			s.mustLog("configuration is reloaded.*same_as_before=true")
+			if body != "" {
+				assert.Contains(t, body, "the file is the very same as before")
+			}
 		})
 	}
 }

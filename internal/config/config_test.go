@@ -155,6 +155,40 @@ func TestAliasesStandForWhatTheyName(t *testing.T) {
 	assert.Equal(t, model.Duration(7*time.Hour), c.Engine.Timeouts.Benchmark)
 }
 
+func TestMergeKeys(t *testing.T) {
+	c, err := read("c.yml", []byte(`
+engine: {env: &env {A: "1", B: "2"}}
+schedule:
+- &nightly
+  name: nightly
+  cron: "0 3 * * *"
+  models: [a]
+  benchmark: &short {prompt_tokens: 64, rounds: {max: 9}}
+- <<: *nightly
+  name: again
+  models: [b]
+  benchmark:
+    <<: [{prompt_tokens: 32}, *short]
+    depth: 7
+  engine:
+    env: {<<: *env, B: "3"}
+- {name: late, <<: *nightly, models: [c], "cron": "0 5 * * *"}
+`))
+	require.NoError(t, err)
+	require.Len(t, c.Schedule, 3)
+	again, late := c.Schedule[1], c.Schedule[2]
+	assert.Equal(t, "again", again.Name)
+	assert.Equal(t, "0 3 * * *", again.Cron)
+	assert.Equal(t, []string{"b"}, again.Models)
+	assert.Equal(t, []int{32, 9, 7}, []int{again.Benchmark.PromptTokens, again.Benchmark.Rounds.Max, again.Benchmark.Depth})
+	assert.Equal(t, map[string]string{"A": "1", "B": "3"}, again.Engine.Env)
+	assert.Equal(t, []string{"late", "0 5 * * *"}, []string{late.Name, late.Cron}, "what is not merged comes first, wherever it stands")
+	assert.Equal(t, 64, late.Benchmark.PromptTokens)
+
+	_, err = read("c.yml", []byte("engine: &e\n  <<: *e\n  nice: 3\n")) // contains itself
+	require.NoError(t, err)
+}
+
 func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 	for name, test := range map[string]struct {
 		text string
@@ -198,8 +232,15 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"key with a newline": {`"a\nb": c`, []string{
 			`c.yml:1: a\nb: there is no such key; the keys here are ` + fileKeys,
 		}},
-		"merge key": {"engine:\n  <<: {nice: 3}", []string{
-			"c.yml:2: engine.<<: there is no such key; the keys here are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts",
+		"merge key": {"engine:\n  <<: 3", []string{
+			`c.yml:2: engine.<<: "3" cannot be merged: name a section, as in <<: *base, or a list of them`,
+		}},
+		"merge keys": {"engine: &e\n  nice: 3\n  <<: [*e, 4]", []string{
+			"c.yml:3: engine.<<: a list cannot be merged: name a section, as in <<: *base, or a list of them",
+		}},
+		"value that is merged": {"schedule:\n- &a {name: a, cron: '@daily', models: [m], jitter: long}\n- {<<: *a, name: b, models: [n]}", []string{
+			`c.yml:2: schedule[0].jitter: "long" is not a duration: write one such as 90s, 15m, 4h or 1d`,
+			`c.yml:2: schedule[1].jitter: "long" is not a duration: write one such as 90s, 15m, 4h or 1d`,
 		}},
 
 		"text for a whole number":     {"engine:\n  threads: many", []string{`c.yml:2: engine.threads: "many" is not a whole number`}},

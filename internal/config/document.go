@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -36,8 +37,63 @@ func parseDocument(file string, text []byte) (document, error) {
 	case !errors.Is(err, io.EOF):
 		return document{}, syntaxProblem(file, text, err)
 	}
-	return document{resolve(node.Content[0])}, nil
+	root := resolve(node.Content[0])
+	merge(root, map[*yaml.Node]bool{})
+	return document{root}, nil
 }
+
+// merge puts what stands for the key << into the sections that have it, as YAML 1.1 says
+// (https://yaml.org/type/merge.html): a section, or a list of them of which the first wins;
+// the keys of the section itself come before those. What cannot be merged stays, and is a
+// key that nobody knows. done are the nodes that were seen, so that what contains itself
+// ends.
+func merge(node *yaml.Node, done map[*yaml.Node]bool) {
+	node = resolve(node)
+	if done[node] {
+		return
+	}
+	done[node] = true
+	for _, child := range node.Content {
+		merge(child, done)
+	}
+	if node.Kind != yaml.MappingNode {
+		return
+	}
+	var own, others []*yaml.Node
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], resolve(node.Content[i+1])
+		switch {
+		case key.Tag == mergeTag && value.Kind == yaml.MappingNode:
+			others = append(others, value)
+		case key.Tag == mergeTag && value.Kind == yaml.SequenceNode && !slices.ContainsFunc(value.Content, noSection):
+			for _, item := range value.Content {
+				others = append(others, resolve(item))
+			}
+		default:
+			own = append(own, node.Content[i], node.Content[i+1])
+		}
+	}
+	if others == nil {
+		return
+	}
+	known := map[string]bool{}
+	for i := 0; i < len(own); i += 2 {
+		known[own[i].Value] = true
+	}
+	for _, other := range others {
+		for i := 0; i+1 < len(other.Content); i += 2 {
+			if key := other.Content[i]; key.Tag != mergeTag && !known[key.Value] {
+				known[key.Value] = true
+				own = append(own, key, other.Content[i+1])
+			}
+		}
+	}
+	node.Content = own
+}
+
+const mergeTag = "!!merge"
+
+func noSection(node *yaml.Node) bool { return resolve(node).Kind != yaml.MappingNode }
 
 var (
 	syntaxMessage = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)

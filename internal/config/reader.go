@@ -83,6 +83,10 @@ func (r *reader) section(path string, node *yaml.Node, into reflect.Value) {
 		key, value := node.Content[i], resolve(node.Content[i+1])
 		name := key.Value // "" where the key is no scalar
 		field, known := fieldOf(into, name)
+		if key.Tag == mergeTag {
+			r.problem(key.Line, path+name, "%s cannot be merged: name a section, as in <<: *base, or a list of them", shown(value))
+			continue
+		}
 		if !known {
 			r.problem(key.Line, path+strings.Trim(shown(key), `"`), "there is no such key%s", instead(name, keysOf(into.Type())))
 			continue

@@ -20,11 +20,15 @@ func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *server) reload(w http.ResponseWriter, r *http.Request) {
-	if err := s.Exporter.Reload(r.Context()); err != nil {
+	switch same, err := s.Exporter.Reload(r.Context()); {
+	case err != nil:
 		writeText(w, http.StatusInternalServerError, "the configuration was not reloaded, the old one stays:\n"+err.Error())
-		return
+	case same:
+		writeText(w, http.StatusOK, "The configuration is reloaded, and the file is the very same as before.\n"+
+			"If you have changed it, quant-exporter reads another one: a container into which the one file is mounted keeps the file that an editor replaced. Mount its folder instead.")
+	default:
+		writeText(w, http.StatusOK, "The configuration is reloaded.")
 	}
-	writeText(w, http.StatusOK, "The configuration is reloaded.")
 }
 
 func (s *server) config(w http.ResponseWriter, _ *http.Request) {

@@ -57,9 +57,9 @@ type Exporter interface {
 	Ready() error
 	// Config returns the configuration in force as YAML, secrets hidden.
 	Config() (string, error)
-	// Reload reads the configuration again. An error says why the one before stays; the
-	// client gets its text.
-	Reload(context.Context) error
+	// Reload reads the configuration again, and reports whether the file is the very same
+	// as before. An error says why the one before stays; the client gets its text.
+	Reload(context.Context) (same bool, err error)
 	// LastReload returns when the last reload failed and why; a nil error when it did not,
 	// and before any.
 	LastReload() (at time.Time, err error)

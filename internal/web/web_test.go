@@ -110,6 +110,7 @@ type parts struct {
 	Ready       func() error
 	Config      func() (string, error)
 	Reload      func(context.Context) error
+	Same        bool // what Reload reports
 	ReloadError func() (time.Time, error)
 	Metrics     http.Handler
 	Mount       web.Mount
@@ -147,7 +148,7 @@ func (s scheduler) Next() map[string]time.Time               { return s.p.Next()
 func (b bus) Status() a2a.Status                             { return b.p.Bus() }
 func (e exporter) Ready() error                              { return e.p.Ready() }
 func (e exporter) Config() (string, error)                   { return e.p.Config() }
-func (e exporter) Reload(ctx context.Context) error          { return e.p.Reload(ctx) }
+func (e exporter) Reload(ctx context.Context) (bool, error)  { return e.p.Same, e.p.Reload(ctx) }
 func (e exporter) LastReload() (at time.Time, failure error) { return e.p.ReloadError() }
 
 // options of an exporter that has everything turned on and knows nothing yet.

@@ -62,16 +62,16 @@ func newStage(t *testing.T, status *dispatch.Status, between func(pages http.Han
 
 func (s *stage) Plan() *model.Plan { s.mu.Lock(); defer s.mu.Unlock(); return s.plan }
 
-func (s *stage) Status() *dispatch.Status            { s.mu.Lock(); defer s.mu.Unlock(); return s.status }
-func (s *stage) Watch() (<-chan struct{}, func())    { return s.changes, func() {} }
-func (s *stage) RunNow(string, []string) error       { return nil }
-func (s *stage) Cancel(uint64) error                 { return nil }
-func (s *stage) CycleLog(uint64) (string, error)     { return "", nil }
-func (s *stage) Next() map[string]time.Time          { return nil }
-func (s *stage) Ready() error                        { return nil }
-func (s *stage) Config() (string, error)             { return "", nil }
-func (s *stage) Reload(context.Context) error        { return nil }
-func (s *stage) LastReload() (at time.Time, _ error) { return time.Time{}, nil }
+func (s *stage) Status() *dispatch.Status             { s.mu.Lock(); defer s.mu.Unlock(); return s.status }
+func (s *stage) Watch() (<-chan struct{}, func())     { return s.changes, func() {} }
+func (s *stage) RunNow(string, []string) error        { return nil }
+func (s *stage) Cancel(uint64) error                  { return nil }
+func (s *stage) CycleLog(uint64) (string, error)      { return "", nil }
+func (s *stage) Next() map[string]time.Time           { return nil }
+func (s *stage) Ready() error                         { return nil }
+func (s *stage) Config() (string, error)              { return "", nil }
+func (s *stage) Reload(context.Context) (bool, error) { return false, nil }
+func (s *stage) LastReload() (at time.Time, _ error)  { return time.Time{}, nil }
 
 // stageStore shows the state of a stage, and holds nothing else.
 type stageStore struct {
