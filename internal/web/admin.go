@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 )
@@ -74,7 +73,7 @@ func accepting(f func(*server, *http.Request) (any, error)) func(*server) http.H
 		} else {
 			accepted, err = f(s, r)
 		}
-		browser := strings.Contains(r.Header.Get("Accept"), "text/html")
+		browser := fromBrowser(r)
 		switch {
 		case err != nil && browser:
 			s.explain(w, r, "That did not work", err)

@@ -110,20 +110,26 @@ func refuse(w http.ResponseWriter, r *http.Request, kind errorType, text string)
 	writeText(w, kind.status(), text)
 }
 
-// refusingAsJSON answers in JSON, too, for paths and methods that the API does not have.
-func refusingAsJSON(mux *http.ServeMux) http.Handler {
+// refusing answers for paths and methods that there are not: in JSON below apiPrefix, and
+// with a page for a browser.
+func (s *server) refusing(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		refusal, pattern := mux.Handler(r)
-		if pattern != "" || !strings.HasPrefix(r.URL.Path, apiPrefix) {
+		api := strings.HasPrefix(r.URL.Path, apiPrefix)
+		if pattern != "" || !api && !fromBrowser(r) {
 			mux.ServeHTTP(w, r)
 			return
 		}
 		refusal.ServeHTTP(headerOnly{w}, r)
-		if allowed := w.Header().Get("Allow"); allowed != "" {
+		allowed := w.Header().Get("Allow")
+		switch {
+		case allowed != "":
 			refuse(w, r, errorMethod, fmt.Sprintf("%s does not take %s: use %s", r.URL.Path, r.Method, allowed))
-			return
+		case api:
+			refuse(w, r, errorNotFound, fmt.Sprintf("the API has no %s", r.URL.Path))
+		default:
+			s.explain(w, r, "No such page", refused(errorNotFound, "there is no page %q", r.URL.Path))
 		}
-		refuse(w, r, errorNotFound, fmt.Sprintf("the API has no %s", r.URL.Path))
 	})
 }
 

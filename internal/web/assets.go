@@ -33,7 +33,7 @@ func loadAssets() assets {
 		files: map[string]asset{},
 		names: map[string]string{},
 	}
-	for _, name := range []string{"status.html", "model.html", "cycle.html", "cycles.html", "message.html"} {
+	for _, name := range []string{"status.html", "model.html", "cycle.html", "cycles.html", "config.html", "message.html"} {
 		a.pages[name] = template.Must(template.New(name).Funcs(functions()).ParseFS(embedded, "assets/"+name, "assets/frame.html", "assets/parts.html"))
 	}
 	for name, contentType := range map[string]string{
@@ -52,6 +52,14 @@ func loadAssets() assets {
 		a.names[name] = hashed
 	}
 	return a
+}
+
+// favicon is what browsers ask for beside an answer that names no icon, such as metrics.
+func (s *server) favicon(w http.ResponseWriter, _ *http.Request) {
+	icon := s.assets.files[s.assets.names["icon.svg"]]
+	w.Header().Set("Content-Type", icon.contentType)
+	w.Header().Set("Cache-Control", "public, max-age=86400")
+	_, _ = w.Write(icon.content)
 }
 
 func (s *server) static(w http.ResponseWriter, r *http.Request) {

@@ -11,6 +11,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
+	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -27,6 +28,7 @@ type cyclePage struct {
 	Choice         *store.Choice // nil before its end, and where none is to be chosen
 	Running        *runningView  // nil unless it is the one that runs
 	Results        []resultView
+	Shared         []factView // of all results
 	Log, LogNotice string
 }
 
@@ -36,6 +38,7 @@ type resultView struct {
 	*store.Record
 	Looks, Rounds []*plotView
 	Table         []roundView
+	Facts         []factView // that are not those of all results
 }
 
 type factView struct{ Name, Value string }
@@ -103,6 +106,7 @@ func (s *server) cyclePage(w http.ResponseWriter, r *http.Request) {
 	for i := range found.Results {
 		v.Results = append(v.Results, viewResult(fmt.Sprintf("r%d", i), &found.Results[i]))
 	}
+	v.Shared = sharedFacts(v.Results)
 	s.render(w, r, http.StatusOK, "cycle.html", v)
 }
 
@@ -123,7 +127,7 @@ func (s *server) log(cycle uint64) (shown, notice string) {
 }
 
 func viewResult(id string, r *store.Record) resultView {
-	v := resultView{ID: id, Record: r}
+	v := resultView{ID: id, Record: r, Facts: facts(r)}
 	for set, verdict := range r.Evidence.Verdicts {
 		for i := range verdict.Phases {
 			plot := newLooksPlot(fmt.Sprintf("%s-looks-%d-%d", id, set, i), &verdict.Phases[i], r.Threshold)
@@ -148,6 +152,41 @@ func viewResult(id string, r *store.Record) resultView {
 	return v
 }
 
+// Telling reports whether somebody probably came for the log: it grows, or says what failed.
+func (v *cyclePage) Telling() bool {
+	return v.Running != nil || slices.ContainsFunc(v.Results, func(r resultView) bool { return r.Failure != nil })
+}
+
+// sharedFacts takes out of results the facts that are those of all: what failed early knows
+// too little to count.
+func sharedFacts(results []resultView) []factView {
+	var shared []factView
+	for i, r := range results {
+		switch {
+		case len(r.Evidence.Rounds) == 0:
+		case shared == nil:
+			shared = slices.Clone(results[i].Facts)
+		default:
+			shared = slices.DeleteFunc(shared, func(f factView) bool { return !slices.Contains(r.Facts, f) })
+		}
+	}
+	for i := range results {
+		results[i].Facts = slices.DeleteFunc(results[i].Facts, func(f factView) bool { return slices.Contains(shared, f) })
+	}
+	return shared
+}
+
+// Why the copy was rejected: the gate, its figure and its limit; "" for any other outcome.
+func (v *resultView) Why() string { return report.Gate(&v.Result) }
+
+// Speeds are the phases that were measured.
+func (v *resultView) Speeds() []verdict.PhaseVerdict {
+	if v.Verdict == nil {
+		return nil
+	}
+	return measured(v.Verdict)
+}
+
 // Outcome in a word; for a failure which one.
 func (v *resultView) Outcome() string {
 	switch {
@@ -159,20 +198,12 @@ func (v *resultView) Outcome() string {
 	return ""
 }
 
-// Files that were measured, the original first.
-func (v *resultView) Files() []fileView {
-	var all []fileView
-	for _, file := range []fileView{{runner.StageOriginal, v.Original}, {runner.StageQuantized, v.Quantized}} {
-		if file.Bytes > 0 {
-			all = append(all, file)
-		}
+// Copy is the file that was compared with the original; "" where there is none.
+func (v *resultView) Copy() string {
+	if v.Quantized.Bytes == 0 {
+		return ""
 	}
-	return all
-}
-
-type fileView struct {
-	Stage runner.Stage
-	runner.FileFigures
+	return fileFacts(v.Quantized)
 }
 
 // qualityFigure is a row of the table of a copy's quality.
@@ -223,6 +254,9 @@ func facts(r *store.Record) []factView {
 		}
 	}
 	add("Hardware", e.Hardware)
+	if r.Original.Bytes > 0 {
+		add("Original", fileFacts(r.Original))
+	}
 	if r.Inputs != nil {
 		add("Driver", r.Inputs.Driver)
 		add("Model", "SHA-256 "+r.Inputs.Source)
@@ -253,6 +287,11 @@ func facts(r *store.Record) []factView {
 			b.PromptTokens, b.GenerationTokens, b.Depth, b.Rounds.Min, b.Rounds.Max, trim(b.Alpha*100)))
 	}
 	return all
+}
+
+// fileFacts say what a file is.
+func fileFacts(f runner.FileFigures) string {
+	return fmt.Sprintf("%s, %s, %.2f bits per weight, %s parameters", text.Name(f.Format), text.Size(f.Bytes), f.BitsPerWeight, thousands(f.Parameters))
 }
 
 // durations in the order in which a cycle goes through its operations.

@@ -31,10 +31,21 @@ func (s *server) reload(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *server) config(w http.ResponseWriter, _ *http.Request) {
+// configPage is what the template of the configuration shows.
+type configPage struct {
+	frame
+	YAML string
+}
+
+func (s *server) config(w http.ResponseWriter, r *http.Request) {
 	text, err := s.Exporter.Config()
 	if err != nil {
 		writeText(w, http.StatusInternalServerError, "writing the configuration: "+err.Error())
+		return
+	}
+	w.Header().Add("Vary", "Accept")
+	if fromBrowser(r) {
+		s.render(w, r, http.StatusOK, "config.html", configPage{s.frame("Configuration", "config", time.Now()), text})
 		return
 	}
 	w.Header().Set("Content-Type", "text/yaml; charset=utf-8")

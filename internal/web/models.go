@@ -46,6 +46,7 @@ type pairView struct {
 	Against   string      `json:"-"` // the file that is the copy; "" where one is made
 	Threshold float64     `json:"-"`
 	Running   bool        `json:"-"` // its cycle goes on
+	Suspended bool        `json:"-"` // its entry is
 	Chosen    choice.Rule `json:"-"` // by which it is the format to serve; "" when it is not
 	History   *sparkView  `json:"-"`
 }
@@ -87,6 +88,10 @@ func (k *snapshot) model(name string, chosen *store.Choice) *modelView {
 // pairs are all that are scheduled or known.
 func (k *snapshot) pairs() map[store.PairID]*pairView {
 	pairs := map[store.PairID]*pairView{}
+	suspended := map[string]bool{}
+	for _, entry := range k.status.Entries {
+		suspended[entry.Name] = entry.Suspended
+	}
 	for _, entry := range k.scheduled.Entries {
 		for i := range entry.Models {
 			planned := &entry.Models[i]
@@ -95,7 +100,7 @@ func (k *snapshot) pairs() map[store.PairID]*pairView {
 					planned: planned.SourceFormat(), Source: planned.SourceFormat(),
 					id: store.PairID{Model: planned.Name, Target: target}, Target: target,
 					Scheduled: true, Entry: entry.Name, NextRun: k.at(k.next[entry.Name]),
-					Pair: &store.Pair{}, Threshold: entry.Threshold,
+					Pair: &store.Pair{}, Threshold: entry.Threshold, Suspended: suspended[entry.Name],
 				}
 				p.Baseline = planned.Header != nil && p.Source != planned.Header.Format
 				if planned.Against != nil {

@@ -263,9 +263,9 @@ func TestStatesOfTheStatusPage(t *testing.T) {
 			"<strong>Nothing is scheduled.</strong>",
 		},
 		"no-models": {
-			"<strong>No model was found.</strong>", `Next: <bdi>nightly</bdi>, <time datetime="2000-01-01T01:00:00Z" title="2000-01-01 01:00:00 UTC" data-relative>in 60 min</time>.`,
+			"<strong>No model was found.</strong>", `<span class="soft">Next:</span> <bdi>nightly</bdi> <time datetime="2000-01-01T01:00:00Z" title="2000-01-01 01:00:00 UTC" data-relative>in 60 min</time></p>`,
 			`<span class="message line">&#34;*&#34;: there is no model in &#34;/srv/models&#34;</span>`,
-			`<td role="cell" data-label="Models" class="number">0</td>`,
+			`<span class="badge failed">no models</span>`, `<td role="cell" data-label="Models" class="number">0</td>`,
 		},
 		"first-run": {
 			`Nothing is decided yet. The first run is due <time datetime="2000-01-01T03:00:00Z">2000-01-01 03:00:00 UTC</time> <span class="soft"><time datetime="2000-01-01T03:00:00Z" data-relative>in 3 h</time></span>;`,

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -16,13 +15,24 @@ import (
 // Model is the name of the pair's model.
 func (v *pairView) Model() string { return v.id.Model }
 
-// Decision in a word: kept, rejected, inconclusive, or undecided before any.
+// Decision in a word: kept, rejected, inconclusive, or before any why there is none:
+// undecided, or passed over or suspended, for which nobody waits.
 func (v *pairView) Decision() string {
-	if decided := v.Pair.Decided; decided != nil && v.Pair.Standing == "" {
+	switch decided := v.Pair.Decided; {
+	case v.Pair.Standing != "":
+		return string(v.Pair.Standing)
+	case decided != nil:
 		return string(decided.Verdict.Outcome)
+	case v.Pair.PassedOver != nil:
+		return "passed over"
+	case v.Suspended && !v.Running:
+		return "suspended"
 	}
-	return cmp.Or(string(v.Pair.Standing), "undecided")
+	return "undecided"
 }
+
+// decided reports whether anything was ever found out of the pair.
+func (v *pairView) decided() bool { return v.Pair.Standing != "" || v.Pair.Decided != nil }
 
 // Phases that the latest decision rests on, in the order of the configuration; none before
 // a measurement.
@@ -45,8 +55,10 @@ func (v *pairView) Note() string {
 		return "a change was measured but not confirmed"
 	case last.Outcome == verdict.Inconclusive && v.Pair.Standing != "":
 		return "the last measurement was inconclusive"
-	case last.Outcome == verdict.Rejected:
+	case last.Outcome == verdict.Rejected && last.Gate == verdict.GateQuality:
 		return "by " + report.Gate(&decided.Result)
+	case last.Outcome == verdict.Rejected: // whose figures are beside it
+		return "by " + string(last.Gate)
 	}
 	return ""
 }
@@ -62,7 +74,7 @@ func (v *pairView) is(state string) bool {
 // forgotten reports whether nobody asks for the pair any more, and nothing was found out of
 // it: a mistyped target, a model that was removed.
 func (v *pairView) forgotten() bool {
-	return !v.Scheduled && !v.Running && v.Decision() == "undecided"
+	return !v.Scheduled && !v.Running && !v.decided()
 }
 
 // concern is how far down the pair belongs when what needs attention comes first.
@@ -70,7 +82,7 @@ func (v *pairView) concern() int {
 	if v.is("failed") {
 		return 0
 	}
-	return 1 + slices.Index([]string{"rejected", "inconclusive", "undecided", "kept"}, v.Decision())
+	return 1 + slices.Index([]string{"rejected", "inconclusive", "undecided", "kept", "passed over", "suspended"}, v.Decision())
 }
 
 // worst is the largest drop of the latest decision; least of all where nothing was measured.

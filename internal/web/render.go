@@ -21,7 +21,7 @@ type frame struct {
 	Style, Script, Icon string // names of the assets
 	Version             string
 	Title               string
-	Section             string // of the navigation: status, cycles, or ""
+	Section             string // of the navigation: status, cycles, config, or ""
 	Made                moment
 	// Token stands for what the page shows: the live stream names another one once
 	// there is something new. "" for a page that does not change.
@@ -56,7 +56,7 @@ func (s *server) render(w http.ResponseWriter, r *http.Request, status int, name
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Vary", "Accept-Encoding")
+	w.Header().Add("Vary", "Accept-Encoding")
 	body := html.Bytes()
 	if acceptsGzip(r) {
 		w.Header().Set("Content-Encoding", "gzip")
@@ -66,6 +66,9 @@ func (s *server) render(w http.ResponseWriter, r *http.Request, status int, name
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client may be gone
 }
+
+// fromBrowser reports whether the client asks for a page to show.
+func fromBrowser(r *http.Request) bool { return strings.Contains(r.Header.Get("Accept"), "text/html") }
 
 // acceptsGzip reads the header as browsers send it. Clients that write it in another way
 // get the page uncompressed.
@@ -164,14 +167,12 @@ func functions() template.FuncMap {
 		"confidence": func(ratio float64) string { return trim(ratio*100) + " %" },
 		"size":       text.Size,
 		"share":      share,
-		"thousands":  thousands,
 		"took":       func(from, to time.Time) string { return precise(to.Sub(from)) },
 		"ending":     ending,
 		"reason":     reason,
 		"measured":   measured,
 		"bar":        newBar,
 		"durations":  durations,
-		"facts":      facts,
 		"commands":   commands,
 		"quality":    qualityFigures,
 	}
@@ -193,7 +194,7 @@ func precise(d time.Duration) string {
 func thousands(n int64) string {
 	digits := strconv.FormatInt(n, 10)
 	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "\u00a0" + digits[i:]
+		digits = digits[:i] + " " + digits[i:]
 	}
 	return digits
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
@@ -128,6 +129,12 @@ func (k *snapshot) entry(e dispatch.EntryStatus) entryView {
 	return v
 }
 
+// Idle reports whether the entry is due and has no model to take, which is not known before
+// the exporter is ready.
+func (v *entryView) Idle(notReady string) bool {
+	return v.State == "scheduled" && len(v.Models) == 0 && notReady == ""
+}
+
 // running is nil when nothing runs.
 func (k *snapshot) running() *runningView {
 	r := k.status.Running
@@ -155,16 +162,19 @@ func (v *engineView) Hardware() []string {
 	return all
 }
 
-// upcoming is the entry that is due next; nil when none is to come.
-func (v *scheduleView) upcoming() *entryView {
-	var first *entryView
+// maxUpcoming entries are named.
+const maxUpcoming = 3
+
+// upcoming are the entries that are due next, the first one first.
+func (v *scheduleView) upcoming() []*entryView {
+	var due []*entryView
 	for i := range v.Entries {
-		next := v.Entries[i].NextRun.Time
-		if !next.IsZero() && (first == nil || next.Before(first.NextRun.Time)) {
-			first = &v.Entries[i]
+		if !v.Entries[i].NextRun.IsZero() {
+			due = append(due, &v.Entries[i])
 		}
 	}
-	return first
+	slices.SortStableFunc(due, func(a, b *entryView) int { return a.NextRun.Compare(b.NextRun.Time) })
+	return due[:min(len(due), maxUpcoming)]
 }
 
 // orEmpty gives JSON an empty list for none.

@@ -43,6 +43,16 @@ func shown(t *testing.T, handler http.Handler, query string) (models, targets []
 	return models, targets
 }
 
+// Nobody waits for a decision on what is suspended, or was passed over.
+func TestUndecidedIsWhatSomebodyWaitsFor(t *testing.T) {
+	s := states()["decisions"]
+	s.status.Entries = []dispatch.EntryStatus{{Name: "nightly", Suspended: true}, {Name: "weekly", Suspended: true}}
+	page := statusPage(t, s)
+	assert.Contains(t, page, `class="undecided" data-select><b>0</b> undecided</a>`)
+	assert.Contains(t, page, `<span class="badge suspended">suspended</span>`)
+	assert.Contains(t, page, `<span class="badge passed over">passed over</span>`)
+}
+
 func TestFilterAndSort(t *testing.T) {
 	handler := handlerOf(states()["decisions"].options(t))
 	for query, want := range map[string][]string{
@@ -53,14 +63,15 @@ func TestFilterAndSort(t *testing.T) {
 		"?q=nothing":                        nil,
 		"?decision=rejected":                {"Q2_K", "Q3_K_M"},
 		"?decision=failed":                  {"Q4_K_M", "Q8_0"},
-		"?decision=undecided":               {"Q5_K_M", "Q8_0"},
+		"?decision=undecided":               {"Q8_0"}, // Q5_K_M was passed over, and nobody waits for it
 		"?decision=kept&q=llama":            {"Q4_K_M"},
 		"?decision=%3Cscript%3E":            {"Q2_K", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q2_K", "Q4_0", "Q8_0"},
 		"?sort=nothing&decision=kept":       {"Q2_K", "Q4_K_M", "Q2_K"},
 		"?sort=speed&decision=rejected":     {"Q3_K_M", "Q2_K"},
 		"?sort=time&q=llama":                {"Q4_K_M", "Q2_K", "Q5_K_M", "Q3_K_M"}, // Q5_K_M was passed over
 		"?sort=decision&q=qwen":             {"Q8_0", "Q4_0", "Q2_K"},
-		"?sort=decision&decision=undecided": {"Q8_0", "Q5_K_M"},
+		"?sort=decision&q=q5":               {"Q5_K_M"},
+		"?sort=decision&decision=undecided": {"Q8_0"},
 	} {
 		_, targets := shown(t, handler, query)
 		assert.Equal(t, want, targets, query)

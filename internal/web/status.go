@@ -22,7 +22,8 @@ type statusPage struct {
 
 	NotReady string        // what the exporter waits for; "" when it is ready
 	Reload   reloadFailure // of the configuration
-	Upcoming *entryView    // the entry that is due next; nil when none is
+	Upcoming []*entryView  // the entries that are due next
+	Latest   *latestView   // the model that ran last; nil before any
 	// FirstRun is when the first decisions are to be made, where there is none yet.
 	FirstRun moment
 
@@ -40,6 +41,27 @@ type statusPage struct {
 
 // mostPassedOver is how many files that were passed over a page lists.
 const mostPassedOver = 200
+
+// latestView is the model whose cycle ended last.
+type latestView struct {
+	Model string
+	Cycle uint64 // 0 where it decided nothing
+	At    moment
+}
+
+func (k *snapshot) latest() *latestView {
+	var latest *latestView
+	for name, known := range k.state.Models {
+		if known.LastRun.IsZero() || latest != nil && (known.LastRun.Before(latest.At.Time) || known.LastRun.Equal(latest.At.Time) && name > latest.Model) {
+			continue
+		}
+		latest = &latestView{Model: name, At: k.at(known.LastRun)}
+		if pair := k.state.Pairs[known.Latest]; pair != nil && pair.Decided != nil {
+			latest.Cycle = pair.Decided.Cycle
+		}
+	}
+	return latest
+}
 
 // countView is how many pairs are in a state, and the link to them alone.
 type countView struct {
@@ -87,9 +109,9 @@ func (s *server) statusPage(selected selection) *statusPage {
 	v.AllPassedOver = len(k.scheduled.PassedOver)
 	v.PassedOver = k.scheduled.PassedOver[:min(v.AllPassedOver, mostPassedOver)]
 	v.Token = s.token(k)
-	v.Upcoming = v.upcoming()
-	if len(k.state.Pairs) == 0 && v.Upcoming != nil {
-		v.FirstRun = v.Upcoming.NextRun
+	v.Upcoming, v.Latest = v.upcoming(), k.latest()
+	if len(k.state.Pairs) == 0 && len(v.Upcoming) > 0 {
+		v.FirstRun = v.Upcoming[0].NextRun
 	}
 	var pairs []*pairView
 	for _, m := range k.models() {

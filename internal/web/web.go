@@ -151,7 +151,7 @@ func (s *server) mux() http.Handler {
 		}
 		mux.Handle(route.pattern(), handler)
 	}
-	return refusingAsJSON(mux)
+	return s.refusing(mux)
 }
 
 // mount puts the routes below the prefix, and leads there from the root.

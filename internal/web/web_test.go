@@ -295,10 +295,50 @@ func TestUnknownPaths(t *testing.T) {
 	for _, path := range []string{
 		"/nope", "/index.html", "/metrics/", "/-/", "/-/nope", "/api", "/api/v1/", "/api/v1/nope",
 		"/api/v1/events/1", "/cycles/", "/model/m", "/api/v1/cycles/", "/api/v1/admin", "/static/", "/static/style.css", "/static/a/b",
-		"/debug/", "/debug/pprof/nope", "/favicon.ico",
+		"/debug/", "/debug/pprof/nope", "/favicon.png",
 	} {
 		assert.Equal(t, http.StatusNotFound, ask(handler, "GET", path).Code, path)
 	}
+}
+
+// asBrowser asks as a browser does for what somebody has typed.
+func asBrowser(r *http.Request) { r.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8") }
+
+func TestBrowsersGetAPageWhereThereIsNone(t *testing.T) {
+	o := options(t)
+	o.Mount.Prefix = "/quant"
+	handler := handlerOf(o)
+	for _, path := range []string{"/nope", "/<script>", "/cycles/"} {
+		response := ask(handler, "GET", "/quant"+path, asBrowser)
+		assert.Equal(t, http.StatusNotFound, response.Code)
+		assert.Contains(t, response.Body.String(), "<h1>No such page</h1>")
+		assert.Contains(t, response.Body.String(), `href="/quant/"`, "the way back")
+		assert.NotContains(t, response.Body.String(), "/<script>")
+	}
+	response := ask(handler, "GET", "/quant/api/v1/nope", asBrowser)
+	assert.Equal(t, "not_found", errorOf(t, response)["errorType"])
+	assert.Equal(t, http.StatusMethodNotAllowed, ask(handler, "DELETE", "/quant/cycles", asBrowser).Code)
+}
+
+func TestFavicon(t *testing.T) {
+	response := ask(handlerOf(options(t)), "GET", "/favicon.ico")
+	assert.Equal(t, "image/svg+xml", response.Header().Get("Content-Type"))
+	assert.Contains(t, response.Body.String(), "<svg")
+}
+
+func TestConfigurationAsPageAndAsYAML(t *testing.T) {
+	o := options(t)
+	handler := handlerOf(o)
+	want, err := exporter{o}.Config()
+	require.NoError(t, err)
+	response := ask(handler, "GET", "/config")
+	assert.Equal(t, want, response.Body.String())
+	assert.Equal(t, "text/yaml; charset=utf-8", response.Header().Get("Content-Type"))
+	assert.Equal(t, "Accept", response.Header().Get("Vary"))
+	page := ask(handler, "GET", "/config", asBrowser)
+	assert.Equal(t, "text/html; charset=utf-8", page.Header().Get("Content-Type"))
+	assert.Contains(t, page.Body.String(), html.EscapeString(want))
+	assert.Contains(t, page.Body.String(), `href="/config" aria-current="page"`)
 }
 
 // The API has no answers of another form, wherever it is mounted.
