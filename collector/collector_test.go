@@ -228,7 +228,7 @@ func everything() (*model.Plan, *store.State) {
 		runner.OperationIsolate: 250 * time.Millisecond, runner.OperationQuantize: 90 * time.Second,
 		runner.OperationEvaluate: 30 * time.Second, runner.OperationBenchmark: time.Hour, runner.OperationTotal: time.Hour + 91*time.Second,
 	}
-	s.Counters = map[store.Counter]uint64{
+	s.Counters = store.NewCounters(map[store.Counter]uint64{
 		decision(verdict.Kept, "chat/small", "F16", "Q4_K_M"):   3,
 		decision(verdict.Rejected, "chat/small", "F16", "Q2_K"): 2,
 		decision(verdict.Kept, "gone", "F16", "Q2_K"):           9,
@@ -250,7 +250,7 @@ func everything() (*model.Plan, *store.State) {
 		{Kind: store.CountDeliveryFailure, By: "timeout"}:                        7,
 		{Kind: store.CountPublishFailure, Model: "chat/small", Target: "Q4_K_M"}: 8,
 		{Kind: store.CountPublishFailure, Model: "gone", Target: "Q2_K"}:         9,
-	}
+	})
 	s.Outbox = store.OutboxState{Pending: 2, Held: 9, OldestPending: noon.Add(-time.Minute)}
 	return p, s
 }
@@ -532,9 +532,9 @@ func TestSeries(t *testing.T) {
 	stricter := decided("F16", "Q2_K", verdict.Kept)
 	stricter.Threshold = 0.05
 	moved := stateOf(pair("m", "Q2_K", verdict.Kept, decided("F32", "Q2_K", verdict.Kept, both...)))
-	moved.Counters = map[store.Counter]uint64{decision(verdict.Kept, "m", "F32", "Q2_K"): 2}
+	moved.Counters = store.NewCounters(map[store.Counter]uint64{decision(verdict.Kept, "m", "F32", "Q2_K"): 2})
 	failed := stateOf(pair("m", "Q2_K", "", nil))
-	failed.Counters = map[store.Counter]uint64{{Kind: store.CountFailure, Model: "m", By: "of_a_later_version"}: 1}
+	failed.Counters = store.NewCounters(map[store.Counter]uint64{{Kind: store.CountFailure, Model: "m", By: "of_a_later_version"}: 1})
 
 	for _, test := range []struct {
 		name   string
@@ -707,7 +707,7 @@ func TestCurrent(t *testing.T) {
 func TestReload(t *testing.T) {
 	few, all := planOf(entry("e", planned("kept", "F16", "Q2_K"))), planOf(entry("e", planned("kept", "F16", "Q2_K"), planned("gone", "F16", "Q2_K")))
 	state := stateOf(pair("gone", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, phase(verdict.Generation, 0, -0.1, 0.1))))
-	state.Counters = map[store.Counter]uint64{decision(verdict.Kept, "gone", "F16", "Q2_K"): 5}
+	state.Counters = store.NewCounters(map[store.Counter]uint64{decision(verdict.Kept, "gone", "F16", "Q2_K"): 5})
 	c, now := collectorOf(Live{}, nil, state)
 	text := func() string { return textOf(t, c) }
 	const counted = `quant_cycle_decision_total{model_name="gone",result="kept",source_format="F16",target_format="Q2_K"} 5`

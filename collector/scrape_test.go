@@ -39,11 +39,11 @@ func generation(p *model.Plan, n uint64) *store.State {
 	file := runner.FileFigures{Bytes: int64(n), Parameters: int64(n)}
 	s := &store.State{
 		Pairs: map[store.PairID]*store.Pair{}, Models: map[string]*store.Model{},
-		Counters: map[store.Counter]uint64{{Kind: store.CountDelivered}: n},
-		Outbox:   store.OutboxState{Pending: int(n), OldestPending: at},
+		Outbox: store.OutboxState{Pending: int(n), OldestPending: at},
 	}
+	counters := map[store.Counter]uint64{{Kind: store.CountDelivered}: n}
 	for _, reason := range publishReasons {
-		s.Counters[store.Counter{Kind: store.CountDeliveryFailure, By: reason}] = n
+		counters[store.Counter{Kind: store.CountDeliveryFailure, By: reason}] = n
 	}
 	figures := func(phase verdict.Phase) verdict.PhaseVerdict {
 		return verdict.PhaseVerdict{Phase: phase, Drop: x, Lower: &x, Upper: &x, Original: x, Quantized: x}
@@ -69,16 +69,17 @@ func generation(p *model.Plan, n uint64) *store.State {
 				},
 			}
 			for _, outcome := range outcomes {
-				s.Counters[decision(outcome, m.Name, "F16", target)] = n
+				counters[decision(outcome, m.Name, "F16", target)] = n
 			}
 		}
 		for _, reason := range reasons {
-			s.Counters[store.Counter{Kind: store.CountFailure, Model: m.Name, By: string(reason)}] = n
+			counters[store.Counter{Kind: store.CountFailure, Model: m.Name, By: string(reason)}] = n
 		}
 		for _, input := range inputs {
-			s.Counters[store.Counter{Kind: store.CountInputChange, Model: m.Name, By: string(input)}] = n
+			counters[store.Counter{Kind: store.CountInputChange, Model: m.Name, By: string(input)}] = n
 		}
 	}
+	s.Counters = store.NewCounters(counters)
 	return s
 }
 

@@ -81,8 +81,8 @@ var countedAs = map[store.CounterKind]family{
 }
 
 // counted adds the counters of what is scheduled, and the ones of no entry and no model.
-func (b *builder) counted(scheduled scheduled, counters map[store.Counter]uint64) {
-	for counter, n := range counters {
+func (b *builder) counted(scheduled scheduled, counters store.Counters) {
+	for counter, n := range counters.All() {
 		if f, known := countedAs[counter.Kind]; known && scheduled.counts(counter) {
 			b.add(f, float64(n), counter.Labels()...)
 		}

@@ -308,7 +308,7 @@ func (v *victim) checkCycles(opened *store.Store, listened bool) {
 	v.t.Helper()
 	state := opened.State()
 	var interrupted uint64
-	for counter, n := range state.Counters {
+	for counter, n := range state.Counters.All() {
 		if counter.Kind == store.CountFailure && counter.By == string(runner.ReasonInterrupted) {
 			interrupted += n
 		}
@@ -336,7 +336,7 @@ func (v *victim) checkCycles(opened *store.Store, listened bool) {
 
 // checkScrape sees that the state has at least what /metrics has shown, if that was asked
 // for after the exporter was ready.
-func (v *victim) checkScrape(scraped []byte, counters map[store.Counter]uint64) {
+func (v *victim) checkScrape(scraped []byte, counters store.Counters) {
 	v.t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(scraped))
@@ -367,7 +367,7 @@ func (v *victim) checkScrape(scraped []byte, counters map[store.Counter]uint64) 
 	} {
 		require.Contains(v.t, families, family)
 		for _, metric := range families[family].GetMetric() {
-			assert.LessOrEqual(v.t, metric.GetCounter().GetValue(), float64(counters[counter(labelsOf(metric))]), "%s %v", family, metric)
+			assert.LessOrEqual(v.t, metric.GetCounter().GetValue(), float64(counters.Of(counter(labelsOf(metric)))), "%s %v", family, metric)
 		}
 	}
 }

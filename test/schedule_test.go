@@ -279,7 +279,7 @@ func TestRunsThatWouldOverlap(t *testing.T) {
 	s.shows(0, "quant_cycle_running", "entry", "patient")
 	s.shows(1, "quant_cycle_queued", "entry", "patient")
 	assert.Zero(t, s.stop())
-	assert.Zero(t, p.opened().State().Counters[store.Counter{Kind: store.CountSkipped, Entry: "busy", By: string(store.SkipDeadline)}])
+	assert.Zero(t, p.opened().State().Counters.Of(store.Counter{Kind: store.CountSkipped, Entry: "busy", By: string(store.SkipDeadline)}))
 	p.nothingLeft()
 }
 

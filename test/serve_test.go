@@ -52,7 +52,7 @@ func TestStopCancelsTheCycleAndRecordsThat(t *testing.T) {
 	assert.Zero(t, s.stop(), s.log())
 	assert.Less(t, time.Since(begin), 10*time.Second, "what is promised, whatever hangs")
 	p.nothingLeft()
-	assert.EqualValues(t, 1, p.opened().State().Counters[store.Counter{Kind: store.CountFailure, Model: "m", By: "canceled"}])
+	assert.EqualValues(t, 1, p.opened().State().Counters.Of(store.Counter{Kind: store.CountFailure, Model: "m", By: "canceled"}))
 }
 
 // A second signal waits neither for requests to end nor for tools to.

@@ -60,7 +60,7 @@ func TestDiskFull(t *testing.T) {
 	defer func() { assert.NoError(t, opened.Close()) }()
 	require.NoError(t, opened.Check())
 	decisions := uint64(0)
-	for counter, n := range opened.State().Counters {
+	for counter, n := range opened.State().Counters.All() {
 		if counter.Kind == store.CountDecision {
 			decisions += n
 		}

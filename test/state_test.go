@@ -71,7 +71,7 @@ func TestRunRecordsAsACycleOfTheScheduleIs(t *testing.T) {
 	id := store.PairID{Model: "m", Target: "Q2_K"}
 	state := opened.State()
 	assert.Equal(t, verdict.Rejected, state.Standing(id))
-	assert.Len(t, slices.DeleteFunc(slices.Collect(maps.Keys(state.Counters)), func(c store.Counter) bool { return c.Kind != store.CountDecision }), 2)
+	assert.Len(t, slices.DeleteFunc(slices.Collect(maps.Keys(maps.Collect(state.Counters.All()))), func(c store.Counter) bool { return c.Kind != store.CountDecision }), 2)
 	assert.NotEmpty(t, state.Models["m"].Durations)
 	assert.Empty(t, state.Running)
 

@@ -130,7 +130,7 @@ func decideAll(s *store.Store, events uint64) error {
 // decided counts the decisions, each of which is a change and made an event.
 func decided(s *store.Store) uint64 {
 	var n uint64
-	for counter, count := range s.State().Counters {
+	for counter, count := range s.State().Counters.All() {
 		if counter.Kind == store.CountDecision {
 			n += count
 		}

@@ -262,7 +262,7 @@ func TestFailuresAreToldAndCounted(t *testing.T) {
 			assert.Contains(t, all[0].Error, test.want)
 			id := store.PairID{Model: "m", Target: "Q4_K_M"}
 			state := f.store.State()
-			assert.EqualValues(t, 1, state.Counters[store.Counter{Kind: store.CountPublishFailure, Model: id.Model, Target: id.Target}])
+			assert.EqualValues(t, 1, state.Counters.Of(store.Counter{Kind: store.CountPublishFailure, Model: id.Model, Target: id.Target}))
 			assert.NotNil(t, state.Pairs[id].Published, "what was published before stays known")
 			assert.Equal(t, all[0].Error, state.Pairs[id].Unpublished.Error)
 		})

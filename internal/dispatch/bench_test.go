@@ -67,7 +67,7 @@ func BenchmarkUnchanged(b *testing.B) {
 	after, err := state.Cycles(0, 0)
 	require.NoError(b, err)
 	require.Equal(b, before, after, "a cycle has begun")
-	require.Equal(b, uint64(fires*len(targets)), state.State().Counters[store.Counter{Kind: store.CountSkipped, Entry: "nightly", By: string(store.SkipUnchanged)}])
+	require.Equal(b, uint64(fires*len(targets)), state.State().Counters.Of(store.Counter{Kind: store.CountSkipped, Entry: "nightly", By: string(store.SkipUnchanged)}))
 }
 
 // decide stores that every target was kept, with the inputs of now.

@@ -92,9 +92,11 @@ func (c *checker) read() error {
 	}
 	c.allCycles, c.records, c.evidence = map[uint64]*Cycle{}, map[string]*Record{}, map[string]bool{}
 	c.points = map[PairID]map[uint64]Point{}
-	if c.pruned, err = readCounters(c.tx, bucketPruned); err != nil {
+	pruned, err := readCounters(c.tx, bucketPruned)
+	if err != nil {
 		return err
 	}
+	c.pruned = maps.Collect(pruned.All())
 	c.last = c.tx.Bucket([]byte(bucketEvents)).Sequence()
 	return errors.Join(
 		each(c.tx, bucketCycles, func(cycle *Cycle) { c.allCycles[cycle.ID] = cycle }),
@@ -220,7 +222,7 @@ func (c *checker) counters() {
 	if delivered > 0 {
 		sums[Counter{Kind: CountDelivered}] = delivered
 	}
-	stored := maps.Clone(c.content.state.Counters)
+	stored := maps.Collect(c.content.state.Counters.All())
 	maps.DeleteFunc(stored, func(counter Counter, _ uint64) bool { // of nothing that is stored
 		return counter.Kind == CountSkipped || counter.Kind == CountDeliveryFailure || counter.Kind == CountPublishFailure
 	})

@@ -95,7 +95,7 @@ func TestChoiceIsMadeAtTheEndAndToldWhenItChanges(t *testing.T) {
 	chosen := s.State().Models["m"].Choice
 	assert.Equal(t, &Choice{Rule: choice.Smallest, Format: "Q3_K_M", Since: start(), Cycle: cycle.ID, Event: told[0]}, chosen)
 	assert.Equal(t, start(), s.State().Models["m"].LastSuccess, "to be passed over is no failure")
-	assert.EqualValues(t, 1, s.State().Counters[skips(SkipPassedOver)])
+	assert.EqualValues(t, 1, s.State().Counters.Of(skips(SkipPassedOver)))
 	assert.Equal(t, &PassedOver{Cycle: cycle.ID, Entry: "nightly", Finished: start(), For: "Q3_K_M", Choose: choice.Smallest}, s.State().Pairs[PairID{"m", "Q8_0"}].PassedOver)
 
 	// The same again tells nothing.

@@ -3,7 +3,9 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"strings"
+	"unique"
 
 	"go.etcd.io/bbolt"
 )
@@ -14,6 +16,33 @@ type Counter struct {
 	Kind                         CounterKind
 	Entry, Model, Source, Target string
 	By                           string // the result, reason, gate or input
+}
+
+// Counters are counters and how far they have come; one that is not there is 0. Each commit
+// copies them all, so the map holds a word for a counter in place of its names.
+type Counters map[unique.Handle[Counter]]uint64
+
+// NewCounters makes Counters of a map.
+func NewCounters(values map[Counter]uint64) Counters {
+	counters := make(Counters, len(values))
+	for counter, n := range values {
+		counters[unique.Make(counter)] = n
+	}
+	return counters
+}
+
+// Of returns how far a counter has come.
+func (c Counters) Of(counter Counter) uint64 { return c[unique.Make(counter)] }
+
+// All are the counters that are not 0, in no order.
+func (c Counters) All() iter.Seq2[Counter, uint64] {
+	return func(yield func(Counter, uint64) bool) {
+		for handle, n := range c {
+			if !yield(handle.Value(), n) {
+				return
+			}
+		}
+	}
 }
 
 // CounterKind says what a counter counts.
@@ -95,14 +124,14 @@ func counterAt(key []byte) (Counter, error) {
 }
 
 // readCounters reads all counters of a bucket.
-func readCounters(tx *bbolt.Tx, bucket string) (map[Counter]uint64, error) {
-	counters := map[Counter]uint64{}
+func readCounters(tx *bbolt.Tx, bucket string) (Counters, error) {
+	counters := Counters{}
 	err := tx.Bucket([]byte(bucket)).ForEach(func(k, v []byte) error {
 		counter, err := counterAt(k)
 		if err != nil {
 			return err
 		}
-		counters[counter], err = numberAt(v)
+		counters[unique.Make(counter)], err = numberAt(v)
 		return err
 	})
 	return counters, err

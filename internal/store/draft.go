@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unique"
 
 	"go.etcd.io/bbolt"
 
@@ -187,8 +188,9 @@ func (d *draft) putMeta() error {
 
 // count adds to a counter.
 func (d *draft) count(c Counter, n uint64) error {
-	d.state.Counters[c] += n
-	return d.putRaw(bucketCounters, c.key(), number(d.state.Counters[c]))
+	counter := unique.Make(c)
+	d.state.Counters[counter] += n
+	return d.putRaw(bucketCounters, c.key(), number(d.state.Counters[counter]))
 }
 
 // countPruned adds one to the counter of something that is removed.

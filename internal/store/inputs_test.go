@@ -96,7 +96,7 @@ func TestChangesOfInputsStayCounted(t *testing.T) {
 		ladder(t, s, with(decided("m", "Q2_K", verdict.Kept), build+1, "0.12"), with(decided("m", "Q8_0", verdict.Kept), build+1, "0.12"))
 		require.NoError(t, s.Check())
 	}
-	assert.Equal(t, uint64(9), s.State().Counters[inputChanges(runner.InputEngine)])
+	assert.Equal(t, uint64(9), s.State().Counters.Of(inputChanges(runner.InputEngine)))
 	cycles, err := s.Cycles(0, 0)
 	require.NoError(t, err)
 	assert.Less(t, len(cycles), 5)

@@ -39,7 +39,7 @@ func TestRetentionByNumber(t *testing.T) {
 	kept, lost := history(t, s, id)
 	assert.Equal(t, []uint64{3, 4}, kept, "failures push out no decision")
 	assert.Equal(t, []uint64{6, 7, 8, 9}, lost, "and twice as many of them stay")
-	assert.Equal(t, uint64(2), s.State().Counters[decisions(verdict.Kept)])
+	assert.Equal(t, uint64(2), s.State().Counters.Of(decisions(verdict.Kept)))
 	cycles, err := s.Cycles(0, 0)
 	require.NoError(t, err)
 	assert.Len(t, cycles, 6, "a cycle goes with its last result")

@@ -21,8 +21,8 @@ type PairID struct {
 type State struct {
 	Pairs  map[PairID]*Pair
 	Models map[string]*Model
-	// Counters only ever grow, and survive restarts; one that is not there is 0.
-	Counters map[Counter]uint64
+	// Counters only ever grow, and survive restarts.
+	Counters Counters
 	Outbox   OutboxState
 	// Cycles that were begun and have not ended, oldest first.
 	Running []*Cycle
@@ -210,7 +210,7 @@ type OutboxState struct {
 }
 
 // Delivered is how many events the bus has taken.
-func (s *State) Delivered() uint64 { return s.Counters[Counter{Kind: CountDelivered}] }
+func (s *State) Delivered() uint64 { return s.Counters.Of(Counter{Kind: CountDelivered}) }
 
 // Standing is the standing decision of a pair; "" when none stands.
 func (s *State) Standing(id PairID) verdict.Outcome {

@@ -185,7 +185,7 @@ func TestChangesAreThoseOfTheStandingDecision(t *testing.T) {
 		decisions(verdict.Kept): 3, decisions(verdict.Rejected): 2, decisions(verdict.Inconclusive): 2,
 		failuresOf("m", runner.ReasonCrash): 1, failuresOf("m", runner.ReasonTimeout): 1,
 		{Kind: CountRejection, Model: "m", Target: "Q2_K", By: "generation"}: 2,
-	}, s.State().Counters)
+	}, maps.Collect(s.State().Counters.All()))
 }
 
 // What is in memory is what a restart finds: nothing of the caller's, nothing more.
@@ -269,7 +269,7 @@ func TestCycleEnds(t *testing.T) {
 	clock.now = start().Add(2 * time.Hour)
 	require.NoError(t, s.EndCycle(id, nil))
 	assert.Equal(t, start().Add(time.Hour), s.State().Models["m"].LastSuccess)
-	assert.Equal(t, uint64(1), s.State().Counters[failuresOf("m", runner.ReasonInternal)])
+	assert.Equal(t, uint64(1), s.State().Counters.Of(failuresOf("m", runner.ReasonInternal)))
 	cycle, records, ok, err := s.Cycle(id)
 	require.NoError(t, err)
 	require.True(t, ok)
@@ -380,7 +380,7 @@ func TestBeginCycleEndsOneThatWasGivenUp(t *testing.T) {
 		running = append(running, c.ID)
 	}
 	assert.Equal(t, []uint64{apart, other, next}, running)
-	assert.Equal(t, uint64(1), s.State().Counters[failuresOf("m", runner.ReasonInternal)])
+	assert.Equal(t, uint64(1), s.State().Counters.Of(failuresOf("m", runner.ReasonInternal)))
 	_, err = s.Commit(first, decided("m", "Q2_K", verdict.Kept))
 	require.ErrorIs(t, err, ErrCommitted)
 	_, err = s.Commit(next, decided("m", "Q2_K", verdict.Kept))
@@ -464,7 +464,7 @@ func TestReloadFollowsTheFile(t *testing.T) {
 	s.reload()
 	s.mu.Unlock()
 	require.NoError(t, s.Check())
-	assert.Equal(t, uint64(1), s.State().Counters[skips(SkipOverlap)])
+	assert.Equal(t, uint64(1), s.State().Counters.Of(skips(SkipOverlap)))
 }
 
 func TestClosedStateSaysSo(t *testing.T) {
@@ -509,8 +509,8 @@ func TestReadersAndWritersTogether(t *testing.T) {
 		// One snapshot is of one transaction: the counters and the pair agree.
 		state := s.State()
 		if pair := state.Pairs[PairID{"m", "Q2_K"}]; pair != nil {
-			kept := state.Counters[decisions(verdict.Kept)]
-			rejected := state.Counters[decisions(verdict.Rejected)]
+			kept := state.Counters.Of(decisions(verdict.Kept))
+			rejected := state.Counters.Of(decisions(verdict.Rejected))
 			want := verdict.Rejected
 			if kept > rejected {
 				want = verdict.Kept
@@ -549,7 +549,7 @@ func FuzzCounterKey(f *testing.F) {
 
 // counted gives the counters of a kind.
 func counted(s *Store, kind CounterKind) map[Counter]uint64 {
-	counters := maps.Clone(s.State().Counters)
+	counters := maps.Collect(s.State().Counters.All())
 	maps.DeleteFunc(counters, func(c Counter, _ uint64) bool { return c.Kind != kind })
 	return counters
 }

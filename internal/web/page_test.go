@@ -181,7 +181,7 @@ func states() map[string]known {
 					phase(verdict.Generation, verdict.Kept, 0.0123, 0)),
 			),
 			Outbox:   store.OutboxState{Pending: 2, OldestPending: now.Add(-3 * time.Minute)},
-			Counters: map[store.Counter]uint64{{Kind: store.CountDelivered}: 12},
+			Counters: store.NewCounters(map[store.Counter]uint64{{Kind: store.CountDelivered}: 12}),
 		},
 		plan: nightly(planned(llama, "F16", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M"), planned(qwen, "BF16", "Q2_K", "Q4_0", "Q8_0")),
 		status: &dispatch.Status{
