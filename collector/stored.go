@@ -18,7 +18,7 @@ var (
 	gates    = []verdict.Phase{verdict.Generation, verdict.Prompt} // and verdict.GateQuality, where there is one
 	reasons  = []runner.Reason{
 		runner.ReasonEngineMissing, runner.ReasonBadModel, runner.ReasonSourceChanged,
-		runner.ReasonNoSpace, runner.ReasonQuantize, runner.ReasonBenchmark, runner.ReasonEvaluate,
+		runner.ReasonNoSpace, runner.ReasonWorkDir, runner.ReasonHostLimit, runner.ReasonQuantize, runner.ReasonBenchmark, runner.ReasonEvaluate,
 		runner.ReasonCrash, runner.ReasonOutOfMemory, runner.ReasonTimeout, runner.ReasonCanceled,
 		runner.ReasonInterrupted, runner.ReasonInternal,
 	}

@@ -16,7 +16,9 @@ const (
 	ReasonEngineMissing Reason = "engine_missing" // a tool is not there or cannot be started
 	ReasonBadModel      Reason = "bad_model"      // the model cannot be read, is cut off or is no language model
 	ReasonSourceChanged Reason = "source_changed" // the model's file changed or went away during the cycle
-	ReasonNoSpace       Reason = "no_space"       // the working directory cannot hold the copy
+	ReasonNoSpace       Reason = "no_space"       // the working directory cannot hold the copy, or what evaluations need
+	ReasonWorkDir       Reason = "work_dir"       // the working directory cannot be written to, or has gone
+	ReasonHostLimit     Reason = "host_limit"     // the host has no more descriptors or processes to give
 	ReasonQuantize      Reason = "quantize"       // quantizing failed or its result is not whole
 	ReasonBenchmark     Reason = "benchmark"      // measuring failed or gave no usable figure
 	ReasonEvaluate      Reason = "evaluate"       // a quality evaluation failed

@@ -2,11 +2,9 @@ package runner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
@@ -98,12 +96,4 @@ func left(spent time.Duration, done float64) time.Duration {
 		return 0
 	}
 	return time.Duration(float64(spent) * (1 - done) / done)
-}
-
-// spaceFailure names a full disk as what it is.
-func spaceFailure(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return Failf(ReasonNoSpace, "the disk is full: %w", err)
-	}
-	return err
 }

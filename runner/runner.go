@@ -287,12 +287,13 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 		if err := dir.Remove(); err != nil {
 			c.Logger.Error("the working directory stays behind until the next start", "dir", dir.Path(), "err", err)
 		}
+		c.dir = ""
 	}()
 	c.dir = dir.Path()
-	if err := c.isolate(ctx); err != nil {
-		return err
+	if err = c.isolate(ctx); err == nil {
+		err = work()
 	}
-	return work()
+	return c.refused(err)
 }
 
 // waitForHost takes the measurement lock.
@@ -333,7 +334,7 @@ func undecided(pairs []*pair) []*pair {
 
 // fail ends one pair.
 func (c *cycle) fail(p *pair, err error) {
-	failure := AsFailure(err)
+	failure := AsFailure(c.refused(err))
 	result := c.result(p)
 	result.Failure = failure
 	p.done, p.failure = true, failure

@@ -88,7 +88,9 @@ func (f *freshness) young(target string) *store.Record {
 		return nil
 	}
 	decided := pair.Decided
-	if decided.Verdict.Outcome == verdict.Inconclusive || time.Since(decided.Finished) >= time.Duration(f.job.FreshFor) {
+	// One of the future was made while the clock was ahead: how old it is nobody knows.
+	age := time.Since(decided.Finished)
+	if decided.Verdict.Outcome == verdict.Inconclusive || age < 0 || age >= time.Duration(f.job.FreshFor) {
 		return nil
 	}
 	served := f.job.Choose == choice.None || target == f.chosen

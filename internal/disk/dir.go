@@ -25,6 +25,20 @@ const lockSuffix = ".lock"
 // dirName is the name of a working directory, as newName makes it.
 var dirName = regexp.MustCompile(`^cycle-[0-9a-f]{16}$`)
 
+// InWorkingDir reports whether a path leads into a working directory, whoever's: one of its
+// folders has the name of such and a lock file beside it.
+func InWorkingDir(path string) bool {
+	for dir := filepath.Clean(path); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if !dirName.MatchString(filepath.Base(dir)) {
+			continue
+		}
+		if _, err := os.Lstat(dir + lockSuffix); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 func newName() string {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails

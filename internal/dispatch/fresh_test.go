@@ -98,6 +98,7 @@ func TestOnlyThePairsThatAreNotFreshAreMeasured(t *testing.T) {
 		"of an earlier version":   func(p *store.Pair) { p.Decided.Inputs = nil },
 		"with another threshold":  func(p *store.Pair) { p.Decided.Inputs.Decision = map[string]string{"threshold": "0.2"} },
 		"decided longer ago":      func(p *store.Pair) { p.Decided.Finished = p.Decided.Finished.Add(-8 * 24 * time.Hour) },
+		"decided in the future":   func(p *store.Pair) { p.Decided.Finished = p.Decided.Finished.Add(365 * 24 * time.Hour) },
 		"of another build":        func(p *store.Pair) { p.Decided.Inputs.Engine.Build = 11000 },
 		"of another model's file": func(p *store.Pair) { p.Decided.Inputs.Source = "def" },
 	} {

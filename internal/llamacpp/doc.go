@@ -39,7 +39,8 @@
 //   - out_of_memory: it says so, or it died of a SIGKILL that was not ours, which is
 //     how the kernel's out-of-memory killer ends processes;
 //   - crash: it died of any other signal, also in a wrapper script (exit status 128 + n);
-//   - no_space: llama-quantize could not write its output;
+//   - no_space: a tool could not write its output;
+//   - host_limit: the system starts no more processes, or opens no more files;
 //   - bad_model: llama-quantize could not read its input;
 //   - timeout and canceled: we stopped it;
 //   - quantize, evaluate and benchmark: anything else, among it a llama-bench that cannot load a

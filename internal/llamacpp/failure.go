@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,6 +34,10 @@ func (op operation) failure(ctx context.Context, result process.Result, err erro
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		return op.stopped(ctx)
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EAGAIN):
+		return runner.Failf(runner.ReasonHostLimit, "%s %w: too few files may be open, or processes run, at a time; raise the limits (ulimit -n and -u, LimitNOFILE= and TasksMax= of the service)", op.tool, err)
+	case errors.As(err, &start) && inGoneDir(err):
+		return runner.Failf(runner.ReasonWorkDir, "%s %w: its working folder has gone", op.tool, err)
 	case errors.As(err, &start):
 		return runner.Failf(runner.ReasonEngineMissing, "%s %w: is it built for this machine, and whole?", op.tool, err)
 	case errors.As(err, &timeout):
@@ -44,6 +49,12 @@ func (op operation) failure(ctx context.Context, result process.Result, err erro
 	default: // no defect of the tool's
 		return fmt.Errorf("running %s: %w", op.tool, err)
 	}
+}
+
+// inGoneDir reports whether a tool was to start in a folder that is not there.
+func inGoneDir(err error) bool {
+	path, ok := errors.AsType[*fs.PathError](err)
+	return ok && path.Op == "chdir" && errors.Is(err, fs.ErrNotExist)
 }
 
 // stopped is for a run that its caller did not want any longer, or not for so long.
@@ -82,7 +93,7 @@ func (op operation) died(exit *process.ExitError, result process.Result) error {
 	switch {
 	case outOfMemory.MatchString(text):
 		return fail(runner.ReasonOutOfMemory, fmt.Sprintf("ran out of memory (%v)", exit), memoryAdvice)
-	case quantizing && diskFull.MatchString(text):
+	case diskFull.MatchString(text):
 		return fail(runner.ReasonNoSpace, fmt.Sprintf("could not write its output (%v)", exit), ": most likely the disk is full; free some, or name another folder with --work.dir")
 	case sig == syscall.SIGKILL:
 		return fail(runner.ReasonOutOfMemory, "was killed by SIGKILL"+inWrapper(exit), ": most likely by the kernel's out-of-memory killer"+memoryAdvice)

@@ -3,6 +3,8 @@ package llamacpp
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,6 +54,32 @@ func TestFailureOfRealOutput(t *testing.T) {
 			assert.NotContains(t, err.Error(), "load_backend", "noise")
 			assert.NotContains(t, err.Error(), "\n")
 		})
+	}
+}
+
+// Every tool writes: the predictions of llama-perplexity are the largest file of all.
+func TestAnyToolMayFindTheDiskFull(t *testing.T) {
+	for _, op := range []operation{quantizing, measuring} {
+		err := op.failure(t.Context(), process.Result{Tail: []string{"write error: No space left on device"}}, &process.ExitError{Code: 1})
+		assert.Equal(t, runner.ReasonNoSpace, runner.AsFailure(err).Reason, err)
+	}
+}
+
+// A tool that the system does not start is not missing.
+func TestSystemThatStartsNothing(t *testing.T) {
+	for _, test := range []struct {
+		err    error
+		reason runner.Reason
+	}{
+		{&fs.PathError{Op: "fork/exec", Path: "/usr/bin/llama-bench", Err: syscall.EMFILE}, runner.ReasonHostLimit},
+		{&fs.PathError{Op: "fork/exec", Path: "/usr/bin/llama-bench", Err: syscall.EAGAIN}, runner.ReasonHostLimit},
+		{&os.SyscallError{Syscall: "pipe2", Err: syscall.ENFILE}, runner.ReasonHostLimit},
+		{&fs.PathError{Op: "chdir", Path: "/work/cycle-x", Err: syscall.ENOENT}, runner.ReasonWorkDir},
+		{&fs.PathError{Op: "fork/exec", Path: "/usr/bin/llama-bench", Err: syscall.ENOENT}, runner.ReasonEngineMissing},
+		{&fs.PathError{Op: "fork/exec", Path: "/usr/bin/llama-bench", Err: syscall.ENOEXEC}, runner.ReasonEngineMissing},
+	} {
+		err := measuring.failure(t.Context(), process.Result{}, &process.StartError{Err: test.err})
+		assert.Equal(t, test.reason, runner.AsFailure(err).Reason, err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 )
 
@@ -51,7 +52,11 @@ type Skipped struct {
 // importance matrices), files that are quantized already unless allowRequantize, and what
 // cannot be read. logger may be nil.
 // It is an error when dir itself cannot be searched. dir "" finds nothing.
-func Discover(dir string, allowRequantize bool, logger *slog.Logger) (Found, error) {
+//
+// The folders in without, which need not be there, and working directories of cycles hold
+// no models, by whichever way they are reached: what is in them was made of models. A
+// folder in which dir lies is searched all the same.
+func Discover(dir string, allowRequantize bool, logger *slog.Logger, without ...string) (Found, error) {
 	found := Found{AllowRequantize: allowRequantize, places: map[fileKey]string{}}
 	if dir == "" {
 		return found, nil
@@ -62,6 +67,7 @@ func Discover(dir string, allowRequantize bool, logger *slog.Logger) (Found, err
 	}
 	found.Dir = absolute
 	s := search{dir: absolute, seen: map[fileKey]bool{}, files: map[string]file{}}
+	s.leaveOut(without)
 	if err := s.run(); err != nil {
 		return Found{}, err
 	}
@@ -144,6 +150,41 @@ type search struct {
 	files   map[string]file  // by path relative to dir
 	links   []string         // directories behind symbolic links, yet to be searched
 	skipped []Skipped
+	without []string // folders that hold no models, without symbolic links in their paths
+}
+
+// leaveOut notes the folders that hold no models.
+func (s *search) leaveOut(folders []string) {
+	dir, err := filepath.EvalSymlinks(s.dir)
+	if err != nil {
+		return // which run will say
+	}
+	for _, folder := range folders {
+		absolute, err := filepath.Abs(folder)
+		if folder == "" || err != nil {
+			continue
+		}
+		resolved, err := filepath.EvalSymlinks(absolute)
+		if err != nil || isBelow(dir, resolved) {
+			continue
+		}
+		s.without = append(s.without, resolved)
+	}
+}
+
+// holdsNone reports whether a path, which is relative to dir, leads to where no models are.
+func (s *search) holdsNone(path string) bool {
+	resolved, err := filepath.EvalSymlinks(filepath.Join(s.dir, path))
+	if err != nil {
+		return false
+	}
+	return disk.InWorkingDir(resolved) || slices.ContainsFunc(s.without, func(folder string) bool { return isBelow(resolved, folder) })
+}
+
+// isBelow reports whether a path is a folder, or in it.
+func isBelow(path, folder string) bool {
+	relative, err := filepath.Rel(folder, path)
+	return err == nil && filepath.IsLocal(relative)
 }
 
 // run walks what is under the directory itself first and what is behind links to
@@ -197,9 +238,13 @@ func (s *search) walk(dir string, linked bool) error {
 		path := filepath.Join(dir, entry.Name())
 		switch {
 		case entry.IsDir():
-			s.enter(path, linked)
+			if !s.holdsNone(path) {
+				s.enter(path, linked)
+			}
 		case entry.Type()&fs.ModeSymlink != 0:
-			s.follow(path)
+			if !s.holdsNone(path) {
+				s.follow(path)
+			}
 		case entry.Type().IsRegular() && strings.HasSuffix(path, extension):
 			s.take(path, linked)
 		}

@@ -464,6 +464,39 @@ func TestQuantizedModelsOnRequest(t *testing.T) {
 	assert.Equal(t, []string{"quantized"}, names(found.Models))
 }
 
+// What cycles made lies below the model folder where somebody put the working folder there.
+func TestFoldersThatHoldNoModels(t *testing.T) {
+	m := newModels(t)
+	m.model("a.gguf")
+	m.model("work/cycle-0123456789abcdef/original.gguf")
+	m.text("work/cycle-0123456789abcdef.lock", "")
+	m.model("work/left.gguf")
+	m.model("other/cycle-0123456789abcdef/Q8_0.gguf") // of another exporter
+	m.text("other/cycle-0123456789abcdef.lock", "")
+	m.model("cycle-00000000000000aa/of-somebody.gguf") // no lock: a folder like any other
+	outside := newModels(t)
+	outside.model("published/x.gguf")
+	outside.model("y.gguf")
+	m.link("work", "alias")
+	m.link("work/left.gguf", "b.gguf")
+	m.link("other/cycle-0123456789abcdef", "c")
+	m.link("other/cycle-0123456789abcdef/Q8_0.gguf", "d.gguf")
+	m.link(outside.dir, "e")
+	m.link(m.path("work"), "work-link")
+
+	for _, work := range []string{m.path("work"), m.path("work-link")} {
+		found, err := model.Discover(m.dir, false, nil, work, outside.path("published"), "", m.path("none"))
+		require.NoError(t, err)
+		assert.Equal(t, []string{"a", "cycle-00000000000000aa/of-somebody", "e/y"}, names(found.Models))
+		assert.Empty(t, found.Skipped)
+	}
+	for _, work := range []string{m.dir, filepath.Dir(m.dir)} {
+		found, err := model.Discover(m.dir, false, nil, work)
+		require.NoError(t, err)
+		assert.Equal(t, []string{"a", "cycle-00000000000000aa/of-somebody", "e/published/x", "e/y", "work/left"}, names(found.Models), "models lie in it")
+	}
+}
+
 func TestDirectoryThatCannotBeSearched(t *testing.T) {
 	m := newModels(t)
 	_, err := model.Discover(m.dir, false, nil)
