@@ -16,7 +16,10 @@ import (
 // scripted is a Runner that does what a test says.
 type scripted func(req runner.Request, emit func(runner.Result))
 
-func (s scripted) Run(_ context.Context, req runner.Request, emit func(runner.Result)) { s(req, emit) }
+func (s scripted) Run(_ context.Context, req runner.Request, emit func(runner.Result)) {
+	s(req, emit)
+}
+
 func (s scripted) Inputs(context.Context, runner.Request) (runner.Inputs, error) {
 	return runner.Inputs{}, nil
 }
