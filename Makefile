@@ -9,7 +9,7 @@ COMMON := github.com/prometheus/common/version
 LDFLAGS := -X $(COMMON).Version=$(VERSION) -X $(COMMON).Revision=$(shell git rev-parse HEAD 2>/dev/null)
 FUZZTIME ?= 30s
 
-.PHONY: help build demo test docs lint fuzz chaos bench bench-verdicts simulation traces llama-cpp
+.PHONY: help build demo unit test docs lint fuzz chaos bench bench-verdicts simulation traces llama-cpp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ demo: ## run a real cycle on the bundled model (fetches llama.cpp's tools if the
 	echo "  ./quant-exporter --model-dir FOLDER --config.check       # what would run when"; \
 	echo "  ./quant-exporter --model-dir FOLDER                      # serve: http://localhost:10180"; \
 	echo "README.md goes on from there, under Serve."
+
+unit: ## the tests that run no other program and need nothing installed: under 30 s from a warm build cache
+	$(GO) test -short ./...
 
 test: lint ## lint, then run all tests, those with the real llama.cpp last
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)

@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 )
 
 // openMetrics is what Prometheus asks for.
@@ -52,6 +54,7 @@ func decoded(t *testing.T, response *httptest.ResponseRecorder) map[string]*dto.
 
 // What is served in either format is, read back by a parser, what was collected.
 func TestFormats(t *testing.T) {
+	program.NotShort(t)
 	for _, test := range []struct{ name, accept, contentType string }{
 		{"text", "", "text/plain; version=0.0.4"},
 		{"OpenMetrics", openMetrics, "application/openmetrics-text; version=1.0.0"},
@@ -98,6 +101,7 @@ func points(family *dto.MetricFamily) []point {
 
 // All of it is valid OpenMetrics, which client_golang's go_memstats_ are not.
 func TestRegistryTellsOfItself(t *testing.T) {
+	program.NotShort(t)
 	families := decoded(t, scrape(t, Handler(NewRegistry(), 0, slog.New(slog.DiscardHandler)), openMetrics))
 	for _, name := range []string{
 		"quant_exporter_build_info", "go_goroutines", "go_memory_classes_heap_objects_bytes", "process_start_time_seconds",

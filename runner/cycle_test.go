@@ -559,7 +559,7 @@ func TestFailureOfTheWholeCycle(t *testing.T) {
 		{"model grows while quantizing", func(f *fixture) {
 			f.engine.quantize = func(job runner.QuantizeJob) error {
 				err := copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
-				return errors.Join(err, os.Truncate(f.model.Path, 1<<30))
+				return errors.Join(err, os.Truncate(f.model.Path, 1<<22))
 			}
 		}, runner.ReasonSourceChanged, "size"},
 		{"model is deleted, and the tool fails of it", func(f *fixture) {

@@ -52,6 +52,7 @@ schedule:
 // afterwards, nothing in the state contradicts itself, no tool goes on, and the next start
 // tidies up.
 func TestKilledAtAnyMoment(t *testing.T) {
+	program.NotShort(t)
 	t.Parallel()
 	const states, kills = 8, 26 // of each
 	seed := *killSeed

@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 )
 
 // The test binary is a process that fills a cache where the environment names its folder.
@@ -70,6 +72,7 @@ func fill(dir string) error {
 // Whatever moment the process is killed at: what is there is whole, within the size, and
 // what is not is gone with the next start.
 func TestKilledAtAnyMoment(t *testing.T) {
+	program.NotShort(t)
 	const kills = 30
 	dir := filepath.Join(t.TempDir(), "cache")
 	puts := 0

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 )
 
 var kills = flag.Int("kills", 50, "how often a process that publishes is killed at random")
@@ -45,6 +46,7 @@ func publishUntilKilled(args []string) error {
 // Whatever moment a process that publishes is killed at: the link leads to the copy before
 // or to the new one, and that and every other version is whole.
 func TestKilledPublishing(t *testing.T) {
+	program.NotShort(t)
 	scratch := t.TempDir()
 	layouts := map[string]string{"pair": t.TempDir(), "chosen": t.TempDir()}
 	links := map[string]string{
@@ -167,6 +169,7 @@ func publishAndDieAt(args []string) error {
 
 // The same before each single step: of a new copy, and of the one that is there already.
 func TestKilledAtEveryStep(t *testing.T) {
+	program.NotShort(t)
 	for name, cycle := range map[string]uint64{"new": 4, "the same": 3} {
 		t.Run(name, func(t *testing.T) {
 			switched := false

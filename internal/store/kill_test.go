@@ -17,6 +17,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -89,6 +90,7 @@ func relay(s *Store) error {
 // Whatever moment the process is killed at: all that it was told is stored is there,
 // once, and nothing contradicts itself.
 func TestKilledAtAnyMoment(t *testing.T) {
+	program.NotShort(t)
 	const kills = 100
 	dir := t.TempDir()
 	acknowledged := 0

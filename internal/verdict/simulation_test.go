@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 )
 
 // tableFile is where the simulation writes its table as Markdown:
@@ -235,6 +237,7 @@ const (
 // TestErrorRates simulates whole cycles, and holds the method to what the package's
 // documentation says of it: under every kind of noise, one phase or two.
 func TestErrorRates(t *testing.T) {
+	program.NotShort(t)
 	kinds := noiseKinds(t)
 	cells := make([][]*cell, len(kinds))
 
@@ -321,6 +324,7 @@ func formatTable(kinds []noiseKind, cells [][]*cell) string {
 
 // The shares of alpha have to hold for whatever looks a configuration leaves.
 func TestErrorRatesOfOtherPlans(t *testing.T) {
+	program.NotShort(t)
 	for _, c := range []struct {
 		low, high int
 		alpha     float64

@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -52,6 +53,10 @@ var shared kit
 func slow(t testing.TB) string { return program.Build(t, "./scripts/slowbench", "-race") }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() { // see program.NotShort
+		return
+	}
 	status := 1
 	if err := shared.prepare(); err != nil {
 		fmt.Fprintln(os.Stderr, "preparing the end-to-end tests:", err)

@@ -22,6 +22,7 @@ var built sync.Map // of func() (string, error)
 // when the program does not compile, and is safe for concurrent use.
 func Build(t testing.TB, pkg string, flags ...string) string {
 	t.Helper()
+	NotShort(t)
 	key := strings.Join(append(flags, pkg), " ")
 	build, _ := built.LoadOrStore(key, sync.OnceValues(func() (string, error) { return compile(pkg, flags) }))
 	path, err := build.(func() (string, error))()
@@ -29,6 +30,16 @@ func Build(t testing.TB, pkg string, flags ...string) string {
 		t.Fatalf("building %s to test it: %v", pkg, err)
 	}
 	return path
+}
+
+// NotShort leaves a test out of the short ones (go test -short, which is make unit): it runs
+// another program than the test itself, or takes longer than a second. Build and
+// servers.Tool call it. make test is never short.
+func NotShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("not under -short, which is for tests that run no other program and take no second: make test has all")
+	}
 }
 
 func compile(pkg string, flags []string) (path string, err error) {

@@ -36,6 +36,7 @@ var fetched sync.Map // of func() (string, error)
 // prometheus-blackbox-exporter, chromium or systemd-analyze.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
+	program.NotShort(t)
 	if dir := os.Getenv("TEST_TOOLS_DIR"); dir != "" {
 		path, err := exec.LookPath(filepath.Join(dir, name))
 		if err != nil {
