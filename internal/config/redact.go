@@ -13,15 +13,15 @@ import (
 )
 
 // Redacted is the effective configuration as YAML, with every key and secrets hidden:
-// the credentials of URLs, the key of the TLS client, and the values in engine.env under
-// names such as API_TOKEN. Where none is set, it reads back as the same configuration.
+// the credentials of URLs, the key of the TLS client, the values in engine.env under names
+// such as API_TOKEN, and those of arguments such as --hf-token. Where none is set, it reads back as the same configuration.
 func (c *Config) Redacted() ([]byte, error) {
 	shown := *c
 	shown.A2A = c.A2A.Redacted()
-	shown.Engine.Env = redactedEnv(c.Engine.Env)
+	shown.Engine = c.Engine.redacted()
 	shown.Schedule = slices.Clone(c.Schedule)
 	for i := range shown.Schedule {
-		shown.Schedule[i].Engine.Env = redactedEnv(shown.Schedule[i].Engine.Env)
+		shown.Schedule[i].Engine = shown.Schedule[i].Engine.redacted()
 	}
 	var text bytes.Buffer
 	encoder := yaml.NewEncoder(&text)
@@ -34,6 +34,12 @@ func (c *Config) Redacted() ([]byte, error) {
 		return nil, fmt.Errorf("writing the configuration as YAML: %w", err)
 	}
 	return text.Bytes(), nil
+}
+
+func (c Engine) redacted() Engine {
+	c.Env = redactedEnv(c.Env)
+	c.BenchArgs, c.QuantizeArgs, c.EvaluateArgs = RedactArgs(c.BenchArgs), RedactArgs(c.QuantizeArgs), RedactArgs(c.EvaluateArgs)
+	return c
 }
 
 func redactedEnv(env map[string]string) map[string]string {

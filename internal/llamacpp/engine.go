@@ -97,7 +97,7 @@ func (e *Engine) arguments() map[string]string {
 	all := map[string]string{}
 	for name, args := range e.toolArgs() {
 		if len(args) > 0 {
-			all[name] = fmt.Sprint(args)
+			all[name] = fmt.Sprint(config.RedactArgs(args))
 		}
 	}
 	for _, entry := range e.environment {
@@ -154,7 +154,7 @@ type command struct {
 
 // run runs a tool to its end. The trace is filled in on failure too.
 func (e *Engine) run(ctx context.Context, c command) (process.Result, runner.ToolRun, error) {
-	e.logger.Debug("running", "tool", c.path, "args", c.args, "dir", c.dir)
+	e.logger.Debug("running", "tool", c.path, "args", config.RedactArgs(c.args), "dir", c.dir)
 	result, err := process.Run(ctx, process.Spec{
 		Path:        c.path,
 		Args:        c.args,
@@ -166,12 +166,16 @@ func (e *Engine) run(ctx context.Context, c command) (process.Result, runner.Too
 		OnStderr:    c.onStderr,
 	})
 	trace := runner.ToolRun{
-		Args:    append([]string{c.tool}, c.args...),
+		Args:    append([]string{c.tool}, config.RedactArgs(c.args)...),
 		Wall:    result.Wall,
 		CPUTime: result.CPU,
 	}
 	e.logger.Debug("ran", "tool", c.tool, "wall", result.Wall.Round(time.Millisecond), "cpu", result.CPU.Round(time.Millisecond), "err", err)
+	for i, line := range result.Tail {
+		result.Tail[i] = config.HideArgs(line, c.args)
+	}
 	if err != nil {
+		result.Stdout = []byte(config.HideArgs(string(result.Stdout), c.args))
 		return result, trace, c.failure(ctx, result, err)
 	}
 	return result, trace, nil

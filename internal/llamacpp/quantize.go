@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -50,7 +51,7 @@ func (e *Engine) QuantizeArgs(ctx context.Context, job runner.QuantizeJob) ([]st
 	if err != nil {
 		return nil, err
 	}
-	return append([]string{c.tool}, c.args...), nil
+	return append([]string{c.tool}, config.RedactArgs(c.args)...), nil
 }
 
 // QuantizedSize asks llama-quantize --dry-run; builds without it give no size, not even
