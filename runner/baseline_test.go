@@ -138,13 +138,13 @@ func TestBaselineThatCannotBeMadeFailsTheCycle(t *testing.T) {
 	}
 }
 
-func TestMeasureSelfMeasuresTheBaseline(t *testing.T) {
+func TestMeasureNoiseMeasuresTheBaseline(t *testing.T) {
 	e := &engine{}
 	f := newFixture(t, e)
 	f.request.Baseline = "Q8_0"
-	rounds, err := runner.New(e, f.options).MeasureSelf(t.Context(), f.request, 4)
+	noise, err := runner.New(e, f.options).MeasureNoise(t.Context(), f.request, 4)
 	require.NoError(t, err)
-	assert.Len(t, rounds, 4)
+	assert.Len(t, noise.Rounds, 4)
 	for _, file := range e.measure {
 		assert.Equal(t, "baseline.gguf", file)
 	}

@@ -55,6 +55,7 @@ func (e *engine) Probe(context.Context) (runner.EngineInfo, error) {
 		err = e.probe()
 	}
 	info := e.info
+	info.Unpaired = "it has no server"
 	info.Name, info.Formats = "made up", []runner.Format{
 		{Name: "F16"}, {Name: "Q8_0"}, {Name: "Q4_K", Alias: "Q4_K_M"}, {Name: "Q4_K_M"}, {Name: "Q2_K"}, {Name: "IQ2_XS", NeedsImatrix: true},
 	}
@@ -89,17 +90,30 @@ func (e *engine) QuantizeArgs(_ context.Context, job runner.QuantizeJob) ([]stri
 	return []string{"quantize", job.Format}, nil
 }
 
-func (e *engine) Benchmark(_ context.Context, job runner.BenchmarkJob, report func(float64)) (runner.Measurement, error) {
-	report(0.5)
+func (e *engine) Round(_ context.Context, job runner.RoundJob, report func(int, float64)) ([]runner.FileRound, error) {
+	files := make([]runner.FileRound, len(job.Files))
+	for n, i := range job.Order {
+		report(i, (float64(n)+0.5)/float64(len(job.Order)))
+		observed, started := job.Observe(), time.Now()
+		measured, err := e.benchmark(job.Files[i], job.Phases)
+		files[i] = runner.FileRound{Sample: runner.Sample{Started: started, Measurement: measured, Load: observed(0, e.info.Threads)}, Err: err}
+		if err != nil && i == 0 {
+			break
+		}
+	}
+	return files, nil
+}
+
+func (e *engine) benchmark(file string, phases []verdict.Phase) (runner.Measurement, error) {
 	if e.counts == nil {
 		e.counts = map[string]int{}
 	}
-	n := e.counts[job.Model]
-	e.counts[job.Model]++
-	e.measure = append(e.measure, job.Model)
-	speed, err := e.speed(job.Model, n)
+	n := e.counts[file]
+	e.counts[file]++
+	e.measure = append(e.measure, file)
+	speed, err := e.speed(file, n)
 	throughput := map[verdict.Phase]float64{}
-	for _, phase := range job.Phases {
+	for _, phase := range phases {
 		throughput[phase] = speed
 	}
 	found := e.measured
@@ -320,6 +334,8 @@ func (quiet) Observe() func(time.Duration, int) *host.Load {
 	return func(time.Duration, int) *host.Load { return nil }
 }
 func (quiet) WaitIdle(context.Context, time.Duration) (bool, error) { return true, nil }
+func (quiet) Pin(int, int) []int                                    { return nil }
+func (quiet) FreeMemory() int64                                     { return 0 }
 
 // load is a host whose n-th observation returns what the test says.
 type load struct {
@@ -695,19 +711,21 @@ func TestProgressGrowsToTheNextLook(t *testing.T) {
 	assert.Equal(t, "round 3", last.Detail)
 }
 
-func TestMeasureSelf(t *testing.T) {
+func TestMeasureNoise(t *testing.T) {
 	e := &engine{}
 	f := newFixture(t, e)
-	rounds, err := runner.New(e, f.options).MeasureSelf(t.Context(), f.request, 5)
+	noise, err := runner.New(e, f.options).MeasureNoise(t.Context(), f.request, 5)
 	require.NoError(t, err)
-	assert.Len(t, rounds, 5)
+	assert.Len(t, noise.Rounds, 5)
+	assert.Equal(t, config.MethodProcess, noise.Method)
+	assert.Equal(t, "it has no server", noise.Reason)
 	assert.Len(t, e.measure, 10)
 	for _, file := range e.measure {
 		assert.Equal(t, "original.gguf", file)
 	}
 
 	e.speed = func(string, int) (float64, error) { return 0, runner.Failf(runner.ReasonCrash, "died") }
-	_, err = runner.New(e, f.options).MeasureSelf(t.Context(), f.request, 5)
+	_, err = runner.New(e, f.options).MeasureNoise(t.Context(), f.request, 5)
 	var failure *runner.Failure
 	require.ErrorAs(t, err, &failure)
 	assert.Equal(t, runner.ReasonCrash, failure.Reason)

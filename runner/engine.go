@@ -36,9 +36,12 @@ type Engine interface {
 	// name first.
 	QuantizeArgs(ctx context.Context, job QuantizeJob) ([]string, error)
 
-	// Benchmark measures every phase of the job once, in one process. report is
-	// called from one goroutine with a number between 0 and 1.
-	Benchmark(ctx context.Context, job BenchmarkJob, report func(done float64)) (Measurement, error)
+	// Round measures the files of the job and gives one FileRound for each. A file that
+	// cannot be measured has its error there, and the others their figures. An error of the
+	// round as a whole is a *Unpaired where the paired method cannot measure these files. report
+	// is called from one goroutine, with the file that is being measured, as an index of
+	// job.Files, or −1 where they take turns, and with how much of the round is done, 0 to 1.
+	Round(ctx context.Context, job RoundJob, report func(file int, done float64)) ([]FileRound, error)
 
 	// PredictionsSize says how many bytes Predict writes for a model with so many tokens
 	// in its vocabulary. It fails when the engine cannot evaluate quality.
@@ -72,6 +75,8 @@ type EngineInfo struct {
 	Arguments map[string]string `json:"-"`
 	// Threads that a measurement uses; 0 leaves it to the tool.
 	Threads int `json:"threads,omitempty"`
+	// Unpaired says why it cannot measure in pairs, whatever the files; "" when it can.
+	Unpaired string `json:"unpaired,omitempty"`
 }
 
 // String names the engine as people would: "llama.cpp 0.7.0 (build 11669)".
@@ -103,15 +108,17 @@ type QuantizeJob struct {
 	AllowRequantize bool
 }
 
-// BenchmarkJob names one measurement of one file.
-type BenchmarkJob struct {
-	Dir              string
-	Model            string // base name of the (first) file, in Dir
-	Phases           []verdict.Phase
-	PromptTokens     int // tokens of the prompt phase, processed in one batch
-	GenerationTokens int // tokens of the generation phase, one at a time
-	Depth            int // tokens in the KV cache before either phase
+// Unpaired is the error of a round that cannot be measured by the paired method, through no
+// fault of a file: it can still be measured by a process a file.
+type Unpaired struct {
+	Err error // says why
 }
+
+// Error is the message of the wrapped error.
+func (u *Unpaired) Error() string { return u.Err.Error() }
+
+// Unwrap gives the wrapped error to errors.Is and errors.As.
+func (u *Unpaired) Unwrap() error { return u.Err }
 
 // EvaluateJob names an evaluation of one file's quality. All files lie in Dir and are
 // named by their plain base names.
@@ -132,13 +139,14 @@ type Evaluation struct {
 	Run                ToolRun
 }
 
-// Measurement is what one run of a benchmark found.
+// Measurement is what one round found of one file.
 type Measurement struct {
-	// Throughput in tokens per second, per phase of the job; each is finite and
-	// above zero.
+	// Throughput in tokens per second, per phase of the job: its tokens over their time, of
+	// the bursts that count. Each is finite and above zero.
 	Throughput map[verdict.Phase]float64 `json:"throughput"`
-	// SamplesNS are the tool's own figures: nanoseconds per phase.
-	SamplesNS map[verdict.Phase][]int64 `json:"samples_ns"`
+	// Bursts are what was timed, in the order of the round. A process of its own has one
+	// of each phase.
+	Bursts []Burst `json:"bursts"`
 
 	Build    int    `json:"build,omitempty"`
 	Commit   string `json:"commit,omitempty"`
@@ -146,8 +154,33 @@ type Measurement struct {
 	CPU      string `json:"cpu,omitempty"`
 	GPU      string `json:"gpu,omitempty"`
 	Threads  int    `json:"threads,omitempty"`
+	// CPUs are the logical CPUs that it was measured on; none where the system chose.
+	CPUs []int `json:"cpus,omitempty"`
+	// Offload is what of the file was on which device, as far as the tool tells.
+	Offload *Offload `json:"offload,omitempty"`
+	// Idle is the share of one CPU, 0 to 1 or more, that a server used while it had nothing to
+	// do and another was measured: above a few percent it disturbed the others.
+	Idle float64 `json:"idle_ratio,omitempty"`
 
 	Run ToolRun `json:"run"`
+}
+
+// NoticeableIdle is the share of a CPU from which on a server that has nothing to do counts as
+// one that disturbs the others.
+const NoticeableIdle = 0.05
+
+// Offload is where a file's weights and caches were put.
+type Offload struct {
+	Layers    int      `json:"layers"`     // on devices other than the CPU
+	AllLayers int      `json:"all_layers"` // that there are; 0 when the tool does not say
+	Buffers   []Buffer `json:"buffers,omitempty"`
+}
+
+// Buffer is memory that was taken for one use on one device.
+type Buffer struct {
+	Device string `json:"device"` // as the tool names it: "CUDA0", "CPU_Mapped"
+	Use    string `json:"use"`    // "model", "KV", "compute", "output"
+	Bytes  int64  `json:"bytes"`
 }
 
 // ToolRun is the trace of one child process.

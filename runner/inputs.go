@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
@@ -28,6 +29,9 @@ type Inputs struct {
 	Driver   string `json:"driver,omitempty"`
 	// Devices are the engine's: see EngineInfo.
 	Devices string `json:"devices,omitempty"`
+	// Method is how the rounds were measured; "" before one. What two methods time is not the
+	// same, so that another one explains other figures.
+	Method config.Method `json:"method,omitempty"`
 	// Backends and GPU are what the measurement ran on; "" before one.
 	Backends string `json:"backends,omitempty"`
 	GPU      string `json:"gpu,omitempty"`
@@ -81,9 +85,9 @@ func (i Inputs) Changes(before Inputs) []Change {
 			all = append(all, Change{input, fmt.Sprintf("%s %s → %s", what, cmp.Or(was, "none"), cmp.Or(is, "none"))})
 		}
 	}
-	measured := func(what, was, is string) {
+	measured := func(input Input, what, was, is string) {
 		if was != "" && is != "" {
-			add(InputDriver, what, was, is)
+			add(input, what, was, is)
 		}
 	}
 	add(InputSource, "model", shortHash(before.Source), shortHash(i.Source))
@@ -92,10 +96,11 @@ func (i Inputs) Changes(before Inputs) []Change {
 	}
 	add(InputHardware, "hardware", before.Hardware, i.Hardware)
 	add(InputDriver, "driver", before.Driver, i.Driver)
-	measured("backends", before.Backends, i.Backends)
+	measured(InputDriver, "backends", before.Backends, i.Backends)
 	if i.Devices == before.Devices { // else a measurement tells the same once more
-		measured("GPU", before.GPU, i.GPU)
+		measured(InputDriver, "GPU", before.GPU, i.GPU)
 	}
+	measured(InputArguments, "method", string(before.Method), string(i.Method))
 	add(InputDriver, "devices", before.Devices, i.Devices)
 	for _, group := range []struct {
 		input   Input
@@ -330,8 +335,9 @@ func (c *cycle) inputsOf(p *pair) *Inputs {
 		return c.inputs
 	}
 	i := *c.inputs
-	m := p.rounds[0].Original.Measurement
-	i.Backends, i.GPU = m.Backends, m.GPU
+	last := p.rounds[len(p.rounds)-1]
+	m := last.Original.Measurement
+	i.Method, i.Backends, i.GPU = last.Method, m.Backends, m.GPU
 	if !i.Engine.known() {
 		i.Engine.Build, i.Engine.Commit = m.Build, m.Commit
 	}

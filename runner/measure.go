@@ -2,11 +2,13 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -16,7 +18,13 @@ func (c *cycle) measure(ctx context.Context, group []*pair) error {
 	if len(undecided(group)) == 0 {
 		return nil
 	}
+	if err := c.filesUnchanged(group); err != nil { // by a tool that evaluated them
+		return err
+	}
 	if err := c.waitForIdle(ctx); err != nil {
+		return err
+	}
+	if err := c.chooseMethod(group); err != nil {
 		return err
 	}
 	m := c.newMeasuring(group, c.Benchmark.Decision(c.Threshold).NextLook)
@@ -31,7 +39,7 @@ func (c *cycle) measure(ctx context.Context, group []*pair) error {
 		}
 		// Before anything is decided: a decision about a file that was exchanged
 		// meanwhile would be about neither.
-		if err := c.sourceUnchanged(); err != nil {
+		if err := c.filesUnchanged(group); err != nil {
 			return err
 		}
 		m.look()
@@ -52,12 +60,13 @@ func (c *cycle) waitForIdle(ctx context.Context) error {
 	return err
 }
 
-// maxRepeats is how often one round is repeated; contaminated after that, it counts all the
-// same.
+// maxRepeats is how often one round of the process method is repeated; contaminated after
+// that, it counts all the same.
 const maxRepeats = 3
 
-// measuring is the state of the rounds of a cycle. In a ladder one measurement of
-// the original per round serves all targets that are still undecided.
+// measuring is the state of the rounds of a group. In a ladder one measurement of
+// the original per round serves all targets that are still undecided, as far as they are
+// measured together.
 type measuring struct {
 	*cycle
 	group    []*pair
@@ -68,9 +77,7 @@ type measuring struct {
 	begin   time.Time
 	rounds  int           // so far, repeated ones included
 	turn    int           // of the order: rounds so far that counted for any pair, of all groups
-	longest time.Duration // of all runs of the benchmark so far
-	runs    int           // so far
-	inRound int           // of them, in the current round
+	longest time.Duration // that a file has taken in a round so far
 }
 
 func (c *cycle) newMeasuring(group []*pair, milestone func(int) int) *measuring {
@@ -103,52 +110,20 @@ func (m *measuring) lacksFigures() bool {
 	return slices.ContainsFunc(m.undecided(), func(p *pair) bool { return p.exceedsLimit() && len(p.counted) == 0 })
 }
 
-// round measures the original once and every undecided copy once. Two rounds after each
-// other have opposite order, so that a drift of the host's speed falls on both stages
-// alike; one that has to be repeated for all is repeated in its own order.
+// round measures the original and every undecided copy: all at a time, or as many as fit.
+// Two rounds after each other have opposite order, so that a drift of the host's speed falls
+// on both stages alike; one that has to be repeated for all is repeated in its own order.
 func (m *measuring) round(ctx context.Context) error {
-	m.inRound = 0
-	pairs := m.undecided()
-	order := append([]*pair{nil}, pairs...) // nil stands for the original
-	first := StageOriginal
-	if verdict.QuantizedFirst(m.OrderSeed, m.turn) {
-		slices.Reverse(order)
-		first = StageQuantized
-	}
-
-	var original Sample
-	copies := make(map[*pair]Sample, len(pairs))
-	for _, p := range order {
-		sample, err := m.sample(ctx, p)
-		switch {
-		case err == nil && p == nil:
-			original = sample
-		case err == nil:
-			copies[p] = sample
-		case p == nil: // no pair can be judged without its original
-			return fmt.Errorf("measuring the original: %w", m.blameSource(err))
-		default:
-			err = fmt.Errorf("measuring %s: %w", p.target, err)
-			if err := m.concernsAll(ctx, err); err != nil {
-				return err
-			}
-			m.fail(p, err)
-			if len(m.undecided()) == 0 {
-				return nil
-			}
-		}
-	}
-
 	counted := false
-	for p, copied := range copies {
-		round := Round{Set: p.set, First: first, Original: original, Quantized: copied}
-		round.Counted = p.repeats >= maxRepeats || !m.contaminated(original) && !m.contaminated(copied)
-		p.repeats++
-		if round.Counted {
-			p.counted, p.repeats = append(p.counted, round.Throughputs(m.Benchmark.Phases)), 0
-			counted = true
+	for _, pairs := range m.together(m.undecided()) {
+		measured, err := m.compare(ctx, pairs)
+		if no, ok := errors.AsType[*Unpaired](err); ok { // nothing of this round is lost but time
+			return m.fallBack(no, len(pairs)+1)
 		}
-		p.rounds = append(p.rounds, round)
+		if err != nil {
+			return err
+		}
+		counted = measured || counted
 	}
 	m.rounds++
 	if counted {
@@ -157,44 +132,98 @@ func (m *measuring) round(ctx context.Context) error {
 	return nil
 }
 
-func (m *measuring) contaminated(s Sample) bool {
-	return s.Load != nil && s.Load.Share > m.Benchmark.MaxDisturbance
+// compare measures pairs together, and reports whether any of them has a round more that
+// counts.
+func (m *measuring) compare(ctx context.Context, pairs []*pair) (counted bool, err error) {
+	job, first := m.roundJob(pairs)
+	began := time.Now()
+	m.report(pairs, -1, 0)
+	files, err := m.engine.Round(ctx, job, func(file int, done float64) { m.report(pairs, file, done) })
+	if err != nil {
+		return false, fmt.Errorf("measuring %s: %w", m.Model.Name, m.blameSource(err))
+	}
+	if err := m.checked(files[0], job.Phases); err != nil { // no pair can be judged without its original
+		return false, fmt.Errorf("measuring the original: %w", m.blameSource(m.unpaired(err)))
+	}
+	for i, p := range pairs {
+		err := m.checked(files[i+1], job.Phases)
+		if err == nil {
+			err = m.sameDevice(files[0], files[i+1])
+		}
+		if err = m.unpaired(err); err == nil {
+			continue
+		}
+		if _, ok := errors.AsType[*Unpaired](err); ok {
+			return false, err
+		}
+		err = fmt.Errorf("measuring %s: %w", p.target, err)
+		if err := m.concernsAll(ctx, err); err != nil {
+			return false, err
+		}
+		m.fail(p, err)
+	}
+	m.longest = max(m.longest, time.Since(began)/time.Duration(len(files)))
+	for i, p := range pairs {
+		if !p.done && m.add(p, Round{Set: p.set, Method: m.method, First: first, Original: files[0].Sample, Quantized: files[i+1].Sample}) {
+			counted = true
+		}
+	}
+	return counted, nil
 }
 
-// sample runs the benchmark once, on the original where p is nil.
-func (m *measuring) sample(ctx context.Context, p *pair) (Sample, error) {
-	job := BenchmarkJob{
+// roundJob is the next round of pairs, and which stage comes first in it.
+func (m *measuring) roundJob(pairs []*pair) (job RoundJob, first Stage) {
+	job = RoundJob{
 		Dir:              m.dir,
-		Model:            m.original,
+		Files:            []string{m.original},
+		Method:           m.method,
+		CPUs:             m.Host.Pin(m.info.Threads, m.turn/2), // two rounds of opposite order have the same
+		Observe:          m.Host.Observe,
 		Phases:           m.Benchmark.Phases,
 		PromptTokens:     m.Benchmark.PromptTokens,
 		GenerationTokens: m.Benchmark.GenerationTokens,
 		Depth:            m.Benchmark.Depth,
+		Vocabulary:       m.Model.Header.Vocabulary,
+		Seed:             m.OrderSeed + uint64(m.turn),
+		MaxDisturbance:   m.Benchmark.MaxDisturbance,
 	}
-	progress := Progress{Model: m.Model.Name, Operation: OperationBenchmark, Stage: StageOriginal}
-	if p != nil {
-		job.Model, progress.Target, progress.Stage = p.file, p.target, StageQuantized
+	job.Order = append(job.Order, 0)
+	for i, p := range pairs {
+		job.Files, job.Order = append(job.Files, p.file), append(job.Order, i+1)
 	}
-	report := func(done float64) {
-		progress.Done, progress.Detail, progress.Left = m.progress(done)
-		m.Progress(progress)
+	first = StageOriginal
+	if verdict.QuantizedFirst(m.OrderSeed, m.turn) {
+		slices.Reverse(job.Order)
+		first = StageQuantized
 	}
-	report(0)
+	if m.method == config.MethodPaired {
+		job.Turns = planTurns(m.Benchmark, len(job.Files), m.OrderSeed, m.turn)
+	}
+	return job, first
+}
 
-	observed := m.Host.Observe()
-	started := time.Now()
-	measurement, err := m.engine.Benchmark(ctx, job, report)
-	load := observed(measurement.Run.CPUTime, m.info.Threads)
-	if err != nil {
-		return Sample{}, err
+// add takes a round in, and reports whether it counts.
+func (m *measuring) add(p *pair, round Round) bool {
+	round.Counted = m.method == config.MethodPaired || // whose disturbed turns were repeated
+		p.repeats >= maxRepeats || !m.contaminated(round.Original) && !m.contaminated(round.Quantized)
+	p.repeats++
+	if round.Counted {
+		p.counted, p.repeats = append(p.counted, round.Throughputs(m.Benchmark.Phases)), 0
 	}
-	if err := plausible(measurement, job.Phases); err != nil {
-		return Sample{}, err
+	p.rounds = append(p.rounds, round)
+	return round.Counted
+}
+
+func (m *measuring) contaminated(s Sample) bool {
+	return s.Load != nil && s.Load.Share > m.Benchmark.MaxDisturbance
+}
+
+// checked is what is wrong with the figures of a file; nil when nothing is.
+func (m *measuring) checked(file FileRound, phases []verdict.Phase) error {
+	if file.Err != nil {
+		return file.Err
 	}
-	m.runs++
-	m.inRound++
-	m.longest = max(m.longest, time.Since(started))
-	return Sample{Started: started, Measurement: measurement, Load: load}, nil
+	return plausible(file.Measurement, phases)
 }
 
 // plausible keeps figures that no verdict can rest on away from it, whichever engine
@@ -208,17 +237,31 @@ func plausible(measurement Measurement, phases []verdict.Phase) error {
 	return nil
 }
 
+// report tells how far a round is: which file of it is being measured, or −1 where they take
+// turns.
+func (m *measuring) report(pairs []*pair, file int, done float64) {
+	progress := Progress{Model: m.Model.Name, Operation: OperationBenchmark, Round: m.rounds + 1}
+	switch {
+	case file == 0:
+		progress.Stage = StageOriginal
+	case file > 0:
+		progress.Stage, progress.Target = StageQuantized, pairs[file-1].target
+	}
+	progress.Done, progress.Detail, progress.Left = m.progress(done)
+	m.Progress(progress)
+}
+
 // progress is how far the rounds are on the way to the next look, given how much of
-// the current run is done.
-func (m *measuring) progress(run float64) (done float64, detail string, remaining time.Duration) {
-	undecided, rounds := m.undecided(), math.MaxInt
-	for _, p := range undecided {
+// the current one is done.
+func (m *measuring) progress(round float64) (done float64, detail string, remaining time.Duration) {
+	rounds := math.MaxInt
+	for _, p := range m.undecided() {
 		rounds = min(rounds, m.milestone(len(p.counted))-len(p.counted))
 	}
-	past := float64(m.runs) + run
-	missing := max(float64(rounds*(len(undecided)+1)-m.inRound)-run, 0)
-	if m.runs > 0 {
-		remaining = time.Duration(missing / float64(m.runs) * float64(time.Since(m.begin)))
+	past := float64(m.rounds) + round
+	missing := max(float64(rounds)-round, 0)
+	if m.rounds > 0 {
+		remaining = time.Duration(missing / past * float64(time.Since(m.begin)))
 	}
 	return past / max(past+missing, 1), fmt.Sprintf("round %d", m.rounds+1), remaining
 }

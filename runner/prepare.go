@@ -195,6 +195,36 @@ func (c *cycle) sourceUnchanged() error {
 	return unchanged(*c.Against, "the file to compare with")
 }
 
+// filesUnchanged fails the cycle when the model changed, and pairs whose copy is not the file
+// that was made any more: no tool but the one that makes it writes to it.
+func (c *cycle) filesUnchanged(pairs []*pair) error {
+	if err := c.sourceUnchanged(); err != nil {
+		return err
+	}
+	for _, p := range undecided(pairs) {
+		if err := p.unchanged(); err != nil {
+			c.fail(p, Failf(ReasonBenchmark, "nothing can be said of the copy: %w", err))
+		}
+	}
+	return nil
+}
+
+// unchanged fails where the copy is not the file that was made any more. A file that exists
+// and is compared in place of a copy is one for sourceUnchanged.
+func (p *pair) unchanged() error {
+	if p.id.Path == "" {
+		return nil
+	}
+	now, err := model.Identify(p.id.Path)
+	if err == nil {
+		err = model.SameFiles([]model.FileID{p.id}, []model.FileID{now})
+	}
+	if err != nil {
+		return fmt.Errorf("it is not the file that was made any more: %w", err)
+	}
+	return nil
+}
+
 func unchanged(m model.Model, what string) error {
 	now, err := m.Identity()
 	if err == nil {

@@ -12,7 +12,8 @@ type Progress struct {
 	Model     string
 	Operation Operation
 	Target    string  // what is made, evaluated or measured; "" for the original
-	Stage     Stage   // while measuring
+	Round     int     // while measuring: which, from 1
+	Stage     Stage   // while measuring one file after the other
 	Done      float64 // of this operation, 0 to 1; while measuring, up to the next look
 	Detail    string  // "tensor 15/39", "round 3", "copying the model"; or what it waits for
 	// Left is how long the operation is expected to take yet; 0 when unknown.

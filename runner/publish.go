@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
@@ -35,6 +36,10 @@ func (c *cycle) finish(ctx context.Context) {
 	}
 	finished := Finished{Model: c.Model, Load: c.load}
 	for _, p := range c.pairs {
+		if err := p.unchanged(); err != nil {
+			c.Logger.Error("a copy is not published", "model", c.Model.Name, "target", p.target, "err", err)
+			continue
+		}
 		if p.outcome != "" {
 			finished.Copies = append(finished.Copies, Copy{p.target, filepath.Join(c.dir, p.file), p.outcome})
 		}
@@ -44,9 +49,14 @@ func (c *cycle) finish(ctx context.Context) {
 }
 
 func (c *cycle) load(ctx context.Context, dir, file string) error {
-	_, err := c.engine.Benchmark(ctx, BenchmarkJob{
-		Dir: dir, Model: file, Phases: []verdict.Phase{verdict.Generation}, PromptTokens: 1, GenerationTokens: 1,
-	}, func(float64) {})
+	files, err := c.engine.Round(ctx, RoundJob{
+		Dir: dir, Files: []string{file}, Order: []int{0}, Method: config.MethodProcess,
+		Phases: []verdict.Phase{verdict.Generation}, PromptTokens: 1, GenerationTokens: 1,
+		Observe: c.Host.Observe,
+	}, func(int, float64) {})
+	if err == nil {
+		err = files[0].Err
+	}
 	if err != nil && ctx.Err() != nil {
 		return errors.Join(ctx.Err(), err)
 	}

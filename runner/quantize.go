@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
 func (c *cycle) quantizeJob(p *pair) QuantizeJob {
@@ -58,6 +59,9 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 	header, err := gguf.Read(path)
 	if err != nil {
 		return Failf(ReasonQuantize, "the tool said that it succeeded and left a file that is not whole: %w", err)
+	}
+	if p.id, err = model.Identify(path); err != nil {
+		return fmt.Errorf("looking at the copy: %w", err)
 	}
 	p.quantized = copyFigures(p.format.Name, header, info.Size())
 	p.size = info.Size()

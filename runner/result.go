@@ -119,6 +119,10 @@ type Evidence struct {
 	Benchmark config.Benchmark `json:"benchmark"`
 	Decision  verdict.Config   `json:"decision"`
 	Isolation string           `json:"isolation"`
+	// Method is how the rounds that count were measured; "" before any. Reason says why it
+	// was not the paired one, and is "" where it was asked for or none was needed.
+	Method       config.Method `json:"method,omitempty"`
+	MethodReason string        `json:"method_reason,omitempty"`
 	// Baseline says how the original was made; nil where the model is the original.
 	Baseline *BaselineEvidence `json:"baseline,omitempty"`
 	// Against are the files that were measured in place of a copy that was made.
@@ -139,14 +143,17 @@ type Evidence struct {
 // Round is one paired measurement and the conditions it was made under.
 type Round struct {
 	// Set is 1, or 2 for the rounds that are to confirm a change.
-	Set       int    `json:"set"`
-	First     Stage  `json:"first"`   // the stage that was measured first
-	Counted   bool   `json:"counted"` // false: contaminated, and repeated
+	Set    int           `json:"set"`
+	Method config.Method `json:"method"` // paired or process
+	First  Stage         `json:"first"`  // the stage that was measured, or whose server was started, first
+	// Counted is false for a round that was contaminated, and repeated, and for one by another
+	// method than the verdict's.
+	Counted   bool   `json:"counted"`
 	Original  Sample `json:"original"`
 	Quantized Sample `json:"quantized"`
 }
 
-// Sample is one run of the benchmark and what the host did meanwhile.
+// Sample is what a round measured of one file, and what the host did meanwhile.
 type Sample struct {
 	Started     time.Time   `json:"started"`
 	Measurement Measurement `json:"measurement"`
@@ -178,14 +185,17 @@ func (e *Evidence) counted(set int) []verdict.Round {
 	return rounds
 }
 
-// Throughputs of the round, as the verdict takes them.
+// Throughputs of the round, as the verdict takes them. The ratio of a paired round is the
+// median over its turns, on which a disturbance of one has no influence.
 func (r Round) Throughputs(phases []verdict.Phase) verdict.Round {
 	pairs := make(verdict.Round, len(phases))
 	for _, phase := range phases {
-		pairs[phase] = verdict.Pair{
-			Original:  r.Original.Measurement.Throughput[phase],
-			Quantized: r.Quantized.Measurement.Throughput[phase],
+		original, quantized := r.Original.Measurement, r.Quantized.Measurement
+		pair := verdict.Pair{Original: original.Throughput[phase], Quantized: quantized.Throughput[phase]}
+		if r.Method == config.MethodPaired {
+			pair.Ratio = ratio(original.Bursts, quantized.Bursts, phase)
 		}
+		pairs[phase] = pair
 	}
 	return pairs
 }

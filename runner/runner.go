@@ -7,8 +7,9 @@
 // exists already is cloned in as the copy to judge, and its quality evaluated where that
 // is asked for (see package quality); then original and copies are measured in paired
 // rounds, until the verdict on each pair is in (see package verdict). A round pairs
-// every copy that is still undecided with the one measurement of the original in that
-// round, made within minutes of it and under the same conditions. A copy over
+// every copy that is still undecided with the original: in memory together, in bursts that
+// take turns, or one measured after the other, within minutes and under the same conditions.
+// A copy over
 // a limit of quality is rejected at its first look, which gives the figures of its
 // throughput. The same inputs give the same quality, so that no second set of rounds has
 // to confirm it; and it comes first: it is the gate also where throughput would have
@@ -79,6 +80,11 @@ type Host interface {
 	// WaitIdle waits for the host to be idle, for at most limit, and reports whether it
 	// became so.
 	WaitIdle(ctx context.Context, limit time.Duration) (idle bool, err error)
+	// Pin gives the logical CPUs for the n-th measurement with so many threads; nil where the
+	// system is to choose.
+	Pin(threads, n int) []int
+	// FreeMemory is how many bytes are free for measurements; 0 where that is not known.
+	FreeMemory() int64
 }
 
 // unknownHost is the Host of which nothing is known.
@@ -91,6 +97,8 @@ func (unknownHost) Observe() func(time.Duration, int) *host.Load {
 	return func(time.Duration, int) *host.Load { return nil }
 }
 func (unknownHost) WaitIdle(context.Context, time.Duration) (bool, error) { return true, nil }
+func (unknownHost) Pin(int, int) []int                                    { return nil }
+func (unknownHost) FreeMemory() int64                                     { return 0 }
 
 // Request is one cycle.
 type Request struct {
@@ -183,12 +191,15 @@ type cycle struct {
 	predicted      *QualityEvidence // what the original predicts; nil before that is computed
 	evaluated      time.Duration    // spent on evaluations so far
 	info           EngineInfo
-	inputs         *Inputs // nil before they are found
-	dir            string  // the working directory
-	source         string  // base name in dir of the model's first file
-	isolation      string  // how the model got there
-	original       string  // base name in dir of the original's first file: the model's, or the baseline's
-	baseline       *pair   // of which only the making is used; nil where the model is the original
+	inputs         *Inputs       // nil before they are found
+	dir            string        // the working directory
+	source         string        // base name in dir of the model's first file
+	isolation      string        // how the model got there
+	method         config.Method // of the rounds; "" before the first group is measured
+	methodReason   string        // why that is not the paired one; "" where nothing had to be decided
+	atOnce         int           // files that a paired round has at most; 0 for all
+	original       string        // base name in dir of the original's first file: the model's, or the baseline's
+	baseline       *pair         // of which only the making is used; nil where the model is the original
 	pairs          []*pair
 }
 
@@ -196,8 +207,9 @@ type cycle struct {
 type pair struct {
 	target string // as it was asked for
 	format Format
-	file   string // base name in the working directory
-	size   int64  // bytes that the copy will have; 0 while only a bound is known
+	file   string       // base name in the working directory
+	id     model.FileID // of the copy as it was made; zero before
+	size   int64        // bytes that the copy will have; 0 while only a bound is known
 
 	quantized   FileFigures
 	quantizing  time.Duration
@@ -381,21 +393,23 @@ func (c *cycle) result(p *pair) Result {
 			OperationTotal:     now.Sub(c.started),
 		},
 		Evidence: Evidence{
-			Model:     c.Model.Name,
-			Source:    c.Model.IDs,
-			Target:    p.target,
-			Previous:  p.previous,
-			Engine:    c.info,
-			Hardware:  c.Host.String(),
-			Benchmark: c.Benchmark,
-			Decision:  c.Benchmark.Decision(c.Threshold),
-			Isolation: c.isolation,
-			Baseline:  c.baselineEvidence(),
-			Quantize:  p.quantizeRun,
-			Reused:    p.reused,
-			Quality:   p.evidence,
-			Rounds:    p.rounds,
-			Verdicts:  p.verdicts,
+			Model:        c.Model.Name,
+			Source:       c.Model.IDs,
+			Target:       p.target,
+			Previous:     p.previous,
+			Engine:       c.info,
+			Hardware:     c.Host.String(),
+			Benchmark:    c.Benchmark,
+			Decision:     c.Benchmark.Decision(c.Threshold),
+			Isolation:    c.isolation,
+			Method:       c.method,
+			MethodReason: c.methodReason,
+			Baseline:     c.baselineEvidence(),
+			Quantize:     p.quantizeRun,
+			Reused:       p.reused,
+			Quality:      p.evidence,
+			Rounds:       p.rounds,
+			Verdicts:     p.verdicts,
 		},
 		Inputs: c.inputsOf(p),
 	}

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/model"
@@ -85,19 +86,38 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	found := &Report{Model: o.Model.Name, Format: cmp.Or(o.Baseline, o.Model.Header.Format), Threshold: o.Threshold, MaxRounds: o.Benchmark.Rounds.Max}
 	for _, threads := range o.Threads {
-		rounds, err := o.Runner(threads).MeasureSelf(ctx, runner.Request{
-			Model:     o.Model,
-			Settings:  config.Settings{Benchmark: o.Benchmark, Baseline: o.Baseline},
-			OrderSeed: rand.Uint64(),
-			Progress:  o.progress(threads),
-		}, o.Rounds)
+		noise, err := o.measure(ctx, threads, o.Benchmark.Method)
 		if err != nil {
-			return nil, fmt.Errorf("measuring %s against itself with %s: %w", o.Model.Name, countThreads(threads), err)
+			return nil, err
 		}
-		found.Threads = append(found.Threads, row(threads, rounds, o.Benchmark))
+		found.Threads = append(found.Threads, row(threads, noise, o.Benchmark))
+		found.Unpaired = noise.Reason
+		if o.Benchmark.Method != config.MethodAuto || noise.Method != config.MethodPaired {
+			continue
+		}
+		if noise, err = o.measure(ctx, threads, config.MethodProcess); err != nil {
+			return nil, err
+		}
+		found.Threads = append(found.Threads, row(threads, noise, o.Benchmark))
 	}
 	found.recommend()
 	return found, nil
+}
+
+// measure measures the model against itself.
+func (o Options) measure(ctx context.Context, threads int, method config.Method) (runner.Noise, error) {
+	benchmark := o.Benchmark
+	benchmark.Method = method
+	noise, err := o.Runner(threads).MeasureNoise(ctx, runner.Request{
+		Model:     o.Model,
+		Settings:  config.Settings{Benchmark: benchmark, Baseline: o.Baseline},
+		OrderSeed: rand.Uint64(),
+		Progress:  o.progress(threads),
+	}, o.Rounds)
+	if err != nil {
+		return runner.Noise{}, fmt.Errorf("measuring %s against itself with %s: %w", o.Model.Name, countThreads(threads), err)
+	}
+	return noise, nil
 }
 
 // progress adds the number of threads to what is told.
@@ -106,22 +126,25 @@ func (o Options) progress(threads int) func(runner.Progress) {
 		return nil
 	}
 	return func(now runner.Progress) {
-		if now.Stage != "" { // in a round
+		if now.Round > 0 {
 			now.Detail = countThreads(threads) + ", " + now.Detail
 		}
 		o.Progress(now)
 	}
 }
 
-// row computes what the rounds at one number of threads say.
-func row(threads int, rounds []runner.Round, b config.Benchmark) Row {
+// row computes what the rounds by one method at one number of threads say.
+func row(threads int, noise runner.Noise, b config.Benchmark) Row {
 	var counted []verdict.Round
-	for _, r := range rounds {
+	for _, r := range noise.Rounds {
 		if r.Counted {
 			counted = append(counted, r.Throughputs(b.Phases))
 		}
 	}
-	r := Row{Threads: threads, Rounds: len(counted), Repeated: len(rounds) - len(counted)}
+	r := Row{Threads: threads, Method: noise.Method, Rounds: len(counted), Repeated: len(noise.Rounds) - len(counted)}
+	if len(counted) > 0 {
+		r.Seconds = noise.Took.Seconds() / float64(len(counted))
+	}
 	// The looks of a cycle are of no concern to the spread: one look at all the rounds.
 	once := b.Decision(anyThreshold)
 	once.MinRounds, once.MaxRounds = len(counted), len(counted)
@@ -131,6 +154,7 @@ func row(threads int, rounds []runner.Round, b config.Benchmark) Row {
 			Throughput: v.Original,
 			Spread:     v.Spread,
 			Resolves:   resolutions(b.Decision(anyThreshold), v.Spread),
+			Within:     within(b.Decision(anyThreshold), v.Spread, r.Seconds),
 		})
 	}
 	return r
@@ -156,8 +180,26 @@ func resolutions(c verdict.Config, spread float64) []Resolution {
 	return all
 }
 
-// recommend chooses the number of threads and compares what it resolves with the
-// threshold.
+// spans are the times that a report says something about.
+var spans = []time.Duration{time.Minute, 5 * time.Minute}
+
+// within is what the rounds resolve that begin in a minute and in five, where one takes so many
+// seconds.
+func within(c verdict.Config, spread, seconds float64) []Resolution {
+	var all []Resolution
+	for _, span := range spans {
+		at := Resolution{Seconds: int(span.Seconds()), Drop: 1}
+		if seconds > 0 {
+			at.Rounds = int(min(span.Seconds()/seconds, float64(c.MaxRounds)))
+			at.Drop = verdict.Resolvable(c, spread, at.Rounds)
+		}
+		all = append(all, at)
+	}
+	return all
+}
+
+// recommend chooses the method and the number of threads, and compares what they resolve with
+// the threshold.
 func (r *Report) recommend() {
 	const nearly = 1.25 // spreads of a handful of rounds are not known better than that
 	best := math.Inf(1)
@@ -174,7 +216,7 @@ func (r *Report) recommend() {
 		return
 	}
 	if len(r.Threads) > 1 { // else there was nothing to choose from
-		r.Recommended = chosen.Threads
+		r.Recommended, r.RecommendedMethod = chosen.Threads, chosen.Method
 	}
 	if resolved := chosen.resolves(r.MaxRounds); resolved > r.Threshold {
 		r.Warning = fmt.Sprintf("within %d rounds (benchmark.rounds.max) this host tells %s from 1×, and a copy is rejected at %s: expect inconclusive cycles; free the host of other work, measure more tokens, or raise benchmark.rounds.max",
@@ -191,12 +233,32 @@ func distinct(drop float64) string {
 }
 
 // preferred reports whether the row is faster than the other one, or as fast with fewer
-// threads.
+// threads. What two methods time is not the same: of those, the one is preferred that
+// resolves more in a minute.
 func (r *Row) preferred(other *Row) bool {
-	if other == nil || r.speed() != other.speed() {
-		return other == nil || r.speed() > other.speed()
+	switch {
+	case other == nil:
+		return true
+	case r.Method != other.Method:
+		return r.inAMinute() < other.inAMinute()
+	case r.speed() != other.speed():
+		return r.speed() > other.speed()
+	default:
+		return r.Threads < other.Threads
 	}
-	return r.Threads < other.Threads
+}
+
+// inAMinute is the smallest drop told from none in a minute in every phase; 1 when that is
+// not known.
+func (r *Row) inAMinute() float64 {
+	worst := 0.0
+	for _, p := range r.Phases {
+		if len(p.Within) == 0 {
+			return 1
+		}
+		worst = max(worst, p.Within[0].Drop)
+	}
+	return worst
 }
 
 // resolves is the smallest drop told from none within so many rounds in every phase; 1,

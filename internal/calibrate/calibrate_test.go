@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
@@ -46,8 +47,10 @@ func TestRow(t *testing.T) {
 	t.Run("figures", func(t *testing.T) {
 		// Four values of ±0.03 have a standard deviation of 0.03·√(4/3).
 		measured := append(rounds(4, 100, 0.03), runner.Round{Original: rounds(1, 1, 0)[0].Original})
-		r := row(2, measured, benchmark(3, 56))
+		r := row(2, runner.Noise{Rounds: measured, Method: config.MethodPaired, Took: 20 * time.Second}, benchmark(3, 56))
 		assert.Equal(t, 2, r.Threads)
+		assert.Equal(t, config.MethodPaired, r.Method)
+		assert.InEpsilon(t, 5, r.Seconds, 1e-12)
 		assert.Equal(t, 4, r.Rounds)
 		assert.Equal(t, 1, r.Repeated)
 		require.Len(t, r.Phases, 2)
@@ -59,7 +62,7 @@ func TestRow(t *testing.T) {
 		}
 	})
 	t.Run("no noise at all", func(t *testing.T) {
-		p := row(1, rounds(8, 100, 0), benchmark(3, 56)).Phases[0]
+		p := row(1, runner.Noise{Rounds: rounds(8, 100, 0)}, benchmark(3, 56)).Phases[0]
 		assert.Zero(t, p.Spread)
 		for _, at := range p.Resolves {
 			assert.Positive(t, at.Drop, "nothing is known for certain")
@@ -70,14 +73,14 @@ func TestRow(t *testing.T) {
 		measured := rounds(4, 100, 0)
 		measured[0].Quantized.Measurement.Throughput[verdict.Generation] = 1e12
 		measured[1].Quantized.Measurement.Throughput[verdict.Generation] = 1e-9
-		p := row(1, measured, benchmark(3, 56)).Phases[0]
+		p := row(1, runner.Noise{Rounds: measured}, benchmark(3, 56)).Phases[0]
 		assert.False(t, math.IsInf(p.Spread, 0) || math.IsNaN(p.Spread))
 		assert.InDelta(t, 1, p.Resolves[0].Drop, 1e-6)
 	})
 	t.Run("figures that are none", func(t *testing.T) {
 		measured := rounds(4, 100, 0.03)
 		measured[0].Original.Measurement.Throughput[verdict.Prompt] = math.NaN()
-		report := Report{Threshold: 0.12, MaxRounds: 56, Threads: []Row{row(1, measured, benchmark(3, 56))}}
+		report := Report{Threshold: 0.12, MaxRounds: 56, Threads: []Row{row(1, runner.Noise{Rounds: measured}, benchmark(3, 56))}}
 		report.recommend()
 		_, err := json.Marshal(report)
 		assert.NoError(t, err)
@@ -112,9 +115,9 @@ func TestResolutions(t *testing.T) {
 
 // threads is a row that resolves so much within 56 rounds, and much less within fewer.
 func threads(n int, speed, resolves float64) Row {
-	at := []Resolution{{4, 0.9}, {8, 0.8}, {20, 0.7}, {56, resolves}}
+	at := []Resolution{{Rounds: 4, Drop: 0.9}, {Rounds: 8, Drop: 0.8}, {Rounds: 20, Drop: 0.7}, {Rounds: 56, Drop: resolves}}
 	return Row{Threads: n, Rounds: 8, Phases: []Phase{
-		{Phase: verdict.Generation, Throughput: speed, Spread: resolves, Resolves: []Resolution{{56, resolves / 2}}},
+		{Phase: verdict.Generation, Throughput: speed, Spread: resolves, Resolves: []Resolution{{Rounds: 56, Drop: resolves / 2}}},
 		{Phase: verdict.Prompt, Throughput: 9 * speed, Spread: resolves, Resolves: at},
 	}}
 }
@@ -162,15 +165,15 @@ func TestTheWarningIsAboutTheRoundsThatACycleTakes(t *testing.T) {
 // found is a report with figures of its own: what a verdict computes is not tested here.
 func found() *Report {
 	phases := func(speed, spread float64, resolves ...float64) []Phase {
-		at := []Resolution{{4, resolves[0]}, {8, resolves[1]}, {20, resolves[2]}, {56, resolves[3]}}
+		at := []Resolution{{Rounds: 4, Drop: resolves[0]}, {Rounds: 8, Drop: resolves[1]}, {Rounds: 20, Drop: resolves[2]}, {Rounds: 56, Drop: resolves[3]}}
 		return []Phase{
-			{Phase: verdict.Generation, Throughput: speed, Spread: spread, Resolves: at},
-			{Phase: verdict.Prompt, Throughput: 8 * speed, Spread: 2 * spread, Resolves: at},
+			{Phase: verdict.Generation, Throughput: speed, Spread: spread, Resolves: at, Within: at[1:3]},
+			{Phase: verdict.Prompt, Throughput: 8 * speed, Spread: 2 * spread, Resolves: at, Within: at[1:3]},
 		}
 	}
 	r := &Report{Model: "llama-7b", Format: "F16", Threshold: 0.12, MaxRounds: 56, Threads: []Row{
-		{Threads: 1, Rounds: 8, Phases: phases(4, 0.015, 0.072, 0.026, 0.013, 0.007)},
-		{Threads: 7, Rounds: 8, Repeated: 2, Phases: phases(13.5, 0.25, 1, 0.542, 0.315, 0.187)},
+		{Threads: 1, Method: config.MethodPaired, Rounds: 8, Seconds: 7.5, Phases: phases(4, 0.015, 0.072, 0.026, 0.013, 0.007)},
+		{Threads: 7, Method: config.MethodProcess, Rounds: 8, Seconds: 61.25, Repeated: 2, Phases: phases(13.5, 0.25, 1, 0.542, 0.315, 0.187)},
 	}}
 	r.recommend()
 	return r
@@ -263,13 +266,14 @@ func (e engine) Quantize(context.Context, runner.QuantizeJob, func(done, total i
 	return runner.ToolRun{}, errors.New("not asked for in a calibration")
 }
 
-func (e engine) Benchmark(_ context.Context, job runner.BenchmarkJob, report func(float64)) (runner.Measurement, error) {
-	report(0.5)
+func (e engine) Round(_ context.Context, job runner.RoundJob, report func(int, float64)) ([]runner.FileRound, error) {
+	report(-1, 0.5)
 	throughput := map[verdict.Phase]float64{}
 	for _, phase := range job.Phases {
 		throughput[phase] = 10 * float64(e.threads)
 	}
-	return runner.Measurement{Throughput: throughput, Threads: e.threads}, e.err
+	file := runner.FileRound{Sample: runner.Sample{Measurement: runner.Measurement{Throughput: throughput, Threads: e.threads}}, Err: e.err}
+	return []runner.FileRound{file, file}, nil
 }
 
 // options calibrate the bundled model on an engine of ours.
@@ -302,17 +306,55 @@ func TestRun(t *testing.T) {
 	assert.Equal(t, "kjv-4m-f16", found.Model)
 	assert.Equal(t, "F16", found.Format)
 	assert.Equal(t, 56, found.MaxRounds)
-	require.Len(t, found.Threads, 2)
+	require.Len(t, found.Threads, 4)
 	for i, row := range found.Threads {
-		assert.Equal(t, i+1, row.Threads)
+		assert.Equal(t, i/2+1, row.Threads)
+		assert.Equal(t, []config.Method{config.MethodPaired, config.MethodProcess}[i%2], row.Method)
 		assert.Equal(t, 4, row.Rounds)
-		assert.InEpsilon(t, 10*float64(i+1), row.Phases[0].Throughput, 1e-12)
+		assert.InEpsilon(t, 10*float64(i/2+1), row.Phases[0].Throughput, 1e-12)
 		assert.Zero(t, row.Phases[0].Spread)
+		assert.Equal(t, []int{60, 300}, []int{row.Phases[0].Within[0].Seconds, row.Phases[0].Within[1].Seconds})
 	}
 	assert.Equal(t, 2, found.Recommended)
+	assert.Equal(t, config.MethodPaired, found.RecommendedMethod)
 	assert.Empty(t, found.Warning)
 	assert.Contains(t, details, "1 thread, round 1")
 	assert.Contains(t, details, "2 threads, round 4")
+}
+
+func TestMethodsThatAreMeasured(t *testing.T) {
+	o := options(t, nil)
+	o.Benchmark.Method = config.MethodProcess
+	found, err := Run(t.Context(), o)
+	require.NoError(t, err)
+	require.Len(t, found.Threads, 2, "only the method that is asked for")
+	assert.Empty(t, found.Unpaired)
+
+	o = options(t, nil)
+	o.Runner = func(threads int) *runner.Runner {
+		return runner.New(unpaired{engine{threads: threads}}, runner.Options{WorkDir: t.TempDir(), Isolation: disk.Symlink})
+	}
+	found, err = Run(t.Context(), o)
+	require.NoError(t, err)
+	require.Len(t, found.Threads, 2)
+	assert.Equal(t, config.MethodProcess, found.Threads[0].Method)
+	assert.Contains(t, written(t, found), "Not measured in pairs: there is no llama-server.\n")
+}
+
+// unpaired is an engine that cannot measure in pairs.
+type unpaired struct{ engine }
+
+func (unpaired) Probe(context.Context) (runner.EngineInfo, error) {
+	return runner.EngineInfo{Name: "fake", Unpaired: "there is no llama-server"}, nil
+}
+
+func TestWithin(t *testing.T) {
+	c := benchmark(3, 56).Decision(anyThreshold)
+	at := within(c, 0.01, 2)
+	assert.Equal(t, Resolution{Rounds: 30, Seconds: 60, Drop: verdict.Resolvable(c, 0.01, 30)}, at[0])
+	assert.Equal(t, Resolution{Rounds: 56, Seconds: 300, Drop: verdict.Resolvable(c, 0.01, 56)}, at[1], "no more than a cycle takes")
+	assert.Equal(t, []Resolution{{Rounds: 0, Seconds: 60, Drop: 1}, {Rounds: 2, Seconds: 300, Drop: 1}}, within(c, 0.01, 120), "fewer than the first look needs")
+	assert.InDelta(t, 1, within(c, 0.01, 0)[0].Drop, 0, "a time that is not known")
 }
 
 func TestRunFailsWithItsMeasurement(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
@@ -18,21 +19,28 @@ type Report struct {
 	Threshold float64 `json:"threshold_ratio"`
 	MaxRounds int     `json:"max_rounds"` // of a cycle: benchmark.rounds.max
 	Threads   []Row   `json:"threads"`
+	// Unpaired says why the paired method could not be measured; "" when it could, and where
+	// another was asked for.
+	Unpaired string `json:"unpaired,omitempty"`
 	// Recommended is the number of threads to measure with: of those that resolve
 	// nearly the smallest drop within MaxRounds, the fastest, and the fewest of equally
-	// fast ones. 0, and not in the JSON, when only one number was tried.
-	Recommended int `json:"recommended_threads,omitempty"`
+	// fast ones; RecommendedMethod is how. 0 and "", and not in the JSON, when only one number
+	// and method was tried.
+	Recommended       int           `json:"recommended_threads,omitempty"`
+	RecommendedMethod config.Method `json:"recommended_method,omitempty"`
 	// Warning says, where it is so, that the threshold is below what this host
 	// resolves within MaxRounds; else it is "".
 	Warning string `json:"warning,omitempty"`
 }
 
-// Row is what one number of threads gave.
+// Row is what one number of threads gave by one method.
 type Row struct {
-	Threads  int     `json:"threads"`
-	Rounds   int     `json:"rounds"`
-	Repeated int     `json:"repeated_rounds"` // contaminated by other processes, and not counted
-	Phases   []Phase `json:"phases"`
+	Threads  int           `json:"threads"`
+	Method   config.Method `json:"method"`
+	Rounds   int           `json:"rounds"`
+	Repeated int           `json:"repeated_rounds"`   // contaminated by other processes, and not counted
+	Seconds  float64       `json:"seconds_per_round"` // that counts; those that were repeated included
+	Phases   []Phase       `json:"phases"`
 }
 
 // Phase is what one phase of them gave.
@@ -43,13 +51,16 @@ type Phase struct {
 	// Resolves is about 4, 8, 20 and Report.MaxRounds rounds, in rising order; a number
 	// below benchmark.rounds.min, at which no cycle decides, is left out.
 	Resolves []Resolution `json:"resolves"`
+	// Within is about a minute and about five.
+	Within []Resolution `json:"resolves_within"`
 }
 
 // Resolution is the smallest drop that can be told from none within so many rounds: see
 // verdict.Resolvable.
 type Resolution struct {
-	Rounds int     `json:"rounds"`
-	Drop   float64 `json:"drop_ratio"` // 0 to 1
+	Rounds  int     `json:"rounds"`
+	Seconds int     `json:"seconds,omitempty"` // that the rounds take, where a time was asked about
+	Drop    float64 `json:"drop_ratio"`        // 0 to 1
 }
 
 // WriteJSON writes the report as one object on a line.
@@ -60,9 +71,12 @@ func (r *Report) WriteText(w io.Writer) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s (%s) against itself: whatever differs is this host's noise.\n\n", text.Name(r.Model), r.Format)
 	r.table(&out)
-	fmt.Fprintf(&out, "\nspread:    standard deviation of a single round's ratio, in the rounds measured\nresolves:  the speed, and all below it, that so many rounds tell from 1×; a cycle takes up to %d,\n           and rejects a copy at %s or below\n", r.MaxRounds, text.SpeedLimit(r.Threshold))
+	fmt.Fprintf(&out, "\nspread:    standard deviation of a single round's ratio, in the rounds measured\nresolves:  the speed, and all below it, that is told from 1× in that time; a cycle takes up to %d rounds,\n           and rejects a copy at %s or below\n", r.MaxRounds, text.SpeedLimit(r.Threshold))
+	if r.Unpaired != "" {
+		fmt.Fprintf(&out, "\nNot measured in pairs: %s.\n", text.Text(r.Unpaired))
+	}
 	if r.Recommended > 0 {
-		fmt.Fprintf(&out, "\nRecommended: %s (engine.threads in the configuration file).\n", countThreads(r.Recommended))
+		fmt.Fprintf(&out, "\nRecommended: the method %s (benchmark.method in the configuration file) and %s (engine.threads).\n", r.RecommendedMethod, countThreads(r.Recommended))
 	}
 	if r.Warning != "" {
 		fmt.Fprintf(&out, "\nWarning: %s.\n", r.Warning)
@@ -73,18 +87,14 @@ func (r *Report) WriteText(w io.Writer) error {
 
 func (r *Report) table(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprint(t, "\t\t\t\t\t\tresolves\n", "threads\tphase\ttokens/s\trounds\trepeated\tspread %")
-	for _, at := range r.horizons() {
-		fmt.Fprintf(t, "\tin %d", at.Rounds)
-	}
-	fmt.Fprintln(t)
+	fmt.Fprintf(t, "\t\t\t\t\t\tresolves\nmethod\tthreads\tphase\ttokens/s\ts/round\tspread %%\tin 1 min\tin 5 min\tin %d rounds\n", r.MaxRounds)
 	for _, row := range r.Threads {
 		for _, p := range row.Phases {
-			fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%s", row.Threads, p.Phase, text.Throughput(p.Throughput), row.Rounds, row.Repeated, text.Tenths(p.Spread))
-			for _, at := range p.Resolves {
+			fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%.3g\t%s", row.Method, row.Threads, p.Phase, text.Throughput(p.Throughput), row.Seconds, text.Tenths(p.Spread))
+			for _, at := range p.Within {
 				fmt.Fprintf(t, "\t%s", resolved(at.Drop))
 			}
-			fmt.Fprintln(t)
+			fmt.Fprintf(t, "\t%s\n", resolved(p.resolves(r.MaxRounds)))
 		}
 	}
 	t.Flush()
@@ -96,14 +106,4 @@ func resolved(drop float64) string {
 		return "-"
 	}
 	return text.Speed(drop)
-}
-
-// horizons are the same for every phase of a report.
-func (r *Report) horizons() []Resolution {
-	for _, row := range r.Threads {
-		for _, p := range row.Phases {
-			return p.Resolves
-		}
-	}
-	return nil
 }

@@ -10,6 +10,9 @@ import (
 
 // Benchmark is the section `benchmark:`, what is measured and how often.
 type Benchmark struct {
+	// Method is how a round compares files. Default auto: paired, and process where files
+	// do not fit into memory together or there is no llama-server that can.
+	Method Method `yaml:"method" input:"argument" json:"method"`
 	// Phases to measure; every one of them has to pass. Default: both.
 	Phases []verdict.Phase `yaml:"phases" input:"argument" json:"phases"`
 	// PromptTokens are processed in one batch, GenerationTokens one at a time.
@@ -37,6 +40,16 @@ type Benchmark struct {
 	WaitIdle model.Duration `yaml:"wait_idle" input:"-" json:"wait_idle"`
 }
 
+// Method is a way to measure a round.
+type Method string
+
+// The methods.
+const (
+	MethodAuto    Method = "auto"    // paired where that can be, else process
+	MethodPaired  Method = "paired"  // all files in memory, in bursts that take turns
+	MethodProcess Method = "process" // a process a file, one after the other
+)
+
 // Rounds bounds the number of paired rounds of one verdict.
 type Rounds struct {
 	Min int `yaml:"min" input:"decision" json:"min"` // first look; default 3, which is also the least
@@ -46,6 +59,7 @@ type Rounds struct {
 // DefaultBenchmark is the mission's measurement: 1024 tokens in each phase.
 func DefaultBenchmark() Benchmark {
 	return Benchmark{
+		Method:           MethodAuto,
 		Phases:           []verdict.Phase{verdict.Generation, verdict.Prompt},
 		PromptTokens:     1024,
 		GenerationTokens: 1024,
@@ -64,6 +78,11 @@ func (b Benchmark) Validate() []Problem {
 			found.add(key, "%w", err)
 		}
 	})
+	switch b.Method {
+	case MethodAuto, MethodPaired, MethodProcess:
+	default:
+		found.add("method", "%q is not a method: use auto, paired or process", b.Method)
+	}
 	if b.PromptTokens < 1 || b.PromptTokens > maxTokens {
 		found.add("prompt_tokens", "%d tokens cannot be measured: use 1 to %d", b.PromptTokens, maxTokens)
 	}

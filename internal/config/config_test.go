@@ -91,6 +91,7 @@ benchmark:
   phases: [prompt]
   prompt_tokens: 1
   generation_tokens: 2
+  method: process
   depth: 3
   rounds: {min: 4, max: 5}
   alpha: 0.1
@@ -127,6 +128,7 @@ a2a:
 	want.Quality = config.Quality{Corpus: "/text", Chunks: 64, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2}
 	b := &want.Benchmark
 	b.Phases, b.PromptTokens, b.GenerationTokens, b.Depth = []verdict.Phase{verdict.Prompt}, 1, 2, 3
+	b.Method = config.MethodProcess
 	b.Rounds.Min, b.Rounds.Max, b.Alpha, b.Budget = 4, 5, 0.1, 0
 	b.MaxDisturbance, b.WaitIdle = 1, model.Duration(90*time.Second)
 	want.Threshold = 0.2
@@ -210,7 +212,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 			"c.yml:1: verify: there is no such key; the keys here are " + fileKeys,
 			"c.yml:2: a2a.timeout: there is no such key; the keys here are max_len, password_file, sentinel_password_file, sentinel_username, stream, tls_config, url, username",
 			"c.yml:3: cache.dir: there is no such key; the keys here are size",
-			"c.yml:4: benchmark.max_repeats: there is no such key; the keys here are alpha, budget, depth, generation_tokens, max_disturbance, phases, prompt_tokens, rounds, wait_idle",
+			"c.yml:4: benchmark.max_repeats: there is no such key; the keys here are alpha, budget, depth, generation_tokens, max_disturbance, method, phases, prompt_tokens, rounds, wait_idle",
 			"c.yml:5: work.isolation: there is no such key; the keys here are copy, dir",
 			"c.yml:6: quality.context: there is no such key; the keys here are chunks, corpus, max_kl_divergence, max_perplexity_increase, min_top1_agreement",
 		}},

@@ -206,6 +206,11 @@ func isExpert(name string) bool {
 
 // cacheBytes is how much of the KV cache is read to generate one token, on average.
 func (w Workload) cacheBytes(model *gguf.Header) float64 {
+	return cachePerToken(model) * (float64(w.Depth) + float64(w.GenerationTokens)/2)
+}
+
+// cachePerToken is how many bytes of the KV cache a token has, in F16.
+func cachePerToken(model *gguf.Header) float64 {
 	var heads int64
 	for _, perLayer := range model.KVHeads {
 		heads += perLayer
@@ -213,8 +218,7 @@ func (w Workload) cacheBytes(model *gguf.Header) float64 {
 	if len(model.KVHeads) == 1 {
 		heads *= model.Blocks
 	}
-	perToken := float64(heads) * float64(model.KeyLength+model.ValueLength) * float64(gguf.F16.Bytes(1))
-	return perToken * (float64(w.Depth) + float64(w.GenerationTokens)/2)
+	return float64(heads) * float64(model.KeyLength+model.ValueLength) * float64(gguf.F16.Bytes(1))
 }
 
 // unknownFormat is the error of a target that mix.go does not have.

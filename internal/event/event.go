@@ -10,6 +10,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -60,6 +61,8 @@ type Decision struct {
 	// ChosenFormat is the model's as of the last finished cycle: null where none is chosen.
 	ChosenFormat *string `json:"chosen_format"`
 	Against      *string `json:"against"` // name of the file that was compared in place of a copy that was made; else null
+	// Method is how the rounds were measured: paired or process; null where none was.
+	Method *config.Method `json:"method"`
 }
 
 // Quality is how far the copy's predictions are from the original's, with intervals (low,
@@ -172,6 +175,9 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 	}
 	if r.Against != "" {
 		d.Against = new(r.Against)
+	}
+	if r.Evidence.Method != "" {
+		d.Method = new(r.Evidence.Method)
 	}
 	return d
 }

@@ -38,6 +38,12 @@ func readHardware(t topology) Hardware {
 	return h
 }
 
+// CPUName is the model name of the (first) CPU; "" where the system does not tell.
+func CPUName() string {
+	cpu, _ := cpuAndMemory()
+	return cpu
+}
+
 // String describes the machine on one line, without its name: "AMD EPYC, 2 cores,
 // 8.2 GB, Linux 6.12.1".
 func (h Hardware) String() string {

@@ -22,6 +22,9 @@ type topology struct {
 	// cpus are the numbers of the logical CPUs that the process may run on, in
 	// ascending order; nil where the system does not tell.
 	cpus []int
+	// siblings are the same, by physical core, in the order of each core's first; nil where
+	// the system does not tell.
+	siblings [][]int
 	// cores is the number of physical cores among them, at least 1: hyperthreads of
 	// one core count once, cores of every speed alike.
 	cores int
@@ -53,11 +56,18 @@ func readTopology(root fs.FS, fallback int) topology {
 		return t
 	}
 	t.cpus = allowed
-	cores := make(map[string]bool)
+	place := make(map[string]int) // of a core in siblings
 	for _, cpu := range allowed {
-		cores[core(root, cpu)] = true
+		name := core(root, cpu)
+		at, known := place[name]
+		if !known {
+			at = len(t.siblings)
+			place[name] = at
+			t.siblings = append(t.siblings, nil)
+		}
+		t.siblings[at] = append(t.siblings[at], cpu)
 	}
-	t.cores = len(cores)
+	t.cores = len(t.siblings)
 	return t
 }
 

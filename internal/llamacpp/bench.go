@@ -18,13 +18,31 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Benchmark runs llama-bench once; see [runner.Engine].
-func (e *Engine) Benchmark(ctx context.Context, job runner.BenchmarkJob, report func(done float64)) (runner.Measurement, error) {
-	tools, err := e.tools(ctx)
-	if err != nil {
-		return runner.Measurement{}, err
+// processRound runs llama-bench once for each file, one after the other.
+func (e *Engine) processRound(ctx context.Context, tools toolset, job runner.RoundJob, report func(file int, done float64)) []runner.FileRound {
+	files := make([]runner.FileRound, len(job.Files))
+	for n, i := range job.Order {
+		file := &files[i]
+		observed := job.Observe()
+		file.Started = time.Now()
+		file.Measurement, file.Err = e.benchmark(ctx, tools, job, i, func(done float64) {
+			report(i, (float64(n)+done)/float64(len(job.Order)))
+		})
+		file.Load = observed(file.Measurement.Run.CPUTime, e.benchThreads(tools.gpu))
+		if file.Err != nil && (i == 0 || ctx.Err() != nil) {
+			for _, rest := range job.Order[n+1:] { // nobody needs them now
+				files[rest].Err = file.Err
+			}
+			break
+		}
 	}
-	c, err := e.benchCommand(tools, job)
+	return files
+}
+
+// benchmark runs llama-bench on one file.
+func (e *Engine) benchmark(ctx context.Context, tools toolset, job runner.RoundJob, file int, report func(done float64)) (runner.Measurement, error) {
+	report(0)
+	c, err := e.benchCommand(tools, job, job.Files[file])
 	if err != nil {
 		return runner.Measurement{}, err
 	}
@@ -39,25 +57,22 @@ func (e *Engine) Benchmark(ctx context.Context, job runner.BenchmarkJob, report 
 		return runner.Measurement{Run: trace}, err
 	}
 	measurement, err := measure(result.Stdout, tools.jsonl, job, c.limit)
-	measurement.Run = trace
+	measurement.Run, measurement.CPUs = trace, job.CPUs
 	if err != nil {
-		return measurement, runner.Failf(runner.ReasonBenchmark, "%s gave no usable figure for %s: %w%s", c.tool, job.Model, err, lastWords(result))
+		return measurement, runner.Failf(runner.ReasonBenchmark, "%s gave no usable figure for %s: %w%s", c.tool, job.Files[file], err, lastWords(result))
 	}
 	report(1)
 	return measurement, nil
 }
 
-// benchCommand is a run of llama-bench.
-func (e *Engine) benchCommand(tools toolset, job runner.BenchmarkJob) (command, error) {
-	if err := checkNames(job.Model); err != nil {
-		return command{}, err
-	}
+// benchCommand is a run of llama-bench on a file.
+func (e *Engine) benchCommand(tools toolset, job runner.RoundJob, file string) (command, error) {
 	if job.Depth > 0 && !tools.depth {
 		return command{}, runner.Failf(runner.ReasonBenchmark,
 			"benchmark.depth is %d and this build of llama-bench (%s) has no -d: set it to 0, or install llama.cpp b5212 or later", job.Depth, tools.bench.path)
 	}
 	number := strconv.Itoa
-	args := []string{"-m", job.Model, "-r", "1", "-p", "0", "-n", "0"}
+	args := []string{"-m", file, "-r", "1", "-p", "0", "-n", "0"}
 	if slices.Contains(job.Phases, verdict.Prompt) {
 		args[5] = number(job.PromptTokens)
 		args = append(args, "-b", number(job.PromptTokens), "-ub", number(job.PromptTokens))
@@ -83,7 +98,7 @@ func (e *Engine) benchCommand(tools toolset, job runner.BenchmarkJob) (command, 
 	return command{
 		operation: operation{
 			tool:     benchTool,
-			doing:    "measuring " + job.Model,
+			doing:    "measuring " + file,
 			reason:   runner.ReasonBenchmark,
 			limit:    time.Duration(e.cfg.Timeouts.Benchmark),
 			limitKey: "engine.timeouts.benchmark",
@@ -91,6 +106,7 @@ func (e *Engine) benchCommand(tools toolset, job runner.BenchmarkJob) (command, 
 		path: tools.bench.path,
 		args: append(args, e.cfg.BenchArgs...),
 		dir:  job.Dir,
+		cpus: job.CPUs,
 	}, nil
 }
 
@@ -144,14 +160,14 @@ type benchRow struct {
 const maxThroughput = 1e12
 
 // measure reads the figures of a run that was given limit at most.
-func measure(stdout []byte, jsonl bool, job runner.BenchmarkJob, limit time.Duration) (runner.Measurement, error) {
+func measure(stdout []byte, jsonl bool, job runner.RoundJob, limit time.Duration) (runner.Measurement, error) {
 	rows, err := parseRows(stdout, jsonl)
 	if err != nil {
 		return runner.Measurement{}, err
 	}
-	measurement := runner.Measurement{
-		Throughput: make(map[verdict.Phase]float64),
-		SamplesNS:  make(map[verdict.Phase][]int64),
+	var measurement runner.Measurement
+	measured := func(phase verdict.Phase) bool {
+		return slices.ContainsFunc(measurement.Bursts, func(b runner.Burst) bool { return b.Phase == phase })
 	}
 	for _, row := range rows {
 		phase, tokens, err := row.phase()
@@ -162,23 +178,23 @@ func measure(stdout []byte, jsonl bool, job runner.BenchmarkJob, limit time.Dura
 		switch {
 		case !slices.Contains(job.Phases, phase):
 			return runner.Measurement{}, fmt.Errorf("it measured the phase %s, which was not asked for", phase)
-		case measurement.SamplesNS[phase] != nil:
+		case measured(phase):
 			return runner.Measurement{}, fmt.Errorf("it measured the phase %s more than once: engine.bench_args must give no option several values", phase)
 		case tokens != want:
 			return runner.Measurement{}, fmt.Errorf("it measured the phase %s with %d tokens instead of %d", phase, tokens, want)
 		case row.Depth != job.Depth:
 			return runner.Measurement{}, fmt.Errorf("it measured the phase %s at a depth of %d tokens instead of %d", phase, row.Depth, job.Depth)
 		}
-		samples, mean, err := row.samples(limit)
+		mean, err := row.mean(limit)
 		if err != nil {
 			return runner.Measurement{}, fmt.Errorf("phase %s: %w", phase, err)
 		}
-		throughput := float64(tokens) / mean.Seconds()
-		if throughput > maxThroughput {
+		if float64(tokens)/mean.Seconds() > maxThroughput {
 			return runner.Measurement{}, fmt.Errorf("phase %s: %d tokens in %v is impossible", phase, tokens, mean)
 		}
-		measurement.SamplesNS[phase] = samples
-		measurement.Throughput[phase] = throughput
+		measurement.Bursts = append(measurement.Bursts, runner.Burst{
+			Turn: len(measurement.Bursts), Phase: phase, Depth: row.Depth, Tokens: tokens, Time: mean,
+		})
 
 		build, _ := row.BuildNumber.Int64() // missing or odd: unknown
 		measurement.Build, measurement.Commit = int(build), commit(row.BuildCommit)
@@ -186,10 +202,11 @@ func measure(stdout []byte, jsonl bool, job runner.BenchmarkJob, limit time.Dura
 		measurement.Threads = row.Threads
 	}
 	for _, phase := range job.Phases {
-		if measurement.SamplesNS[phase] == nil {
+		if !measured(phase) {
 			return runner.Measurement{}, fmt.Errorf("it exited with status 0 and printed no result for the phase %s", phase)
 		}
 	}
+	measurement.Throughput = runner.Throughputs(measurement.Bursts)
 	return measurement, nil
 }
 
@@ -204,22 +221,21 @@ func (r benchRow) phase() (phase verdict.Phase, tokens int, err error) {
 	}
 }
 
-// samples are the row's durations in nanoseconds and their mean.
-func (r benchRow) samples(limit time.Duration) (samples []int64, mean time.Duration, err error) {
+// mean is that of the row's durations.
+func (r benchRow) mean(limit time.Duration) (time.Duration, error) {
 	if len(r.SamplesNS) == 0 {
-		return nil, 0, errors.New("its JSON has no samples_ns")
+		return 0, errors.New("its JSON has no samples_ns")
 	}
 	sum := 0.0
 	for _, text := range r.SamplesNS {
 		// A wrapper may have turned the integers into floating point.
 		ns, err := text.Float64()
 		if err != nil || !(ns >= 1) || ns > float64(limit) {
-			return nil, 0, fmt.Errorf("samples_ns holds %s, which is no duration between 1 ns and the %v that it had", clip(text.String(), 40), limit)
+			return 0, fmt.Errorf("samples_ns holds %s, which is no duration between 1 ns and the %v that it had", clip(text.String(), 40), limit)
 		}
-		samples = append(samples, int64(ns))
 		sum += ns
 	}
-	return samples, time.Duration(math.Round(sum / float64(len(samples)))), nil
+	return time.Duration(math.Round(sum / float64(len(r.SamplesNS)))), nil
 }
 
 // parseRows reads llama-bench's JSON: an object a line, or one array. Lines before and

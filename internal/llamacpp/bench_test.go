@@ -14,7 +14,7 @@ import (
 )
 
 // recordedJob is what the recordings measured.
-var recordedJob = runner.BenchmarkJob{
+var recordedJob = runner.RoundJob{
 	Phases:           []verdict.Phase{verdict.Generation, verdict.Prompt},
 	PromptTokens:     256,
 	GenerationTokens: 64,
@@ -23,11 +23,12 @@ var recordedJob = runner.BenchmarkJob{
 func TestMeasureReadsRealOutput(t *testing.T) {
 	got, err := measure([]byte(read(t, "recorded", "bench.jsonl")), true, recordedJob, time.Hour)
 	require.NoError(t, err)
-	samples := got.SamplesNS
-	require.Len(t, samples[verdict.Prompt], 1)
-	require.Len(t, samples[verdict.Generation], 1)
-	assert.InEpsilon(t, 256/(float64(samples[verdict.Prompt][0])/1e9), got.Throughput[verdict.Prompt], 1e-12)
-	assert.InEpsilon(t, 64/(float64(samples[verdict.Generation][0])/1e9), got.Throughput[verdict.Generation], 1e-12)
+	require.Len(t, got.Bursts, 2)
+	prompt, generation := got.Bursts[0], got.Bursts[1]
+	assert.Equal(t, runner.Burst{Turn: 0, Phase: verdict.Prompt, Tokens: 256, Time: prompt.Time}, prompt)
+	assert.Equal(t, runner.Burst{Turn: 1, Phase: verdict.Generation, Tokens: 64, Time: generation.Time}, generation)
+	assert.InEpsilon(t, 256/prompt.Time.Seconds(), got.Throughput[verdict.Prompt], 1e-12)
+	assert.InEpsilon(t, 64/generation.Time.Seconds(), got.Throughput[verdict.Generation], 1e-12)
 	assert.Equal(t, 11669, got.Build)
 	assert.Equal(t, "Debian", got.Commit)
 	assert.Equal(t, "CPU", got.Backends)
@@ -49,11 +50,12 @@ func TestMeasureReadsAnArrayWithDepth(t *testing.T) {
 }
 
 func TestMeasureTakesTheMeanOfTheSamples(t *testing.T) {
-	job := runner.BenchmarkJob{Phases: []verdict.Phase{verdict.Generation}, GenerationTokens: 100}
+	job := runner.RoundJob{Phases: []verdict.Phase{verdict.Generation}, GenerationTokens: 100}
 	got, err := measure([]byte(`{"n_gen": 100, "samples_ns": [1000000000, 3000000000.0], "avg_ns": 1, "stddev_ns": 99999999999999999999}`), true, job, time.Hour)
 	require.NoError(t, err)
 	assert.InDelta(t, 50, got.Throughput[verdict.Generation], 1e-9)
-	assert.Equal(t, []int64{1e9, 3e9}, got.SamplesNS[verdict.Generation])
+	require.Len(t, got.Bursts, 1)
+	assert.Equal(t, 2*time.Second, got.Bursts[0].Time)
 	assert.Zero(t, got.Build, "a build that does not say its number")
 }
 
@@ -106,7 +108,7 @@ func TestMeasureRefuses(t *testing.T) {
 }
 
 func TestMeasureRefusesMoreThanATrillionTokensPerSecond(t *testing.T) {
-	job := runner.BenchmarkJob{Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 4096}
+	job := runner.RoundJob{Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 4096}
 	_, err := measure([]byte(`{"n_prompt": 4096, "samples_ns": [4]}`), true, job, time.Hour)
 	assert.ErrorContains(t, err, "4096 tokens in 4ns is impossible")
 }
@@ -147,7 +149,6 @@ func FuzzMeasure(f *testing.F) {
 			require.Greater(t, v, 0.0)
 			require.LessOrEqual(t, v, maxThroughput)
 			require.False(t, math.IsNaN(v))
-			require.NotEmpty(t, got.SamplesNS[phase])
 		}
 	})
 }

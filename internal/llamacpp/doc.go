@@ -1,6 +1,6 @@
 // Package llamacpp is the engine on llama.cpp's command-line tools: llama-quantize
-// makes the copies, llama-bench measures them and llama-perplexity, where that is asked
-// for, evaluates their quality. All knowledge of their flags and of
+// makes the copies, llama-server or llama-bench measures them and llama-perplexity, where
+// that is asked for, evaluates their quality. All knowledge of their flags and of
 // what they print is here.
 //
 // # Builds
@@ -13,8 +13,20 @@
 //
 // # Measuring
 //
-// One llama-bench process measures all phases of a job, one repetition each, after the
-// tool's own warm-up. Throughput is tokens over the mean of samples_ns; avg_ns and
+// A round by the paired method has a fresh llama-server for each file, on UNIX sockets in
+// the working directory, which are asked in turn. A prompt is as deep in the cache as the
+// phases begin, and unlike any before from there on; a burst of generation cuts the cache to
+// its depth, so that nothing is evaluated twice. The first token of an answer comes with the
+// prompt and is not in the time that the server tells: one more is asked for than counts.
+// What the scheduler kept from a server during a burst is known to the nanosecond on Linux,
+// and a turn of which others took too much is repeated. Models whose cache cannot be cut,
+// recurrent ones and those with a sliding window, are evaluated anew for each burst, which
+// takes longer and gives the same figures; the prompt phase at a depth cannot be measured of
+// them in this way. Timings that cannot be (no number, other tokens than asked for, longer
+// than the answer took) are a failure. When the round is over the servers are killed.
+//
+// By the other method one llama-bench process measures all phases of a file, one repetition
+// each, after the tool's own warm-up. Throughput is tokens over the mean of samples_ns; avg_ns and
 // stddev_ns are never read, because the sum of squares behind the latter overflows.
 // A figure that cannot be (not above zero, longer than the time the tool was given,
 // more than 10^12 tokens/s, for another number of tokens) is a failure.

@@ -63,6 +63,7 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 		Imatrix: imatrix != "",
 		Threads: e.benchThreads(tools.gpu),
 
+		Unpaired:  tools.server.unusable,
 		Files:     e.files(imatrix),
 		Devices:   tools.devices,
 		Arguments: e.arguments(),
@@ -149,6 +150,7 @@ type command struct {
 	args     []string
 	dir      string
 	nice     int
+	cpus     []int // that it may run on; nil for all
 	onStderr func(line string)
 }
 
@@ -162,6 +164,7 @@ func (e *Engine) run(ctx context.Context, c command) (process.Result, runner.Too
 		Env:         e.environment,
 		Timeout:     c.limit,
 		Nice:        c.nice,
+		CPUs:        c.cpus,
 		StdoutLimit: outputLimit,
 		OnStderr:    c.onStderr,
 	})

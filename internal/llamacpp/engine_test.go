@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -50,12 +51,28 @@ func (p *place) quantizeJob() runner.QuantizeJob {
 	return runner.QuantizeJob{Dir: p.dir, Input: "original.gguf", Output: "copy.gguf", Format: "Q2_K"}
 }
 
-func (p *place) benchmarkJob() runner.BenchmarkJob {
-	return runner.BenchmarkJob{
-		Dir: p.dir, Model: "original.gguf",
+// roundJob is a round of the process method with one file.
+func (p *place) roundJob() runner.RoundJob {
+	return runner.RoundJob{
+		Dir: p.dir, Files: []string{"original.gguf"}, Order: []int{0}, Method: config.MethodProcess,
+		Observe:      unobserved,
 		Phases:       []verdict.Phase{verdict.Generation, verdict.Prompt},
 		PromptTokens: 128, GenerationTokens: 64,
 	}
+}
+
+// unobserved tells nothing of the load.
+func unobserved() func(time.Duration, int) *host.Load {
+	return func(time.Duration, int) *host.Load { return nil }
+}
+
+// measure measures the one file of a job.
+func measure(ctx context.Context, engine *llamacpp.Engine, job runner.RoundJob, report func(float64)) (runner.Measurement, error) {
+	files, err := engine.Round(ctx, job, func(_ int, done float64) { report(done) })
+	if err != nil {
+		return runner.Measurement{}, err
+	}
+	return files[0].Measurement, files[0].Err
 }
 
 // lastArgs are the arguments of the last run of a tool's step.
@@ -231,7 +248,7 @@ func TestThreads(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, test.want, info.Threads)
 
-			measured, err := engine.Benchmark(t.Context(), p.benchmarkJob(), noProgress)
+			measured, err := measure(t.Context(), engine, p.roundJob(), noProgress)
 			require.NoError(t, err)
 			args := p.lastArgs(t, "llama-bench", "")
 			if test.args == "" {
@@ -344,12 +361,15 @@ func TestBenchmark(t *testing.T) {
 			})
 			p.config.BenchArgs = []string{"-fa", "1"}
 			var progress []float64
-			got, err := p.engine().Benchmark(t.Context(), p.benchmarkJob(), func(done float64) { progress = append(progress, done) })
+			got, err := measure(t.Context(), p.engine(), p.roundJob(), func(done float64) { progress = append(progress, done) })
 			require.NoError(t, err)
 
 			assert.InEpsilon(t, 500, got.Throughput[verdict.Prompt], 1e-6)
 			assert.InEpsilon(t, 100, got.Throughput[verdict.Generation], 1e-6)
-			assert.Equal(t, map[verdict.Phase][]int64{verdict.Prompt: {256e6}, verdict.Generation: {640e6}}, got.SamplesNS)
+			assert.Equal(t, []runner.Burst{
+				{Turn: 0, Phase: verdict.Prompt, Tokens: 128, Time: 256 * time.Millisecond},
+				{Turn: 1, Phase: verdict.Generation, Tokens: 64, Time: 640 * time.Millisecond},
+			}, got.Bursts)
 			assert.Equal(t, 11669, got.Build)
 			assert.Equal(t, "Fake CPU", got.CPU)
 			assert.Equal(t, "CPU", got.Backends)
@@ -369,16 +389,16 @@ func TestBenchmark(t *testing.T) {
 
 func TestBenchmarkOfOnePhaseAtDepth(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{})
-	job := p.benchmarkJob()
+	job := p.roundJob()
 	job.Phases, job.Depth = []verdict.Phase{verdict.Generation}, 32
-	got, err := p.engine().Benchmark(t.Context(), job, noProgress)
+	got, err := measure(t.Context(), p.engine(), job, noProgress)
 	require.NoError(t, err)
 	assert.Len(t, got.Throughput, 1)
 	assert.Equal(t, "-m original.gguf -r 1 -p 0 -n 64 -d 32 -t 3 -o jsonl --progress", p.lastArgs(t, "llama-bench", ""))
 
 	old := newPlace(t, fakellama.Behaviour{Build: fakellama.Old})
 	job.Dir = old.dir
-	_, err = old.engine().Benchmark(t.Context(), job, noProgress)
+	_, err = measure(t.Context(), old.engine(), job, noProgress)
 	requireFailure(t, err, runner.ReasonBenchmark, "benchmark.depth is 32", "b5212")
 }
 
@@ -413,7 +433,7 @@ func TestBenchmarkFaults(t *testing.T) {
 		for _, age := range []fakellama.Age{fakellama.Current, fakellama.Old} {
 			t.Run(string(do)+" "+string(age), func(t *testing.T) {
 				p := newPlace(t, fakellama.Behaviour{Build: age, Faults: []fakellama.Fault{{Tool: "llama-bench", Stage: "original", Do: do}}})
-				_, err := p.engine().Benchmark(t.Context(), p.benchmarkJob(), noProgress)
+				_, err := measure(t.Context(), p.engine(), p.roundJob(), noProgress)
 				requireFailure(t, err, test.reason, test.texts...)
 				assert.NotContains(t, err.Error(), "\n")
 				fakellama.NoneLeft(t, p.tools)
@@ -448,7 +468,7 @@ func TestQuantizeFaults(t *testing.T) {
 func TestMuchOnStandardErrorIsNoFault(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Do: fakellama.FloodStderr}, {Step: "dry-run", Do: fakellama.FloodStderr}}})
 	engine := p.engine()
-	_, err := engine.Benchmark(t.Context(), p.benchmarkJob(), noProgress)
+	_, err := measure(t.Context(), engine, p.roundJob(), noProgress)
 	require.NoError(t, err)
 	_, exact, err := engine.QuantizedSize(t.Context(), p.quantizeJob())
 	require.NoError(t, err)
@@ -464,7 +484,7 @@ func TestCancelEndsEverything(t *testing.T) {
 			engine := p.engine()
 
 			ctx, cancel := context.WithCancel(t.Context())
-			_, err := engine.Benchmark(ctx, p.benchmarkJob(), func(float64) { cancel() })
+			_, err := measure(ctx, engine, p.roundJob(), func(float64) { cancel() })
 			requireFailure(t, err, runner.ReasonCanceled, "llama-bench was stopped while measuring")
 			require.ErrorIs(t, err, context.Canceled)
 			fakellama.NoneLeft(t, p.tools)
@@ -484,7 +504,7 @@ func TestTimeoutEndsEverything(t *testing.T) {
 			p.config.Timeouts.Benchmark = model.Duration(200 * time.Millisecond)
 			p.config.Timeouts.Quantize = model.Duration(200 * time.Millisecond)
 			engine := p.engine()
-			_, err := engine.Benchmark(t.Context(), p.benchmarkJob(), noProgress)
+			_, err := measure(t.Context(), engine, p.roundJob(), noProgress)
 			requireFailure(t, err, runner.ReasonTimeout, "ran past its limit of 200ms", "raise engine.timeouts.benchmark")
 			_, err = engine.Quantize(t.Context(), p.quantizeJob(), noTensors)
 			requireFailure(t, err, runner.ReasonTimeout, "raise engine.timeouts.quantize")
@@ -495,7 +515,7 @@ func TestTimeoutEndsEverything(t *testing.T) {
 
 func TestALeftBehindGrandchildIsKilled(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Do: fakellama.LeaveGrandchild}}})
-	_, err := p.engine().Benchmark(t.Context(), p.benchmarkJob(), noProgress)
+	_, err := measure(t.Context(), p.engine(), p.roundJob(), noProgress)
 	require.NoError(t, err)
 	fakellama.NoneLeft(t, p.tools)
 }
@@ -504,9 +524,9 @@ func TestUnsafeNamesReachNoTool(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{})
 	engine := p.engine()
 	for _, name := range []string{"", "a,b.gguf", "-m", "../x.gguf", "/etc/passwd"} {
-		bench := p.benchmarkJob()
-		bench.Model = name
-		_, err := engine.Benchmark(t.Context(), bench, noProgress)
+		bench := p.roundJob()
+		bench.Files = []string{name}
+		_, err := measure(t.Context(), engine, bench, noProgress)
 		require.ErrorContains(t, err, "no safe file name")
 		quantize := p.quantizeJob()
 		quantize.Output = name

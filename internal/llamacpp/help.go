@@ -18,6 +18,8 @@ type abilities struct {
 	progress bool // llama-bench --progress: b3677 and later
 	depth    bool // llama-bench -d: b5212 and later
 
+	benchHelp string // all of it: what arguments llama-bench knows
+
 	gpu     bool
 	devices string // accelerators, as --list-devices names them
 	version version
@@ -28,6 +30,17 @@ type version struct {
 	name   string // "0.7.0"; in builds before b10394 the build number
 	build  int
 	commit string
+}
+
+// gpuNames are the names of the accelerators without those of the back ends.
+func (a *abilities) gpuNames() string {
+	var names []string
+	for device := range strings.SplitSeq(a.devices, ", ") {
+		if _, name, ok := strings.Cut(device, ": "); ok {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // hasFlag reports whether a tool's help names the flag.

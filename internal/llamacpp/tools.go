@@ -33,6 +33,7 @@ const outputLimit = 1 << 20
 // toolset is where the tools are and what they can do.
 type toolset struct {
 	quantize, bench binary
+	server          serverAbility // its binary is zero where there is none
 	abilities
 }
 
@@ -52,20 +53,35 @@ func (e *Engine) tools(ctx context.Context) (toolset, error) {
 		return toolset{}, missing(err)
 	}
 
+	server, serverErr := e.find(serverTool)
+
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.known.quantize == quantize && e.known.bench == bench {
+	if e.known.quantize == quantize && e.known.bench == bench && e.known.server.binary == server {
 		return e.known, nil
 	}
 	known := toolset{quantize: quantize, bench: bench}
 	if err := e.ask(ctx, &known); err != nil {
 		return toolset{}, err
 	}
+	known.server = e.askServer(ctx, server, serverErr, known.benchHelp)
 	e.logger.Debug("llama.cpp probed", "quantize", quantize.path, "bench", bench.path,
 		"version", known.version.name, "build", known.version.build, "formats", len(known.formats), "gpu", known.gpu,
 		"dry_run", known.dryRun, "jsonl", known.jsonl, "progress", known.progress, "depth", known.depth)
 	e.known = known
 	return known, nil
+}
+
+// askServer asks llama-server for its abilities. Nothing fails without it.
+func (e *Engine) askServer(ctx context.Context, found binary, err error, benchHelp string) serverAbility {
+	if err != nil {
+		return serverAbility{unusable: fmt.Sprintf("%v (Debian testing: apt install llama.cpp-tools)", err)}
+	}
+	help, err := e.print(ctx, found.path, "--help")
+	if err != nil {
+		return serverAbility{binary: found, unusable: err.Error()}
+	}
+	return newServerAbility(found, help.stdout, benchHelp, e.cfg.BenchArgs)
 }
 
 // perplexity finds the tool that evaluates quality and, unless it knows this very file,
@@ -147,6 +163,7 @@ func (e *Engine) ask(ctx context.Context, t *toolset) error {
 	if !hasFlag(help.stdout, "--n-prompt") || !hasFlag(help.stdout, "--n-gen") {
 		return help.notThe(benchTool, "names no --n-prompt and --n-gen")
 	}
+	t.benchHelp = help.stdout
 	t.jsonl = hasFlag(help.stdout, "jsonl")
 	t.progress = hasFlag(help.stdout, "--progress")
 	t.depth = hasFlag(help.stdout, "--n-depth")

@@ -4,6 +4,7 @@ package process
 
 import (
 	"errors"
+	"os/exec"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -35,4 +36,12 @@ func waitEnded(pid int) error {
 			return err
 		}
 	}
+}
+
+// startOn starts the child; these systems pin no process to CPUs.
+func startOn(_ []int, cmd *exec.Cmd) error {
+	if err := cmd.Start(); err != nil {
+		return &StartError{Err: err}
+	}
+	return nil
 }

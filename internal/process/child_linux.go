@@ -2,6 +2,9 @@ package process
 
 import (
 	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,4 +22,26 @@ func waitEnded(pid int) error {
 			return err
 		}
 	}
+}
+
+// startOn starts the child on the CPUs. A new process has those of the thread that starts
+// it, which the caller keeps for itself: it gets its own back.
+func startOn(cpus []int, cmd *exec.Cmd) error {
+	if len(cpus) > 0 {
+		var own, wanted unix.CPUSet
+		if err := unix.SchedGetaffinity(0, &own); err != nil {
+			return fmt.Errorf("reading the CPUs of this thread: %w", err)
+		}
+		for _, cpu := range cpus {
+			wanted.Set(cpu)
+		}
+		if err := unix.SchedSetaffinity(0, &wanted); err != nil {
+			return fmt.Errorf("starting %s on the CPUs %v: %w", filepath.Base(cmd.Path), cpus, err)
+		}
+		defer func() { _ = unix.SchedSetaffinity(0, &own) }() // it was allowed before
+	}
+	if err := cmd.Start(); err != nil {
+		return &StartError{Err: err}
+	}
+	return nil
 }

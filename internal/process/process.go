@@ -59,6 +59,14 @@ type Spec struct {
 	// group. A child that is nicer already, because we are, stays as it is.
 	Nice int
 
+	// CPUs are the logical CPUs that the child, and what it starts, may run on; nil leaves
+	// them as ours are. They are heeded on Linux only.
+	CPUs []int
+
+	// KillAtOnce ends the child with SIGKILL, without SIGTERM and Grace before: it has
+	// nothing to put away.
+	KillAtOnce bool
+
 	// StdoutLimit is how many bytes of standard output are kept, and allowed: one
 	// more ends the child with ErrFlood.
 	StdoutLimit int
@@ -110,9 +118,9 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 		Stderr:      out.stderr.writer,
 		SysProcAttr: attributes(),
 	}
-	if err := cmd.Start(); err != nil {
+	if err := startOn(spec.CPUs, cmd); err != nil {
 		out.abandon()
-		return Result{}, &StartError{Err: err}
+		return Result{}, err
 	}
 	out.start()
 
@@ -165,16 +173,17 @@ func supervise(ctx context.Context, spec Spec, pid int, flooded <-chan struct{})
 		}
 	}
 
-	signalGroup(pid, syscall.SIGTERM)
-	grace := time.NewTimer(Grace)
-	defer grace.Stop()
-	select {
-	case <-ended:
-	case <-grace.C:
-		signalGroup(pid, syscall.SIGKILL)
-		<-ended
+	if !spec.KillAtOnce {
+		signalGroup(pid, syscall.SIGTERM)
+		grace := time.NewTimer(Grace)
+		defer grace.Stop()
+		select {
+		case <-ended:
+		case <-grace.C:
+		}
 	}
-	signalGroup(pid, syscall.SIGKILL) // the leader heeded SIGTERM; the others may not have
+	signalGroup(pid, syscall.SIGKILL) // the leader may have heeded SIGTERM; the others may not have
+	<-ended
 	return cause
 }
 

@@ -15,6 +15,7 @@ import (
 // line is what `run --output json` adds to a decision.
 type line struct {
 	event.Decision
+	MethodReason  string             `json:"method_reason,omitempty"` // why the method is not paired
 	OriginalFile  runner.FileFigures `json:"original_file"`
 	QuantizedFile runner.FileFigures `json:"quantized_file"`
 	Seconds       map[string]float64 `json:"duration_seconds"` // by operation
@@ -38,6 +39,7 @@ func JSONLine(w io.Writer, r *runner.Result, origin event.Origin, eventID string
 		QuantizedFile: r.Quantized,
 		Seconds:       map[string]float64{},
 		Repeated:      repeatedRounds(*r),
+		MethodReason:  r.Evidence.MethodReason,
 	}
 	if eventID != "" {
 		l.EventID = &eventID

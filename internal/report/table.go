@@ -65,6 +65,9 @@ func heading(w io.Writer, results []runner.Result) {
 		if threads := threadsOf(results); threads > 0 {
 			fmt.Fprintf(w, ", %d %s", threads, text.Plural(threads, "thread", "threads"))
 		}
+		if why := r.Evidence.MethodReason; why != "" {
+			fmt.Fprintf(w, "\nmeasured by a process a file: %s", text.Text(why))
+		}
 	}
 	fmt.Fprint(w, "\n")
 	for _, change := range changesOf(results) {

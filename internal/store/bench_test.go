@@ -21,8 +21,11 @@ func realistic(model, target string, outcome verdict.Outcome) *runner.Result {
 			Started: start(),
 			Measurement: runner.Measurement{
 				Throughput: map[verdict.Phase]float64{verdict.Generation: 41.234567890123, verdict.Prompt: 312.34567890123},
-				SamplesNS:  map[verdict.Phase][]int64{verdict.Generation: {24_832_123_456}, verdict.Prompt: {3_278_123_456}},
-				Build:      11669, Commit: "0123456", Backends: "CPU", CPU: "A processor with a name of a usual length @ 2.60GHz", Threads: 7,
+				Bursts: []runner.Burst{
+					{Turn: 0, Phase: verdict.Generation, Tokens: 1024, Time: 24_832_123_456},
+					{Turn: 1, Phase: verdict.Prompt, Tokens: 1024, Time: 3_278_123_456},
+				},
+				Build: 11669, Commit: "0123456", Backends: "CPU", CPU: "A processor with a name of a usual length @ 2.60GHz", Threads: 7,
 				Run: runner.ToolRun{
 					Args: []string{"llama-bench", "-m", file, "-o", "json", "-r", "1", "-p", "1024", "-n", "1024", "-b", "1024", "-ub", "1024", "-t", "7"},
 					Wall: 31 * time.Second, CPUTime: 217 * time.Second,

@@ -103,6 +103,32 @@ func outlying(probability, sd float64) func(*rand.Rand) func() float64 {
 	}
 }
 
+// shifted is iid, but that now and then an execution is another one: for as long as it lives
+// it is 5 to 15 % slower or faster than the file is, as some pairs of fresh servers are.
+func shifted(probability, sd float64) func(*rand.Rand) func() float64 {
+	return func(random *rand.Rand) func() float64 {
+		return func() float64 {
+			noise := sd * random.NormFloat64()
+			if random.Float64() < probability {
+				shift := math.Log(1 + 0.05 + 0.10*random.Float64())
+				if random.Float64() < 0.5 {
+					shift = -shift
+				}
+				noise += shift
+			}
+			return noise
+		}
+	}
+}
+
+// wholeRun gives both phases of a run the same noise.
+func wholeRun(start func(*rand.Rand) func() float64) func(*rand.Rand) func() run {
+	return func(random *rand.Rand) func() run {
+		next := start(random)
+		return func() run { noise := next(); return run{noise: [2]float64{noise, noise}} }
+	}
+}
+
 // bursts is a two-state process: runs are fast or slow, states last for a while.
 type bursts struct {
 	slow   float64 // fraction of runs in the slow state

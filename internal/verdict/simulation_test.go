@@ -41,6 +41,9 @@ func noiseKinds(t *testing.T) []noiseKind {
 		{name: "3 % lasting for a run or two (AR 0.5)", quiet: true, start: perPhase(lasting(0.5, 0.03))},
 		{name: "5 % outliers + iid 1 %", start: perPhase(outlying(0.05, 0.01))},
 		{name: "15 % outliers + iid 1 %", start: perPhase(outlying(0.15, 0.01))},
+		// A round has two executions, so that 15 % of rounds have one that is shifted.
+		{name: "15 % of rounds shifted by 5 to 15 % + iid 0.5 %", start: perPhase(shifted(0.078, 0.005))},
+		{name: "the same, both phases alike", start: wholeRun(shifted(0.078, 0.005))},
 	}
 	halved := bursts{slow: 0.4, factor: 0.5, dwell: 2, sd: 0.01}
 	kinds = append(kinds,

@@ -12,7 +12,7 @@ import (
 
 // oneRound has the same relative throughput, 1 − drop, in both phases.
 func oneRound(drop float64) Round {
-	return Round{Generation: {1000, 1000 * (1 - drop)}, Prompt: {9000, 9000 * (1 - drop)}}
+	return Round{Generation: {Original: 1000, Quantized: 1000 * (1 - drop)}, Prompt: {Original: 9000, Quantized: 9000 * (1 - drop)}}
 }
 
 // steady is n rounds without noise.
@@ -195,7 +195,7 @@ func TestNextLook(t *testing.T) {
 func TestOnePhaseIsEnoughToReject(t *testing.T) {
 	rounds := steady(-1.7, 3)
 	for _, round := range rounds {
-		round[Prompt] = Pair{100, 80}
+		round[Prompt] = Pair{Original: 100, Quantized: 80}
 	}
 
 	v := Decide(Default(), rounds)
@@ -210,7 +210,7 @@ func TestOnePhaseIsEnoughToReject(t *testing.T) {
 func TestGateIsTheLargestDrop(t *testing.T) {
 	rounds := steady(0.3, 3)
 	for _, round := range rounds {
-		round[Prompt] = Pair{100, 50}
+		round[Prompt] = Pair{Original: 100, Quantized: 50}
 	}
 
 	assert.Equal(t, Prompt, Decide(Default(), rounds).Gate)
@@ -224,7 +224,7 @@ func TestGateIsTheLargestDrop(t *testing.T) {
 func TestAStraddlingPhaseOfARejectedPairIsInconclusive(t *testing.T) {
 	rounds := steady(0.12, 3)
 	for _, round := range rounds {
-		round[Prompt] = Pair{100, 50}
+		round[Prompt] = Pair{Original: 100, Quantized: 50}
 	}
 
 	v := Decide(Default(), rounds)
@@ -252,7 +252,7 @@ func TestConcludeEndsWhatWouldGoOn(t *testing.T) {
 
 func TestFiguresOfAPhaseAgree(t *testing.T) {
 	rounds := []Round{
-		{Generation: {100, 90}}, {Generation: {400, 360}}, {Generation: {200, 180}},
+		{Generation: {Original: 100, Quantized: 90}}, {Generation: {Original: 400, Quantized: 360}}, {Generation: {Original: 200, Quantized: 180}},
 	}
 	c := Default()
 	c.Phases = []Phase{Generation}
@@ -274,13 +274,13 @@ func TestConfidence(t *testing.T) {
 func TestRoundsThatAreNoMeasurement(t *testing.T) {
 	for name, bad := range map[string]Round{
 		"nothing measured":    {},
-		"a phase missing":     {Generation: {1, 1}},
-		"zero original":       {Generation: {0, 1}, Prompt: {1, 1}},
-		"zero quantized":      {Generation: {1, 0}, Prompt: {1, 1}},
-		"negative":            {Generation: {1, 1}, Prompt: {-1, -1}},
-		"not a number":        {Generation: {1, math.NaN()}, Prompt: {1, 1}},
-		"infinite":            {Generation: {1, math.Inf(1)}, Prompt: {1, 1}},
-		"beyond any hardware": {Generation: {1e-300, 1e300}, Prompt: {1, 1}},
+		"a phase missing":     {Generation: {Original: 1, Quantized: 1}},
+		"zero original":       {Generation: {Original: 0, Quantized: 1}, Prompt: {Original: 1, Quantized: 1}},
+		"zero quantized":      {Generation: {Original: 1, Quantized: 0}, Prompt: {Original: 1, Quantized: 1}},
+		"negative":            {Generation: {Original: 1, Quantized: 1}, Prompt: {Original: -1, Quantized: -1}},
+		"not a number":        {Generation: {Original: 1, Quantized: math.NaN()}, Prompt: {Original: 1, Quantized: 1}},
+		"infinite":            {Generation: {Original: 1, Quantized: math.Inf(1)}, Prompt: {Original: 1, Quantized: 1}},
+		"beyond any hardware": {Generation: {Original: 1e-300, Quantized: 1e300}, Prompt: {Original: 1, Quantized: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := Default()
@@ -381,7 +381,7 @@ func scaled(rounds []Round, original, quantized float64) []Round {
 	for _, round := range rounds {
 		r := Round{}
 		for phase, pair := range round {
-			r[phase] = Pair{pair.Original * original, pair.Quantized * quantized}
+			r[phase] = Pair{Original: pair.Original * original, Quantized: pair.Quantized * quantized}
 		}
 		out = append(out, r)
 	}
@@ -476,8 +476,8 @@ func FuzzDecide(f *testing.F) {
 		var rounds []Round
 		for range n {
 			rounds = append(rounds, Round{
-				Generation: {a * math.Exp(noise*random.NormFloat64()), b * math.Exp(noise*random.NormFloat64())},
-				Prompt:     {x, y * math.Exp(noise*random.NormFloat64())},
+				Generation: {Original: a * math.Exp(noise*random.NormFloat64()), Quantized: b * math.Exp(noise*random.NormFloat64())},
+				Prompt:     {Original: x, Quantized: y * math.Exp(noise*random.NormFloat64())},
 			})
 		}
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/report"
@@ -252,7 +253,12 @@ func facts(r *store.Record) []factView {
 		if m.Threads > 0 {
 			add("Threads", strconv.Itoa(m.Threads))
 		}
+		if o := m.Offload; o != nil && o.AllLayers > 0 {
+			add("Offloaded", fmt.Sprintf("%d of %d layers of the original, %s", o.Layers, o.AllLayers, offloadOf(e.Rounds[0].Quantized)))
+		}
+		add("Idle servers", idleText(e.Rounds))
 	}
+	add("Method", methodText(e))
 	add("Hardware", e.Hardware)
 	if r.Original.Bytes > 0 {
 		add("Original", fileFacts(r.Original))
@@ -292,6 +298,37 @@ func facts(r *store.Record) []factView {
 // fileFacts say what a file is.
 func fileFacts(f runner.FileFigures) string {
 	return fmt.Sprintf("%s, %s, %.2f bits per weight, %s parameters", text.Name(f.Format), text.Size(f.Bytes), f.BitsPerWeight, thousands(f.Parameters))
+}
+
+// methodText says how the rounds were measured, and why not in pairs.
+func methodText(e *runner.Evidence) string {
+	switch e.Method {
+	case config.MethodPaired:
+		return "paired: in each round a fresh llama-server for every file, asked in bursts that take turns"
+	case config.MethodProcess:
+		return strings.TrimSuffix("process: a llama-bench for each file, one after the other; "+e.MethodReason, "; ")
+	default:
+		return ""
+	}
+}
+
+func offloadOf(s runner.Sample) string {
+	if o := s.Measurement.Offload; o != nil {
+		return fmt.Sprintf("%d of %d of the copy", o.Layers, o.AllLayers)
+	}
+	return "unknown of the copy"
+}
+
+// idleText tells of servers that used the CPU while others were measured; "" when none did.
+func idleText(rounds []runner.Round) string {
+	most := 0.0
+	for _, round := range rounds {
+		most = max(most, round.Original.Measurement.Idle, round.Quantized.Measurement.Idle)
+	}
+	if most < runner.NoticeableIdle {
+		return ""
+	}
+	return fmt.Sprintf("used up to %s of a CPU while others were measured", text.Percent(most))
 }
 
 // durations in the order in which a cycle goes through its operations.

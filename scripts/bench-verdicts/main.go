@@ -1,190 +1,165 @@
-// Command bench-verdicts counts right and wrong verdicts of real cycles on this host,
-// for BENCHMARKS.md: a model against a copy of itself, at rest or beside a busy
-// neighbour, with the copy made to look slower by a known factor where asked for.
+// Command bench-verdicts counts right and wrong verdicts of real cycles on this host, and how
+// far their rounds spread, for BENCHMARKS.md: a model against a copy of itself, at rest or
+// beside a busy neighbour, with the copy made to look slower by a known factor where asked for.
 //
 //	go run ./scripts/bench-verdicts -tools DIR -cycles 100 -neighbour
-//	go run ./scripts/bench-verdicts -tools DIR -cycles 50 -factor 1.25
+//	go run ./scripts/bench-verdicts -tools DIR -cycles 50 -factor 1.25 -process-every 10
 //
-// It builds the program and its helpers itself, and prints one row of a Markdown
-// table. Nothing else should run on the host meanwhile.
+// Cycles are those of package runner, on the real tools. With -process-every, one of so many is
+// repeated by the process method, so that both methods see the same host. It prints rows of a
+// Markdown table. Nothing else should run on the host meanwhile.
 package main
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
+	"context"
 	"flag"
 	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"time"
 
+	prom "github.com/prometheus/common/model"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/host"
+	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 type options struct {
-	tools     string
-	model     string
-	cycles    int
-	factor    float64
-	neighbour bool
-	threads   int
-	tokens    int
-	record    string
+	tools        string
+	model        string
+	cycles       int
+	factor       float64
+	neighbour    bool
+	processEvery int
+	benchmark    config.Benchmark
+	budget       time.Duration
 }
 
 func main() {
-	var o options
-	flag.StringVar(&o.tools, "tools", "", "folder of llama-bench and llama-quantize")
+	o := options{benchmark: config.DefaultBenchmark()}
+	o.benchmark.Method = config.MethodPaired
+	tokens := 0
+	flag.StringVar(&o.tools, "tools", "", "folder of llama.cpp's tools")
 	flag.StringVar(&o.model, "model", "examples/models/kjv-4m-f16.gguf", "F16 model")
 	flag.IntVar(&o.cycles, "cycles", 100, "cycles to run")
-	flag.Float64Var(&o.factor, "factor", 1, "how much longer the copy's samples shall have taken")
+	flag.Float64Var(&o.factor, "factor", 1, "how much longer the copy's bursts shall have taken")
 	flag.BoolVar(&o.neighbour, "neighbour", false, "run beside a neighbour that is busy 1 to 3 s and idle 0 to 2 s in turn")
-	flag.IntVar(&o.threads, "threads", 0, "engine.threads; 0 is the program's default")
-	flag.IntVar(&o.tokens, "tokens", 1024, "tokens of each phase")
-	flag.StringVar(&o.record, "record", "", "append every cycle's evidence to this file, one object a line")
+	flag.IntVar(&o.processEvery, "process-every", 0, "repeat one of so many cycles by the process method; 0: none")
+	flag.IntVar(&tokens, "tokens", 1024, "tokens of each phase")
+	flag.DurationVar(&o.budget, "budget", 4*time.Hour, "benchmark.budget of a cycle")
 	flag.Parse()
-	if err := run(o); err != nil {
+	o.benchmark.PromptTokens, o.benchmark.GenerationTokens, o.benchmark.Budget = tokens, tokens, prom.Duration(o.budget)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-verdicts:", err)
 		os.Exit(1)
 	}
 }
 
-func run(o options) error {
+func run(ctx context.Context, o options) error {
 	dir, err := os.MkdirTemp("", "bench-verdicts-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	config, err := prepare(o, dir)
+	if o.neighbour {
+		stop, err := startNeighbour(dir)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	found, err := model.Found{}.Select([]string{o.model})
 	if err != nil {
 		return err
 	}
-	if o.neighbour {
-		neighbour := exec.Command(filepath.Join(dir, "neighbour"))
-		if err := neighbour.Start(); err != nil {
-			return fmt.Errorf("starting the neighbour: %w", err)
-		}
-		defer func() { _ = neighbour.Process.Kill(); _ = neighbour.Wait() }()
+	here := host.Read()
+	engine := config.DefaultEngine()
+	if engine.Dir, err = filepath.Abs(o.tools); err != nil {
+		return err
 	}
-	t := tally{}
-	if t.byHand, err = byHand(o); err != nil {
-		return fmt.Errorf("llama-bench by hand: %w", err)
-	}
+	r := runner.New(
+		slowed{llamacpp.New(engine, here.Threads(), slog.New(slog.DiscardHandler)), o.factor},
+		runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: disk.Auto, Host: here},
+	)
+	tallies := map[config.Method]*tally{config.MethodPaired: {}, config.MethodProcess: {}}
 	for i := range o.cycles {
-		line, err := cycle(o, dir, config)
-		if err != nil {
-			return fmt.Errorf("cycle %d: %w", i+1, err)
+		methods := []config.Method{config.MethodPaired}
+		if o.processEvery > 0 && i%o.processEvery == 0 {
+			methods = append(methods, config.MethodProcess)
 		}
-		t.add(line)
-		fmt.Fprintf(os.Stderr, "%d/%d %s after %d rounds (kept %d, rejected %d, inconclusive %d)\n",
-			i+1, o.cycles, line.Decision, line.Rounds, t.kept, t.rejected, t.inconclusive)
-		if err := record(o.record, line); err != nil {
-			return err
+		for _, method := range methods {
+			if err := tallies[method].cycle(ctx, r, found[0], o, method); err != nil {
+				return fmt.Errorf("cycle %d: %w", i+1, err)
+			}
 		}
 	}
-	t.print(o)
+	printRows(o, tallies)
 	return nil
 }
 
-// prepare builds what a cycle needs and writes its configuration.
-func prepare(o options, dir string) (config string, err error) {
-	for name, pkg := range map[string]string{"quant-exporter": ".", "neighbour": "./scripts/neighbour", "llama-bench": "./scripts/slowbench"} {
-		build := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg)
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			return "", fmt.Errorf("building %s: %w", pkg, err)
+func startNeighbour(dir string) (stop func(), err error) {
+	path := filepath.Join(dir, "neighbour")
+	build := exec.Command("go", "build", "-o", path, "./scripts/neighbour")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return nil, fmt.Errorf("building the neighbour: %w", err)
+	}
+	neighbour := exec.Command(path)
+	if err := neighbour.Start(); err != nil {
+		return nil, fmt.Errorf("starting the neighbour: %w", err)
+	}
+	return func() { _ = neighbour.Process.Kill(); _ = neighbour.Wait() }, nil
+}
+
+// slowed is an engine whose copies look slower by a factor.
+type slowed struct {
+	*llamacpp.Engine
+	factor float64
+}
+
+func (s slowed) Round(ctx context.Context, job runner.RoundJob, report func(int, float64)) ([]runner.FileRound, error) {
+	files, err := s.Engine.Round(ctx, job, report)
+	for i := 1; i < len(files); i++ {
+		m := &files[i].Measurement
+		for j := range m.Bursts {
+			m.Bursts[j].Time = time.Duration(float64(m.Bursts[j].Time) * s.factor)
 		}
+		m.Throughput = runner.Throughputs(m.Bursts)
 	}
-	tools, err := filepath.Abs(o.tools)
-	if err != nil {
-		return "", err
-	}
-	text := fmt.Sprintf("engine:\n  dir: %q\n  threads: %d\n", tools, o.threads)
-	if o.factor != 1 {
-		if err := os.Symlink(filepath.Join(tools, "llama-quantize"), filepath.Join(dir, "llama-quantize")); err != nil {
-			return "", err
-		}
-		text = fmt.Sprintf("engine:\n  dir: %q\n  threads: %d\n  env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: F16.gguf, SLOWBENCH_FACTOR: %q}\n",
-			dir, o.threads, filepath.Join(tools, "llama-bench"), strconv.FormatFloat(o.factor, 'g', -1, 64))
-	}
-	text += fmt.Sprintf("benchmark: {prompt_tokens: %d, generation_tokens: %d}\n", o.tokens, o.tokens)
-	config = filepath.Join(dir, "config.yml")
-	return config, os.WriteFile(config, []byte(text), 0o600)
+	return files, err
 }
 
-// line is what is read of a line of --output json.
-type line struct {
-	EventType string             `json:"event_type"`
-	Decision  verdict.Outcome    `json:"decision"`
-	Rounds    int                `json:"rounds"`
-	Repeated  int                `json:"repeated_rounds"`
-	Seconds   map[string]float64 `json:"duration_seconds"`
-	Error     string             `json:"error"`
-	Evidence  json.RawMessage    `json:"evidence"`
-}
-
-func cycle(o options, dir, config string) (*line, error) {
-	cmd := exec.Command(filepath.Join(dir, "quant-exporter"), "run", "--config.file", config, "--work.dir", filepath.Join(dir, "work"),
-		"--model", o.model, "--target", "F16", "--output", "json", "--evidence")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
-		return nil, err
-	}
-	var l line
-	if err := json.Unmarshal(out, &l); err != nil {
-		return nil, fmt.Errorf("%w: %s %s", err, out, &stderr)
-	}
-	if l.EventType != "QUANT_DECISION" {
-		return nil, errors.New(l.Error)
-	}
-	return &l, nil
-}
-
-func record(file string, l *line) error {
-	if file == "" {
-		return nil
-	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = f.Write(append(l.Evidence, '\n'))
-	return err
-}
-
-// tally counts verdicts, and what single shots would have said of the same rounds.
+// tally counts verdicts, and keeps what the rounds were.
 type tally struct {
 	kept, rejected, inconclusive int
 	rounds, repeated             int
-	seconds                      float64
-	single, singleRejected       int
-	byHand                       time.Duration
+	measuring                    time.Duration
+	ratios                       map[verdict.Phase][]float64 // logarithms, of the rounds that counted
 }
 
-// byHand is the wall time of llama-bench with its own five repetitions on both models,
-// with as many threads as the program uses.
-func byHand(o options) (time.Duration, error) {
-	threads := o.threads
-	if threads == 0 {
-		threads = host.Read().Threads()
+func (t *tally) cycle(ctx context.Context, r *runner.Runner, m model.Model, o options, method config.Method) error {
+	settings := config.DefaultSettings()
+	settings.Benchmark = o.benchmark
+	settings.Benchmark.Method = method
+	var result runner.Result
+	r.Run(ctx, runner.Request{Model: m, Targets: []string{"F16"}, Settings: settings, OrderSeed: rand.Uint64()}, func(one runner.Result) { result = one })
+	if result.Failure != nil {
+		return result.Failure
 	}
-	tokens := strconv.Itoa(o.tokens)
-	begin := time.Now()
-	err := exec.Command(filepath.Join(o.tools, "llama-bench"), "-m", o.model+","+o.model, "-r", "5",
-		"-p", tokens, "-n", tokens, "-b", tokens, "-ub", tokens, "-t", strconv.Itoa(threads), "-o", "jsonl").Run()
-	return time.Since(begin), err
-}
-
-func (t *tally) add(l *line) {
-	switch l.Decision {
+	switch result.Outcome() {
 	case verdict.Kept:
 		t.kept++
 	case verdict.Rejected:
@@ -192,35 +167,72 @@ func (t *tally) add(l *line) {
 	default:
 		t.inconclusive++
 	}
-	t.rounds += l.Rounds
-	t.repeated += l.Repeated
-	t.seconds += l.Seconds["benchmark"]
-
-	var evidence runner.Evidence
-	if err := json.Unmarshal(l.Evidence, &evidence); err != nil {
-		return // the line was read as a whole before
+	t.rounds += result.Verdict.Rounds
+	t.repeated += len(result.Evidence.Rounds) - result.Verdict.Rounds
+	t.measuring += result.Durations[runner.OperationBenchmark]
+	if t.ratios == nil {
+		t.ratios = map[verdict.Phase][]float64{}
 	}
-	for _, round := range evidence.Rounds {
-		rejected := false
-		for _, pair := range round.Throughputs(evidence.Benchmark.Phases) {
-			rejected = rejected || 1-pair.Quantized/pair.Original >= evidence.Decision.Threshold
-		}
-		t.single++
-		if rejected {
-			t.singleRejected++
+	for _, round := range result.Evidence.Rounds {
+		for phase, pair := range round.Throughputs(settings.Benchmark.Phases) {
+			ratio := pair.Ratio
+			if ratio == 0 {
+				ratio = pair.Quantized / pair.Original
+			}
+			t.ratios[phase] = append(t.ratios[phase], math.Log(ratio))
 		}
 	}
+	fmt.Fprintf(os.Stderr, "%s: %s after %d rounds and %v (kept %d, rejected %d, inconclusive %d)\n", method, result.Outcome(), result.Verdict.Rounds,
+		result.Durations[runner.OperationBenchmark].Round(100*time.Millisecond), t.kept, t.rejected, t.inconclusive)
+	return nil
 }
 
-func (t *tally) print(o options) {
-	n := float64(t.kept + t.rejected + t.inconclusive)
-	drop := 100 * (1 - 1/o.factor)
+func printRows(o options, tallies map[config.Method]*tally) {
 	load := "at rest"
 	if o.neighbour {
 		load = "busy neighbour"
 	}
-	fmt.Println("| true drop | host | tokens | cycles | kept | rejected | inconclusive | mean rounds | repeated | mean time measuring | `llama-bench -r 5` on both | single shots that reject |")
-	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|---|")
-	fmt.Printf("| %.1f %% | %s | %d | %.0f | %d | %d | %d | %.1f | %.1f | %s | %s | %d of %d |\n", drop, load, o.tokens, n, t.kept, t.rejected, t.inconclusive,
-		float64(t.rounds)/n, float64(t.repeated)/n, time.Duration(t.seconds/n*float64(time.Second)).Round(100*time.Millisecond), t.byHand.Round(100*time.Millisecond), t.singleRejected, t.single)
+	fmt.Println("| method | true drop | host | tokens | cycles | kept | rejected | inconclusive | mean rounds | time measuring | a round | spread, generation | spread, prompt |")
+	fmt.Println("|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+	for _, method := range []config.Method{config.MethodProcess, config.MethodPaired} {
+		t := tallies[method]
+		n := t.kept + t.rejected + t.inconclusive
+		if n == 0 {
+			continue
+		}
+		rounds := t.rounds + t.repeated
+		fmt.Printf("| %s | %.1f %% | %s | %d | %d | %d | %d | %d | %.1f | %.1f s | %.2f s | %s | %s |\n",
+			method, 100*(1-1/o.factor), load, o.benchmark.GenerationTokens, n, t.kept, t.rejected, t.inconclusive, float64(t.rounds)/float64(n),
+			t.measuring.Seconds()/float64(n), t.measuring.Seconds()/float64(rounds), spread(t.ratios[verdict.Generation]), spread(t.ratios[verdict.Prompt]))
+	}
+}
+
+// spread is the standard deviation of log ratios and, robust against outliers, 1.4826 times
+// the median distance from the median.
+func spread(logs []float64) string {
+	if len(logs) < 2 {
+		return "-"
+	}
+	mean, sum := 0.0, 0.0
+	for _, d := range logs {
+		mean += d / float64(len(logs))
+	}
+	for _, d := range logs {
+		sum += (d - mean) * (d - mean)
+	}
+	middle := median(logs)
+	distances := make([]float64, len(logs))
+	for i, d := range logs {
+		distances[i] = math.Abs(d - middle)
+	}
+	return fmt.Sprintf("%.4f, robust %.4f", math.Sqrt(sum/float64(len(logs)-1)), 1.4826*median(distances))
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
 }

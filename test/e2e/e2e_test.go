@@ -340,7 +340,7 @@ func TestInterruptStopsAndLeavesNothing(t *testing.T) {
 			assert.Equal(t, 5, cmd.ProcessState.ExitCode())
 			var o outcome
 			require.NoError(t, json.Unmarshal(stdout.Bytes(), &o), "%s", &stdout)
-			assert.Equal(t, runner.ReasonCanceled, o.Reason)
+			assert.Equal(t, runner.ReasonCanceled, o.Reason, o.Error)
 			h.gone(tool)
 			h.nothingLeft()
 		})

@@ -1,0 +1,313 @@
+package llamacpp
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/host"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Round measures files so that they can be compared; see [runner.Engine].
+func (e *Engine) Round(ctx context.Context, job runner.RoundJob, report func(file int, done float64)) ([]runner.FileRound, error) {
+	if err := checkNames(job.Files...); err != nil {
+		return nil, err
+	}
+	tools, err := e.tools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if job.Method == config.MethodPaired {
+		return e.pairedRound(ctx, tools, job, report)
+	}
+	return e.processRound(ctx, tools, job, report), nil
+}
+
+// pairedRound has a fresh llama-server for each file, all of them in memory, and asks them in
+// turn. What an execution gets of pages, cores and caches differs from one to the next, and
+// stays for as long as it lives: the servers of one round are one sample of that.
+func (e *Engine) pairedRound(ctx context.Context, tools toolset, job runner.RoundJob, report func(file int, done float64)) ([]runner.FileRound, error) {
+	if tools.server.unusable != "" {
+		return nil, &runner.Unpaired{Err: errors.New(tools.server.unusable)}
+	}
+	r := &pairedRound{job: job, report: report, servers: make([]*server, len(job.Files)), files: make([]runner.FileRound, len(job.Files))}
+	defer r.close(job.Dir)
+	observed := job.Observe()
+	if err := r.start(ctx, e, tools); err != nil {
+		return nil, err
+	}
+	r.warmUp(ctx)
+	if err := r.turns(ctx); err != nil {
+		return nil, err
+	}
+	r.finish(observed, tools, e)
+	return r.files, nil
+}
+
+type pairedRound struct {
+	job     runner.RoundJob
+	report  func(file int, done float64)
+	servers []*server // in the order of the job's files; nil where one has failed
+	files   []runner.FileRound
+	prompts int // different ones so far
+}
+
+func socketName(file int) string { return fmt.Sprintf("s%d.sock", file) }
+
+// start starts the servers one after the other: loading two at a time would have them
+// compete for the disk. Files that do not fit into memory together are an error.
+func (r *pairedRound) start(ctx context.Context, e *Engine, tools toolset) error {
+	for n, i := range r.job.Order {
+		r.report(-1, 0.1*float64(n)/float64(len(r.job.Order)))
+		r.files[i].Started = time.Now()
+		socket := socketName(i)
+		if err := os.Remove(filepath.Join(r.job.Dir, socket)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			r.fail(i, fmt.Errorf("removing the socket of an earlier round: %w", err))
+			continue
+		}
+		s := e.startServer(ctx, e.serverCommand(tools, r.job, i), r.job.CPUs, socket)
+		r.servers[i] = s
+		if err := s.ready(ctx); err != nil {
+			r.fail(i, err)
+			if runner.AsFailure(err).Reason == runner.ReasonOutOfMemory {
+				return &runner.Unpaired{Err: err}
+			}
+		}
+	}
+	return nil
+}
+
+// fail takes a file out of the round.
+func (r *pairedRound) fail(file int, err error) {
+	if s := r.servers[file]; s != nil {
+		s.close()
+		r.files[file].Measurement.Run = s.trace
+		r.servers[file] = nil
+	}
+	r.files[file].Err = err
+}
+
+// over reports whether there is nothing left to compare with.
+func (r *pairedRound) over() bool { return r.servers[0] == nil }
+
+// warmUp has each server fill its cache as deep as the first phase begins, and compute a
+// little of both phases, which the first time takes longer.
+func (r *pairedRound) warmUp(ctx context.Context) {
+	const prompt, tokens = 64, 4
+	text := r.text(r.deepest())
+	for _, i := range r.job.Order {
+		if r.over() {
+			return
+		}
+		if s := r.servers[i]; s != nil {
+			if _, _, err := s.complete(ctx, text[:min(r.job.Depth+prompt, len(text))], tokens); err != nil {
+				r.fail(i, err)
+			}
+		}
+	}
+}
+
+// deepest is how many tokens the cache has to hold.
+func (r *pairedRound) deepest() int { return r.job.Context() }
+
+// text is a new prompt of so many tokens: the first ones, as deep as the phases begin, are
+// those of every prompt of the round, and what follows is unlike any other, so that of the
+// cache only the first ones can be used again. They are drawn from the whole vocabulary, as
+// llama-bench does it, the same for all files.
+func (r *pairedRound) text(tokens int) []int32 {
+	r.prompts++
+	same, other := rand.New(rand.NewPCG(r.job.Seed, 0)), rand.New(rand.NewPCG(r.job.Seed, uint64(r.prompts)))
+	text := make([]int32, tokens)
+	vocabulary := int32(max(min(r.job.Vocabulary, 1<<30), 1))
+	for i := range text {
+		if i < r.job.Depth {
+			text[i] = same.Int32N(vocabulary)
+		} else {
+			text[i] = other.Int32N(vocabulary)
+		}
+	}
+	if r.job.Depth < tokens { // the first token that must not be that of the last prompt
+		text[r.job.Depth] = int32(r.prompts) % vocabulary
+	}
+	return text
+}
+
+// maxTurns bounds how often one turn is measured; with what others took of it the last time,
+// it counts all the same. All turns together are repeated no more often than there are.
+const maxTurns = 4
+
+// turns measures every turn, and repeats those of which others took too much.
+func (r *pairedRound) turns(ctx context.Context) error {
+	text, repeats := r.text(r.deepest()), 0
+	for n, turn := range r.job.Turns {
+		for try := 1; ; try++ {
+			r.report(-1, 0.1+0.9*float64(n)/float64(len(r.job.Turns)))
+			if turn.Phase == verdict.Prompt {
+				text = r.text(r.deepest())
+			}
+			bursts, err := r.turn(ctx, n, turn, text)
+			if err != nil || r.over() {
+				return err
+			}
+			again := disturbed(bursts, r.job.MaxDisturbance) && try < maxTurns && repeats < len(r.job.Turns)
+			for i, burst := range bursts {
+				burst.Repeated = again
+				r.files[i].Measurement.Bursts = append(r.files[i].Measurement.Bursts, burst)
+			}
+			if !again {
+				break
+			}
+			repeats++
+		}
+	}
+	r.report(-1, 1)
+	return nil
+}
+
+func disturbed(bursts map[int]runner.Burst, most float64) bool {
+	for _, b := range bursts {
+		if b.Taken > most {
+			return true
+		}
+	}
+	return false
+}
+
+// turn measures each file once, and gives the bursts by file.
+func (r *pairedRound) turn(ctx context.Context, n int, turn runner.Turn, text []int32) (map[int]runner.Burst, error) {
+	bursts := map[int]runner.Burst{}
+	for _, i := range turn.Order {
+		s := r.servers[i]
+		if s == nil {
+			continue
+		}
+		burst, err := s.burst(ctx, n, turn, text)
+		_, unpaired := errors.AsType[*runner.Unpaired](err)
+		switch {
+		case unpaired:
+			return nil, err
+		case err != nil:
+			r.fail(i, err)
+		default:
+			bursts[i] = burst
+		}
+		if r.over() {
+			break
+		}
+	}
+	return bursts, nil
+}
+
+// burst measures a part of a phase.
+func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int32) (runner.Burst, error) {
+	burst := runner.Burst{Turn: n, Phase: turn.Phase, Depth: turn.Depth, Tokens: turn.Tokens}
+	milliseconds := 0.0
+	if turn.Phase == verdict.Prompt {
+		t, taken, err := s.complete(ctx, text[:turn.Depth+turn.Tokens], 1)
+		if err != nil {
+			return burst, err
+		}
+		if *t.PromptN != turn.Tokens {
+			// A cache that cannot be cut, of a recurrent model or a sliding window, is filled anew.
+			why := fmt.Errorf("%s evaluated %d tokens of a prompt of which %d were not in the cache", s.tool, *t.PromptN, turn.Tokens)
+			if turn.Depth > 0 && *t.PromptN > turn.Tokens {
+				return burst, &runner.Unpaired{Err: why}
+			}
+			return burst, s.unusable("%w", why)
+		}
+		milliseconds, burst.Taken = *t.PromptMS, taken
+	} else {
+		// The first token comes with the prompt, and is not in the time of the others.
+		t, taken, err := s.complete(ctx, text[:turn.Depth], turn.Tokens+1)
+		if err != nil {
+			return burst, err
+		}
+		milliseconds, burst.Taken = *t.PredictedMS, taken
+	}
+	burst.Time = time.Duration(milliseconds * float64(time.Millisecond))
+	if burst.Time <= 0 || float64(turn.Tokens)/burst.Time.Seconds() > maxThroughput {
+		return burst, s.unusable("%d tokens in %v ms is impossible", turn.Tokens, milliseconds)
+	}
+	return burst, nil
+}
+
+// finish ends the servers and takes down what is to be told of them.
+func (r *pairedRound) finish(observed func(ours time.Duration, threads int) *host.Load, tools toolset, e *Engine) {
+	ours := time.Duration(0)
+	for i, s := range r.servers {
+		if s == nil {
+			ours += r.files[i].Measurement.Run.CPUTime
+			continue
+		}
+		m := &r.files[i].Measurement
+		m.Throughput = runner.Throughputs(m.Bursts)
+		m.Build, m.Commit = tools.version.build, tools.version.commit
+		m.Backends, m.GPU, m.CPU = s.log.named(), tools.gpuNames(), host.CPUName()
+		m.Threads, m.CPUs = e.benchThreads(tools.gpu), r.job.CPUs
+		m.Offload = s.log.where()
+		if m.Idle = s.idle(); m.Idle >= runner.NoticeableIdle {
+			e.logger.Warn("a server used the CPU while others were measured", "file", r.job.Files[i], "cpus", m.Idle)
+		}
+	}
+	for i, s := range r.servers {
+		if s != nil {
+			s.close()
+			r.servers[i] = nil
+			r.files[i].Measurement.Run = s.trace
+			ours += s.trace.CPUTime
+		}
+	}
+	load := observed(ours, cmp.Or(e.benchThreads(tools.gpu), 1))
+	for i := range r.files {
+		r.files[i].Load = load
+	}
+}
+
+// close ends what is left, and removes the sockets.
+func (r *pairedRound) close(dir string) {
+	for i, s := range r.servers {
+		if s != nil {
+			s.close()
+		}
+		_ = os.Remove(filepath.Join(dir, socketName(i))) // goes with the directory, at last
+	}
+}
+
+// serverCommand starts a server of one file.
+func (e *Engine) serverCommand(tools toolset, job runner.RoundJob, file int) command {
+	number := strconv.Itoa
+	batch := number(max(job.PromptTokens, 1))
+	args := []string{
+		"-m", job.Files[file], "--host", socketName(file), "-np", "1",
+		"-c", number(job.Context() + contextSlack), "-b", batch, "-ub", batch,
+	}
+	if threads := e.benchThreads(tools.gpu); threads > 0 {
+		args = append(args, "-t", number(threads), "-tb", number(threads))
+	}
+	args = append(args, tools.server.always...)
+	args = append(args, tools.server.translated...)
+	return command{
+		operation: operation{
+			tool:     serverTool,
+			doing:    "measuring " + job.Files[file],
+			reason:   runner.ReasonBenchmark,
+			limit:    time.Duration(e.cfg.Timeouts.Benchmark) * time.Duration(len(job.Files)),
+			limitKey: "engine.timeouts.benchmark",
+		},
+		path: tools.server.path,
+		args: args,
+		dir:  job.Dir,
+	}
+}
+
+// contextSlack is room in the cache for the token that is generated with the prompt.
+const contextSlack = 8

@@ -1,0 +1,345 @@
+package llamacpp
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/quant-exporter/quant-exporter/internal/host"
+	"github.com/quant-exporter/quant-exporter/internal/process"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// server is a llama-server that has one file in memory. It listens on a UNIX socket in the
+// working directory, which nobody else has, and is not safe for concurrent use.
+type server struct {
+	command
+	client   *http.Client
+	watch    *host.Process
+	stop     context.CancelCauseFunc
+	ended    chan struct{}  // closed when the process is gone
+	result   process.Result // valid once ended is closed, like err
+	err      error
+	trace    runner.ToolRun
+	log      *loadLog
+	loaded   time.Time // and the schedule of the process then
+	loadedAt host.Schedule
+	busy     time.Duration // CPU time of its own bursts
+	inBursts time.Duration // wall time of them
+}
+
+// errStopped is why the process of a server was ended that is not needed any more.
+var errStopped = errors.New("the round is over")
+
+// startServer starts a server, which then loads its file: see ready.
+func (e *Engine) startServer(ctx context.Context, c command, cpus []int, socket string) *server {
+	ctx, stop := context.WithCancelCause(ctx)
+	s := &server{command: c, stop: stop, ended: make(chan struct{}), log: &loadLog{}}
+	path := filepath.Join(c.dir, socket)
+	s.client = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := dialIn(ctx, path)
+			if err == nil && s.watch == nil {
+				s.watch = host.WatchProcess(peerOf(conn), cpus)
+			}
+			return conn, err
+		},
+		MaxIdleConns: 1, MaxConnsPerHost: 1, DisableCompression: true,
+	}}
+	e.logger.Debug("starting", "tool", c.path, "args", c.args, "dir", c.dir, "cpus", cpus)
+	go func() {
+		defer close(s.ended)
+		s.result, s.err = process.Run(ctx, process.Spec{
+			Path:        c.path,
+			Args:        c.args,
+			Dir:         c.dir,
+			Env:         e.environment,
+			Timeout:     c.limit,
+			CPUs:        cpus,
+			KillAtOnce:  true,
+			StdoutLimit: outputLimit,
+			OnStderr:    s.log.add,
+		})
+		s.trace = runner.ToolRun{Args: append([]string{c.tool}, c.args...), Wall: s.result.Wall, CPUTime: s.result.CPU}
+	}()
+	return s
+}
+
+// close ends the process, and returns when it is gone.
+func (s *server) close() {
+	s.stop(errStopped)
+	<-s.ended
+	s.client.CloseIdleConnections()
+}
+
+// firstLook and lastLook bound the pauses between two looks at a server that loads.
+const (
+	firstLook = 5 * time.Millisecond
+	lastLook  = 200 * time.Millisecond
+)
+
+// ready waits until the file is loaded.
+func (s *server) ready(ctx context.Context) error {
+	for pause := firstLook; ; pause = min(pause*5/4, lastLook) {
+		status, err := s.health(ctx)
+		switch {
+		case err == nil && status == http.StatusOK:
+			s.loaded, s.loadedAt = time.Now(), s.watch.Read()
+			return nil
+		case err == nil && status != http.StatusServiceUnavailable: // which it says while it loads
+			return runner.Failf(s.reason, "%s says %d on /health while %s: it is not llama.cpp's", s.tool, status, s.doing)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-s.ended:
+			timer.Stop()
+			return s.gone(ctx)
+		case <-ctx.Done():
+			timer.Stop()
+			return s.stopped(ctx)
+		case <-timer.C:
+		}
+	}
+}
+
+func (s *server) health(ctx context.Context) (status int, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://llama-server/health", nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := s.client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, io.LimitReader(response.Body, outputLimit))
+	return response.StatusCode, err
+}
+
+// gone is the failure of a server whose process has ended.
+func (s *server) gone(ctx context.Context) error {
+	if s.err == nil {
+		return runner.Failf(s.reason, "%s exited with status 0 while %s%s", s.tool, s.doing, lastWords(s.result))
+	}
+	return s.failure(ctx, s.result, s.err)
+}
+
+// lastBreath is how long a server that does not answer has to end: why it did says more than
+// that it did not answer.
+const lastBreath = time.Second
+
+// broken is the failure of a request that has no answer.
+func (s *server) broken(ctx context.Context, err error) error {
+	timer := time.NewTimer(lastBreath)
+	defer timer.Stop()
+	select {
+	case <-s.ended:
+		return s.gone(ctx)
+	case <-ctx.Done():
+		return s.stopped(ctx)
+	case <-timer.C:
+		return runner.Failf(s.reason, "%s gave no answer while %s, and still runs: %w", s.tool, s.doing, err)
+	}
+}
+
+// completion is what a server is asked.
+type completion struct {
+	Prompt      []int32  `json:"prompt"` // tokens
+	Predict     int      `json:"n_predict"`
+	IgnoreEOS   bool     `json:"ignore_eos"`
+	Temperature float64  `json:"temperature"`
+	TopK        int      `json:"top_k"`
+	Samplers    []string `json:"samplers"`
+	CachePrompt bool     `json:"cache_prompt"`
+	Stream      bool     `json:"stream"`
+}
+
+// timings are what a server says of an answer. The first token of a generation comes with
+// the prompt: PredictedMS is the time of all others.
+type timings struct {
+	PromptN     *int     `json:"prompt_n"` // tokens of the prompt that were not in the cache
+	PromptMS    *float64 `json:"prompt_ms"`
+	PredictedN  *int     `json:"predicted_n"`
+	PredictedMS *float64 `json:"predicted_ms"`
+}
+
+// answerLimit bounds the bytes of an answer: one of a hundred tokens has a few thousand.
+const answerLimit = 4 << 20
+
+// complete has the prompt evaluated, as far as it is not in the cache, and so many tokens
+// generated after it. It gives the server's own timings, which it has checked, and how much
+// others took of the CPUs meanwhile.
+func (s *server) complete(ctx context.Context, prompt []int32, predict int) (timings, float64, error) {
+	body, err := json.Marshal(completion{
+		Prompt: prompt, Predict: predict, IgnoreEOS: true, TopK: 1, Samplers: []string{"top_k"}, CachePrompt: true,
+	})
+	if err != nil {
+		return timings{}, 0, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://llama-server/completion", bytes.NewReader(body))
+	if err != nil {
+		return timings{}, 0, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	before, began := s.watch.Read(), time.Now()
+	response, err := s.client.Do(request)
+	if err != nil {
+		return timings{}, 0, s.broken(ctx, err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, answerLimit+1))
+	wall := time.Since(began)
+	after := s.watch.Read()
+	s.busy += after.Running - before.Running
+	s.inBursts += wall
+	switch {
+	case err != nil:
+		return timings{}, 0, s.broken(ctx, err)
+	case len(answer) > answerLimit:
+		return timings{}, 0, s.unusable("its answer has more than %d bytes", answerLimit)
+	case response.StatusCode != http.StatusOK:
+		return timings{}, 0, s.unusable("it says %d: %s", response.StatusCode, clip(string(answer), 240))
+	}
+	t, err := parseTimings(answer, predict, wall)
+	if err != nil {
+		return timings{}, 0, s.unusable("%w", err)
+	}
+	return t, host.Taken(before, after, wall), nil
+}
+
+func (s *server) unusable(format string, args ...any) error {
+	return runner.Failf(s.reason, "%s gave no usable figure while %s: %w", s.tool, s.doing, fmt.Errorf(format, args...))
+}
+
+// parseTimings reads the timings of an answer that took so long, with so many tokens.
+func parseTimings(answer []byte, predict int, wall time.Duration) (timings, error) {
+	var said struct {
+		Timings *timings `json:"timings"`
+	}
+	if err := json.Unmarshal(answer, &said); err != nil {
+		return timings{}, jsonError(err, answer)
+	}
+	t := said.Timings
+	if t == nil || t.PromptN == nil || t.PromptMS == nil || t.PredictedN == nil || t.PredictedMS == nil {
+		return timings{}, errors.New("its answer has no timings with prompt_n, prompt_ms, predicted_n and predicted_ms")
+	}
+	limit := float64(wall+time.Millisecond) / float64(time.Millisecond)
+	switch {
+	case *t.PredictedN != predict:
+		return timings{}, fmt.Errorf("it generated %d tokens instead of %d", *t.PredictedN, predict)
+	case !(*t.PromptMS > 0), math.IsInf(*t.PromptMS, 0):
+		return timings{}, fmt.Errorf("prompt_ms is %v, which is not a duration", *t.PromptMS)
+	case predict > 1 && !(*t.PredictedMS > 0), math.IsInf(*t.PredictedMS, 0), *t.PredictedMS < 0:
+		return timings{}, fmt.Errorf("predicted_ms is %v, which is not a duration", *t.PredictedMS)
+	case *t.PromptMS+*t.PredictedMS > limit:
+		return timings{}, fmt.Errorf("it says that it took %.3f ms and %.3f ms, and the answer came after %.3f ms", *t.PromptMS, *t.PredictedMS, limit)
+	}
+	return *t, nil
+}
+
+// idle is the share of a CPU that the server used while others had their turn.
+func (s *server) idle() float64 {
+	now := s.watch.Read()
+	others := time.Since(s.loaded) - s.inBursts
+	if others <= 0 || now.Running == 0 {
+		return 0
+	}
+	return max(0, float64(now.Running-s.loadedAt.Running-s.busy)/float64(others))
+}
+
+// dialIn connects to a socket, whatever the length of its path: a UNIX address has room for
+// about a hundred bytes, so that the socket is named by way of its directory where the
+// system allows that.
+func dialIn(ctx context.Context, path string) (net.Conn, error) {
+	var dialer net.Dialer
+	directory, err := unix.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(directory)
+	short := fmt.Sprintf("/proc/self/fd/%d", directory)
+	if _, err := os.Stat(short); err == nil {
+		path = filepath.Join(short, filepath.Base(path))
+	}
+	return dialer.DialContext(ctx, "unix", path)
+}
+
+// loadLog keeps what a server tells of where it put its file. It is safe for concurrent use.
+type loadLog struct {
+	mu       sync.Mutex
+	offload  runner.Offload
+	backends []string
+}
+
+var (
+	bufferLine  = regexp.MustCompile(`\b(\S+)\s+(model|KV|RS|compute|output) buffer size\s*=\s*(\d+(?:\.\d+)?) MiB`)
+	offloadLine = regexp.MustCompile(`\boffloaded (\d{1,6})/(\d{1,6}) layers\b`)
+	// As in "system_info: n_threads = 1 (n_threads_batch = 1) / 2 | CPU : SSE3 = 1 | AVX = 1 | CUDA : ARCHS = 900 |".
+	systemLine  = regexp.MustCompile(`\bsystem_info: .*`)
+	backendName = regexp.MustCompile(`\| ([A-Za-z0-9]+) : `)
+)
+
+// mostBuffers bounds what is kept of a server that never stops telling.
+const mostBuffers = 256
+
+func (l *loadLog) add(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if match := bufferLine.FindStringSubmatch(line); match != nil && len(l.offload.Buffers) < mostBuffers {
+		mebibytes, err := strconv.ParseFloat(match[3], 64)
+		if err == nil && mebibytes < 1<<40 {
+			l.offload.Buffers = append(l.offload.Buffers, runner.Buffer{
+				Device: clip(match[1], 60), Use: match[2], Bytes: int64(mebibytes * (1 << 20)),
+			})
+		}
+	}
+	if match := offloadLine.FindStringSubmatch(line); match != nil {
+		l.offload.Layers, _ = strconv.Atoi(match[1]) // six digits
+		l.offload.AllLayers, _ = strconv.Atoi(match[2])
+	}
+	if text := systemLine.FindString(line); text != "" {
+		l.backends = nil
+		for _, match := range backendName.FindAllStringSubmatch(text, -1) {
+			l.backends = append(l.backends, match[1])
+		}
+	}
+}
+
+// where is what was told so far; nil when that is nothing.
+func (l *loadLog) where() *runner.Offload {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.offload.AllLayers == 0 && len(l.offload.Buffers) == 0 {
+		return nil
+	}
+	found := l.offload
+	found.Buffers = append([]runner.Buffer(nil), l.offload.Buffers...)
+	return &found
+}
+
+// named are the back ends that are not the CPU's, or that one, as llama-bench names them.
+func (l *loadLog) named() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	others := slices.DeleteFunc(slices.Clone(l.backends), func(name string) bool { return name == "CPU" })
+	if len(others) == 0 {
+		return strings.Join(l.backends, ",")
+	}
+	return strings.Join(others, ",")
+}

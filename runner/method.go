@@ -1,0 +1,127 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/estimate"
+)
+
+// chooseMethod decides, once in a cycle, how its rounds are measured: in pairs where that
+// can be, unless another method is asked for.
+func (c *cycle) chooseMethod(group []*pair) error {
+	if c.method != "" {
+		return nil
+	}
+	c.method, c.atOnce = config.MethodPaired, 0
+	if c.Benchmark.Method == config.MethodProcess {
+		c.method = config.MethodProcess
+		return nil
+	}
+	if c.info.Unpaired != "" {
+		return c.noPairs(Failf(ReasonEngineMissing, "%s", c.info.Unpaired))
+	}
+	turns := planTurns(c.Benchmark, 2, 0, 0)
+	if need, trained := contextOf(turns), c.Model.Header.Context; trained > 0 && int64(need) > trained {
+		return c.noPairs(Failf(ReasonBenchmark, "a round takes %d tokens of context and the model was trained on %d", need, trained))
+	}
+	fit, need, free := c.filesThatFit(group, contextOf(turns))
+	if free > 0 && fit < 2 {
+		return c.noPairs(Failf(ReasonOutOfMemory, "two files take about %s of memory and %s are free", bytesText(need), bytesText(free)))
+	}
+	c.atOnce = fit
+	return nil
+}
+
+// noPairs has the cycle measure by a process a file, or fails it where only pairs will do.
+func (c *cycle) noPairs(why *Failure) error {
+	if c.Benchmark.Method == config.MethodPaired {
+		return Failf(why.Reason, "benchmark.method is paired, and the files cannot be measured in pairs: %w; use auto or process", why)
+	}
+	c.method, c.methodReason = config.MethodProcess, why.Error()
+	c.Logger.Info("measuring by a process a file", "model", c.Model.Name, "reason", why)
+	return nil
+}
+
+// filesThatFit is how many of the files of a group fit into the free memory together, 0 when
+// that is not known; with the need of the two smallest such sets, and what is free, in bytes.
+// The figures are estimates: a load that fails is what tells in the end.
+func (c *cycle) filesThatFit(group []*pair, tokens int) (fit int, need, free int64) {
+	if free = c.Host.FreeMemory(); free <= 0 {
+		return 0, 0, 0
+	}
+	overhead := estimate.MemoryBesides(c.Model.Header, tokens, c.Benchmark.PromptTokens)
+	sizes := []int64{}
+	for _, p := range undecided(group) {
+		sizes = append(sizes, p.quantized.Bytes)
+	}
+	slices.Sort(sizes)
+	slices.Reverse(sizes) // those that are largest decide
+	sum := c.originalFigures().Bytes + overhead
+	fit = 1
+	for _, size := range sizes {
+		sum += size + overhead
+		if fit == 1 {
+			need = sum
+		}
+		if sum > free {
+			return fit, need, free
+		}
+		fit++
+	}
+	return fit, need, free
+}
+
+// together splits pairs into those that are measured at a time.
+func (m *measuring) together(pairs []*pair) [][]*pair {
+	if m.atOnce < 2 || m.method == config.MethodProcess {
+		return [][]*pair{pairs}
+	}
+	return slices.Collect(slices.Chunk(pairs, m.atOnce-1))
+}
+
+// unpaired makes an *Unpaired of an error by which files do not fit into memory together.
+func (m *measuring) unpaired(err error) error {
+	if failure, ok := errors.AsType[*Failure](err); ok && m.method == config.MethodPaired && failure.Reason == ReasonOutOfMemory {
+		return &Unpaired{err}
+	}
+	return err
+}
+
+// sameDevice fails where a copy got less of a device than its original: what is compared
+// then are the devices.
+func (m *measuring) sameDevice(original, quantized FileRound) error {
+	was, is := original.Measurement.Offload, quantized.Measurement.Offload
+	if m.method != config.MethodPaired || was == nil || is == nil || is.Layers >= was.Layers {
+		return nil
+	}
+	return &Unpaired{fmt.Errorf("%d of %d layers of the original were on a device, and %d of %d of the copy", was.Layers, was.AllLayers, is.Layers, is.AllLayers)}
+}
+
+// fallBack measures fewer files at a time, where they did not fit into memory, and else by a
+// process a file. Figures of the two methods are not compared: pairs that are undecided
+// begin anew then.
+func (m *measuring) fallBack(no *Unpaired, files int) error {
+	failure, failed := errors.AsType[*Failure](no.Err)
+	if failed && failure.Reason == ReasonOutOfMemory && files > 2 {
+		m.atOnce = max(files/2, 2)
+		m.Logger.Info("measuring fewer files at a time", "model", m.Model.Name, "files", m.atOnce, "reason", no)
+		return nil
+	}
+	why := Failf(ReasonBenchmark, "%w", no.Err)
+	if failed {
+		why.Reason = failure.Reason
+	}
+	if err := m.noPairs(why); err != nil {
+		return err
+	}
+	for _, p := range m.undecided() {
+		for i := range p.rounds {
+			p.rounds[i].Counted = false
+		}
+		p.set, p.counted, p.repeats, p.verdicts = 1, nil, 0, nil
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+package runner_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// pairing is an engine that measures in pairs, and otherwise is one without tools.
+type pairing struct {
+	*engine
+	jobs []runner.RoundJob
+	// paired is what a paired round does with its figures; nil leaves them.
+	paired func(job runner.RoundJob, files []runner.FileRound) error
+}
+
+func (e *pairing) Probe(ctx context.Context) (runner.EngineInfo, error) {
+	info, err := e.engine.Probe(ctx)
+	info.Unpaired = ""
+	return info, err
+}
+
+func (e *pairing) Round(ctx context.Context, job runner.RoundJob, report func(int, float64)) ([]runner.FileRound, error) {
+	e.jobs = append(e.jobs, job)
+	if job.Method == config.MethodProcess {
+		return e.engine.Round(ctx, job, report)
+	}
+	report(-1, 0.5)
+	files := make([]runner.FileRound, len(job.Files))
+	for i, file := range job.Files {
+		found, err := e.benchmark(file, job.Phases)
+		for n, turn := range job.Turns {
+			speed := found.Throughput[turn.Phase]
+			found.Bursts = append(found.Bursts, runner.Burst{
+				Turn: n, Phase: turn.Phase, Depth: turn.Depth, Tokens: turn.Tokens,
+				Time: time.Duration(float64(turn.Tokens) / speed * float64(time.Second)),
+			})
+		}
+		files[i] = runner.FileRound{Sample: runner.Sample{Measurement: found}, Err: err}
+	}
+	if e.paired != nil {
+		return files, e.paired(job, files)
+	}
+	return files, nil
+}
+
+// room is a host with so much free memory.
+type room struct {
+	quiet
+	free int64
+}
+
+func (r room) FreeMemory() int64 { return r.free }
+
+// runPaired runs the fixture's cycle on an engine that measures in pairs.
+func (f *fixture) runPaired(e *pairing) map[string]runner.Result {
+	f.t.Helper()
+	results := map[string]runner.Result{}
+	runner.New(e, f.options).Run(f.t.Context(), f.request, func(r runner.Result) { results[r.TargetFormat] = r })
+	return results
+}
+
+func methods(jobs []runner.RoundJob) string {
+	var all []string
+	for _, job := range jobs {
+		all = append(all, string(job.Method))
+	}
+	return strings.Join(slices.Compact(all), " then ")
+}
+
+func TestPairedWhereThatCanBe(t *testing.T) {
+	f := newFixture(t, &engine{speed: factors(map[string]float64{"Q2_K.gguf": 0.5})}, "Q8_0", "Q2_K")
+	e := &pairing{engine: f.engine}
+	results := f.runPaired(e)
+	assert.Equal(t, verdict.Kept, results["Q8_0"].Outcome())
+	assert.Equal(t, verdict.Rejected, results["Q2_K"].Outcome())
+	assert.Equal(t, "paired", methods(e.jobs))
+	for _, r := range results {
+		assert.Equal(t, config.MethodPaired, r.Evidence.Method)
+		assert.Empty(t, r.Evidence.MethodReason)
+		assert.Equal(t, config.MethodPaired, r.Inputs.Method)
+		again := r.Evidence.Verdict()
+		assert.Equal(t, *r.Verdict, again, "the evidence alone gives another verdict")
+	}
+	assert.Equal(t, []string{"original.gguf", "Q8_0.gguf", "Q2_K.gguf"}, e.jobs[0].Files, "all in memory together")
+}
+
+func TestMethodThatIsAskedFor(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0")
+	f.request.Benchmark.Method = config.MethodProcess
+	e := &pairing{engine: f.engine}
+	r := f.runPaired(e)["Q8_0"]
+	assert.Equal(t, "process", methods(e.jobs))
+	assert.Empty(t, r.Evidence.MethodReason)
+
+	f = newFixture(t, &engine{}, "Q8_0") // which cannot pair
+	f.request.Benchmark.Method = config.MethodPaired
+	failure := f.failure("Q8_0", f.run(t.Context()))
+	assert.Equal(t, runner.ReasonEngineMissing, failure.Reason)
+	require.ErrorContains(t, failure, "benchmark.method is paired, and the files cannot be measured in pairs: it has no server; use auto or process")
+
+	f = newFixture(t, &engine{}, "Q8_0")
+	r = f.run(t.Context())["Q8_0"]
+	assert.Equal(t, config.MethodProcess, r.Evidence.Method)
+	assert.Equal(t, "it has no server", r.Evidence.MethodReason)
+}
+
+func TestFilesThatDoNotFitAreMeasuredApart(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0")
+	f.options.Host = room{free: 1 << 20}
+	e := &pairing{engine: f.engine}
+	r := f.runPaired(e)["Q8_0"]
+	assert.Equal(t, "process", methods(e.jobs))
+	assert.Regexp(t, `^two files take about .* of memory and .* are free$`, r.Evidence.MethodReason)
+
+	f.request.Benchmark.Method = config.MethodPaired
+	assert.Equal(t, runner.ReasonOutOfMemory, f.runPaired(e)["Q8_0"].Failure.Reason)
+}
+
+func TestAsManyFilesAtATimeAsFit(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0", "Q4_K_M", "Q2_K")
+	f.options.Host = room{free: 270 << 20} // a server has some 64 MB of its own
+	e := &pairing{engine: f.engine}
+	results := f.runPaired(e)
+	assert.Equal(t, []string{"original.gguf", "Q8_0.gguf", "Q4_K_M.gguf"}, e.jobs[0].Files)
+	assert.Equal(t, []string{"original.gguf", "Q2_K.gguf"}, e.jobs[1].Files)
+	for _, r := range results {
+		assert.Equal(t, verdict.Kept, r.Outcome())
+	}
+}
+
+func TestLoadThatFailsForMemoryFallsBackWithinTheCycle(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0", "Q4_K_M", "Q2_K")
+	e := &pairing{engine: f.engine}
+	e.paired = func(job runner.RoundJob, _ []runner.FileRound) error {
+		if len(job.Files) > 2 {
+			return &runner.Unpaired{Err: runner.Failf(runner.ReasonOutOfMemory, "no memory for %d", len(job.Files))}
+		}
+		return nil
+	}
+	results := f.runPaired(e)
+	assert.Equal(t, "paired", methods(e.jobs))
+	for _, r := range results {
+		assert.Equal(t, verdict.Kept, r.Outcome())
+	}
+
+	e.jobs, e.paired = nil, func(runner.RoundJob, []runner.FileRound) error {
+		return &runner.Unpaired{Err: runner.Failf(runner.ReasonOutOfMemory, "no memory at all")}
+	}
+	r := f.runPaired(e)["Q8_0"]
+	assert.Equal(t, "paired then process", methods(e.jobs))
+	assert.Equal(t, config.MethodProcess, r.Evidence.Method)
+	assert.Contains(t, r.Evidence.MethodReason, "no memory at all")
+}
+
+func TestFiguresOfTwoMethodsAreNeverCompared(t *testing.T) {
+	f := newFixture(t, &engine{speed: factors(map[string]float64{"Q8_0.gguf": 0.97})}, "Q8_0")
+	e := &pairing{engine: f.engine}
+	e.paired = func(_ runner.RoundJob, files []runner.FileRound) error {
+		if len(e.jobs) == 3 { // after two rounds that count
+			files[1].Err = runner.Failf(runner.ReasonOutOfMemory, "killed")
+		}
+		return nil
+	}
+	r := f.runPaired(e)["Q8_0"]
+	assert.Equal(t, verdict.Kept, r.Outcome())
+	assert.Len(t, r.Evidence.Rounds, 2+r.Verdict.Rounds)
+	for i, round := range r.Evidence.Rounds {
+		assert.Equal(t, i >= 2, round.Counted)
+		assert.Equal(t, map[bool]config.Method{true: config.MethodProcess, false: config.MethodPaired}[round.Counted], round.Method)
+	}
+	assert.Equal(t, *r.Verdict, r.Evidence.Verdict())
+}
+
+func TestCopyWithLessOfADeviceIsNotComparedInPairs(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0")
+	e := &pairing{engine: f.engine}
+	e.paired = func(_ runner.RoundJob, files []runner.FileRound) error {
+		files[0].Measurement.Offload = &runner.Offload{Layers: 33, AllLayers: 33}
+		files[1].Measurement.Offload = &runner.Offload{Layers: 20, AllLayers: 33}
+		return nil
+	}
+	r := f.runPaired(e)["Q8_0"]
+	assert.Equal(t, config.MethodProcess, r.Evidence.Method)
+	assert.Equal(t, "33 of 33 layers of the original were on a device, and 20 of 33 of the copy", r.Evidence.MethodReason)
+}
+
+func TestServerOfOneCopyThatFailsLeavesTheOthers(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0", "Q2_K")
+	e := &pairing{engine: f.engine}
+	e.paired = func(job runner.RoundJob, files []runner.FileRound) error {
+		if i := slices.Index(job.Files, "Q2_K.gguf"); i >= 0 {
+			files[i].Err = runner.Failf(runner.ReasonCrash, "it died")
+		}
+		return nil
+	}
+	results := f.runPaired(e)
+	assert.Equal(t, verdict.Kept, results["Q8_0"].Outcome())
+	assert.Equal(t, runner.ReasonCrash, results["Q2_K"].Failure.Reason)
+
+	e.paired = func(_ runner.RoundJob, files []runner.FileRound) error {
+		files[0].Err = runner.Failf(runner.ReasonBenchmark, "it printed nonsense")
+		return nil
+	}
+	for _, r := range f.runPaired(e) {
+		assert.Equal(t, runner.ReasonBenchmark, r.Failure.Reason)
+		require.ErrorContains(t, r.Failure, "measuring the original: it printed nonsense")
+	}
+}
+
+func TestCopyThatIsWrittenToWhileItIsMeasuredIsNotDecided(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0", "Q2_K")
+	e := &pairing{engine: f.engine}
+	e.paired = func(job runner.RoundJob, _ []runner.FileRound) error {
+		return errors.Join(copyFile(f.model.Path, job.Dir+"/new"), os.Rename(job.Dir+"/new", job.Dir+"/Q2_K.gguf"))
+	}
+	results := f.runPaired(e)
+	assert.Equal(t, verdict.Kept, results["Q8_0"].Outcome())
+	require.NotNil(t, results["Q2_K"].Failure)
+	require.ErrorContains(t, results["Q2_K"].Failure, "nothing can be said of the copy: it is not the file that was made any more")
+}

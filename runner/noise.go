@@ -1,0 +1,60 @@
+package runner
+
+import (
+	"context"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+)
+
+// Noise is what rounds showed in which both stages are the same file.
+type Noise struct {
+	Rounds []Round // repeated ones included
+	// Method is how those were measured that count. Reason says why it was not the paired one;
+	// "" where another was asked for.
+	Method config.Method
+	Reason string
+	Took   time.Duration // of all rounds together
+}
+
+// MeasureNoise measures a model, or its baseline, against itself: whatever difference the
+// rounds show is the host's noise. As many rounds count as were asked for. Targets, threshold
+// and standing decisions of the request are not used.
+func (r *Runner) MeasureNoise(ctx context.Context, req Request, rounds int) (Noise, error) {
+	req.Targets = nil
+	c := newCycle(r, req, func(Result) {})
+	self := &pair{target: c.sourceFormat(), set: 1}
+	var took time.Duration
+	err := c.prepared(ctx, func() error {
+		if err := c.makeBaseline(ctx); err != nil {
+			return err
+		}
+		self.file = c.original
+		c.pairs = []*pair{self}
+		self.quantized = c.originalFigures()
+		if err := c.waitForIdle(ctx); err != nil {
+			return err
+		}
+		if err := c.chooseMethod(c.pairs); err != nil {
+			return err
+		}
+		m := c.newMeasuring(c.pairs, func(int) int { return rounds })
+		for len(self.counted) < rounds {
+			if err := m.round(ctx); err != nil {
+				return err
+			}
+			if self.done { // measuring the second of the two files failed
+				return self.failure
+			}
+			if err := c.sourceUnchanged(); err != nil {
+				return err
+			}
+		}
+		took = time.Since(m.begin)
+		return nil
+	})
+	if err != nil {
+		return Noise{}, AsFailure(err)
+	}
+	return Noise{Rounds: self.rounds, Method: c.method, Reason: c.methodReason, Took: took}, nil
+}

@@ -1,0 +1,204 @@
+package runner
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/host"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+)
+
+// RoundJob names one round: files that are measured within seconds or minutes of each
+// other, to be compared.
+type RoundJob struct {
+	Dir string
+	// Files are the base names, in Dir, of the (first) files: the original comes first.
+	Files  []string
+	Method config.Method // paired or process
+	// Order is that in which the files are measured, or their servers started, as indices
+	// of Files.
+	Order []int
+	// CPUs are the logical CPUs that every file is measured on; nil leaves the choice to the
+	// system.
+	CPUs []int
+	// Observe begins to watch the load of the host; see Host.
+	Observe func() func(ours time.Duration, threads int) *host.Load
+
+	Phases           []verdict.Phase
+	PromptTokens     int // tokens of the prompt phase, processed in one batch
+	GenerationTokens int // tokens of the generation phase, one at a time
+	Depth            int // tokens in the KV cache before either phase
+
+	// The rest is for the paired method.
+
+	// Turns are what is measured of each file, in this order.
+	Turns []Turn
+	// Vocabulary is the number of tokens that the model knows, and Seed chooses those that
+	// all files are given.
+	Vocabulary int64
+	Seed       uint64
+	// MaxDisturbance is the share of a burst's time, 0 to 1, that others may take from it
+	// before its turn is repeated; 1 repeats nothing.
+	MaxDisturbance float64
+}
+
+// Turn is a part of a paired round: each file is measured once, one after the other, under
+// the same conditions.
+type Turn struct {
+	Phase  verdict.Phase
+	Depth  int   // tokens in the KV cache before it
+	Tokens int   // that are timed
+	Order  []int // of the files, as indices of RoundJob.Files
+}
+
+// FileRound is what a round found of one file.
+type FileRound struct {
+	Sample
+	// Err says why there is no figure of the file. Without one of the original nothing can
+	// be said of any file, so that a round may end at once when it fails.
+	Err error
+}
+
+// Burst is a part of a round: so many tokens of one file. Bursts of one turn, one of each
+// file, are compared with each other.
+type Burst struct {
+	Turn   int           `json:"turn"` // from 0
+	Phase  verdict.Phase `json:"phase"`
+	Depth  int           `json:"depth"` // tokens in the KV cache before it
+	Tokens int           `json:"tokens"`
+	Time   time.Duration `json:"ns"`
+	// Taken is the share of the time, 0 to 1, that others took of the CPUs meanwhile, as far
+	// as the system tells.
+	Taken float64 `json:"taken_ratio,omitempty"`
+	// Repeated says that others took too much during the turn, which was measured again:
+	// this burst counts nowhere.
+	Repeated bool `json:"repeated,omitempty"`
+}
+
+// burstTokens is how many tokens of generation a burst has: enough for the clock, few enough
+// that what disturbs the host falls on all files alike.
+const burstTokens = 32
+
+// leastBursts of generation are a round's, however few tokens are asked for: their median
+// is to shrug off a disturbed one.
+const leastBursts = 8
+
+// promptsPerRound are as many as make one AB BA.
+const promptsPerRound = 2
+
+// planTurns gives the turns of a paired round of so many files. Bursts of generation lie in
+// cells of equal length, over all the depths that the phase names, and walk down, because
+// what is cut off the end of a cache costs nothing. From round to round they shift within
+// their cells, every other cell the other way, so that the rounds which a verdict takes at
+// least cover all depths, and the middle of a round stays where it is. n counts the rounds
+// of the cycle, and with seed chooses the order: two turns of a phase belong together, and
+// have opposite order.
+func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
+	var turns []Turn
+	coins := rand.New(rand.NewPCG(seed, uint64(n)))
+	add := func(phase verdict.Phase, depth, tokens int) {
+		var order []int
+		if i := len(turns) - 1; i >= 0 && i%2 == 0 && turns[i].Phase == phase { // the second of two
+			order = slices.Clone(turns[i].Order)
+			slices.Reverse(order)
+		} else {
+			order = coins.Perm(files)
+		}
+		turns = append(turns, Turn{phase, depth, tokens, order})
+	}
+	if slices.Contains(b.Phases, verdict.Prompt) {
+		for range promptsPerRound {
+			add(verdict.Prompt, b.Depth, b.PromptTokens)
+		}
+	}
+	if slices.Contains(b.Phases, verdict.Generation) {
+		tokens := min(burstTokens, b.GenerationTokens)
+		rounds := max(b.Rounds.Min, 2)
+		bursts := max(leastBursts, (b.GenerationTokens+rounds*tokens-1)/(rounds*tokens))
+		bursts += bursts % 2
+		cell := float64(b.GenerationTokens) / float64(bursts)
+		room := max(cell-float64(tokens), 0)
+		shift := room * float64(n%rounds) / float64(rounds-1)
+		for i := bursts - 1; i >= 0; i-- {
+			within := shift
+			if i%2 == 1 {
+				within = room - shift
+			}
+			start := min(int(math.Round(float64(i)*cell+within)), b.GenerationTokens-tokens)
+			// A cache without a single token predicts nothing.
+			add(verdict.Generation, max(b.Depth+start, 1), tokens)
+		}
+	}
+	return turns
+}
+
+// contextOf is how many tokens the cache has to hold during the turns.
+func contextOf(turns []Turn) int {
+	tokens := 0
+	for _, t := range turns {
+		tokens = max(tokens, t.Depth+t.Tokens)
+	}
+	return tokens
+}
+
+// Context is how many tokens the cache has to hold in a round of the paired method.
+func (j RoundJob) Context() int { return contextOf(j.Turns) }
+
+// throughput is a phase's tokens over their time, in tokens per second; 0 where no burst of
+// it counted.
+func throughput(bursts []Burst, phase verdict.Phase) float64 {
+	tokens, spent := 0, time.Duration(0)
+	for _, b := range bursts {
+		if b.Phase == phase && !b.Repeated {
+			tokens, spent = tokens+b.Tokens, spent+b.Time
+		}
+	}
+	if spent <= 0 {
+		return 0
+	}
+	return float64(tokens) / spent.Seconds()
+}
+
+// Throughputs are those of every phase that bursts counted in: what Measurement has.
+func Throughputs(bursts []Burst) map[verdict.Phase]float64 {
+	all := map[verdict.Phase]float64{}
+	for _, b := range bursts {
+		if v := throughput(bursts, b.Phase); v > 0 {
+			all[b.Phase] = v
+		}
+	}
+	return all
+}
+
+// ratio is the speed of the copy over that of the original: the median over the turns in
+// which both counted; 0 where there is none. The middle of an even number of turns is the
+// geometric mean of two.
+func ratio(original, quantized []Burst, phase verdict.Phase) float64 {
+	of := func(bursts []Burst) map[int]float64 {
+		speeds := map[int]float64{}
+		for _, b := range bursts {
+			if b.Phase == phase && !b.Repeated && b.Time > 0 {
+				speeds[b.Turn] = float64(b.Tokens) / b.Time.Seconds()
+			}
+		}
+		return speeds
+	}
+	originals, logs := of(original), []float64{}
+	for turn, speed := range of(quantized) {
+		if other := originals[turn]; other > 0 {
+			logs = append(logs, math.Log(speed)-math.Log(other))
+		}
+	}
+	if len(logs) == 0 {
+		return 0
+	}
+	slices.Sort(logs)
+	middle := len(logs) / 2
+	if len(logs)%2 == 1 {
+		return math.Exp(logs[middle])
+	}
+	return math.Exp((logs[middle-1] + logs[middle]) / 2)
+}

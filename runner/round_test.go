@@ -1,0 +1,128 @@
+package runner
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+)
+
+func TestRoundsOfAVerdictCoverAllDepthsAlike(t *testing.T) {
+	for _, tt := range []struct{ tokens, depth, rounds int }{
+		{1024, 0, 3}, {1024, 4096, 3}, {1000, 0, 3}, {256, 0, 3}, {64, 0, 3}, {33, 7, 3}, {5, 0, 3}, {1, 0, 3}, {4096, 0, 3}, {1024, 0, 8}, {1024, 0, 56},
+	} {
+		t.Run(fmt.Sprintf("%d from %d in %d", tt.tokens, tt.depth, tt.rounds), func(t *testing.T) {
+			b := config.DefaultBenchmark()
+			b.Phases = []verdict.Phase{verdict.Generation}
+			b.GenerationTokens, b.Depth, b.Rounds.Min = tt.tokens, tt.depth, tt.rounds
+			seen := make([]bool, tt.tokens)
+			generated := 0
+			var middles []float64
+			for n := range tt.rounds {
+				var starts []int
+				for _, turn := range planTurns(b, 2, 1, n) {
+					assert.Equal(t, min(burstTokens, tt.tokens), turn.Tokens)
+					generated += turn.Tokens
+					start := max(turn.Depth-tt.depth, 0)
+					require.LessOrEqual(t, start+turn.Tokens, tt.tokens+1) // a cache has one token at least
+					for i := range turn.Tokens {
+						seen[min(start+i, tt.tokens-1)] = true
+					}
+					starts = append(starts, start)
+				}
+				assert.True(t, slices.IsSortedFunc(starts, func(a, b int) int { return b - a }), "a burst that goes back up computes the cache anew")
+				half := len(starts) / 2
+				middles = append(middles, float64(starts[half-1]+starts[half])/2)
+			}
+			assert.GreaterOrEqual(t, generated, tt.tokens, "the tokens that are asked for")
+			if tt.tokens > burstTokens { // else every burst is all of them
+				missing := 0
+				for _, s := range seen {
+					if !s {
+						missing++
+					}
+				}
+				assert.LessOrEqual(t, missing, tt.tokens/100+1, "depths that no burst has")
+			}
+			assert.LessOrEqual(t, slices.Max(middles)-slices.Min(middles), 1.5, "the median burst moves from round to round")
+		})
+	}
+}
+
+func TestTurnsComeInTwosOfOppositeOrder(t *testing.T) {
+	first := map[int]int{}
+	for n := range 200 {
+		turns := planTurns(config.DefaultBenchmark(), 3, 7, n)
+		for i := 0; i < len(turns); i += 2 {
+			require.Equal(t, turns[i].Phase, turns[i+1].Phase)
+			reversed := slices.Clone(turns[i].Order)
+			slices.Reverse(reversed)
+			require.Equal(t, reversed, turns[i+1].Order)
+			first[turns[i].Order[0]]++
+		}
+	}
+	for file := range 3 {
+		assert.InDelta(t, 200*7/3, first[file], 120, "how often file %d comes first", file)
+	}
+	again := planTurns(config.DefaultBenchmark(), 3, 7, 5)
+	assert.Equal(t, again, planTurns(config.DefaultBenchmark(), 3, 7, 5), "the same seed")
+	assert.NotEqual(t, again, planTurns(config.DefaultBenchmark(), 3, 8, 5), "another seed")
+}
+
+func TestOnePhaseHasOnlyItsTurns(t *testing.T) {
+	b := config.DefaultBenchmark()
+	b.Phases = []verdict.Phase{verdict.Prompt}
+	for _, turn := range planTurns(b, 2, 0, 0) {
+		assert.Equal(t, verdict.Prompt, turn.Phase)
+		assert.Equal(t, 1024, turn.Tokens)
+		assert.Zero(t, turn.Depth)
+	}
+}
+
+func TestThroughputIsTokensOverTime(t *testing.T) {
+	bursts := []Burst{
+		{Phase: verdict.Generation, Tokens: 32, Time: time.Second},
+		{Phase: verdict.Generation, Tokens: 32, Time: 3 * time.Second},
+		{Phase: verdict.Generation, Tokens: 32, Time: time.Hour, Repeated: true},
+		{Phase: verdict.Prompt, Tokens: 1024, Time: time.Second},
+	}
+	assert.Equal(t, map[verdict.Phase]float64{verdict.Generation: 16, verdict.Prompt: 1024}, Throughputs(bursts))
+}
+
+func TestRatioIsTheMedianOverTheTurns(t *testing.T) {
+	original, quantized := []Burst{}, []Burst{}
+	add := func(turn int, of, to time.Duration, repeated bool) {
+		burst := Burst{Turn: turn, Phase: verdict.Generation, Tokens: 32, Time: of, Repeated: repeated}
+		original = append(original, burst)
+		burst.Time = to
+		quantized = append(quantized, burst)
+	}
+	assert.Zero(t, ratio(original, quantized, verdict.Generation), "no turn")
+	add(0, time.Second, time.Hour, true)
+	add(0, time.Second, 2*time.Second, false)
+	add(1, time.Second, 4*time.Second, false)
+	add(2, time.Second, time.Hour, false)
+	assert.InEpsilon(t, 0.25, ratio(original, quantized, verdict.Generation), 1e-12)
+	add(3, time.Second, time.Second, false)
+	assert.InEpsilon(t, math.Sqrt(0.5*0.25), ratio(original, quantized, verdict.Generation), 1e-12)
+	assert.InEpsilon(t, 0.25, ratio(original[:3], quantized, verdict.Generation), 0.5, "turns in which one of the two is missing count for neither")
+	assert.Zero(t, ratio(original, quantized, verdict.Prompt))
+
+	round := Round{
+		Method:    config.MethodPaired,
+		Original:  Sample{Measurement: Measurement{Bursts: original, Throughput: Throughputs(original)}},
+		Quantized: Sample{Measurement: Measurement{Bursts: quantized, Throughput: Throughputs(quantized)}},
+	}
+	pair := round.Throughputs([]verdict.Phase{verdict.Generation})[verdict.Generation]
+	assert.InEpsilon(t, math.Sqrt(0.5*0.25), pair.Ratio, 1e-12)
+	assert.InEpsilon(t, 32, pair.Original, 1e-12)
+	round.Method = config.MethodProcess
+	assert.Zero(t, round.Throughputs([]verdict.Phase{verdict.Generation})[verdict.Generation].Ratio)
+}
