@@ -227,7 +227,7 @@ func (r rule) expressions() []string {
 		}
 		for _, query := range annotationQuery.FindAllStringSubmatch(text, -1) {
 			expression := query[1]
-			for _, name := range strings.Fields(query[2]) {
+			for name := range strings.FieldsSeq(query[2]) {
 				expression = strings.Replace(expression, "%s", matchers[name], 1)
 			}
 			all = append(all, strings.ReplaceAll(strings.ReplaceAll(expression, `%q`, `"x"`), `\"`, `"`))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/quant-exporter/quant-exporter/internal/text"
@@ -33,7 +34,7 @@ func (l *Log) Enabled(_ context.Context, level slog.Level) bool { return level >
 func (l *Log) Handle(_ context.Context, r slog.Record) error {
 	attrs := l.attrs
 	r.Attrs(func(a slog.Attr) bool {
-		attrs = appendAttr(attrs[:len(attrs):len(attrs)], l.group, a)
+		attrs = appendAttr(slices.Clip(attrs), l.group, a)
 		return true
 	})
 	line := prefixOf(r.Level) + text.Text(r.Message)
@@ -47,7 +48,7 @@ func (l *Log) Handle(_ context.Context, r slog.Record) error {
 // WithAttrs implements slog.Handler.
 func (l *Log) WithAttrs(attrs []slog.Attr) slog.Handler {
 	with := *l
-	with.attrs = l.attrs[:len(l.attrs):len(l.attrs)]
+	with.attrs = slices.Clip(l.attrs)
 	for _, a := range attrs {
 		with.attrs = appendAttr(with.attrs, l.group, a)
 	}

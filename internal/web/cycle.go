@@ -177,8 +177,17 @@ func sharedFacts(results []resultView) []factView {
 	return shared
 }
 
-// Why the copy was rejected: the gate, its figure and its limit; "" for any other outcome.
-func (v *resultView) Why() string { return report.Gate(&v.Result) }
+// Why the copy was rejected, which is the gate, its figure and its limit, or why nothing was
+// decided; "" for a kept one.
+func (v *resultView) Why() string {
+	switch {
+	case v.Unconfirmed:
+		return "a change was measured but not confirmed"
+	case v.Verdict != nil && v.Verdict.Outcome == verdict.Inconclusive:
+		return "the interval holds the limit, " + text.SpeedLimit(v.Threshold)
+	}
+	return report.Gate(&v.Result)
+}
 
 // Speeds are the phases that were measured.
 func (v *resultView) Speeds() []verdict.PhaseVerdict {

@@ -44,7 +44,7 @@ schedule:
 }
 
 // householdPages are its pages of each kind.
-var householdPages = map[string]string{"status": "/", "model": "/model?name=gemma-3-1b-it", "cycle": "/cycles/144", "changed": "/cycles/104", "cycles": "/cycles"}
+var householdPages = map[string]string{"status": "/", "model": "/model?name=gemma-3-1b-it", "cycle": "/cycles/144", "changed": "/cycles/104", "cycles": "/cycles", "config": "/config"}
 
 // A host with a history: the pictures of the README are of it.
 func TestHousehold(t *testing.T) {
