@@ -61,8 +61,9 @@ func main() {
 	flag.Parse()
 	o.benchmark.PromptTokens, o.benchmark.GenerationTokens, o.benchmark.Budget = tokens, tokens, prom.Duration(o.budget)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
+	err := run(ctx, o)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-verdicts:", err)
 		os.Exit(1)
 	}
