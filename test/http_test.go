@@ -203,6 +203,7 @@ func TestRoutes(t *testing.T) {
 		"/-/ready":                        "ready",
 		"/metrics":                        "quant_exporter_build_info",
 		"/config":                         "@yearly",
+		"/favicon.ico":                    "<svg",
 		"/api/v1/events":                  `"status":"success"`,
 		"/api/v1/export":                  `"kind":"meta"`,
 		"/debug/pprof/":                   "goroutine",
@@ -215,7 +216,7 @@ func TestRoutes(t *testing.T) {
 		assert.Equal(t, http.StatusOK, status, path)
 		assert.Contains(t, body, holds, path)
 	}
-	for _, path := range []string{"/nothing", "/metrics/", "/-/", "/api/v1/nothing", "/static/nothing.css", "/debug/pprof/nothing", "/favicon.ico"} {
+	for _, path := range []string{"/nothing", "/metrics/", "/-/", "/api/v1/nothing", "/static/nothing.css", "/debug/pprof/nothing", "/favicon.png"} {
 		status, _ := s.get(path)
 		assert.Equal(t, http.StatusNotFound, status, path)
 	}
