@@ -176,7 +176,7 @@ func TestRunByAnEntryEndsAtItsTimeout(t *testing.T) {
 			p.configure(quick + `schedule: [{name: nightly, cron: "@daily", timeout: 3s, targets: [Q2_K]}]`)
 			got := p.run("--entry", "nightly", "--output", "json")
 			p.requireFailed(got, runner.ReasonTimeout, `the run of the entry "nightly" took longer than its timeout of 3s`)
-			assert.Contains(t, got.stderr, "models_left=1")
+			assert.Contains(t, got.stderr, "models_left: 1")
 			cycle, records, found, err := p.opened().Cycle(1)
 			require.NoError(t, err)
 			require.True(t, found)
