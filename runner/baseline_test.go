@@ -20,7 +20,7 @@ func (e *engine) made() *[]runner.QuantizeJob {
 	jobs := &[]runner.QuantizeJob{}
 	e.quantize = func(job runner.QuantizeJob) error {
 		*jobs = append(*jobs, job)
-		return copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+		return makeCopy(job)
 	}
 	return jobs
 }
@@ -163,7 +163,9 @@ func TestBaselineOfASplitSet(t *testing.T) {
 	f.request.Baseline = "Q8_0"
 	e.quantize = func(job runner.QuantizeJob) error {
 		assert.Equal(t, "original-00001-of-00002.gguf", job.Input)
-		gguftest.Model(gguftest.Tiny()).Write(t, filepath.Join(job.Dir, job.Output))
+		whole := gguftest.Tiny()
+		whole.FileType = uint32(fileTypes[job.Format])
+		gguftest.Model(whole).Write(t, filepath.Join(job.Dir, job.Output))
 		return nil
 	}
 	assert.Equal(t, verdict.Kept, f.run(t.Context())["Q2_K"].Outcome())

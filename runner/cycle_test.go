@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -83,7 +84,7 @@ func (e *engine) Quantize(_ context.Context, job runner.QuantizeJob, report func
 	if e.quantize != nil {
 		return run, e.quantize(job)
 	}
-	return run, copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+	return run, makeCopy(job)
 }
 
 func (e *engine) QuantizeArgs(_ context.Context, job runner.QuantizeJob) ([]string, error) {
@@ -146,6 +147,22 @@ func (e *engine) Evaluate(_ context.Context, job runner.EvaluateJob) (runner.Eva
 		result.Chunks = append(result.Chunks, c)
 	}
 	return result, err
+}
+
+// fileTypes are what files of the formats say to be.
+var fileTypes = map[string]byte{"F16": 1, "Q8_0": 7, "Q2_K": 10, "Q4_K_M": 15, "IQ2_XS": 20}
+
+// makeCopy makes a copy as a tool would, but for the types of its tensors.
+func makeCopy(job runner.QuantizeJob) error {
+	content, err := os.ReadFile(filepath.Join(job.Dir, job.Input))
+	if err != nil {
+		return err
+	}
+	const key = "general.file_type"
+	if at := bytes.Index(content, []byte(key)); at >= 0 {
+		content[at+len(key)+4] = fileTypes[job.Format]
+	}
+	return os.WriteFile(filepath.Join(job.Dir, job.Output), content, 0o600)
 }
 
 func copyFile(from, to string) error {
@@ -489,18 +506,18 @@ func TestFailureOfOneTargetLeavesTheOthers(t *testing.T) {
 			if job.Format == "Q2_K" {
 				return runner.Failf(runner.ReasonCrash, "died of SIGSEGV")
 			}
-			return copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+			return makeCopy(job)
 		}}, runner.ReasonCrash, "quantizing to Q2_K: died of SIGSEGV"},
 		{"the tool refuses before", &engine{refuse: "Q2_K"}, runner.ReasonQuantize, "asking for the size of Q2_K: needs an importance matrix"},
 		{"no file", &engine{quantize: func(job runner.QuantizeJob) error {
 			if job.Format == "Q2_K" {
 				return nil
 			}
-			return copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+			return makeCopy(job)
 		}}, runner.ReasonQuantize, "left no file"},
 		{"a truncated file", &engine{quantize: func(job runner.QuantizeJob) error {
 			out := filepath.Join(job.Dir, job.Output)
-			err := copyFile(filepath.Join(job.Dir, job.Input), out)
+			err := makeCopy(job)
 			if job.Format == "Q2_K" {
 				err = errors.Join(err, os.Truncate(out, 100_000))
 			}
@@ -574,7 +591,7 @@ func TestFailureOfTheWholeCycle(t *testing.T) {
 		}, runner.ReasonSourceChanged, "was modified at"},
 		{"model grows while quantizing", func(f *fixture) {
 			f.engine.quantize = func(job runner.QuantizeJob) error {
-				err := copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+				err := makeCopy(job)
 				return errors.Join(err, os.Truncate(f.model.Path, 1<<22))
 			}
 		}, runner.ReasonSourceChanged, "size"},
@@ -638,7 +655,9 @@ func TestSplitSetKeepsItsShardNames(t *testing.T) {
 	found, err := model.Discover(filepath.Join(dir, "models"), false, nil)
 	require.NoError(t, err)
 	require.Len(t, found.Models, 1)
-	whole := gguftest.Model(gguftest.Tiny())
+	shape := gguftest.Tiny()
+	shape.FileType = uint32(fileTypes["Q2_K"])
+	whole := gguftest.Model(shape)
 	e := &engine{speed: factors(nil), quantize: func(job runner.QuantizeJob) error {
 		assert.Equal(t, "original-00001-of-00002.gguf", job.Input)
 		assert.FileExists(t, filepath.Join(job.Dir, "original-00002-of-00002.gguf"))

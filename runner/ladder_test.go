@@ -1,7 +1,6 @@
 package runner_test
 
 import (
-	"bytes"
 	"errors"
 	"maps"
 	"os"
@@ -50,7 +49,7 @@ func made(e *engine) *[]string {
 	var targets []string
 	e.quantize = func(job runner.QuantizeJob) error {
 		targets = append(targets, job.Format)
-		return copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+		return makeCopy(job)
 	}
 	return &targets
 }
@@ -146,7 +145,7 @@ func TestCandidateThatFailsEndsNothing(t *testing.T) {
 				if job.Format == "Q2_K" {
 					return broken
 				}
-				return copyFile(filepath.Join(job.Dir, job.Input), filepath.Join(job.Dir, job.Output))
+				return makeCopy(job)
 			}
 		},
 		"evaluating": func(f *fixture) {
@@ -178,11 +177,15 @@ func TestSizesThatAreBoundsAreNotAnOrder(t *testing.T) {
 	var copies []string
 	e.quantize = func(job runner.QuantizeJob) error {
 		copies = append(copies, job.Format)
-		content, err := os.ReadFile(filepath.Join(job.Dir, job.Input))
+		if err := makeCopy(job); err != nil {
+			return err
+		}
+		path := filepath.Join(job.Dir, job.Output)
+		info, err := os.Stat(path)
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(job.Dir, job.Output), append(content, bytes.Repeat([]byte{0}, padding[job.Format])...), 0o600)
+		return os.Truncate(path, info.Size()+int64(padding[job.Format]))
 	}
 	f := newLadder(t, choice.Smallest, e, nil)
 	results := f.run(t.Context())

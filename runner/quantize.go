@@ -41,32 +41,48 @@ func (c *cycle) quantize(ctx context.Context, pairs []*pair) error {
 func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, total int)) error {
 	begin := time.Now()
 	defer func() { p.quantizing = time.Since(begin) }()
-	key := c.copyKey(p)
-	var err error
+	key, path := c.copyKey(p), filepath.Join(c.dir, p.file)
 	if p.reused = c.reuse(ctx, key, p.file); p.reused != "" {
-		p.quantizeRun.Args, err = c.engine.QuantizeArgs(ctx, c.quantizeJob(p))
-	} else {
-		p.quantizeRun, err = c.engine.Quantize(ctx, c.quantizeJob(p), report)
+		if header, bytes, err := c.proved(p, path); err == nil {
+			if p.quantizeRun.Args, err = c.engine.QuantizeArgs(ctx, c.quantizeJob(p)); err != nil {
+				return err
+			}
+			return p.copied(path, header, bytes)
+		} else if err := c.discard(ctx, p, path, err); err != nil {
+			return err
+		}
 	}
+	var err error
+	if p.quantizeRun, err = c.engine.Quantize(ctx, c.quantizeJob(p), report); err != nil {
+		return err
+	}
+	header, bytes, err := c.proved(p, path)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(c.dir, p.file)
-	info, err := os.Stat(path)
-	if err != nil {
-		return Failf(ReasonQuantize, "the tool said that it succeeded and left no file: %w", err)
+	if err := p.copied(path, header, bytes); err != nil {
+		return err
 	}
-	header, err := gguf.Read(path)
-	if err != nil {
-		return Failf(ReasonQuantize, "the tool said that it succeeded and left a file that is not whole: %w", err)
-	}
+	c.keep(ctx, key, p.file)
+	return nil
+}
+
+// copied notes what the copy is.
+func (p *pair) copied(path string, header *gguf.Header, bytes int64) (err error) {
 	if p.id, err = model.Identify(path); err != nil {
 		return fmt.Errorf("looking at the copy: %w", err)
 	}
-	p.quantized = copyFigures(p.format.Name, header, info.Size())
-	p.size = info.Size()
-	if p.reused == "" {
-		c.keep(ctx, key, p.file)
+	p.quantized, p.size = copyFigures(p.format.Name, header, bytes), bytes
+	return nil
+}
+
+// discard takes a kept copy that is of no use away, so that it is made anew.
+func (c *cycle) discard(ctx context.Context, p *pair, path string, why error) error {
+	c.Logger.Warn("a kept copy is of no use, and is made anew", "model", c.Model.Name, "target", p.target, "err", why)
+	p.reused = ""
+	c.drop(ctx, c.copyKey(p))
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("removing a kept copy that is of no use: %w", err)
 	}
 	return nil
 }

@@ -21,6 +21,8 @@ type Cache interface {
 	Get(ctx context.Context, key, path string) (hash string, found bool, err error)
 	// Put takes the file at path in.
 	Put(ctx context.Context, key, path string) error
+	// Drop removes the file of a key, if there is one.
+	Drop(ctx context.Context, key string) error
 	// MakeRoom removes others than those of some keys, until so many bytes are free in a
 	// folder or there are no more.
 	MakeRoom(ctx context.Context, dir string, bytes int64, keep []string) error
@@ -99,6 +101,30 @@ func (c *cycle) keep(ctx context.Context, key, name string) {
 	}
 	if err := c.Cache.Put(ctx, key, filepath.Join(c.dir, name)); err != nil && ctx.Err() == nil {
 		c.Logger.Warn("a file is not kept for later cycles", "model", c.Model.Name, "name", name, "err", err)
+	}
+}
+
+// drop removes a kept file that may be what a cycle failed by: the next one makes it anew.
+func (c *cycle) drop(ctx context.Context, key string) {
+	if key == "" {
+		return
+	}
+	if err := c.Cache.Drop(ctx, key); err != nil && ctx.Err() == nil {
+		c.Logger.Warn("a kept file cannot be dropped", "model", c.Model.Name, "err", err)
+	}
+}
+
+// dropFailed drops the kept files that a pair failed with, unless the reason lies elsewhere.
+func (c *cycle) dropFailed(p *pair, reason Reason) {
+	if p.quantized.Bytes == 0 || c.Against != nil {
+		return
+	}
+	switch reason {
+	case ReasonQuantize, ReasonBenchmark, ReasonCrash, ReasonBadModel:
+		c.drop(context.Background(), c.copyKey(p))
+	case ReasonEvaluate:
+		c.drop(context.Background(), c.copyKey(p))
+		c.drop(context.Background(), c.predictionsKey())
 	}
 }
 

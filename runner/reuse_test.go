@@ -53,6 +53,11 @@ func (s *shelf) Put(_ context.Context, key, path string) error {
 	return err
 }
 
+func (s *shelf) Drop(_ context.Context, key string) error {
+	delete(s.files, key)
+	return s.err
+}
+
 func (s *shelf) MakeRoom(_ context.Context, _ string, bytes int64, keep []string) error {
 	s.wanted, s.spared = bytes, keep
 	return s.err

@@ -347,6 +347,7 @@ func undecided(pairs []*pair) []*pair {
 // fail ends one pair.
 func (c *cycle) fail(p *pair, err error) {
 	failure := AsFailure(c.refused(err))
+	c.dropFailed(p, failure.Reason)
 	result := c.result(p)
 	result.Failure = failure
 	p.done, p.failure = true, failure

@@ -281,6 +281,22 @@ func (c *Cache) put(ctx context.Context, key, path string, size int64) (err erro
 	return disk.Sync(c.dir)
 }
 
+// Drop removes the file of a key, if there is one.
+func (c *Cache) Drop(ctx context.Context, key string) error {
+	err := c.locked(ctx, func() error {
+		e, found, err := c.find(key)
+		if err != nil || !found {
+			return err
+		}
+		c.logger.Debug("a kept file is dropped", "file", e.path)
+		return remove(e.path)
+	})
+	if err != nil {
+		return fmt.Errorf("dropping a kept file: %w", err)
+	}
+	return nil
+}
+
 // MakeRoom removes files until so many bytes are free on the file system of a folder, the
 // ones unused for longest first, and never those of some keys, or that have another name,
 // such as a published one. Where the files are on

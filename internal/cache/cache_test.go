@@ -238,3 +238,12 @@ func TestOneChangesTheFolderAtATime(t *testing.T) {
 	close(release)
 	wg.Wait()
 }
+
+func TestDrop(t *testing.T) {
+	c := openCache(t, t.TempDir(), 1000)
+	put(t, c, 1, 100)
+	put(t, c, 2, 100)
+	require.NoError(t, c.Drop(t.Context(), key(1)))
+	require.NoError(t, c.Drop(t.Context(), key(1)), "there is none")
+	assert.Equal(t, []int{2}, kept(t, c))
+}

@@ -58,6 +58,22 @@ func BaseType(format string) (base Type, ok bool) {
 	return 0, false
 }
 
+// Known reports whether a name is that of a format which files carry.
+func Known(format string) bool {
+	_, ok := BaseType(format)
+	return ok
+}
+
+// FileFormat is the format that the file says to be of (general.file_type), whatever its
+// tensors are; false where it says none that is known.
+func (h *Header) FileFormat() (format string, ok bool) {
+	known, ok := formats[h.fileType]
+	if !h.hasFileType || !ok {
+		return "", false
+	}
+	return known.name, true
+}
+
 // aliases are the other names that llama-quantize has of formats.
 var aliases = map[string]string{"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 

@@ -1,0 +1,14 @@
+package runner
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// links counts the names of a file; 1 where the system does not tell.
+func links(info fs.FileInfo) int {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(stat.Nlink)
+	}
+	return 1
+}

@@ -1,0 +1,81 @@
+package runner
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
+)
+
+// proved reads the header of a copy, and fails unless it is what a tool that works leaves: a
+// regular file of its own, of which every byte belongs to a tensor or the header, that says
+// to be of the pair's format and has the tensors of the model.
+func (c *cycle) proved(p *pair, path string) (*gguf.Header, int64, error) {
+	const said = "the tool said that it succeeded and left "
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, 0, Failf(ReasonQuantize, said+"no file: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, Failf(ReasonQuantize, said+"no regular file, but one with the mode %s", info.Mode())
+	}
+	for _, file := range c.Model.Files {
+		if source, err := os.Stat(file); err == nil && os.SameFile(info, source) {
+			return nil, 0, Failf(ReasonQuantize, said+"another name of the model itself: %s", file)
+		}
+	}
+	if n := links(info); n > 1 && p.reused == "" {
+		return nil, 0, Failf(ReasonQuantize, said+"a file that has %d names: nobody else may change it", n)
+	}
+	header, err := gguf.Read(path)
+	if err != nil {
+		return nil, 0, Failf(ReasonQuantize, said+"a file that is not whole: %w", err)
+	}
+	if behind := info.Size() - header.Size; behind >= maxPadding {
+		return nil, 0, Failf(ReasonQuantize, said+"a file with %d bytes behind its last tensor", behind)
+	}
+	if planned := p.size; p.reused == "" && planned >= sizeTolerance && max(planned-info.Size(), info.Size()-planned) > sizeTolerance+planned/100 {
+		return nil, 0, Failf(ReasonQuantize, said+"a file of %d bytes, where it had said that it would have %d", info.Size(), planned)
+	}
+	if is, ok := header.FileFormat(); gguf.Known(p.format.Name) && (!ok || is != p.format.Name) {
+		return nil, 0, Failf(ReasonQuantize, said+"a file that says to be %s instead of %s", is, p.format.Name)
+	}
+	if err := sameTensors(c.Model.Header, header); err != nil {
+		return nil, 0, Failf(ReasonQuantize, said+"a file of another model: %w", err)
+	}
+	return header, info.Size(), nil
+}
+
+// maxPadding bounds, in bytes, what may follow the last tensor: the alignment of a file is
+// 32, and nowhere near this.
+const maxPadding = 64 << 10
+
+// sizeTolerance is by how many bytes, and a hundredth besides, a copy may miss the size that
+// the engine tells beforehand, which is rounded.
+const sizeTolerance = 64 << 10
+
+// sameTensors reports in what a copy's tensors differ from those of its model, but for their
+// types and their order.
+func sameTensors(model, copied *gguf.Header) error {
+	shapes := map[string][]int64{}
+	for i := range model.Tensors {
+		t := &model.Tensors[i]
+		shapes[t.Name] = t.Dims[:t.Dimensions()]
+	}
+	for i := range copied.Tensors {
+		t := &copied.Tensors[i]
+		shape, ok := shapes[t.Name]
+		if !ok {
+			return fmt.Errorf("it has a tensor %q, which the model does not have, or has it twice", t.Name)
+		}
+		if is := t.Dims[:t.Dimensions()]; !slices.Equal(is, shape) {
+			return fmt.Errorf("its tensor %q has the shape %v, and that of the model %v", t.Name, is, shape)
+		}
+		delete(shapes, t.Name)
+	}
+	if len(shapes) > 0 {
+		return fmt.Errorf("it has %d tensors, and the model %d", len(copied.Tensors), len(model.Tensors))
+	}
+	return nil
+}
