@@ -86,34 +86,29 @@ const burstTokens = 32
 // is to shrug off a disturbed one.
 const leastBursts = 8
 
-// promptsPerRound are as many as make one AB BA.
-const promptsPerRound = 2
-
 // planTurns gives the turns of a paired round of so many files. Bursts of generation lie in
 // cells of equal length, over all the depths that the phase names, and walk down, because
 // what is cut off the end of a cache costs nothing. From round to round they shift within
 // their cells, every other cell the other way, so that the rounds which a verdict takes at
 // least cover all depths, and the middle of a round stays where it is. n counts the rounds
 // of the cycle, and with seed chooses the order: two turns of a phase belong together, and
-// have opposite order.
+// have opposite order. A prompt takes as long as many bursts, so that a round has one, and its
+// other one is that of the next round.
 func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	var turns []Turn
-	coins := rand.New(rand.NewPCG(seed, uint64(n)))
-	add := func(phase verdict.Phase, depth, tokens int) {
-		var order []int
-		if i := len(turns) - 1; i >= 0 && i%2 == 0 && turns[i].Phase == phase { // the second of two
-			order = slices.Clone(turns[i].Order)
-			slices.Reverse(order)
-		} else {
-			order = coins.Perm(files)
-		}
-		turns = append(turns, Turn{phase, depth, tokens, order})
+	opposite := func(order []int) []int {
+		order = slices.Clone(order)
+		slices.Reverse(order)
+		return order
 	}
 	if slices.Contains(b.Phases, verdict.Prompt) {
-		for range promptsPerRound {
-			add(verdict.Prompt, b.Depth, b.PromptTokens)
+		order := rand.New(rand.NewPCG(seed, uint64(n/2))).Perm(files)
+		if n%2 == 1 {
+			order = opposite(order)
 		}
+		turns = append(turns, Turn{verdict.Prompt, b.Depth, b.PromptTokens, order})
 	}
+	coins := rand.New(rand.NewPCG(seed, ^uint64(n)))
 	if slices.Contains(b.Phases, verdict.Generation) {
 		tokens := min(burstTokens, b.GenerationTokens)
 		rounds := max(b.Rounds.Min, 2)
@@ -128,8 +123,12 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 				within = room - shift
 			}
 			start := min(int(math.Round(float64(i)*cell+within)), b.GenerationTokens-tokens)
+			order := coins.Perm(files)
+			if i%2 == 0 { // the second of two
+				order = opposite(turns[len(turns)-1].Order)
+			}
 			// A cache without a single token predicts nothing.
-			add(verdict.Generation, max(b.Depth+start, 1), tokens)
+			turns = append(turns, Turn{verdict.Generation, max(b.Depth+start, 1), tokens, order})
 		}
 	}
 	return turns

@@ -4,6 +4,11 @@
 //
 //	go run ./scripts/bench-verdicts -tools DIR -cycles 100 -neighbour
 //	go run ./scripts/bench-verdicts -tools DIR -cycles 50 -factor 1.25 -process-every 10
+//	go run ./scripts/bench-verdicts -tools DIR -noise 48 -neighbour -record paired.json
+//
+// With -noise it measures so many rounds of the model against itself by each method, in batches
+// that take turns, instead of whole cycles; -record keeps the log ratios of the paired ones for
+// the simulation of package verdict.
 //
 // Cycles are those of package runner, on the real tools. With -process-every, one of so many is
 // repeated by the process method, so that both methods see the same host. It prints rows of a
@@ -11,7 +16,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -42,6 +49,9 @@ type options struct {
 	factor       float64
 	neighbour    bool
 	processEvery int
+	noise        int
+	threads      int
+	record       string
 	benchmark    config.Benchmark
 	budget       time.Duration
 }
@@ -56,6 +66,9 @@ func main() {
 	flag.Float64Var(&o.factor, "factor", 1, "how much longer the copy's bursts shall have taken")
 	flag.BoolVar(&o.neighbour, "neighbour", false, "run beside a neighbour that is busy 1 to 3 s and idle 0 to 2 s in turn")
 	flag.IntVar(&o.processEvery, "process-every", 0, "repeat one of so many cycles by the process method; 0: none")
+	flag.IntVar(&o.noise, "noise", 0, "measure so many rounds by each method, instead of cycles")
+	flag.IntVar(&o.threads, "threads", 0, "threads to measure with; 0: all cores but one")
+	flag.StringVar(&o.record, "record", "", "with -noise: file for the log ratios of the paired rounds, as JSON")
 	flag.IntVar(&tokens, "tokens", 1024, "tokens of each phase")
 	flag.DurationVar(&o.budget, "budget", 4*time.Hour, "benchmark.budget of a cycle")
 	flag.Parse()
@@ -87,15 +100,19 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	here := host.Read()
+	threads := cmp.Or(o.threads, here.Threads())
 	engine := config.DefaultEngine()
 	if engine.Dir, err = filepath.Abs(o.tools); err != nil {
 		return err
 	}
 	r := runner.New(
-		slowed{llamacpp.New(engine, here.Threads(), slog.New(slog.DiscardHandler)), o.factor},
+		slowed{llamacpp.New(engine, threads, slog.New(slog.DiscardHandler)), o.factor},
 		runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: disk.Auto, Host: here},
 	)
 	tallies := map[config.Method]*tally{config.MethodPaired: {}, config.MethodProcess: {}}
+	if o.noise > 0 {
+		return noise(ctx, r, found[0], o, here, tallies)
+	}
 	for i := range o.cycles {
 		methods := []config.Method{config.MethodPaired}
 		if o.processEvery > 0 && i%o.processEvery == 0 {
@@ -171,11 +188,83 @@ func (t *tally) cycle(ctx context.Context, r *runner.Runner, m model.Model, o op
 	t.rounds += result.Verdict.Rounds
 	t.repeated += len(result.Evidence.Rounds) - result.Verdict.Rounds
 	t.measuring += result.Durations[runner.OperationBenchmark]
+	t.add(result.Evidence.Rounds, settings.Benchmark.Phases)
+	fmt.Fprintf(os.Stderr, "%s: %s after %d rounds and %v (kept %d, rejected %d, inconclusive %d)\n", method, result.Outcome(), result.Verdict.Rounds,
+		result.Durations[runner.OperationBenchmark].Round(100*time.Millisecond), t.kept, t.rejected, t.inconclusive)
+	return nil
+}
+
+// batch is how many rounds one method has before it is the other's turn.
+const batch = 4
+
+// trace is what the simulation of package verdict reads: log ratios of rounds, generation and
+// prompt.
+type trace struct {
+	Host    string       `json:"host"`
+	Load    string       `json:"load"`
+	Threads int          `json:"threads"`
+	Rounds  [][2]float64 `json:"log_ratios"`
+}
+
+// noise measures rounds of the model against itself.
+func noise(ctx context.Context, r *runner.Runner, m model.Model, o options, here *host.Host, tallies map[config.Method]*tally) error {
+	recorded := trace{Host: here.String(), Load: loadName(o), Threads: cmp.Or(o.threads, here.Threads())}
+	for measured := 0; measured < o.noise; measured += batch {
+		for _, method := range []config.Method{config.MethodPaired, config.MethodProcess} {
+			b := o.benchmark
+			b.Method = method
+			found, err := r.MeasureNoise(ctx, runner.Request{Model: m, Settings: config.Settings{Benchmark: b}, OrderSeed: rand.Uint64()}, batch)
+			if err != nil {
+				return err
+			}
+			t := tallies[method]
+			t.rounds += len(found.Rounds)
+			t.measuring += found.Took
+			t.add(found.Rounds, b.Phases)
+			if method != config.MethodPaired {
+				continue
+			}
+			for _, round := range found.Rounds {
+				pair := round.Throughputs(b.Phases)
+				recorded.Rounds = append(recorded.Rounds, [2]float64{math.Log(pair[verdict.Generation].Ratio), math.Log(pair[verdict.Prompt].Ratio)})
+			}
+		}
+		fmt.Fprintf(os.Stderr, "%d of %d rounds\n", measured+batch, o.noise)
+	}
+	fmt.Println("| method | host | threads | tokens | rounds | a round | spread, generation | spread, prompt |")
+	fmt.Println("|---|---|--:|--:|--:|--:|--:|--:|")
+	for _, method := range []config.Method{config.MethodProcess, config.MethodPaired} {
+		t := tallies[method]
+		fmt.Printf("| %s | %s | %d | %d | %d | %.2f s | %s | %s |\n", method, recorded.Load, recorded.Threads, o.benchmark.GenerationTokens, t.rounds,
+			t.measuring.Seconds()/float64(t.rounds), spread(t.ratios[verdict.Generation]), spread(t.ratios[verdict.Prompt]))
+	}
+	if o.record == "" {
+		return nil
+	}
+	text, err := json.Marshal(recorded)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.record, append(text, '\n'), 0o644)
+}
+
+func loadName(o options) string {
+	if o.neighbour {
+		return "busy neighbour"
+	}
+	return "at rest"
+}
+
+// add keeps the log ratios of rounds that counted.
+func (t *tally) add(rounds []runner.Round, phases []verdict.Phase) {
 	if t.ratios == nil {
 		t.ratios = map[verdict.Phase][]float64{}
 	}
-	for _, round := range result.Evidence.Rounds {
-		for phase, pair := range round.Throughputs(settings.Benchmark.Phases) {
+	for _, round := range rounds {
+		if !round.Counted {
+			continue
+		}
+		for phase, pair := range round.Throughputs(phases) {
 			ratio := pair.Ratio
 			if ratio == 0 {
 				ratio = pair.Quantized / pair.Original
@@ -183,16 +272,10 @@ func (t *tally) cycle(ctx context.Context, r *runner.Runner, m model.Model, o op
 			t.ratios[phase] = append(t.ratios[phase], math.Log(ratio))
 		}
 	}
-	fmt.Fprintf(os.Stderr, "%s: %s after %d rounds and %v (kept %d, rejected %d, inconclusive %d)\n", method, result.Outcome(), result.Verdict.Rounds,
-		result.Durations[runner.OperationBenchmark].Round(100*time.Millisecond), t.kept, t.rejected, t.inconclusive)
-	return nil
 }
 
 func printRows(o options, tallies map[config.Method]*tally) {
-	load := "at rest"
-	if o.neighbour {
-		load = "busy neighbour"
-	}
+	load := loadName(o)
 	fmt.Println("| method | true drop | host | tokens | cycles | kept | rejected | inconclusive | mean rounds | time measuring | a round | spread, generation | spread, prompt |")
 	fmt.Println("|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
 	for _, method := range []config.Method{config.MethodProcess, config.MethodPaired} {
