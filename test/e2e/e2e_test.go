@@ -298,8 +298,9 @@ func TestCalibrate(t *testing.T) {
 	var report struct {
 		Model   string `json:"model_name"`
 		Threads []struct {
-			Threads int `json:"threads"`
-			Rounds  int `json:"rounds"`
+			Threads int    `json:"threads"`
+			Method  string `json:"method"`
+			Rounds  int    `json:"rounds"`
 			Phases  []struct {
 				Throughput float64 `json:"throughput"`
 				Spread     float64 `json:"spread"`
@@ -309,12 +310,15 @@ func TestCalibrate(t *testing.T) {
 				} `json:"resolves"`
 			} `json:"phases"`
 		} `json:"threads"`
-		Recommended int `json:"recommended_threads"`
+		Recommended int    `json:"recommended_threads"`
+		Method      string `json:"recommended_method"`
 	}
 	require.NoError(t, json.Unmarshal(out, &report), "%s", out)
 	assert.Equal(t, "kjv-4m-f16", report.Model)
-	assert.Zero(t, report.Recommended, "only one number was tried")
-	require.Len(t, report.Threads, 1)
+	assert.Equal(t, 1, report.Recommended)
+	assert.NotEmpty(t, report.Method, "two methods were tried")
+	require.Len(t, report.Threads, 2)
+	assert.Equal(t, []string{"paired", "process"}, []string{report.Threads[0].Method, report.Threads[1].Method})
 	assert.Equal(t, 4, report.Threads[0].Rounds)
 	for _, p := range report.Threads[0].Phases {
 		assert.Positive(t, p.Throughput)

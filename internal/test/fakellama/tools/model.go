@@ -288,7 +288,8 @@ func (r *reader) plain(kind uint32) []byte {
 	}
 }
 
-// write makes a whole file; the tensors' content is zeros.
+// write makes a whole file. Each tensor begins with a byte that is not zero, and is a hole
+// from there on: one of nothing but zeros looks like a download that never came.
 func (m model) write(path string) error {
 	var head bytes.Buffer
 	put := func(values ...any) {
@@ -309,10 +310,19 @@ func (m model) write(path string) error {
 		put(t.name, uint32(len(t.dimensions)), t.dimensions, uint32(t.kind), uint64(offset))
 		offset += padded(t.bytes())
 	}
-	if err := os.WriteFile(path, head.Bytes(), 0o600); err != nil {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
 		return err
 	}
-	return os.Truncate(path, padded(int64(head.Len()))+offset)
+	_, err = file.Write(head.Bytes())
+	at := padded(int64(head.Len()))
+	for _, t := range m.tensors {
+		if err == nil {
+			_, err = file.WriteAt([]byte{1}, at)
+		}
+		at += padded(t.bytes())
+	}
+	return errors.Join(err, file.Truncate(at), file.Close())
 }
 
 func padded(n int64) int64 { return (n + alignment - 1) / alignment * alignment }
