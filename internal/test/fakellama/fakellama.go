@@ -1,11 +1,12 @@
 // Package fakellama gives tests a fake llama.cpp: programs named llama-quantize,
-// llama-bench and llama-perplexity that print what the real ones print, make whole GGUF files in no time,
-// and fail in every way that is asked of them. Their source is in
+// llama-bench, llama-perplexity and, where a test asks for it, llama-server that print and
+// answer what the real ones do, make whole GGUF files in no time, and fail in every way that is asked of them. Their source is in
 // internal/test/fakellama/tools.
 //
 // What they do is in the file fake.json beside them, a [Behaviour]; without it they
 // just work. The original runs at 1000 prompt and 100 generation tokens per second, on
-// any host; a quantized copy is 1.25 times as fast (see [Factor]). Copies differ from
+// any host, and a thousand times that in llama-server, which takes the time that it tells; a
+// quantized copy is 1.25 times as fast (see [Factor]). Copies differ from
 // their original as those of the bundled model do (see [Quality]).
 //
 // A measured file is of the stage quantized when it is named by a format, as the copies of
@@ -32,11 +33,13 @@ var Tools = []string{"llama-quantize", "llama-bench", "llama-perplexity"}
 
 // Behaviour is the content of fake.json.
 type Behaviour struct {
-	Build   Age      `json:"build,omitempty"`
-	GPU     bool     `json:"gpu,omitempty"`     // lists a CUDA device
+	Build Age  `json:"build,omitempty"`
+	GPU   bool `json:"gpu,omitempty"` // lists a CUDA device
+	// Server adds llama-server; without it files are measured by a process each.
+	Server  bool     `json:"server,omitempty"`
 	Factors []Factor `json:"factors,omitempty"` // all that match are multiplied
-	// Noise multiplies the duration of each run of llama-bench, the first by the first,
-	// starting over at the end.
+	// Noise multiplies the durations of each run of llama-bench, or of llama-server, the
+	// first by the first, starting over at the end.
 	Noise []float64 `json:"noise,omitempty"`
 	// Qualities of copies; the first of a format is taken, and the bundled model's where
 	// there is none.
@@ -76,10 +79,12 @@ type Quality struct {
 // is taken. Empty fields match everything, except for Step.
 type Fault struct {
 	Tool   string `json:"tool,omitempty"`
-	Step   string `json:"step,omitempty"` // "help", "version", "devices", "dry-run", "predict"; "" is the work itself
+	Step   string `json:"step,omitempty"` // "help", "version", "devices", "dry-run", "predict", "answer"; "" is the work itself
 	Stage  string `json:"stage,omitempty"`
 	Format string `json:"format,omitempty"`
-	// Calls are the runs concerned, counted from 1 per tool and step; none means all.
+	// Calls are the runs concerned, counted from 1 per tool and step; none means all. Those
+	// of the step "answer" are the answers of one llama-server, whose first is the warm-up;
+	// its step "" is the loading of the file.
 	Calls []int `json:"calls,omitempty"`
 	Do    Do    `json:"do"`
 }
@@ -122,6 +127,19 @@ const (
 	NoSamples       Do = "no samples_ns"
 	WrongTokens     Do = "wrong token count"
 	Twice           Do = "each result twice"
+
+	// Of the answers of llama-server, as are Garbage, Truncated, Zero, Negative, NaN, Huge
+	// and WrongTokens, which is about those generated.
+	CloseConnection  Do = "close the connection"
+	NoTimings        Do = "no timings"
+	OtherPrompt      Do = "wrong prompt_n"
+	MoreThanItTook   Do = "timings longer than the answer took"
+	InternalError    Do = "HTTP 500"
+	AnswerWithoutEnd Do = "an answer without end"
+
+	// Of the loading of llama-server, which then works.
+	BusyWhileIdle Do = "use the CPU while idle"
+	LessOffloaded Do = "fewer layers on the GPU"
 
 	// Of llama-perplexity. NaN and Truncated are, too: a row is of nan, and the output
 	// ends in the midst of the last one. All exit with status 0.
@@ -238,9 +256,25 @@ func Set(t testing.TB, dir string, behaviour Behaviour) {
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, BehaviourFile), text, 0o600)
 	}
+	if err == nil {
+		err = installServer(dir, behaviour.Server)
+	}
 	if err != nil {
 		t.Fatalf("setting the behaviour of the fake llama.cpp: %v", err)
 	}
+}
+
+// installServer adds llama-server to the tools in dir, or takes it away.
+func installServer(dir string, wanted bool) error {
+	server := filepath.Join(dir, "llama-server")
+	if err := os.Remove(server); err != nil && !errors.Is(err, fs.ErrNotExist) || !wanted {
+		return err
+	}
+	tools, err := os.Readlink(filepath.Join(dir, "llama-bench"))
+	if err != nil {
+		return err
+	}
+	return os.Symlink(tools, server)
 }
 
 // Calls are all runs of the tools in dir so far, in order.

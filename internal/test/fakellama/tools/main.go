@@ -30,6 +30,9 @@ var benchHelp string
 //go:embed help/llama-perplexity.txt
 var perplexityHelp string
 
+//go:embed help/llama-server.txt
+var serverHelp string
+
 // grandchildEnv makes the fake a stubborn grandchild.
 const grandchildEnv = "FAKELLAMA_GRANDCHILD"
 
@@ -59,6 +62,8 @@ func main() {
 		f.bench()
 	case "llama-perplexity":
 		f.perplexity()
+	case "llama-server":
+		f.server()
 	default:
 		f.fail("the fake is no such tool")
 	}
@@ -104,14 +109,20 @@ func (f *fake) begin(step, stage, format string) (do fakellama.Do, nth int) {
 	if err != nil {
 		f.fail(err.Error())
 	}
+	do = f.due(step, stage, format, nth)
+	f.commit(do)
+	return do, nth
+}
+
+// due is the fault of a call; "" where nothing goes wrong.
+func (f *fake) due(step, stage, format string, nth int) fakellama.Do {
 	for _, fault := range f.behaviour.Faults {
 		if fault.Step == step && matches(fault.Tool, f.tool) && matches(fault.Stage, stage) && matches(fault.Format, format) &&
 			(len(fault.Calls) == 0 || slices.Contains(fault.Calls, nth)) {
-			f.commit(fault.Do)
-			return fault.Do, nth
+			return fault.Do
 		}
 	}
-	return "", nth
+	return ""
 }
 
 func matches(want, is string) bool { return want == "" || want == is }
@@ -213,6 +224,8 @@ func (f *fake) firstProgress() {
 		f.say("0.01.061.598 I kl_divergence: 0.96 seconds per pass - ETA ")
 	case "llama-quantize":
 		f.say("[   1/  39] output.weight                        - [   256,   1024,      1,      1], type =    f16, converting to q6_K .. size =     0.50 MiB ->     0.21 MiB")
+	case "llama-server":
+		f.say("0.00.090.695 I srv    load_model: loading model")
 	default:
 		f.say("llama-bench: benchmark 1/2: starting")
 		f.say("llama-bench: benchmark 1/2: warmup prompt run")

@@ -1,0 +1,233 @@
+package llamacpp_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// pairedPlace has a fake llama-server, a copy in Q2_K, and a round of it and its original.
+func pairedPlace(t *testing.T, behaviour fakellama.Behaviour) (*place, runner.RoundJob) {
+	t.Helper()
+	behaviour.Server = true
+	p := newPlace(t, behaviour)
+	quantize := p.quantizeJob()
+	quantize.Output = "Q2_K.gguf"
+	_, err := p.engine().Quantize(t.Context(), quantize, noTensors)
+	require.NoError(t, err)
+	job := p.roundJob()
+	job.Files, job.Order, job.Method = []string{"original.gguf", "Q2_K.gguf"}, []int{1, 0}, config.MethodPaired
+	job.Vocabulary, job.Seed, job.MaxDisturbance = 1024, 1, 1
+	job.Turns = []runner.Turn{
+		{Phase: verdict.Prompt, Tokens: 128, Order: []int{0, 1}},
+		{Phase: verdict.Prompt, Tokens: 128, Order: []int{1, 0}},
+		{Phase: verdict.Generation, Depth: 32, Tokens: 32, Order: []int{1, 0}},
+		{Phase: verdict.Generation, Depth: 1, Tokens: 32, Order: []int{0, 1}},
+	}
+	return p, job
+}
+
+// round measures a round, and says that nothing is left of it.
+func (p *place) round(ctx context.Context, t *testing.T, job runner.RoundJob) ([]runner.FileRound, error) {
+	t.Helper()
+	files, err := p.engine().Round(ctx, job, func(int, float64) {})
+	fakellama.NoneLeft(t, p.tools)
+	sockets, globErr := filepath.Glob(filepath.Join(p.dir, "*.sock"))
+	require.NoError(t, globErr)
+	assert.Empty(t, sockets, "sockets that are left")
+	return files, err
+}
+
+func TestPairedRound(t *testing.T) {
+	p, job := pairedPlace(t, fakellama.Behaviour{Factors: []fakellama.Factor{{Format: "Q2_K", Phase: "generation", By: 2}}})
+	files, err := p.round(t.Context(), t, job)
+	require.NoError(t, err)
+	for i, want := range []map[verdict.Phase]float64{
+		{verdict.Prompt: 1e6, verdict.Generation: 1e5},
+		{verdict.Prompt: 1e6 / 0.8, verdict.Generation: 1e5 / 1.6},
+	} {
+		require.NoError(t, files[i].Err)
+		m := files[i].Measurement
+		for phase, throughput := range want {
+			assert.InEpsilon(t, throughput, m.Throughput[phase], 1e-4, phase)
+		}
+		require.Len(t, m.Bursts, len(job.Turns))
+		for n, burst := range m.Bursts {
+			assert.Equal(t, n, burst.Turn)
+			assert.Equal(t, job.Turns[n].Depth, burst.Depth)
+		}
+		assert.Equal(t, "CPU", m.Backends)
+		require.NotNil(t, m.Offload)
+		assert.Len(t, m.Offload.Buffers, 2)
+	}
+}
+
+// What goes wrong with a copy takes nothing from its original.
+func TestPairedFaults(t *testing.T) {
+	load, answer := "", "answer"
+	for _, test := range []struct {
+		step   string
+		do     fakellama.Do
+		reason runner.Reason
+		texts  []string
+	}{
+		{load, fakellama.SegmentationFault, runner.ReasonCrash, []string{"llama-server was killed by SIGSEGV while measuring"}},
+		{load, fakellama.Abort, runner.ReasonCrash, []string{"SIGABRT", "GGML_ASSERT"}},
+		{load, fakellama.IllegalInstruction, runner.ReasonCrash, []string{"SIGILL", "GGML_BACKEND_PATH"}},
+		{load, fakellama.WrapperCrash, runner.ReasonCrash, []string{"SIGSEGV", "its wrapper says exit status 139"}},
+		{load, fakellama.ExitWithMessage, runner.ReasonBenchmark, []string{"failed (exit status 1)", "something went wrong in the fake"}},
+		{load, fakellama.NoResult, runner.ReasonBenchmark, []string{"exited with status 0"}},
+		{load, fakellama.NotLoaded, runner.ReasonBenchmark, []string{"failed to load model"}},
+		{load, fakellama.FloodStdout, runner.ReasonBenchmark, []string{"more than its limit", "was killed"}},
+		{load, fakellama.Hang, runner.ReasonTimeout, []string{"ran past its limit", "raise engine.timeouts.benchmark"}},
+
+		{answer, fakellama.SegmentationFault, runner.ReasonCrash, []string{"llama-server was killed by SIGSEGV while measuring"}},
+		{answer, fakellama.Kill, runner.ReasonOutOfMemory, []string{"SIGKILL", "out-of-memory killer"}},
+		{answer, fakellama.OutOfMemory, runner.ReasonOutOfMemory, []string{"failed to allocate buffer"}},
+		{answer, fakellama.OutOfGPUMemory, runner.ReasonOutOfMemory, []string{"CUDA error: out of memory"}},
+		{answer, fakellama.NoResult, runner.ReasonBenchmark, []string{"exited with status 0"}},
+		{answer, fakellama.FloodStdout, runner.ReasonBenchmark, []string{"more than its limit", "was killed"}},
+		{answer, fakellama.Hang, runner.ReasonTimeout, []string{"ran past its limit", "raise engine.timeouts.benchmark"}},
+		{answer, fakellama.HangIgnoringSIGTERM, runner.ReasonTimeout, []string{"raise engine.timeouts.benchmark"}},
+		{answer, fakellama.HangWithGrandchild, runner.ReasonTimeout, []string{"raise engine.timeouts.benchmark"}},
+		{answer, fakellama.CloseConnection, runner.ReasonBenchmark, []string{"gave no answer while measuring", "still runs"}},
+		{answer, fakellama.Garbage, runner.ReasonBenchmark, []string{"gave no usable figure", "JSON is damaged", "<html>"}},
+		{answer, fakellama.Truncated, runner.ReasonBenchmark, []string{"cut off"}},
+		{answer, fakellama.NoTimings, runner.ReasonBenchmark, []string{"has no timings"}},
+		{answer, fakellama.Zero, runner.ReasonBenchmark, []string{"predicted_ms is 0"}},
+		{answer, fakellama.Negative, runner.ReasonBenchmark, []string{"predicted_ms is -1"}},
+		{answer, fakellama.NaN, runner.ReasonBenchmark, []string{"JSON is damaged"}},
+		{answer, fakellama.Huge, runner.ReasonBenchmark, []string{"the answer came after"}},
+		{answer, fakellama.MoreThanItTook, runner.ReasonBenchmark, []string{"the answer came after"}},
+		{answer, fakellama.WrongTokens, runner.ReasonBenchmark, []string{"generated 32 tokens instead of 33"}},
+		{answer, fakellama.OtherPrompt, runner.ReasonBenchmark, []string{"evaluated 127 tokens of a prompt of which 128"}},
+		{answer, fakellama.InternalError, runner.ReasonBenchmark, []string{"it says 500", "something went wrong in the fake"}},
+		{answer, fakellama.AnswerWithoutEnd, runner.ReasonBenchmark, []string{"more than 4194304 bytes"}},
+	} {
+		for file, stage := range []string{"original", "quantized"} {
+			t.Run(stage+" "+test.step+" "+string(test.do), func(t *testing.T) {
+				t.Parallel()
+				fault := fakellama.Fault{Tool: "llama-server", Step: test.step, Stage: stage, Do: test.do}
+				switch {
+				case test.do == fakellama.OtherPrompt:
+					fault.Calls = []int{2} // the first prompt after the warm-up
+				case test.step == answer:
+					fault.Calls = []int{4} // the first burst of generation
+				}
+				p, job := pairedPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{fault}})
+				if test.reason == runner.ReasonTimeout { // which may be that of the other file, too
+					p.config.Timeouts.Benchmark = model.Duration(500 * time.Millisecond)
+				}
+				files, err := p.round(t.Context(), t, job)
+				require.NoError(t, err)
+				requireFailure(t, files[file].Err, test.reason, test.texts...)
+				assert.NotContains(t, files[file].Err.Error(), "\n")
+				if stage == "quantized" && test.reason != runner.ReasonTimeout {
+					require.NoError(t, files[0].Err)
+					assert.Len(t, files[0].Measurement.Bursts, len(job.Turns))
+					assert.Len(t, files[0].Measurement.Throughput, 2)
+				}
+			})
+		}
+	}
+}
+
+func TestFilesThatDoNotFitTogetherAreUnpaired(t *testing.T) {
+	for _, do := range []fakellama.Do{fakellama.OutOfMemory, fakellama.OutOfGPUMemory, fakellama.NoBuffer, fakellama.Kill} {
+		t.Run(string(do), func(t *testing.T) {
+			p, job := pairedPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-server", Stage: "original", Do: do}}})
+			_, err := p.round(t.Context(), t, job)
+			var unpaired *runner.Unpaired
+			require.ErrorAs(t, err, &unpaired)
+			requireFailure(t, err, runner.ReasonOutOfMemory)
+		})
+	}
+}
+
+func TestFaultsOfServersThatDoNotMatter(t *testing.T) {
+	for _, fault := range []fakellama.Fault{
+		{Do: fakellama.FloodStderr},
+		{Step: "answer", Do: fakellama.FloodStderr, Calls: []int{2}},
+		{Do: fakellama.LeaveGrandchild},
+		{Step: "answer", Do: fakellama.LeaveGrandchild, Calls: []int{2}},
+	} {
+		t.Run(fault.Step+" "+string(fault.Do), func(t *testing.T) {
+			fault.Tool = "llama-server"
+			p, job := pairedPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{fault}})
+			files, err := p.round(t.Context(), t, job)
+			require.NoError(t, err)
+			for _, file := range files {
+				require.NoError(t, file.Err)
+				assert.Len(t, file.Measurement.Bursts, len(job.Turns))
+			}
+		})
+	}
+}
+
+func TestCancelEndsServers(t *testing.T) {
+	for name, test := range map[string]struct {
+		step  string
+		calls []int
+		from  float64 // how far the round is then
+	}{
+		"while one loads":   {"", nil, 0.05}, // that of the copy has come up
+		"while one answers": {"answer", []int{2}, 0.1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fault := fakellama.Fault{Tool: "llama-server", Step: test.step, Stage: "original", Calls: test.calls, Do: fakellama.Hang}
+			p, job := pairedPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{fault}})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			files, err := p.engine().Round(ctx, job, func(_ int, done float64) {
+				if done >= test.from {
+					cancel()
+				}
+			})
+			require.NoError(t, err)
+			requireFailure(t, files[0].Err, runner.ReasonCanceled, "llama-server was stopped while measuring")
+			fakellama.NoneLeft(t, p.tools)
+		})
+	}
+}
+
+func TestServersThatUseTheCPUWhileOthersAreMeasuredAreNoticed(t *testing.T) {
+	p, job := pairedPlace(t, fakellama.Behaviour{
+		Factors: []fakellama.Factor{{Stage: "original", By: 500}}, // so that there is something to be noticed
+		Faults:  []fakellama.Fault{{Tool: "llama-server", Stage: "quantized", Do: fakellama.BusyWhileIdle}},
+	})
+	files, err := p.round(t.Context(), t, job)
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, files[1].Measurement.Idle, runner.NoticeableIdle)
+}
+
+func TestLayersOnADeviceAreTold(t *testing.T) {
+	p, job := pairedPlace(t, fakellama.Behaviour{GPU: true, Faults: []fakellama.Fault{{Tool: "llama-server", Stage: "quantized", Do: fakellama.LessOffloaded}}})
+	files, err := p.round(t.Context(), t, job)
+	require.NoError(t, err)
+	assert.Equal(t, "CUDA", files[0].Measurement.Backends)
+	for i, layers := range []int{5, 2} {
+		require.NotNil(t, files[i].Measurement.Offload)
+		assert.Equal(t, layers, files[i].Measurement.Offload.Layers)
+		assert.Equal(t, 5, files[i].Measurement.Offload.AllLayers)
+	}
+}
+
+func TestServersThatAreTooOldAreUnpaired(t *testing.T) {
+	p, job := pairedPlace(t, fakellama.Behaviour{Build: fakellama.Old})
+	info, err := p.engine().Probe(t.Context())
+	require.NoError(t, err)
+	assert.Contains(t, info.Unpaired, "is too old")
+	_, err = p.round(t.Context(), t, job)
+	var unpaired *runner.Unpaired
+	require.ErrorAs(t, err, &unpaired)
+}

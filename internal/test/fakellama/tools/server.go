@@ -1,0 +1,208 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+)
+
+// Tokens per second of the original in the fake llama-server.
+const (
+	serverPromptSpeed     = 1e6
+	serverGenerationSpeed = 1e5
+)
+
+// server is a llama-server that has one file.
+type server struct {
+	*fake
+	stage, format string
+	context       int
+	run           int // of the tool, counted from 1
+	loaded        atomic.Bool
+
+	mu      sync.Mutex // one answer at a time
+	answers int
+	cache   []int32 // the last prompt
+}
+
+func (f *fake) server() {
+	if slices.Contains(f.args, "--help") {
+		f.begin("help", "", "")
+		fmt.Print(f.help(serverHelp, "ending in .sock"))
+		return
+	}
+	file, socket := f.value("-m"), f.value("--host")
+	context, err := strconv.Atoi(f.value("-c"))
+	if err != nil {
+		f.fail("error: invalid argument: -c")
+	}
+	s := &server{fake: f, context: context}
+	s.stage, s.format = f.stage(file)
+	// The real one answers while it loads, too.
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		f.fail("couldn't bind HTTP server socket, hostname: " + socket)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /health", s.health)
+	mux.HandleFunc("POST /completion", s.completion)
+	served := make(chan error)
+	go func() { served <- http.Serve(listener, mux) }()
+	s.load(file)
+	f.fail((<-served).Error())
+}
+
+// value is the value of an option, which has to be there once.
+func (f *fake) value(option string) string {
+	i := slices.Index(f.args, option)
+	if i < 0 || i+1 == len(f.args) || slices.Contains(f.args[i+1:], option) {
+		f.fail("error: invalid argument: " + option)
+	}
+	return f.args[i+1]
+}
+
+// load tells where it puts the model as the real one does.
+func (s *server) load(file string) {
+	do, run := s.begin("", s.stage, s.format)
+	m, err := readModel(file)
+	if err != nil || do == fakellama.NotLoaded {
+		s.say(fmt.Sprintf("0.00.091.906 E llama_model_load: error loading model: %v", err))
+		s.fail(fmt.Sprintf("error: failed to load model '%s'", file))
+	}
+	s.run = run
+	device, also, layers := "CPU", "", 0
+	if s.behaviour.GPU {
+		device, also, layers = "CUDA0", "CUDA : ARCHS = 900 | ", 5
+	}
+	if do == fakellama.LessOffloaded {
+		layers = 2
+	}
+	s.say("0.00.082.622 I cmn  common_param: system_info: n_threads = 1 (n_threads_batch = 1) / 2 | " + also + "CPU : SSE3 = 1 | AVX2 = 1 | ")
+	if s.behaviour.GPU {
+		s.say(fmt.Sprintf("0.00.099.700 I load_tensors: offloaded %d/5 layers to GPU", layers))
+	}
+	s.say(fmt.Sprintf("0.00.099.704 I load_tensors: %12s model buffer size = %8.2f MiB", device, mebibytes(m.bytes())))
+	s.say(fmt.Sprintf("0.00.103.122 I llama_kv_cache: %10s KV buffer size = %8.2f MiB", device, 5.0))
+	if do == fakellama.BusyWhileIdle {
+		go func() {
+			for spins := new(atomic.Int64); ; spins.Add(1) {
+				continue
+			}
+		}()
+	}
+	s.loaded.Store(true)
+}
+
+func (s *server) health(w http.ResponseWriter, _ *http.Request) {
+	if !s.loaded.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, `{"error":{"message":"Loading model","type":"unavailable_error","code":503}}`)
+		return
+	}
+	fmt.Fprint(w, `{"status":"ok"}`)
+}
+
+func (s *server) completion(w http.ResponseWriter, request *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var asked struct {
+		Prompt      []int32 `json:"prompt"`
+		Predict     int     `json:"n_predict"`
+		CachePrompt bool    `json:"cache_prompt"`
+	}
+	switch err := json.NewDecoder(request.Body).Decode(&asked); {
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	case len(asked.Prompt) == 0 || asked.Predict < 1 || len(asked.Prompt)+asked.Predict > s.context:
+		http.Error(w, fmt.Sprintf("%d tokens and %d more do not suit a context of %d", len(asked.Prompt), asked.Predict, s.context), http.StatusBadRequest)
+		return
+	}
+	s.answers++
+	do := s.due("answer", s.stage, s.format, s.answers)
+	if s.refuse(w, do) {
+		return
+	}
+
+	cached := 0
+	if asked.CachePrompt {
+		cached = min(commonPrefix(s.cache, asked.Prompt), len(asked.Prompt)-1) // one is always evaluated
+	}
+	s.cache = asked.Prompt
+	evaluated := len(asked.Prompt) - cached
+	promptMS := 1000 * float64(evaluated) / serverPromptSpeed * s.factor(s.stage, s.format, "prompt", s.run)
+	predictedMS := 1000 * float64(asked.Predict-1) / serverGenerationSpeed * s.factor(s.stage, s.format, "generation", s.run)
+	// What is told must not be more than the answer takes.
+	time.Sleep(time.Duration((promptMS + predictedMS) * float64(time.Millisecond)))
+	answer(w, do, cached, evaluated, asked.Predict, promptMS, predictedMS)
+}
+
+// refuse commits a fault that leaves no timings, and reports whether there was one.
+func (s *server) refuse(w http.ResponseWriter, do fakellama.Do) bool {
+	switch do {
+	case fakellama.CloseConnection:
+		panic(http.ErrAbortHandler)
+	case fakellama.InternalError:
+		http.Error(w, `{"error":{"code":500,"message":"something went wrong in the fake","type":"server_error"}}`, http.StatusInternalServerError)
+	case fakellama.Garbage:
+		fmt.Fprint(w, "\x1b[31m<html>502 Bad Gateway</html>\x00\xff")
+	case fakellama.AnswerWithoutEnd:
+		for text := strings.Repeat("x", 1<<16); ; {
+			if _, err := fmt.Fprint(w, text); err != nil {
+				break
+			}
+		}
+	default:
+		s.commit(do)
+		return false
+	}
+	return true
+}
+
+func answer(w http.ResponseWriter, do fakellama.Do, cached, evaluated, predicted int, promptMS, predictedMS float64) {
+	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+	prompt, generation := number(promptMS), number(predictedMS)
+	switch do {
+	case fakellama.Zero:
+		generation = "0"
+	case fakellama.Negative:
+		generation = "-1"
+	case fakellama.NaN:
+		generation = "nan"
+	case fakellama.Huge:
+		generation = "1e30"
+	case fakellama.MoreThanItTook:
+		generation = number(predictedMS + float64(time.Hour/time.Millisecond))
+	case fakellama.WrongTokens:
+		predicted--
+	case fakellama.OtherPrompt:
+		evaluated--
+	}
+	text := fmt.Sprintf(`{"index":0,"content":"x","stop":true,"timings":{"cache_n":%d,"prompt_n":%d,"prompt_ms":%s,"predicted_n":%d,"predicted_ms":%s}}`,
+		cached, evaluated, prompt, predicted, generation)
+	switch do {
+	case fakellama.NoTimings:
+		text = `{"index":0,"content":"x","stop":true}`
+	case fakellama.Truncated:
+		text = text[:len(text)*2/3]
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	fmt.Fprint(w, text)
+}
+
+func commonPrefix(a, b []int32) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
