@@ -267,8 +267,11 @@ func Set(t testing.TB, dir string, behaviour Behaviour) {
 // installServer adds llama-server to the tools in dir, or takes it away.
 func installServer(dir string, wanted bool) error {
 	server := filepath.Join(dir, "llama-server")
-	if err := os.Remove(server); err != nil && !errors.Is(err, fs.ErrNotExist) || !wanted {
+	if err := os.Remove(server); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if !wanted {
+		return nil
 	}
 	tools, err := os.Readlink(filepath.Join(dir, "llama-bench"))
 	if err != nil {
