@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
@@ -161,7 +162,11 @@ type outcome struct {
 	Reason    runner.Reason   `json:"reason"`
 	Error     string          `json:"error"`
 	Estimated bool            `json:"estimated"`
-	Evidence  runner.Evidence `json:"evidence"`
+
+	Method       config.Method `json:"method"`
+	MethodReason string        `json:"method_reason"`
+
+	Evidence runner.Evidence `json:"evidence"`
 }
 
 // outcomes reads all of standard output: nothing else may be there.
