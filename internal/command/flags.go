@@ -111,7 +111,7 @@ func NewFlags(stdout io.Writer) *Flags {
 	defaults := config.Default()
 	f.App.Flag("config.file", "Configuration file; the default one need not exist.").Default(defaultConfigFile).StringVar(&f.ConfigFile)
 	f.App.Flag("model-dir", "Folder that is searched, recursively, for *.gguf files.").PlaceHolder("FOLDER").Envar("MODEL_DIR").StringVar(&f.modelDir)
-	f.App.Flag("llamacpp.dir", "Folder of llama.cpp's tools: llama-quantize, llama-bench, llama-perplexity. Default: PATH.").PlaceHolder("FOLDER").Envar("LLAMA_CPP_DIR").StringVar(&f.llamaCppDir)
+	f.App.Flag("llamacpp.dir", "Folder of llama.cpp's tools: llama-quantize, llama-bench, llama-server, llama-perplexity. Default: PATH.").PlaceHolder("FOLDER").Envar("LLAMA_CPP_DIR").StringVar(&f.llamaCppDir)
 	f.App.Flag("work.dir", "Folder that cycles work in; it needs room for all copies of a model. Default: "+defaults.Work.Dir+".").PlaceHolder("FOLDER").StringVar(&f.workDir)
 	f.App.Flag("storage.path", "Folder of the state: decisions, counters, history and events. Default: "+defaults.Storage.Path+".").PlaceHolder("FOLDER").StringVar(&f.storagePath)
 	f.App.Flag("host.lock", "Lock file by which measurements on this host wait for each other. Default: "+disk.DefaultLockPath()+".").PlaceHolder("FILE").StringVar(&f.hostLock)
