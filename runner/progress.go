@@ -53,6 +53,8 @@ func (p Progress) Text() string {
 		changing = "measuring the original"
 	case p.Stage == StageQuantized:
 		changing = "measuring " + p.Target
+	case p.Round > 0:
+		changing = "measuring the original and the copies in turn"
 	}
 	if changing == "" {
 		return p.Step()

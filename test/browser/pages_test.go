@@ -329,7 +329,8 @@ benchmark: {prompt_tokens: 128, generation_tokens: 128, rounds: {min: 3, max: 4}
 	b.screenshot("live-decided")
 	b.follow("#results td:last-child a")
 	b.untilText("h1", "Cycle 1")
-	assert.Contains(t, b.text("main"), "llama-bench")
+	b.do(chromedp.Evaluate[chromedp.Void]("for (const d of document.querySelectorAll('details')) d.open = true; undefined"))
+	assert.Contains(t, b.text("main"), "llama-server")
 	b.screenshot("live-cycle")
 }
 
