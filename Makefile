@@ -73,9 +73,10 @@ bench: build ## Go benchmarks, whole cycles beside the same tools by hand, the e
 
 bench-verdicts: ## count right and wrong verdicts of real cycles: hours, on a host that does nothing else
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
-	$(GO) run ./scripts/bench-verdicts -tools "$$tools" -cycles 100 -neighbour && \
-	$(GO) run ./scripts/bench-verdicts -tools "$$tools" -cycles 50 -factor 1.25 && \
-	$(GO) run ./scripts/bench-verdicts -tools "$$tools" -cycles 50 -factor 1.053
+	$(GO) run ./scripts/bench-verdicts -tools "$$tools" -noise 48 -neighbour && \
+	$(GO) run ./scripts/bench-verdicts -tools "$$tools" -cycles 100 -neighbour -process-every 10 && \
+	$(GO) run ./scripts/bench-verdicts -tools "$$tools" -cycles 100 -neighbour -factor 1.0989 -process-every 10 && \
+	$(GO) run ./scripts/bench-verdicts -tools "$$tools" -cycles 100 -neighbour -factor 1.1765 -process-every 10
 
 simulation: ## simulate the error rates of verdicts, as a Markdown table
 	@mkdir -p test-output
