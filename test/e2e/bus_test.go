@@ -37,14 +37,14 @@ a2a: {url: "redis://%s"}
 schedule: [{name: at start, cron: "@every 1h", targets: [F16], %s}]
 `, filepath.Join(shared.tools, "llama-bench"), factor, server.Addr, schedule)
 	}
-	h := newServing(t, config(6, "run_on_start: true"), "--llamacpp.dir", tools, "--web.listen-address=127.0.0.1:0")
-	d := h.serve()
+	h := newServing(t, config(6, "run_on_start: true"), "--llamacpp.dir", tools)
+	d := h.serve("--web.listen-address=127.0.0.1:0")
 	first := nextEntry(t, client, "0")
 	d.stop()
 
 	server.Stop()
 	h.configure(config(0.1, "run_on_start: true"))
-	d = h.serve()
+	d = h.serve("--web.listen-address=127.0.0.1:0")
 	d.logged("the decision has changed")
 	d.logged("the run is over")
 	d.kill()
@@ -54,10 +54,10 @@ schedule: [{name: at start, cron: "@every 1h", targets: [F16], %s}]
 
 	server.Restart()
 	h.configure(config(1, "suspend: true"))
-	d = h.serve()
+	d = h.serve("--web.listen-address=127.0.0.1:0")
 	second := nextEntry(t, client, first.ID)
 	d.stop()
-	d = h.serve() // begins by looking whether Redis has all of it
+	d = h.serve("--web.listen-address=127.0.0.1:0") // begins by looking whether Redis has all of it
 	d.logged("Events are published")
 	d.stop()
 

@@ -383,7 +383,7 @@ func TestSecondRunWaitsForTheHost(t *testing.T) {
 	assert.Contains(t, string(text), fmt.Sprintf("pid %d", first.Process.Pid))
 
 	second := other.command("run", "--model", bundled())
-	lines := &watch{seen: make(chan struct{}), text: fmt.Sprintf("pid=%d", first.Process.Pid)}
+	lines := &watch{seen: make(chan struct{}), text: fmt.Sprintf("pid %d", first.Process.Pid)}
 	second.Stderr = lines
 	require.NoError(t, second.Start())
 	select {
