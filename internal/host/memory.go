@@ -27,55 +27,37 @@ func (h *Host) FreeMemory() int64 {
 	return min(int64(*info.MemAvailableBytes), groupMemory(os.DirFS("/")))
 }
 
-// groupMemory is the least that a memory limit of the process's control group, or of one
-// above it, leaves, in bytes; the largest number where there is no limit. Pages of files that
-// were not used of late count as free: the kernel takes them back first.
+// groupMemory is the least that the memory limits on the process's cgroup and those above it
+// leave, in bytes; the largest number where there is no limit. Pages of files that were not
+// used of late count as free: the kernel takes them back first.
 func groupMemory(root fs.FS) int64 {
 	free := int64(math.MaxInt64)
-	content, err := fs.ReadFile(root, "proc/self/cgroup")
-	if err != nil {
-		return free
-	}
-	for line := range strings.Lines(string(content)) {
-		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(parts) != 3 {
-			continue
-		}
-		var files groupFiles
-		switch {
-		case parts[0] == "0" && parts[1] == "":
+	for g := range groups(root, "memory") {
+		files := memoryV1
+		if g.v2 {
 			files = memoryV2
-		case parts[1] == "memory":
-			files = memoryV1
-		default:
-			continue
 		}
-		for dir := path.Clean("/" + parts[2]); ; dir = path.Dir(dir) {
-			if left, ok := files.left(root, dir); ok {
-				free = min(free, max(left, 0))
-			}
-			if dir == "/" {
-				break
-			}
+		if left, ok := files.left(root, g.dir); ok {
+			free = min(free, max(left, 0))
 		}
 	}
 	return free
 }
 
-// groupFiles are where a hierarchy tells its limit, its use and the pages of files that were
-// not used of late. Sources: Linux's Documentation/admin-guide/cgroup-v2.rst and
-// cgroup-v1/memory.rst.
-type groupFiles struct{ mount, limit, used, inactive string }
+// groupFiles are the files in which a hierarchy tells its limit, its use and the pages of
+// files that were not used of late. Sources: Linux's Documentation/admin-guide/cgroup-v2.rst
+// and cgroup-v1/memory.rst.
+type groupFiles struct{ limit, used, inactive string }
 
 var (
-	memoryV2 = groupFiles{"sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"}
-	memoryV1 = groupFiles{"sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"}
+	memoryV2 = groupFiles{"memory.max", "memory.current", "inactive_file"}
+	memoryV1 = groupFiles{"memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"}
 )
 
 // left is what the limit of a group leaves; false where it has none.
 func (f groupFiles) left(root fs.FS, dir string) (int64, bool) {
 	number := func(name string) (int64, bool) {
-		content, err := fs.ReadFile(root, path.Join(f.mount, dir, name))
+		content, err := fs.ReadFile(root, path.Join(dir, name))
 		if err != nil {
 			return 0, false
 		}
@@ -87,7 +69,7 @@ func (f groupFiles) left(root fs.FS, dir string) (int64, bool) {
 	if !limited || !known {
 		return 0, false
 	}
-	stat, err := fs.ReadFile(root, path.Join(f.mount, dir, "memory.stat"))
+	stat, err := fs.ReadFile(root, path.Join(dir, "memory.stat"))
 	if err != nil {
 		return limit - used, true
 	}

@@ -1,7 +1,6 @@
 package host
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -178,61 +177,22 @@ func intersect(a, b []int) []int {
 }
 
 // readQuota finds the tightest CPU limit on the process's cgroup and those above it, in
-// CPUs; 0 if there is none. The hierarchies are looked for where systemd and the
-// container engines mount them. A container may see its own cgroup as the root of the
-// mount and yet be told its path on the host (cgroups(7)): a directory of the path that
-// is not there limits nothing, and the root is looked at in any case.
+// CPUs; 0 if there is none.
 func readQuota(root fs.FS) float64 {
-	content, err := fs.ReadFile(root, "proc/self/cgroup")
-	if err != nil {
-		return 0
-	}
 	quota := math.Inf(1)
-	for _, g := range parseCgroups(content) {
-		for dir := path.Clean("/" + g.path); ; dir = path.Dir(dir) {
-			for _, mount := range g.mounts {
-				if limit, ok := g.limit(root, path.Join(mount, dir)); ok {
-					quota = min(quota, limit)
-				}
-			}
-			if dir == "/" {
-				break
-			}
+	for g := range groups(root, "cpu") {
+		limit, ok := quotaV1(root, g.dir)
+		if g.v2 {
+			limit, ok = quotaV2(root, g.dir)
+		}
+		if ok {
+			quota = min(quota, limit)
 		}
 	}
 	if math.IsInf(quota, 1) {
 		return 0
 	}
 	return quota
-}
-
-// cgroup is the process's place in one hierarchy that can limit CPU time.
-type cgroup struct {
-	path   string
-	mounts []string // where the hierarchy may be mounted
-	limit  func(root fs.FS, dir string) (cpus float64, ok bool)
-}
-
-// parseCgroups finds the hierarchies that can limit CPU time in /proc/self/cgroup:
-// lines of "id:controllers:path" (cgroups(7)).
-func parseCgroups(content []byte) []cgroup {
-	var groups []cgroup
-	scanner := bufio.NewScanner(bytes.NewReader(content))
-	for scanner.Scan() {
-		parts := strings.SplitN(scanner.Text(), ":", 3)
-		if len(parts) != 3 {
-			continue
-		}
-		if parts[0] == "0" && parts[1] == "" {
-			groups = append(groups, cgroup{parts[2], []string{"sys/fs/cgroup", "sys/fs/cgroup/unified"}, quotaV2})
-		}
-		for controller := range strings.SplitSeq(parts[1], ",") {
-			if controller == "cpu" {
-				groups = append(groups, cgroup{parts[2], []string{"sys/fs/cgroup/cpu", "sys/fs/cgroup/" + parts[1]}, quotaV1})
-			}
-		}
-	}
-	return groups
 }
 
 // quotaV2 reads cpu.max: "max 100000" or "150000 100000", microseconds of CPU time in
