@@ -310,11 +310,7 @@ func (c *cycle) hash(ctx context.Context, id model.FileID, weights bool, report 
 	if err != nil {
 		return "", err
 	}
-	now, err := model.Identify(id.Path)
-	if err == nil {
-		err = model.SameFiles([]model.FileID{id}, []model.FileID{now})
-	}
-	if err != nil {
+	if err := id.Unchanged(); err != nil {
 		return "", fmt.Errorf("the file changed while it was read: %w", err)
 	}
 	if err := blank.Err(); err != nil {

@@ -215,11 +215,7 @@ func (p *pair) unchanged() error {
 	if p.id.Path == "" {
 		return nil
 	}
-	now, err := model.Identify(p.id.Path)
-	if err == nil {
-		err = model.SameFiles([]model.FileID{p.id}, []model.FileID{now})
-	}
-	if err != nil {
+	if err := p.id.Unchanged(); err != nil {
 		return fmt.Errorf("it is not the file that was made any more: %w", err)
 	}
 	return nil

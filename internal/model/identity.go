@@ -63,6 +63,16 @@ func SameFiles(before, now []FileID) error {
 	return nil
 }
 
+// Unchanged looks at the file again, and fails where it is not the same any more; the error
+// says what changed.
+func (id FileID) Unchanged() error {
+	now, err := Identify(id.Path)
+	if err != nil {
+		return err
+	}
+	return SameFiles([]FileID{id}, []FileID{now})
+}
+
 // fileKey identifies a file or a directory on this host.
 type fileKey struct{ device, inode uint64 }
 

@@ -21,14 +21,17 @@ type Plan struct {
 }
 
 // CountModels counts the models that the plan has pairs of, each once.
-func (p *Plan) CountModels() int {
+func (p *Plan) CountModels() int { return len(p.names()) }
+
+// names are the models that the plan has pairs of.
+func (p *Plan) names() map[string]bool {
 	names := map[string]bool{}
 	for _, entry := range p.Entries {
-		for _, model := range entry.Models {
-			names[model.Name] = true
+		for i := range entry.Models {
+			names[entry.Models[i].Name] = true
 		}
 	}
-	return len(names)
+	return names
 }
 
 // Resolved is an entry and the models it names now.
@@ -124,12 +127,7 @@ func NewPlan(entries []config.Entry, found Found, last map[string]string) Plan {
 
 // passedOver is what was found and the plan does not decide.
 func (p *Plan) passedOver(found Found) []Skipped {
-	planned := map[string]bool{}
-	for _, entry := range p.Entries {
-		for i := range entry.Models {
-			planned[entry.Models[i].Name] = true
-		}
-	}
+	planned := p.names()
 	return slices.DeleteFunc(slices.Clone(found.Skipped), func(s Skipped) bool { return planned[s.Name] })
 }
 
