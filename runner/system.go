@@ -25,8 +25,8 @@ func (c *cycle) refused(err error) error {
 		return err
 	}
 	switch {
-	case isOneOf(err, syscall.ENOSPC, syscall.EDQUOT):
-		return Failf(ReasonNoSpace, "the disk is full: %w", err)
+	case isFull(err):
+		return spaceFailure(err)
 	case isOneOf(err, syscall.EMFILE, syscall.ENFILE):
 		return Failf(ReasonHostLimit, "too few files may be open at a time: raise the limit (ulimit -n, LimitNOFILE= of the service): %w", err)
 	case !c.inWorkDir(err):
@@ -76,9 +76,11 @@ func (c *cycle) inWorkDir(err error) bool {
 	return false
 }
 
+func isFull(err error) bool { return isOneOf(err, syscall.ENOSPC, syscall.EDQUOT) }
+
 // spaceFailure names a full disk as what it is.
 func spaceFailure(err error) error {
-	if isOneOf(err, syscall.ENOSPC, syscall.EDQUOT) {
+	if isFull(err) {
 		return Failf(ReasonNoSpace, "the disk is full: %w", err)
 	}
 	return err
