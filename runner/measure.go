@@ -21,13 +21,10 @@ func (c *cycle) measure(ctx context.Context, group []*pair) error {
 	if err := c.filesUnchanged(group); err != nil { // by a tool that evaluated them
 		return err
 	}
-	if err := c.waitForIdle(ctx); err != nil {
+	m, err := c.beginMeasuring(ctx, group, c.Benchmark.Decision(c.Threshold).NextLook)
+	if err != nil {
 		return err
 	}
-	if err := c.chooseMethod(group); err != nil {
-		return err
-	}
-	m := c.newMeasuring(group, c.Benchmark.Decision(c.Threshold).NextLook)
 	defer m.end()
 	for len(m.undecided()) > 0 {
 		if m.overBudget() && !m.lacksFigures() {
@@ -80,11 +77,19 @@ type measuring struct {
 	longest time.Duration // that a file has taken in a round so far
 }
 
-func (c *cycle) newMeasuring(group []*pair, milestone func(int) int) *measuring {
+// beginMeasuring waits for the host to be idle, and chooses the method of the cycle where that
+// is not done yet.
+func (c *cycle) beginMeasuring(ctx context.Context, group []*pair, milestone func(int) int) (*measuring, error) {
+	if err := c.waitForIdle(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.chooseMethod(group); err != nil {
+		return nil, err
+	}
 	m := &measuring{cycle: c, group: group, decision: c.Benchmark.Decision(c.Threshold), milestone: milestone, begin: time.Now()}
 	m.turn = c.turn + c.turn%2 // two rounds belong together
 	c.benchmarkBegan = m.begin
-	return m
+	return m, nil
 }
 
 // end leaves to the next group what it goes on with.

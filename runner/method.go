@@ -23,11 +23,11 @@ func (c *cycle) chooseMethod(group []*pair) error {
 	if c.info.Unpaired != "" {
 		return c.noPairs(Failf(ReasonEngineMissing, "%s", c.info.Unpaired))
 	}
-	turns := planTurns(c.Benchmark, 2, 0, 0)
-	if need, trained := contextOf(turns), c.Model.Header.Context; trained > 0 && int64(need) > trained {
-		return c.noPairs(Failf(ReasonBenchmark, "a round takes %d tokens of context and the model was trained on %d", need, trained))
+	tokens := ContextOf(planTurns(c.Benchmark, 2, 0, 0))
+	if trained := c.Model.Header.Context; trained > 0 && int64(tokens) > trained {
+		return c.noPairs(Failf(ReasonBenchmark, "a round takes %d tokens of context and the model was trained on %d", tokens, trained))
 	}
-	fit, need, free := c.filesThatFit(group, contextOf(turns))
+	fit, need, free := c.filesThatFit(group, tokens)
 	if free > 0 && fit < 2 {
 		return c.noPairs(Failf(ReasonOutOfMemory, "two files take about %s of memory and %s are free", bytesText(need), bytesText(free)))
 	}
@@ -45,9 +45,10 @@ func (c *cycle) noPairs(why *Failure) error {
 	return nil
 }
 
-// filesThatFit is how many of the files of a group fit into the free memory together, 0 when
-// that is not known; with the need of the two smallest such sets, and what is free, in bytes.
-// The figures are estimates: a load that fails is what tells in the end.
+// filesThatFit gives the number of files of a group that fit into the free memory together,
+// whichever they are, or 0 when that is not known; and, in bytes, what the original takes with
+// the largest copy, and what is free. The figures are estimates: in the end a load that fails
+// decides.
 func (c *cycle) filesThatFit(group []*pair, tokens int) (fit int, need, free int64) {
 	if free = c.Host.FreeMemory(); free <= 0 {
 		return 0, 0, 0

@@ -32,13 +32,10 @@ func (r *Runner) MeasureNoise(ctx context.Context, req Request, rounds int) (Noi
 		self.file = c.original
 		c.pairs = []*pair{self}
 		self.quantized = c.originalFigures()
-		if err := c.waitForIdle(ctx); err != nil {
+		m, err := c.beginMeasuring(ctx, c.pairs, func(int) int { return rounds })
+		if err != nil {
 			return err
 		}
-		if err := c.chooseMethod(c.pairs); err != nil {
-			return err
-		}
-		m := c.newMeasuring(c.pairs, func(int) int { return rounds })
 		for len(self.counted) < rounds {
 			if err := m.round(ctx); err != nil {
 				return err

@@ -36,13 +36,14 @@ func (c *cycle) finish(ctx context.Context) {
 	}
 	finished := Finished{Model: c.Model, Load: c.load}
 	for _, p := range c.pairs {
+		if p.outcome == "" {
+			continue
+		}
 		if err := p.unchanged(); err != nil {
 			c.Logger.Error("a copy is not published", "model", c.Model.Name, "target", p.target, "err", err)
 			continue
 		}
-		if p.outcome != "" {
-			finished.Copies = append(finished.Copies, Copy{p.target, filepath.Join(c.dir, p.file), p.outcome})
-		}
+		finished.Copies = append(finished.Copies, Copy{p.target, filepath.Join(c.dir, p.file), p.outcome})
 	}
 	c.Progress(Progress{Model: c.Model.Name, Operation: OperationPublish})
 	c.Finish(ctx, finished)

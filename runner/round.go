@@ -92,8 +92,8 @@ const leastBursts = 8
 // their cells, every other cell the other way, so that the rounds which a verdict takes at
 // least cover all depths, and the middle of a round stays where it is. n counts the rounds
 // of the cycle, and with seed chooses the order: two turns of a phase belong together, and
-// have opposite order. A prompt takes as long as many bursts, so that a round has one, and its
-// other one is that of the next round.
+// have opposite order. A prompt takes as long as many bursts, so that a round has one prompt,
+// and the next round has the prompt of opposite order.
 func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	var turns []Turn
 	opposite := func(order []int) []int {
@@ -134,8 +134,8 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	return turns
 }
 
-// contextOf is how many tokens the cache has to hold during the turns.
-func contextOf(turns []Turn) int {
+// ContextOf gives the number of tokens that the cache has to hold during the turns.
+func ContextOf(turns []Turn) int {
 	tokens := 0
 	for _, t := range turns {
 		tokens = max(tokens, t.Depth+t.Tokens)
@@ -143,36 +143,26 @@ func contextOf(turns []Turn) int {
 	return tokens
 }
 
-// Context is how many tokens the cache has to hold in a round of the paired method.
-func (j RoundJob) Context() int { return contextOf(j.Turns) }
-
-// throughput is a phase's tokens over their time, in tokens per second; 0 where no burst of
-// it counted.
-func throughput(bursts []Burst, phase verdict.Phase) float64 {
-	tokens, spent := 0, time.Duration(0)
+// Throughputs gives a phase's tokens over their time, in tokens per second, for every phase
+// in which bursts counted: what Measurement has.
+func Throughputs(bursts []Burst) map[verdict.Phase]float64 {
+	tokens, spent := map[verdict.Phase]int{}, map[verdict.Phase]time.Duration{}
 	for _, b := range bursts {
-		if b.Phase == phase && !b.Repeated {
-			tokens, spent = tokens+b.Tokens, spent+b.Time
+		if !b.Repeated {
+			tokens[b.Phase] += b.Tokens
+			spent[b.Phase] += b.Time
 		}
 	}
-	if spent <= 0 {
-		return 0
-	}
-	return float64(tokens) / spent.Seconds()
-}
-
-// Throughputs are those of every phase that bursts counted in: what Measurement has.
-func Throughputs(bursts []Burst) map[verdict.Phase]float64 {
 	all := map[verdict.Phase]float64{}
-	for _, b := range bursts {
-		if v := throughput(bursts, b.Phase); v > 0 {
-			all[b.Phase] = v
+	for phase, time := range spent {
+		if time > 0 {
+			all[phase] = float64(tokens[phase]) / time.Seconds()
 		}
 	}
 	return all
 }
 
-// ratio is the speed of the copy over that of the original: the median over the turns in
+// ratio is the copy's speed over the original's: the median over the turns in
 // which both counted; 0 where there is none. The middle of an even number of turns is the
 // geometric mean of two.
 func ratio(original, quantized []Burst, phase verdict.Phase) float64 {

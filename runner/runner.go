@@ -9,12 +9,11 @@
 // rounds, until the verdict on each pair is in (see package verdict). A round pairs
 // every copy that is still undecided with the original: in memory together, in bursts that
 // take turns, or one measured after the other, within minutes and under the same conditions.
-// A copy over
-// a limit of quality is rejected at its first look, which gives the figures of its
-// throughput. The same inputs give the same quality, so that no second set of rounds has
-// to confirm it; and it comes first: it is the gate also where throughput would have
-// rejected the copy, too. Nothing but measurements makes a decision: whatever goes
-// wrong ends a pair as a [Failure] with a reason.
+// A copy over a limit of quality is rejected at its first look, which gives the figures of its
+// throughput. The same inputs give the same quality, so that no second set of rounds has to
+// confirm it; and it comes first: it is the gate also where throughput would have rejected the
+// copy, too. Nothing but measurements makes a decision: whatever goes wrong ends a pair as a
+// [Failure] with a reason.
 //
 // Where one of the targets is to be chosen (see package choice), those are passed over that
 // could not be chosen any more, whatever they are. The order in which the rule itself

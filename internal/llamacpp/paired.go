@@ -1,7 +1,6 @@
 package llamacpp
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,12 +87,17 @@ func (r *pairedRound) start(ctx context.Context, e *Engine, tools toolset) error
 
 // fail takes a file out of the round.
 func (r *pairedRound) fail(file int, err error) {
+	r.end(file)
+	r.files[file].Err = err
+}
+
+// end ends the server of a file, if it still runs, and keeps its trace.
+func (r *pairedRound) end(file int) {
 	if s := r.servers[file]; s != nil {
 		s.close()
 		r.files[file].Measurement.Run = s.trace
 		r.servers[file] = nil
 	}
-	r.files[file].Err = err
 }
 
 // over reports whether there is nothing left to compare with.
@@ -103,7 +107,7 @@ func (r *pairedRound) over() bool { return r.servers[0] == nil }
 // little of both phases, which the first time takes longer.
 func (r *pairedRound) warmUp(ctx context.Context) {
 	const prompt, tokens = 64, 4
-	text := r.text(r.deepest())
+	text := r.text()
 	for _, i := range r.job.Order {
 		if r.over() {
 			return
@@ -116,17 +120,14 @@ func (r *pairedRound) warmUp(ctx context.Context) {
 	}
 }
 
-// deepest is how many tokens the cache has to hold.
-func (r *pairedRound) deepest() int { return r.job.Context() }
-
-// text is a new prompt of so many tokens: the first ones, as deep as the phases begin, are
+// text is a new prompt, of as many tokens as the cache has to hold: the first ones, as deep as the phases begin, are
 // those of every prompt of the round, and what follows is unlike any other, so that of the
 // cache only the first ones can be used again. They are drawn from the whole vocabulary, as
 // llama-bench does it, the same for all files.
-func (r *pairedRound) text(tokens int) []int32 {
+func (r *pairedRound) text() []int32 {
 	r.prompts++
 	same, other := rand.New(rand.NewPCG(r.job.Seed, 0)), rand.New(rand.NewPCG(r.job.Seed, uint64(r.prompts)))
-	text := make([]int32, tokens)
+	text := make([]int32, runner.ContextOf(r.job.Turns))
 	vocabulary := int32(max(min(r.job.Vocabulary, 1<<30), 1))
 	for i := range text {
 		if i < r.job.Depth {
@@ -135,7 +136,7 @@ func (r *pairedRound) text(tokens int) []int32 {
 			text[i] = other.Int32N(vocabulary)
 		}
 	}
-	if r.job.Depth < tokens { // the first token that must not be that of the last prompt
+	if r.job.Depth < len(text) { // here the last prompt must not have the same token
 		text[r.job.Depth] = int32(r.prompts) % vocabulary
 	}
 	return text
@@ -145,14 +146,14 @@ func (r *pairedRound) text(tokens int) []int32 {
 // it counts all the same. All turns together are repeated no more often than there are.
 const maxTurns = 4
 
-// turns measures every turn, and repeats those of which others took too much.
+// turns measures every turn, and repeats a turn when others took too much of its time.
 func (r *pairedRound) turns(ctx context.Context) error {
-	text, repeats := r.text(r.deepest()), 0
+	text, repeats := r.text(), 0
 	for n, turn := range r.job.Turns {
 		for try := 1; ; try++ {
 			r.report(-1, 0.1+0.9*float64(n)/float64(len(r.job.Turns)))
 			if turn.Phase == verdict.Prompt {
-				text = r.text(r.deepest())
+				text = r.text()
 			}
 			bursts, err := r.turn(ctx, n, turn, text)
 			if err != nil || r.over() {
@@ -240,33 +241,29 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 	return burst, nil
 }
 
-// finish ends the servers and takes down what is to be told of them.
+// finish takes down what the servers have to tell, and ends them.
 func (r *pairedRound) finish(observed func(ours time.Duration, threads int) *host.Load, tools toolset, e *Engine) {
-	ours := time.Duration(0)
+	threads := e.benchThreads(tools.gpu)
 	for i, s := range r.servers {
 		if s == nil {
-			ours += r.files[i].Measurement.Run.CPUTime
 			continue
 		}
 		m := &r.files[i].Measurement
 		m.Throughput = runner.Throughputs(m.Bursts)
 		m.Build, m.Commit = tools.version.build, tools.version.commit
-		m.Backends, m.GPU, m.CPU = s.log.named(), tools.gpuNames(), host.CPUName()
-		m.Threads, m.CPUs = e.benchThreads(tools.gpu), r.job.CPUs
+		m.Backends, m.GPU, m.CPU = s.log.named(), tools.gpuNames(), tools.cpu
+		m.Threads, m.CPUs = threads, r.job.CPUs
 		m.Offload = s.log.where()
 		if m.Idle = s.idle(); m.Idle >= runner.NoticeableIdle {
 			e.logger.Warn("a server used the CPU while others were measured", "file", r.job.Files[i], "cpus", m.Idle)
 		}
 	}
-	for i, s := range r.servers {
-		if s != nil {
-			s.close()
-			r.servers[i] = nil
-			r.files[i].Measurement.Run = s.trace
-			ours += s.trace.CPUTime
-		}
+	ours := time.Duration(0)
+	for i := range r.servers { // all of them rested until here
+		r.end(i)
+		ours += r.files[i].Measurement.Run.CPUTime
 	}
-	load := observed(ours, cmp.Or(e.benchThreads(tools.gpu), 1))
+	load := observed(ours, threads)
 	for i := range r.files {
 		r.files[i].Load = load
 	}
@@ -274,10 +271,8 @@ func (r *pairedRound) finish(observed func(ours time.Duration, threads int) *hos
 
 // close ends what is left, and removes the sockets.
 func (r *pairedRound) close(dir string) {
-	for i, s := range r.servers {
-		if s != nil {
-			s.close()
-		}
+	for i := range r.servers {
+		r.end(i)
 		_ = os.Remove(filepath.Join(dir, socketName(i))) // goes with the directory, at last
 	}
 }
@@ -288,7 +283,7 @@ func (e *Engine) serverCommand(tools toolset, job runner.RoundJob, file int) com
 	batch := number(max(job.PromptTokens, 1))
 	args := []string{
 		"-m", job.Files[file], "--host", socketName(file), "-np", "1",
-		"-c", number(job.Context() + contextSlack), "-b", batch, "-ub", batch,
+		"-c", number(runner.ContextOf(job.Turns) + contextSlack), "-b", batch, "-ub", batch,
 	}
 	if threads := e.benchThreads(tools.gpu); threads > 0 {
 		args = append(args, "-t", number(threads), "-tb", number(threads))

@@ -321,7 +321,7 @@ func (l *loadLog) add(line string) {
 	}
 }
 
-// where is what was told so far; nil when that is nothing.
+// where says what the server printed of its places so far; nil when it printed nothing.
 func (l *loadLog) where() *runner.Offload {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/process"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -34,6 +35,7 @@ const outputLimit = 1 << 20
 type toolset struct {
 	quantize, bench binary
 	server          serverAbility // its binary is zero where there is none
+	cpu             string        // of this host: llama-server does not name it
 	abilities
 }
 
@@ -60,7 +62,7 @@ func (e *Engine) tools(ctx context.Context) (toolset, error) {
 	if e.known.quantize == quantize && e.known.bench == bench && e.known.server.binary == server {
 		return e.known, nil
 	}
-	known := toolset{quantize: quantize, bench: bench}
+	known := toolset{quantize: quantize, bench: bench, cpu: host.CPUName()}
 	if err := e.ask(ctx, &known); err != nil {
 		return toolset{}, err
 	}

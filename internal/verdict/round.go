@@ -9,9 +9,8 @@ import (
 type Pair struct {
 	Original  float64 `json:"original"`
 	Quantized float64 `json:"quantized"`
-	// Ratio is the speed of the quantized model over that of the original, where the round
-	// knows it better than by the two above: as the median over its parts. 0 where it does
-	// not.
+	// Ratio is the quantized model's speed over the original's, where the round knows it
+	// better than by the two above: as the median over its parts. 0 where it does not.
 	Ratio float64 `json:"ratio,omitempty"`
 }
 
@@ -60,8 +59,8 @@ func leadingUsable(phases []Phase, rounds []Round) []Round {
 	return rounds
 }
 
-// logRatio of one pair. A difference of logarithms cannot overflow.
-func (p Pair) logRatio() float64 {
+// LogRatio of one pair: of Ratio, where that is known. A difference of logarithms cannot overflow.
+func (p Pair) LogRatio() float64 {
 	if p.Ratio != 0 {
 		return math.Log(p.Ratio)
 	}
@@ -74,7 +73,7 @@ func logRatios(phases []Phase, rounds []Round) [][]float64 {
 	for i, phase := range phases {
 		d[i] = make([]float64, len(rounds))
 		for j, round := range rounds {
-			d[i][j] = round[phase].logRatio()
+			d[i][j] = round[phase].LogRatio()
 		}
 	}
 	return d

@@ -226,7 +226,7 @@ func noise(ctx context.Context, r *runner.Runner, m model.Model, o options, here
 			}
 			for _, round := range found.Rounds {
 				pair := round.Throughputs(b.Phases)
-				recorded.Rounds = append(recorded.Rounds, [2]float64{math.Log(pair[verdict.Generation].Ratio), math.Log(pair[verdict.Prompt].Ratio)})
+				recorded.Rounds = append(recorded.Rounds, [2]float64{pair[verdict.Generation].LogRatio(), pair[verdict.Prompt].LogRatio()})
 			}
 		}
 		fmt.Fprintf(os.Stderr, "%d of %d rounds\n", measured+batch, o.noise)
@@ -265,11 +265,7 @@ func (t *tally) add(rounds []runner.Round, phases []verdict.Phase) {
 			continue
 		}
 		for phase, pair := range round.Throughputs(phases) {
-			ratio := pair.Ratio
-			if ratio == 0 {
-				ratio = pair.Quantized / pair.Original
-			}
-			t.ratios[phase] = append(t.ratios[phase], math.Log(ratio))
+			t.ratios[phase] = append(t.ratios[phase], pair.LogRatio())
 		}
 	}
 }
