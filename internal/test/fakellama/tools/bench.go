@@ -198,17 +198,8 @@ func (f *fake) measure(o benchOptions, m model, do fakellama.Do, factor func(pha
 // row is a result as llama-bench prints it, with the fields that matter here.
 func row(o benchOptions, m model, t test, do fakellama.Do, factor float64) string {
 	duration := float64(t.prompt+t.gen) / t.perSecond * 1e9 * factor
-	sample := strconv.FormatInt(int64(duration), 10)
-	switch do {
-	case fakellama.Zero:
-		sample = "0"
-	case fakellama.Negative:
-		sample = "-1"
-	case fakellama.NaN:
-		sample = "nan"
-	case fakellama.Huge:
-		sample = "1e30"
-	case fakellama.WrongTokens:
+	sample := figure(do, strconv.FormatInt(int64(duration), 10))
+	if do == fakellama.WrongTokens {
 		t.prompt, t.gen = t.prompt/2, t.gen/2
 	}
 	samples := fmt.Sprintf(`"samples_ns": [ %s ],`, strings.Join(slices.Repeat([]string{sample}, o.repetitions), ", "))
@@ -221,4 +212,20 @@ func row(o benchOptions, m model, t test, do fakellama.Do, factor float64) strin
 		`"samples_ts": [ %g ]}`,
 		o.model, m.bytes(), m.parameters(), o.batch, o.ubatch, o.thread,
 		t.prompt, t.gen, o.depth, sample, samples, t.perSecond/factor)
+}
+
+// figure is a number as a tool prints it, or what a fault makes of it.
+func figure(do fakellama.Do, number string) string {
+	switch do {
+	case fakellama.Zero:
+		return "0"
+	case fakellama.Negative:
+		return "-1"
+	case fakellama.NaN:
+		return "nan"
+	case fakellama.Huge:
+		return "1e30"
+	default:
+		return number
+	}
 }

@@ -170,16 +170,8 @@ func (s *server) refuse(w http.ResponseWriter, do fakellama.Do) bool {
 
 func answer(w http.ResponseWriter, do fakellama.Do, cached, evaluated, predicted int, promptMS, predictedMS float64) {
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
-	prompt, generation := number(promptMS), number(predictedMS)
+	prompt, generation := number(promptMS), figure(do, number(predictedMS))
 	switch do {
-	case fakellama.Zero:
-		generation = "0"
-	case fakellama.Negative:
-		generation = "-1"
-	case fakellama.NaN:
-		generation = "nan"
-	case fakellama.Huge:
-		generation = "1e30"
 	case fakellama.MoreThanItTook:
 		generation = number(predictedMS + float64(time.Hour/time.Millisecond))
 	case fakellama.WrongTokens:
