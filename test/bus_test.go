@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/schemas"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
@@ -23,7 +25,8 @@ func (p *place) deliveries() (all []store.Delivery) {
 	return all
 }
 
-// decisionsOn are the changes in the stream, by the words of their data.
+// decisionsOn are the changes in the stream, by the words of their data, which fits its
+// schema.
 func decisionsOn(t *testing.T, server *servers.Redis) []string {
 	t.Helper()
 	var all []string
@@ -31,7 +34,9 @@ func decisionsOn(t *testing.T, server *servers.Redis) []string {
 		if !strings.HasPrefix(line, "{") {
 			continue
 		}
-		o := ended{stdout: line}.one(t)
+		var o outcome
+		require.NoError(t, json.Unmarshal([]byte(line), &o), line)
+		schemas.Check(t, schemas.Of(o.EventType), line)
 		all = append(all, strings.TrimSpace(strings.Join([]string{o.Target, string(o.Decision), o.Previous}, " ")))
 	}
 	return all

@@ -13,6 +13,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/schemas"
 )
 
 // rungs are the targets of these tests, of which Q2_K is over its limit of quality.
@@ -47,6 +48,7 @@ func (l toldLine) String() string {
 func (e ended) lines(t *testing.T) (lines []string, last toldLine) {
 	t.Helper()
 	for text := range strings.Lines(e.stdout) {
+		schemas.Check(t, schemas.RunOutput, text)
 		last = toldLine{}
 		require.NoError(t, json.Unmarshal([]byte(text), &last), text)
 		lines = append(lines, last.String())

@@ -29,6 +29,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
 	"github.com/quant-exporter/quant-exporter/internal/test/golden"
 	"github.com/quant-exporter/quant-exporter/internal/test/program"
+	"github.com/quant-exporter/quant-exporter/internal/test/schemas"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -169,11 +170,13 @@ type outcome struct {
 	Evidence runner.Evidence `json:"evidence"`
 }
 
-// outcomes reads all of standard output: nothing else may be there.
+// outcomes reads all of standard output: nothing else may be there, and each line fits the
+// schema.
 func (e ended) outcomes(t *testing.T) []outcome {
 	t.Helper()
 	var all []outcome
 	for line := range strings.Lines(e.stdout) {
+		schemas.Check(t, schemas.RunOutput, line)
 		var o outcome
 		require.NoError(t, json.Unmarshal([]byte(line), &o), "standard output is nothing but objects: %q", line)
 		all = append(all, o)

@@ -56,6 +56,7 @@ func TestRunPublishesWhatItKeeps(t *testing.T) {
 
 	// Once more: the same version, of a decision that stood already.
 	got = p.run(append(targets, "--output", "json")...)
+	assert.Len(t, got.outcomes(t), 3)
 	assert.Contains(t, got.stdout, `{"event_type":"QUANT_PUBLICATION","model_name":"m","target_format":"Q4_K_M",`)
 	again := p.manifest("m/Q4_K_M/stable")
 	assert.Equal(t, m.SHA256, again.SHA256)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/test/schemas"
 )
 
 // chosen is a choice with all figures.
@@ -39,7 +40,7 @@ func TestChoice(t *testing.T) {
 }
 
 func TestChoicesFitTheirSchema(t *testing.T) {
-	s := compiled(t, choiceSchemaFile)
+	s := schemas.Get(t, "quant-choice")
 	none, first, odd := chosen(), chosen(), chosen()
 	none.Chosen = nil
 	first.Previous, first.Chosen.Quality, first.Chosen.Verdict.Rounds = "", nil, 0

@@ -14,12 +14,8 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/test/golden"
+	"github.com/quant-exporter/quant-exporter/internal/test/schemas"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-)
-
-const (
-	schemaFile       = "../../examples/quant-decision.schema.json"
-	choiceSchemaFile = "../../examples/quant-choice.schema.json"
 )
 
 // published is a decision as it goes to the bus.
@@ -42,13 +38,9 @@ func instance(t *testing.T, d any) map[string]any {
 	return value.(map[string]any)
 }
 
-func schema(t *testing.T) *jsonschema.Schema { return compiled(t, schemaFile) }
-
-func compiled(t *testing.T, file string) *jsonschema.Schema {
+func schema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
-	s, err := jsonschema.NewCompiler().Compile(file)
-	require.NoError(t, err)
-	return s
+	return schemas.Get(t, "quant-decision")
 }
 
 func TestEventsFitTheSchema(t *testing.T) {

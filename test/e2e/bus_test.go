@@ -9,10 +9,10 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/test/schemas"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
@@ -74,8 +74,7 @@ schedule: [{name: at start, cron: "@every 1h", targets: [F16], %s}]
 	assert.Equal(t, "kept", kept["decision"])
 	assert.Equal(t, "rejected", kept["previous_decision"])
 	assert.Equal(t, pending[len(pending)-1].ID, kept["event_id"])
-	schema, err := jsonschema.NewCompiler().Compile(filepath.Join(shared.root, "examples", "quant-decision.schema.json"))
-	require.NoError(t, err)
+	schema := schemas.Get(t, "quant-decision")
 	for i, entry := range entries {
 		data := dataOf(t, entry)
 		require.NoError(t, schema.Validate(data))

@@ -7,11 +7,11 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/test/schemas"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
@@ -75,8 +75,7 @@ schedule: [{name: nightly, cron: "@daily", targets: [Q8_0, Q6_K, Q4_K_M, Q3_K_M,
 
 	entries, err := client.XRange(t.Context(), stream, "-", "+").Result()
 	require.NoError(t, err)
-	schema, err := jsonschema.NewCompiler().Compile(filepath.Join(shared.root, "examples", "quant-choice.schema.json"))
-	require.NoError(t, err)
+	schema := schemas.Get(t, "quant-choice")
 	var chosen []any
 	for _, entry := range entries {
 		if entry.Values["event_type"] == "QUANT_CHOICE" {

@@ -31,6 +31,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/test/program"
+	"github.com/quant-exporter/quant-exporter/internal/test/schemas"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -158,6 +159,7 @@ func (h *host) run(args ...string) ([]outcome, int) {
 	for line := range bytes.Lines(out) {
 		var o outcome
 		require.NoError(h.t, json.Unmarshal(line, &o), "%s", line)
+		schemas.Check(h.t, schemas.RunOutput, string(line))
 		outcomes = append(outcomes, o)
 	}
 	h.nothingLeft()
