@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -13,6 +14,7 @@ import (
 	_ "time/tzdata" // for hosts and containers without it: entries may name timezones
 
 	"github.com/prometheus/common/version"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/quant-exporter/quant-exporter/collector"
@@ -20,6 +22,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/command"
 	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 	"github.com/quant-exporter/quant-exporter/schedule"
@@ -67,11 +70,11 @@ func do(p *command.Program, name string, f command.ServeFlags) (status int, err 
 	case name == "calibrate":
 		return command.ExitKept, p.Calibrate(ctx)
 	case name == "events":
-		return command.ExitKept, p.Events()
+		return command.ExitKept, p.Events(ctx)
 	case name == "export":
-		return command.ExitKept, p.Export()
+		return command.ExitKept, p.Export(ctx)
 	case name == "backup":
-		return command.ExitKept, p.Backup()
+		return command.ExitKept, p.Backup(ctx)
 	default:
 		return command.ExitError, fmt.Errorf("the command %q is not wired: this is a defect, please report it", name)
 	}
@@ -138,7 +141,10 @@ func serve(ctx context.Context, p *command.Program, f command.ServeFlags) (err e
 	group.Go(func() error {
 		return web.Serve(ctx, web.ServeOptions{
 			Handler: handler, Flags: f.Web, Logger: p.Logger,
-			Ready: func([]net.Addr) { close(listening) },
+			Ready: func(addresses []net.Addr) {
+				announce(state, f.Web, addresses, mount, p.Logger)
+				close(listening)
+			},
 		})
 	})
 	group.Go(func() error {
@@ -165,6 +171,18 @@ func serve(ctx context.Context, p *command.Program, f command.ServeFlags) (err e
 		p.Logger.Info("stopped")
 	}
 	return err
+}
+
+// announce lets the commands on this host that find the state in use ask this process. They
+// have --url where that fails.
+func announce(state *store.Store, flags *toolkit.FlagConfig, addresses []net.Addr, mount web.Mount, logger *slog.Logger) {
+	url, err := web.LocalURL(flags, addresses, mount)
+	if err == nil && url != "" {
+		err = state.Announce(url)
+	}
+	if err != nil {
+		logger.Warn("commands such as events and backup need --url to ask this exporter", "err", err)
+	}
 }
 
 // signalContext is cancelled by the first signal that asks the process to end; the

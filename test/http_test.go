@@ -45,8 +45,8 @@ func (p *place) write(name, text string) string {
 	return path
 }
 
-// certify makes an authority, has it certify 127.0.0.1 in tls.crt and tls.key, and gives
-// a client that trusts it and no other.
+// certify makes an authority, ca.crt, has it certify 127.0.0.1 in tls.crt and tls.key, and
+// gives a client that trusts it and no other.
 func (p *place) certify() *http.Client {
 	p.t.Helper()
 	issue := func(template, issuer *x509.Certificate, issuerKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
@@ -69,6 +69,7 @@ func (p *place) certify() *http.Client {
 	certificate, key := issue(&x509.Certificate{SerialNumber: big.NewInt(2), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, authority, authorityKey)
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	require.NoError(p.t, err)
+	p.write("ca.crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Raw})))
 	p.write("tls.crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})))
 	p.write("tls.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
 	trusted := x509.NewCertPool()
@@ -76,13 +77,19 @@ func (p *place) certify() *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: trusted}}}
 }
 
+// secured writes a --web.config.file that asks for TLS, by what certify wrote, and the
+// password "right" of the user prometheus.
+func (p *place) secured() string {
+	p.t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost)
+	require.NoError(p.t, err)
+	return p.write("web.yml", fmt.Sprintf("tls_server_config: {cert_file: tls.crt, key_file: tls.key}\nbasic_auth_users: {prometheus: %q}\n", hash))
+}
+
 func TestTLSAndBasicAuthentication(t *testing.T) {
 	t.Parallel()
 	p := newIdlePlace(t)
-	client := p.certify()
-	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost)
-	require.NoError(t, err)
-	web := p.write("web.yml", fmt.Sprintf("tls_server_config: {cert_file: tls.crt, key_file: tls.key}\nbasic_auth_users: {prometheus: %q}\n", hash))
+	client, web := p.certify(), p.secured()
 	s := p.serve("--web.config.file", web)
 	secured := strings.Replace(s.url, "http://", "https://", 1)
 	as := func(user, password string) func(*http.Request) {

@@ -272,7 +272,7 @@ var changed = regexp.MustCompile(`the decision has changed.* event_id=(\S+) now=
 // missing, and none that the exporter has logged.
 func (v *victim) checkEvents(opened *store.Store, log string) {
 	v.t.Helper()
-	events, err := opened.Events(0, 0)
+	events, err := opened.Events(store.EventQuery{})
 	require.NoError(v.t, err)
 	standing := map[store.PairID]verdict.Outcome{}
 	decisions := map[string]string{}

@@ -34,7 +34,7 @@ func TestServeRunsWhatIsDueShowsAndKeepsIt(t *testing.T) {
 
 	opened := p.opened()
 	assert.Equal(t, verdict.Rejected, opened.State().Standing(store.PairID{Model: "m", Target: "Q2_K"}))
-	events, err := opened.Events(0, 0)
+	events, err := opened.Events(store.EventQuery{})
 	require.NoError(t, err)
 	assert.Len(t, events, 1)
 	require.NoError(t, opened.Check())

@@ -32,16 +32,12 @@ func TestTheStateIsOneProcessesOwn(t *testing.T) {
 	s.mustLog("msg=ready")
 	before, _ := s.scrape("")
 	pid := "pid " + strconv.Itoa(s.cmd.Process.Pid)
-	copied := filepath.Join(p.dir, "copy.db")
 	for name, test := range map[string]struct {
 		args []string
 		says string
 	}{
 		"a second exporter": {[]string{"--model-dir", p.models, "--web.listen-address=127.0.0.1:0"}, "stop it"},
 		"run":               {[]string{"run", "--model-dir", p.models, "--llamacpp.dir", p.tools}, "--no-record"},
-		"events":            {[]string{"events"}, "GET /api/v1/events"},
-		"export":            {[]string{"export"}, "GET /api/v1/export"},
-		"backup":            {[]string{"backup", copied}, "POST /api/v1/admin/backup (with --web.enable-admin-api)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := p.start(test.args...)
@@ -51,7 +47,6 @@ func TestTheStateIsOneProcessesOwn(t *testing.T) {
 			assert.Contains(t, got.stderr, test.says)
 		})
 	}
-	assert.NoFileExists(t, copied)
 
 	got := p.run("--no-record")
 	assert.Zero(t, got.status, got.stderr)
@@ -84,7 +79,7 @@ func TestRunRecordsAsACycleOfTheScheduleIs(t *testing.T) {
 	assert.Len(t, records[0].Evidence.Verdicts, 2, "what would change the decision is measured twice")
 	assert.Equal(t, verdict.Kept, records[0].Previous)
 
-	events, err := opened.Events(0, 0)
+	events, err := opened.Events(store.EventQuery{})
 	require.NoError(t, err)
 	require.Len(t, events, 2)
 	var first, second struct {
@@ -145,7 +140,7 @@ func TestEventIDsOfARun(t *testing.T) {
 		require.NotEmpty(t, o.EventID, "step %d", i)
 		ids[o.EventID] = true
 	}
-	events, err := p.opened().Events(0, 0)
+	events, err := p.opened().Events(store.EventQuery{})
 	require.NoError(t, err)
 	require.Len(t, events, 2)
 	for _, event := range events {
@@ -291,15 +286,19 @@ func sameButTheProducer(t *testing.T, p *place, copied string) {
 	assert.NotEqual(t, original.Outbox.Producer, s.State().Outbox.Producer)
 }
 
+// The commands and the API of an exporter that serves say what the commands say of the file.
 func TestEventsExportAndBackupOfAServingExporter(t *testing.T) {
 	t.Parallel()
 	p := decidedTwice(t)
-	listed := p.start("events", "--output", "json")
+	table, listed, held := p.start("events"), p.start("events", "--output", "json"), p.start("events", "--delivery", "held")
 	exported := p.start("export")
 	p.configure(never)
 	s := p.serve("--web.enable-admin-api")
 	s.mustLog("msg=ready")
 
+	assert.Equal(t, table, p.start("events"))
+	assert.Equal(t, listed, p.start("events", "--output", "json"))
+	assert.Equal(t, held, p.start("events", "--delivery", "held"))
 	_, body := s.get("/api/v1/events")
 	var answer struct {
 		Data struct {
@@ -310,17 +309,84 @@ func TestEventsExportAndBackupOfAServingExporter(t *testing.T) {
 	assert.Equal(t, eventLines(t, listed.stdout), answer.Data.Events)
 
 	_, body = s.get("/api/v1/export")
-	found := kinds(t, body)
-	delete(found, "entry") // what the schedule remembers, a moment after it is ready
-	assert.Equal(t, kinds(t, exported.stdout), found)
+	asked := p.start("export")
+	require.Zero(t, asked.status, asked.stderr)
+	for _, text := range []string{body, asked.stdout} {
+		found := kinds(t, text)
+		delete(found, "entry") // what the schedule remembers, a moment after it is ready
+		assert.Equal(t, kinds(t, exported.stdout), found)
+	}
 
 	status, body := s.do(http.MethodPost, "/api/v1/admin/backup")
 	require.Equal(t, http.StatusOK, status)
-	copied := filepath.Join(p.dir, "copied")
-	require.NoError(t, os.Mkdir(copied, 0o700))
-	require.NoError(t, os.WriteFile(filepath.Join(copied, "state.db"), []byte(body), 0o600))
+	byHTTP, byCommand := filepath.Join(p.dir, "http"), filepath.Join(p.dir, "command")
+	for _, dir := range []string{byHTTP, byCommand} {
+		require.NoError(t, os.Mkdir(dir, 0o700))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(byHTTP, "state.db"), []byte(body), 0o600))
+	got := p.start("backup", filepath.Join(byCommand, "state.db"))
+	require.Zero(t, got.status, got.stderr)
+	got = p.start("backup", filepath.Join(byCommand, "state.db"))
+	assert.Equal(t, exitError, got.status)
+	assert.Contains(t, got.stderr, "name a new file")
 	require.Zero(t, s.stop())
-	sameButTheProducer(t, p, copied)
+	sameButTheProducer(t, p, byHTTP)
+	sameButTheProducer(t, p, byCommand)
+	assert.Equal(t, table, p.start("events"), "the file again")
+}
+
+// What keeps the commands from an answer is said with what to do about it.
+func TestExporterThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	p := newIdlePlace(t)
+	s := p.serve()
+	s.mustLog("msg=ready")
+	copied := filepath.Join(p.dir, "copy.db")
+	got := p.start("backup", copied)
+	assert.Equal(t, exitError, got.status)
+	assert.Contains(t, got.stderr, "the exporter at "+s.url+" answered 403 Forbidden: this is switched off: start quant-exporter with --web.enable-admin-api")
+	left, err := filepath.Glob(filepath.Join(p.dir, "*.db"))
+	require.NoError(t, err)
+	assert.Empty(t, left)
+
+	elsewhere := newIdlePlace(t) // has no state
+	assert.Equal(t, "There are no such events.\n", elsewhere.start("events", "--url", s.url).stdout)
+	got = elsewhere.start("export", "--url", "http://"+nobody)
+	assert.Equal(t, exitError, got.status)
+	assert.Empty(t, got.stdout)
+	assert.Contains(t, got.stderr, "give the URL at which it answers with --url")
+	got = elsewhere.start("export", "--url", s.url+"/elsewhere")
+	assert.Equal(t, exitError, got.status)
+	assert.Contains(t, got.stderr, "404")
+
+	// A run has the state, and answers nothing.
+	s.kill()
+	opened := p.opened()
+	got = p.start("events")
+	assert.Equal(t, exitError, got.status)
+	assert.Contains(t, got.stderr, "wait for it to end, or, where it is an exporter that serves in a container or on another host, name its address with --url")
+	require.NoError(t, opened.Close())
+	assert.Zero(t, p.start("events").status)
+}
+
+// An exporter that asks for TLS and a password is found, too, and asked with what
+// --http.config.file has.
+func TestExporterBehindTLSAndAPassword(t *testing.T) {
+	t.Parallel()
+	p := newIdlePlace(t)
+	p.certify()
+	s := p.serve("--web.config.file", p.secured(), "--web.external-url", "https://example.org/quant")
+	s.mustLog("msg=ready")
+	for _, test := range []struct{ config, says string }{
+		{"{}", "ca_file under tls_config: in the file of --http.config.file"},
+		{"tls_config: {ca_file: ca.crt}", "401 Unauthorized: Unauthorized: give basic_auth in the file of --http.config.file"},
+		{"tls_config: {ca_file: ca.crt}\nbasic_auth: {username: prometheus, password: right}", ""},
+	} {
+		got := p.start("events", "--http.config.file", p.write("client.yml", test.config))
+		assert.Contains(t, got.stderr, test.says)
+		assert.Equal(t, test.says == "", got.status == 0, got.stderr)
+		assert.NotContains(t, got.stderr, "password")
+	}
 }
 
 // A state of another version is refused by every command, with a sentence that says so, and

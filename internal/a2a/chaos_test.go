@@ -340,7 +340,7 @@ func (c *chaos) compare() {
 	s, err := store.OpenForReading(c.dir)
 	require.NoError(c.t, err)
 	defer s.Close()
-	events, err := s.Events(0, 0)
+	events, err := s.Events(store.EventQuery{})
 	require.NoError(c.t, err)
 	require.Len(c.t, events, *chaosEvents)
 	assert.Zero(c.t, s.State().Outbox.Pending)

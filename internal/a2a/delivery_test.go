@@ -291,7 +291,7 @@ func TestServerComesBackOlderThanTheState(t *testing.T) {
 	producers, err := second.Producers()
 	require.NoError(t, err)
 	assert.Len(t, producers, 3)
-	events, err := second.Events(0, 0)
+	events, err := second.Events(store.EventQuery{})
 	require.NoError(t, err)
 	want := make([]string, len(events))
 	for i, event := range events {

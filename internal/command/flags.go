@@ -46,6 +46,7 @@ type Flags struct {
 	calibrate   calibrateFlags
 	events      eventsFlags
 	backup      string // file
+	exporter    exporterFlags
 }
 
 // threshold as it was given; the environment serves every command.
@@ -101,6 +102,9 @@ type eventsFlags struct {
 	output   string
 }
 
+// exporterFlags say how to ask an exporter that serves.
+type exporterFlags struct{ url, httpConfig string }
+
 // NewFlags declares all commands and flags; help and version are printed to stdout.
 func NewFlags(stdout io.Writer) *Flags {
 	f := &Flags{App: kingpin.New("quant-exporter", "Finds out, by measuring, whether quantized copies of GGUF models are still worth serving on this host."), log: new(promslog.Config)}
@@ -124,10 +128,11 @@ func NewFlags(stdout io.Writer) *Flags {
 	f.threshold.flag(serve)
 	f.run.flags(f.App, &f.threshold)
 	f.calibrate.flags(f.App, &f.threshold)
-	f.events.flags(f.App)
-	f.App.Command("export", "Write the whole state to standard output, as JSON lines.")
-	f.App.Command("backup", "Copy the state to a file; the copy is consistent.").
-		Arg("file", "File to write; it must not exist.").Required().StringVar(&f.backup)
+	f.exporter.flags(f.events.flags(f.App))
+	f.exporter.flags(f.App.Command("export", "Write the whole state to standard output, as JSON lines."))
+	backup := f.App.Command("backup", "Copy the state to a file; the copy is consistent.")
+	backup.Arg("file", "File to write; it must not exist.").Required().StringVar(&f.backup)
+	f.exporter.flags(backup)
 	return f
 }
 
@@ -169,11 +174,21 @@ func (f *calibrateFlags) flags(app *kingpin.Application, t *threshold) {
 	cal.Flag("no-wait", "Fail at once if another measurement runs on this host, instead of waiting for it.").BoolVar(&f.noWait)
 }
 
-func (f *eventsFlags) flags(app *kingpin.Application) {
+func (f *eventsFlags) flags(app *kingpin.Application) *kingpin.CmdClause {
 	events := app.Command("events", "List the stored events, oldest first, and whether the bus has them.")
-	events.Flag("delivery", "Only events that are held, pending, delivered or superseded.").
-		EnumVar(&f.delivery, string(store.Held), string(store.Pending), string(store.Delivered), string(store.Superseded))
+	var deliveries []string
+	for _, d := range store.Deliveries() {
+		deliveries = append(deliveries, string(d))
+	}
+	events.Flag("delivery", "Only events that are held, pending, delivered or superseded.").EnumVar(&f.delivery, deliveries...)
 	events.Flag("output", "Format of the output: text (a table) or json (one object per line).").Default("text").EnumVar(&f.output, "text", "json")
+	return events
+}
+
+func (f *exporterFlags) flags(command *kingpin.CmdClause) {
+	command.Flag("url", "Ask the exporter at this URL. Default: the one that serves the state in --storage.path; where none does, its file is read.").
+		PlaceHolder("URL").StringVar(&f.url)
+	command.Flag("http.config.file", "File with the credentials and TLS settings to ask with, like http_config of Prometheus.").PlaceHolder("FILE").StringVar(&f.httpConfig)
 }
 
 // loadConfig reads the configuration file, which only has to be there when it was

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,44 +32,27 @@ func (p *Program) OpenStore(hint string) (*store.Store, error) {
 	return s, err
 }
 
-// reading opens the state for a command that only reads it; endpoint gives the same on
-// a running exporter.
-func (p *Program) reading(endpoint string, read func(*store.Store) error) error {
-	s, err := store.OpenForReading(p.Config.Storage.Path)
-	if locked := new(store.LockedError); errors.As(err, &locked) {
-		return fmt.Errorf("%w: if that is a serving exporter, %s gives the same; else wait for it to end", err, endpoint)
-	}
+// Events is the command `events`.
+func (p *Program) Events(ctx context.Context) error {
+	f := p.flags.events
+	from, err := p.stored()
 	if err != nil {
 		return err
 	}
-	return errors.Join(read(s), s.Close())
-}
-
-// Events is the command `events`.
-func (p *Program) Events() error {
-	f := p.flags.events
-	return p.reading("GET /api/v1/events", func(s *store.Store) error {
-		events, err := s.Events(0, 0)
-		if err != nil {
-			return err
-		}
-		var shown []store.Event
+	events, err := from.events(ctx, store.Delivery(f.delivery))
+	if err := errors.Join(explained(err), from.close()); err != nil {
+		return err
+	}
+	if f.output == "json" {
+		encoder := json.NewEncoder(p.stdout)
 		for _, e := range events {
-			if f.delivery == "" || f.delivery == string(e.Delivery) {
-				shown = append(shown, e)
+			if err := encoder.Encode(e); err != nil {
+				return fmt.Errorf("writing the events: %w", err)
 			}
 		}
-		if f.output == "json" {
-			encoder := json.NewEncoder(p.stdout)
-			for _, e := range shown {
-				if err := encoder.Encode(e); err != nil {
-					return fmt.Errorf("writing the events: %w", err)
-				}
-			}
-			return nil
-		}
-		return p.eventTable(shown)
-	})
+		return nil
+	}
+	return p.eventTable(events)
 }
 
 func (p *Program) eventTable(events []store.Event) error {
@@ -115,11 +99,19 @@ func told(e store.Event) (target, decision, before string, err error) {
 }
 
 // Export is the command `export`.
-func (p *Program) Export() error {
-	return p.reading("GET /api/v1/export", func(s *store.Store) error { return s.Export(p.stdout) })
+func (p *Program) Export(ctx context.Context) error {
+	from, err := p.stored()
+	if err != nil {
+		return err
+	}
+	return errors.Join(explained(from.export(ctx, p.stdout)), from.close())
 }
 
 // Backup is the command `backup`.
-func (p *Program) Backup() error {
-	return p.reading("POST /api/v1/admin/backup (with --web.enable-admin-api)", func(s *store.Store) error { return s.BackupFile(p.flags.backup) })
+func (p *Program) Backup(ctx context.Context) error {
+	from, err := p.stored()
+	if err != nil {
+		return err
+	}
+	return errors.Join(explained(from.backup(ctx, p.flags.backup)), from.close())
 }

@@ -39,7 +39,7 @@ func (s *Store) Stats() Stats {
 // a state it takes a new producer. A copy of that size is made beside the state first,
 // and removed at the end, so that a slow w holds up nothing.
 func (s *Store) Backup(w io.Writer) (n int64, err error) {
-	temp, err := s.copyTo(filepath.Dir(s.path))
+	temp, err := newTemp(filepath.Dir(s.path), s.copyInto)
 	if err != nil {
 		return 0, fmt.Errorf("backing up the state: %w", err)
 	}
@@ -55,19 +55,22 @@ func (s *Store) Backup(w io.Writer) (n int64, err error) {
 	return n, nil
 }
 
-// BackupFile writes a copy of the state as of now to a new file, which only its owner
-// can read: all of it, on the disk, or none. A file that exists, or comes into being
-// meanwhile, is left alone, and the error wraps fs.ErrExist. A process that is killed
-// meanwhile may leave a file .quant-exporter-backup-*.partial in the same directory, of
-// use to nobody; on a file system without hard links also a part of the copy under path.
-func (s *Store) BackupFile(path string) error {
+// BackupFile writes a copy of the state as of now to a new file, as SaveBackup does.
+func (s *Store) BackupFile(path string) error { return SaveBackup(path, s.copyInto) }
+
+// SaveBackup makes a new file of what write writes to it, which only its owner can read:
+// all of it, on the disk, or none. A file that exists, or comes into being meanwhile, is
+// left alone, and the error wraps fs.ErrExist. A process that is killed meanwhile may leave
+// a file .quant-exporter-backup-*.partial in the same directory, of use to nobody; on a file
+// system without hard links also a part of the copy under path.
+func SaveBackup(path string, write func(*os.File) error) error {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
 			err = fs.ErrExist
 		}
 		return fmt.Errorf("backing up the state to %s: %w: name a new file", path, err)
 	}
-	temp, err := s.copyTo(filepath.Dir(path))
+	temp, err := newTemp(filepath.Dir(path), write)
 	if err != nil {
 		return fmt.Errorf("backing up the state to %s: %w", path, err)
 	}
@@ -75,6 +78,18 @@ func (s *Store) BackupFile(path string) error {
 		return fmt.Errorf("backing up the state to %s: %w", path, err)
 	}
 	return nil
+}
+
+// newTemp makes a file in a directory, on the disk, and none when it fails.
+func newTemp(dir string, write func(*os.File) error) (path string, err error) {
+	f, err := os.CreateTemp(dir, tempGlob)
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(write(f), f.Sync(), f.Close()); err != nil {
+		return "", errors.Join(err, remove(f.Name()))
+	}
+	return f.Name(), nil
 }
 
 // giveName gives a file a second name, which nobody has, durably: rename(2) would take
@@ -105,27 +120,18 @@ func copyNew(from, to string) (err error) {
 	return nil
 }
 
-// copyTo makes a copy of the state, marked as one, in a directory.
-func (s *Store) copyTo(dir string) (path string, err error) {
-	f, err := os.CreateTemp(dir, tempGlob)
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, remove(f.Name()))
-		}
-	}()
-	err = s.db.View(func(tx *bbolt.Tx) error {
+// copyInto makes a copy of the state, marked as one, of an empty file.
+func (s *Store) copyInto(f *os.File) error {
+	err := s.db.View(func(tx *bbolt.Tx) error {
 		_, err := tx.WriteTo(f)
 		return err
 	})
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", err
+	if err != nil {
+		return err
 	}
 	db, err := openBolt(f.Name(), false)
 	if err != nil {
-		return "", err
+		return err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		m, err := get[meta](tx, bucketMeta, []byte(metaState))
@@ -136,7 +142,7 @@ func (s *Store) copyTo(dir string) (path string, err error) {
 		m.Backup = &now
 		return (&draft{tx: tx}).put(bucketMeta, []byte(metaState), m)
 	})
-	return f.Name(), errors.Join(err, db.Close())
+	return errors.Join(err, db.Close())
 }
 
 // Export writes the whole state as of now as JSON, one object a line. Its first field,

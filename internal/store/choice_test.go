@@ -57,7 +57,7 @@ func chooseOf(t testing.TB, s *Store, targets []string, results ...*runner.Resul
 // choices are the choices that the outbox tells of, in their order.
 func choices(t testing.TB, s *Store) []event.Choice {
 	t.Helper()
-	events, err := s.Events(0, 0)
+	events, err := s.Events(EventQuery{})
 	require.NoError(t, err)
 	var all []event.Choice
 	for _, e := range events {

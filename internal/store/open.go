@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -41,6 +42,7 @@ type LockedError struct {
 	PID     int       // 0: not known
 	Command string    // program and subcommand
 	Since   time.Time // when it opened the state
+	URL     string    // at which it answers for the state: see Store.Announce; "": not known
 }
 
 // Error names the process.
@@ -106,28 +108,37 @@ func OpenForReading(dir string) (*Store, error) {
 const orphanLimit = 2 * time.Second
 
 // acquire takes the lock of the state, under which this process writes its pid for
-// others to see.
+// others to see. What was announced is of no use any more, neither then nor when it ends.
 func acquire(dir string) (unlock func(), err error) {
 	lock := disk.NewStateLock(filepath.Join(dir, lockName))
-	unlock, err = lock.Acquire(context.Background(), false, nil)
+	release, err := lock.Acquire(context.Background(), false, nil)
 	var held *disk.HeldError
 	if errors.As(err, &held) && held.Holder.PID == 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), orphanLimit)
 		defer cancel()
 		if late, lateErr := lock.Acquire(ctx, true, nil); lateErr == nil {
-			return late, nil
+			release, err = late, nil
 		}
 	}
 	var file *fs.PathError
 	switch {
+	case err == nil:
 	case errors.As(err, &held):
-		return nil, &LockedError{Path: dir, PID: held.Holder.PID, Command: held.Holder.Command, Since: held.Holder.Since}
+		return nil, &LockedError{Path: dir, PID: held.Holder.PID, Command: held.Holder.Command, Since: held.Holder.Since, URL: announced(dir)}
 	case errors.As(err, &file):
 		return nil, fmt.Errorf("locking the state in %s: %w", dir, file)
-	case err != nil:
+	default:
 		return nil, fmt.Errorf("locking the state in %s: %w", dir, err)
 	}
-	return unlock, nil
+	forget := func() error { return remove(filepath.Join(dir, announcedName)) }
+	if err := forget(); err != nil {
+		release()
+		return nil, fmt.Errorf("removing what an earlier process left: %w", err)
+	}
+	return sync.OnceFunc(func() {
+		_ = forget() // left behind, it only leads to an address where nobody answers
+		release()
+	}), nil
 }
 
 // open opens the file for writing and brings it up to date.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -115,18 +116,29 @@ func (d *draft) settle(e *Event, delivery Delivery) error {
 	return d.put(bucketEvents, number(e.Seq), e)
 }
 
-// Events reads up to limit events after a Seq, the oldest first. A limit of 0 or less is
-// none.
-func (s *Store) Events(after uint64, limit int) ([]Event, error) {
+// EventQuery selects events; the zero value selects all of them.
+type EventQuery struct {
+	After    uint64   // only those after the event of this Seq
+	Limit    int      // no more than so many, from the oldest on; 0 or less: no limit
+	Delivery Delivery // only those with this one; "": any
+}
+
+// Events reads the events that the query selects, the oldest first.
+func (s *Store) Events(q EventQuery) ([]Event, error) {
 	var events []Event
+	if q.After == math.MaxUint64 {
+		return nil, nil
+	}
 	err := s.db.View(func(tx *bbolt.Tx) error {
 		c := tx.Bucket([]byte(bucketEvents)).Cursor()
-		for k, v := c.Seek(number(after + 1)); k != nil && after+1 != 0 && (limit <= 0 || len(events) < limit); k, v = c.Next() {
+		for k, v := c.Seek(number(q.After + 1)); k != nil && (q.Limit <= 0 || len(events) < q.Limit); k, v = c.Next() {
 			e, err := decode[Event](bucketEvents, k, v)
 			if err != nil {
 				return err
 			}
-			events = append(events, *e)
+			if q.Delivery == "" || e.Delivery == q.Delivery {
+				events = append(events, *e)
+			}
 		}
 		return nil
 	})

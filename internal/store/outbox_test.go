@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -72,7 +73,7 @@ func TestEventsAreHeldUntilThereIsABus(t *testing.T) {
 	producer := s.State().Outbox.Producer
 	assert.Equal(t, OutboxState{Producer: producer, Pending: 3, OldestPending: start()}, s.State().Outbox)
 	var deliveries []Delivery
-	events, err := s.Events(0, 0)
+	events, err := s.Events(EventQuery{})
 	require.NoError(t, err)
 	for _, e := range events {
 		deliveries = append(deliveries, e.Delivery)
@@ -129,9 +130,15 @@ func TestDelivery(t *testing.T) {
 	_, _, ok, err = s.Window("somebody")
 	require.NoError(t, err)
 	assert.False(t, ok)
-	after, err := s.Events(3, 1)
+	after, err := s.Events(EventQuery{After: 3, Limit: 1})
 	require.NoError(t, err)
 	assert.Equal(t, []uint64{4}, numbers(t, producer, after))
+	second, err := s.Events(EventQuery{After: 2, Limit: 1, Delivery: Delivered})
+	require.NoError(t, err)
+	assert.Equal(t, []uint64{3}, numbers(t, producer, second), "one that was passed over does not count")
+	none, err := s.Events(EventQuery{After: math.MaxUint64})
+	require.NoError(t, err)
+	assert.Empty(t, none)
 
 	before = s.State()
 	s = reopen(t, s, dir, Options{Bus: true})
@@ -204,7 +211,7 @@ func TestNewProducerTakesAllThatIsPending(t *testing.T) {
 	require.NoError(t, s.BackupFile(backup))
 	copied := open(t, filepath.Dir(backup), Options{Bus: true})
 	flip(t, copied, "Q2_K")
-	before, err := copied.Events(1, 0)
+	before, err := copied.Events(EventQuery{After: 1})
 	require.NoError(t, err)
 	require.NotEqual(t, before[0].Producer, before[2].Producer)
 
@@ -281,7 +288,7 @@ func TestDeliveredEventsGoAfterTheirWindow(t *testing.T) {
 	}
 	require.NoError(t, s.MarkDelivered(producer, 3))
 	seqs := func() (seqs []uint64) {
-		events, err := s.Events(0, 0)
+		events, err := s.Events(EventQuery{})
 		require.NoError(t, err)
 		for _, e := range events {
 			seqs = append(seqs, e.Seq)

@@ -180,6 +180,9 @@ const (
 	Superseded Delivery = "superseded" // held, and not the last of its pair when a bus was first configured: never sent
 )
 
+// Deliveries are all states of delivery.
+func Deliveries() []Delivery { return []Delivery{Held, Pending, Delivered, Superseded} }
+
 // Event is an event of the outbox.
 type Event struct {
 	// Seq numbers the events of this store from 1, in the order of their commits.

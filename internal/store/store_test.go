@@ -177,7 +177,7 @@ func TestChangesAreThoseOfTheStandingDecision(t *testing.T) {
 		}
 		require.NoError(t, s.Check(), "step %d", i)
 	}
-	events, err := s.Events(0, 0)
+	events, err := s.Events(EventQuery{})
 	require.NoError(t, err)
 	assert.Len(t, events, len(previous))
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -146,39 +147,42 @@ type eventsPage struct {
 	NextAfter *uint64 `json:"next_after,omitempty"`
 }
 
+// events answers with the events that the parameters select: one more is read than asked
+// for, to know whether there is a next part.
 func (s *server) events(r *http.Request) (any, error) {
-	q, err := parseEventsQuery(r.URL.Query())
+	q, err := parseEventQuery(r.URL.Query())
 	if err != nil {
 		return nil, err
 	}
-	return q.read(s.Store)
-}
-
-// eventsQuery selects events.
-type eventsQuery struct {
-	after    uint64
-	limit    int
-	delivery store.Delivery // "" for all
-}
-
-func parseEventsQuery(values url.Values) (eventsQuery, error) {
-	limit, err := parseLimit(values, defaultEvents, mostEvents)
-	q := eventsQuery{limit: limit}
+	limit := q.Limit
+	q.Limit++
+	events, err := s.Store.Events(q)
 	if err != nil {
+		return nil, err
+	}
+	page := eventsPage{Events: orEmpty(events)}
+	if len(events) > limit {
+		page.Events = events[:limit]
+		page.NextAfter = &events[limit-1].Seq
+	}
+	return page, nil
+}
+
+func parseEventQuery(values url.Values) (q store.EventQuery, err error) {
+	if q.Limit, err = parseLimit(values, defaultEvents, mostEvents); err != nil {
 		return q, err
 	}
 	if text := values.Get("after"); text != "" {
-		if q.after, err = strconv.ParseUint(text, 10, 64); err != nil {
+		if q.After, err = strconv.ParseUint(text, 10, 64); err != nil {
 			return q, refused(errorBadData, "after is %q: give the seq of an event, a whole number; the events after it are listed", text)
 		}
 	}
-	switch q.delivery = store.Delivery(values.Get("delivery")); q.delivery {
-	case "", store.Held, store.Pending, store.Delivered, store.Superseded:
-		return q, nil
-	default:
+	q.Delivery = store.Delivery(values.Get("delivery"))
+	if q.Delivery != "" && !slices.Contains(store.Deliveries(), q.Delivery) {
 		return q, refused(errorBadData, "delivery is %q: give %s, %s, %s or %s, or leave it out for all",
-			q.delivery, store.Held, store.Pending, store.Delivered, store.Superseded)
+			q.Delivery, store.Held, store.Pending, store.Delivered, store.Superseded)
 	}
+	return q, nil
 }
 
 // parseLimit reads how many things an answer may hold.
@@ -192,33 +196,4 @@ func parseLimit(values url.Values, byDefault, most int) (int, error) {
 		return 0, refused(errorBadData, "limit is %q: give a whole number from 1 to %d", text, most)
 	}
 	return limit, nil
-}
-
-// read collects one event more than asked for, to know whether there is a next part.
-func (q eventsQuery) read(from Store) (eventsPage, error) {
-	page := eventsPage{Events: []store.Event{}}
-	size := q.limit + 1
-	if q.delivery != "" { // most may be passed over
-		size = mostEvents
-	}
-	for after := q.after; ; {
-		batch, err := from.Events(after, size)
-		if err != nil {
-			return page, err
-		}
-		for _, event := range batch {
-			if q.delivery != "" && event.Delivery != q.delivery {
-				continue
-			}
-			if len(page.Events) == q.limit {
-				page.NextAfter = &page.Events[q.limit-1].Seq
-				return page, nil
-			}
-			page.Events = append(page.Events, event)
-		}
-		if len(batch) < size {
-			return page, nil
-		}
-		after = batch[len(batch)-1].Seq
-	}
 }

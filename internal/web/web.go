@@ -96,8 +96,8 @@ type Bus interface {
 type Store interface {
 	// State returns what was last committed; nobody may change what it points to.
 	State() *store.State
-	// Events after the one of that number, oldest first, at most limit of them.
-	Events(after uint64, limit int) ([]store.Event, error)
+	// Events returns what the query selects, oldest first.
+	Events(store.EventQuery) ([]store.Event, error)
 	// Cycle returns a cycle and its results; known is false when it is not there.
 	Cycle(id uint64) (cycle store.Cycle, results []store.Record, known bool, err error)
 	// Cycles before the one of that number, or all for 0, newest first, at most limit.

@@ -68,11 +68,11 @@ func (s *fakeStore) History(id store.PairID, limit int) ([]store.Point, error) {
 	return points, s.err
 }
 
-func (s *fakeStore) Events(after uint64, limit int) ([]store.Event, error) {
+func (s *fakeStore) Events(q store.EventQuery) ([]store.Event, error) {
 	s.reads++
 	var all []store.Event
 	for _, event := range s.events {
-		if event.Seq > after && len(all) < limit {
+		if event.Seq > q.After && len(all) < q.Limit && (q.Delivery == "" || event.Delivery == q.Delivery) {
 			all = append(all, event)
 		}
 	}

@@ -1,0 +1,52 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// announcedName is the file, beside the state, in which its process says where it answers.
+const announcedName = "exporter.json"
+
+// announcement is the content of that file.
+type announcement struct {
+	Host string `json:"host"` // on which the URL leads to the process
+	URL  string `json:"url"`
+}
+
+// Announce stores the URL at which this process answers for the state, for the processes
+// on this host that find it locked: their LockedError names it, until Close. It replaces
+// an earlier one. An error leaves everything but that as it is.
+func (s *Store) Announce(url string) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("announcing the address of the exporter: %w", err)
+	}
+	text, err := json.Marshal(announcement{host, url})
+	if err != nil {
+		return fmt.Errorf("announcing the address of the exporter: %w", err)
+	}
+	path := filepath.Join(filepath.Dir(s.path), announcedName)
+	if err := os.WriteFile(path, append(text, '\n'), fileMode); err != nil {
+		return fmt.Errorf("announcing the address of the exporter: %w", err)
+	}
+	return nil
+}
+
+// announced returns what the process that has the state announced; "" when it announced
+// nothing, or did so under another host name: in a container of its own, or on another
+// machine that shares the folder, its address leads elsewhere.
+func announced(dir string) string {
+	text, err := os.ReadFile(filepath.Join(dir, announcedName))
+	if err != nil {
+		return ""
+	}
+	var a announcement
+	host, err := os.Hostname()
+	if err != nil || json.Unmarshal(text, &a) != nil || a.Host != host {
+		return ""
+	}
+	return a.URL
+}
