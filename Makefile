@@ -4,18 +4,22 @@ GO ?= go
 TOOLS := .tools
 # The linter is built with the module's own Go, so that it understands the module.
 GOLANGCI_LINT_VERSION := v2.15.0
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION := $(patsubst v%,%,$(shell git describe --tags --always --dirty 2>/dev/null || echo unknown))
 COMMON := github.com/prometheus/common/version
-LDFLAGS := -X $(COMMON).Version=$(VERSION) -X $(COMMON).Revision=$(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS := -X $(COMMON).Version=$(VERSION) -X $(COMMON).Revision=$(shell git rev-parse HEAD 2>/dev/null) \
+	-X $(COMMON).BuildDate=$(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
 FUZZTIME ?= 30s
 
-.PHONY: help build demo unit test docs lint fuzz chaos bench bench-verdicts simulation traces llama-cpp
+.PHONY: help build release demo unit test docs lint fuzz chaos bench bench-verdicts simulation traces llama-cpp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' Makefile
 
 build: ## build ./quant-exporter
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o quant-exporter .
+
+release: ## make archives, packages, sums and lists of modules in dist; publishes nothing
+	$(GO) run ./scripts/release -out dist
 
 demo: ## run a real cycle on the bundled model (fetches llama.cpp's tools if they are missing)
 	@echo "Compiling quant-exporter. The first time, this takes 2 to 4 minutes without a word."

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	_ "time/tzdata" // for hosts and containers without it: entries may name timezones
 
@@ -34,6 +35,7 @@ func main() {
 
 // mainStatus is the program, down to its exit status.
 func mainStatus(args []string, stdout, stderr *os.File) int {
+	command.StampVersion(debug.ReadBuildInfo())
 	flags := command.NewFlags(stdout)
 	name, err := flags.Parse(args)
 	if err != nil {

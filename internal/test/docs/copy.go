@@ -14,7 +14,7 @@ import (
 // without what was built, fetched or left there by runs.
 func Copy(t testing.TB, root, to string) {
 	t.Helper()
-	left := map[string]bool{"data": true, "test-output": true, "quant-exporter": true}
+	left := map[string]bool{"data": true, "test-output": true, "dist": true, "quant-exporter": true}
 	require.NoError(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || path == root {
 			return err

@@ -21,7 +21,7 @@ var (
 )
 
 // others are flags of other programs that the documentation speaks of.
-var others = []string{"--config", "--build"}
+var others = []string{"--config", "--build", "--now"}
 
 // CheckNames fails where the documentation, or an example, names a flag, key or metric
 // that does not exist.

@@ -25,6 +25,9 @@ var packages = map[string]string{
 	"prometheus-blackbox-exporter": "prometheus-blackbox-exporter",
 	"chromium":                     "chromium",
 	"systemd-analyze":              "systemd",
+	"systemd-sysusers":             "systemd",
+	"dpkg":                         "dpkg",
+	"rpm":                          "rpm",
 }
 
 // fetched remembers, per package, the folder of its programs or why there is none: the
@@ -33,7 +36,7 @@ var fetched sync.Map // of func() (string, error)
 
 // Tool is the path of a program, downloaded first if need be: redis-server, redis-cli,
 // prometheus, promtool, prometheus-alertmanager, amtool, prometheus-node-exporter,
-// prometheus-blackbox-exporter, chromium or systemd-analyze.
+// prometheus-blackbox-exporter, chromium, systemd-analyze, systemd-sysusers, dpkg or rpm.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
 	program.NotShort(t)
