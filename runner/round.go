@@ -70,6 +70,9 @@ type Burst struct {
 	Depth  int           `json:"depth"` // tokens in the KV cache before it
 	Tokens int           `json:"tokens"`
 	Time   time.Duration `json:"ns"`
+	// Slices are the parts in which it was measured, while other files were measured in
+	// between; 0 is one. Time is the sum of them.
+	Slices int `json:"slices,omitempty"`
 	// Taken is the share of the time, 0 to 1, that others took of the CPUs meanwhile, as far
 	// as the system tells.
 	Taken float64 `json:"taken_ratio,omitempty"`

@@ -57,17 +57,19 @@ func (p *Process) Read() Schedule {
 	return now
 }
 
-// Taken is the share, 0 to 1, of so much time between two schedules that others took: in
-// which the thread that waited longest waited for a CPU, because the others of its process
-// wait for it, or the hypervisor gave the CPUs to another machine. It is 0 where the system
-// does not tell.
-func Taken(before, after Schedule, wall time.Duration) float64 {
-	if !before.ok || !after.ok || wall <= 0 {
+// Taken is the share, 0 to 1, that others took of the time that a process had between two
+// schedules: in which the thread that waited longest waited for a CPU, because the others of
+// its process wait for it, or the hypervisor gave the CPUs to another machine. Of the whole
+// time, running is what is left without the times in which the process was stopped. Taken is
+// 0 where the system does not tell.
+func Taken(before, after Schedule, whole, running time.Duration) float64 {
+	if !before.ok || !after.ok || whole <= 0 || running <= 0 {
 		return 0
 	}
 	longest := time.Duration(0)
 	for thread, waited := range after.waiting {
 		longest = max(longest, waited-before.waiting[thread]) // a new thread: since it began
 	}
-	return min(1, float64(longest+max(after.steal-before.steal, 0))/float64(wall))
+	stolen := max(after.steal-before.steal, 0)
+	return min(1, float64(longest)/float64(running)+float64(stolen)/float64(whole))
 }

@@ -113,7 +113,7 @@ func (r *pairedRound) warmUp(ctx context.Context) {
 			return
 		}
 		if s := r.servers[i]; s != nil {
-			if _, _, err := s.complete(ctx, text[:min(r.job.Depth+prompt, len(text))], tokens); err != nil {
+			if _, err := s.complete(ctx, text[:min(r.job.Depth+prompt, len(text))], tokens); err != nil {
 				r.fail(i, err)
 			}
 		}
@@ -185,56 +185,76 @@ func disturbed(bursts map[int]runner.Burst, most float64) bool {
 
 // turn measures each file once, and gives the bursts by file.
 func (r *pairedRound) turn(ctx context.Context, n int, turn runner.Turn, text []int32) (map[int]runner.Burst, error) {
+	var answers []answered
+	if turn.Phase == verdict.Prompt && r.sliceable() {
+		answers = r.slicedTurn(ctx, n, turn, text)
+	} else {
+		answers = r.wholeTurn(ctx, n, turn, text)
+	}
 	bursts := map[int]runner.Burst{}
+	for _, a := range answers {
+		if _, unpaired := errors.AsType[*runner.Unpaired](a.err); unpaired {
+			return nil, a.err
+		}
+		if a.err != nil {
+			r.fail(a.file, a.err)
+			continue
+		}
+		bursts[a.file] = a.burst
+	}
+	return bursts, nil
+}
+
+// wholeTurn measures one file after the other, until the original fails.
+func (r *pairedRound) wholeTurn(ctx context.Context, n int, turn runner.Turn, text []int32) []answered {
+	answers := []answered{}
 	for _, i := range turn.Order {
 		s := r.servers[i]
 		if s == nil {
 			continue
 		}
 		burst, err := s.burst(ctx, n, turn, text)
-		_, unpaired := errors.AsType[*runner.Unpaired](err)
-		switch {
-		case unpaired:
-			return nil, err
-		case err != nil:
-			r.fail(i, err)
-		default:
-			bursts[i] = burst
-		}
-		if r.over() {
+		answers = append(answers, answered{i, burst, err})
+		if i == 0 && err != nil {
 			break
 		}
 	}
-	return bursts, nil
+	return answers
 }
 
 // burst measures a part of a phase.
 func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int32) (runner.Burst, error) {
 	burst := runner.Burst{Turn: n, Phase: turn.Phase, Depth: turn.Depth, Tokens: turn.Tokens}
-	milliseconds := 0.0
+	prompt, tokens := text[:turn.Depth+turn.Tokens], 1
+	if turn.Phase == verdict.Generation {
+		// The first token comes with the prompt, and is not in the time of the others.
+		prompt, tokens = text[:turn.Depth], turn.Tokens+1
+	}
+	a, err := s.complete(ctx, prompt, tokens)
+	if err != nil {
+		return burst, err
+	}
+	burst.Taken = a.taken
+	milliseconds := *a.PredictedMS
 	if turn.Phase == verdict.Prompt {
-		t, taken, err := s.complete(ctx, text[:turn.Depth+turn.Tokens], 1)
-		if err != nil {
-			return burst, err
-		}
-		if *t.PromptN != turn.Tokens {
+		if *a.PromptN != turn.Tokens {
 			// A cache that cannot be cut, of a recurrent model or a sliding window, is filled anew.
-			why := fmt.Errorf("%s evaluated %d tokens of a prompt of which %d were not in the cache", s.tool, *t.PromptN, turn.Tokens)
-			if turn.Depth > 0 && *t.PromptN > turn.Tokens {
+			why := fmt.Errorf("%s evaluated %d tokens of a prompt of which %d were not in the cache", s.tool, *a.PromptN, turn.Tokens)
+			if turn.Depth > 0 && *a.PromptN > turn.Tokens {
 				return burst, &runner.Unpaired{Err: why}
 			}
 			return burst, s.unusable("%w", why)
 		}
-		milliseconds, burst.Taken = *t.PromptMS, taken
-	} else {
-		// The first token comes with the prompt, and is not in the time of the others.
-		t, taken, err := s.complete(ctx, text[:turn.Depth], turn.Tokens+1)
-		if err != nil {
-			return burst, err
-		}
-		milliseconds, burst.Taken = *t.PredictedMS, taken
+		milliseconds = *a.PromptMS
 	}
 	burst.Time = time.Duration(milliseconds * float64(time.Millisecond))
+	if turn.Phase == verdict.Prompt { // its time began with the request
+		stopped, slices := s.pauses.within(a.asked, burst.Time)
+		burst.Time -= stopped
+		if slices > 1 {
+			burst.Slices = slices
+		}
+	}
 	if burst.Time <= 0 || float64(turn.Tokens)/burst.Time.Seconds() > maxThroughput {
 		return burst, s.unusable("%d tokens in %v ms is impossible", turn.Tokens, milliseconds)
 	}

@@ -3,6 +3,7 @@ package llamacpp_test
 import (
 	"context"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -69,6 +70,45 @@ func TestPairedRound(t *testing.T) {
 		assert.Equal(t, "CPU", m.Backends)
 		require.NotNil(t, m.Offload)
 		assert.Len(t, m.Offload.Buffers, 2)
+	}
+}
+
+// Two prompts that each take about as long are measured within the same seconds: one server
+// runs while the other is stopped, and the time of either holds nothing of the other's.
+func TestServersTakeTurnsWithinAPrompt(t *testing.T) {
+	const computing = 64 * time.Millisecond
+	p, job := pairedPlace(t, fakellama.Behaviour{Computes: true, Factors: []fakellama.Factor{{Phase: "prompt", By: 500}}})
+	began := time.Now()
+	files, err := p.round(t.Context(), t, job)
+	took := time.Since(began)
+	require.NoError(t, err)
+	sum := time.Duration(0)
+	for _, file := range files {
+		require.NoError(t, file.Err)
+		for _, burst := range file.Measurement.Bursts {
+			sum += burst.Time
+			if burst.Phase == verdict.Generation {
+				assert.Zero(t, burst.Slices)
+				continue
+			}
+			if runtime.GOOS == "linux" { // elsewhere nobody says which process listens
+				assert.Greater(t, burst.Slices, 1)
+			}
+			assert.GreaterOrEqual(t, burst.Time, computing/2) // a stop takes its time to arrive
+		}
+	}
+	assert.LessOrEqual(t, sum, took, "time that counts for two servers")
+}
+
+func TestServersOnADeviceAreMeasuredOneAfterTheOther(t *testing.T) {
+	p, job := pairedPlace(t, fakellama.Behaviour{GPU: true, Computes: true, Factors: []fakellama.Factor{{Phase: "prompt", By: 500}}})
+	files, err := p.round(t.Context(), t, job)
+	require.NoError(t, err)
+	for _, file := range files {
+		require.NoError(t, file.Err)
+		for _, burst := range file.Measurement.Bursts {
+			assert.Zero(t, burst.Slices)
+		}
 	}
 }
 

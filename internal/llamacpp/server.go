@@ -32,6 +32,8 @@ type server struct {
 	command
 	client   *http.Client
 	watch    *host.Process
+	process  *os.Process // that listens; nil where the system does not tell which
+	pauses   pauses
 	stop     context.CancelCauseFunc
 	ended    chan struct{}  // closed when the process is gone
 	result   process.Result // valid once ended is closed, like err
@@ -56,7 +58,8 @@ func (e *Engine) startServer(ctx context.Context, c command, cpus []int, socket 
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := dialIn(ctx, path)
 			if err == nil && s.watch == nil {
-				s.watch = host.WatchProcess(peerOf(conn), cpus)
+				pid := peerOf(conn)
+				s.watch, s.process = host.WatchProcess(pid, cpus), processOf(pid)
 			}
 			return conn, err
 		},
@@ -86,6 +89,9 @@ func (s *server) close() {
 	s.stop(errStopped)
 	<-s.ended
 	s.client.CloseIdleConnections()
+	if s.process != nil {
+		_ = s.process.Release()
+	}
 }
 
 // firstLook and lastLook bound the pauses between two looks at a server that loads.
@@ -182,45 +188,52 @@ type timings struct {
 // answerLimit bounds the bytes of an answer: one of a hundred tokens has a few thousand.
 const answerLimit = 4 << 20
 
+// answer is what a server said of an answer, and what was seen of it from outside.
+type answer struct {
+	timings
+	asked time.Time
+	taken float64 // share of the time, 0 to 1, that others took of the CPUs
+}
+
 // complete has the prompt evaluated, as far as it is not in the cache, and so many tokens
-// generated after it. It gives the server's own timings, which it has checked, and how much
-// others took of the CPUs meanwhile.
-func (s *server) complete(ctx context.Context, prompt []int32, predict int) (timings, float64, error) {
+// generated after it. The timings of the answer are checked.
+func (s *server) complete(ctx context.Context, prompt []int32, predict int) (answer, error) {
 	body, err := json.Marshal(completion{
 		Prompt: prompt, Predict: predict, IgnoreEOS: true, TopK: 1, Samplers: []string{"top_k"}, CachePrompt: true,
 	})
 	if err != nil {
-		return timings{}, 0, err
+		return answer{}, err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://llama-server/completion", bytes.NewReader(body))
 	if err != nil {
-		return timings{}, 0, err
+		return answer{}, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	before, began := s.watch.Read(), time.Now()
 	response, err := s.client.Do(request)
 	if err != nil {
-		return timings{}, 0, s.broken(ctx, err)
+		return answer{}, s.broken(ctx, err)
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, answerLimit+1))
+	text, err := io.ReadAll(io.LimitReader(response.Body, answerLimit+1))
 	wall := time.Since(began)
 	after := s.watch.Read()
 	s.busy += after.Running - before.Running
 	s.inBursts += wall
 	switch {
 	case err != nil:
-		return timings{}, 0, s.broken(ctx, err)
-	case len(answer) > answerLimit:
-		return timings{}, 0, s.unusable("its answer has more than %d bytes", answerLimit)
+		return answer{}, s.broken(ctx, err)
+	case len(text) > answerLimit:
+		return answer{}, s.unusable("its answer has more than %d bytes", answerLimit)
 	case response.StatusCode != http.StatusOK:
-		return timings{}, 0, s.unusable("it says %d: %s", response.StatusCode, clip(string(answer), 240))
+		return answer{}, s.unusable("it says %d: %s", response.StatusCode, clip(string(text), 240))
 	}
-	t, err := parseTimings(answer, predict, wall)
+	t, err := parseTimings(text, predict, wall)
 	if err != nil {
-		return timings{}, 0, s.unusable("%w", err)
+		return answer{}, s.unusable("%w", err)
 	}
-	return t, host.Taken(before, after, wall), nil
+	stopped, _ := s.pauses.within(began, wall)
+	return answer{t, began, host.Taken(before, after, wall, wall-stopped)}, nil
 }
 
 func (s *server) unusable(format string, args ...any) error {
@@ -319,6 +332,13 @@ func (l *loadLog) add(line string) {
 			l.backends = append(l.backends, match[1])
 		}
 	}
+}
+
+// onCPU reports whether the server computes on CPUs only, as far as it has said.
+func (l *loadLog) onCPU() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.backends) > 0 && !slices.ContainsFunc(l.backends, func(name string) bool { return name != "CPU" && name != "BLAS" })
 }
 
 // where says what the server printed of its places so far; nil when it printed nothing.

@@ -41,6 +41,9 @@ type Behaviour struct {
 	// Noise multiplies the durations of each run of llama-bench, or of llama-server, the
 	// first by the first, starting over at the end.
 	Noise []float64 `json:"noise,omitempty"`
+	// Computes has llama-server use the CPU for as long as an answer takes, and say how long
+	// it took on the clock, as the real one does; else it waits, and says what it should.
+	Computes bool `json:"computes,omitempty"`
 	// Qualities of copies; the first of a format is taken, and the bundled model's where
 	// there is none.
 	Qualities []Quality `json:"qualities,omitempty"`

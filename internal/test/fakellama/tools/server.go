@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 )
@@ -141,9 +144,28 @@ func (s *server) completion(w http.ResponseWriter, request *http.Request) {
 	evaluated := len(asked.Prompt) - cached
 	promptMS := 1000 * float64(evaluated) / serverPromptSpeed * s.factor(s.stage, s.format, "prompt", s.run)
 	predictedMS := 1000 * float64(asked.Predict-1) / serverGenerationSpeed * s.factor(s.stage, s.format, "generation", s.run)
-	// What is told must not be more than the answer takes.
-	time.Sleep(time.Duration((promptMS + predictedMS) * float64(time.Millisecond)))
+	if s.behaviour.Computes {
+		promptMS, predictedMS = compute(promptMS), compute(predictedMS)
+	} else { // what is said must not be more than the answer takes
+		time.Sleep(time.Duration((promptMS + predictedMS) * float64(time.Millisecond)))
+	}
 	answer(w, do, cached, evaluated, asked.Predict, promptMS, predictedMS)
+}
+
+// compute uses so many milliseconds of a CPU, and gives how many it took on the clock.
+func compute(milliseconds float64) float64 {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	used := func() time.Duration {
+		var now unix.Timespec
+		_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now) // which every thread has
+		return time.Duration(now.Nano())
+	}
+	began, before := time.Now(), used()
+	for used()-before < time.Duration(milliseconds*float64(time.Millisecond)) {
+		continue
+	}
+	return float64(time.Since(began)) / float64(time.Millisecond)
 }
 
 // refuse commits a fault that leaves no timings, and reports whether there was one.

@@ -1,0 +1,175 @@
+package llamacpp
+
+import (
+	"context"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// A prompt takes as long as many bursts of generation, and the speed of a shared host changes
+// within it: measured one after the other, two equal files differ by a quarter when a
+// neighbour begins in between. So the servers take turns within a prompt. One runs for a
+// slice of time while all others are stopped by a signal, then the next one does, and what the
+// host does falls on all files alike. Slices begin short, so that short prompts have some,
+// and grow, because each of them begins with caches that others have filled.
+const (
+	firstSlice = 20 * time.Millisecond
+	lastSlice  = 250 * time.Millisecond
+)
+
+// answered is what a server made of its part in a turn.
+type answered struct {
+	file  int
+	burst runner.Burst
+	err   error
+}
+
+// sliceable reports whether every server computes where a stopped process does: on CPUs. An
+// accelerator goes on with what it was given.
+func (r *pairedRound) sliceable() bool {
+	for _, s := range r.servers {
+		if s != nil && (s.process == nil || !s.log.onCPU()) {
+			return false
+		}
+	}
+	return true
+}
+
+// slicedTurn measures a turn with all servers at once, of which one runs at a time. All of
+// them run again when it returns. When the original fails, the others are given up.
+func (r *pairedRound) slicedTurn(ctx context.Context, n int, turn runner.Turn, text []int32) []answered {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers, found := make(chan answered), []answered{}
+	unasked, left := map[int]bool{}, []int{}
+	for _, i := range turn.Order {
+		if s := r.servers[i]; s != nil {
+			s.pauses.forget()
+			defer s.resume()
+			unasked[i], left = true, append(left, i)
+		}
+	}
+	// answeredWithin takes the answers of others, too: a server may be stopped when its answer
+	// is on the way already.
+	answeredWithin := func(slice time.Duration, file int) bool {
+		over := time.NewTimer(slice)
+		defer over.Stop()
+		for slices.Contains(left, file) {
+			select {
+			case a := <-answers:
+				found = append(found, a)
+				left = slices.DeleteFunc(left, func(file int) bool { return file == a.file })
+				if a.file == 0 && a.err != nil {
+					cancel()
+				}
+			case <-over.C:
+				return false
+			}
+		}
+		return true
+	}
+	for slice := firstSlice; len(left) > 0; slice = min(slice*5/4, lastSlice) {
+		for _, i := range slices.Clone(left) {
+			s := r.servers[i]
+			switch {
+			case !slices.Contains(left, i):
+				continue
+			case unasked[i]:
+				unasked[i] = false
+				go func() {
+					burst, err := s.burst(ctx, n, turn, text)
+					answers <- answered{i, burst, err}
+				}()
+			default:
+				s.resume()
+			}
+			if !answeredWithin(slice, i) {
+				s.pause()
+			}
+		}
+	}
+	return found
+}
+
+// pause stops the process until resume lets it go on. A process that is gone ignores both.
+func (s *server) pause() {
+	if s.process.Signal(unix.SIGSTOP) == nil {
+		s.pauses.begin(time.Now())
+	}
+}
+
+func (s *server) resume() {
+	s.pauses.end(time.Now())
+	_ = s.process.Signal(unix.SIGCONT)
+}
+
+// pauses are the times in which a process was stopped. They are safe for concurrent use.
+type pauses struct {
+	mu    sync.Mutex
+	spans []span
+}
+
+type span struct{ from, to time.Time } // to is zero while it lasts
+
+func (p *pauses) begin(at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spans = append(p.spans, span{from: at})
+}
+
+func (p *pauses) end(at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.spans); n > 0 && p.spans[n-1].to.IsZero() {
+		p.spans[n-1].to = at
+	}
+}
+
+func (p *pauses) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spans = nil
+}
+
+// within gives how much of so much time after a moment the process was stopped, and in how
+// many parts it ran.
+func (p *pauses) within(from time.Time, d time.Duration) (stopped time.Duration, parts int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	to := from.Add(d)
+	parts = 1
+	for _, s := range p.spans {
+		end := s.to
+		if end.IsZero() || end.After(to) {
+			end = to
+		}
+		begin := s.from
+		if begin.Before(from) {
+			begin = from
+		}
+		if part := end.Sub(begin); part > 0 {
+			stopped += part
+			parts++
+		}
+	}
+	return stopped, parts
+}
+
+// processOf is a handle of a process, which stays that of this process after its number has
+// been given to another; nil where there is no number.
+func processOf(pid int) *os.Process {
+	if pid <= 0 {
+		return nil
+	}
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return nil
+	}
+	return process
+}
