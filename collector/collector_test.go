@@ -197,9 +197,10 @@ func evaluated(s *store.State, model, target string, perplexity float64) {
 	s.Pairs[store.PairID{Model: model, Target: target}].Decided.Quality = &runner.Evaluated{
 		Verdict: quality.Verdict{
 			KLDivergence: quality.Interval{Estimate: 0.0115, Upper: 0.0125}, Top1Agreement: quality.Interval{Estimate: 0.925, Lower: 0.875},
-			PerplexityIncrease: quality.Interval{Upper: 0.03125},
+			PerplexityIncrease: quality.Interval{Upper: 0.03125}, RMSDeltaP: quality.Interval{Estimate: 0.0625, Upper: 0.09375},
+			Quantiles: []quality.Quantile{{Percent: 50, KLDivergence: 0.005}, {Percent: quality.P999, KLDivergence: 0.75}},
 		},
-		Limits:     quality.Limits{MaxKLDivergence: 0.05, MinTop1Agreement: 0.75, MaxPerplexityIncrease: 0.125},
+		Limits:     quality.Limits{MaxKLDivergence: 0.05, MinTop1Agreement: 0.75, MaxPerplexityIncrease: 0.125, MaxKLDivergenceP999: 1.5, MaxRMSDeltaP: 0.25},
 		Perplexity: perplexity, OriginalPerplexity: perplexity - 0.5,
 	}
 }
@@ -349,6 +350,11 @@ func TestFamilies(t *testing.T) {
 		"quant_cycle_top1_agreement_ratio{model_name,format} gauge",
 		"quant_cycle_top1_agreement_lower_ratio{model_name,format} gauge",
 		"quant_cycle_top1_agreement_limit_ratio{model_name,format} gauge",
+		"quant_cycle_kl_divergence_p999{model_name,format} gauge",
+		"quant_cycle_kl_divergence_p999_limit{model_name,format} gauge",
+		"quant_cycle_rms_delta_p_ratio{model_name,format} gauge",
+		"quant_cycle_rms_delta_p_upper_ratio{model_name,format} gauge",
+		"quant_cycle_rms_delta_p_limit_ratio{model_name,format} gauge",
 		"quant_cycle_perplexity{model_name,format} gauge",
 		"quant_cycle_perplexity_increase_upper_ratio{model_name,format} gauge",
 		"quant_cycle_perplexity_increase_limit_ratio{model_name,format} gauge",
@@ -430,6 +436,7 @@ func TestQuality(t *testing.T) {
 func TestLimitsOfQuality(t *testing.T) {
 	with, without := entry("with", planned("m", "F16", "Q2_K", "Q4_K_M", "Q8_0")), entry("without", planned("n", "F16", "Q8_0"))
 	with.Quality.Corpus, with.Quality.MaxKLDivergence = "text.txt", 0.25
+	with.Quality.MaxKLDivergenceP999 = 2
 	without.Quality.MaxKLDivergence = 0.5 // and no text
 	s := stateOf(pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept)), pair("m", "Q4_K_M", verdict.Kept, decided("F16", "Q4_K_M", verdict.Kept)))
 	evaluated(s, "m", "Q2_K", 28)
@@ -437,12 +444,18 @@ func TestLimitsOfQuality(t *testing.T) {
 		`quant_cycle_kl_divergence_limit{format="Q2_K",model_name="m"} 0.05`,
 		`quant_cycle_kl_divergence_limit{format="Q4_K_M",model_name="m"} 0.25`,
 		`quant_cycle_kl_divergence_limit{format="Q8_0",model_name="m"} 0.25`,
+		`quant_cycle_kl_divergence_p999_limit{format="Q2_K",model_name="m"} 1.5`,
+		`quant_cycle_kl_divergence_p999_limit{format="Q4_K_M",model_name="m"} 2`,
+		`quant_cycle_kl_divergence_p999_limit{format="Q8_0",model_name="m"} 2`,
 		`quant_cycle_kl_divergence_upper{format="Q2_K",model_name="m"} 0.0125`,
 		`quant_cycle_perplexity_increase_limit_ratio{format="Q2_K",model_name="m"} 0.125`,
 		`quant_cycle_perplexity_increase_upper_ratio{format="Q2_K",model_name="m"} 0.03125`,
+		`quant_cycle_rms_delta_p_limit_ratio{format="Q2_K",model_name="m"} 0.25`,
+		`quant_cycle_rms_delta_p_upper_ratio{format="Q2_K",model_name="m"} 0.09375`,
 		`quant_cycle_top1_agreement_limit_ratio{format="Q2_K",model_name="m"} 0.75`,
 		`quant_cycle_top1_agreement_lower_ratio{format="Q2_K",model_name="m"} 0.875`,
-	}, samples(show(t, Live{}, planOf(with, without), s, "quant_cycle_kl_divergence_limit", "quant_cycle_kl_divergence_upper",
+	}, samples(show(t, Live{}, planOf(with, without), s, "quant_cycle_kl_divergence_limit", "quant_cycle_kl_divergence_upper", "quant_cycle_kl_divergence_p999_limit",
+		"quant_cycle_rms_delta_p_limit_ratio", "quant_cycle_rms_delta_p_upper_ratio",
 		"quant_cycle_perplexity_increase_limit_ratio", "quant_cycle_perplexity_increase_upper_ratio", "quant_cycle_top1_agreement_limit_ratio", "quant_cycle_top1_agreement_lower_ratio")))
 }
 

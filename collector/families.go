@@ -52,6 +52,11 @@ const (
 	top1Agreement
 	top1AgreementLower
 	top1AgreementLimit
+	klDivergenceP999
+	klDivergenceP999Limit
+	rmsDeltaP
+	rmsDeltaPUpper
+	rmsDeltaPLimit
 	perplexity
 	perplexityIncreaseUpper
 	perplexityIncreaseLimit
@@ -212,6 +217,31 @@ var families = [...]Family{
 	top1AgreementLimit: {
 		"quant_cycle_top1_agreement_limit_ratio", gauge,
 		"Agreement on the most likely token, a ratio, below which a copy is rejected, in the last finished cycle; before the first cycle, as configured; absent without this limit.",
+		[]string{"model_name", "format"},
+	},
+	klDivergenceP999: {
+		"quant_cycle_kl_divergence_p999", gauge,
+		"Kullback-Leibler divergence, in nats, that 99.9 % of the tokens are below in the last finished cycle, which is held to quant_cycle_kl_divergence_p999_limit; absent if it is not known.",
+		[]string{"model_name", "format"},
+	},
+	klDivergenceP999Limit: {
+		"quant_cycle_kl_divergence_p999_limit", gauge,
+		"Kullback-Leibler divergence of one token in 1000, in nats, above which a copy is rejected, in the last finished cycle; before the first cycle, as configured; absent without this limit.",
+		[]string{"model_name", "format"},
+	},
+	rmsDeltaP: {
+		"quant_cycle_rms_delta_p_ratio", gauge,
+		"Root mean square of the difference in the probability of the text's tokens between the quantized format and the original in the last finished cycle, a ratio; absent if quality is not evaluated.",
+		[]string{"model_name", "format"},
+	},
+	rmsDeltaPUpper: {
+		"quant_cycle_rms_delta_p_upper_ratio", gauge,
+		"Upper end of the interval around the root mean square of the difference in the probability of the text's tokens in the last finished cycle, a ratio, which is held to quant_cycle_rms_delta_p_limit_ratio.",
+		[]string{"model_name", "format"},
+	},
+	rmsDeltaPLimit: {
+		"quant_cycle_rms_delta_p_limit_ratio", gauge,
+		"Root mean square of the difference in the probability of the text's tokens, a ratio, above which a copy is rejected, in the last finished cycle; before the first cycle, as configured; absent without this limit.",
 		[]string{"model_name", "format"},
 	},
 	perplexity: {

@@ -252,6 +252,11 @@ func (b *builder) pair(m *model.Planned, p *store.Pair, target string, entry *mo
 	b.add(klDivergenceUpper, q.KLDivergence.Upper, m.Name, target)
 	b.add(top1Agreement, q.Top1Agreement.Estimate, m.Name, target)
 	b.add(top1AgreementLower, q.Top1Agreement.Lower, m.Name, target)
+	if p999 := q.Quantile(quality.P999); p999 != nil {
+		b.add(klDivergenceP999, *p999, m.Name, target)
+	}
+	b.add(rmsDeltaP, q.RMSDeltaP.Estimate, m.Name, target)
+	b.add(rmsDeltaPUpper, q.RMSDeltaP.Upper, m.Name, target)
 	b.add(perplexity, q.Perplexity, m.Name, target)
 	b.add(perplexityIncreaseUpper, q.PerplexityIncrease.Upper, m.Name, target)
 }
@@ -265,6 +270,8 @@ func (b *builder) limits(model, target string, limits quality.Limits) {
 		{klDivergenceLimit, limits.MaxKLDivergence},
 		{top1AgreementLimit, limits.MinTop1Agreement},
 		{perplexityIncreaseLimit, limits.MaxPerplexityIncrease},
+		{klDivergenceP999Limit, limits.MaxKLDivergenceP999},
+		{rmsDeltaPLimit, limits.MaxRMSDeltaP},
 	} {
 		if limit.value != 0 {
 			b.add(limit.family, limit.value, model, target)

@@ -129,13 +129,14 @@ type EvaluateJob struct {
 	Predictions string // of the original: Predict writes it, Evaluate reads it
 	Context     int    // tokens of a chunk, of which the second half is predicted
 	Chunks      int    // of the text, from its beginning
+	Quantiles   bool   // Evaluate fails without the quantiles of the divergence
 }
 
 // Evaluation is what an engine found of a copy's quality.
 type Evaluation struct {
-	Perplexity         float64         // of the copy, over all chunks
-	OriginalPerplexity float64         // of the original, over the same
-	Chunks             []quality.Chunk // as many as the job says, in the order of the text
+	Perplexity         float64 // of the copy, over all chunks
+	OriginalPerplexity float64 // of the original, over the same
+	quality.Sample             // as many chunks as the job says, in the order of the text
 	Run                ToolRun
 }
 

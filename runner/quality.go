@@ -37,6 +37,9 @@ type QualityEvidence struct {
 	Reused   string          `json:"reused_predictions,omitempty"`
 	Evaluate ToolRun         `json:"evaluate"`
 	Chunks   []quality.Chunk `json:"chunks"`
+	// Quantiles of the divergence over the tokens of all chunks; none where the tool's
+	// summary was lost and no limit needs them.
+	Quantiles []quality.Quantile `json:"kl_divergence_quantiles,omitempty"`
 }
 
 // CorpusID says which text it was.
@@ -47,7 +50,7 @@ type CorpusID struct {
 
 // Verdict computes the figures again.
 func (e *QualityEvidence) Verdict() quality.Verdict {
-	return quality.Decide(e.Settings.Limits(), e.Chunks)
+	return quality.Decide(e.Settings.Limits(), quality.Sample{Chunks: e.Chunks, Quantiles: e.Quantiles})
 }
 
 // exceedsLimit reports whether the copy is not good enough.
@@ -66,7 +69,7 @@ const (
 func (c *cycle) evaluateJob(file string) EvaluateJob {
 	return EvaluateJob{
 		Dir: c.dir, Model: file, Corpus: corpusFile, Predictions: predictionsFile,
-		Context: chunkTokens, Chunks: c.Quality.Chunks,
+		Context: chunkTokens, Chunks: c.Quality.Chunks, Quantiles: c.Quality.MaxKLDivergenceP999 != 0,
 	}
 }
 
@@ -195,13 +198,13 @@ func (c *cycle) evaluateOne(ctx context.Context, p *pair, evidence QualityEviden
 	if len(found.Chunks) != c.Quality.Chunks {
 		return Failf(ReasonEvaluate, "the engine evaluated %d chunks instead of %d", len(found.Chunks), c.Quality.Chunks)
 	}
-	if err := quality.Check(found.Chunks); err != nil {
+	if err := quality.Check(c.Quality.Limits(), found.Sample); err != nil {
 		return Failf(ReasonEvaluate, "the engine gave figures of no use: %w", err)
 	}
 	if err := c.implausible(p, found); err != nil {
 		return err
 	}
-	evidence.Evaluate, evidence.Chunks = found.Run, found.Chunks
+	evidence.Evaluate, evidence.Chunks, evidence.Quantiles = found.Run, found.Chunks, found.Quantiles
 	p.evidence = &evidence
 	p.quality = &Evaluated{
 		Verdict: evidence.Verdict(), Limits: c.Quality.Limits(),

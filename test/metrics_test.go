@@ -142,7 +142,7 @@ func TestEveryFamilyIsServed(t *testing.T) {
 	other := gguftest.Tiny() // with the same content, its copy would be the one of the first
 	other.FeedForward *= 2
 	gguftest.Model(other).Write(t, filepath.Join(p.models, "n.gguf"))
-	good := strings.Replace(p.evaluated(), "0.05", "1, min_top1_agreement: 0.01, max_perplexity_increase: 5", 1)
+	good := strings.Replace(p.evaluated(), "0.05", "1, min_top1_agreement: 0.01, max_perplexity_increase: 5, max_kl_divergence_p999: 99, max_rms_dp: 1", 1)
 	p.configure(once + good + "choose: smallest\npublish: {dir: published}\na2a: {url: redis://" + nobody + "/0}\n")
 	s := p.serve("--log.level=debug", "--web.external-url=https://example.org")
 	s.mustLog("the engine is usable")

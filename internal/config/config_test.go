@@ -87,6 +87,8 @@ quality:
   max_kl_divergence: 0.1
   min_top1_agreement: 0.8
   max_perplexity_increase: 0.2
+  max_kl_divergence_p999: 3
+  max_rms_dp: 0.3
 benchmark:
   phases: [prompt]
   prompt_tokens: 1
@@ -125,7 +127,7 @@ a2a:
 	e.Threads, e.Nice, e.Imatrix = 3, 0, "/i.gguf"
 	e.Timeouts.Quantize, e.Timeouts.Benchmark = model.Duration(24*time.Hour), model.Duration(90*time.Minute)
 	e.EvaluateArgs, e.Timeouts.Evaluate = []string{"-nr"}, model.Duration(48*time.Hour)
-	want.Quality = config.Quality{Corpus: "/text", Chunks: 64, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2}
+	want.Quality = config.Quality{Corpus: "/text", Chunks: 64, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2, MaxKLDivergenceP999: 3, MaxRMSDeltaP: 0.3}
 	b := &want.Benchmark
 	b.Phases, b.PromptTokens, b.GenerationTokens, b.Depth = []verdict.Phase{verdict.Prompt}, 1, 2, 3
 	b.Method = config.MethodProcess
@@ -214,7 +216,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 			"c.yml:3: cache.dir: there is no such key; the keys here are size",
 			"c.yml:4: benchmark.max_repeats: there is no such key; the keys here are alpha, budget, depth, generation_tokens, max_disturbance, method, phases, prompt_tokens, rounds, wait_idle",
 			"c.yml:5: work.isolation: there is no such key; the keys here are copy, dir",
-			"c.yml:6: quality.context: there is no such key; the keys here are chunks, corpus, max_kl_divergence, max_perplexity_increase, min_top1_agreement",
+			"c.yml:6: quality.context: there is no such key; the keys here are chunks, corpus, max_kl_divergence, max_kl_divergence_p999, max_perplexity_increase, max_rms_dp, min_top1_agreement",
 		}},
 		"unknown key in a section": {"models:\n  directory: /x", []string{
 			"c.yml:2: models.directory: there is no such key; the keys here are allow_requantize, dir",

@@ -16,6 +16,8 @@ type Quality struct {
 	MaxKLDivergence       float64 `yaml:"max_kl_divergence" input:"decision" json:"max_kl_divergence"`             // mean, in nats
 	MinTop1Agreement      float64 `yaml:"min_top1_agreement" input:"decision" json:"min_top1_agreement"`           // ratio
 	MaxPerplexityIncrease float64 `yaml:"max_perplexity_increase" input:"decision" json:"max_perplexity_increase"` // ratio
+	MaxKLDivergenceP999   float64 `yaml:"max_kl_divergence_p999" input:"decision" json:"max_kl_divergence_p999"`   // of tokens, in nats
+	MaxRMSDeltaP          float64 `yaml:"max_rms_dp" input:"decision" json:"max_rms_dp"`                           // ratio
 }
 
 // DefaultQuality evaluates nothing.
@@ -26,7 +28,10 @@ func (q Quality) Enabled() bool { return q.Corpus != "" }
 
 // Limits that a copy is held to.
 func (q Quality) Limits() quality.Limits {
-	return quality.Limits{MaxKLDivergence: q.MaxKLDivergence, MinTop1Agreement: q.MinTop1Agreement, MaxPerplexityIncrease: q.MaxPerplexityIncrease}
+	return quality.Limits{
+		MaxKLDivergence: q.MaxKLDivergence, MinTop1Agreement: q.MinTop1Agreement, MaxPerplexityIncrease: q.MaxPerplexityIncrease,
+		MaxKLDivergenceP999: q.MaxKLDivergenceP999, MaxRMSDeltaP: q.MaxRMSDeltaP,
+	}
 }
 
 // Validate finds every value that cannot be used.
@@ -46,6 +51,12 @@ func (q Quality) Validate() []Problem {
 	}
 	if !(q.MaxPerplexityIncrease >= 0 && q.MaxPerplexityIncrease <= 100) {
 		found.add("max_perplexity_increase", "%v is no ratio: use one above 0, such as 0.05 for 5 %%, or 0 for no limit", q.MaxPerplexityIncrease)
+	}
+	if !(q.MaxKLDivergenceP999 >= 0 && q.MaxKLDivergenceP999 <= 100) {
+		found.add("max_kl_divergence_p999", "%v is no divergence: use one above 0, such as 1, or 0 for no limit", q.MaxKLDivergenceP999)
+	}
+	if !(q.MaxRMSDeltaP >= 0 && q.MaxRMSDeltaP <= 1) {
+		found.add("max_rms_dp", "%v is no ratio: use 0 to 1, such as 0.05 for 5 %%, or 0 for no limit", q.MaxRMSDeltaP)
 	}
 	return found
 }

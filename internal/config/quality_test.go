@@ -44,7 +44,7 @@ func TestQualityNeedsNoLimit(t *testing.T) {
 }
 
 func TestAnEmptyCorpusSwitchesTheQualityOfAnEntryOff(t *testing.T) {
-	const sections = "quality: {corpus: x, max_kl_divergence: 0.05, min_top1_agreement: 0.9, max_perplexity_increase: 0.1}\nschedule:\n"
+	const sections = "quality: {corpus: x, max_kl_divergence: 0.05, min_top1_agreement: 0.9, max_perplexity_increase: 0.1, max_kl_divergence_p999: 2, max_rms_dp: 0.1}\nschedule:\n"
 	c, err := read("c.yml", []byte(sections+"- {name: off, cron: '@daily', models: [a], quality: {corpus: ''}}\n- {name: on, cron: '@daily', models: [b], quality: {corpus: }}"))
 	require.NoError(t, err)
 	assert.False(t, c.Schedule[0].Quality.Enabled())
@@ -83,6 +83,9 @@ func TestQualityValidate(t *testing.T) {
 		"negative divergence":  {func(q *config.Quality) { q.MaxKLDivergence = -1 }, "max_kl_divergence", "no divergence"},
 		"divergence of nan":    {func(q *config.Quality) { q.MaxKLDivergence = math.NaN() }, "max_kl_divergence", "no divergence"},
 		"agreement in percent": {func(q *config.Quality) { q.MinTop1Agreement = 90 }, "min_top1_agreement", "0.9 for 90 %"},
+		"quantile below 0":     {func(q *config.Quality) { q.MaxKLDivergenceP999 = -1 }, "max_kl_divergence_p999", "no divergence"},
+		"RMS Δp of nan":        {func(q *config.Quality) { q.MaxRMSDeltaP = math.NaN() }, "max_rms_dp", "no ratio"},
+		"RMS Δp in percent":    {func(q *config.Quality) { q.MaxRMSDeltaP = 5 }, "max_rms_dp", "use 0 to 1"},
 		"increase below 0":     {func(q *config.Quality) { q.MaxPerplexityIncrease = -0.1 }, "max_perplexity_increase", "no ratio"},
 	} {
 		t.Run(name, func(t *testing.T) {

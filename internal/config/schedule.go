@@ -68,6 +68,7 @@ func (r *reader) schedule(c *Config, problems []Problem) {
 func (r *reader) withoutQuality(path string, q *Quality) {
 	for key, limit := range map[string]*float64{
 		"max_kl_divergence": &q.MaxKLDivergence, "min_top1_agreement": &q.MinTop1Agreement, "max_perplexity_increase": &q.MaxPerplexityIncrease,
+		"max_kl_divergence_p999": &q.MaxKLDivergenceP999, "max_rms_dp": &q.MaxRMSDeltaP,
 	} {
 		if !r.document.has(path + key) {
 			*limit = 0

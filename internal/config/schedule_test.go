@@ -61,6 +61,8 @@ schedule:
       max_kl_divergence: 0.1
       min_top1_agreement: 0.8
       max_perplexity_increase: 0.2
+      max_kl_divergence_p999: 3
+      max_rms_dp: 0.3
     publish: {dir: /published, keep: 5}
     choose: fastest
 `)
@@ -76,7 +78,7 @@ schedule:
 				Method: config.MethodPaired, Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 1, GenerationTokens: 2, Depth: 3,
 				Rounds: config.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: prom.Duration(90 * time.Second),
 			},
-			Quality: config.Quality{Corpus: "/text", Chunks: 64, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2},
+			Quality: config.Quality{Corpus: "/text", Chunks: 64, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2, MaxKLDivergenceP999: 3, MaxRMSDeltaP: 0.3},
 			Publish: config.Publish{Dir: "/published", Keep: 5},
 			Choose:  choice.Fastest,
 		},

@@ -74,6 +74,11 @@ type Quality struct {
 	Top1AgreementInterval     [2]float64      `json:"top1_agreement_interval_percent"`
 	PerplexityIncreasePercent float64         `json:"perplexity_increase_percent"`
 	PerplexityInterval        [2]float64      `json:"perplexity_increase_interval_percent"`
+	RMSDeltaPPercent          float64         `json:"rms_delta_p_percent"` // of the probabilities of the text's tokens
+	RMSDeltaPInterval         [2]float64      `json:"rms_delta_p_interval_percent"`
+	KLDivergenceP999          *float64        `json:"kl_divergence_p999"` // 99.9 % of the tokens are below it; null where it is not known
+	KLDivergenceMaximum       *float64        `json:"kl_divergence_maximum"`
+	Chunks                    int             `json:"chunks"` // of the text, that all figures are of
 	OriginalPerplexity        float64         `json:"original_perplexity"`
 	QuantizedPerplexity       float64         `json:"quantized_perplexity"`
 	IntervalConfidence        float64         `json:"interval_confidence"`
@@ -193,6 +198,11 @@ func newQuality(e *runner.Evaluated) *Quality {
 		Top1AgreementInterval:     ends(e.Top1Agreement, 100),
 		PerplexityIncreasePercent: e.PerplexityIncrease.Estimate * 100,
 		PerplexityInterval:        ends(e.PerplexityIncrease, 100),
+		RMSDeltaPPercent:          e.RMSDeltaP.Estimate * 100,
+		RMSDeltaPInterval:         ends(e.RMSDeltaP, 100),
+		KLDivergenceP999:          e.Quantile(quality.P999),
+		KLDivergenceMaximum:       e.Quantile(100),
+		Chunks:                    e.Chunks,
 		OriginalPerplexity:        e.OriginalPerplexity,
 		QuantizedPerplexity:       e.Perplexity,
 		IntervalConfidence:        e.Confidence,

@@ -60,10 +60,12 @@ func damaged() *runner.Result {
 			KLDivergence:       quality.Interval{Estimate: 0.25, Lower: 0.125, Upper: 0.375},
 			Top1Agreement:      quality.Interval{Estimate: 0.75, Lower: 0.5, Upper: 0.875},
 			PerplexityIncrease: quality.Interval{Estimate: 0.125, Lower: 0.0625, Upper: 0.25},
+			RMSDeltaP:          quality.Interval{Estimate: 0.0625, Lower: 0.03125, Upper: 0.125},
+			Quantiles:          []quality.Quantile{{Percent: 99.9, KLDivergence: 2.5}, {Percent: 100, KLDivergence: 5}},
 			Confidence:         0.95,
 			Exceeded:           []quality.Limit{quality.MaxKLDivergence},
 		},
-		Perplexity: 22.5, OriginalPerplexity: 20,
+		Perplexity: 22.5, OriginalPerplexity: 20, Chunks: 32,
 	}
 	return r
 }

@@ -50,7 +50,7 @@ func TestEvaluate(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "-m original.gguf -c 512 -f corpus.txt --chunks 32 --kl-divergence-base predictions -t 3 -nr", p.lastArgs(t, perplexity, "predict"))
 	assert.Equal(t, "-m copy.gguf -c 512 --kl-divergence-base predictions --kl-divergence -t 3 -nr", p.lastArgs(t, perplexity, ""))
-	v := quality.Decide(quality.Limits{}, got.Chunks)
+	v := quality.Decide(quality.Limits{}, got.Sample)
 	assert.InDelta(t, 0.1642, v.KLDivergence.Estimate, 0.005)
 	assert.InDelta(t, 0.74, v.Top1Agreement.Estimate, 0.005)
 	assert.InDelta(t, 24.878433, got.OriginalPerplexity, 1e-6)
@@ -84,6 +84,7 @@ func TestEvaluateFails(t *testing.T) {
 		"garbage":                   {compare(fakellama.Garbage), runner.ReasonEvaluate, "Bad Gateway"},
 		"nan":                       {compare(fakellama.NaN), runner.ReasonEvaluate, `"nan"`},
 		"cut off":                   {compare(fakellama.Truncated), runner.ReasonEvaluate, "31 chunks of 32"},
+		"no quantile":               {compare(fakellama.NoQuantile), runner.ReasonEvaluate, `no line "99.9%   KLD"`},
 		"fewer chunks":              {compare(fakellama.FewChunks), runner.ReasonEvaluate, "16 chunks of 32"},
 		"copy not loaded":           {compare(fakellama.NotLoaded), runner.ReasonEvaluate, "failed to load model"},
 		"crash":                     {compare(fakellama.Abort), runner.ReasonCrash, "SIGABRT"},
@@ -132,6 +133,17 @@ func TestEvaluateOnceWhenOnlyTheSummaryIsLost(t *testing.T) {
 		return !slices.Contains(c.Args, "--kl-divergence")
 	})
 	assert.Len(t, evaluations, 1)
+}
+
+func TestEvaluateAgainWhenALimitNeedsTheSummary(t *testing.T) {
+	p := evaluatePlace(t, fakellama.Fault{Tool: perplexity, Calls: []int{1, 2}, Do: fakellama.NoSummary})
+	engine, job := p.engine(), p.evaluateJob("original.gguf")
+	_, err := engine.Predict(t.Context(), job)
+	require.NoError(t, err)
+	job.Model, job.Quantiles = "copy.gguf", true
+	got, err := engine.Evaluate(t.Context(), job)
+	require.NoError(t, err)
+	assert.InDelta(t, 16*0.1642, *quality.Decide(quality.Limits{}, got.Sample).Quantile(quality.P999), 0.05)
 }
 
 func TestEvaluateWithoutTheTool(t *testing.T) {

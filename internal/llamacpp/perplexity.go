@@ -1,6 +1,7 @@
 package llamacpp
 
 import (
+	"cmp"
 	"context"
 	wire "encoding/binary"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,7 +117,7 @@ func (e *Engine) Evaluate(ctx context.Context, job runner.EvaluateJob) (runner.E
 		if err != nil {
 			return runner.Evaluation{Run: trace}, err
 		}
-		evaluation, err := parseEvaluation(string(result.Stdout), job.Chunks)
+		evaluation, err := parseEvaluation(string(result.Stdout), job)
 		evaluation.Run = trace
 		if err == nil {
 			return evaluation, nil
@@ -180,11 +182,15 @@ var errCutOff = errors.New("its output is cut off")
 var evaluationStart = regexp.MustCompile(`(?m)^.*\bchunk\s+PPL\s.*KL Divergence.*Same top p\s*$`)
 
 // summaryLines are those that are read of the summary, as in
-// "Mean    KLD:   0.164182 ±   0.003013". A log prefix may come first.
+// "Mean    KLD:   0.164182 ±   0.003013". A log prefix may come first. The last one ends it.
 var summaryLines = [...]summaryFigure{
 	summaryLine("Mean PPL(Q)"), summaryLine("Mean PPL(base)"), summaryLine("Mean ln(PPL(Q)/PPL(base))"),
-	summaryLine("Mean    KLD"), summaryLine("Same top p"),
+	summaryLine("Mean    KLD"), summaryLine("RMS Δp"), summaryLine("Same top p"),
 }
+
+// quantileLine is a line of the summary as "99.9%   KLD:   2.654064" or "Median  KLD:   0.083422".
+// Which percentages there are depends on the build.
+var quantileLine = regexp.MustCompile(`(?m)(Minimum|Median|Maximum|[\d.]+%)\s+KLD\s*:\s*(\S+)\s*$`)
 
 type summaryFigure struct {
 	name string
@@ -201,9 +207,10 @@ func summaryLine(name string) summaryFigure {
 //	chunk             PPL               ln(PPL(Q)/PPL(base))          KL Divergence              Δp RMS            Same top p
 //	   1      27.7772 ±    4.2364       0.09142 ±    0.04116       0.17897 ±    0.01941    10.421 ±  1.553 %    70.196 ±  2.870 %
 //
-// and a summary, which has a digit more and takes the place of the last row. Where it is
-// not whole, that row says the same.
-func parseEvaluation(stdout string, chunks int) (runner.Evaluation, error) {
+// and a summary, which has a digit more and takes the place of the last row. Where its end
+// is lost, that row says the same, except for the quantiles.
+func parseEvaluation(stdout string, job runner.EvaluateJob) (runner.Evaluation, error) {
+	chunks := job.Chunks
 	start := evaluationStart.FindStringIndex(stdout)
 	if start == nil {
 		if strings.TrimSpace(stdout) == "" {
@@ -224,10 +231,15 @@ func parseEvaluation(stdout string, chunks int) (runner.Evaluation, error) {
 	}
 	if whole {
 		evaluation.Perplexity, evaluation.OriginalPerplexity = summary[0], summary[1]
-		last = quality.Chunk{LogPerplexityRatio: summary[2], KLDivergence: summary[3], Top1Agreement: summary[4] / 100}
+		last = quality.Chunk{LogPerplexityRatio: summary[2], KLDivergence: summary[3], SquaredDeltaP: square(summary[4] / 100), Top1Agreement: summary[5] / 100}
+		if evaluation.Quantiles, err = parseQuantiles(rest); err != nil {
+			return runner.Evaluation{}, err
+		}
+	} else if job.Quantiles {
+		return runner.Evaluation{}, fmt.Errorf("%w: its summary is not whole, which has the quantiles", errCutOff)
 	}
-	if previous := rows[chunks-1]; !near(last.KLDivergence, previous.KLDivergence) || !near(last.LogPerplexityRatio, previous.LogPerplexityRatio) || !near(last.Top1Agreement, previous.Top1Agreement) {
-		return runner.Evaluation{}, fmt.Errorf("its summary %+v is not that of its last chunk %+v", last, previous)
+	if !nearly(last, rows[chunks-1]) {
+		return runner.Evaluation{}, fmt.Errorf("its summary %+v is not that of its last chunk %+v", last, rows[chunks-1])
 	}
 	if !(evaluation.Perplexity >= 1 && evaluation.OriginalPerplexity >= 1 && evaluation.OriginalPerplexity < largestFigure) {
 		return runner.Evaluation{}, fmt.Errorf("its perplexities are %v and %v: none is below 1", evaluation.Perplexity, evaluation.OriginalPerplexity)
@@ -237,12 +249,15 @@ func parseEvaluation(stdout string, chunks int) (runner.Evaluation, error) {
 	return evaluation, nil
 }
 
-// parseSummary reads the figures of summaryLines; whole is false when one is missing.
+// parseSummary reads the figures of summaryLines; whole is false when its end is missing.
 func parseSummary(text string) (figures [len(summaryLines)]float64, whole bool, err error) {
+	if !summaryLines[len(summaryLines)-1].line.MatchString(text) {
+		return figures, false, nil
+	}
 	for i, wanted := range summaryLines {
 		match := wanted.line.FindStringSubmatch(text)
 		if match == nil {
-			return figures, false, nil
+			return figures, false, fmt.Errorf("its summary has no line %q", wanted.name)
 		}
 		if figures[i], err = figure(match[1]); err != nil {
 			return figures, false, err
@@ -251,8 +266,46 @@ func parseSummary(text string) (figures [len(summaryLines)]float64, whole bool, 
 	return figures, true, nil
 }
 
-// near allows for the digits that are not printed.
-func near(a, b float64) bool { return math.Abs(a-b) <= 2e-5 }
+// parseQuantiles reads the quantiles of the divergence, of which the summary has at least
+// the one that has a limit.
+func parseQuantiles(text string) ([]quality.Quantile, error) {
+	percentages := map[string]float64{"Minimum": 0, "Median": 50, "Maximum": 100}
+	var all []quality.Quantile
+	for _, match := range quantileLine.FindAllStringSubmatch(text, -1) {
+		percent, named := percentages[match[1]]
+		var err error
+		if !named {
+			if percent, err = figure(strings.TrimSuffix(match[1], "%")); err != nil {
+				return nil, err
+			}
+		}
+		divergence, err := figure(match[2])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, quality.Quantile{Percent: percent, KLDivergence: divergence})
+	}
+	slices.SortFunc(all, func(a, b quality.Quantile) int { return cmp.Compare(a.Percent, b.Percent) })
+	all = slices.Compact(all) // older builds print one twice
+	for i := range all[:max(len(all)-1, 0)] {
+		if all[i].Percent == all[i+1].Percent || all[i].KLDivergence > all[i+1].KLDivergence {
+			return nil, fmt.Errorf("the quantiles of its divergence, %+v and %+v, contradict each other", all[i], all[i+1])
+		}
+	}
+	if !slices.ContainsFunc(all, func(q quality.Quantile) bool { return q.Percent == quality.P999 }) {
+		return nil, fmt.Errorf("its summary has no line %q", "99.9%   KLD")
+	}
+	return all, nil
+}
+
+// nearly allows for the digits that are not printed.
+func nearly(a, b quality.Chunk) bool {
+	near := func(a, b float64) bool { return math.Abs(a-b) <= 2e-5 }
+	return near(a.KLDivergence, b.KLDivergence) && near(a.LogPerplexityRatio, b.LogPerplexityRatio) &&
+		near(a.Top1Agreement, b.Top1Agreement) && near(math.Sqrt(a.SquaredDeltaP), math.Sqrt(b.SquaredDeltaP))
+}
+
+func square(x float64) float64 { return x * x }
 
 // parseRowsOfChunks reads the cumulative rows, which are as many as there are chunks, and
 // the copy's perplexity in the last one.
@@ -278,17 +331,20 @@ func parseRowsOfChunks(text string, chunks int) (rows []quality.Chunk, perplexit
 		if number != len(rows)+1 {
 			return nil, 0, fmt.Errorf("it printed the row of chunk %d after %d rows", number, len(rows))
 		}
-		var row [4]float64 // as printed, from left to right
-		for i, at := range []int{1, 4, 7, 14} {
+		var row [5]float64 // as printed, from left to right
+		for i, at := range []int{1, 4, 7, 10, 14} {
 			if row[i], err = figure(fields[at]); err != nil {
 				return nil, 0, fmt.Errorf("chunk %d: %w", number, err)
 			}
 		}
 		if row[3] < 0 || row[3] > 100 {
-			return nil, 0, fmt.Errorf("chunk %d: the same token is the likeliest in %v %%", number, row[3])
+			return nil, 0, fmt.Errorf("chunk %d: the probability of a token differs by %v %%", number, row[3])
+		}
+		if row[4] < 0 || row[4] > 100 {
+			return nil, 0, fmt.Errorf("chunk %d: the same token is the likeliest in %v %%", number, row[4])
 		}
 		perplexity = row[0]
-		rows = append(rows, quality.Chunk{LogPerplexityRatio: row[1], KLDivergence: row[2], Top1Agreement: row[3] / 100})
+		rows = append(rows, quality.Chunk{LogPerplexityRatio: row[1], KLDivergence: row[2], SquaredDeltaP: square(row[3] / 100), Top1Agreement: row[4] / 100})
 	}
 	if len(rows) > chunks {
 		return nil, 0, fmt.Errorf("it printed %d chunks instead of %d", len(rows), chunks)
@@ -326,6 +382,7 @@ func differences(means []quality.Chunk) []quality.Chunk {
 			KLDivergence:       single(now.KLDivergence, before.KLDivergence),
 			Top1Agreement:      single(now.Top1Agreement, before.Top1Agreement),
 			LogPerplexityRatio: single(now.LogPerplexityRatio, before.LogPerplexityRatio),
+			SquaredDeltaP:      single(now.SquaredDeltaP, before.SquaredDeltaP),
 		}
 		before = now
 	}

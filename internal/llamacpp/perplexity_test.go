@@ -15,7 +15,7 @@ import (
 )
 
 func TestParseEvaluationReadsRealOutput(t *testing.T) {
-	got, err := parseEvaluation(read(t, "recorded", "perplexity.txt"), 32)
+	got, err := parseEvaluation(read(t, "recorded", "perplexity.txt"), runner.EvaluateJob{Chunks: 32})
 	require.NoError(t, err)
 	assert.InDelta(t, 28.147233, got.Perplexity, 1e-9)
 	assert.InDelta(t, 24.878433, got.OriginalPerplexity, 1e-9)
@@ -27,26 +27,37 @@ func TestParseEvaluationReadsRealOutput(t *testing.T) {
 		sum.KLDivergence += c.KLDivergence
 		sum.Top1Agreement += c.Top1Agreement
 		sum.LogPerplexityRatio += c.LogPerplexityRatio
+		sum.SquaredDeltaP += c.SquaredDeltaP
 	}
 	assert.InDelta(t, 0.164182, sum.KLDivergence/32, 1e-9)
 	assert.InDelta(t, 0.73971, sum.Top1Agreement/32, 1e-9)
 	assert.InDelta(t, math.Log(28.147233/24.878433), sum.LogPerplexityRatio/32, 1e-6)
+	assert.InDelta(t, 0.10389*0.10389, sum.SquaredDeltaP/32, 1e-9)
+	assert.InDelta(t, 0.10421*0.10421, got.Chunks[0].SquaredDeltaP, 1e-9)
+	assert.Equal(t, []quality.Quantile{
+		{Percent: 0, KLDivergence: 0.000120}, {Percent: 0.1, KLDivergence: 0.000521}, {Percent: 1, KLDivergence: 0.002361}, {Percent: 5, KLDivergence: 0.011935},
+		{Percent: 10, KLDivergence: 0.023161}, {Percent: 50, KLDivergence: 0.083422}, {Percent: 90, KLDivergence: 0.358393}, {Percent: 95, KLDivergence: 0.573958},
+		{Percent: 99, KLDivergence: 1.431763}, {Percent: quality.P999, KLDivergence: 2.654064}, {Percent: 100, KLDivergence: 5.290507},
+	}, got.Quantiles)
 }
 
 // The rows are all that is needed: the tool may lose what follows them.
 func TestParseEvaluationReadsRowsWithoutASummary(t *testing.T) {
 	text := read(t, "recorded", "perplexity.txt")
-	whole, err := parseEvaluation(text, 32)
+	whole, err := parseEvaluation(text, runner.EvaluateJob{Chunks: 32})
 	require.NoError(t, err)
 	for name, cut := range map[string]string{"cut off in the summary": before(text, "Same top p:"), "cut off after the rows": before(text, "=====")} {
 		t.Run(name, func(t *testing.T) {
-			got, err := parseEvaluation(cut, 32)
+			got, err := parseEvaluation(cut, runner.EvaluateJob{Chunks: 32})
 			require.NoError(t, err)
 			assert.InDelta(t, whole.Perplexity, got.Perplexity, 1e-4)
 			assert.InDelta(t, whole.OriginalPerplexity, got.OriginalPerplexity, 1e-3)
 			require.Len(t, got.Chunks, 32)
 			assert.Equal(t, whole.Chunks[:31], got.Chunks[:31])
 			assert.InDelta(t, whole.Chunks[31].KLDivergence, got.Chunks[31].KLDivergence, 32*1e-5)
+			assert.Empty(t, got.Quantiles)
+			_, err = parseEvaluation(cut, runner.EvaluateJob{Chunks: 32, Quantiles: true})
+			require.ErrorIs(t, err, errCutOff, "a limit needs them")
 		})
 	}
 }
@@ -71,10 +82,16 @@ func TestParseEvaluationRefuses(t *testing.T) {
 		"other columns":            {strings.Replace(text, "±    4.2364", "", 1), 32, false, "cannot read"},
 		"impossible agreement":     {strings.Replace(text, "70.196", "170.196", 1), 32, false, "170.196"},
 		"impossible perplexity":    {strings.Replace(text, "24.878433", " 0.878433", 1), 32, false, "below 1"},
+		"impossible difference":    {strings.Replace(text, "10.633", "110.633", 1), 32, false, "110.633"},
+		"no quantile":              {strings.Replace(text, "99.9%   KLD", "99.8%   KLD", 1), 32, false, `no line "99.9%   KLD"`},
+		"quantiles in disorder":    {strings.Replace(text, "1.431763", "9.431763", 1), 32, false, "contradict each other"},
+		"quantile of nan":          {strings.Replace(text, "2.654064", "nan", 1), 32, false, `"nan"`},
+		"no mean in the summary":   {strings.Replace(text, "Mean    KLD", "Mode    KLD", 1), 32, false, `no line "Mean    KLD"`},
+		"another RMS Δp":           {strings.Replace(text, "RMS Δp    : 10.389", "RMS Δp    : 10.489", 1), 32, false, "not that of its last chunk"},
 		"summary of another run":   {strings.Replace(text, "KLD:   0.164182", "KLD:   0.264182", 1), 32, false, "not that of its last chunk"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := parseEvaluation(test.text, test.chunks)
+			_, err := parseEvaluation(test.text, runner.EvaluateJob{Chunks: test.chunks})
 			require.ErrorContains(t, err, test.want)
 			if test.cutOff {
 				require.ErrorIs(t, err, errCutOff)
@@ -139,13 +156,13 @@ func FuzzParseEvaluation(f *testing.F) {
 		if chunks < 1 || chunks > 1000 {
 			return
 		}
-		got, err := parseEvaluation(text, chunks)
+		got, err := parseEvaluation(text, runner.EvaluateJob{Chunks: chunks})
 		if err != nil {
 			return
 		}
 		assert.Len(t, got.Chunks, chunks)
 		for _, c := range got.Chunks {
-			for _, x := range []float64{c.KLDivergence, c.Top1Agreement, c.LogPerplexityRatio} {
+			for _, x := range []float64{c.KLDivergence, c.Top1Agreement, c.LogPerplexityRatio, c.SquaredDeltaP} {
 				assert.False(t, math.IsNaN(x) || math.IsInf(x, 0), "%v", c)
 			}
 		}

@@ -225,8 +225,7 @@ type qualityFigure struct {
 
 func qualityFigures(q *runner.Evaluated) []qualityFigure {
 	var all []qualityFigure
-	add := func(name string, i quality.Interval, write func(float64) string, limit quality.Limit, bound float64, relation string) {
-		f := qualityFigure{Name: name, Value: write(i.Estimate), Interval: write(i.Lower) + " to " + write(i.Upper)}
+	add := func(f qualityFigure, limit quality.Limit, bound float64, relation string, write func(float64) string) {
 		if bound != 0 {
 			f.Limit, f.Outcome = relation+" "+write(bound), string(verdict.Kept)
 			if slices.Contains(q.Exceeded, limit) {
@@ -235,9 +234,17 @@ func qualityFigures(q *runner.Evaluated) []qualityFigure {
 		}
 		all = append(all, f)
 	}
-	add("KL divergence", q.KLDivergence, text.Divergence, quality.MaxKLDivergence, q.Limits.MaxKLDivergence, "at most")
-	add("Top token agrees", q.Top1Agreement, text.Percent, quality.MinTop1Agreement, q.Limits.MinTop1Agreement, "at least")
-	add("Perplexity increase", q.PerplexityIncrease, text.Percent, quality.MaxPerplexityIncrease, q.Limits.MaxPerplexityIncrease, "at most")
+	between := func(name string, i quality.Interval, write func(float64) string) qualityFigure {
+		return qualityFigure{Name: name, Value: write(i.Estimate), Interval: write(i.Lower) + " to " + write(i.Upper)}
+	}
+	add(between("KL divergence", q.KLDivergence, text.Divergence), quality.MaxKLDivergence, q.Limits.MaxKLDivergence, "at most", text.Divergence)
+	if p999 := q.Quantile(quality.P999); p999 != nil {
+		f := qualityFigure{Name: "KL divergence, 99.9 % of tokens", Value: "below " + text.Divergence(*p999)}
+		add(f, quality.MaxKLDivergenceP999, q.Limits.MaxKLDivergenceP999, "at most", text.Divergence)
+	}
+	add(between("Top token agrees", q.Top1Agreement, text.Percent), quality.MinTop1Agreement, q.Limits.MinTop1Agreement, "at least", text.Percent)
+	add(between("RMS Δp", q.RMSDeltaP, text.Percent), quality.MaxRMSDeltaP, q.Limits.MaxRMSDeltaP, "at most", text.Percent)
+	add(between("Perplexity increase", q.PerplexityIncrease, text.Percent), quality.MaxPerplexityIncrease, q.Limits.MaxPerplexityIncrease, "at most", text.Percent)
 	return append(all,
 		qualityFigure{Name: "Perplexity of the original", Value: fmt.Sprintf("%.4g", q.OriginalPerplexity)},
 		qualityFigure{Name: "Perplexity of the copy", Value: fmt.Sprintf("%.4g", q.Perplexity)})

@@ -134,6 +134,8 @@ func evaluated(divergence float64, exceeded ...quality.Limit) *runner.Evaluated 
 			KLDivergence:       quality.Interval{Estimate: divergence, Lower: divergence * 0.9, Upper: divergence * 1.1},
 			Top1Agreement:      quality.Interval{Estimate: 0.9, Lower: 0.88, Upper: 0.92},
 			PerplexityIncrease: quality.Interval{Estimate: 0.04, Lower: 0.03, Upper: 0.05},
+			RMSDeltaP:          quality.Interval{Estimate: 0.06, Lower: 0.05, Upper: 0.07},
+			Quantiles:          []quality.Quantile{{Percent: 50, KLDivergence: divergence / 2}, {Percent: 99, KLDivergence: 8 * divergence}, {Percent: quality.P999, KLDivergence: 16 * divergence}, {Percent: 100, KLDivergence: 32 * divergence}},
 			Confidence:         0.95, Exceeded: exceeded,
 		},
 		Limits:     quality.Limits{MaxKLDivergence: 0.05, MinTop1Agreement: 0.8},

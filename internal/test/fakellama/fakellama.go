@@ -150,6 +150,7 @@ const (
 	FewChunks       Do = "fewer chunks"        // half of those that were asked for
 	HalfPredictions Do = "half of predictions" // the file is cut off
 	NoSummary       Do = "no summary"
+	NoQuantile      Do = "no 99.9 % quantile"
 )
 
 // Call is a run of a tool, as it was logged.

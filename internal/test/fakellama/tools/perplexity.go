@@ -153,19 +153,20 @@ func (f *fake) quality(stage, format string) fakellama.Quality {
 func comparison(q fakellama.Quality, chunks int, do fakellama.Do) string {
 	var out strings.Builder
 	out.WriteString("0.13 minutes\n\nchunk             PPL               ln(PPL(Q)/PPL(base))          KL Divergence              Δp RMS            Same top p\n")
-	var divergence, ratio, same float64 // means so far
+	var divergence, ratio, same, square float64 // means so far
 	for i := range chunks {
 		n := float64(i + 1)
 		scatter := 1 + 0.1*float64((i*7)%5-2)/2
 		divergence += (q.KLDivergence*scatter - divergence) / n
 		ratio += (q.LogRatio*scatter - ratio) / n
 		same += (1 - (1-q.SameTop)*scatter - same) / n
+		square += (q.KLDivergence*scatter/16 - square) / n // as the bundled model's copies have it, about
 		shown := strconv.FormatFloat(divergence, 'f', 5, 64)
 		if do == fakellama.NaN && i == chunks/2 {
 			shown = "nan"
 		}
 		fmt.Fprintf(&out, "%4d  %10.4f ± %9.4f    %10.5f ± %10.5f    %10s ± %10.5f    %6.3f ± %6.3f %%    %6.3f ± %6.3f %%\n",
-			i+1, originalPerplexity*math.Exp(ratio), 0.75, ratio, 0.007, shown, 0.003, 10.4, 0.245, 100*same, 0.486)
+			i+1, originalPerplexity*math.Exp(ratio), 0.75, ratio, 0.007, shown, 0.003, 100*math.Sqrt(square), 0.245, 100*same, 0.486)
 	}
 	if do == fakellama.Truncated {
 		return out.String()[:out.Len()-60]
@@ -176,6 +177,15 @@ func comparison(q fakellama.Quality, chunks int, do fakellama.Do) string {
 	fmt.Fprintf(&out, "\n====== Perplexity statistics ======\nMean PPL(Q)                   : %10.6f ± %10.6f\nMean PPL(base)                : %10.6f ± %10.6f\n",
 		originalPerplexity*math.Exp(ratio), 0.748725, originalPerplexity, 0.665022)
 	fmt.Fprintf(&out, "Mean ln(PPL(Q)/PPL(base))     : %10.6f ± %10.6f\n\n====== KL divergence statistics ======\nMean    KLD: %10.6f ± %10.6f\n\n", ratio, 0.006918, divergence, 0.003013)
-	fmt.Fprintf(&out, "====== Token probability statistics ======\nSame top p: %6.3f ± %5.3f %%\n\n", 100*same, 0.486)
+	for _, quantile := range []struct {
+		name  string
+		times float64
+	}{{"Maximum", 32}, {"99.9%  ", 16}, {"99.0%  ", 8}, {"95.0%  ", 4}, {"90.0%  ", 2}, {"Median ", 0.5}, {"10.0%  ", 0.1}, {"Minimum", 0.01}} {
+		if do != fakellama.NoQuantile || quantile.times != 16 {
+			fmt.Fprintf(&out, "%s KLD: %10.6f\n", quantile.name, quantile.times*divergence)
+		}
+	}
+	fmt.Fprintf(&out, "\n====== Token probability statistics ======\nRMS Δp    : %6.3f ± %5.3f %%\n", 100*math.Sqrt(square), 0.245)
+	fmt.Fprintf(&out, "Same top p: %6.3f ± %5.3f %%\n\n", 100*same, 0.486)
 	return out.String()
 }
