@@ -22,9 +22,20 @@ type Evaluated struct {
 	Limits             quality.Limits `json:"limits"`
 	Perplexity         float64        `json:"perplexity"` // of the copy
 	OriginalPerplexity float64        `json:"original_perplexity"`
-	Corpus             string         `json:"corpus"` // base name of the text's file
-	Chunks             int            `json:"chunks"`
+	Corpus             string         `json:"corpus"`         // base name of the text's file
+	Chunks             int            `json:"chunks"`         // that all figures are of
+	Planned            int            `json:"planned_chunks"` // more where every limit was clear before all were read
 	Context            int            `json:"context"`
+}
+
+// Figures writes the figures on one line, and how many chunks they are of where that are not
+// all.
+func (e Evaluated) Figures() string {
+	figures := e.Verdict.Figures()
+	if e.Chunks < e.Planned {
+		figures += fmt.Sprintf(", in %d of %d chunks", e.Chunks, e.Planned)
+	}
+	return figures
 }
 
 // QualityEvidence is all that the figures of a copy's quality rest on.
@@ -50,7 +61,7 @@ type CorpusID struct {
 
 // Verdict computes the figures again.
 func (e *QualityEvidence) Verdict() quality.Verdict {
-	return quality.Decide(e.Settings.Limits(), quality.Sample{Chunks: e.Chunks, Quantiles: e.Quantiles})
+	return quality.Decide(e.Settings.Limits(), quality.Sample{Chunks: e.Chunks, Quantiles: e.Quantiles, Planned: e.Settings.Chunks})
 }
 
 // exceedsLimit reports whether the copy is not good enough.
@@ -60,18 +71,21 @@ func (p *pair) exceedsLimit() bool { return p.quality != nil && !p.quality.Passe
 // many as llama-perplexity takes by itself, and as most published figures are of.
 const chunkTokens = 512
 
-// Names in the working directory.
-const (
-	corpusFile      = "corpus.txt"
-	predictionsFile = "original.predictions"
-)
+// corpusFile is the text in the working directory.
+const corpusFile = "corpus.txt"
 
-func (c *cycle) evaluateJob(file string) EvaluateJob {
+// predictionsFile holds what the original predicts in so many chunks, in the working directory.
+func predictionsFile(chunks int) string { return fmt.Sprintf("original-%d.predictions", chunks) }
+
+func (c *cycle) evaluateJob(file string, chunks int) EvaluateJob {
 	return EvaluateJob{
-		Dir: c.dir, Model: file, Corpus: corpusFile, Predictions: predictionsFile,
-		Context: chunkTokens, Chunks: c.Quality.Chunks, Quantiles: c.Quality.MaxKLDivergenceP999 != 0,
+		Dir: c.dir, Model: file, Corpus: corpusFile, Predictions: predictionsFile(chunks),
+		Context: chunkTokens, Chunks: chunks, Quantiles: c.Quality.MaxKLDivergenceP999 != 0,
 	}
 }
+
+// looks are the numbers of chunks at which an evaluation may end.
+func (c *cycle) looks() []int { return quality.Looks(c.Quality.Limits(), c.Quality.Chunks) }
 
 // evaluationSize is what evaluating will write into the working directory. It notices in
 // time that there is no text, or no tool.
@@ -83,62 +97,104 @@ func (c *cycle) evaluationSize(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, Failf(ReasonEvaluate, "quality.corpus: %w: name the file of a text", err)
 	}
-	predictions, err := c.engine.PredictionsSize(ctx, c.Model.Header.Vocabulary, c.evaluateJob(c.original))
-	if err != nil {
-		return 0, fmt.Errorf("preparing to evaluate quality: %w", err)
+	size := corpus.Size()
+	for _, chunks := range c.looks() {
+		predictions, err := c.engine.PredictionsSize(ctx, c.Model.Header.Vocabulary, c.evaluateJob(c.original, chunks))
+		if err != nil {
+			return 0, fmt.Errorf("preparing to evaluate quality: %w", err)
+		}
+		if !c.kept(c.predictionsKey(chunks)) {
+			size += predictions
+		}
 	}
-	if c.kept(c.predictionsKey()) {
-		predictions = 0
-	}
-	return corpus.Size() + predictions, nil
+	return size, nil
 }
 
-// evaluate finds the quality of copies. What the original predicts is computed once, for
-// all of the cycle. A pair whose copy cannot be evaluated fails by itself; only what
-// concerns them all is returned.
+// evaluate finds the quality of copies, of as many chunks as it takes. What the original
+// predicts is computed once, for all of the cycle. A pair whose copy cannot be evaluated fails
+// by itself; only what concerns them all is returned.
 func (c *cycle) evaluate(ctx context.Context, pairs []*pair) error {
 	if !c.Quality.Enabled() || len(pairs) == 0 {
 		return nil
 	}
-	begin, before := time.Now(), c.evaluated
-	defer func() { c.evaluated = before + time.Since(begin) }()
-	report := func(pass int, target string) {
-		done := float64(pass) / float64(len(pairs)+1)
-		c.Progress(Progress{Model: c.Model.Name, Operation: OperationEvaluate, Target: target, Done: done, Left: left(time.Since(begin), done)})
+	e := &evaluating{cycle: c, began: time.Now(), before: c.evaluated}
+	defer func() { c.evaluated = e.spent() }()
+	for _, chunks := range c.looks() {
+		e.planned += chunks * (len(pairs) + 1)
 	}
-	if c.predicted == nil {
-		report(0, "")
-		evidence, err := c.predict(ctx)
-		if err != nil {
-			for _, p := range pairs {
-				p.evaluating = time.Since(begin)
-			}
-			return fmt.Errorf("evaluating the original: %w", c.blameSource(spaceFailure(err)))
-		}
-		c.predicted = &evidence
-	}
-	for i, p := range pairs {
-		report(i+1, p.target)
-		err := c.evaluateOne(ctx, p, *c.predicted)
-		p.evaluating = before + time.Since(begin)
-		if err == nil {
-			continue
-		}
-		err = fmt.Errorf("evaluating %s: %w", p.target, err)
-		if err := c.concernsAll(ctx, err); err != nil {
+	for _, chunks := range c.looks() {
+		if err := e.look(ctx, pairs, chunks); err != nil {
 			return err
 		}
-		c.fail(p, err)
+		pairs = slices.DeleteFunc(undecided(pairs), func(p *pair) bool { return p.quality != nil })
+		if len(pairs) == 0 {
+			break
+		}
 	}
 	return c.sourceUnchanged()
 }
 
+// evaluating is the state of an evaluation.
+type evaluating struct {
+	*cycle
+	began         time.Time
+	before        time.Duration // spent on evaluations before
+	done, planned int           // chunks, of all files and looks
+}
+
+// spent is the time of all evaluations of the cycle so far.
+func (e *evaluating) spent() time.Duration { return e.before + time.Since(e.began) }
+
+func (e *evaluating) report(target string) {
+	done := float64(e.done) / float64(e.planned)
+	e.Progress(Progress{Model: e.Model.Name, Operation: OperationEvaluate, Target: target, Done: done, Left: left(time.Since(e.began), done)})
+}
+
+// look evaluates copies on so many chunks. A copy has its quality afterwards if every limit is
+// clear, or if there are no more chunks.
+func (e *evaluating) look(ctx context.Context, pairs []*pair, chunks int) error {
+	if e.predicted[chunks] == nil {
+		e.report("")
+		evidence, err := e.predict(ctx, chunks)
+		if err != nil {
+			for _, p := range pairs {
+				p.evaluating = e.spent()
+			}
+			return fmt.Errorf("evaluating the original: %w", e.blameSource(spaceFailure(err)))
+		}
+		if e.predicted == nil {
+			e.predicted = map[int]*QualityEvidence{}
+		}
+		e.predicted[chunks] = &evidence
+	}
+	e.done += chunks
+	for _, p := range pairs {
+		e.report(p.target)
+		err := e.evaluateOne(ctx, p, *e.predicted[chunks], chunks)
+		p.evaluating = e.spent()
+		e.done += chunks
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("evaluating %s: %w", p.target, err)
+		if err := e.concernsAll(ctx, err); err != nil {
+			return err
+		}
+		e.fail(p, err)
+	}
+	return nil
+}
+
 // forgetPredictions removes what evaluations needed: many gigabytes, of no use any more.
 func (c *cycle) forgetPredictions() error {
-	if c.predicted == nil {
+	if len(c.predicted) == 0 {
 		return nil
 	}
-	for _, name := range []string{corpusFile, predictionsFile} {
+	names := []string{corpusFile}
+	for chunks := range c.predicted {
+		names = append(names, predictionsFile(chunks))
+	}
+	for _, name := range names {
 		if err := os.Remove(filepath.Join(c.dir, name)); err != nil {
 			return fmt.Errorf("removing what the evaluation needed: %w", err)
 		}
@@ -146,22 +202,26 @@ func (c *cycle) forgetPredictions() error {
 	return nil
 }
 
-// predict brings the text in and computes what the original predicts.
-func (c *cycle) predict(ctx context.Context) (QualityEvidence, error) {
+// predict computes what the original predicts in so many chunks of the text, which is brought
+// in the first time.
+func (c *cycle) predict(ctx context.Context, chunks int) (QualityEvidence, error) {
 	evidence := QualityEvidence{Settings: c.Quality}
 	var err error
-	if evidence.Corpus, err = copyCorpus(c.Quality.Corpus, filepath.Join(c.dir, corpusFile)); err != nil {
-		return evidence, err
+	if c.corpus == (CorpusID{}) {
+		if c.corpus, err = copyCorpus(c.Quality.Corpus, filepath.Join(c.dir, corpusFile)); err != nil {
+			return evidence, err
+		}
 	}
+	evidence.Corpus = c.corpus
 	if evidence.Corpus.SHA256 != c.inputs.Corpus {
 		return evidence, Failf(ReasonEvaluate, "quality.corpus: %s changed during the cycle", c.Quality.Corpus)
 	}
-	key := c.predictionsKey()
-	if evidence.Reused = c.reuse(ctx, key, predictionsFile); evidence.Reused != "" {
+	key, file := c.predictionsKey(chunks), predictionsFile(chunks)
+	if evidence.Reused = c.reuse(ctx, key, file); evidence.Reused != "" {
 		return evidence, nil
 	}
-	if evidence.Predict, err = c.engine.Predict(ctx, c.evaluateJob(c.original)); err == nil {
-		c.keep(ctx, key, predictionsFile)
+	if evidence.Predict, err = c.engine.Predict(ctx, c.evaluateJob(c.original, chunks)); err == nil {
+		c.keep(ctx, key, file)
 	}
 	return evidence, err
 }
@@ -190,14 +250,17 @@ func copyCorpus(from, to string) (id CorpusID, err error) {
 	return id, nil
 }
 
-func (c *cycle) evaluateOne(ctx context.Context, p *pair, evidence QualityEvidence) error {
-	found, err := c.engine.Evaluate(ctx, c.evaluateJob(p.file))
+// evaluateOne evaluates a copy on so many chunks. It has no quality yet if these are not all,
+// and not every limit is clear.
+func (c *cycle) evaluateOne(ctx context.Context, p *pair, evidence QualityEvidence, chunks int) error {
+	found, err := c.engine.Evaluate(ctx, c.evaluateJob(p.file, chunks))
 	if err != nil {
 		return err
 	}
-	if len(found.Chunks) != c.Quality.Chunks {
-		return Failf(ReasonEvaluate, "the engine evaluated %d chunks instead of %d", len(found.Chunks), c.Quality.Chunks)
+	if len(found.Chunks) != chunks {
+		return Failf(ReasonEvaluate, "the engine evaluated %d chunks instead of %d", len(found.Chunks), chunks)
 	}
+	found.Planned = c.Quality.Chunks
 	if err := quality.Check(c.Quality.Limits(), found.Sample); err != nil {
 		return Failf(ReasonEvaluate, "the engine gave figures of no use: %w", err)
 	}
@@ -205,11 +268,15 @@ func (c *cycle) evaluateOne(ctx context.Context, p *pair, evidence QualityEviden
 		return err
 	}
 	evidence.Evaluate, evidence.Chunks, evidence.Quantiles = found.Run, found.Chunks, found.Quantiles
+	v := evidence.Verdict()
+	if chunks < c.Quality.Chunks && !v.Clear(c.Quality.Limits()) {
+		return nil
+	}
 	p.evidence = &evidence
 	p.quality = &Evaluated{
-		Verdict: evidence.Verdict(), Limits: c.Quality.Limits(),
+		Verdict: v, Limits: c.Quality.Limits(),
 		Perplexity: found.Perplexity, OriginalPerplexity: found.OriginalPerplexity,
-		Corpus: filepath.Base(c.Quality.Corpus), Chunks: c.Quality.Chunks, Context: chunkTokens,
+		Corpus: filepath.Base(c.Quality.Corpus), Chunks: chunks, Planned: c.Quality.Chunks, Context: chunkTokens,
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,14 +56,14 @@ func TestCopyOverALimitOfQualityIsRejectedAtItsFirstLook(t *testing.T) {
 	assert.Equal(t, verdict.Rejected, bad.Outcome())
 	assert.Equal(t, verdict.GateQuality, bad.Verdict.Gate)
 	assert.Equal(t, []quality.Limit{quality.MaxKLDivergence}, bad.Quality.Exceeded)
-	assert.InDelta(t, 0.16, bad.Quality.KLDivergence.Estimate, 0.002)
+	assert.InDelta(t, 0.157, bad.Quality.KLDivergence.Estimate, 1e-9, "of the first eight chunks")
 	assert.Equal(t, "text.txt", bad.Quality.Corpus)
 	assert.Equal(t, 3, bad.Verdict.Rounds)
 	assert.Negative(t, bad.Verdict.Worst().Drop, "the figures of its throughput are there")
 	assert.Positive(t, bad.Verdict.Worst().Original)
 	assert.Contains(t, bad.Durations, runner.OperationEvaluate)
 	evidence := bad.Evidence.Quality
-	assert.Len(t, evidence.Chunks, 32)
+	assert.Len(t, evidence.Chunks, 8)
 	assert.EqualValues(t, 16, evidence.Corpus.Bytes)
 	assert.Len(t, evidence.Corpus.SHA256, 64)
 	assert.Equal(t, []string{"predict"}, evidence.Predict.Args)
@@ -102,6 +104,37 @@ func TestEvidenceGivesTheRejectionByQualityAgain(t *testing.T) {
 		require.NoError(t, json.Unmarshal(text, &read))
 		assert.Equal(t, *r.Verdict, read.Verdict(), r.TargetFormat)
 		assert.Equal(t, r.Quality.Verdict, read.Quality.Verdict(), r.TargetFormat)
+	}
+}
+
+func TestEvaluationEndsWhenEveryLimitIsClear(t *testing.T) {
+	unclear := map[string]float64{"Q8_0.gguf": 0.001, "Q4_K_M.gguf": 0.0495, "Q2_K.gguf": 0.16}
+	for name, test := range map[string]struct {
+		change  func(*config.Quality)
+		chunks  map[string]int
+		predict int
+	}{
+		"a limit on a mean":       {func(*config.Quality) {}, map[string]int{"Q8_0": 8, "Q4_K_M": 32, "Q2_K": 8}, 2},
+		"another one that is not": {func(q *config.Quality) { q.MaxPerplexityIncrease = 0.0835 }, map[string]int{"Q8_0": 8, "Q4_K_M": 32, "Q2_K": 8}, 2},
+		"a limit on a tail":       {func(q *config.Quality) { q.MaxRMSDeltaP = 0.5 }, map[string]int{"Q8_0": 32, "Q4_K_M": 32, "Q2_K": 32}, 1},
+		"no limit":                {func(q *config.Quality) { q.MaxKLDivergence = 0 }, map[string]int{"Q8_0": 32, "Q4_K_M": 32, "Q2_K": 32}, 1},
+		"few chunks":              {func(q *config.Quality) { q.Chunks = 31 }, map[string]int{"Q8_0": 31, "Q4_K_M": 31, "Q2_K": 31}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := &engine{quality: divergences(unclear)}
+			f := newQualityFixture(t, e, "Q8_0", "Q4_K_M", "Q2_K")
+			test.change(&f.request.Quality)
+			for target, r := range f.run(t.Context()) {
+				require.Nil(t, r.Failure, target)
+				assert.Equal(t, test.chunks[target], r.Quality.Chunks, target)
+				assert.Equal(t, f.request.Quality.Chunks, r.Quality.Planned, target)
+				assert.Len(t, r.Evidence.Quality.Chunks, test.chunks[target], target)
+				assert.Equal(t, r.Quality.Verdict, r.Evidence.Quality.Verdict(), target)
+				assert.Equal(t, test.chunks[target] < f.request.Quality.Chunks, strings.HasSuffix(r.Quality.Figures(), ", in 8 of 32 chunks"), r.Quality.Figures())
+			}
+			predictions := slices.DeleteFunc(slices.Clone(e.evaluated), func(file string) bool { return file != "original.gguf" })
+			assert.Len(t, predictions, test.predict)
+		})
 	}
 }
 

@@ -55,15 +55,23 @@ func (c *cycle) copyKey(p *pair) string {
 	return keyOfParts(append([]string{"copy", i.Source, i.Engine.key(), p.format.Name}, i.arguments("engine.quantize_args", "engine.imatrix")...)...)
 }
 
-// predictionsKey is the key of what the original predicts; "" for none. It depends on the
+// predictionsKey is the key of what the original predicts in so many chunks; "" for none. It depends on the
 // machine, too: other instructions round otherwise.
-func (c *cycle) predictionsKey() string {
+func (c *cycle) predictionsKey(chunks int) string {
 	if !c.keepsFiles() {
 		return ""
 	}
 	i := c.inputs
-	parts := []string{"predictions", i.Source, i.Engine.key(), i.Corpus, strconv.Itoa(chunkTokens), strconv.Itoa(c.Quality.Chunks), i.Hardware, i.Driver, i.Devices}
+	parts := []string{"predictions", i.Source, i.Engine.key(), i.Corpus, strconv.Itoa(chunkTokens), strconv.Itoa(chunks), i.Hardware, i.Driver, i.Devices}
 	return keyOfParts(append(parts, i.arguments("baseline", "engine.")...)...)
+}
+
+// predictionsKeys are those of all looks.
+func (c *cycle) predictionsKeys() (keys []string) {
+	for _, chunks := range c.looks() {
+		keys = append(keys, c.predictionsKey(chunks))
+	}
+	return keys
 }
 
 // arguments are the names and values of those that begin with one of the prefixes.
@@ -124,7 +132,9 @@ func (c *cycle) dropFailed(p *pair, reason Reason) {
 		c.drop(context.Background(), c.copyKey(p))
 	case ReasonEvaluate:
 		c.drop(context.Background(), c.copyKey(p))
-		c.drop(context.Background(), c.predictionsKey())
+		for _, key := range c.predictionsKeys() {
+			c.drop(context.Background(), key)
+		}
 	}
 }
 
@@ -136,7 +146,7 @@ func (c *cycle) makeRoom(ctx context.Context, bytes int64) {
 	if !c.keepsFiles() {
 		return
 	}
-	keep := []string{c.predictionsKey()}
+	keep := c.predictionsKeys()
 	for _, p := range c.copies() {
 		keep = append(keep, c.copyKey(p))
 	}

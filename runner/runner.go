@@ -184,11 +184,12 @@ type cycle struct {
 
 	started        time.Time
 	isolating      time.Duration
-	benchmarkBegan time.Time        // of the group that is measured; zero between two
-	benchmarked    time.Duration    // groups before it
-	turn           int              // of the order of stages: see measuring
-	predicted      *QualityEvidence // what the original predicts; nil before that is computed
-	evaluated      time.Duration    // spent on evaluations so far
+	benchmarkBegan time.Time                // of the group that is measured; zero between two
+	benchmarked    time.Duration            // groups before it
+	turn           int                      // of the order of stages: see measuring
+	corpus         CorpusID                 // of the text; zero before it is brought in
+	predicted      map[int]*QualityEvidence // what the original predicts in so many chunks
+	evaluated      time.Duration            // spent on evaluations so far
 	info           EngineInfo
 	inputs         *Inputs       // nil before they are found
 	dir            string        // the working directory

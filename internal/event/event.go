@@ -78,7 +78,8 @@ type Quality struct {
 	RMSDeltaPInterval         [2]float64      `json:"rms_delta_p_interval_percent"`
 	KLDivergenceP999          *float64        `json:"kl_divergence_p999"` // 99.9 % of the tokens are below it; null where it is not known
 	KLDivergenceMaximum       *float64        `json:"kl_divergence_maximum"`
-	Chunks                    int             `json:"chunks"` // of the text, that all figures are of
+	Chunks                    int             `json:"chunks"`         // of the text, that all figures are of
+	PlannedChunks             int             `json:"planned_chunks"` // more where every limit was clear before all were read
 	OriginalPerplexity        float64         `json:"original_perplexity"`
 	QuantizedPerplexity       float64         `json:"quantized_perplexity"`
 	IntervalConfidence        float64         `json:"interval_confidence"`
@@ -203,6 +204,7 @@ func newQuality(e *runner.Evaluated) *Quality {
 		KLDivergenceP999:          e.Quantile(quality.P999),
 		KLDivergenceMaximum:       e.Quantile(100),
 		Chunks:                    e.Chunks,
+		PlannedChunks:             e.Planned,
 		OriginalPerplexity:        e.OriginalPerplexity,
 		QuantizedPerplexity:       e.Perplexity,
 		IntervalConfidence:        e.Confidence,

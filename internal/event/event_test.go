@@ -65,7 +65,7 @@ func damaged() *runner.Result {
 			Confidence:         0.95,
 			Exceeded:           []quality.Limit{quality.MaxKLDivergence},
 		},
-		Perplexity: 22.5, OriginalPerplexity: 20, Chunks: 32,
+		Perplexity: 22.5, OriginalPerplexity: 20, Chunks: 8, Planned: 32,
 	}
 	return r
 }

@@ -32,6 +32,19 @@
 // A limit holds on the far end of the interval, not on the estimate: a copy passes when
 // what it may well be is within the limit. On a quantile it holds on the figure itself.
 // There is nothing in between, and no third outcome: who is unsure gives more chunks.
+//
+// # Ending early
+//
+// Where all limits are on means, an evaluation has looks: after a quarter of the chunks, or a
+// sixteenth, and so on, as long as these are 8 or more. It ends at the first look at which
+// every limit is outside the figure's interval. There the interval is Student's t, and each
+// end is wrong in 0.1 % of texts of normally distributed chunks: the bootstrap is of no use at
+// such an end, and of 8 chunks. The last look, at all chunks, is as if it were the only one. At
+// a true value exactly on the limit, a copy passed in 1.6 to 4.8 % of texts of 32 or 128 chunks
+// that were drawn from recorded ones, at all looks together, and was rejected early in at most
+// 0.4 %; the tests simulate both. Limits on tails (the 99.9 % quantile, and RMS Δp, which
+// outliers make) need all chunks: at an early look, RMS Δp of recorded chunks was beyond its
+// end of 0.5 % in up to 4 %.
 package quality
 
 import (
@@ -41,6 +54,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+
+	"gonum.org/v1/gonum/stat/distuv"
 
 	"github.com/quant-exporter/quant-exporter/internal/text"
 )
@@ -54,6 +69,16 @@ const Resamples = 10_000
 
 // FewestChunks have a bootstrap interval of any use.
 const FewestChunks = 10
+
+// EarlyConfidence of an interval at a look before the last: either end is wrong in 0.1 %.
+const EarlyConfidence = 0.998
+
+// resolution of the figures of chunks, which come with five decimals: at a look before the
+// last, no mean is known better, not even of chunks that are all the same.
+const resolution = 1e-5
+
+// earliest is the fewest chunks at which an evaluation may end.
+const earliest = 8
 
 // Chunk is what was found in one chunk of the text, means over its tokens.
 type Chunk struct {
@@ -74,6 +99,26 @@ type Sample struct {
 	Chunks []Chunk
 	// Quantiles over all tokens of the chunks, from the lowest on; none where they are not known.
 	Quantiles []Quantile
+	// Planned is the number of chunks that were to be read. Where it is larger than theirs, the
+	// sample is that of a look before the last.
+	Planned int
+}
+
+func (s Sample) early() bool { return len(s.Chunks) < s.Planned }
+
+// Looks are the numbers of chunks at which an evaluation may end, the last being all of them.
+func Looks(limits Limits, chunks int) []int {
+	looks := []int{chunks}
+	means, tails := limits, Limits{MaxKLDivergenceP999: limits.MaxKLDivergenceP999, MaxRMSDeltaP: limits.MaxRMSDeltaP}
+	means.MaxKLDivergenceP999, means.MaxRMSDeltaP = 0, 0
+	if !means.Any() || tails.Any() {
+		return looks
+	}
+	for n := chunks / 4; n >= earliest; n /= 4 {
+		looks = append(looks, n)
+	}
+	slices.Reverse(looks)
+	return looks
 }
 
 // Limits bound the figures; 0 is no limit.
@@ -132,6 +177,13 @@ type Verdict struct {
 
 // Passed reports whether every limit holds.
 func (v Verdict) Passed() bool { return len(v.Exceeded) == 0 }
+
+// Clear reports whether each limit on a mean is outside of the figure's interval.
+func (v Verdict) Clear(limits Limits) bool {
+	clear := func(i Interval, limit float64) bool { return limit == 0 || limit < i.Lower || limit >= i.Upper }
+	atLeast := limits.MinTop1Agreement == 0 || v.Top1Agreement.Lower >= limits.MinTop1Agreement || v.Top1Agreement.Upper < limits.MinTop1Agreement
+	return atLeast && clear(v.KLDivergence, limits.MaxKLDivergence) && clear(v.PerplexityIncrease, limits.MaxPerplexityIncrease)
+}
 
 // Quantile gives the divergence that so many percent of the tokens are below; nil where it is
 // not known.
@@ -199,8 +251,12 @@ func (v Verdict) Breaches(limits Limits) string {
 // Check reports what makes a sample useless: too few chunks, figures that cannot be, or a
 // limit on a figure that is missing.
 func Check(limits Limits, sample Sample) error {
-	if n := len(sample.Chunks); n < FewestChunks {
-		return fmt.Errorf("%d chunks are too few for an interval: %d are the least", n, FewestChunks)
+	least := FewestChunks
+	if sample.early() {
+		least = earliest
+	}
+	if n := len(sample.Chunks); n < least {
+		return fmt.Errorf("%d chunks are too few for an interval: %d are the least", n, least)
 	}
 	for i, c := range sample.Chunks {
 		for _, x := range c.figures() {
@@ -222,21 +278,31 @@ func (c Chunk) figures() [4]float64 {
 
 // Decide computes the figures of a sample that Check accepts, and holds them to the
 // limits. A figure that is missing or not a number exceeds every limit on it.
-func Decide(limits Limits, sample Sample) Verdict {
+func Decide(limits Limits, sample Sample) Verdict { return decide(limits, sample, Resamples) }
+
+func decide(limits Limits, sample Sample, resamples int) Verdict {
 	series := make([][]float64, len(Chunk{}.figures()))
 	for _, c := range sample.Chunks {
 		for i, x := range c.figures() {
 			series[i] = append(series[i], x)
 		}
 	}
-	intervals := bootstrap(series, Resamples)
+	confidence, intervals := Confidence, []Interval(nil)
+	if sample.early() {
+		confidence = EarlyConfidence
+		for _, x := range series {
+			intervals = append(intervals, student(x))
+		}
+	} else {
+		intervals = bootstrap(series, resamples)
+	}
 	v := Verdict{
 		KLDivergence:       intervals[0].clamped(0, math.Inf(1)),
 		Top1Agreement:      intervals[1].clamped(0, 1),
 		PerplexityIncrease: intervals[2].mapped(math.Expm1),
 		RMSDeltaP:          intervals[3].clamped(0, math.Inf(1)).mapped(math.Sqrt),
 		Quantiles:          sample.Quantiles,
-		Confidence:         Confidence,
+		Confidence:         confidence,
 	}
 	v.Exceeded = v.exceeded(limits)
 	return v
@@ -319,6 +385,17 @@ func bca(x, means []float64) Interval {
 		return means[min(max(i, 0), len(means)-1)]
 	}
 	return Interval{estimate, min(end(-1), estimate), max(end(+1), estimate)}
+}
+
+// student is the interval of a mean at a look before the last.
+func student(x []float64) Interval {
+	m, n, squares := mean(x), float64(len(x)), 0.0
+	for _, v := range x {
+		squares += (v - m) * (v - m)
+	}
+	t := distuv.StudentsT{Sigma: 1, Nu: n - 1}.Quantile((1 + EarlyConfidence) / 2)
+	half := max(t*math.Sqrt(squares/(n-1)/n), resolution)
+	return Interval{m, m - half, m + half}
 }
 
 // halfWidth of the interval of n chunks, in standard deviations of the bootstrap:

@@ -44,7 +44,7 @@ func TestFiguresLieWithinTheirIntervals(t *testing.T) {
 }
 
 func TestLimitsHoldOnTheFarEndOfTheInterval(t *testing.T) {
-	found := Sample{sample(32, 0.05, 0.9, 0.02), []Quantile{{50, 0.03}, {P999, 0.8}, {100, 2}}}
+	found := Sample{Chunks: sample(32, 0.05, 0.9, 0.02), Quantiles: []Quantile{{50, 0.03}, {P999, 0.8}, {100, 2}}}
 	v := Decide(Limits{}, found)
 	between := func(a, b float64) float64 { return (a + b) / 2 }
 	tests := []struct {
@@ -78,7 +78,7 @@ func TestTheSameChunksAreAPoint(t *testing.T) {
 	for i := range chunks {
 		chunks[i] = Chunk{0, 1, 0, 0}
 	}
-	v := Decide(Limits{1e-9, 1, 1e-9, 1e-9, 1e-9}, Sample{chunks, []Quantile{{P999, 0}}})
+	v := Decide(Limits{1e-9, 1, 1e-9, 1e-9, 1e-9}, Sample{Chunks: chunks, Quantiles: []Quantile{{P999, 0}}})
 	assert.Equal(t, Interval{}, v.KLDivergence)
 	assert.Equal(t, Interval{1, 1, 1}, v.Top1Agreement)
 	assert.Equal(t, Interval{}, v.PerplexityIncrease)
@@ -90,7 +90,7 @@ func TestWhatIsNoNumberExceedsEveryLimit(t *testing.T) {
 	chunks := sample(12, 0.01, 0.9, 0.01)
 	chunks[3] = Chunk{math.NaN(), math.NaN(), math.NaN(), math.NaN()}
 	require.ErrorContains(t, Check(Limits{}, Sample{Chunks: chunks}), "chunk 4")
-	assert.Equal(t, AllLimits(), Decide(Limits{10, 0.01, 10, 10, 10}, Sample{chunks, []Quantile{{P999, math.NaN()}}}).Exceeded)
+	assert.Equal(t, AllLimits(), Decide(Limits{10, 0.01, 10, 10, 10}, Sample{Chunks: chunks, Quantiles: []Quantile{{P999, math.NaN()}}}).Exceeded)
 	assert.False(t, Decide(Limits{MaxKLDivergence: 1}, Sample{}).Passed(), "nothing is no proof")
 }
 
@@ -103,8 +103,8 @@ func TestCheck(t *testing.T) {
 
 	tails := Limits{MaxKLDivergenceP999: 1}
 	chunks := sample(12, 0.01, 0.9, 0)
-	require.ErrorContains(t, Check(tails, Sample{chunks, []Quantile{{99, 0.5}}}), "max_kl_divergence_p999")
-	require.NoError(t, Check(tails, Sample{chunks, []Quantile{{P999, 0.5}}}))
+	require.ErrorContains(t, Check(tails, Sample{Chunks: chunks, Quantiles: []Quantile{{99, 0.5}}}), "max_kl_divergence_p999")
+	require.NoError(t, Check(tails, Sample{Chunks: chunks, Quantiles: []Quantile{{P999, 0.5}}}))
 	assert.Equal(t, []Limit{MaxKLDivergenceP999}, Decide(tails, Sample{Chunks: chunks}).Exceeded, "what is missing is no proof")
 }
 
@@ -134,7 +134,7 @@ func TestTheUpperEndCoversTheTruth(t *testing.T) {
 }
 
 func TestWhatPeopleRead(t *testing.T) {
-	v := Decide(Limits{MaxKLDivergenceP999: 2, MaxRMSDeltaP: 0.01}, Sample{sample(32, 0.05, 0.9, 0.02), []Quantile{{10, 0.01}, {50, 0.03}, {99, 1.43}, {P999, 2.654}, {100, 5}}})
+	v := Decide(Limits{MaxKLDivergenceP999: 2, MaxRMSDeltaP: 0.01}, Sample{Chunks: sample(32, 0.05, 0.9, 0.02), Quantiles: []Quantile{{10, 0.01}, {50, 0.03}, {99, 1.43}, {P999, 2.654}, {100, 5}}})
 	assert.Equal(t, "median 0.03, 99 % below 1.43, 99.9 % below 2.65, maximum 5", v.Tails())
 	assert.Regexp(t, `^KL divergence of 1 token in 1000 above 2.65, limit 2; RMS Δp up to 10.\d %, limit 1.0 %$`, v.Breaches(Limits{MaxKLDivergenceP999: 2, MaxRMSDeltaP: 0.01}))
 	assert.Empty(t, Verdict{}.Tails())

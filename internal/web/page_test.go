@@ -139,7 +139,7 @@ func evaluated(divergence float64, exceeded ...quality.Limit) *runner.Evaluated 
 			Confidence:         0.95, Exceeded: exceeded,
 		},
 		Limits:     quality.Limits{MaxKLDivergence: 0.05, MinTop1Agreement: 0.8},
-		Perplexity: 25.87, OriginalPerplexity: 24.88, Corpus: "heldout.txt", Chunks: 32, Context: 512,
+		Perplexity: 25.87, OriginalPerplexity: 24.88, Corpus: "heldout.txt", Chunks: 8, Planned: 32, Context: 512,
 	}
 }
 
