@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -44,10 +43,7 @@ func (c *cycle) smallestFirst(ctx context.Context, pairs []*pair) error {
 			return err
 		}
 	}
-	rest := undecided(pairs)
-	slices.SortFunc(rest, func(a, b *pair) int {
-		return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.target, b.target))
-	})
+	rest := c.inOrder(undecided(pairs))
 	for len(rest) > 0 {
 		var group []*pair
 		var err error
@@ -95,9 +91,7 @@ func (c *cycle) bestFirst(ctx context.Context, pairs []*pair) error {
 			rest = append(rest, p)
 		}
 	}
-	slices.SortFunc(rest, func(a, b *pair) int {
-		return cmp.Or(cmp.Compare(a.quality.KLDivergence.Estimate, b.quality.KLDivergence.Estimate), cmp.Compare(a.target, b.target))
-	})
+	rest = c.inOrder(rest)
 	for len(rest) > 0 {
 		group, rest = append(group, rest[0]), rest[1:]
 		if over, err := c.decideGroup(ctx, group, rest); over || err != nil {
@@ -106,6 +100,22 @@ func (c *cycle) bestFirst(ctx context.Context, pairs []*pair) error {
 		group = nil
 	}
 	return c.measure(ctx, group)
+}
+
+// inOrder puts pairs whose sizes, and quality where the rule goes by it, are known into the
+// order of the rule.
+func (c *cycle) inOrder(pairs []*pair) []*pair {
+	var candidates []choice.Candidate
+	byTarget := map[string]*pair{}
+	for _, p := range pairs {
+		candidates = append(candidates, choice.Candidate{Target: p.target, Bytes: p.size, KLDivergence: divergence(p.quality)})
+		byTarget[p.target] = p
+	}
+	var ordered []*pair
+	for _, target := range c.Choose.Order(candidates, c.Chosen) {
+		ordered = append(ordered, byTarget[target])
+	}
+	return ordered
 }
 
 // decideGroup measures a group, of which the last is the candidate. If that stands as kept,

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"math"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
@@ -88,12 +89,25 @@ func (r Result) Outcome() verdict.Outcome {
 func Candidate(target string, v *verdict.Verdict, q *Evaluated, file FileFigures) choice.Candidate {
 	c := choice.Candidate{Target: target, Bytes: file.Bytes}
 	if phase, measured := v.Primary(); measured {
-		c.Drop = &phase.Drop
+		c.Drop = &choice.Figure{Estimate: phase.Drop, Lower: end(phase.Lower, -1), Upper: end(phase.Upper, +1)}
 	}
-	if q != nil {
-		c.KLDivergence = new(q.KLDivergence.Estimate)
-	}
+	c.KLDivergence = divergence(q)
 	return c
+}
+
+// end of an interval, on that side where it is open.
+func end(of *float64, side int) float64 {
+	if of == nil {
+		return math.Inf(side)
+	}
+	return *of
+}
+
+func divergence(q *Evaluated) *choice.Figure {
+	if q == nil {
+		return nil
+	}
+	return &choice.Figure{Estimate: q.KLDivergence.Estimate, Lower: q.KLDivergence.Lower, Upper: q.KLDivergence.Upper}
 }
 
 // FileFigures describe a model file, or a split set as a whole.

@@ -117,6 +117,8 @@ type Request struct {
 	// Previous gives the standing decision of a target, "" for none. Nil: none
 	// stands.
 	Previous func(target string) verdict.Outcome
+	// Chosen is the target that stands as chosen by the rule of Settings; "" when none does.
+	Chosen string
 	// Progress is told what the cycle does; it must not block. Nil: nobody is.
 	Progress func(Progress)
 	// Finish is called once, after the last result of a cycle that came to measure, also of

@@ -1,5 +1,7 @@
 // Package choice says which of a model's formats to serve: of those that are kept, the
-// smallest, the fastest, or the one nearest to the original.
+// smallest, the fastest, or the one nearest to the original. What is measured is never twice
+// the same, and a choice that followed it would change from night to night: copies whose
+// intervals overlap are equal, and the choice stays among equals.
 package choice
 
 import (
@@ -16,7 +18,7 @@ const (
 	None        Rule = ""             // no format is chosen
 	Smallest    Rule = "smallest"     // fewest bytes
 	Fastest     Rule = "fastest"      // least drop in throughput, in the primary phase
-	BestQuality Rule = "best-quality" // least mean KL divergence from the original
+	BestQuality Rule = "best-quality" // least mean KL divergence from the original, within Tolerance
 )
 
 // Rules are those that choose.
@@ -50,45 +52,91 @@ type Candidate struct {
 	Bytes  int64
 	// Drop in throughput from the original, a ratio, in the primary phase; nil when no
 	// round was measured.
-	Drop *float64
+	Drop *Figure
 	// KLDivergence is the mean, in nats; nil when quality was not evaluated.
-	KLDivergence *float64
+	KLDivergence *Figure
 	// PassedOverFor is the target for which this one was last passed over by the rule; "" when
 	// it was not. While that one is a candidate, this one's figures, which are older, do
 	// not count.
 	PassedOverFor string
 }
 
-// Choose gives the target that the rule puts first; "" when there is none. A candidate
-// without the figure that the rule goes by is none, and of equals the first by name wins.
-func (r Rule) Choose(candidates []Candidate) string {
+// Figure is what was measured, and between which ends it may well be. Ends that do not hold
+// the estimate say nothing: the estimate then is all that is known.
+type Figure struct{ Estimate, Lower, Upper float64 }
+
+func (f Figure) ends() (lower, upper float64) {
+	if f.Lower <= f.Estimate && f.Estimate <= f.Upper {
+		return f.Lower, f.Upper
+	}
+	return f.Estimate, f.Estimate
+}
+
+// Tolerance is by how much the mean KL divergence of two copies, in nats, has to differ, beyond
+// their intervals, for one to be the better. Near the original, the order of the divergence says
+// nothing of the order in tasks (arXiv 2606.19558: rank correlations of 0.00 and -0.24); 0.005
+// is about the divergence of a Q6_K.
+const Tolerance = 0.005
+
+// Choose gives the target that the rule chooses; "" when there is none. A candidate without
+// the figure that the rule goes by is none. Those are equal of which none is better than
+// another beyond its interval. Of equals the standing choice stays, else the smallest is
+// chosen, then the one with the better figure, then the first by name.
+func (r Rule) Choose(candidates []Candidate, standing string) string {
 	running := slices.DeleteFunc(slices.Clone(candidates), func(c Candidate) bool {
 		passedOver := slices.ContainsFunc(candidates, func(other Candidate) bool { return other.Target == c.PassedOverFor })
-		_, known := r.figure(c)
-		return passedOver || !known
+		return passedOver || r.figure(c) == nil
 	})
-	if len(running) == 0 {
+	equal := slices.DeleteFunc(slices.Clone(running), func(c Candidate) bool {
+		return slices.ContainsFunc(running, func(other Candidate) bool { return r.better(other, c) })
+	})
+	if len(equal) == 0 {
 		return ""
 	}
-	return slices.MinFunc(running, r.compare).Target
-}
-
-// compare orders candidates, what comes first being chosen.
-func (r Rule) compare(a, b Candidate) int {
-	x, _ := r.figure(a)
-	y, _ := r.figure(b)
-	return cmp.Or(cmp.Compare(x, y), cmp.Compare(a.Target, b.Target))
-}
-
-// figure is what the rule goes by, the least being the best.
-func (r Rule) figure(c Candidate) (figure float64, known bool) {
-	switch {
-	case r == Smallest:
-		return float64(c.Bytes), true
-	case r == Fastest && c.Drop != nil:
-		return *c.Drop, true
-	case r == BestQuality && c.KLDivergence != nil:
-		return *c.KLDivergence, true
+	if slices.ContainsFunc(equal, func(c Candidate) bool { return c.Target == standing }) {
+		return standing
 	}
-	return 0, false
+	return slices.MinFunc(equal, func(a, b Candidate) int {
+		return cmp.Or(cmp.Compare(a.Bytes, b.Bytes), cmp.Compare(r.figure(a).Estimate, r.figure(b).Estimate), cmp.Compare(a.Target, b.Target))
+	}).Target
+}
+
+// Order gives the targets in the order in which the rule would choose them, were those before
+// not kept.
+func (r Rule) Order(candidates []Candidate, standing string) []string {
+	var order []string
+	for rest := slices.Clone(candidates); ; {
+		next := r.Choose(rest, standing)
+		if next == "" {
+			return order
+		}
+		order = append(order, next)
+		rest = slices.DeleteFunc(rest, func(c Candidate) bool { return c.Target == next })
+	}
+}
+
+// better reports whether a is better than b beyond what their figures may well be.
+func (r Rule) better(a, b Candidate) bool {
+	tolerance := 0.0
+	if r == BestQuality {
+		tolerance = Tolerance
+	}
+	_, worst := r.figure(a).ends()
+	best, _ := r.figure(b).ends()
+	return worst+tolerance < best
+}
+
+// figure is what the rule goes by, the least being the best; nil where it is not known.
+func (r Rule) figure(c Candidate) *Figure {
+	switch r {
+	case Smallest:
+		bytes := float64(c.Bytes)
+		return &Figure{bytes, bytes, bytes}
+	case Fastest:
+		return c.Drop
+	case BestQuality:
+		return c.KLDivergence
+	default:
+		return nil
+	}
 }

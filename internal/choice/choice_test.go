@@ -1,6 +1,9 @@
 package choice_test
 
 import (
+	"cmp"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -11,7 +14,7 @@ import (
 )
 
 func candidate(target string, bytes int64, drop, divergence float64) choice.Candidate {
-	return choice.Candidate{Target: target, Bytes: bytes, Drop: &drop, KLDivergence: &divergence}
+	return choice.Candidate{Target: target, Bytes: bytes, Drop: &choice.Figure{Estimate: drop}, KLDivergence: &choice.Figure{Estimate: divergence}}
 }
 
 func TestChoose(t *testing.T) {
@@ -63,12 +66,80 @@ func TestChoose(t *testing.T) {
 		"passed over, and the only choice": {choice.Smallest, passedOver("Q3_K_M", "Q2_K")[2:], "Q3_K_M"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			assert.Equal(t, test.want, test.rule.Choose(test.candidates))
+			assert.Equal(t, test.want, test.rule.Choose(test.candidates, ""))
 			reversed := slices.Clone(test.candidates)
 			slices.Reverse(reversed)
-			assert.Equal(t, test.want, test.rule.Choose(reversed), "in whatever order they come")
+			assert.Equal(t, test.want, test.rule.Choose(reversed, ""), "in whatever order they come")
 		})
 	}
+}
+
+func within(target string, bytes int64, estimate, lower, upper float64) choice.Candidate {
+	figure := &choice.Figure{Estimate: estimate, Lower: lower, Upper: upper}
+	return choice.Candidate{Target: target, Bytes: bytes, Drop: figure, KLDivergence: figure}
+}
+
+func TestEqualsAreWhatIntervalsDoNotTellApart(t *testing.T) {
+	inf := math.Inf(1)
+	night := []choice.Candidate{
+		within("Q8_0", 800, -0.42, -0.50, -0.36), within("Q6_K", 600, -0.45, -0.52, -0.38), within("Q4_K_M", 400, -0.30, -0.35, -0.25),
+	}
+	near := []choice.Candidate{
+		within("Q8_0", 800, 0.0002, 0.0001, 0.0003), within("Q6_K", 600, 0.0013, 0.0012, 0.0014), within("Q4_K_M", 400, 0.0115, 0.0110, 0.0120),
+	}
+	for name, test := range map[string]struct {
+		rule       choice.Rule
+		candidates []choice.Candidate
+		standing   string
+		want       []string
+	}{
+		"the smaller of equals":                    {choice.Fastest, night, "", []string{"Q6_K", "Q8_0", "Q4_K_M"}},
+		"the choice stays among equals":            {choice.Fastest, night, "Q8_0", []string{"Q8_0", "Q6_K", "Q4_K_M"}},
+		"another is better beyond its interval":    {choice.Fastest, night, "Q4_K_M", []string{"Q6_K", "Q8_0", "Q4_K_M"}},
+		"the choice is no candidate any more":      {choice.Fastest, night, "Q2_K", []string{"Q6_K", "Q8_0", "Q4_K_M"}},
+		"near the original, divergence ranks none": {choice.BestQuality, near, "", []string{"Q6_K", "Q8_0", "Q4_K_M"}},
+		"the choice stays near the original":       {choice.BestQuality, near, "Q8_0", []string{"Q8_0", "Q6_K", "Q4_K_M"}},
+		"bytes have no interval":                   {choice.Smallest, night, "Q8_0", []string{"Q4_K_M", "Q6_K", "Q8_0"}},
+		"an open end": {
+			choice.Fastest, []choice.Candidate{within("A", 2, -0.9, -0.95, -0.8), within("B", 1, 0, -inf, inf)}, "", []string{"B", "A"},
+		},
+		"of one size, the better": {
+			choice.Fastest, []choice.Candidate{within("A", 1, -0.4, -0.5, -0.3), within("B", 1, -0.41, -0.5, -0.3)}, "", []string{"B", "A"},
+		},
+		// B overlaps both, and C is better than A: all that is not beaten is equal.
+		"overlap is not transitive": {
+			choice.Fastest, []choice.Candidate{within("A", 1, -0.1, -0.2, 0), within("B", 2, -0.2, -0.4, -0.1), within("C", 3, -0.4, -0.5, -0.3)}, "A", []string{"B", "C", "A"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			order := test.rule.Order(test.candidates, test.standing)
+			assert.Equal(t, test.want, order)
+			chosen := test.rule.Choose(test.candidates, test.standing)
+			assert.Equal(t, test.want[0], chosen)
+			assert.Equal(t, chosen, test.rule.Choose(test.candidates, chosen), "nothing changed, nothing changes")
+		})
+	}
+}
+
+// Twenty nights of measurements whose order changes from one to the next.
+func TestTheChoiceHoldsStill(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 8))
+	standing, orders := "", map[string]bool{}
+	for range 20 {
+		night := []choice.Candidate{}
+		for i, drop := range []float64{-0.40, -0.42, -0.44} {
+			estimate := drop + 0.03*random.NormFloat64()
+			night = append(night, within([]string{"Q8_0", "Q6_K", "Q5_K_M"}[i], int64(800-100*i), estimate, estimate-0.1, estimate+0.1))
+		}
+		fastest := slices.MinFunc(night, func(a, b choice.Candidate) int { return cmp.Compare(a.Drop.Estimate, b.Drop.Estimate) })
+		orders[fastest.Target] = true
+		chosen := choice.Fastest.Choose(night, standing)
+		if standing != "" {
+			assert.Equal(t, standing, chosen)
+		}
+		standing = chosen
+	}
+	assert.Greater(t, len(orders), 1, "the least drop alone would choose one and then another")
 }
 
 func TestValidate(t *testing.T) {

@@ -169,6 +169,7 @@ func (r *run) work(ctx context.Context) {
 		Settings:   r.Settings,
 		OrderSeed:  rand.Uint64(),
 		PassedOver: r.passOver,
+		Chosen:     r.Store.State().StandingChoice(r.Choose, r.Model.Name),
 		Previous: func(target string) verdict.Outcome {
 			return r.Store.State().Standing(store.PairID{Model: r.Model.Name, Target: target})
 		},

@@ -14,7 +14,7 @@ import (
 )
 
 // Choose gives the target that a rule chooses of those of a model, as they stand; "" when
-// none of them is kept.
+// none of them is kept. What the rule chose before stays among equals.
 func (s *State) Choose(rule choice.Rule, model string, targets []string) string {
 	var candidates []choice.Candidate
 	for _, target := range targets {
@@ -28,7 +28,16 @@ func (s *State) Choose(rule choice.Rule, model string, targets []string) string 
 		}
 		candidates = append(candidates, candidate)
 	}
-	return rule.Choose(candidates)
+	return rule.Choose(candidates, s.StandingChoice(rule, model))
+}
+
+// StandingChoice is the format that the rule chose of a model at the end of the last cycle; ""
+// where none was, or by another rule.
+func (s *State) StandingChoice(rule choice.Rule, model string) string {
+	if known := s.Models[model]; known != nil && known.Choice != nil && known.Choice.Rule == rule {
+		return known.Choice.Format
+	}
+	return ""
 }
 
 // Chosen is the format that stands as chosen while the cycle runs: that of the last

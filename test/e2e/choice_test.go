@@ -48,8 +48,8 @@ schedule: [{name: nightly, cron: "@daily", targets: [Q8_0, Q6_K, Q4_K_M, Q3_K_M,
 		kept, passedOver []string
 	}{
 		{choice.Smallest, "Q3_K_M", "", []string{"Q3_K_M"}, []string{"Q4_K_M", "Q6_K", "Q8_0"}},
-		{choice.BestQuality, "Q8_0", "Q3_K_M", []string{"Q8_0"}, []string{"Q6_K", "Q4_K_M", "Q3_K_M"}},
-		{choice.Smallest, "Q3_K_M", "Q8_0", []string{"Q3_K_M"}, []string{"Q4_K_M", "Q6_K", "Q8_0"}},
+		{choice.BestQuality, "Q6_K", "Q3_K_M", []string{"Q6_K"}, []string{"Q8_0", "Q4_K_M", "Q3_K_M"}}, // as good as Q8_0, and smaller
+		{choice.Smallest, "Q3_K_M", "Q6_K", []string{"Q3_K_M"}, []string{"Q4_K_M", "Q6_K", "Q8_0"}},
 	} {
 		outcomes, exit := h.run("--entry", "nightly", "--model", bundled(), "--choose", string(step.rule))
 		assert.Equal(t, 3, exit, "Q2_K is rejected")
@@ -84,6 +84,6 @@ schedule: [{name: nightly, cron: "@daily", targets: [Q8_0, Q6_K, Q4_K_M, Q3_K_M,
 			chosen = append(chosen, data["chosen_format"])
 		}
 	}
-	assert.Equal(t, []any{"Q3_K_M", "Q8_0", "Q3_K_M"}, chosen)
-	assert.Len(t, entries, 6, "and the decisions on Q2_K, Q3_K_M and Q8_0")
+	assert.Equal(t, []any{"Q3_K_M", "Q6_K", "Q3_K_M"}, chosen)
+	assert.Len(t, entries, 6, "and the decisions on Q2_K, Q3_K_M and Q6_K")
 }
