@@ -4,6 +4,10 @@
 //
 //	go run ./scripts/bench-cycle -tools DIR
 //
+// With -choices 20 it makes that many cycles that choose the fastest, with nothing changed in
+// between, and prints what each chose and what the least drop alone would have chosen; before
+// them, how long evaluations take that end when every limit is clear, and those of all chunks.
+//
 // Nothing else should run on the host meanwhile.
 package main
 
@@ -13,6 +17,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,14 +39,15 @@ func main() {
 	model := flag.String("model", "examples/models/kjv-4m-f16.gguf", "F16 model")
 	text := flag.String("text", "examples/models/kjv-heldout.txt", "text to evaluate quality on")
 	repeat := flag.Int("repeat", 3, "times to run everything, in turn")
+	choices := flag.Int("choices", 0, "instead: evaluations, and so many cycles that choose the fastest")
 	flag.Parse()
-	if err := run(*tools, *model, *text, *repeat); err != nil {
+	if err := run(*tools, *model, *text, *repeat, *choices); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-cycle:", err)
 		os.Exit(1)
 	}
 }
 
-func run(tools, model, text string, repeat int) error {
+func run(tools, model, text string, repeat, choices int) error {
 	dir, err := os.MkdirTemp("", "bench-cycle-")
 	if err != nil {
 		return err
@@ -61,6 +67,12 @@ func run(tools, model, text string, repeat int) error {
 	}
 	if text, err = filepath.Abs(text); err != nil {
 		return err
+	}
+	if choices > 0 {
+		if err := evaluations(binary, tools, model, text, dir, repeat); err != nil {
+			return err
+		}
+		return repeatedChoice(binary, tools, model, dir, choices)
 	}
 	size, large, err := largeModelMemory(binary, dir)
 	if err != nil {
@@ -133,12 +145,54 @@ func ladders(binary, tools, model, text, dir string, repeat int) error {
 	return nil
 }
 
+// evaluations compares the time of evaluations that end early with the time of all chunks, which
+// a limit on a tail needs.
+func evaluations(binary, tools, model, text, dir string, repeat int) error {
+	fmt.Printf("| run | evaluation, ladder of five | chunks | of %d chunks |\n|---|---|---|---|\n", chunks)
+	for i := range repeat {
+		var found [2]*measured
+		for j, more := range []string{"", ", max_rms_dp: 1"} {
+			config := filepath.Join(dir, "evaluate.yml")
+			content := fmt.Sprintf("quality: {corpus: %q, chunks: %d, max_kl_divergence: 0.05%s}\n", text, chunks, more)
+			if err := os.WriteFile(config, []byte(content), 0o600); err != nil {
+				return err
+			}
+			var err error
+			if found[j], err = cycle(binary, tools, model, dir, "--config.file", config, "--no-record"); err != nil {
+				return fmt.Errorf("the cycle with quality: %w", err)
+			}
+		}
+		fmt.Printf("| %d | %.1f s | %s | %.1f s |\n", i+1, found[0].evaluate, strings.Join(found[0].chunks, ", "), found[1].evaluate)
+	}
+	fmt.Println()
+	return nil
+}
+
+// repeatedChoice makes the same cycle again and again, each with the choice of the one before.
+func repeatedChoice(binary, tools, model, dir string, times int) error {
+	fmt.Println("| cycle | chosen | least drop in generation |\n|---|---|---|")
+	seen := map[string]int{}
+	for i := range times {
+		ours, err := cycle(binary, tools, model, dir, "--choose", string(choice.Fastest))
+		if err != nil {
+			return fmt.Errorf("the cycle that chooses the fastest: %w", err)
+		}
+		seen[ours.chosen]++
+		fmt.Printf("| %d | %s | %s |\n", i+1, ours.chosen, ours.fastest)
+	}
+	fmt.Printf("\nchosen: %v\n", seen)
+	return nil
+}
+
 type measured struct {
 	wall, tools time.Duration
 	rounds      []string
 	peak        int64 // bytes of resident memory of our process alone
 	threads     int
 	chosen      string
+	fastest     string   // with the least drop in the primary phase, of those that are kept
+	evaluate    float64  // seconds
+	chunks      []string // that were evaluated, by format
 }
 
 // cycle runs one cycle of the ladder and adds up the tools' own time from the
@@ -176,6 +230,7 @@ func cycle(binary, tools, model, dir string, more ...string) (*measured, error) 
 		}
 	}
 	seen := map[time.Time]bool{} // the original's samples serve every target
+	least := math.Inf(1)
 	for line := range bytes.Lines(stdout.Bytes()) {
 		var l struct {
 			Type     string          `json:"event_type"`
@@ -184,6 +239,9 @@ func cycle(binary, tools, model, dir string, more ...string) (*measured, error) 
 			Decision verdict.Outcome `json:"decision"`
 			Rounds   int             `json:"rounds"`
 			Evidence runner.Evidence `json:"evidence"`
+			Duration struct {
+				Evaluate float64 `json:"evaluate"`
+			} `json:"duration_seconds"`
 		}
 		if err := json.Unmarshal(line, &l); err != nil {
 			return nil, fmt.Errorf("%w in %s", err, line)
@@ -200,6 +258,14 @@ func cycle(binary, tools, model, dir string, more ...string) (*measured, error) 
 		}
 		m.rounds = append(m.rounds, l.Target+" "+strconv.Itoa(l.Rounds))
 		m.tools += l.Evidence.Quantize.Wall
+		m.evaluate = max(m.evaluate, l.Duration.Evaluate)
+		if q := l.Evidence.Quality; q != nil {
+			m.chunks = append(m.chunks, fmt.Sprintf("%s %d", l.Target, len(q.Chunks)))
+		}
+		v := l.Evidence.Verdict()
+		if phase, ok := v.Primary(); ok && l.Decision == verdict.Kept && phase.Drop < least {
+			m.fastest, least = l.Target, phase.Drop
+		}
 		for _, round := range l.Evidence.Rounds {
 			for _, s := range []runner.Sample{round.Original, round.Quantized} {
 				if !seen[s.Started] {
