@@ -12,9 +12,9 @@ import (
 func (c *cycle) decideAll(ctx context.Context) error {
 	pairs := c.undecided()
 	switch {
-	case c.Choose == choice.Smallest && len(pairs) > 1:
+	case c.Choose.By() == choice.Smallest && len(pairs) > 1:
 		return c.smallestFirst(ctx, pairs)
-	case c.Choose == choice.BestQuality && len(pairs) > 1:
+	case c.Choose.By() == choice.BestQuality && len(pairs) > 1:
 		return c.bestFirst(ctx, pairs)
 	}
 	if err := c.prepareCopies(ctx, pairs); err != nil {
@@ -43,18 +43,21 @@ func (c *cycle) smallestFirst(ctx context.Context, pairs []*pair) error {
 			return err
 		}
 	}
-	rest := c.inOrder(undecided(pairs))
+	rest, beyond := c.inOrder(undecided(pairs))
 	for len(rest) > 0 {
 		var group []*pair
 		var err error
 		if group, rest, err = c.upToCandidate(ctx, rest); err != nil {
 			return err
 		}
-		if over, err := c.decideGroup(ctx, group, rest); over || err != nil {
+		if over, err := c.decideGroup(ctx, group, slices.Concat(rest, beyond)); over || err != nil {
 			return err
 		}
 	}
-	return nil
+	if err := c.prepareCopies(ctx, beyond); err != nil {
+		return err
+	}
+	return c.measure(ctx, beyond)
 }
 
 // upToCandidate prepares copies in their order up to the first that no limit of quality
@@ -91,31 +94,34 @@ func (c *cycle) bestFirst(ctx context.Context, pairs []*pair) error {
 			rest = append(rest, p)
 		}
 	}
-	rest = c.inOrder(rest)
+	rest, beyond := c.inOrder(rest)
 	for len(rest) > 0 {
 		group, rest = append(group, rest[0]), rest[1:]
-		if over, err := c.decideGroup(ctx, group, rest); over || err != nil {
+		if over, err := c.decideGroup(ctx, group, slices.Concat(rest, beyond)); over || err != nil {
 			return err
 		}
 		group = nil
 	}
-	return c.measure(ctx, group)
+	return c.measure(ctx, slices.Concat(group, beyond))
 }
 
 // inOrder puts pairs whose sizes, and quality where the rule goes by it, are known into the
-// order of the rule.
-func (c *cycle) inOrder(pairs []*pair) []*pair {
+// order of the rule. Those beyond its limit can never be chosen.
+func (c *cycle) inOrder(pairs []*pair) (ordered, beyond []*pair) {
 	var candidates []choice.Candidate
 	byTarget := map[string]*pair{}
 	for _, p := range pairs {
+		if !c.Choose.Chooses(p.size) {
+			beyond = append(beyond, p)
+			continue
+		}
 		candidates = append(candidates, choice.Candidate{Target: p.target, Bytes: p.size, KLDivergence: divergence(p.quality)})
 		byTarget[p.target] = p
 	}
-	var ordered []*pair
 	for _, target := range c.Choose.Order(candidates, c.Chosen) {
 		ordered = append(ordered, byTarget[target])
 	}
-	return ordered
+	return ordered, beyond
 }
 
 // decideGroup measures a group, of which the last is the candidate. If that stands as kept,

@@ -217,6 +217,67 @@ func TestBestThatIsKeptEndsTheSearch(t *testing.T) {
 	assert.Len(t, f.run(t.Context()), 3, "none is good enough")
 }
 
+// A copy beyond the limit of the rule is looked at only where none within it is kept.
+func TestLimitOfTheRule(t *testing.T) {
+	padding := map[string]int64{"Q8_0": 2000, "Q4_K_M": 1000, "Q2_K": 10}
+	slow := map[string]float64{"Q2_K.gguf": 0.5, "Q4_K_M.gguf": 0.5}
+	for name, test := range map[string]struct {
+		by     choice.Rule
+		limit  int64 // beyond the size of the model
+		speeds map[string]float64
+		want   map[string]verdict.Outcome
+		passed []string
+	}{
+		"the best within": {
+			choice.BestQuality, 1500, nil,
+			map[string]verdict.Outcome{"Q4_K_M": verdict.Kept}, []string{"Q2_K for Q4_K_M", "Q8_0 for Q4_K_M"},
+		},
+		"the smallest within": {
+			choice.Smallest, 500, nil,
+			map[string]verdict.Outcome{"Q2_K": verdict.Kept}, []string{"Q8_0 for Q2_K", "Q4_K_M for Q2_K"},
+		},
+		"none within is kept": {
+			choice.Smallest, 1500, slow,
+			map[string]verdict.Outcome{"Q2_K": verdict.Rejected, "Q4_K_M": verdict.Rejected, "Q8_0": verdict.Kept}, nil,
+		},
+		"nor of the best": {
+			choice.BestQuality, 1500, slow,
+			map[string]verdict.Outcome{"Q2_K": verdict.Rejected, "Q4_K_M": verdict.Rejected, "Q8_0": verdict.Kept}, nil,
+		},
+		"all are beyond": {
+			choice.Smallest, 0, nil,
+			map[string]verdict.Outcome{"Q2_K": verdict.Kept, "Q4_K_M": verdict.Kept, "Q8_0": verdict.Kept}, nil,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := &engine{speed: factors(test.speeds), size: func(string) (int64, bool) { return 0, false }}
+			e.quantize = func(job runner.QuantizeJob) error {
+				if err := makeCopy(job); err != nil {
+					return err
+				}
+				path := filepath.Join(job.Dir, job.Output)
+				info, err := os.Stat(path)
+				if err != nil {
+					return err
+				}
+				return os.Truncate(path, info.Size()+padding[job.Format])
+			}
+			f := newLadder(t, test.by, e, map[string]float64{"Q8_0.gguf": 0.001, "Q4_K_M.gguf": 0.01, "Q2_K.gguf": 0.02})
+			f.request.Choose = choice.Limited(test.by, f.model.Size+test.limit)
+			assert.Equal(t, test.want, outcomes(f.run(t.Context())))
+			assert.Equal(t, test.passed, f.passed)
+		})
+	}
+}
+
+// What stands as chosen comes first among equals.
+func TestSearchBeginsWithTheStandingChoice(t *testing.T) {
+	f := newLadder(t, choice.BestQuality, &engine{}, map[string]float64{"Q8_0.gguf": 0.001, "Q4_K_M.gguf": 0.002, "Q2_K.gguf": 0.16})
+	f.request.Chosen = "Q8_0"
+	assert.Equal(t, map[string]verdict.Outcome{"Q2_K": verdict.Rejected, "Q8_0": verdict.Kept}, outcomes(f.run(t.Context())))
+	assert.Equal(t, []string{"Q4_K_M for Q8_0"}, f.passed)
+}
+
 func TestFastestAndNoRuleMeasureAll(t *testing.T) {
 	for _, rule := range []choice.Rule{choice.Fastest, choice.None} {
 		e := &engine{}

@@ -8,9 +8,13 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
+
+	"github.com/alecthomas/units"
 )
 
-// Rule is how a format is chosen; the words are those of the configuration.
+// Rule is how a format is chosen: one of the words of the configuration, or such a word with
+// a limit, as Limited writes it.
 type Rule string
 
 // The rules.
@@ -24,16 +28,66 @@ const (
 // Rules are those that choose.
 func Rules() []Rule { return []Rule{Smallest, Fastest, BestQuality} }
 
+// limit separates the word of a rule from the size of the largest copy that it chooses.
+const limit = ", max_size "
+
+// Limited is the rule by, of copies of at most so many bytes; 0 is no limit. It is text that
+// people can read: "fastest, max_size 8GB".
+func Limited(by Rule, maxSize int64) Rule {
+	switch {
+	case maxSize == 0:
+		return by
+	case maxSize%1000 == 0:
+		return by + limit + Rule(units.MetricBytes(maxSize).String())
+	default:
+		return by + limit + Rule(units.Base2Bytes(maxSize).String())
+	}
+}
+
+// By is the rule without its limit.
+func (r Rule) By() Rule {
+	by, _, _ := strings.Cut(string(r), limit)
+	return Rule(by)
+}
+
+// MaxSize is the size of the largest copy that the rule chooses, in bytes; 0 without a limit.
+func (r Rule) MaxSize() int64 {
+	bytes, _ := r.maxSize()
+	return bytes
+}
+
+func (r Rule) maxSize() (bytes int64, err error) {
+	if _, size, limited := strings.Cut(string(r), limit); limited {
+		bytes, err = units.ParseStrictBytes(size)
+	}
+	return bytes, err
+}
+
+// Chooses reports whether a copy of so many bytes is within the limit.
+func (r Rule) Chooses(bytes int64) bool { return r.MaxSize() == 0 || bytes <= r.MaxSize() }
+
 // Validate refuses what is no rule.
 func (r Rule) Validate() error {
-	if r == None || slices.Contains(Rules(), r) {
+	if r == None {
 		return nil
 	}
-	return fmt.Errorf("%q is no way to choose a format: use %s, %s or %s, or leave it out", string(r), Smallest, Fastest, BestQuality)
+	if r.By() == None {
+		return fmt.Errorf("max_size limits no choice: say how to choose, as in {by: %s, max_size: 8GB}", Fastest)
+	}
+	if !slices.Contains(Rules(), r.By()) {
+		return fmt.Errorf("%q is no way to choose a format: use %s, %s or %s, or leave it out", string(r.By()), Smallest, Fastest, BestQuality)
+	}
+	if bytes, err := r.maxSize(); err != nil || bytes < 0 {
+		return fmt.Errorf("max_size: %d bytes are no size: use one such as 8GB, or 0 for no limit", bytes)
+	}
+	return nil
 }
 
 // Superlative names the format that the rule chooses: "the smallest that is kept".
 func (r Rule) Superlative() string {
+	if _, size, limited := strings.Cut(string(r), limit); limited {
+		return r.By().Superlative() + ", of at most " + size
+	}
 	switch r {
 	case Smallest:
 		return "the smallest that is kept"
@@ -79,13 +133,13 @@ func (f Figure) ends() (lower, upper float64) {
 const Tolerance = 0.005
 
 // Choose gives the target that the rule chooses; "" when there is none. A candidate without
-// the figure that the rule goes by is none. Those are equal of which none is better than
+// the figure that the rule goes by, or beyond its limit, is none. Those are equal of which none is better than
 // another beyond its interval. Of equals the standing choice stays, else the smallest is
 // chosen, then the one with the better figure, then the first by name.
 func (r Rule) Choose(candidates []Candidate, standing string) string {
 	running := slices.DeleteFunc(slices.Clone(candidates), func(c Candidate) bool {
 		passedOver := slices.ContainsFunc(candidates, func(other Candidate) bool { return other.Target == c.PassedOverFor })
-		return passedOver || r.figure(c) == nil
+		return passedOver || r.figure(c) == nil || !r.Chooses(c.Bytes)
 	})
 	equal := slices.DeleteFunc(slices.Clone(running), func(c Candidate) bool {
 		return slices.ContainsFunc(running, func(other Candidate) bool { return r.better(other, c) })
@@ -118,7 +172,7 @@ func (r Rule) Order(candidates []Candidate, standing string) []string {
 // better reports whether a is better than b beyond what their figures may well be.
 func (r Rule) better(a, b Candidate) bool {
 	tolerance := 0.0
-	if r == BestQuality {
+	if r.By() == BestQuality {
 		tolerance = Tolerance
 	}
 	_, worst := r.figure(a).ends()
@@ -128,7 +182,7 @@ func (r Rule) better(a, b Candidate) bool {
 
 // figure is what the rule goes by, the least being the best; nil where it is not known.
 func (r Rule) figure(c Candidate) *Figure {
-	switch r {
+	switch r.By() {
 	case Smallest:
 		bytes := float64(c.Bytes)
 		return &Figure{bytes, bytes, bytes}

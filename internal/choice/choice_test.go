@@ -148,3 +148,29 @@ func TestValidate(t *testing.T) {
 	}
 	assert.ErrorContains(t, choice.Rule("biggest").Validate(), `"biggest" is no way to choose a format: use smallest, fastest or best-quality`)
 }
+
+func TestRuleWithALimit(t *testing.T) {
+	rule := choice.Limited(choice.Fastest, 8_000_000_000)
+	assert.EqualValues(t, "fastest, max_size 8GB", rule)
+	assert.Equal(t, choice.Fastest, rule.By())
+	assert.EqualValues(t, 8_000_000_000, rule.MaxSize())
+	assert.Equal(t, "the fastest that is kept, of at most 8GB", rule.Superlative())
+	require.NoError(t, rule.Validate())
+	assert.True(t, rule.Chooses(8_000_000_000))
+	assert.False(t, rule.Chooses(8_000_000_001))
+
+	for _, bytes := range []int64{1, 1000, 1024, 1025, 1_500_000, 7<<30 + 1} {
+		assert.Equal(t, bytes, choice.Limited(choice.Smallest, bytes).MaxSize())
+	}
+	assert.Equal(t, choice.Fastest, choice.Limited(choice.Fastest, 0))
+	assert.True(t, choice.Fastest.Chooses(1<<62))
+	require.ErrorContains(t, choice.Limited(choice.None, 1000).Validate(), "max_size limits no choice: say how to choose, as in {by: fastest, max_size: 8GB}")
+	require.ErrorContains(t, choice.Limited("biggest", 1000).Validate(), `"biggest" is no way to choose a format`)
+	require.ErrorContains(t, choice.Rule("fastest, max_size much").Validate(), "max_size")
+
+	ladder := []choice.Candidate{candidate("Q8_0", 800, -0.4, 0.001), candidate("Q4_K_M", 400, -0.9, 0.01), candidate("Q3_K_M", 300, -0.8, 0.04)}
+	assert.Equal(t, "Q3_K_M", choice.Limited(choice.Fastest, 300).Choose(ladder, ""))
+	assert.Equal(t, "Q3_K_M", choice.Limited(choice.Fastest, 300).Choose(ladder, "Q4_K_M"), "the choice does not stay beyond the limit")
+	assert.Equal(t, "Q4_K_M", choice.Limited(choice.BestQuality, 799).Choose(ladder, ""))
+	assert.Empty(t, choice.Limited(choice.Smallest, 299).Choose(ladder, ""))
+}

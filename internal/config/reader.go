@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/common/model"
 	"gopkg.in/yaml.v3"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
@@ -98,12 +99,25 @@ func (r *reader) section(path string, node *yaml.Node, into reflect.Value) {
 		lines[name] = key.Line
 		switch {
 		case field.Type() == scheduleType: // read when all sections are
+		case field.Type() == reflect.TypeFor[choice.Rule]() && value.Kind == yaml.MappingNode:
+			r.rule(path+name+".", value, field)
 		case field.Kind() == reflect.Struct:
 			r.section(path+name+".", value, field)
 		default:
 			r.value(path+name, value, field)
 		}
 	}
+}
+
+// rule reads a rule with a limit, a section in the place of its word.
+func (r *reader) rule(path string, node *yaml.Node, into reflect.Value) {
+	rule := choice.Rule(into.String())
+	limited := struct {
+		By      choice.Rule `yaml:"by"`
+		MaxSize Size        `yaml:"max_size"`
+	}{rule.By(), Size(rule.MaxSize())}
+	r.section(path, node, reflect.ValueOf(&limited).Elem())
+	into.SetString(string(choice.Limited(limited.By, int64(limited.MaxSize))))
 }
 
 // instead says what could have been meant by an unknown key.

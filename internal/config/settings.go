@@ -59,7 +59,7 @@ func (s Settings) Validate() []Problem {
 	if err := s.Choose.Validate(); err != nil {
 		found.add("choose", "%w", err)
 	}
-	if s.Choose == choice.BestQuality && !s.Quality.Enabled() {
+	if s.Choose.By() == choice.BestQuality && !s.Quality.Enabled() {
 		found.add("choose", "best-quality needs a text to evaluate quality on: name its file as quality.corpus, or choose by another rule")
 	}
 	return found

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
 )
@@ -38,4 +39,24 @@ func TestEverySettingHasATagOfWhetherADecisionDependsOnIt(t *testing.T) {
 
 	_, decision = config.DefaultSettings().Inputs()
 	assert.NotContains(t, decision, "quality.chunks", "it is not evaluated")
+}
+
+func TestChoiceWithALimit(t *testing.T) {
+	c, err := read("c.yml", []byte("choose: {by: fastest, max_size: 8GB}\nschedule: [{name: n, cron: '@daily'}, {name: o, cron: '@daily', models: [o], choose: smallest}, {name: p, cron: '@daily', models: [p], choose: {max_size: 500MB}}]"))
+	require.NoError(t, err)
+	assert.EqualValues(t, "fastest, max_size 8GB", c.Schedule[0].Choose)
+	assert.EqualValues(t, "smallest", c.Schedule[1].Choose, "the plain word has no limit")
+	assert.EqualValues(t, "fastest, max_size 500MB", c.Schedule[2].Choose, "the rule is that of the section above")
+
+	for text, want := range map[string]string{
+		"choose: {max_size: 8GB}":             "c.yml:1: choose: max_size limits no choice",
+		"choose: {by: best, max_size: 8GB}":   `c.yml:1: choose: "best" is no way to choose a format`,
+		"choose: {by: fastest, max_size: -1}": "c.yml:1: choose",
+		"choose: {by: fastest, size: 8GB}":    "c.yml:1: choose.size: there is no such key; the keys here are by, max_size",
+		"choose: {by: fastest, max_size: x}":  `c.yml:1: choose.max_size: "x" is not a size`,
+		"choose: {by: best-quality}":          "best-quality needs a text",
+	} {
+		_, err := read("c.yml", []byte(text))
+		assert.ErrorContains(t, err, want, text)
+	}
 }

@@ -16,6 +16,7 @@ type Choice struct {
 	ChosenFormat   *string     `json:"chosen_format"`   // null: none is kept
 	PreviousFormat *string     `json:"previous_format"` // null: none was chosen before
 	Choose         choice.Rule `json:"choose"`
+	MaxSizeBytes   *int64      `json:"max_size_bytes"` // of the copies that the rule chooses; null without a limit
 	SourceFormat   string      `json:"source_format"`
 	SizeBytes      *int64      `json:"size_bytes"`
 	// The three figures are those of Phase, the primary one.
@@ -55,13 +56,16 @@ func NewChoice(c Choosing, origin Origin) Choice {
 	told := Choice{
 		EventType:    TypeChoice,
 		ModelName:    c.Model,
-		Choose:       c.Rule,
+		Choose:       c.Rule.By(),
 		SourceFormat: c.SourceFormat,
 		Timestamp:    unixSeconds(c.At),
 		CycleVersion: CycleVersion,
 		Engine:       c.Engine,
 		Host:         origin.Host,
 		Entry:        origin.Entry,
+	}
+	if limit := c.Rule.MaxSize(); limit != 0 {
+		told.MaxSizeBytes = &limit
 	}
 	if c.Previous != "" {
 		told.PreviousFormat = &c.Previous
