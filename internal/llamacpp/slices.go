@@ -89,7 +89,7 @@ func (r *pairedRound) slicedTurn(ctx context.Context, n int, turn runner.Turn, t
 			default:
 				s.resume()
 			}
-			if !answeredWithin(slice, i) {
+			if !answeredWithin(slice, i) && len(left) > 1 {
 				s.pause()
 			}
 		}
