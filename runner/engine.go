@@ -70,6 +70,9 @@ type EngineInfo struct {
 	// Devices are the accelerators it would compute on, as far as it lists them: "CUDA0:
 	// NVIDIA H100"; "" where it lists none.
 	Devices string `json:"-"`
+	// FreeDeviceMemory is how many bytes the accelerators that get all of a model have free;
+	// 0 where there are none, or where that is not known.
+	FreeDeviceMemory int64 `json:"-"`
 	// Arguments are the engine's settings that its results depend on, by their keys, and
 	// without secrets: a part of the Inputs.
 	Arguments map[string]string `json:"-"`

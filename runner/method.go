@@ -47,10 +47,14 @@ func (c *cycle) noPairs(why *Failure) error {
 
 // filesThatFit gives the number of files of a group that fit into the free memory together,
 // whichever they are, or 0 when that is not known; and, in bytes, what the original takes with
-// the largest copy, and what is free. The figures are estimates: in the end a load that fails
+// the largest copy, and what is free. Memory is that of the accelerators where they get all
+// of a model, and else the host's. The figures are estimates: in the end a load that fails
 // decides.
 func (c *cycle) filesThatFit(group []*pair, tokens int) (fit int, need, free int64) {
-	if free = c.Host.FreeMemory(); free <= 0 {
+	if free = c.info.FreeDeviceMemory; free <= 0 {
+		free = c.Host.FreeMemory()
+	}
+	if free <= 0 {
 		return 0, 0, 0
 	}
 	overhead := estimate.MemoryBesides(c.Model.Header, tokens, c.Benchmark.PromptTokens)

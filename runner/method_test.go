@@ -23,11 +23,12 @@ type pairing struct {
 	jobs []runner.RoundJob
 	// paired is what a paired round does with its figures; nil leaves them.
 	paired func(job runner.RoundJob, files []runner.FileRound) error
+	device int64 // free memory of accelerators
 }
 
 func (e *pairing) Probe(ctx context.Context) (runner.EngineInfo, error) {
 	info, err := e.engine.Probe(ctx)
-	info.Unpaired = ""
+	info.Unpaired, info.FreeDeviceMemory = "", e.device
 	return info, err
 }
 
@@ -126,6 +127,26 @@ func TestFilesThatDoNotFitAreMeasuredApart(t *testing.T) {
 
 	f.request.Benchmark.Method = config.MethodPaired
 	assert.Equal(t, runner.ReasonOutOfMemory, f.runPaired(e)["Q8_0"].Failure.Reason)
+}
+
+func TestMemoryOfADeviceDecidesWhereItGetsAllOfAModel(t *testing.T) {
+	for name, test := range map[string]struct {
+		host, device int64
+		want         string
+	}{
+		"both fit the device":           {1 << 20, 1 << 40, "paired"},
+		"the device is full":            {1 << 40, 1 << 20, "process"},
+		"the device does not say":       {1 << 40, 0, "paired"},
+		"nor is there room on the host": {1 << 20, 0, "process"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, &engine{}, "Q8_0")
+			f.options.Host = room{free: test.host}
+			e := &pairing{engine: f.engine, device: test.device}
+			require.Nil(t, f.runPaired(e)["Q8_0"].Failure)
+			assert.Equal(t, test.want, methods(e.jobs))
+		})
+	}
 }
 
 func TestAsManyFilesAtATimeAsFit(t *testing.T) {

@@ -54,6 +54,10 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 	if err != nil {
 		return runner.EngineInfo{}, err
 	}
+	free, err := e.freeDeviceMemory(ctx, tools)
+	if err != nil {
+		return runner.EngineInfo{}, err
+	}
 	return runner.EngineInfo{
 		Name:    "llama.cpp",
 		Version: tools.version.name,
@@ -63,11 +67,32 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 		Imatrix: imatrix != "",
 		Threads: e.benchThreads(tools.gpu),
 
-		Unpaired:  tools.server.unusable,
-		Files:     e.files(imatrix),
-		Devices:   tools.devices,
-		Arguments: e.arguments(),
+		Unpaired:         tools.server.unusable,
+		Files:            e.files(imatrix),
+		Devices:          tools.devices,
+		FreeDeviceMemory: free,
+		Arguments:        e.arguments(),
 	}, nil
+}
+
+// placing are the arguments by which a device gets less than all of a model.
+var placing = []string{
+	"-ngl", "--n-gpu-layers", "-dev", "--device", "-ot", "--override-tensor",
+	"-ncmoe", "--n-cpu-moe", "-nkvo", "--no-kv-offload",
+}
+
+// freeDeviceMemory is how many bytes the accelerators have free now, all together; 0 when
+// they do not get all of a model, or do not say.
+func (e *Engine) freeDeviceMemory(ctx context.Context, tools toolset) (int64, error) {
+	_, placed := option(e.cfg.BenchArgs, placing...)
+	if tools.devices == "" || !tools.gpu || placed {
+		return 0, nil
+	}
+	said, err := e.print(ctx, tools.bench.path, "--list-devices")
+	if err != nil {
+		return 0, err
+	}
+	return parseFree(said.stdout), nil
 }
 
 // files are those that the settings name: the importance matrix, if there is one, and what

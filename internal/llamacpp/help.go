@@ -111,7 +111,7 @@ func commit(said string) string {
 }
 
 // As in "  CUDA0: NVIDIA H200 (143167 MiB, 142634 MiB free)".
-var deviceLine = regexp.MustCompile(`(?m)^\s+([A-Za-z0-9_]+: .*) \((\d+) MiB\b`)
+var deviceLine = regexp.MustCompile(`(?m)^\s+([A-Za-z0-9_]+: .*) \((\d+) MiB\b(?:, (\d+) MiB free\b)?`)
 
 // parseDevices reads llama-bench --list-devices: the names, and whether one is a GPU.
 // Accelerators that work on the CPU's memory, such as BLAS, are listed with none of their
@@ -123,6 +123,20 @@ func parseDevices(text string) (names string, gpu bool) {
 		gpu = gpu || strings.Trim(match[2], "0") != ""
 	}
 	return strings.Join(all, ", "), gpu
+}
+
+// parseFree reads how many bytes all the devices of llama-bench --list-devices have free;
+// 0 when there is none, or when it does not say.
+func parseFree(text string) int64 {
+	free := int64(0)
+	for _, match := range deviceLine.FindAllStringSubmatch(text, -1) {
+		mebibytes, err := strconv.ParseInt(match[3], 10, 64)
+		if err != nil || mebibytes > 1<<40 {
+			continue
+		}
+		free += mebibytes << 20
+	}
+	return free
 }
 
 // gpuBackend matches what builds without --list-devices may print of their GPU while

@@ -66,16 +66,20 @@ func TestParseDevices(t *testing.T) {
 	for _, test := range []struct {
 		text, names string
 		gpu         bool
+		free        int64 // MiB
 	}{
-		{"Available devices:\n  (none)\n", "", false},
-		{"Available devices:\n  BLAS: OpenBLAS (0 MiB, 0 MiB free)\n", "BLAS: OpenBLAS", false},
-		{"Available devices:\n  CUDA0: NVIDIA H200 (143167 MiB, 142634 MiB free)\n", "CUDA0: NVIDIA H200", true},
-		{"Available devices:\n  BLAS: x (0 MiB, 0 MiB free)\n  Vulkan0: AMD (RADV) (12 MiB, 9 MiB free)", "BLAS: x, Vulkan0: AMD (RADV)", true},
-		{"", "", false},
+		{"Available devices:\n  (none)\n", "", false, 0},
+		{"Available devices:\n  BLAS: OpenBLAS (0 MiB, 0 MiB free)\n", "BLAS: OpenBLAS", false, 0},
+		{"Available devices:\n  CUDA0: NVIDIA H200 (143167 MiB, 142634 MiB free)\n", "CUDA0: NVIDIA H200", true, 142634},
+		{"Available devices:\n  BLAS: x (0 MiB, 0 MiB free)\n  Vulkan0: AMD (RADV) (12 MiB, 9 MiB free)", "BLAS: x, Vulkan0: AMD (RADV)", true, 9},
+		{"Available devices:\n  CUDA0: A (10 MiB, 9 MiB free)\n  CUDA1: B (10 MiB, 7 MiB free)\n", "CUDA0: A, CUDA1: B", true, 16},
+		{"Available devices:\n  CUDA0: A (10 MiB)\n", "CUDA0: A", true, 0},
+		{"", "", false, 0},
 	} {
 		names, gpu := parseDevices(test.text)
 		assert.Equal(t, test.names, names, test.text)
 		assert.Equal(t, test.gpu, gpu, test.text)
+		assert.Equal(t, test.free<<20, parseFree(test.text), test.text)
 	}
 }
 
@@ -103,5 +107,6 @@ func FuzzParseHelp(f *testing.F) {
 		}
 		parseVersion(text)
 		parseDevices(text)
+		require.GreaterOrEqual(t, parseFree(text), int64(0))
 	})
 }
