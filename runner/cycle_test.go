@@ -354,6 +354,11 @@ func (quiet) WaitIdle(context.Context, time.Duration) (bool, error) { return tru
 func (quiet) Pin(int, int) []int                                    { return nil }
 func (quiet) FreeMemory() int64                                     { return 0 }
 
+// lock is a measurement lock that nobody else has.
+type lock func() (release func(), err error)
+
+func (l lock) Acquire(context.Context, bool, func(disk.Holder)) (func(), error) { return l() }
+
 // load is a host whose n-th observation returns what the test says.
 type load struct {
 	quiet
@@ -607,7 +612,7 @@ func TestFailureOfTheWholeCycle(t *testing.T) {
 			f.engine.speed = func(string, int) (float64, error) { panic("oops") }
 		}, runner.ReasonInternal, "oops"},
 		{"unknown error", func(f *fixture) {
-			f.options.Lock = func(context.Context, func(string)) (func(), error) { return nil, errors.New("odd") }
+			f.options.Lock = lock(func() (func(), error) { return nil, errors.New("odd") })
 		}, runner.ReasonInternal, "odd"},
 		{"reflink where there is none", func(f *fixture) {
 			f.options.Isolation = "teleport"
@@ -637,7 +642,7 @@ func TestCancelledCycleFailsAsCanceled(t *testing.T) {
 		return 100, nil
 	}}, "Q2_K")
 	released := false
-	f.options.Lock = func(context.Context, func(string)) (func(), error) { return func() { released = true }, nil }
+	f.options.Lock = lock(func() (func(), error) { return func() { released = true }, nil })
 	assert.Equal(t, runner.ReasonCanceled, f.failure("Q2_K", f.run(ctx)).Reason)
 	assert.True(t, released, "the measurement lock is still held")
 }

@@ -18,10 +18,10 @@ func TestFinish(t *testing.T) {
 	e := &engine{speed: factors(map[string]float64{"Q2_K.gguf": 0.7})}
 	f := newFixture(t, e, "Q8_0", "Q2_K", "nonsense")
 	locked := false
-	f.options.Lock = func(context.Context, func(string)) (func(), error) {
+	f.options.Lock = lock(func() (func(), error) {
 		locked = true
 		return func() { locked = false }, nil
-	}
+	})
 	var said runner.Operation
 	f.request.Progress = func(p runner.Progress) { said = p.Operation }
 	calls := 0

@@ -196,10 +196,10 @@ func TestAnEngineWithoutABuildTellsItByItsMeasurement(t *testing.T) {
 func TestAFileIsReadOnce(t *testing.T) {
 	f, _, known := newReuseFixture(t, "Q8_0")
 	locked := 0
-	f.options.Lock = func(context.Context, func(string)) (func(), error) {
+	f.options.Lock = lock(func() (func(), error) {
 		locked++
 		return func() {}, nil
-	}
+	})
 	find := func() runner.Inputs {
 		inputs, err := runner.New(f.engine, f.options).Inputs(t.Context(), f.request)
 		require.NoError(t, err)
@@ -247,7 +247,7 @@ func TestInputsAreNotFound(t *testing.T) {
 		"no matrix":       {func(f *fixture) { f.engine.info.Files = map[string]string{"imatrix": "/nowhere"} }, "engine.imatrix"},
 		"model exchanged": {func(f *fixture) { f.age(f.model.Path) }, "the model changed"},
 		"host not free": {func(f *fixture) {
-			f.options.Lock = func(context.Context, func(string)) (func(), error) { return nil, gone }
+			f.options.Lock = lock(func() (func(), error) { return nil, gone })
 		}, "gone"},
 	} {
 		t.Run(name, func(t *testing.T) {

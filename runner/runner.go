@@ -58,10 +58,14 @@ type Options struct {
 	Hashes Hashes
 	// Cache keeps what cycles made. Nil: each makes everything anew.
 	Cache Cache
-	// Lock waits for the host to be free for measuring and calls waiting, with a word
-	// on what is in the way, when it is not free at once. Nil: no lock.
-	Lock   func(ctx context.Context, waiting func(why string)) (release func(), err error)
+	// Lock is what a cycle has while it measures. Nil: none.
+	Lock   Lock
 	Logger *slog.Logger
+}
+
+// Lock lets one process of a host measure at a time: see disk.Lock.
+type Lock interface {
+	Acquire(ctx context.Context, wait bool, waiting func(disk.Holder)) (release func(), err error)
 }
 
 // Host is the machine that measurements run on: see host.Host.
@@ -136,9 +140,6 @@ type Runner struct {
 
 // New makes a Runner.
 func New(engine Engine, options Options) *Runner {
-	if options.Lock == nil {
-		options.Lock = func(context.Context, func(string)) (func(), error) { return func() {}, nil }
-	}
 	if options.Host == nil {
 		options.Host = unknownHost{}
 	}
@@ -312,8 +313,12 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 
 // waitForHost takes the measurement lock.
 func (c *cycle) waitForHost(ctx context.Context) (release func(), err error) {
-	return c.Lock(ctx, func(why string) {
-		c.Progress(Progress{Model: c.Model.Name, Operation: OperationWait, Detail: why})
+	if c.Lock == nil {
+		return func() {}, nil
+	}
+	return c.Lock.Acquire(ctx, true, func(holder disk.Holder) {
+		c.Progress(Progress{Model: c.Model.Name, Operation: OperationWait, Detail: "another measurement on this host: " + holder.String()})
+		c.Logger.Warn("another measurement runs on this host: waiting for it to end", "holder", holder.String())
 	})
 }
 

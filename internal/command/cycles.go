@@ -60,12 +60,7 @@ func (p *Program) Runner(c *config.Config, engine runner.Engine, hosted bool, be
 		Logger:          logger,
 	}
 	if !hosted {
-		options.Lock = func(ctx context.Context, waiting func(string)) (func(), error) {
-			return disk.NewLock(p.flags.hostLock).Acquire(ctx, true, func(holder disk.Holder) {
-				waiting("another measurement on this host: " + holder.String())
-				logger.Warn("another measurement runs on this host: waiting for it to end", "holder", holder.String())
-			})
-		}
+		options.Lock = disk.NewLock(p.flags.hostLock)
 	}
 	return runner.New(engine, options)
 }
