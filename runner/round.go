@@ -85,8 +85,8 @@ type Burst struct {
 // that what disturbs the host falls on all files alike.
 const burstTokens = 32
 
-// leastBursts of generation are a round's, however few tokens are asked for: their median
-// is to shrug off a disturbed one.
+// leastBursts of generation are a round's, shorter ones where few tokens are asked for: their
+// median is to shrug off a disturbed one.
 const leastBursts = 8
 
 // planTurns gives the turns of a paired round of so many files. Bursts of generation lie in
@@ -113,7 +113,7 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	}
 	coins := rand.New(rand.NewPCG(seed, ^uint64(n)))
 	if slices.Contains(b.Phases, verdict.Generation) {
-		tokens := min(burstTokens, b.GenerationTokens)
+		tokens := min(burstTokens, max(b.GenerationTokens/leastBursts, 1))
 		rounds := max(b.Rounds.Min, 2)
 		bursts := max(leastBursts, (b.GenerationTokens+rounds*tokens-1)/(rounds*tokens))
 		bursts += bursts % 2
