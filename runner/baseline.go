@@ -41,10 +41,10 @@ func (c *cycle) makeBaseline(ctx context.Context) error {
 		return nil
 	}
 	if err := c.quantizeOne(ctx, c.baseline, c.quantizing(c.baseline)); err != nil {
-		return fmt.Errorf("making the baseline %s: %w", c.baseline.target, c.blameSource(err))
+		return fmt.Errorf("making the baseline %s: %w", c.baseline.target, c.blameSource(ctx, err))
 	}
 	c.original = c.baseline.file
-	return c.sourceUnchanged()
+	return c.sourceUnchanged(ctx)
 }
 
 // copies are all that the cycle may have to make of the model: the baseline first, then

@@ -240,11 +240,11 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 	}
 	var err error
 	if i.Source, err = c.hashModel(ctx, c.Model); err != nil {
-		return nil, c.blameSource(err)
+		return nil, c.blameSource(ctx, err)
 	}
 	if c.Against != nil {
 		if i.Arguments["against"], err = c.hashModel(ctx, *c.Against); err != nil {
-			return nil, c.blameSource(err)
+			return nil, c.blameSource(ctx, err)
 		}
 	}
 	for name, path := range c.info.Files {
@@ -268,8 +268,12 @@ func (c *cycle) hashModel(ctx context.Context, m model.Model) (string, error) {
 			fraction := float64(done+read) / float64(max(m.Size, 1))
 			c.Progress(Progress{Model: c.Model.Name, Operation: OperationIsolate, Detail: "reading what the model holds", Done: fraction})
 		})
-		if err != nil || len(m.IDs) == 1 {
-			return hash, err
+		if err != nil {
+			return "", err
+		}
+		c.contents[id.Path] = hash
+		if len(m.IDs) == 1 {
+			return hash, nil
 		}
 		done += id.Size
 		fmt.Fprintln(all, hash)
@@ -310,7 +314,12 @@ func (c *cycle) hash(ctx context.Context, id model.FileID, weights bool, report 
 	if err != nil {
 		return "", err
 	}
-	if err := id.Unchanged(); err != nil {
+	// Whether a file with another number is the same one is asked later, by what was read here.
+	now, err := model.Identify(id.Path)
+	if err == nil && !id.Renumbered(now) {
+		err = model.SameFiles([]model.FileID{id}, []model.FileID{now})
+	}
+	if err != nil {
 		return "", fmt.Errorf("the file changed while it was read: %w", err)
 	}
 	if err := blank.Err(); err != nil {

@@ -18,7 +18,7 @@ func (c *cycle) measure(ctx context.Context, group []*pair) error {
 	if len(undecided(group)) == 0 {
 		return nil
 	}
-	if err := c.filesUnchanged(group); err != nil { // by a tool that evaluated them
+	if err := c.filesUnchanged(ctx, group); err != nil { // by a tool that evaluated them
 		return err
 	}
 	m, err := c.beginMeasuring(ctx, group, c.Benchmark.Decision(c.Threshold).NextLook)
@@ -36,7 +36,7 @@ func (c *cycle) measure(ctx context.Context, group []*pair) error {
 		}
 		// Before anything is decided: a decision about a file that was exchanged
 		// meanwhile would be about neither.
-		if err := c.filesUnchanged(group); err != nil {
+		if err := c.filesUnchanged(ctx, group); err != nil {
 			return err
 		}
 		m.look()
@@ -145,10 +145,10 @@ func (m *measuring) compare(ctx context.Context, pairs []*pair) (counted bool, e
 	m.report(pairs, -1, 0)
 	files, err := m.engine.Round(ctx, job, func(file int, done float64) { m.report(pairs, file, done) })
 	if err != nil {
-		return false, fmt.Errorf("measuring %s: %w", m.Model.Name, m.blameSource(err))
+		return false, fmt.Errorf("measuring %s: %w", m.Model.Name, m.blameSource(ctx, err))
 	}
 	if err := m.checked(files[0], job.Phases); err != nil { // no pair can be judged without its original
-		return false, fmt.Errorf("measuring the original: %w", m.blameSource(m.unpaired(err)))
+		return false, fmt.Errorf("measuring the original: %w", m.blameSource(ctx, m.unpaired(err)))
 	}
 	for i, p := range pairs {
 		err := m.checked(files[i+1], job.Phases)

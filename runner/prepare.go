@@ -67,7 +67,7 @@ func (c *cycle) isolate(ctx context.Context) error {
 	defer func() { c.isolating = time.Since(begin) }()
 	c.Progress(Progress{Model: c.Model.Name, Operation: OperationIsolate})
 
-	if err := c.sourceUnchanged(); err != nil { // since its header was read
+	if err := c.sourceUnchanged(ctx); err != nil { // since its header was read
 		return err
 	}
 	if len(c.pairs) > 0 { // else there is nothing to decide
@@ -110,7 +110,7 @@ func (c *cycle) clone(ctx context.Context, mode disk.Mode, source model.Model, p
 			})
 		})
 		if err != nil {
-			return "", "", fmt.Errorf("bringing %s into the working directory: %w", file, c.blameSource(spaceFailure(err)))
+			return "", "", fmt.Errorf("bringing %s into the working directory: %w", file, c.blameSource(ctx, spaceFailure(err)))
 		}
 		done += source.IDs[i].Size
 	}
@@ -182,72 +182,6 @@ func (c *cycle) fits(ctx context.Context) error {
 	if need > free {
 		return Failf(ReasonNoSpace, "the cycle needs %s %s in %s and %s are free: free some, name another folder with --work.dir, or try fewer targets at a time",
 			exactly, bytesText(need), c.WorkDir, bytesText(free))
-	}
-	return nil
-}
-
-// sourceUnchanged fails the cycle when the model, or the file that is measured in place of
-// a copy, is not the file it was.
-func (c *cycle) sourceUnchanged() error {
-	if err := unchanged(c.Model, "the model"); err != nil || c.Against == nil {
-		return err
-	}
-	return unchanged(*c.Against, "the file to compare with")
-}
-
-// filesUnchanged fails the cycle when the model changed, and pairs whose copy is not the file
-// that was made any more: no tool but the one that makes it writes to it.
-func (c *cycle) filesUnchanged(pairs []*pair) error {
-	if err := c.sourceUnchanged(); err != nil {
-		return err
-	}
-	for _, p := range undecided(pairs) {
-		if err := p.unchanged(); err != nil {
-			c.fail(p, Failf(ReasonBenchmark, "nothing can be said of the copy: %w", err))
-		}
-	}
-	return nil
-}
-
-// unchanged fails where the copy is not the file that was made any more. A file that exists
-// and is compared in place of a copy is one for sourceUnchanged.
-func (p *pair) unchanged() error {
-	if p.id.Path == "" {
-		return nil
-	}
-	if err := p.id.Unchanged(); err != nil {
-		return fmt.Errorf("it is not the file that was made any more: %w", err)
-	}
-	return nil
-}
-
-func unchanged(m model.Model, what string) error {
-	now, err := m.Identity()
-	if err == nil {
-		err = model.SameFiles(m.IDs, now)
-	}
-	if err != nil {
-		return Failf(ReasonSourceChanged, "%s changed since its header was read, so nothing can be said of it: %w", what, err)
-	}
-	return nil
-}
-
-// blameSource puts a change of the model in the place of the error that it led to.
-func (c *cycle) blameSource(err error) error {
-	if changed := c.sourceUnchanged(); changed != nil {
-		return fmt.Errorf("%w (which led to: %w)", changed, err)
-	}
-	return err
-}
-
-// concernsAll says, of the error of one pair, whether it ends the whole cycle: because
-// it was told to stop, or because the model has changed. Nil when it does not.
-func (c *cycle) concernsAll(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return err
-	}
-	if changed := c.sourceUnchanged(); changed != nil {
-		return fmt.Errorf("%w (which led to: %w)", changed, err)
 	}
 	return nil
 }

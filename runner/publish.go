@@ -17,6 +17,8 @@ type Finished struct {
 	// Load reports whether the engine can load the file of this name in a directory, and
 	// compute a token with it. It may leave other files there.
 	Load func(ctx context.Context, dir, file string) error
+	// Unchanged fails when the model is not what it was in the cycle.
+	Unchanged func(ctx context.Context) error
 }
 
 // Copy is a quantized file in the working directory. Whoever gets it may give it a second
@@ -24,6 +26,7 @@ type Finished struct {
 type Copy struct {
 	Target  string
 	Path    string // absolute
+	SHA256  string // of what the cycle made and measured, in hexadecimal
 	Outcome verdict.Outcome
 }
 
@@ -34,16 +37,16 @@ func (c *cycle) finish(ctx context.Context) {
 	if c.Finish == nil || c.Against != nil {
 		return
 	}
-	finished := Finished{Model: c.Model, Load: c.load}
+	finished := Finished{Model: c.Model, Load: c.load, Unchanged: c.sourceUnchanged}
 	for _, p := range c.pairs {
 		if p.outcome == "" {
 			continue
 		}
-		if err := p.unchanged(); err != nil {
+		if err := p.unchanged(ctx); err != nil {
 			c.Logger.Error("a copy is not published", "model", c.Model.Name, "target", p.target, "err", err)
 			continue
 		}
-		finished.Copies = append(finished.Copies, Copy{p.target, filepath.Join(c.dir, p.file), p.outcome})
+		finished.Copies = append(finished.Copies, Copy{p.target, filepath.Join(c.dir, p.file), p.holds, p.outcome})
 	}
 	c.Progress(Progress{Model: c.Model.Name, Operation: OperationPublish})
 	c.Finish(ctx, finished)

@@ -3,6 +3,7 @@ package runner_test
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -33,8 +34,10 @@ func TestFinish(t *testing.T) {
 		require.Len(t, finished.Copies, 2)
 		for i, want := range []runner.Copy{{Target: "Q8_0", Outcome: verdict.Kept}, {Target: "Q2_K", Outcome: verdict.Rejected}} {
 			got := finished.Copies[i]
-			assert.FileExists(t, got.Path)
-			got.Path = ""
+			content, err := os.ReadFile(got.Path)
+			require.NoError(t, err)
+			assert.Equal(t, hashOf(content), got.SHA256)
+			got.Path, got.SHA256 = "", ""
 			assert.Equal(t, want, got)
 		}
 		require.NoError(t, finished.Load(ctx, "elsewhere", "copy.gguf"))

@@ -131,7 +131,7 @@ func (c *cycle) evaluate(ctx context.Context, pairs []*pair) error {
 			break
 		}
 	}
-	return c.sourceUnchanged()
+	return c.sourceUnchanged(ctx)
 }
 
 // evaluating is the state of an evaluation.
@@ -160,7 +160,7 @@ func (e *evaluating) look(ctx context.Context, pairs []*pair, chunks int) error 
 			for _, p := range pairs {
 				p.evaluating = e.spent()
 			}
-			return fmt.Errorf("evaluating the original: %w", e.blameSource(spaceFailure(err)))
+			return fmt.Errorf("evaluating the original: %w", e.blameSource(ctx, spaceFailure(err)))
 		}
 		if e.predicted == nil {
 			e.predicted = map[int]*QualityEvidence{}

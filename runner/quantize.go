@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 )
@@ -35,7 +36,7 @@ func (c *cycle) quantize(ctx context.Context, pairs []*pair) error {
 		}
 		c.fail(p, err)
 	}
-	return c.sourceUnchanged()
+	return c.sourceUnchanged(ctx)
 }
 
 func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, total int)) error {
@@ -47,7 +48,7 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 			if p.quantizeRun.Args, err = c.engine.QuantizeArgs(ctx, c.quantizeJob(p)); err != nil {
 				return err
 			}
-			return p.copied(path, header, bytes)
+			return p.copied(ctx, path, header, bytes)
 		} else if err := c.discard(ctx, p, path, err); err != nil {
 			return err
 		}
@@ -60,17 +61,22 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 	if err != nil {
 		return err
 	}
-	if err := p.copied(path, header, bytes); err != nil {
+	if err := p.copied(ctx, path, header, bytes); err != nil {
 		return err
 	}
 	c.keep(ctx, key, p.file)
 	return nil
 }
 
-// copied notes what the copy is.
-func (p *pair) copied(path string, header *gguf.Header, bytes int64) (err error) {
+// copied notes what the copy is, and what it holds.
+func (p *pair) copied(ctx context.Context, path string, header *gguf.Header, bytes int64) (err error) {
 	if p.id, err = model.Identify(path); err != nil {
 		return fmt.Errorf("looking at the copy: %w", err)
+	}
+	if p.holds = p.reused; p.holds == "" {
+		if p.holds, _, err = disk.Hash(ctx, path, nil); err != nil {
+			return fmt.Errorf("looking at the copy: %w", err)
+		}
 	}
 	p.quantized, p.size = copyFigures(p.format.Name, header, bytes), bytes
 	return nil

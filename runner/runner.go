@@ -194,15 +194,16 @@ type cycle struct {
 	predicted      map[int]*QualityEvidence // what the original predicts in so many chunks
 	evaluated      time.Duration            // spent on evaluations so far
 	info           EngineInfo
-	inputs         *Inputs       // nil before they are found
-	dir            string        // the working directory
-	source         string        // base name in dir of the model's first file
-	isolation      string        // how the model got there
-	method         config.Method // of the rounds; "" before the first group is measured
-	methodReason   string        // why that is not the paired one; "" where nothing had to be decided
-	atOnce         int           // files that a paired round has at most; 0 for all
-	original       string        // base name in dir of the original's first file: the model's, or the baseline's
-	baseline       *pair         // of which only the making is used; nil where the model is the original
+	inputs         *Inputs           // nil before they are found
+	contents       map[string]string // SHA-256 of the files of the model, by path, as far as they were read
+	dir            string            // the working directory
+	source         string            // base name in dir of the model's first file
+	isolation      string            // how the model got there
+	method         config.Method     // of the rounds; "" before the first group is measured
+	methodReason   string            // why that is not the paired one; "" where nothing had to be decided
+	atOnce         int               // files that a paired round has at most; 0 for all
+	original       string            // base name in dir of the original's first file: the model's, or the baseline's
+	baseline       *pair             // of which only the making is used; nil where the model is the original
 	pairs          []*pair
 }
 
@@ -212,7 +213,11 @@ type pair struct {
 	format Format
 	file   string       // base name in the working directory
 	id     model.FileID // of the copy as it was made; zero before
+	holds  string       // SHA-256 of the copy as it was made
 	size   int64        // bytes that the copy will have; 0 while only a bound is known
+
+	// renumbered says that the working directory gives files new numbers.
+	renumbered bool
 
 	quantized   FileFigures
 	quantizing  time.Duration
@@ -239,7 +244,11 @@ func newCycle(r *Runner, req Request, emit func(Result)) *cycle {
 	if req.Progress == nil {
 		req.Progress = func(Progress) {}
 	}
-	c := &cycle{Runner: r, Request: req, emit: emit, started: time.Now()}
+	if req.Against != nil { // whose identity the cycle renews
+		against := *req.Against
+		req.Against = &against
+	}
+	c := &cycle{Runner: r, Request: req, emit: emit, started: time.Now(), contents: map[string]string{}}
 	for _, target := range req.Targets {
 		p := &pair{target: target, set: 1}
 		if req.Previous != nil {

@@ -82,8 +82,11 @@ func (p *promotion) prepare(ctx context.Context, copies bool) (err error) {
 	if p.dir, err = publish.Open(p.settings.Dir, p.logger); err != nil || !copies {
 		return err
 	}
-	p.source, err = p.sourceOf(p.finished.Model)
-	return err
+	if err := p.finished.Unchanged(ctx); err != nil {
+		return fmt.Errorf("the model changed during the cycle: %w", err)
+	}
+	p.source = p.sourceOf(p.finished.Model)
+	return nil
 }
 
 // record is this cycle's result of a target; nil when none is stored.
@@ -126,21 +129,14 @@ func (p *promotion) target(ctx context.Context, target string, err error) *store
 
 func (p *promotion) publish(ctx context.Context, c runner.Copy) (publish.Version, error) {
 	m := manifest(p.record(c.Target), p.source)
-	m.Decision.Choose = string(p.cycle.Choose)
+	m.Decision.Choose, m.SHA256 = string(p.cycle.Choose), c.SHA256
 	return p.dir.Publish(ctx, publish.Copy{
 		File: c.Path, Manifest: m, Chosen: p.cycle.Choose != choice.None, Keep: p.settings.Keep, Load: p.finished.Load,
 	})
 }
 
-// sourceOf describes the model's files, which have to be those that the cycle had.
-func (p *promotion) sourceOf(m model.Model) (publish.Source, error) {
-	now, err := m.Identity()
-	if err == nil {
-		err = model.SameFiles(m.IDs, now)
-	}
-	if err != nil {
-		return publish.Source{}, fmt.Errorf("the model changed during the cycle: %w", err)
-	}
+// sourceOf describes the model's files.
+func (p *promotion) sourceOf(m model.Model) publish.Source {
 	var source publish.Source
 	for _, r := range p.records {
 		if r.Inputs != nil { // all of a cycle have the same
@@ -150,7 +146,7 @@ func (p *promotion) sourceOf(m model.Model) (publish.Source, error) {
 	for _, id := range m.IDs {
 		source.Files = append(source.Files, publish.SourceFile{Path: id.Path, Bytes: id.Size, Modified: id.Modified.UTC()})
 	}
-	return source, nil
+	return source
 }
 
 func manifest(r *store.Record, source publish.Source) publish.Manifest {

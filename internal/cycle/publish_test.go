@@ -33,8 +33,10 @@ type fixture struct {
 	work  string
 	rule  choice.Rule
 	// stored are the targets whose results are; nil for all.
-	stored []string
-	load   error
+	stored  []string
+	load    error
+	changed error  // of the model
+	holds   string // SHA-256 of the copies as they were made; "" where that is not known
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -81,7 +83,11 @@ func (f *fixture) cycle(ctx context.Context, version string, outcomes map[string
 	targets := []string{"Q2_K", "Q4_K_M", "Q8_0"}
 	id, err := f.store.BeginCycle(store.Cycle{Entry: "nightly", Model: "m", Targets: targets, Choose: f.rule})
 	require.NoError(f, err)
-	finished := runner.Finished{Model: f.model, Load: func(context.Context, string, string) error { return f.load }}
+	finished := runner.Finished{
+		Model:     f.model,
+		Load:      func(context.Context, string, string) error { return f.load },
+		Unchanged: func(context.Context) error { return f.changed },
+	}
 	for i, target := range targets {
 		outcome := outcomes[target]
 		r := result(target, outcome, int64(1000*(i+1)))
@@ -91,7 +97,7 @@ func (f *fixture) cycle(ctx context.Context, version string, outcomes map[string
 			path := filepath.Join(f.work, target+".gguf")
 			require.NoError(f, os.RemoveAll(path))
 			require.NoError(f, os.WriteFile(path, []byte(target+" "+version), 0o600))
-			finished.Copies = append(finished.Copies, runner.Copy{Target: target, Path: path, Outcome: outcome})
+			finished.Copies = append(finished.Copies, runner.Copy{Target: target, Path: path, SHA256: f.holds, Outcome: outcome})
 		}
 		if f.stored == nil || len(f.stored) > i {
 			_, err = f.store.Commit(id, r)
@@ -245,9 +251,10 @@ func TestFailuresAreToldAndCounted(t *testing.T) {
 			require.NoError(f, os.WriteFile(f.dir, nil, 0o600))
 		}, "making the directory to publish in"},
 		"the cycle was stopped": {canceled, func(*fixture) {}, "the cycle was stopped: somebody asked for it"},
+		"the copy changed":      {t.Context(), func(f *fixture) { f.holds = "abc" }, "does not hold what was measured: its SHA-256 was abc, and is "},
 		"the model changed": {t.Context(), func(f *fixture) {
-			require.NoError(f, os.Chtimes(f.model.Path, time.Time{}, time.Unix(1, 0)))
-		}, "the model changed during the cycle"},
+			f.changed = errors.New("another file now")
+		}, "the model changed during the cycle: another file now"},
 		"the decision is not stored": {t.Context(), func(f *fixture) { f.stored = []string{"Q2_K"} }, "the decision on Q4_K_M could not be stored"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -63,14 +63,13 @@ func SameFiles(before, now []FileID) error {
 	return nil
 }
 
-// Unchanged looks at the file again, and fails where it is not the same any more; the error
-// says what changed.
-func (id FileID) Unchanged() error {
-	now, err := Identify(id.Path)
-	if err != nil {
-		return err
-	}
-	return SameFiles([]FileID{id}, []FileID{now})
+// Renumbered reports whether nothing but the number of the file differs from what it was: its
+// inode, or the device of a file system that was mounted anew. It is another file of the same
+// size and time, or the same one on a file system that gives files new numbers, as FUSE, SMB
+// and NFS do. Only the content tells.
+func (id FileID) Renumbered(now FileID) bool {
+	other := id.Device != now.Device || id.Inode != now.Inode
+	return other && id.Path == now.Path && id.Size == now.Size && id.Modified.Equal(now.Modified)
 }
 
 // fileKey identifies a file or a directory on this host.

@@ -64,8 +64,8 @@ type Copy struct {
 	// File is the copy. It is the caller's own, and nobody writes to it any more: where the
 	// file system allows that, it is published under a second name and not copied.
 	File string
-	// Manifest is what the caller knows of the copy: all but File, Bytes, SHA256 and
-	// Published.
+	// Manifest is what the caller knows of the copy: all but File, Bytes and Published. A copy
+	// that does not have its SHA256, where that is known, is not published.
 	Manifest Manifest
 	// Chosen says that the model has one stable link, and not one for each target.
 	Chosen bool
@@ -109,6 +109,9 @@ func (d *Directory) publish(ctx context.Context, c Copy) (Version, error) {
 	m.File = fileName(m.Model, m.TargetFormat)
 	if m.SHA256, m.Bytes, err = disk.Hash(ctx, c.File, nil); err != nil {
 		return Version{}, fmt.Errorf("reading the copy: %w", err)
+	}
+	if made := c.Manifest.SHA256; made != "" && made != m.SHA256 {
+		return Version{}, fmt.Errorf("%s does not hold what was measured: its SHA-256 was %s, and is %s now", c.File, made, m.SHA256)
 	}
 	if err := d.makeDirs(pair.dir); err != nil {
 		return Version{}, err

@@ -3,6 +3,8 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -135,6 +137,49 @@ func TestHashesAreRememberedByWhatTellsFilesApart(t *testing.T) {
 	assert.True(t, known)
 	assert.Equal(t, "def", hash)
 	require.NoError(t, s.Check())
+}
+
+// unstable file systems give files new numbers, and those of one to another.
+func TestHashesOnAFileSystemThatGivesNewNumbers(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string) model.FileID {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte("abc"), 0o600))
+		require.NoError(t, os.Chtimes(path, start(), start()))
+		id, err := model.Identify(path)
+		require.NoError(t, err)
+		return id
+	}
+	s := open(t, t.TempDir(), Options{})
+	a, b := write("a.gguf"), write("b.gguf")
+	require.NoError(t, s.RememberHash(a, "abc"))
+
+	again := a
+	again.Inode = 1 << 40
+	_, known := s.Hash(again)
+	assert.False(t, known, "it may be another file: its content decides")
+	require.NoError(t, s.RememberHash(again, "abc"))
+	again.Inode++
+	hash, known := s.Hash(again)
+	assert.True(t, known, "once settled, it is remembered")
+	assert.Equal(t, "abc", hash)
+	again.Size++
+	_, known = s.Hash(again)
+	assert.False(t, known, "it was written to")
+
+	require.NoError(t, s.RememberHash(again, "def"))
+	again.Inode++
+	_, known = s.Hash(again)
+	assert.False(t, known, "of other content nothing was settled")
+
+	b.Inode = a.Inode
+	require.NoError(t, os.Rename(write("other").Path, a.Path))
+	_, known = s.Hash(b)
+	assert.False(t, known, "the number was that of a file that is still there")
+	require.NoError(t, os.Remove(a.Path))
+	hash, known = s.Hash(b)
+	assert.True(t, known, "it was renamed, as far as anybody can tell")
+	assert.Equal(t, "abc", hash)
 }
 
 func TestHashesAreBounded(t *testing.T) {

@@ -32,7 +32,7 @@ const (
 	bucketNumbers  = "events.numbers"  // producer NUL number → seq, of the numbered ones
 	bucketPending  = "events.pending"  // seq → seq, of those in Pending
 	bucketHeld     = "events.held"     // seq → seq, of those in Held
-	bucketHashes   = "hashes"          // device, inode → fileHash
+	bucketHashes   = "hashes"          // device, inode or path → fileHash
 	bucketSettled  = "events.settled"  // seq → Unix seconds since when, of those in Delivered or Superseded
 )
 

@@ -1,0 +1,144 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/quant-exporter/quant-exporter/internal/disk"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
+	"github.com/quant-exporter/quant-exporter/internal/model"
+)
+
+// sourceUnchanged fails the cycle when the model, or the file that is measured in place of
+// a copy, is not the file it was.
+func (c *cycle) sourceUnchanged(ctx context.Context) error {
+	if err := c.unchanged(ctx, &c.Model, "the model"); err != nil || c.Against == nil {
+		return err
+	}
+	return c.unchanged(ctx, c.Against, "the file to compare with")
+}
+
+func (c *cycle) unchanged(ctx context.Context, m *model.Model, what string) error {
+	now, err := m.Identity()
+	if err == nil {
+		err = c.settle(ctx, m, now)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("looking whether %s has changed: %w", what, context.Cause(ctx))
+	}
+	return Failf(ReasonSourceChanged, "%s changed since its header was read, so nothing can be said of it: %w", what, err)
+}
+
+// settle compares the model's files with what they are now. Where nothing but the number of
+// a file has changed its content decides, and the number is the model's from then on. What a
+// file held that nobody has read yet, its header tells.
+func (c *cycle) settle(ctx context.Context, m *model.Model, now []model.FileID) error {
+	different := model.SameFiles(m.IDs, now)
+	if different == nil || len(m.IDs) != len(now) {
+		return different
+	}
+	unread := false
+	for i, was := range m.IDs {
+		if !was.Renumbered(now[i]) {
+			if err := model.SameFiles(m.IDs[i:i+1], now[i:i+1]); err != nil {
+				return err
+			}
+			continue
+		}
+		held, read := c.contents[was.Path]
+		if !read {
+			unread = true
+			continue
+		}
+		c.Logger.Debug("a file has another inode, the same size and time: its content decides whether it is the same", "file", was.Path)
+		holds, err := c.hash(ctx, now[i], false, func(int64) {})
+		if err != nil {
+			return err
+		}
+		if holds != held {
+			return fmt.Errorf("%w, and holds something else", different)
+		}
+	}
+	if unread {
+		header, err := gguf.ReadSet(m.Files)
+		if err != nil {
+			return errors.Join(different, err)
+		}
+		if !reflect.DeepEqual(header, m.Header) {
+			return fmt.Errorf("%w, and has another header", different)
+		}
+	}
+	m.IDs = now
+	return nil
+}
+
+// filesUnchanged fails the cycle when the model changed, and pairs whose copy is not the file
+// that was made any more: no tool but the one that makes it writes to it.
+func (c *cycle) filesUnchanged(ctx context.Context, pairs []*pair) error {
+	if err := c.sourceUnchanged(ctx); err != nil {
+		return err
+	}
+	for _, p := range undecided(pairs) {
+		err := p.unchanged(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return fmt.Errorf("looking whether the copy has changed: %w", context.Cause(ctx))
+		case err != nil:
+			c.fail(p, Failf(ReasonBenchmark, "nothing can be said of the copy: %w", err))
+		}
+	}
+	return nil
+}
+
+// unchanged fails where the copy is not the file that was made any more. A file that exists
+// and is compared in place of a copy is one for sourceUnchanged. On a file system that gives
+// files new numbers the content decides, the first time.
+func (p *pair) unchanged(ctx context.Context) error {
+	if p.id.Path == "" {
+		return nil
+	}
+	now, err := model.Identify(p.id.Path)
+	if err == nil {
+		err = model.SameFiles([]model.FileID{p.id}, []model.FileID{now})
+	}
+	if err != nil && p.id.Renumbered(now) {
+		if !p.renumbered {
+			holds, _, failed := disk.Hash(ctx, p.id.Path, nil)
+			p.renumbered = failed == nil && holds == p.holds
+			err = errors.Join(err, failed)
+		}
+		if p.renumbered {
+			p.id = now
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("it is not the file that was made any more: %w", err)
+	}
+	return nil
+}
+
+// blameSource puts a change of the model in the place of the error that it led to.
+func (c *cycle) blameSource(ctx context.Context, err error) error {
+	if changed := c.sourceUnchanged(ctx); changed != nil {
+		return fmt.Errorf("%w (which led to: %w)", changed, err)
+	}
+	return err
+}
+
+// concernsAll says, of the error of one pair, whether it ends the whole cycle: because
+// it was told to stop, or because the model has changed. Nil when it does not.
+func (c *cycle) concernsAll(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	if changed := c.sourceUnchanged(ctx); changed != nil {
+		return fmt.Errorf("%w (which led to: %w)", changed, err)
+	}
+	return nil
+}
