@@ -44,7 +44,7 @@ test: lint ## lint, then run all tests, those with the real llama.cpp last
 	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 -timeout 30m ./test/e2e/...
 
 docs: ## write the generated tables of the documentation
-	$(GO) test -run '^TestDocs$$' . -update
+	$(GO) test -run '^TestDocs$$' ./docs -update
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## gofmt, go vet, golangci-lint
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt -w these: $$unformatted"; exit 1; }

@@ -39,14 +39,17 @@ type Row struct {
 	Cells []string
 }
 
-// Pages are the files of the documentation: README.md and all below docs. root is the
-// folder of the repository.
+// Pages are the files of the documentation: those that root, the folder of the repository,
+// and docs hold.
 func Pages(t testing.TB, root string) []string {
 	t.Helper()
 	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	require.NoError(t, err)
 	require.NotEmpty(t, pages)
-	return append(pages, filepath.Join(root, "README.md"))
+	for _, name := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md"} {
+		pages = append(pages, filepath.Join(root, name))
+	}
+	return pages
 }
 
 var block = regexp.MustCompile(`(?s)(<!-- generated: ([^\n]*?) -->\n).*?(<!-- end -->)`)

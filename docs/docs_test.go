@@ -1,4 +1,4 @@
-package main
+package docs_test
 
 import (
 	"io"
@@ -16,9 +16,9 @@ import (
 // see `make docs`.
 func TestDocs(t *testing.T) {
 	app := command.NewFlags(io.Discard).App.Model()
-	docs.Check(t, ".", docs.Tables(t, ".", app))
-	docs.CheckNames(t, ".", app)
-	docs.CheckLinks(t, ".")
+	docs.Check(t, "..", docs.Tables(t, "..", app))
+	docs.CheckNames(t, "..", app)
+	docs.CheckLinks(t, "..")
 }
 
 func TestDocsHaveEveryExitStatus(t *testing.T) {
@@ -26,7 +26,7 @@ func TestDocsHaveEveryExitStatus(t *testing.T) {
 	for _, status := range []int{command.ExitKept, command.ExitRejected, command.ExitInconclusive, command.ExitFailed, command.ExitError} {
 		want = append(want, strconv.Itoa(status))
 	}
-	assert.Equal(t, want, docs.Rows(t, ".", "exit status of `run`"))
+	assert.Equal(t, want, docs.Rows(t, "..", "exit status of `run`"))
 }
 
 func TestHelpIsSentences(t *testing.T) {
