@@ -40,6 +40,7 @@ unit: ## the tests that run no other program and need nothing installed: under 3
 
 test: lint ## lint, then run all tests, those with the real llama.cpp last
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)
+	cd test/deploy && $(GO) vet ./... && $(GO) test -count=1 ./...
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
 	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 -timeout 30m ./test/e2e/...
 

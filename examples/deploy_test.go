@@ -1,11 +1,11 @@
 package examples_test
 
 import (
-	"bytes"
-	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -16,11 +16,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
+	"github.com/quant-exporter/quant-exporter/internal/command"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/test/golden"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
@@ -126,6 +128,7 @@ type compose struct {
 		Image           string
 		Build           struct{ Context, Dockerfile string }
 		Command         []string
+		Environment     map[string]string
 		Ports           []string
 		Volumes         []string
 		CapDrop         []string `yaml:"cap_drop"`
@@ -139,6 +142,38 @@ type compose struct {
 	Volumes map[string]any
 }
 
+// variables are those that flags of the program take their values from, by flag.
+func variables() map[string]string {
+	all := map[string]string{}
+	for _, flag := range command.NewFlags(io.Discard).App.Model().Flags {
+		all["--"+flag.Name] = flag.Envar
+	}
+	return all
+}
+
+// imageVariables are those that the image sets.
+func imageVariables(t *testing.T) map[string]string {
+	t.Helper()
+	set := map[string]string{}
+	for _, line := range dockerfile(t)["ENV"] {
+		for _, pair := range strings.Fields(line) {
+			name, value, _ := strings.Cut(pair, "=")
+			set[name] = value
+		}
+	}
+	return set
+}
+
+// Whatever command the image is given, state and work are in its volume.
+func TestImageKeepsItsState(t *testing.T) {
+	set, image := imageVariables(t), dockerfile(t)
+	assert.Equal(t, []string{"/data"}, image["VOLUME"])
+	assert.Equal(t, "/data", set[variables()["--storage.path"]])
+	assert.Equal(t, "/data/work", set[variables()["--work.dir"]])
+	assert.Equal(t, "/models", set[variables()["--model-dir"]])
+	assert.Empty(t, image["CMD"], "it would be lost with another command")
+}
+
 func TestComposeFileIsConsistent(t *testing.T) {
 	var c compose
 	decode(t, "docker/compose.yml", &c)
@@ -150,7 +185,7 @@ func TestComposeFileIsConsistent(t *testing.T) {
 			source, _, _ := strings.Cut(volume, ":/")
 			switch {
 			case strings.HasPrefix(source, "."):
-				assert.FileExists(t, filepath.Join("docker", source))
+				assert.DirExists(t, filepath.Join("docker", source), "a folder: a file would never be seen to change")
 			case !strings.ContainsAny(source, "/$"):
 				assert.Contains(t, c.Volumes, source, name)
 			}
@@ -161,26 +196,67 @@ func TestComposeFileIsConsistent(t *testing.T) {
 	assert.FileExists(t, filepath.Join("docker", exporter.Build.Context, exporter.Build.Dockerfile))
 	assert.Equal(t, []string{"127.0.0.1:10180:10180"}, exporter.Ports, "nobody else's: there is no password")
 	given := flags(exporter.Command)
-	assert.Contains(t, exporter.Volumes, "./quant-exporter.yml:"+given["--config.file"]+":ro")
-	assert.Contains(t, exporter.Volumes, "data:"+given["--storage.path"])
-	lock := path.Dir(given["--host.lock"])
+	assert.Contains(t, exporter.Volumes, ".:"+path.Dir(given["--config.file"])+":ro")
+	assert.Contains(t, exporter.Volumes, "data:"+imageVariables(t)[variables()["--storage.path"]])
+	lock := path.Dir(exporter.Environment[variables()["--host.lock"]])
 	assert.Contains(t, exporter.Volumes, lock+":"+lock, "one lock for all on a host")
 
-	configuration, err := config.Load("docker/quant-exporter.yml", config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
+	configuration, err := config.Load(filepath.Join("docker", path.Base(given["--config.file"])), config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
 	require.NoError(t, err)
 	assert.Equal(t, "redis://redis:6379/0", configuration.A2A.URL)
 	assert.Contains(t, c.Services, "redis")
 
+	// The others have the folder of examples, and find their files in it.
+	for _, name := range []string{"prometheus", "alertmanager", "grafana"} {
+		assert.Contains(t, c.Services[name].Volumes, "..:/examples:ro")
+		told := flags(c.Services[name].Command)["--config.file"] + c.Services[name].Environment["GF_PATHS_PROVISIONING"]
+		file, found := strings.CutPrefix(told, "/examples/")
+		require.True(t, found, "%s: %s", name, told)
+		_, err := os.Stat(file)
+		require.NoError(t, err)
+	}
 	var prometheus prometheusConfig
 	decode(t, "docker/prometheus.yml", &prometheus)
-	mounts := c.Services["prometheus"].Volumes
-	require.Equal(t, []string{"rules/*.yml"}, prometheus.RuleFiles)
-	for _, file := range []string{"rules.yml", "alerts.yml"} {
-		assert.Contains(t, mounts, "../"+file+":/etc/prometheus/rules/"+file+":ro")
+	require.Equal(t, []string{"../rules.yml", "../alerts.yml"}, prometheus.RuleFiles)
+}
+
+// provisioning is as much of Grafana's provisioning files as ours have.
+type provisioning struct {
+	APIVersion  int `yaml:"apiVersion"`
+	Datasources []struct {
+		Name, UID, Type, Access, URL string
+		IsDefault                    bool           `yaml:"isDefault"`
+		JSONData                     map[string]any `yaml:"jsonData"`
+	}
+	Providers []struct {
+		Name, Folder, Type string
+		Options            struct{ Path string }
 	}
 }
 
-// The kinds of the manifest, as much of them as it uses: what is misspelt has no field.
+func TestGrafanaIsProvisioned(t *testing.T) {
+	var c compose
+	decode(t, "docker/compose.yml", &c)
+	var sources, dashboards provisioning
+	decode(t, "docker/grafana/datasources/quant-exporter.yml", &sources)
+	decode(t, "docker/grafana/dashboards/quant-exporter.yml", &dashboards)
+	for _, source := range sources.Datasources {
+		at, err := url.Parse(source.URL)
+		require.NoError(t, err)
+		service := at.Hostname()
+		assert.Contains(t, c.Services, service, source.Name)
+	}
+	require.Len(t, dashboards.Providers, 1)
+	assert.Equal(t, "/examples/grafana", dashboards.Providers[0].Options.Path)
+	assert.FileExists(t, dashboardFile)
+}
+
+func TestAlertmanagerAcceptsItsConfiguration(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), servers.Tool(t, "amtool"), "check-config", "docker/alertmanager.yml").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+// The kinds of the manifests, as much of them as these use: what is misspelt has no field.
 type (
 	kubernetesMeta struct {
 		APIVersion string `yaml:"apiVersion"`
@@ -192,10 +268,6 @@ type (
 	}
 	selectLabels struct {
 		MatchLabels map[string]string `yaml:"matchLabels"`
-	}
-	configMap struct {
-		kubernetesMeta `yaml:",inline"`
-		Data           map[string]string
 	}
 	claim struct {
 		kubernetesMeta `yaml:",inline"`
@@ -256,6 +328,7 @@ type (
 			Name          string
 			ContainerPort int `yaml:"containerPort"`
 		}
+		StartupProbe    probe `yaml:"startupProbe"`
 		LivenessProbe   probe `yaml:"livenessProbe"`
 		ReadinessProbe  probe `yaml:"readinessProbe"`
 		Resources       struct{ Requests, Limits map[string]string }
@@ -271,9 +344,10 @@ type (
 		} `yaml:"volumeMounts"`
 	}
 	probe struct {
-		HTTPGet        struct{ Path, Port string } `yaml:"httpGet"`
-		PeriodSeconds  int                         `yaml:"periodSeconds"`
-		TimeoutSeconds int                         `yaml:"timeoutSeconds"`
+		HTTPGet          struct{ Path, Port string } `yaml:"httpGet"`
+		PeriodSeconds    int                         `yaml:"periodSeconds"`
+		TimeoutSeconds   int                         `yaml:"timeoutSeconds"`
+		FailureThreshold int                         `yaml:"failureThreshold"`
 	}
 	service struct {
 		kubernetesMeta `yaml:",inline"`
@@ -296,9 +370,8 @@ type (
 	}
 )
 
-// manifest is what kubernetes/quant-exporter.yml holds, one of each.
+// manifest is what base holds, and the overlay for the Operator adds.
 type manifest struct {
-	config     configMap
 	claim      claim
 	deployment deployment
 	service    service
@@ -308,37 +381,42 @@ type manifest struct {
 func kubernetes(t *testing.T) *manifest {
 	t.Helper()
 	var m manifest
-	kinds := map[string]any{
-		"v1 ConfigMap": &m.config, "v1 PersistentVolumeClaim": &m.claim, "apps/v1 Deployment": &m.deployment,
-		"v1 Service": &m.service, "monitoring.coreos.com/v1 PodMonitor": &m.monitor,
-	}
-	documents := yaml.NewDecoder(strings.NewReader(read(t, "kubernetes/quant-exporter.yml")))
-	for {
-		var document yaml.Node
-		err := documents.Decode(&document)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		require.NoError(t, err)
-		var meta kubernetesMeta
-		require.NoError(t, document.Decode(&meta))
-		kind := meta.APIVersion + " " + meta.Kind
-		require.Contains(t, kinds, kind)
-		text, err := yaml.Marshal(&document) // a Node cannot be decoded strictly
-		require.NoError(t, err)
-		strict := yaml.NewDecoder(bytes.NewReader(text))
-		strict.KnownFields(true)
-		require.NoError(t, strict.Decode(kinds[kind]), kind)
-		delete(kinds, kind)
-	}
-	require.Empty(t, kinds, "not in the manifest")
+	decode(t, "kubernetes/base/claim.yaml", &m.claim)
+	decode(t, "kubernetes/base/deployment.yaml", &m.deployment)
+	decode(t, "kubernetes/base/service.yaml", &m.service)
+	decode(t, "kubernetes/overlays/operator/podmonitor.yaml", &m.monitor)
 	return &m
+}
+
+// The overlay has the rules and alerts as they are, below spec; go test -update writes them.
+func TestPrometheusRuleHasTheAlerts(t *testing.T) {
+	var text strings.Builder
+	text.WriteString(`# Made of ../../../rules.yml and ../../../alerts.yml: go test ./examples -update
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: quant-exporter
+  labels: {app.kubernetes.io/name: quant-exporter}
+spec:
+  groups:
+`)
+	for _, file := range []string{"rules.yml", "alerts.yml"} {
+		_, groups, found := strings.Cut(read(t, file), "\ngroups:\n")
+		require.True(t, found, file)
+		for line := range strings.Lines(groups) {
+			if strings.TrimSpace(line) != "" {
+				line = "  " + line
+			}
+			text.WriteString(line)
+		}
+	}
+	golden.CheckFile(t, "kubernetes/overlays/operator/prometheusrule.yaml", text.String())
 }
 
 func TestKubernetesManifestIsConsistent(t *testing.T) {
 	m := kubernetes(t)
 	name := map[string]string{"app.kubernetes.io/name": "quant-exporter"}
-	for _, meta := range []kubernetesMeta{m.config.kubernetesMeta, m.claim.kubernetesMeta, m.deployment.kubernetesMeta, m.service.kubernetesMeta, m.monitor.kubernetesMeta} {
+	for _, meta := range []kubernetesMeta{m.claim.kubernetesMeta, m.deployment.kubernetesMeta, m.service.kubernetesMeta, m.monitor.kubernetesMeta} {
 		assert.Equal(t, "quant-exporter", meta.Metadata.Name, meta.Kind)
 		assert.Equal(t, name, meta.Metadata.Labels, meta.Kind)
 	}
@@ -358,10 +436,11 @@ func TestKubernetesManifestIsConsistent(t *testing.T) {
 	require.Len(t, c.Ports, 1)
 	assert.Equal(t, port, c.Ports[0].ContainerPort)
 	assert.Equal(t, ":"+strconv.Itoa(port), flags(c.Args)["--web.listen-address"])
-	for _, named := range []string{c.LivenessProbe.HTTPGet.Port, c.ReadinessProbe.HTTPGet.Port, m.service.Spec.Ports[0].TargetPort, m.monitor.Spec.PodMetricsEndpoints[0].Port} {
+	for _, named := range []string{c.StartupProbe.HTTPGet.Port, c.LivenessProbe.HTTPGet.Port, c.ReadinessProbe.HTTPGet.Port, m.service.Spec.Ports[0].TargetPort, m.monitor.Spec.PodMetricsEndpoints[0].Port} {
 		assert.Equal(t, c.Ports[0].Name, named)
 	}
 	assert.Equal(t, port, m.service.Spec.Ports[0].Port)
+	assert.Equal(t, "/-/healthy", c.StartupProbe.HTTPGet.Path)
 	assert.Equal(t, "/-/healthy", c.LivenessProbe.HTTPGet.Path)
 	assert.Equal(t, "/-/ready", c.ReadinessProbe.HTTPGet.Path)
 	for _, path := range []string{"/-/healthy", "/-/ready", m.monitor.Spec.PodMetricsEndpoints[0].Path} {
@@ -380,7 +459,7 @@ func TestKubernetesMountsWhatTheFlagsName(t *testing.T) {
 			assert.Equal(t, m.claim.Metadata.Name, volume.PersistentVolumeClaim.ClaimName)
 		}
 		if volume.Name == "config" {
-			assert.Equal(t, m.config.Metadata.Name, volume.ConfigMap.Name)
+			assert.Equal(t, "quant-exporter", volume.ConfigMap.Name, "which kustomize makes of the file")
 		}
 	}
 	writable := map[string]bool{} // by where it is mounted
@@ -398,8 +477,7 @@ func TestKubernetesMountsWhatTheFlagsName(t *testing.T) {
 		assert.Equal(t, write, can, folder)
 	}
 
-	file := path.Base(given["--config.file"])
-	require.Contains(t, m.config.Data, file)
-	_, err := config.Parse(file, []byte(m.config.Data[file]), config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
+	file := filepath.Join("kubernetes", "base", path.Base(given["--config.file"]))
+	_, err := config.Load(file, config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
 	require.NoError(t, err)
 }

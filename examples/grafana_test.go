@@ -130,10 +130,15 @@ func TestDashboardVariables(t *testing.T) {
 			continue
 		}
 		assert.Equal(t, "query", v.Type, v.Name)
+		if v.Name == "job" { // all of them would be everything that Prometheus scrapes
+			assert.True(t, v.Multi && !v.IncludeAll)
+			assert.Empty(t, v.AllValue)
+			continue
+		}
 		assert.True(t, v.Multi && v.IncludeAll, v.Name)
 		assert.Equal(t, ".*", v.AllValue, "with all of 500 models named, queries are too long: %s", v.Name)
 	}
-	assert.Equal(t, []string{"datasource", "instance", "model", "target"}, names)
+	assert.Equal(t, []string{"datasource", "job", "instance", "model", "target"}, names)
 	for _, p := range append(slices.Clone(d.Panels), d.Shown()...) {
 		if p.Repeat != "" {
 			assert.Contains(t, names, p.Repeat, p.Title)
@@ -193,7 +198,7 @@ func dashboardExpressions(t *testing.T) []string {
 			raw = append(raw, selector)
 		}
 	}
-	choice := grafana.Choice{"instance": grafana.All(), "model": grafana.All(), "target": grafana.All()}
+	choice := grafana.Choice{"job": {job}, "instance": grafana.All(), "model": grafana.All(), "target": grafana.All()}
 	var all []string
 	for _, expr := range raw {
 		expr, err := d.Interpolate(expr, choice, grafana.Times{Interval: time.Minute, Rate: time.Minute, Range: time.Hour})

@@ -225,10 +225,11 @@ func TestDashboard(t *testing.T) {
 	d, err := grafana.Read(filepath.Join(shared.root, "examples", "grafana", "quant-exporter.json"))
 	require.NoError(t, err)
 	f := startFleet(t)
-	everything := grafana.Choice{"instance": grafana.All(), "model": grafana.All(), "target": grafana.All()}
+	everything := grafana.Choice{"job": {"quant-exporter"}, "instance": grafana.All(), "model": grafana.All(), "target": grafana.All()}
 
 	t.Run("variables", func(t *testing.T) {
 		want := map[string][]string{
+			"job":      {"quant-exporter"},
 			"instance": {f.busy, f.real, f.bare},
 			"model":    {oddModel, plainModel},
 			"target":   {"Q2_K", "Q3_K_M", "Q4_1", "Q4_K_M", "Q5_0", "Q6_K", "Q8_0"},
@@ -271,7 +272,7 @@ func TestDashboard(t *testing.T) {
 		row := d.Panels[len(d.Panels)-1]
 		require.Equal(t, "model", row.Repeat)
 		for _, chosen := range [][3]string{{f.busy, oddModel, "Q2_K"}, {f.real, oddModel, "Q2_K"}, {f.real, plainModel, "Q4_K_M"}} {
-			choice := grafana.Choice{"instance": {chosen[0]}, "model": {chosen[1]}, "target": {chosen[2]}}
+			choice := grafana.Choice{"job": {"quant-exporter"}, "instance": {chosen[0]}, "model": {chosen[1]}, "target": {chosen[2]}}
 			for _, p := range row.Panels {
 				for _, target := range p.Targets {
 					name := p.Title + " " + target.RefID
@@ -289,7 +290,7 @@ func TestDashboard(t *testing.T) {
 			of[p.Title] = p
 		}
 		// Not the real one: which way its measurements fall is not for a test to say.
-		choice := grafana.Choice{"instance": {f.busy, f.bare, f.dead}, "model": {oddModel}, "target": grafana.All()}
+		choice := grafana.Choice{"job": {"quant-exporter"}, "instance": {f.busy, f.bare, f.dead}, "model": {oddModel}, "target": grafana.All()}
 		for title, want := range map[string]model.SampleValue{
 			"Kept":            2, // Q8_0, Q5_0
 			"Rejected":        1, // Q2_K
@@ -318,7 +319,7 @@ func TestDashboard(t *testing.T) {
 	})
 
 	t.Run("annotations mark each change once", func(t *testing.T) {
-		choice := grafana.Choice{"instance": {f.busy}, "model": {oddModel}, "target": grafana.All()}
+		choice := grafana.Choice{"job": {"quant-exporter"}, "instance": {f.busy}, "model": {oddModel}, "target": grafana.All()}
 		for name, want := range map[string]int{
 			"Kept":     2, // Q8_0, Q5_0
 			"Rejected": 1, // Q2_K
