@@ -112,9 +112,17 @@ func (f *field) value(text string) (int, error) {
 	}
 	v, err := number(text)
 	if err != nil || v < f.low || v > f.high {
-		return 0, fmt.Errorf("%q is no %s: use %s, or * for every one", text, f.name, f.values)
+		return 0, fmt.Errorf("%q is not %s %s: use %s, or * for every one", text, article(f.name), f.name, f.values)
 	}
 	return v, nil
+}
+
+// article goes before the name of a field.
+func article(name string) string {
+	if name == "hour" {
+		return "an"
+	}
+	return "a"
 }
 
 // number reads digits and nothing else: strconv.Atoi takes signs, too.

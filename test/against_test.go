@@ -106,7 +106,7 @@ func TestServeMeasuresAFile(t *testing.T) {
 	require.NoError(t, err)
 	p.configure(quick + `schedule: [{name: prod, cron: "@yearly", run_on_start: true, models: [m], against: prod}]`)
 	s := p.serve()
-	s.mustLog("the run is over")
+	s.mustLog("run finished")
 	pair := []string{"model_name", "m", "target_format", "Q4_K_M", "source_format", "F16"}
 	s.shows(1, "quant_cycle_decision_total", append(pair, "result", "kept")...)
 	s.shows(0, "quant_cycle_decision_total", append(pair, "result", "rejected")...)
@@ -122,7 +122,7 @@ func TestServeMeasuresAFile(t *testing.T) {
 
 	require.NoError(t, os.Remove(file))
 	s = p.serve()
-	s.mustLog("the run is over")
+	s.mustLog("run finished")
 	s.shows(1, "quant_cycle_failures_total", "model_name", "m", "reason", "bad_model")
 	s.shows(1, "quant_cycle_last_decision", append(pair, "result", "kept")...)
 	_, models := s.get("/api/v1/models")

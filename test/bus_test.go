@@ -61,7 +61,7 @@ func TestTheFirstBusGetsTheLatestOfEachPair(t *testing.T) {
 	bus := "a2a: {url: 'redis://" + redis.Addr + "'}\n"
 	p.configure(never + bus)
 	s.reload()
-	s.mustLog("Events are published")
+	s.mustLog("connected to the event stream")
 	s.shows(1, "quant_cycle_bus_up")
 	s.shows(2, "quant_cycle_events_published_total")
 	s.shows(0, "quant_cycle_events_pending")

@@ -214,7 +214,7 @@ func (c *chaos) calm() {
 	require.NoError(c.t, err)
 	require.NoError(c.t, opened.Close())
 	c.start()
-	c.exporter.mustLog("Events are published")
+	c.exporter.mustLog("connected to the event stream")
 	require.Zero(c.t, c.exporter.stop(), c.exporter.log())
 	c.nothingLeft()
 }

@@ -119,7 +119,7 @@ func TestServeChooses(t *testing.T) {
 schedule: [{name: nightly, cron: "@yearly", run_on_start: true, choose: best-quality, targets: ` + rungs + `}]`)
 	s := p.serve()
 	s.mustLog("pairs are skipped: another one is chosen before them")
-	s.mustLog("the run is over")
+	s.mustLog("run finished")
 	text, _ := s.scrape("")
 	for _, line := range []string{
 		`quant_cycle_chosen_info{format="Q8_0",model_name="m"} 1`,

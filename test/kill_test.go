@@ -393,7 +393,7 @@ func (v *victim) live() {
 	s := v.start()
 	defer s.kill()
 	v.listened(s, left)
-	s.mustLog("the run is over")
+	s.mustLog("run finished")
 	require.Zero(v.t, s.stop(), s.log())
 	v.nothingLeft()
 	v.check(s, true, nil)

@@ -82,7 +82,7 @@ func TestMetricsAfterACycle(t *testing.T) {
 	p := newLadder(t)
 	s := p.serve()
 	s.mustLog("the engine is usable")
-	s.mustLog("the run is over")
+	s.mustLog("run finished")
 
 	text, contentType := s.scrape("")
 	assert.True(t, strings.HasPrefix(contentType, "text/plain; version=0.0.4"), contentType)
@@ -190,7 +190,7 @@ func TestCountersAndFiguresSurviveStopAndKill(t *testing.T) {
 	t.Parallel()
 	p := newLadder(t)
 	s := p.serve()
-	s.mustLog("the run is over")
+	s.mustLog("run finished")
 	text, _ := s.scrape("")
 	want := stored(text)
 	assert.Contains(t, want, `quant_cycle_decision_total{model_name="m",result="rejected",source_format="F16",target_format="Q2_K"} 1`)

@@ -130,7 +130,7 @@ func TestServePublishesWhatItKeeps(t *testing.T) {
 	require.NoError(t, os.MkdirAll(mine, 0o700))
 	p.configure(once + "publish: {dir: published}\n")
 	s := p.serve("--web.enable-admin-api")
-	s.mustLog("the run is over")
+	s.mustLog("run finished")
 	pair := []string{"model_name", "m", "format", "Q2_K"}
 	s.shows(1, "quant_cycle_copy_publish_failures_total", pair...)
 	s.shows(1, "quant_cycle_unpublished", pair...)
@@ -146,7 +146,7 @@ func TestServePublishesWhatItKeeps(t *testing.T) {
 	require.NoError(t, os.Remove(mine))
 	status, body := s.do("POST", "/api/v1/run?entry=once")
 	require.Less(t, status, 300, body)
-	s.loggedTimes(2, "the run is over")
+	s.loggedTimes(2, "run finished")
 	s.shows(1, "quant_cycle_copy_publish_failures_total", pair...)
 	s.shows(0, "quant_cycle_unpublished", pair...)
 	assert.Positive(t, s.mustHave("quant_cycle_published_timestamp_seconds", pair...))

@@ -24,14 +24,14 @@ func TestEveryWayToRunAnEntryStoresTheSame(t *testing.T) {
 	runs := map[string]func(p *place){
 		"schedule": func(p *place) {
 			s := p.serve()
-			s.mustLog("the run is over")
+			s.mustLog("run finished")
 			require.Zero(p.t, s.stop())
 		},
 		"POST /api/v1/run": func(p *place) {
 			s := p.serve("--web.enable-admin-api")
 			status, body := s.do(http.MethodPost, "/api/v1/run?entry=nightly")
 			require.Equal(p.t, http.StatusAccepted, status, body)
-			s.mustLog("the run is over")
+			s.mustLog("run finished")
 			require.Zero(p.t, s.stop())
 		},
 	}
@@ -157,7 +157,7 @@ func TestRunStoresItsLog(t *testing.T) {
 	s := p.serve()
 	_, page := s.get("/cycles/1")
 	_, exported := s.get("/api/v1/export")
-	for _, line := range []string{"a cycle begins", "a pair is decided", "a pair could not be decided", "something went wrong in the fake", "--progress"} {
+	for _, line := range []string{"a cycle begins", "msg=decision ", "a pair could not be decided", "something went wrong in the fake", "--progress"} {
 		assert.Contains(t, page, line)
 		assert.Contains(t, exported, line)
 	}

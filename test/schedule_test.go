@@ -162,7 +162,7 @@ func TestLlamaCppIsMissingAndAppears(t *testing.T) {
 	_, page := s.get("/")
 	assert.Contains(t, page, "engine_missing")
 	assert.Contains(t, page, later)
-	s.mustLog("the run is over")
+	s.mustLog("run finished")
 	assert.Positive(t, s.mustHave("quant_cycle_failures_total", "model_name", "m", "reason", "engine_missing"))
 	s.shows(0, "quant_cycle_decision_total", "model_name", "m", "result", "kept")
 
@@ -185,7 +185,7 @@ func TestModelsComeAndGo(t *testing.T) {
 	p.add("n")
 	p.configure(often)
 	s := p.serve()
-	s.mustLog("a pair is decided.* model=n")
+	s.mustLog("msg=decision .* model=n")
 	p.add("o")
 	s.mustLog("the decision has changed.* model=o")
 	s.shows(1, "quant_cycle_last_decision", "model_name", "o", "result", "kept")
@@ -212,12 +212,12 @@ func TestConflictThatANewFileMakes(t *testing.T) {
 `
 	p.configure(overlapping)
 	s := p.serve()
-	s.mustLog("a pair is decided.* model=b2")
+	s.mustLog("msg=decision .* model=b2")
 	s.shows(0, "quant_cycle_skipped_total", "entry", "second", "reason", "conflict")
 	p.add("a2")
 	s.mustLog(`a pair is skipped" entry=second .*a2`)
-	over := s.count("the run is over.* entry=second")
-	s.loggedTimes(over+1, "the run is over.* entry=second")
+	over := s.count("run finished.* entry=second")
+	s.loggedTimes(over+1, "run finished.* entry=second")
 	assert.Positive(t, s.mustHave("quant_cycle_skipped_total", "entry", "second", "reason", "conflict"))
 	s.shows(0, "quant_cycle_skipped_total", "entry", "first", "reason", "conflict")
 	_, page := s.get("/")
@@ -226,7 +226,7 @@ func TestConflictThatANewFileMakes(t *testing.T) {
 
 	s = p.serve()
 	s.mustLog("msg=ready")
-	s.mustLog("a pair is decided.* model=a2") // by the first entry
+	s.mustLog("msg=decision .* model=a2") // by the first entry
 	p.configure(strings.Replace(overlapping, "@every 1s", "@every 2s", 1))
 	s.reload()
 	s.shows(1, "quant_exporter_config_last_reload_successful")
@@ -246,7 +246,7 @@ func TestEntriesThatAreDueAtOnceTakeTurns(t *testing.T) {
   - {name: off, cron: "@yearly", run_on_start: true, targets: [Q6_K], suspend: true}
 `)
 	s := p.serve()
-	require.Len(t, s.loggedTimes(2, "the run is over"), 2)
+	require.Len(t, s.loggedTimes(2, "run finished"), 2)
 	s.mustHave("quant_cycle_next_run_timestamp_seconds", "entry", "one")
 	_, found := s.value("quant_cycle_next_run_timestamp_seconds", "entry", "off")
 	assert.False(t, found, "a suspended entry is never due")
@@ -319,7 +319,7 @@ func TestScheduledCycleWaitsForAnotherProcess(t *testing.T) {
 	assert.Empty(t, made, "nothing is quantized meanwhile")
 
 	assert.Equal(t, exitFailed, run.stop())
-	s.mustLog("the run is over")
+	s.mustLog("run finished")
 	s.shows(1, "quant_cycle_decision_total", "result", "kept", "model_name", "m")
 	fakellama.NoneLeft(t, free)
 }

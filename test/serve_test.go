@@ -24,7 +24,7 @@ func TestServeRunsWhatIsDueShowsAndKeepsIt(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{Factors: []fakellama.Factor{slowed}})
 	p.configure(once)
 	s := p.serve()
-	s.mustLog("the run is over")
+	s.mustLog("run finished")
 	pair := []string{"model_name", "m", "target_format", "Q2_K", "source_format", "F16"}
 	s.shows(1, "quant_cycle_decision_total", append(pair, "result", "rejected")...)
 	s.shows(0, "quant_cycle_decision_total", append(pair, "result", "kept")...)

@@ -31,7 +31,7 @@ func TestDiskFull(t *testing.T) {
 	s := p.begin(cmd)
 	s.endsWithTest()
 	s.listens()
-	s.mustLog("the run is over")
+	s.mustLog("run finished")
 
 	// The open folder keeps the file system when the exporter, and its mounts, are gone.
 	folder, err := os.Open(fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, p.state()))
@@ -51,8 +51,8 @@ func TestDiskFull(t *testing.T) {
 	assert.Equal(t, 3, strings.Count(events, `"seq":`), events)
 
 	require.NoError(t, os.Remove(filler))
-	over := s.count("the run is over")
-	require.Len(t, s.loggedTimes(over+2, "the run is over"), over+2)
+	over := s.count("run finished")
+	require.Len(t, s.loggedTimes(over+2, "run finished"), over+2)
 	assert.Zero(t, s.stop())
 
 	opened, err := store.OpenForReading(inside)
@@ -65,7 +65,7 @@ func TestDiskFull(t *testing.T) {
 			decisions += n
 		}
 	}
-	assert.EqualValues(t, s.count("a pair is decided"), decisions, "nothing that was found is lost, or counted twice")
+	assert.EqualValues(t, s.count("msg=decision "), decisions, "nothing that was found is lost, or counted twice")
 }
 
 // onSmallDisk has a shell run the command after it has mounted a small file system at dir, for

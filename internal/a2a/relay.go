@@ -192,7 +192,7 @@ func (r *Relay) attempt(ctx context.Context, check bool) error {
 	if err == nil {
 		if r.Up() && (!wasUp || r.failing != "") {
 			r.failing = ""
-			r.log.Info("Events are published", "stream", r.stream)
+			r.log.Info("connected to the event stream", "stream", r.stream)
 		}
 		return nil
 	}

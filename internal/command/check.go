@@ -157,6 +157,9 @@ func (p *Program) checkFormats(ctx context.Context, text *strings.Builder, entry
 // used.
 func (p *Program) checked(out *strings.Builder, entry model.Resolved) error {
 	fmt.Fprintf(out, "\n%s: %s", text.Name(entry.Name), entry.Cron)
+	if words := schedule.Words(entry.Cron); words != "" {
+		fmt.Fprintf(out, " (%s)", words)
+	}
 	if entry.Timezone != "" {
 		fmt.Fprintf(out, " in %s", entry.Timezone)
 	}

@@ -132,7 +132,7 @@ func syntaxProblem(file string, text []byte, err error) error {
 		line = i
 	}
 	last := bytes.Count(text, []byte("\n")) + bytes.Count(text, []byte("\r")) + 1
-	return fmt.Errorf("%s:%d: this is no YAML: %s%s", file, min(max(line, 1), last), message, hint)
+	return fmt.Errorf("%s:%d: this is not valid YAML: %s%s", file, min(max(line, 1), last), message, hint)
 }
 
 // lineWith finds the first line that is so; 0 when there is none.

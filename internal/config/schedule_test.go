@@ -170,8 +170,8 @@ func TestMistakesInTheSchedule(t *testing.T) {
 		}},
 		"wrong kind": {"schedule:\n- name: n\n  cron: '@daily'\n  targets: Q2_K", []string{`c.yml:4: schedule[0].targets: "Q2_K" is not a list: write one such as [a, b]`}},
 		"two in one value": {"schedule:\n- name: n\n  cron: 60 24 * * *", []string{
-			`c.yml:3: schedule[0].cron: "60 24 * * *": minute "60": "60" is no minute: use 0 to 59, or * for every one`,
-			`c.yml:3: schedule[0].cron: hour "24": "24" is no hour: use 0 to 23, or * for every one`,
+			`c.yml:3: schedule[0].cron: "60 24 * * *": minute "60": "60" is not a minute: use 0 to 59, or * for every one`,
+			`c.yml:3: schedule[0].cron: hour "24": "24" is not an hour: use 0 to 23, or * for every one`,
 		}},
 		"said once":      {"schedule:\n- name: [n]\n  cron: '@daily'", []string{"c.yml:2: schedule[0].name: a list is not a text"}},
 		"duration":       {"schedule:\n- name: n\n  cron: '@daily'\n  jitter: 5", []string{`c.yml:4: schedule[0].jitter: "5" is not a duration: write one such as 90s, 15m, 4h or 1d`}},

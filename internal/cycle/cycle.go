@@ -252,7 +252,7 @@ func logResult(logger *slog.Logger, r *runner.Result) {
 	case r.Verdict.Rounds > 0: // else there is no speed: the budget was spent before
 		figures = append(figures, "speed", text.SpeedWithin(worst.Drop, worst.Lower, worst.Upper), "phase", worst.Phase, "limit", text.SpeedLimit(r.Threshold))
 	}
-	logger.Info("a pair is decided", append(figures, "rounds", r.Verdict.Rounds, "method", r.Evidence.Method)...)
+	logger.Info("decision", append(figures, "rounds", r.Verdict.Rounds, "method", r.Evidence.Method)...)
 }
 
 // passOver stores that targets are passed over.

@@ -666,7 +666,7 @@ func TestTheLogOfACycleIsItsOwn(t *testing.T) {
 			log, err := b.CycleLog(cycle)
 			require.NoError(t, err)
 			assert.Contains(t, log, "something of "+name)
-			assert.Contains(t, log, "a pair is decided")
+			assert.Contains(t, log, "msg=decision ")
 			assert.Equal(t, 1, strings.Count(log, "something of"))
 			assert.NotContains(t, log, "before everything")
 		}

@@ -51,7 +51,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry config.Entry) {
 	}
 	d.engine.again()
 	over() // first: it is not to be seen running once it is said to be over
-	logger.Info("the run is over", "models", len(models), "took", time.Since(begin).Round(time.Millisecond))
+	logger.Info("run finished", "models", len(models), "took", time.Since(begin).Round(time.Millisecond))
 }
 
 // discover makes a new plan and gives the models of the entry in it; of the old one when

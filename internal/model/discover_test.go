@@ -622,8 +622,8 @@ func TestSelectSaysWhatIsThereInstead(t *testing.T) {
 	}{
 		{"llama-8b", []string{`"llama-8b"`, `did you mean "llama-8b-f16"?`, m.dir}},
 		{"x/MISTRAL.gguf", []string{`did you mean "a/mistral"?`}},
-		{"qwen", []string{`there are "a/mistral", "llama-8b-f16"`}},
-		{"qwen*", []string{`there are "a/mistral", "llama-8b-f16"`}},
+		{"qwen", []string{`the models are "a/mistral", "llama-8b-f16"`}},
+		{"qwen*", []string{`the models are "a/mistral", "llama-8b-f16"`}},
 		{"*-mmproj", []string{`"llama-mmproj": a multimodal projector, no language model`}},
 		{"[a", []string{`"[a" is malformed`}},
 		{"a", []string{`"a" is a directory`}},

@@ -370,8 +370,10 @@ func (f Found) notFound(pattern string) error {
 	switch {
 	case len(near) > 0:
 		return fmt.Errorf("no model in %q and no file is named %q: did you mean %s?", f.Dir, pattern, list(near, 5))
+	case len(names) == 1:
+		return fmt.Errorf("no model in %q and no file is named %q: the only model is %q", f.Dir, pattern, names[0])
 	case len(names) > 0:
-		return fmt.Errorf("no model in %q and no file is named %q: there are %s", f.Dir, pattern, list(names, 5))
+		return fmt.Errorf("no model in %q and no file is named %q: the models are %s", f.Dir, pattern, list(names, 5))
 	}
 	return fmt.Errorf("no file is named %q, and there is no model in %q", pattern, f.Dir)
 }

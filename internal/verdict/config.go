@@ -52,7 +52,7 @@ func (c Config) Check(report func(field string, err error)) {
 		}
 	}
 	if c.MinRounds < fewestRounds {
-		add("min_rounds", "%d rounds have no useful interval: use %d or more", c.MinRounds, fewestRounds)
+		add("min_rounds", "%d is too few rounds for a useful interval: use %d or more", c.MinRounds, fewestRounds)
 	}
 	if c.MaxRounds < c.MinRounds || c.MaxRounds > mostRounds {
 		add("max_rounds", "%d is out of range: use the minimum (%d) to %d", c.MaxRounds, c.MinRounds, mostRounds)

@@ -312,7 +312,7 @@ func TestValidate(t *testing.T) {
 		"phases: needs at least one":       func(c *Config) { c.Phases = nil },
 		`phases: "decode" is no phase`:     func(c *Config) { c.Phases = []Phase{"decode"} },
 		`phases: "prompt" is named twice`:  func(c *Config) { c.Phases = []Phase{Prompt, Prompt} },
-		"min_rounds: 2 rounds":             func(c *Config) { c.MinRounds = 2 },
+		"min_rounds: 2 is too few rounds":  func(c *Config) { c.MinRounds = 2 },
 		"max_rounds: 4 is out of range":    func(c *Config) { c.MinRounds, c.MaxRounds = 5, 4 },
 		"max_rounds: 1001 is out of range": func(c *Config) { c.MaxRounds = 1001 },
 		"alpha: 0 is":                      func(c *Config) { c.Alpha = 0 },

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -140,11 +141,23 @@ func listen(flags *toolkit.FlagConfig) (listeners []net.Listener, err error) {
 	for _, address := range *flags.WebListenAddresses {
 		listener, err := listenOn(address)
 		if err != nil {
-			return listeners, fmt.Errorf("--web.listen-address %s: %w", address, err)
+			return listeners, fmt.Errorf("--web.listen-address %s: %w%s", address, err, advice(address, err))
 		}
 		listeners = append(listeners, listener)
 	}
 	return listeners, nil
+}
+
+// advice says what to do about an address that cannot be listened on; "" where the error
+// says it all.
+func advice(address string, err error) string {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return ": stop what listens there, or choose another address with --web.listen-address"
+	}
+	if _, number := strconv.ParseUint(address, 10, 16); number == nil {
+		return "; did you mean :" + address + "?"
+	}
+	return ""
 }
 
 func listenOn(address string) (net.Listener, error) {

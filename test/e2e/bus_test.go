@@ -46,7 +46,7 @@ schedule: [{name: at start, cron: "@every 1h", targets: [F16], %s}]
 	h.configure(config(0.1, "run_on_start: true"))
 	d = h.serve("--web.listen-address=127.0.0.1:0")
 	d.logged("the decision has changed")
-	d.logged("the run is over")
+	d.logged("run finished")
 	d.kill()
 	// The first one is among them when the stop has cut off the answer to it.
 	pending := h.events("--delivery", "pending")
@@ -58,7 +58,7 @@ schedule: [{name: at start, cron: "@every 1h", targets: [F16], %s}]
 	second := nextEntry(t, client, first.ID)
 	d.stop()
 	d = h.serve("--web.listen-address=127.0.0.1:0") // begins by looking whether Redis has all of it
-	d.logged("Events are published")
+	d.logged("connected to the event stream")
 	d.stop()
 
 	entries, err := client.XRange(t.Context(), stream, "-", "+").Result()

@@ -81,7 +81,7 @@ func TestNothingTwice(t *testing.T) {
 	d := h.serve("--web.listen-address", "127.0.0.1:0")
 	for range 2 {
 		d.logged("pairs are skipped: their inputs are those of a decision that is younger than fresh_for")
-		d.logged("the run is over")
+		d.logged("run finished")
 	}
 	d.stop()
 	assert.Equal(t, 4, h.exported("cycle"), "no cycle has begun")
