@@ -10,7 +10,7 @@ LDFLAGS := -X $(COMMON).Version=$(VERSION) -X $(COMMON).Revision=$(shell git rev
 	-X $(COMMON).BuildDate=$(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
 FUZZTIME ?= 30s
 
-.PHONY: help build release demo unit test docs lint fuzz chaos bench bench-verdicts simulation traces llama-cpp
+.PHONY: help build release demo unit test docs pictures lint fuzz chaos bench bench-verdicts simulation traces llama-cpp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' Makefile
@@ -46,6 +46,11 @@ test: lint ## lint, then run all tests, those with the real llama.cpp last
 
 docs: ## write the generated tables of the documentation
 	$(GO) test -run '^TestDocs$$' ./docs -update
+
+pictures: ## make the pictures of the README anew, from cycles of the real llama.cpp
+	PICTURES=long $(GO) test -count=1 -timeout 1h -run '^TestLiveProgressToTheDecision$$' ./test/browser
+	cp test-output/browser/real-status-1400.png docs/status.png
+	cp test-output/browser/real-cycle-1400.png docs/cycle.png
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## gofmt, go vet, golangci-lint
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt -w these: $$unformatted"; exit 1; }

@@ -112,6 +112,16 @@ func (r *reloads) Config() (string, error) {
 	return string(text), err
 }
 
+// ChangedConfig implements web.Exporter.
+func (r *reloads) ChangedConfig() (string, error) {
+	c := r.inForce.Load()
+	if c == nil {
+		return "", r.Ready()
+	}
+	text, err := c.Changed()
+	return string(text), err
+}
+
 // read reads the file and takes what it says.
 func (r *reloads) read(ctx context.Context) error {
 	c, err := r.p.LoadConfig()

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -16,6 +17,68 @@ import (
 // the credentials of URLs, the key of the TLS client, the values in engine.env under names
 // such as API_TOKEN, and those of arguments such as --hf-token. Where none is set, it reads back as the same configuration.
 func (c *Config) Redacted() ([]byte, error) {
+	node, err := encoded(reflect.ValueOf(c.redacted()))
+	if err != nil {
+		return nil, fmt.Errorf("writing the configuration as YAML: %w", err)
+	}
+	return inYAML(node)
+}
+
+// Changed is Redacted without the keys that have their defaults: those of an entry are the
+// values of the sections. It is "{}\n" where every key has.
+func (c *Config) Changed() ([]byte, error) {
+	shown, defaults := c.redacted(), Default()
+	is, err := encoded(reflect.ValueOf(shown))
+	was, defaultsErr := encoded(reflect.ValueOf(defaults))
+	if err := errors.Join(err, defaultsErr); err != nil {
+		return nil, fmt.Errorf("writing the configuration as YAML: %w", err)
+	}
+	if key, entries := entry(is, "schedule"); key != nil {
+		for i, item := range entries.Content {
+			byDefault, err := encoded(reflect.ValueOf(shown.NewEntry(0, shown.Schedule[i].Against != "")))
+			if err != nil {
+				return nil, fmt.Errorf("writing the configuration as YAML: %w", err)
+			}
+			without(item, byDefault)
+		}
+	}
+	without(is, was)
+	return inYAML(is)
+}
+
+// without takes out of a section what another one has just so.
+func without(section, other *yaml.Node) {
+	var left []*yaml.Node
+	for i := 0; i+1 < len(section.Content); i += 2 {
+		key, value := section.Content[i], section.Content[i+1]
+		_, same := entry(other, key.Value)
+		if same != nil && equal(value, same) {
+			continue
+		}
+		if same != nil && value.Kind == yaml.MappingNode && same.Kind == yaml.MappingNode {
+			without(value, same)
+		}
+		left = append(left, key, value)
+	}
+	section.Content = left
+}
+
+func equal(a, b *yaml.Node) bool {
+	return a.Kind == b.Kind && a.ShortTag() == b.ShortTag() && a.Value == b.Value && slices.EqualFunc(a.Content, b.Content, equal)
+}
+
+func inYAML(node *yaml.Node) ([]byte, error) {
+	var text bytes.Buffer
+	encoder := yaml.NewEncoder(&text)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(node); err != nil {
+		return nil, fmt.Errorf("writing the configuration as YAML: %w", err)
+	}
+	return text.Bytes(), nil
+}
+
+// redacted is a configuration without secrets.
+func (c *Config) redacted() Config {
 	shown := *c
 	shown.A2A = c.A2A.Redacted()
 	shown.Engine = c.Engine.redacted()
@@ -23,17 +86,7 @@ func (c *Config) Redacted() ([]byte, error) {
 	for i := range shown.Schedule {
 		shown.Schedule[i].Engine = shown.Schedule[i].Engine.redacted()
 	}
-	var text bytes.Buffer
-	encoder := yaml.NewEncoder(&text)
-	encoder.SetIndent(2)
-	node, err := encoded(reflect.ValueOf(shown))
-	if err == nil {
-		err = encoder.Encode(node)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("writing the configuration as YAML: %w", err)
-	}
-	return text.Bytes(), nil
+	return shown
 }
 
 func (c Engine) redacted() Engine {

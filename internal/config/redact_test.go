@@ -62,6 +62,52 @@ func TestRedactedShowsEveryKey(t *testing.T) {
 	}
 }
 
+// What differs from the defaults is all that a reader asks of a configuration first; of an
+// entry that is what differs from the sections.
+func TestChangedLeavesTheDefaultsOut(t *testing.T) {
+	changed := func(text string) string {
+		c := parse(t, text)
+		shown, err := c.Changed()
+		require.NoError(t, err)
+		return string(shown)
+	}
+	assert.Equal(t, "{}\n", changed(""))
+	assert.Equal(t, "{}\n", changed("threshold: 0.12\nwork: {copy: false}\nschedule: []"))
+	assert.Equal(t, `models:
+  dir: /srv/models
+benchmark:
+  rounds:
+    max: 12
+threshold: 0.2
+schedule:
+  - name: nightly
+    cron: 0 3 * * *
+  - name: weekly
+    cron: '@weekly'
+    targets:
+      - Q4_K_M
+      - Q8_0
+    benchmark:
+      rounds:
+        min: 5
+    threshold: 0.12
+`, changed(`
+models: {dir: /srv/models}
+threshold: 0.2
+benchmark: {rounds: {max: 12}}
+schedule:
+  - {name: nightly, cron: "0 3 * * *", threshold: 0.2}
+  - {name: weekly, cron: "@weekly", targets: [Q4_K_M, Q8_0], threshold: 0.12, benchmark: {rounds: {min: 5}}}
+`))
+	assert.NotContains(t, changed(withSecrets), "hunter2")
+	assert.Contains(t, changed(withSecrets), "MODE: fast")
+
+	// It says the same as the file: read again, it is the same configuration.
+	for _, text := range []string{sections + entries, shippedText(t)} {
+		assert.Equal(t, plain(parse(t, text)), plain(parse(t, changed(text))))
+	}
+}
+
 // hunter2 stands for every secret here.
 const withSecrets = `
 engine: {env: {API_TOKEN: hunter2, DB_PASS: hunter2, PGPWD: hunter2, AWS_SECRET_ACCESS_KEY: hunter2, PROXY: "http://u:hunter2@proxy:3128", CUDA_VISIBLE_DEVICES: "0"}}

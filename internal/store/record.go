@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -50,7 +51,15 @@ type Point struct {
 	Bytes        int64        `json:"bytes"`            // of the quantized file; 0 when there was none
 	Phases       []PointPhase `json:"phases,omitempty"` // in the order of the configuration; none without a round
 
+	// Quality is nil where it was not evaluated.
+	Quality *PointQuality   `json:"quality,omitempty"`
 	Changes []runner.Change `json:"changed_inputs,omitempty"`
+}
+
+// PointQuality is how far the copy's predictions are from the original's, in nats.
+type PointQuality struct {
+	KLDivergence quality.Interval `json:"kl_divergence"`
+	Limit        float64          `json:"max_kl_divergence,omitempty"` // 0: none
 }
 
 // PointPhase is one phase of a Point: tokens per second, and ratios.
@@ -93,6 +102,9 @@ func (r *Record) point() Point {
 		Time: r.Finished, Cycle: r.Cycle, Changed: r.Changed,
 		SourceFormat: r.SourceFormat, Threshold: r.Threshold, Bytes: r.Quantized.Bytes,
 		Changes: r.Changes,
+	}
+	if r.Quality != nil {
+		p.Quality = &PointQuality{r.Quality.KLDivergence, r.Quality.Limits.MaxKLDivergence}
 	}
 	if r.Failure != nil {
 		p.Reason = r.Failure.Reason

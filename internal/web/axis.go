@@ -77,7 +77,7 @@ func (a axis) ticksOfSpeeds(apart float64) []tickView {
 			return
 		}
 		taken = append(taken, at)
-		ticks = append(ticks, tickView{pixel(at), trim(speed) + "×"})
+		ticks = append(ticks, tickView{At: pixel(at), Label: trim(speed) + "×"})
 	}
 	add(1)
 	for i := range speedTicks { // from the outside to the inside
@@ -106,7 +106,7 @@ func (a axis) ticks() []tickView {
 	}
 	var ticks []tickView
 	for i := math.Ceil(a.low / step); i*step <= a.end && len(ticks) < 10; i++ {
-		ticks = append(ticks, tickView{pixel(a.at(i * step)), trim(i * step)})
+		ticks = append(ticks, tickView{At: pixel(a.at(i * step)), Label: trim(i * step)})
 	}
 	return ticks
 }
@@ -117,7 +117,10 @@ func timeAxis(first, last time.Time, from, to float64) axis {
 }
 
 // tickView is a labelled place on an axis.
-type tickView struct{ At, Label string }
+type tickView struct {
+	At, Label string
+	Anchor    string // what of the label is there: start, middle or end
+}
 
 // pixel writes a coordinate: a tenth of a pixel is finer than anybody sees.
 func pixel(v float64) string { return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64) }

@@ -4,15 +4,18 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/internal/web"
+	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 func float(t testing.TB, text string) float64 {
@@ -107,6 +110,53 @@ func TestTicks(t *testing.T) {
 		assert.GreaterOrEqual(t, len(labels), 2, values)
 		assert.LessOrEqual(t, len(labels), 8, values)
 	}
+}
+
+// The worse the quality, the lower in the chart.
+func TestQualityIsWorseDown(t *testing.T) {
+	point := func(cycle uint64, divergence float64) store.Point {
+		return store.Point{
+			Time: now.Add(time.Duration(cycle) * time.Hour), Cycle: cycle, Outcome: verdict.Kept,
+			Quality: &store.PointQuality{KLDivergence: quality.Interval{Estimate: divergence, Lower: divergence * 0.9, Upper: divergence * 1.1}, Limit: 0.05},
+		}
+	}
+	rejected := point(2, 0.06)
+	rejected.Outcome, rejected.Gate = verdict.Rejected, verdict.GateQuality
+	plot := web.NewQualityPlot("id", []store.Point{point(1, 0.01), rejected, {Time: now.Add(3 * time.Hour), Cycle: 3, Reason: runner.ReasonQuantize}})
+	require.Len(t, plot.Marks, 2)
+	assert.Less(t, float(t, plot.Marks[0].Y), float(t, plot.Marks[1].Y))
+	assert.Equal(t, "rejected", plot.Marks[1].Class)
+	assert.Contains(t, plot.Marks[1].Title, "cycle 2, 2000-01-01 02:00 UTC: 0.06 [0.054–0.066], limit 0.05")
+	assert.NotEmpty(t, plot.Limit)
+	assert.Nil(t, web.NewQualityPlot("id", []store.Point{{Cycle: 1}}))
+	assert.Regexp(t, `^M46 [0-9.]+L370 [0-9.]+$`, web.NewQualityPlot("id", []store.Point{point(1, 0.01)}).Limit)
+}
+
+// Every place of a chart tells about the marks that are nearest to it.
+func TestReadouts(t *testing.T) {
+	var points []store.Point
+	for _, hours := range []time.Duration{0, 1, 4} {
+		points = append(points, store.Point{
+			Time: now.Add(hours * time.Hour), Cycle: uint64(hours + 1), Outcome: verdict.Kept,
+			Phases: []store.PointPhase{{Phase: verdict.Generation, Drop: -0.5}},
+		})
+	}
+	points[2].Changes = []runner.Change{{Text: "llama.cpp 1 → 2"}}
+	all, err := web.NewHistoryPlot("id", points, verdict.Generation).Readouts()
+	require.NoError(t, err)
+	require.Len(t, all, 3)
+	end := 0.0
+	for i, readout := range all {
+		from := float(t, strings.TrimSuffix(readout.From, "%"))
+		assert.InDelta(t, end, from, 0.2, "without a gap")
+		end = from + float(t, strings.TrimSuffix(readout.Width, "%"))
+		at := float(t, strings.TrimSuffix(readout.At, "%"))
+		assert.True(t, from <= at && at <= end)
+		assert.Contains(t, readout.Lines[0], fmt.Sprintf("cycle %d, ", points[i].Cycle))
+	}
+	assert.InDelta(t, 100, end, 0.2)
+	assert.Len(t, all[2].Lines, 2)
+	assert.Contains(t, all[2].Lines[1], "changed: llama.cpp 1 → 2")
 }
 
 // Whatever was measured, what is drawn are numbers.

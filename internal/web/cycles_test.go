@@ -98,6 +98,91 @@ func TestCyclesPartByPart(t *testing.T) {
 	}
 }
 
+// selected are cycles of two entries, by hand, and of two models, the newest of which runs.
+func selected() *fakeStore {
+	q2, q8 := store.PairID{Model: "gemma", Target: "Q2_K"}, store.PairID{Model: "gemma", Target: "Q8_0"}
+	return &fakeStore{
+		cycles: []store.Cycle{
+			{ID: 1, Entry: "nightly", Model: "gemma", Targets: []string{"Q2_K", "Q8_0"}, Ended: new(now), Choose: choice.Smallest, Chosen: "Q2_K"},
+			{ID: 2, Entry: "weekly", Model: "gemma", Targets: []string{"Q2_K"}, Ended: new(now)},
+			{ID: 3, Model: "Qwen", Targets: []string{"Q2_K"}, Ended: new(now)},
+			{ID: 4, Entry: "nightly", Model: "gemma", Targets: []string{"Q2_K", "Q8_0"}, Ended: new(now), PassedOver: map[string]string{"Q8_0": "Q2_K"}},
+			{ID: 5, Entry: "nightly", Model: "Qwen", Targets: []string{"Q2_K"}, Undecided: []string{"Q2_K"}},
+		},
+		points: map[store.PairID][]store.Point{
+			q2:                              {{Cycle: 1, Outcome: verdict.Kept}, {Cycle: 2, Outcome: verdict.Rejected}, {Cycle: 4, Outcome: verdict.Kept}},
+			q8:                              {{Cycle: 1, Outcome: verdict.Inconclusive}},
+			{Model: "Qwen", Target: "Q2_K"}: {{Cycle: 3, Reason: runner.ReasonQuantize}},
+		},
+	}
+}
+
+func TestCyclesAreSelected(t *testing.T) {
+	o := options(t)
+	o.Store = selected()
+	handler := handlerOf(o)
+	for query, want := range map[string][]uint64{
+		"entry=nightly":            {5, 4, 1},
+		"entry=-":                  {3},
+		"entry=gone":               nil,
+		"model=GEM":                {4, 2, 1},
+		"model=qwen&entry=nightly": {5},
+		"outcome=kept":             {4, 1},
+		"outcome=inconclusive":     {1},
+		"outcome=failed":           {3},
+		"outcome=passed+over":      {4},
+		"outcome=running":          {5},
+		"outcome=kept&before=4":    {1},
+		"outcome=kept&before=1":    nil,
+		"outcome=rejected&model=gemma&entry=weekly&limit=1": {2},
+	} {
+		status, got := askCycles(t, handler, query)
+		require.Equal(t, http.StatusOK, status, query)
+		var ids []uint64
+		for _, c := range got.Data.Cycles {
+			ids = append(ids, c.ID)
+		}
+		assert.Equal(t, want, ids, query)
+		assert.Zero(t, got.Data.NextBefore, query)
+	}
+	var seen []uint64
+	for before := uint64(0); ; {
+		_, got := askCycles(t, handler, "entry=nightly&limit=1&before="+strconv.FormatUint(before, 10))
+		require.Len(t, got.Data.Cycles, 1)
+		seen = append(seen, got.Data.Cycles[0].ID)
+		if before = got.Data.NextBefore; before == 0 {
+			break
+		}
+	}
+	assert.Equal(t, []uint64{5, 4, 1}, seen)
+	status, got := askCycles(t, handler, "outcome=good")
+	assert.Equal(t, http.StatusBadRequest, status)
+	assert.Contains(t, got.Error, "give one of kept, rejected")
+}
+
+func TestCyclesPageIsSelected(t *testing.T) {
+	o := options(t)
+	from := selected()
+	o.Store = from
+	page := ask(handlerOf(o), "GET", "/cycles?entry=gone&model=%3Cb%3E&outcome=kept").Body.String()
+	for _, text := range []string{`<option value="gone" selected>gone</option>`, `value="&lt;b&gt;"`, `<option value="kept" selected>`, "No cycle is like that", `href="/cycles">Show all`} {
+		assert.Contains(t, page, text)
+	}
+	page = ask(handlerOf(o), "GET", "/cycles?model=gemma").Body.String()
+	assert.Contains(t, page, `<bdi>Q2_K</bdi></span> <span class="badge kept">kept</span> <span class="badge chosen" title="the smallest that is kept">chosen</span>`)
+	assert.NotContains(t, page, "Qwen")
+
+	for i := range 60 {
+		from.cycles = append(from.cycles, store.Cycle{ID: uint64(6 + i), Model: "gemma", Targets: []string{"Q2_K"}, Ended: new(now)})
+	}
+	page = ask(handlerOf(o), "GET", "/cycles?model=gemma&outcome=removed").Body.String()
+	assert.Contains(t, page, "give one of")
+	page = ask(handlerOf(o), "GET", "/cycles?model=gemma").Body.String()
+	assert.Contains(t, page, `href="/cycles?before=16&amp;model=gemma" rel="next"`)
+	page = ask(handlerOf(o), "GET", "/cycles?before=16&model=gemma").Body.String()
+	assert.Contains(t, page, `href="/cycles?model=gemma">Newest`)
+}
+
 func TestOneCycle(t *testing.T) {
 	o := options(t)
 	from := &fakeStore{

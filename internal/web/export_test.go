@@ -10,10 +10,11 @@ func NewBar(outcome verdict.Outcome, drop float64, lower, upper *float64, thresh
 	return newBar(verdict.PhaseVerdict{Outcome: outcome, Drop: drop, Lower: lower, Upper: upper}, threshold)
 }
 
-// NewSpark and NewHistoryPlot draw.
+// NewSpark, NewHistoryPlot and NewQualityPlot draw.
 var (
 	NewSpark       = newSpark
 	NewHistoryPlot = newHistoryPlot
+	NewQualityPlot = newQualityPlot
 )
 
 // TicksOfSpeeds are the labels of an axis that holds the speeds at the drops, and where they are.

@@ -34,7 +34,7 @@ func (s *server) reload(w http.ResponseWriter, r *http.Request) {
 // configPage is what the template of the configuration shows.
 type configPage struct {
 	frame
-	YAML string
+	Changed, YAML string
 }
 
 func (s *server) config(w http.ResponseWriter, r *http.Request) {
@@ -45,7 +45,12 @@ func (s *server) config(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Add("Vary", "Accept")
 	if fromBrowser(r) {
-		s.render(w, r, http.StatusOK, "config.html", configPage{s.frame("Configuration", "config", time.Now()), text})
+		changed, err := s.Exporter.ChangedConfig()
+		if err != nil {
+			s.explain(w, r, "The configuration cannot be shown", err)
+			return
+		}
+		s.render(w, r, http.StatusOK, "config.html", configPage{s.frame("Configuration", "config", time.Now()), changed, text})
 		return
 	}
 	w.Header().Set("Content-Type", "text/yaml; charset=utf-8")

@@ -67,6 +67,9 @@ func viewHistory(id string, pair *pairView, points []store.Point) historyView {
 	for _, phase := range phases {
 		v.Plots = append(v.Plots, newHistoryPlot(id+"-"+string(phase), points, phase))
 	}
+	if plot := newQualityPlot(id+"-quality", points); plot != nil {
+		v.Plots = append(v.Plots, plot)
+	}
 	for _, p := range slices.Backward(points) {
 		v.Points = append(v.Points, p)
 	}

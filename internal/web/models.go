@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -26,18 +27,20 @@ type modelView struct {
 	Choice       *store.Choice `json:"choice"` // nil where no format is chosen
 	Targets      []*pairView   `json:"targets"`
 
+	File      *model.Model                       `json:"-"` // nil for a model that is not in the schedule
 	Durations map[runner.Operation]time.Duration `json:"-"` // of its last cycle
 }
 
 // pairView is a model and one of its targets.
 type pairView struct {
 	id        store.PairID
-	planned   string      // format of the original in the schedule; "" when it is not known
-	Target    string      `json:"target_format"`
-	Scheduled bool        `json:"scheduled"`
-	Entry     string      `json:"entry"` // that decides it; "" when none does
-	NextRun   moment      `json:"next_run"`
-	Known     *store.Pair `json:"known"` // nil before its first result
+	planned   string       // format of the original in the schedule; "" when it is not known
+	file      *model.Model // the original in the schedule; nil when it is not there
+	Target    string       `json:"target_format"`
+	Scheduled bool         `json:"scheduled"`
+	Entry     string       `json:"entry"` // that decides it; "" when none does
+	NextRun   moment       `json:"next_run"`
+	Known     *store.Pair  `json:"known"` // nil before its first result
 
 	// What only pages show.
 	Pair      *store.Pair `json:"-"` // Known, but never nil
@@ -68,6 +71,7 @@ func (k *snapshot) models() []*modelView {
 		}
 		m, p := all[len(all)-1], pairs[id]
 		m.Targets = append(m.Targets, p)
+		m.File = cmp.Or(m.File, p.file)
 		m.SourceFormat = cmp.Or(p.planned, m.SourceFormat, p.Source)
 		if m.Choice != nil && m.Choice.Format == p.Target {
 			p.Chosen = m.Choice.Rule
@@ -97,7 +101,7 @@ func (k *snapshot) pairs() map[store.PairID]*pairView {
 			planned := &entry.Models[i]
 			for _, target := range planned.Targets {
 				p := &pairView{
-					planned: planned.SourceFormat(), Source: planned.SourceFormat(),
+					planned: planned.SourceFormat(), Source: planned.SourceFormat(), file: &planned.Model,
 					id: store.PairID{Model: planned.Name, Target: target}, Target: target,
 					Scheduled: true, Entry: entry.Name, NextRun: k.at(k.next[entry.Name]),
 					Pair: &store.Pair{}, Threshold: entry.Threshold, Suspended: suspended[entry.Name],

@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,56 @@ type plotView struct {
 	Bands       []string
 	Strokes     []strokeView
 	Marks       []markView
+}
+
+// readoutView is what a chart says while the pointer is over a part of it.
+type readoutView struct {
+	From, Width string // of that part, in percent of the chart's width
+	At          string // where the marks are that it tells about, likewise
+	Lines       []string
+}
+
+// across is where a pixel of a plot lies, in percent of the width that a chart gives it.
+func across(x float64) string { return pixel(100*(x-plotLeft)/(plotRight-plotLeft)) + "%" }
+
+// Readouts are the titles of the marks, by where these are: each has the part of the chart
+// that is nearest to it.
+func (p *plotView) Readouts() ([]readoutView, error) {
+	lines, places := map[float64][]string{}, []float64{}
+	for _, mark := range p.Marks {
+		x, err := strconv.ParseFloat(mark.X, 64)
+		if err != nil {
+			return nil, fmt.Errorf("the place of a mark: %w", err)
+		}
+		if lines[x] == nil {
+			places = append(places, x)
+		}
+		lines[x] = append(lines[x], mark.Title)
+	}
+	slices.Sort(places)
+	var all []readoutView
+	from := float64(plotLeft)
+	for i, x := range places {
+		to := float64(plotRight)
+		if i+1 < len(places) {
+			to = (x + places[i+1]) / 2
+		}
+		all = append(all, readoutView{across(from), pixel(100*(to-from)/(plotRight-plotLeft)) + "%", across(x), lines[x]})
+		from = to
+	}
+	return all, nil
+}
+
+// Share is where the mark is, in percent of a chart's width.
+func (m markView) Share() (string, error) {
+	x, err := strconv.ParseFloat(m.X, 64)
+	return across(x), err
+}
+
+// Share is where the tick is, likewise.
+func (t tickView) Share() (string, error) {
+	x, err := strconv.ParseFloat(t.At, 64)
+	return across(x), err
 }
 
 // strokeView is a path and what it stands for.
@@ -55,7 +106,6 @@ const (
 	plotTop    = 8
 	plotBottom = plotHeight - 22
 	tickApart  = 15 // between two labels of the vertical axis
-	dateWidth  = 60 // of a label of the horizontal axis
 )
 
 // phasePoint is what a result says of one phase.
@@ -233,6 +283,61 @@ func newHistoryPlot(id string, points []store.Point, phase verdict.Phase) *plotV
 	return p
 }
 
+// newQualityPlot draws how far the predictions of a pair's copies were from the original's
+// over time, the worse the lower. It is nil where that was never evaluated.
+func newQualityPlot(id string, points []store.Point) *plotView {
+	var all []store.Point
+	var values []float64
+	for _, p := range points {
+		if p.Quality != nil {
+			all = append(all, p)
+			values = append(values, p.Quality.KLDivergence.Lower, p.Quality.KLDivergence.Upper)
+			if p.Quality.Limit > 0 {
+				values = append(values, p.Quality.Limit)
+			}
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	y := linearAxis(values, plotTop, plotBottom)
+	first, last := points[0].Time, points[len(points)-1].Time
+	x := timeAxis(first, last, plotLeft+8, plotRight-8)
+	p := &plotView{
+		ID:          id,
+		Title:       "KL divergence, in nats (down is worse)",
+		Description: fmt.Sprintf("From %s to %s, in %d evaluated %s; the last %s.", when(first), when(last), len(all), text.Plural(len(all), "cycle", "cycles"), text.Divergence(all[len(all)-1].Quality.KLDivergence.Estimate)),
+		Rows:        y.ticks(),
+		Columns:     timeTicks(first, last),
+	}
+	var better, worse, line, limit []string
+	for _, point := range all {
+		q, at := point.Quality, pixel(x.at(float64(point.Time.UnixMilli())))
+		better = append(better, at+" "+pixel(y.at(q.KLDivergence.Lower)))
+		worse = append([]string{at + " " + pixel(y.at(q.KLDivergence.Upper))}, worse...)
+		line = append(line, at+" "+pixel(y.at(q.KLDivergence.Estimate)))
+		title := fmt.Sprintf("cycle %d, %s: %s [%s–%s]", point.Cycle, when(point.Time), text.Divergence(q.KLDivergence.Estimate), text.Divergence(q.KLDivergence.Lower), text.Divergence(q.KLDivergence.Upper))
+		if q.Limit > 0 {
+			limit = append(limit, at+" "+pixel(y.at(q.Limit)))
+			title += ", limit " + text.Divergence(q.Limit)
+		}
+		class := string(verdict.Kept)
+		if point.Gate == verdict.GateQuality {
+			class = string(verdict.Rejected)
+		}
+		p.Marks = append(p.Marks, markView{Class: class, X: at, Y: pixel(y.at(q.KLDivergence.Estimate)), R: "3", Title: title})
+	}
+	p.Bands = []string{"M" + strings.Join(append(better, worse...), "L") + "z"}
+	p.Strokes = []strokeView{{"line", "M" + strings.Join(line, "L")}}
+	if len(all) == 1 && len(limit) == 1 {
+		limit = []string{pixel(plotLeft) + " " + pixel(y.at(all[0].Quality.Limit)), pixel(plotRight) + " " + pixel(y.at(all[0].Quality.Limit))}
+	}
+	if len(limit) > 0 {
+		p.Limit = "M" + strings.Join(limit, "L")
+	}
+	return p
+}
+
 // changeTexts writes changes of inputs on one line.
 func changeTexts(changes []runner.Change) string {
 	var all []string
@@ -248,11 +353,11 @@ func timeTicks(first, last time.Time) []tickView {
 	var ticks []tickView
 	if day1 == day2 {
 		label = func(t time.Time) string { return t.UTC().Format("15:04") }
-		ticks = append(ticks, tickView{pixel((plotLeft + plotRight) / 2), day1 + ", UTC"})
+		ticks = append(ticks, tickView{pixel((plotLeft + plotRight) / 2), day1 + ", UTC", "middle"})
 	}
-	ticks = append(ticks, tickView{pixel(plotLeft + dateWidth/2), label(first)})
+	ticks = append(ticks, tickView{pixel(plotLeft), label(first), "start"})
 	if label(first) != label(last) {
-		ticks = append(ticks, tickView{pixel(plotRight - dateWidth/2), label(last)})
+		ticks = append(ticks, tickView{pixel(plotRight), label(last), "end"})
 	}
 	return ticks
 }
@@ -281,7 +386,7 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 		x := plotLeft + (float64(i)+0.5)*step
 		low, high := y.ends(look.Lower, look.Upper)
 		class := string(look.Outcome)
-		p.Columns = append(p.Columns, tickView{pixel(x), strconv.Itoa(look.Rounds)})
+		p.Columns = append(p.Columns, tickView{pixel(x), strconv.Itoa(look.Rounds), "middle"})
 		p.Strokes = append(p.Strokes, strokeView{"interval " + class, fmt.Sprintf("M%s %sV%s", pixel(x), pixel(low), pixel(high))})
 		p.Marks = append(p.Marks, markSpeed(class, x, y, dropAt(look), 4,
 			fmt.Sprintf("after %d rounds: %s", look.Rounds, text.SpeedWithin(dropAt(look), look.Lower, look.Upper))))
@@ -327,7 +432,7 @@ func newRoundsPlot(id string, rounds []runner.Round, phase verdict.Phase) *plotV
 			radii[0], radii[1] = radii[1], radii[0]
 		}
 		if every := len(rounds)/12 + 1; i%every == 0 {
-			p.Columns = append(p.Columns, tickView{pixel(x), strconv.Itoa(i + 1)})
+			p.Columns = append(p.Columns, tickView{pixel(x), strconv.Itoa(i + 1), "middle"})
 		}
 		if i > 0 && round.Set != rounds[i-1].Set {
 			p.Strokes = append(p.Strokes, strokeView{"set", fmt.Sprintf("M%s %dV%d", pixel(x-step/2), plotTop, plotBottom)})

@@ -167,14 +167,18 @@ func functions() template.FuncMap {
 		"confidence": func(ratio float64) string { return trim(ratio*100) + " %" },
 		"size":       text.Size,
 		"share":      share,
-		"took":       func(from, to time.Time) string { return precise(to.Sub(from)) },
-		"ending":     ending,
-		"reason":     reason,
-		"measured":   measured,
-		"bar":        newBar,
-		"durations":  durations,
-		"commands":   commands,
-		"quality":    qualityFigures,
+		"count":      text.Count,
+		"more": func(files []string) string {
+			return text.Plural(len(files)-1, "one more file", strconv.Itoa(len(files)-1)+" more files")
+		},
+		"took":      func(from, to time.Time) string { return precise(to.Sub(from)) },
+		"ending":    ending,
+		"reason":    reason,
+		"measured":  measured,
+		"bar":       newBar,
+		"durations": durations,
+		"commands":  commands,
+		"quality":   qualityFigures,
 	}
 }
 

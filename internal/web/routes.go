@@ -41,7 +41,7 @@ func routes() []route {
 	return []route{
 		{Route{"GET", "/", "the status page", ""}, method((*server).page)},
 		{Route{"GET", "/model", "the page of a model: the history of its targets; parameter: name", ""}, method((*server).model)},
-		{Route{"GET", "/cycles", "the page of all cycles, newest first; parameter: before", ""}, method((*server).cyclesPage)},
+		{Route{"GET", "/cycles", "the page of all cycles, newest first; parameters: entry (- is the command line), model (a part of its name), outcome, before", ""}, method((*server).cyclesPage)},
 		{Route{"GET", "/cycles/{id}", "the page of one cycle: log, rounds, decision, arguments of the tools", ""}, method((*server).cyclePage)},
 		{Route{"GET", "/static/{file}", "style sheet, script and icon of the pages", ""}, method((*server).static)},
 		{Route{"GET", "/favicon.ico", "the icon, for answers that are no pages", ""}, method((*server).favicon)},
@@ -52,7 +52,7 @@ func routes() []route {
 		{Route{"POST", "/-/reload", "reloads the configuration; answers 500 with the reason if the old one stays in use", flagLifecycle}, method((*server).reload)},
 		{Route{"PUT", "/-/reload", "the same", flagLifecycle}, method((*server).reload)},
 		{Route{"GET", "/api/v1/models", "models and their targets, with the latest decision and failure of each", ""}, answering((*server).models)},
-		{Route{"GET", "/api/v1/cycles", "cycles, newest first; parameters: limit, before", ""}, answering((*server).cycles)},
+		{Route{"GET", "/api/v1/cycles", "cycles, newest first; parameters: limit, before, and those of the page", ""}, answering((*server).cycles)},
 		{Route{"GET", "/api/v1/cycles/{id}", "one cycle with its results and all their evidence", ""}, answering((*server).cycle)},
 		{Route{"GET", "/api/v1/schedule", "entries and their next runs, what runs, what waits, the engine, the bus", ""}, answering((*server).schedule)},
 		{Route{"GET", "/api/v1/live", "what runs, as server-sent events", ""}, method((*server).live)},

@@ -57,6 +57,8 @@ type Exporter interface {
 	Ready() error
 	// Config returns the configuration in force as YAML, secrets hidden.
 	Config() (string, error)
+	// ChangedConfig returns of that what differs from the defaults.
+	ChangedConfig() (string, error)
 	// Reload reads the configuration again, and reports whether the file is the very same
 	// as before. An error says why the one before stays; the client gets its text.
 	Reload(context.Context) (same bool, err error)

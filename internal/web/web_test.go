@@ -148,6 +148,7 @@ func (s scheduler) Next() map[string]time.Time               { return s.p.Next()
 func (b bus) Status() a2a.Status                             { return b.p.Bus() }
 func (e exporter) Ready() error                              { return e.p.Ready() }
 func (e exporter) Config() (string, error)                   { return e.p.Config() }
+func (e exporter) ChangedConfig() (string, error)            { return "models:\n  dir: /srv/models\n", nil }
 func (e exporter) Reload(ctx context.Context) (bool, error)  { return e.p.Same, e.p.Reload(ctx) }
 func (e exporter) LastReload() (at time.Time, failure error) { return e.p.ReloadError() }
 

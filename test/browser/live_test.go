@@ -70,6 +70,7 @@ func (s *stage) CycleLog(uint64) (string, error)      { return "", nil }
 func (s *stage) Next() map[string]time.Time           { return nil }
 func (s *stage) Ready() error                         { return nil }
 func (s *stage) Config() (string, error)              { return "", nil }
+func (s *stage) ChangedConfig() (string, error)       { return "", nil }
 func (s *stage) Reload(context.Context) (bool, error) { return false, nil }
 func (s *stage) LastReload() (at time.Time, _ error)  { return time.Time{}, nil }
 

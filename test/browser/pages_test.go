@@ -13,6 +13,8 @@ import (
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/assert"
@@ -26,6 +28,7 @@ import (
 var looks = map[string]look{
 	"light":       wide,
 	"dark":        {width: 1360, height: 900, dark: true},
+	"medium":      {width: 1024, height: 900},
 	"narrow":      narrow,
 	"narrow-dark": {width: 390, height: 844, dark: true},
 	"no-script":   {width: 1360, height: 900, noScript: true},
@@ -102,6 +105,48 @@ func TestHousehold(t *testing.T) {
 		b.follow(".filter button")
 		assert.NotContains(t, b.text("#results"), "qwen")
 		assert.Contains(t, b.text("#results"), "gemma")
+	})
+	t.Run("cycles are selected", func(t *testing.T) {
+		for _, as := range []look{wide, looks["no-script"]} {
+			b := open(t, e.url+"/cycles", as)
+			b.do(chromedp.SendKeys(chromedp.CSS("[name=model]"), "GEMMA"))
+			b.do(chromedp.SendKeys(chromedp.CSS("[name=outcome]"), "rejected"))
+			b.follow(".filter button")
+			assert.NotContains(t, b.text("#list"), "qwen")
+			assert.Contains(t, b.text("#list"), "gemma")
+			b.follow(".filter a")
+			assert.Contains(t, b.text("#list"), "qwen")
+			assert.Contains(t, b.text("#list"), "chosen")
+		}
+	})
+	t.Run("values of a chart", func(t *testing.T) {
+		b := open(t, e.url+"/model?name=gemma-3-1b-it", wide)
+		b.do(chromedp.ScrollIntoView(chromedp.CSS(".chart")))
+		readouts := "[...document.querySelectorAll('.readout text')].filter((e) => getComputedStyle(e).visibility === 'visible').map((e) => e.textContent)"
+		assert.Empty(t, value[[]string](b, readouts))
+		at := value[[]float64](b, "(() => { const r = document.querySelectorAll('.readout rect')[3].getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 3] })()")
+		b.do(command(input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: "mouseMoved", X: at[0], Y: at[1]}))
+		b.until(readouts + ".length === 1")
+		assert.Regexp(t, `cycle \d+, \d{4}-\d\d-\d\d 03:\d\d UTC: kept, \d\.\d+× \[`, value[[]string](b, readouts)[0])
+		b.screenshot("model-hover")
+	})
+	t.Run("times here", func(t *testing.T) {
+		b := open(t, e.url+"/cycles", wide)
+		b.do(command(emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Tokyo"}))
+		b.goTo(e.url + "/cycles")
+		first := "document.querySelector('#list time')."
+		utc := value[string](b, first+"textContent")
+		assert.Regexp(t, ` UTC$`, utc)
+		b.do(chromedp.Click(chromedp.CSS("#zone")))
+		b.until(first + "textContent.endsWith(' +09')")
+		assert.Equal(t, utc, value[string](b, first+"title"))
+		b.goTo(e.url + "/cycles")
+		assert.Regexp(t, ` \+09$`, value[string](b, first+"textContent"), "the browser remembers it")
+		b.assertStill("/cycles", 0.01)
+		assert.Equal(t, "Times: Asia/Tokyo", b.text("#zone"))
+		b.do(chromedp.Click(chromedp.CSS("#zone")))
+		b.until(first + "textContent === '" + utc + "'")
+		assert.Equal(t, "hidden", value[string](open(t, e.url, looks["no-script"]), "getComputedStyle(document.getElementById('zone')).visibility"))
 	})
 	t.Run("pruned", func(t *testing.T) {
 		b := open(t, e.url, wide)
@@ -301,15 +346,22 @@ func TestFiveHundredModels(t *testing.T) {
 	}
 }
 
-// A cycle of the real llama.cpp is followed from the button to its decision, without a
-// reload.
+// A real cycle of llama.cpp is followed to its decision, without a reload, and its pages are
+// looked at in every way. With PICTURES=long these have a past, as those of the README do:
+// see `make pictures`.
 func TestLiveProgressToTheDecision(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{})
 	p.tools = shared.llamaCpp(t)
 	p.models = filepath.Join(shared.root, "examples", "models")
-	e := p.serve(`
-benchmark: {prompt_tokens: 128, generation_tokens: 128, rounds: {min: 3, max: 4}, max_disturbance: 1}
-`+yearly, "--web.enable-admin-api")
+	cycles, settings := 1, "rounds: {min: 3, max: 4}"
+	if os.Getenv("PICTURES") == "long" {
+		cycles, settings = 4, "budget: 45s"
+	}
+	e := p.serve(fmt.Sprintf(`
+benchmark: {prompt_tokens: 128, generation_tokens: 128, %s, max_disturbance: 1}
+quality: {corpus: %s, max_kl_divergence: 0.05}
+schedule: [{name: nightly, cron: "0 3 * * *", timezone: UTC, models: [kjv-4m-f16], targets: [Q8_0, Q4_K_M, Q2_K], choose: smallest}]
+`, settings, filepath.Join(p.models, "kjv-heldout.txt")), "--web.enable-admin-api")
 	b := open(t, e.url, wide)
 	b.untilText("#now", "llama.cpp")
 	b.do(chromedp.Evaluate[chromedp.Void](`
@@ -319,16 +371,27 @@ benchmark: {prompt_tokens: 128, generation_tokens: 128, rounds: {min: 3, max: 4}
 			if (step) { steps.add(step.textContent); percents.add(document.getElementById("progress").value); }
 		}).observe(document.body, {subtree: true, childList: true, characterData: true});
 		undefined`))
-	open(t, e.url, wide).follow("#schedule-part button") // one who presses it, while the other one looks on
-	b.until("[...steps].join().includes('measuring')")
-	b.screenshot("live")
-	b.until("document.querySelector('#results .badge.kept, #results .badge.rejected, #results .badge.inconclusive') && document.querySelector('#now').innerText.includes('Nothing is running')")
+	presser := open(t, e.url, wide) // one who presses the button, while the other one looks on
+	for cycle := 1; cycle <= cycles; cycle++ {
+		presser.goTo(e.url)
+		presser.follow("#schedule-part button")
+		b.until(fmt.Sprintf("[...steps].join().includes('measuring') && document.querySelector('#now a[href$=\"/cycles/%d\"]')", cycle))
+		b.screenshot("live")
+		b.until("document.querySelector('#results .badge.kept, #results .badge.rejected, #results .badge.inconclusive') && document.querySelector('#now').innerText.includes('Nothing is running')")
+	}
 	assert.True(t, value[bool](b, "window.loaded === 1"), "without a reload")
 	assert.Greater(t, value[float64](b, "percents.size"), 2.0, "progress was seen to progress")
 	assert.Contains(t, value[string](b, "[...steps].join()"), "round")
-	b.screenshot("live-decided")
+	for name, as := range map[string]look{"1400": {width: 1400, height: 900}, "1024": {width: 1024, height: 900}, "390": narrow, "dark": {width: 1400, height: 900, dark: true}} {
+		b := open(t, e.url, as)
+		for page, path := range map[string]string{"status": "/", "model": "/model?name=kjv-4m-f16", "cycle": fmt.Sprintf("/cycles/%d", cycles), "cycles": "/cycles", "config": "/config"} {
+			b.goTo(e.url + path)
+			b.assertStill(path, 0.01)
+			b.screenshot("real-" + page + "-" + name)
+		}
+	}
 	b.follow("#results td:last-child a")
-	b.untilText("h1", "Cycle 1")
+	b.untilText("h1", fmt.Sprintf("Cycle %d", cycles))
 	b.do(chromedp.Evaluate[chromedp.Void]("for (const d of document.querySelectorAll('details')) d.open = true; undefined"))
 	assert.Contains(t, b.text("main"), "llama-server")
 	b.screenshot("live-cycle")

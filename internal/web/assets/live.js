@@ -12,6 +12,44 @@
   let again = 0; // timer of the next exchange
   let retry = 0; // timer of the next attempt at a stream that was refused
 
+  // Moments are in UTC, or, where the reader wants that, in the time zone of the browser; the
+  // other one is in the title.
+  const zone = document.getElementById("zone");
+  const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const two = (n) => String(n).padStart(2, "0");
+  const remembered = () => { try { return localStorage.getItem("zone"); } catch { return null; } };
+  let local = remembered() === "local";
+
+  function localText(t) {
+    const minutes = -t.getTimezoneOffset();
+    const offset = (minutes < 0 ? "-" : "+") + two(Math.floor(Math.abs(minutes) / 60)) + (minutes % 60 ? ":" + two(Math.abs(minutes) % 60) : "");
+    return `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())} ${offset}`;
+  }
+
+  function showZone(root) {
+    for (const time of root.querySelectorAll("time[datetime]")) {
+      const utc = time.dataset.utc || (time.dataset.utc = "relative" in time.dataset ? time.title : time.textContent);
+      if (!utc) continue; // beside one that is written out
+      const text = local ? localText(new Date(time.dateTime)) : utc;
+      if ("relative" in time.dataset) time.title = text;
+      else {
+        time.textContent = text;
+        if (local) time.title = utc; else time.removeAttribute("title");
+      }
+    }
+  }
+  body.dataset.zone = local ? "local" : "utc";
+  const nameZone = () => { zone.textContent = "Times: " + (local ? here : "UTC"); };
+  nameZone();
+  if (local) showZone(document);
+  zone.addEventListener("click", () => {
+    local = !local;
+    try { localStorage.setItem("zone", local ? "local" : "utc"); } catch { /* for this page, then */ }
+    body.dataset.zone = local ? "local" : "utc";
+    nameZone();
+    showZone(document);
+  });
+
   // exchange brings the page of an address: our parts become what its parts are.
   async function exchange(url) {
     clearTimeout(again);
@@ -24,6 +62,7 @@
       const type = answer.headers.get("Content-Type") || "";
       if (!type.startsWith("text/html")) throw new Error("no page");
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (local) showZone(fresh);
       for (const part of fresh.querySelectorAll("[data-part]")) renew(document.getElementById(part.id), part);
       body.dataset.token = fresh.body.dataset.token;
       if (!body.dataset.token) attend(); // a page that changes no more has no token
