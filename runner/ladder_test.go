@@ -230,23 +230,28 @@ func TestLimitOfTheRule(t *testing.T) {
 	}{
 		"the best within": {
 			choice.BestQuality, 1500, nil,
-			map[string]verdict.Outcome{"Q4_K_M": verdict.Kept}, []string{"Q2_K for Q4_K_M", "Q8_0 for Q4_K_M"},
+			map[string]verdict.Outcome{"Q4_K_M": verdict.Kept},
+			[]string{"Q2_K for Q4_K_M", "Q8_0 for Q4_K_M"},
 		},
 		"the smallest within": {
 			choice.Smallest, 500, nil,
-			map[string]verdict.Outcome{"Q2_K": verdict.Kept}, []string{"Q8_0 for Q2_K", "Q4_K_M for Q2_K"},
+			map[string]verdict.Outcome{"Q2_K": verdict.Kept},
+			[]string{"Q8_0 for Q2_K", "Q4_K_M for Q2_K"},
 		},
 		"none within is kept": {
 			choice.Smallest, 1500, slow,
-			map[string]verdict.Outcome{"Q2_K": verdict.Rejected, "Q4_K_M": verdict.Rejected, "Q8_0": verdict.Kept}, nil,
+			map[string]verdict.Outcome{"Q2_K": verdict.Rejected, "Q4_K_M": verdict.Rejected, "Q8_0": verdict.Kept},
+			nil,
 		},
 		"nor of the best": {
 			choice.BestQuality, 1500, slow,
-			map[string]verdict.Outcome{"Q2_K": verdict.Rejected, "Q4_K_M": verdict.Rejected, "Q8_0": verdict.Kept}, nil,
+			map[string]verdict.Outcome{"Q2_K": verdict.Rejected, "Q4_K_M": verdict.Rejected, "Q8_0": verdict.Kept},
+			nil,
 		},
 		"all are beyond": {
 			choice.Smallest, 0, nil,
-			map[string]verdict.Outcome{"Q2_K": verdict.Kept, "Q4_K_M": verdict.Kept, "Q8_0": verdict.Kept}, nil,
+			map[string]verdict.Outcome{"Q2_K": verdict.Kept, "Q4_K_M": verdict.Kept, "Q8_0": verdict.Kept},
+			nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

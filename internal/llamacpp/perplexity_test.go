@@ -35,9 +35,17 @@ func TestParseEvaluationReadsRealOutput(t *testing.T) {
 	assert.InDelta(t, 0.10389*0.10389, sum.SquaredDeltaP/32, 1e-9)
 	assert.InDelta(t, 0.10421*0.10421, got.Chunks[0].SquaredDeltaP, 1e-9)
 	assert.Equal(t, []quality.Quantile{
-		{Percent: 0, KLDivergence: 0.000120}, {Percent: 0.1, KLDivergence: 0.000521}, {Percent: 1, KLDivergence: 0.002361}, {Percent: 5, KLDivergence: 0.011935},
-		{Percent: 10, KLDivergence: 0.023161}, {Percent: 50, KLDivergence: 0.083422}, {Percent: 90, KLDivergence: 0.358393}, {Percent: 95, KLDivergence: 0.573958},
-		{Percent: 99, KLDivergence: 1.431763}, {Percent: quality.P999, KLDivergence: 2.654064}, {Percent: 100, KLDivergence: 5.290507},
+		{Percent: 0, KLDivergence: 0.000120},
+		{Percent: 0.1, KLDivergence: 0.000521},
+		{Percent: 1, KLDivergence: 0.002361},
+		{Percent: 5, KLDivergence: 0.011935},
+		{Percent: 10, KLDivergence: 0.023161},
+		{Percent: 50, KLDivergence: 0.083422},
+		{Percent: 90, KLDivergence: 0.358393},
+		{Percent: 95, KLDivergence: 0.573958},
+		{Percent: 99, KLDivergence: 1.431763},
+		{Percent: quality.P999, KLDivergence: 2.654064},
+		{Percent: 100, KLDivergence: 5.290507},
 	}, got.Quantiles)
 }
 

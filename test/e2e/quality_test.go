@@ -60,9 +60,11 @@ func TestQualityOfTheLadder(t *testing.T) {
 	}
 }
 
+// A limit on a tail needs all chunks; without one the evaluation may be over before the end of
+// the text.
 func TestQualityOnATextThatIsTooShort(t *testing.T) {
 	text := filepath.Join(shared.root, "examples", "models", "kjv-heldout.txt")
-	h := newHost(t, quick+"quality: {corpus: "+text+", max_kl_divergence: 0.05, chunks: 1000}\n")
+	h := newHost(t, quick+"quality: {corpus: "+text+", max_kl_divergence: 0.05, max_rms_dp: 1, chunks: 1000}\n")
 	outcomes, exit := h.run("--model", bundled(), "--target", "Q2_K")
 	assert.Equal(t, 5, exit)
 	require.Len(t, outcomes, 1)
