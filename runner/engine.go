@@ -64,6 +64,9 @@ type EngineInfo struct {
 	Commit  string   `json:"commit,omitempty"`
 	Formats []Format `json:"-"`                 // what it can quantize to, as the tool lists it
 	Imatrix bool     `json:"imatrix,omitempty"` // quantizes with an importance matrix
+	// Matrices is the path of the importance matrix of each model, with a placeholder: see
+	// matrixOf. "" where all have the same or none.
+	Matrices string `json:"-"`
 	// Files are those that settings name, by absolute paths: the matrix as "imatrix", others
 	// by a key that begins with the setting's. What they hold is a part of the Inputs.
 	Files map[string]string `json:"-"`
@@ -108,6 +111,7 @@ type QuantizeJob struct {
 	Input           string // the (first) file of the original
 	Output          string
 	Format          string // one of EngineInfo.Formats, aliases resolved
+	Imatrix         string // absolute path of the model's own importance matrix; "" for the engine's, or none
 	AllowRequantize bool
 }
 

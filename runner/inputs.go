@@ -183,6 +183,7 @@ func (r *Runner) Inputs(ctx context.Context, req Request) (Inputs, error) {
 		return Inputs{}, fmt.Errorf("looking at the engine: %w", err)
 	}
 	c.info = info
+	c.ownMatrix()
 	if err := c.resolveBaseline(); err != nil {
 		return Inputs{}, err
 	}
@@ -250,6 +251,11 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 	for name, path := range c.info.Files {
 		if i.Arguments["engine."+name], err = c.hashPath(ctx, path); err != nil {
 			return nil, Failf(ReasonQuantize, "engine.%s: %w", name, err)
+		}
+	}
+	if c.imatrix != "" {
+		if i.Arguments["engine.imatrix"], err = c.hashPath(ctx, c.imatrix); err != nil {
+			return nil, Failf(ReasonQuantize, "engine.imatrix: %w", err)
 		}
 	}
 	if c.Quality.Enabled() {

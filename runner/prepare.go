@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -83,11 +84,13 @@ func (c *cycle) isolate(ctx context.Context) error {
 	if len(c.pairs) > 0 && len(c.undecided()) == 0 { // the engine refused them all
 		return nil
 	}
-	file, how, err := c.clone(ctx, c.Isolation, c.Model, "original")
-	if err != nil {
-		return err
+	if c.isolation == "" {
+		file, how, err := c.clone(ctx, c.Isolation, c.Model, "original")
+		if err != nil {
+			return err
+		}
+		c.source, c.original, c.isolation = file, file, string(how)
 	}
-	c.source, c.original, c.isolation = file, file, string(how)
 	return c.attach(ctx)
 }
 
@@ -103,7 +106,7 @@ func (c *cycle) clone(ctx context.Context, mode disk.Mode, source model.Model, p
 		if i == 0 {
 			first = name
 		}
-		how, err = disk.Clone(ctx, mode, file, filepath.Join(c.dir, name), func(copied, _ int64) {
+		how, err = c.Clone(ctx, mode, file, filepath.Join(c.dir, name), func(copied, _ int64) {
 			c.Progress(Progress{
 				Model: c.Model.Name, Operation: OperationIsolate, Detail: "copying the model",
 				Done: float64(done+copied) / float64(max(source.Size, 1)),
@@ -117,22 +120,42 @@ func (c *cycle) clone(ctx context.Context, mode disk.Mode, source model.Model, p
 	return first, how, nil
 }
 
+// plan brings the model in for the engine to be asked for sizes: through links, so that
+// nothing is copied before it is known to fit. Where the file systems have none of any kind
+// the model is copied now, if there is room for that. It gives the bytes that isolating will
+// still write.
+func (c *cycle) plan(ctx context.Context) (need int64, err error) {
+	file, _, err := c.clone(ctx, disk.Shared, c.Model, "plan")
+	copied := c.Isolation == disk.Copy
+	switch {
+	case errors.Is(err, disk.ErrNotShared):
+		if err := c.room(ctx, c.Model.Size, "exactly"); err != nil {
+			return 0, err
+		}
+		if file, _, err = c.clone(ctx, disk.Copy, c.Model, "original"); err != nil {
+			return 0, err
+		}
+		c.isolation, copied = string(disk.Copy), true
+	case err != nil:
+		return 0, err
+	case copied:
+		need = c.Model.Size
+	}
+	if copied && c.Against != nil {
+		need += c.Against.Size
+	}
+	c.source, c.original = file, file
+	return need, nil
+}
+
 // fits compares what the cycle will write with what is free. It asks the engine for
-// the exact sizes through links, before anything is copied. A pair that the engine
-// refuses at this point fails by itself.
+// the exact sizes. A pair that the engine refuses at this point fails by itself.
 func (c *cycle) fits(ctx context.Context) error {
-	file, _, err := c.clone(ctx, disk.Symlink, c.Model, "plan")
+	need, err := c.plan(ctx)
 	if err != nil {
 		return err
 	}
-	c.source, c.original = file, file
-	need, exactly := int64(0), "exactly"
-	if c.Isolation == disk.Copy {
-		need = c.Model.Size
-		if c.Against != nil {
-			need += c.Against.Size
-		}
-	}
+	exactly := "exactly"
 	for _, p := range c.copies() {
 		bytes, exact, err := c.engine.QuantizedSize(ctx, c.quantizeJob(p))
 		if err != nil {
@@ -171,6 +194,11 @@ func (c *cycle) fits(ctx context.Context) error {
 			return fmt.Errorf("removing a planning link: %w", err)
 		}
 	}
+	return c.room(ctx, need, exactly)
+}
+
+// room fails unless so many bytes are free in the working directory; kept files make room.
+func (c *cycle) room(ctx context.Context, need int64, exactly string) error {
 	free, err := disk.Free(c.dir)
 	if err == nil && need > free {
 		c.makeRoom(ctx, need)

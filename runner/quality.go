@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 )
@@ -228,7 +229,7 @@ func (c *cycle) predict(ctx context.Context, chunks int) (QualityEvidence, error
 
 // copyCorpus copies the text, so that what is evaluated on is what the hash says.
 func copyCorpus(from, to string) (id CorpusID, err error) {
-	source, err := os.Open(from)
+	source, _, err := disk.OpenRegular(from)
 	if err != nil {
 		return id, Failf(ReasonEvaluate, "quality.corpus: %w", err)
 	}

@@ -18,7 +18,8 @@ func (c *cycle) quantizeJob(p *pair) QuantizeJob {
 		Input:           c.source,
 		Output:          p.file,
 		Format:          p.format.Name,
-		AllowRequantize: c.AllowRequantize,
+		Imatrix:         c.imatrix,
+		AllowRequantize: c.Options.AllowRequantize || c.Request.AllowRequantize || c.Model.Header.Native,
 	}
 }
 

@@ -50,6 +50,8 @@ type Options struct {
 	WorkDir string
 	// Isolation says how a model gets into the working directory.
 	Isolation disk.Mode
+	// Clone brings a file into a working directory. Nil: disk.Clone does.
+	Clone func(ctx context.Context, mode disk.Mode, src, dst string, progress func(done, total int64)) (disk.Mode, error)
 	// AllowRequantize lets models be quantized that are quantized already.
 	AllowRequantize bool
 	// Host is the machine. Nil: nothing is known of it.
@@ -110,6 +112,9 @@ type Request struct {
 	// Against is a file that exists, to be measured in place of a copy that is made: see
 	// model.Found.File. Targets then has nothing but its format. Nil: copies are made.
 	Against *model.Model
+	// AllowRequantize lets the model be quantized although it is quantized already, as does
+	// that of the Options.
+	AllowRequantize bool
 	config.Settings
 	// OrderSeed is that of the coins which choose the order of the stages in every two
 	// rounds: see verdict.QuantizedFirst. Give each cycle its own.
@@ -140,6 +145,9 @@ type Runner struct {
 
 // New makes a Runner.
 func New(engine Engine, options Options) *Runner {
+	if options.Clone == nil {
+		options.Clone = disk.Clone
+	}
 	if options.Host == nil {
 		options.Host = unknownHost{}
 	}
@@ -196,6 +204,7 @@ type cycle struct {
 	info           EngineInfo
 	inputs         *Inputs           // nil before they are found
 	contents       map[string]string // SHA-256 of the files of the model, by path, as far as they were read
+	imatrix        string            // path of the model's own importance matrix; "" for the engine's, or none
 	dir            string            // the working directory
 	source         string            // base name in dir of the model's first file
 	isolation      string            // how the model got there
@@ -297,6 +306,7 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	if c.info, err = c.engine.Probe(ctx); err != nil {
 		return fmt.Errorf("looking at the engine: %w", err)
 	}
+	c.ownMatrix()
 	if c.resolveTargets(); len(c.pairs) > 0 && len(c.undecided()) == 0 {
 		return nil
 	}

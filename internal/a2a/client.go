@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
@@ -31,6 +31,9 @@ type Secrets struct {
 func SecretsOf(getenv func(name string) string) Secrets {
 	return Secrets{getenv("A2A_USERNAME"), getenv("A2A_PASSWORD"), getenv("A2A_SENTINEL_USERNAME"), getenv("A2A_SENTINEL_PASSWORD")}
 }
+
+// maxPassword bounds, in bytes, the file of a password.
+const maxPassword = 64 << 10
 
 // clientName is what CLIENT LIST shows for our connections.
 const clientName = "quant-exporter"
@@ -120,7 +123,7 @@ func (s *connections) connected() (redis.UniversalClient, error) {
 	}
 	password := s.options.SentinelPassword
 	if s.sentinelPasswordFile != "" {
-		text, err := os.ReadFile(s.sentinelPasswordFile)
+		text, err := disk.ReadSmall(s.sentinelPasswordFile, maxPassword)
 		if err != nil {
 			return nil, &credentialsError{fmt.Errorf("a2a.sentinel_password_file: %w", err)}
 		}
@@ -201,6 +204,7 @@ func clientOptions(cfg config.A2A, secrets Secrets) (options *redis.UniversalOpt
 			return nil, false, fmt.Errorf("a2a.tls_config: %w", err)
 		}
 	}
+	options.Dialer = guarded(redis.NewDialer(&redis.Options{DialTimeout: timeout, TLSConfig: options.TLSConfig}))
 	return options, endpoint.Kind == Cluster, nil
 }
 
@@ -213,7 +217,7 @@ func credentials(cfg config.A2A, secrets Secrets, endpoint Endpoint) func(contex
 		if cfg.PasswordFile == "" {
 			return username, password, nil
 		}
-		text, err := os.ReadFile(cfg.PasswordFile)
+		text, err := disk.ReadSmall(cfg.PasswordFile, maxPassword)
 		if err != nil {
 			return "", "", &credentialsError{fmt.Errorf("a2a.password_file: %w", err)}
 		}

@@ -69,7 +69,7 @@ func reasonOf(err error) string {
 	if reply, ok := errors.AsType[redis.Error](err); ok {
 		return reasonOfReply(reply.Error())
 	}
-	if errors.Is(err, errAnswer) {
+	if errors.Is(err, errAnswer) || errors.Is(err, errReply) {
 		return ReasonOther
 	}
 	if isTLS(err) {

@@ -83,10 +83,12 @@ type runFlags struct {
 	choose   string // "" is not given
 	dryRun   bool
 	noRecord bool
-	verbose  bool
-	output   string
-	evidence bool
-	noWait   bool
+	// allowRequantize is as in config.Entry.
+	allowRequantize bool
+	verbose         bool
+	output          string
+	evidence        bool
+	noWait          bool
 }
 
 type calibrateFlags struct {
@@ -157,6 +159,7 @@ func (f *runFlags) flags(app *kingpin.Application, t *threshold) {
 		PlaceHolder("RULE").EnumVar(&f.choose, chooseNone, string(choice.Smallest), string(choice.Fastest), string(choice.BestQuality))
 	t.flag(run)
 	run.Flag("dry-run", "Estimate sizes and drops from the files' headers, without starting any tool.").Envar("DRY_RUN").BoolVar(&f.dryRun)
+	run.Flag("allow-requantize", "Also take models that are quantized already; quality suffers.").BoolVar(&f.allowRequantize)
 	run.Flag("no-record", "Store nothing and raise no event.").BoolVar(&f.noRecord)
 	run.Flag("verbose", "Log what is done, and which files are passed over and why.").BoolVar(&f.verbose)
 	run.Flag("output", "Format of the output: text (a table) or json (one object per line).").Default("text").EnumVar(&f.output, "text", "json")

@@ -43,6 +43,7 @@ func (p *Program) entry(f runFlags) (entry config.Entry, candidates []string, er
 	if len(f.models) > 0 {
 		entry.Models = f.models
 	}
+	entry.AllowRequantize = entry.AllowRequantize || f.allowRequantize
 	if f.baseline != "" {
 		entry.Baseline = gguf.Canonical(f.baseline)
 	}

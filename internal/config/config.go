@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -90,12 +91,26 @@ type Checks struct {
 // Prometheus does; of the models of an entry, those that begin with ./ or ../ are paths,
 // and the others names. The error joins all problems of the file, one a line.
 func Load(file string, checks Checks) (*Config, error) {
-	text, err := os.ReadFile(file)
+	opened, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
+	defer opened.Close()
+	text, err := io.ReadAll(io.LimitReader(opened, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("reading the configuration: %s has more than %d bytes: is it the right file? Patterns such as \"*\" name many models at once", file, maxFile)
+	}
 	return Parse(file, text, checks)
 }
+
+// Limits of a file: reading one takes some hundred times its size in memory.
+const (
+	maxFile    = 1 << 20 // bytes
+	maxEntries = 2000
+)
 
 // Parse reads the text of the named file; see [Load].
 func Parse(file string, text []byte, checks Checks) (*Config, error) {

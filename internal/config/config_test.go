@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -575,7 +576,7 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 	assert.Equal(t, map[string]any{
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
 		"jitter": model.Duration(0), "overlap": config.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
-		"suspend": false, "run_on_start": false, "against": "",
+		"suspend": false, "run_on_start": false, "against": "", "allow_requantize": false,
 		"threshold": config.Inherited("threshold"), "benchmark": config.Inherited("benchmark"), "engine": config.Inherited("engine"), "quality": config.Inherited("quality"), "publish": config.Inherited("publish"),
 		"choose": config.Inherited("choose"), "baseline": config.Inherited("baseline"),
 		"fresh_for": config.Inherited("fresh_for"),
@@ -591,4 +592,19 @@ func TestBaselineValidate(t *testing.T) {
 	problems := s.Validate()
 	require.Len(t, problems, 1)
 	assert.Equal(t, "baseline", problems[0].Path)
+}
+
+func TestFilesBeyondAllNeedAreRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yml")
+	require.NoError(t, os.WriteFile(file, bytes.Repeat([]byte("# comment\n"), 10<<20), 0o600))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := config.Load(file, checks)
+	runtime.ReadMemStats(&after)
+	require.ErrorContains(t, err, "has more than 1048576 bytes")
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(10<<20))
+
+	require.NoError(t, os.WriteFile(file, []byte("schedule:\n"+strings.Repeat("- {name: n, cron: '@daily'}\n", 10_000)), 0o600))
+	_, err = config.Load(file, checks)
+	require.ErrorContains(t, err, "c.yml:2: schedule: has 10000 entries, more than 2000")
 }

@@ -38,7 +38,8 @@ type Engine struct {
 	Nice int `yaml:"nice"`
 
 	// Imatrix is the file of an importance matrix, used for every quantization; "" uses
-	// none.
+	// none. {model} in it stands for the name of a model, and {file} for the path of its file
+	// without .gguf: each model has a matrix of its own then, or none where that is not there.
 	Imatrix string `yaml:"imatrix,omitempty"`
 
 	Timeouts Timeouts `yaml:"timeouts"`

@@ -28,6 +28,9 @@ type Entry struct {
 	// Against is a file to compare with the model, by name or path, in place of targets:
 	// nothing is quantized then. Models has to name one model. Default: none.
 	Against string `yaml:"against"`
+	// AllowRequantize lets models be quantized that are quantized already. Default: that of
+	// the models.
+	AllowRequantize bool `yaml:"allow_requantize"`
 	// Overlap is what becomes of a fire while an earlier run of the entry is not over.
 	// Default forbid.
 	Overlap Overlap `yaml:"overlap"`
@@ -56,7 +59,7 @@ const (
 func (c *Config) NewEntry(line int, against bool) Entry {
 	e := Entry{
 		Entry: schedule.Default(), Models: []string{"*"}, Targets: []string{"Q2_K"}, Overlap: Forbid,
-		Settings: c.Settings, Engine: c.Engine, Line: line,
+		AllowRequantize: c.Models.AllowRequantize, Settings: c.Settings, Engine: c.Engine, Line: line,
 	}
 	if against {
 		e.Targets, e.Choose, e.Publish = nil, choice.None, DefaultPublish()

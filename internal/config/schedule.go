@@ -24,6 +24,10 @@ func (r *reader) schedule(c *Config, problems []Problem) {
 		r.problem(list.Line, "schedule", "%s is not a list of entries: begin each with a dash, as in \"- name: nightly\"", shown(list))
 		return
 	}
+	if n := len(list.Content); n > maxEntries {
+		r.problem(list.Line, "schedule", "has %d entries, more than %d: patterns such as \"*\" name many models at once", n, maxEntries)
+		return
+	}
 	inherited := map[string]bool{} // keys of which the sections' values cannot be used
 	for _, p := range problems {
 		inherited[p.Path] = true

@@ -148,7 +148,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "against, baseline, benchmark, choose, cron, engine, fresh_for, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	const keys = "against, allow_requantize, baseline, benchmark, choose, cron, engine, fresh_for, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
 	for name, test := range map[string]struct {
 		text string
 		want []string

@@ -32,6 +32,8 @@ type Job struct {
 	Candidates []string
 	// Against is the file that is measured in place of a copy: see runner.Request.
 	Against *model.Model
+	// AllowRequantize is as in runner.Request.
+	AllowRequantize bool
 	config.Settings
 	Runner Runner
 	// Discovering is how long it took to find the model.
@@ -43,7 +45,7 @@ type Job struct {
 func NewJob(entry config.Entry, m model.Planned, runner Runner, discovering time.Duration) Job {
 	job := Job{
 		Entry: entry.Name, Model: m.Model, Targets: m.Targets, Candidates: m.Targets, Against: m.Against,
-		Settings: entry.Settings, Runner: runner, Discovering: discovering,
+		AllowRequantize: entry.AllowRequantize, Settings: entry.Settings, Runner: runner, Discovering: discovering,
 	}
 	job.Choose = m.Choose // of which another entry may choose one
 	return job
@@ -163,13 +165,14 @@ func (r *run) begin(ctx context.Context) error {
 // work has the runner do the cycle. What a panic leaves undecided fails.
 func (r *run) work(ctx context.Context) {
 	request := runner.Request{
-		Model:      r.Model,
-		Targets:    r.Targets,
-		Against:    r.Against,
-		Settings:   r.Settings,
-		OrderSeed:  rand.Uint64(),
-		PassedOver: r.passOver,
-		Chosen:     r.Store.State().StandingChoice(r.Choose, r.Model.Name),
+		Model:           r.Model,
+		Targets:         r.Targets,
+		Against:         r.Against,
+		AllowRequantize: r.AllowRequantize,
+		Settings:        r.Settings,
+		OrderSeed:       rand.Uint64(),
+		PassedOver:      r.passOver,
+		Chosen:          r.Store.State().StandingChoice(r.Choose, r.Model.Name),
 		Previous: func(target string) verdict.Outcome {
 			return r.Store.State().Standing(store.PairID{Model: r.Model.Name, Target: target})
 		},

@@ -17,9 +17,10 @@ type Mode string
 
 // The modes. None of them ever writes to the source.
 const (
-	// Auto takes the first that works of Reflink, Link and Symlink. It copies nothing:
-	// a copy of a large model is made only when asked for.
+	// Auto takes the first that works of Reflink, Link, Symlink and Copy.
 	Auto Mode = "auto"
+	// Shared takes the first that works of Symlink, Reflink and Link. It copies nothing.
+	Shared Mode = "shared"
 	// Reflink makes a file of its own that shares the source's blocks until either is
 	// written to: at once, and safe from whatever happens to the source. Btrfs, XFS,
 	// bcachefs, OCFS2, ZFS 2.2 and APFS do it, within one file system.
@@ -39,25 +40,34 @@ const (
 // Validate reports whether m is one of the modes.
 func (m Mode) Validate() error {
 	switch m {
-	case Auto, Reflink, Link, Symlink, Copy:
+	case Auto, Shared, Reflink, Link, Symlink, Copy:
 		return nil
 	default:
-		return fmt.Errorf("%q is no way to isolate a model: use auto, reflink, link, symlink or copy", string(m))
+		return fmt.Errorf("%q is no way to isolate a model: use auto, reflink, link, symlink, copy or shared", string(m))
 	}
 }
+
+// ErrNotShared says that a file cannot be had in a folder without copying its bytes.
+var ErrNotShared = errors.New("the file systems allow neither a symbolic link, a hard link nor a reflink")
 
 // copyChunk is what is copied between two looks at the context.
 const copyChunk = 4 << 20
 
 // Clone brings the file src, or what it leads to if it is a symbolic link, to dst,
-// which must not exist, and says by which mode: never Auto. Nothing is left at dst
+// which must not exist, and says by which mode: never Auto or Shared. Nothing is left at dst
 // when it fails. Errors wrap those of the file system: fs.ErrNotExist and
-// fs.ErrPermission if the source cannot be read, fs.ErrExist if dst is taken.
+// fs.ErrPermission if the source cannot be read, fs.ErrExist if dst is taken, ErrNotShared if
+// the mode shares the source's bytes and the file systems do not let it.
 //
 // ctx and progress matter to Copy alone: it stops soon after ctx ends, and calls
 // progress (nil: nobody), from the caller's goroutine, with the bytes copied so far
 // and in all. Nothing is synced to the disk: the clone is not to survive a crash.
 func Clone(ctx context.Context, mode Mode, src, dst string, progress func(done, total int64)) (Mode, error) {
+	return cloneBy(ctx, cheap, mode, src, dst, progress)
+}
+
+// cloneBy is Clone; cheap clones by one of the modes that copy nothing.
+func cloneBy(ctx context.Context, cheap func(Mode, *os.File, string) error, mode Mode, src, dst string, progress func(done, total int64)) (Mode, error) {
 	if err := mode.Validate(); err != nil {
 		return "", err
 	}
@@ -75,12 +85,15 @@ func Clone(ctx context.Context, mode Mode, src, dst string, progress func(done, 
 
 	switch mode {
 	case Auto:
-		return cloneAuto(source, dst)
-	case Copy:
-		if err := copyFile(ctx, source, dst, progress); err != nil {
-			return "", err
+		how, err := share(cheap, source, dst, Reflink, Link, Symlink)
+		if !errors.Is(err, ErrNotShared) {
+			return how, err
 		}
-		return Copy, nil
+		return Copy, copyFile(ctx, source, dst, progress)
+	case Shared:
+		return share(cheap, source, dst, Symlink, Reflink, Link)
+	case Copy:
+		return Copy, copyFile(ctx, source, dst, progress)
 	default:
 		if err := cheap(mode, source, dst); err != nil {
 			return "", fmt.Errorf("a %s is not possible from %s to %s: %s (%w)",
@@ -115,32 +128,24 @@ func openSource(path string) (*os.File, error) {
 	if resolved, err = filepath.Abs(resolved); err != nil {
 		return nil, fmt.Errorf("finding the file to clone: %w", err)
 	}
-	f, err := os.OpenFile(resolved, os.O_RDONLY|unix.O_NONBLOCK, 0) // not to wait for a FIFO's writer
+	f, _, err := OpenRegular(resolved)
 	if err != nil {
 		return nil, fmt.Errorf("opening the file to clone: %w", err)
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("not a regular file")
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("opening the file to clone: %s: %w", resolved, err)
 	}
 	return f, nil
 }
 
-func cloneAuto(source *os.File, dst string) (Mode, error) {
+// share clones by the first of the modes that works; do clones by one.
+func share(do func(Mode, *os.File, string) error, source *os.File, dst string, modes ...Mode) (Mode, error) {
 	var all []error
-	for _, mode := range []Mode{Reflink, Link, Symlink} {
-		err := cheap(mode, source, dst)
+	for _, mode := range modes {
+		err := do(mode, source, dst)
 		if err == nil {
 			return mode, nil
 		}
 		all = append(all, fmt.Errorf("%s: %w", mode, err))
 	}
-	return "", fmt.Errorf("isolating %s in %s: %w; set work.copy to true, or choose another work.dir",
-		source.Name(), filepath.Dir(dst), errors.Join(all...))
+	return "", fmt.Errorf("bringing %s to %s: %w: %w", source.Name(), filepath.Dir(dst), ErrNotShared, errors.Join(all...))
 }
 
 // cheap clones without copying anything.
@@ -164,16 +169,16 @@ func because(mode Mode, err error) string {
 		return "the file system has no hard links, or the file is another user's that this one may not write to (fs.protected_hardlinks)"
 	case mode == Link && errors.Is(err, unix.EMLINK):
 		return "the file has as many names as its file system allows"
-	case mode == Reflink && cannotReflink(err):
+	case mode == Reflink && unsupported(err):
 		return "the file system cannot share blocks between files"
 	default:
 		return "the system refused it"
 	}
 }
 
-// cannotReflink reports whether the error means that the file system, or the system, does
-// not know reflinks; which error does is a matter of the file system.
-func cannotReflink(err error) bool {
+// unsupported reports whether the error means that the file system, or the system, does not
+// know what was asked for; which error does is a matter of the file system.
+func unsupported(err error) bool {
 	for _, e := range []error{unix.EOPNOTSUPP, unix.ENOTSUP, unix.ENOTTY, unix.ENOSYS, unix.EINVAL, errors.ErrUnsupported} {
 		if errors.Is(err, e) {
 			return true
@@ -181,6 +186,10 @@ func cannotReflink(err error) bool {
 	}
 	return false
 }
+
+// NoSymlinks reports whether the error of making a symbolic link means that the file system
+// has none, as those of SMB, exFAT and object stores.
+func NoSymlinks(err error) bool { return errors.Is(err, unix.EPERM) || unsupported(err) }
 
 // copyFile copies source to the new file dst and sees that it got all of it.
 func copyFile(ctx context.Context, source *os.File, dst string, progress func(done, total int64)) (err error) {

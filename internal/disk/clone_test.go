@@ -76,6 +76,30 @@ func TestClone(t *testing.T) {
 	assert.Equal(t, before.ModTime(), after.ModTime())
 }
 
+// File systems without links, such as those of SMB and exFAT.
+func TestCloneWithoutLinks(t *testing.T) {
+	file, _ := source(t, []byte("weights"))
+	var asked []Mode
+	refuse := func(mode Mode, _ *os.File, _ string) error {
+		asked = append(asked, mode)
+		return &os.LinkError{Op: string(mode), Err: unix.EPERM}
+	}
+	dst := filepath.Join(t.TempDir(), "x.gguf")
+	how, err := cloneBy(t.Context(), refuse, Auto, file, dst, nil)
+	require.NoError(t, err)
+	assert.Equal(t, Copy, how)
+	assert.Equal(t, []Mode{Reflink, Link, Symlink}, asked)
+	content, err := os.ReadFile(dst)
+	require.NoError(t, err)
+	assert.Equal(t, "weights", string(content))
+
+	_, err = cloneBy(t.Context(), refuse, Shared, file, dst+"2", nil)
+	require.ErrorIs(t, err, ErrNotShared)
+	assert.NoFileExists(t, dst+"2")
+	assert.True(t, NoSymlinks(&os.LinkError{Err: unix.EPERM}))
+	assert.False(t, NoSymlinks(&os.LinkError{Err: unix.ENOSPC}))
+}
+
 func TestCloneRelativePath(t *testing.T) {
 	file, _ := source(t, []byte("weights"))
 	t.Chdir(filepath.Dir(file))

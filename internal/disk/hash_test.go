@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
@@ -54,4 +55,20 @@ func TestSync(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, disk.Sync(dir))
 	require.ErrorIs(t, disk.Sync(filepath.Join(dir, "x")), os.ErrNotExist)
+}
+
+func TestReadSmall(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(path, []byte("four"), 0o600))
+	content, err := disk.ReadSmall(path, 4)
+	require.NoError(t, err)
+	assert.Equal(t, "four", string(content))
+	_, err = disk.ReadSmall(path, 3)
+	require.ErrorContains(t, err, "has more than 3 bytes")
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, unix.Mkfifo(path, 0o600))
+	_, err = disk.ReadSmall(path, 4)
+	require.ErrorContains(t, err, "is not a regular file", "and nobody waits for a writer")
+	_, err = disk.ReadSmall("/dev/zero", 4)
+	require.ErrorContains(t, err, "is not a regular file")
 }

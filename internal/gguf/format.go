@@ -101,16 +101,18 @@ const (
 	FormatFromTensors FormatRule = "tensors"
 )
 
-// nameFormat sets Format, FormatRule and Quantized from the tensors and the file type.
+// nameFormat sets Format, FormatRule, Quantized and Native from the tensors and the file type.
 func (h *Header) nameFormat() {
 	var parameters [len(layouts)]int64
-	h.Quantized = false
+	h.Quantized, h.Native = false, true
 	for _, tensor := range h.Tensors {
 		if tensor.matrix() {
 			parameters[tensor.Type] += tensor.Elements
 			h.Quantized = h.Quantized || tensor.Type.Quantized()
+			h.Native = h.Native && (!tensor.Type.Quantized() || tensor.Type == MXFP4 || tensor.Type == NVFP4)
 		}
 	}
+	h.Native = h.Native && h.Quantized
 	dominant := F32
 	for t := range parameters {
 		if parameters[t] > parameters[dominant] {

@@ -23,6 +23,7 @@ const (
 	maxName     = 256       // bytes of a tensor's name
 	maxString   = 1 << 10   // bytes of a value that is kept
 	maxArray    = 1 << 10   // items of an array that is kept: one per layer
+	maxKept     = 1 << 8    // values that are kept: some 20 of one architecture
 	maxTexts    = 1 << 22   // items of an array of texts: tokens, merges
 	lastVersion = 99        // of the format that is taken for one, known or not
 )
@@ -344,6 +345,9 @@ func readMetadata(in *cursor, pairs int) (metadata, error) {
 
 func (m *metadata) readValue(in *cursor, key string) error {
 	kind := valueType(in.uint32())
+	if len(m.text)+len(m.numbers) > maxKept {
+		return fmt.Errorf("more than %d values that describe a model, as if it were many: the file is damaged", maxKept)
+	}
 	switch {
 	case in.err != nil:
 		return in.err
@@ -379,6 +383,7 @@ func (m *metadata) readArray(in *cursor, key string) error {
 	case kind.size() == 0:
 		return fmt.Errorf("an array of the unknown or nested type %d: the file is damaged", kind)
 	case wanted(key) && length <= maxArray:
+		m.numbers[key] = make([]int64, 0, length)
 		for range length {
 			m.numbers[key] = append(m.numbers[key], in.number(kind))
 		}

@@ -103,10 +103,10 @@ func (e *Engine) benchCommand(tools toolset, job runner.RoundJob, file string) (
 			limit:    time.Duration(e.cfg.Timeouts.Benchmark),
 			limitKey: "engine.timeouts.benchmark",
 		},
-		path: tools.bench.path,
-		args: append(args, e.cfg.BenchArgs...),
-		dir:  job.Dir,
-		cpus: job.CPUs,
+		program: tools.bench,
+		args:    append(args, e.cfg.BenchArgs...),
+		dir:     job.Dir,
+		cpus:    job.CPUs,
 	}, nil
 }
 

@@ -64,8 +64,10 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 		Build:   tools.version.build,
 		Commit:  tools.version.commit,
 		Formats: append([]runner.Format(nil), tools.formats...),
-		Imatrix: imatrix != "",
-		Threads: e.benchThreads(tools.gpu),
+		Imatrix: imatrix != "" || e.matrices() != "",
+
+		Matrices: e.matrices(),
+		Threads:  e.benchThreads(tools.gpu),
 
 		Unpaired:         tools.server.unusable,
 		Files:            e.files(imatrix),
@@ -88,7 +90,7 @@ func (e *Engine) freeDeviceMemory(ctx context.Context, tools toolset) (int64, er
 	if tools.devices == "" || !tools.gpu || placed {
 		return 0, nil
 	}
-	said, err := e.print(ctx, tools.bench.path, "--list-devices")
+	said, err := e.print(ctx, tools.bench, "--list-devices")
 	if err != nil {
 		return 0, err
 	}
@@ -153,9 +155,19 @@ func (e *Engine) benchThreads(gpu bool) int {
 	}
 }
 
-// imatrix is the absolute path of the importance matrix, "" when none is configured.
+// matrices is the path of the importance matrix of each model, with a placeholder; "" where
+// all have the same or none.
+func (e *Engine) matrices() string {
+	if !runner.PerModel(e.cfg.Imatrix) {
+		return ""
+	}
+	return e.cfg.Imatrix
+}
+
+// imatrix is the absolute path of the importance matrix of all models, "" when none is
+// configured.
 func (e *Engine) imatrix() (string, error) {
-	if e.cfg.Imatrix == "" {
+	if e.cfg.Imatrix == "" || e.matrices() != "" {
 		return "", nil
 	}
 	path, err := filepath.Abs(e.cfg.Imatrix)
@@ -171,7 +183,7 @@ func (e *Engine) imatrix() (string, error) {
 // command is one run of a tool on a job.
 type command struct {
 	operation
-	path     string
+	program  binary
 	args     []string
 	dir      string
 	nice     int
@@ -181,10 +193,10 @@ type command struct {
 
 // run runs a tool to its end. The trace is filled in on failure too.
 func (e *Engine) run(ctx context.Context, c command) (process.Result, runner.ToolRun, error) {
-	e.logger.Debug("running", "tool", c.path, "args", config.RedactArgs(c.args), "dir", c.dir)
+	e.logger.Debug("running", "tool", c.program.path, "args", config.RedactArgs(c.args), "dir", c.dir)
 	result, err := process.Run(ctx, process.Spec{
-		Path:        c.path,
-		Args:        c.args,
+		Path:        c.program.path,
+		Args:        c.program.args(c.args...),
 		Dir:         c.dir,
 		Env:         e.environment,
 		Timeout:     c.limit,

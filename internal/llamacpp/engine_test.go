@@ -560,3 +560,25 @@ func TestUnreadableModels(t *testing.T) {
 		requireFailure(t, err, runner.ReasonBadModel, "llama-quantize cannot read the model")
 	}
 }
+
+// Installers leave one program, which is the tools by its first argument.
+func TestOneProgramIsAllTools(t *testing.T) {
+	p := newPlace(t, fakellama.Behaviour{})
+	one := filepath.Join(t.TempDir(), "llama")
+	script := "#!/bin/sh\ntool=$1\nshift\nexec '" + p.tools + "'/llama-$tool \"$@\"\n"
+	require.NoError(t, os.WriteFile(one, []byte(script), 0o755)) //nolint:gosec // it is to be run
+	p.config.Dir = filepath.Dir(one)
+	e := p.engine()
+	info, err := e.Probe(t.Context())
+	require.NoError(t, err)
+	assert.NotEmpty(t, info.Formats)
+	_, err = e.Quantize(t.Context(), p.quantizeJob(), func(int, int) {})
+	require.NoError(t, err)
+	rounds, err := e.Round(t.Context(), p.roundJob(), func(int, float64) {})
+	require.NoError(t, err)
+	require.NoError(t, rounds[0].Err)
+
+	p.config.Dir = t.TempDir()
+	_, err = p.engine().Probe(t.Context())
+	requireFailure(t, err, runner.ReasonEngineMissing, "llama-quantize is not in")
+}

@@ -318,9 +318,9 @@ func (e *Engine) serverCommand(tools toolset, job runner.RoundJob, file int) com
 			limit:    time.Duration(e.cfg.Timeouts.Benchmark) * time.Duration(len(job.Files)),
 			limitKey: "engine.timeouts.benchmark",
 		},
-		path: tools.server.path,
-		args: args,
-		dir:  job.Dir,
+		program: tools.server.binary,
+		args:    args,
+		dir:     job.Dir,
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -74,15 +73,11 @@ const fullBelow = 1 << 20
 // checkPredictions reports whether a file of predictions is whole, and of as many chunks as
 // were asked for.
 func checkPredictions(path string, job runner.EvaluateJob) error {
-	file, err := os.Open(path)
+	file, info, err := disk.OpenRegular(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
 	header := make([]byte, predictionsHeader)
 	if _, err := io.ReadFull(file, header); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -162,10 +157,10 @@ func (e *Engine) evaluateCommand(ctx context.Context, job runner.EvaluateJob, do
 			limit:    time.Duration(e.cfg.Timeouts.Evaluate),
 			limitKey: "engine.timeouts.evaluate",
 		},
-		path: tool.path,
-		args: append(args, e.cfg.EvaluateArgs...),
-		dir:  job.Dir,
-		nice: e.cfg.Nice,
+		program: tool,
+		args:    append(args, e.cfg.EvaluateArgs...),
+		dir:     job.Dir,
+		nice:    e.cfg.Nice,
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 package llamacpp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,7 +94,7 @@ func (e *Engine) QuantizedSize(ctx context.Context, job runner.QuantizeJob) (byt
 	if err != nil {
 		return 0, false, err
 	}
-	return plan.bytes(input, imatrix), true, nil
+	return plan.bytes(input, cmp.Or(job.Imatrix, imatrix)), true, nil
 }
 
 // dryRunLimit is how long llama-quantize may take to read a header, also from a slow
@@ -113,6 +114,7 @@ func (e *Engine) quantizeCommand(ctx context.Context, job runner.QuantizeJob, dr
 	if err != nil {
 		return command{}, err
 	}
+	imatrix = cmp.Or(job.Imatrix, imatrix)
 	if imatrix == "" && slices.Contains(needImatrix, job.Format) {
 		return command{}, runner.Failf(runner.ReasonQuantize, "%s", imatrixAdvice(job.Format))
 	}
@@ -148,10 +150,10 @@ func (e *Engine) quantizeCommand(ctx context.Context, job runner.QuantizeJob, dr
 			limit:    limit,
 			limitKey: limitKey,
 		},
-		path: tools.quantize.path,
-		args: args,
-		dir:  job.Dir,
-		nice: e.cfg.Nice,
+		program: tools.quantize,
+		args:    args,
+		dir:     job.Dir,
+		nice:    e.cfg.Nice,
 	}, nil
 }
 

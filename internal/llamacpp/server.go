@@ -65,12 +65,12 @@ func (e *Engine) startServer(ctx context.Context, c command, cpus []int, socket 
 		},
 		MaxIdleConns: 1, MaxConnsPerHost: 1, DisableCompression: true,
 	}}
-	e.logger.Debug("starting", "tool", c.path, "args", c.args, "dir", c.dir, "cpus", cpus)
+	e.logger.Debug("starting", "tool", c.program.path, "args", c.args, "dir", c.dir, "cpus", cpus)
 	go func() {
 		defer close(s.ended)
 		s.result, s.err = process.Run(ctx, process.Spec{
-			Path:        c.path,
-			Args:        c.args,
+			Path:        c.program.path,
+			Args:        c.program.args(c.args...),
 			Dir:         c.dir,
 			Env:         e.environment,
 			Timeout:     c.limit,

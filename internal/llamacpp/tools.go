@@ -42,8 +42,22 @@ type toolset struct {
 // binary is a file that was looked at: when it is exchanged, it compares unequal.
 type binary struct {
 	path     string
+	command  string // by which the one program llama is the tool; "" for a tool of its own
 	size     int64
 	modified int64 // nanoseconds of Unix time; a time.Time does not compare
+}
+
+// String is what somebody would type.
+func (b binary) String() string {
+	return strings.Join(append([]string{filepath.Base(b.path)}, b.args()...), " ")
+}
+
+// args are the arguments by which the program is the tool with these arguments.
+func (b binary) args(args ...string) []string {
+	if b.command == "" {
+		return args
+	}
+	return append([]string{b.command}, args...)
 }
 
 // tools finds the tools and, unless it knows these very files, asks them for their
@@ -79,7 +93,7 @@ func (e *Engine) askServer(ctx context.Context, found binary, err error, benchHe
 	if err != nil {
 		return serverAbility{unusable: fmt.Sprintf("%v (Debian testing: apt install llama.cpp-tools)", err)}
 	}
-	help, err := e.print(ctx, found.path, "--help")
+	help, err := e.print(ctx, found, "--help")
 	if err != nil {
 		return serverAbility{binary: found, unusable: err.Error()}
 	}
@@ -98,7 +112,7 @@ func (e *Engine) perplexity(ctx context.Context) (binary, error) {
 	if e.knownPerplexity == found {
 		return found, nil
 	}
-	help, err := e.print(ctx, found.path, "--help")
+	help, err := e.print(ctx, found, "--help")
 	if err != nil {
 		return binary{}, err
 	}
@@ -120,8 +134,24 @@ func missing(err error) error {
 // oneLine puts joined errors on one line.
 func oneLine(err error) error { return errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")) }
 
-// find looks for a tool in the configured folder or on PATH.
+// oneProgram is all tools in one: its first argument names the tool, as in "llama bench".
+const oneProgram = "llama"
+
+// find looks for a tool in the configured folder or on PATH: for the tool of that name, and
+// else for the one program of llama.cpp.
 func (e *Engine) find(name string) (binary, error) {
+	found, err := e.findProgram(name)
+	if err == nil {
+		return found, nil
+	}
+	if one, missing := e.findProgram(oneProgram); missing == nil {
+		one.command = strings.TrimPrefix(name, oneProgram+"-")
+		return one, nil
+	}
+	return binary{}, err
+}
+
+func (e *Engine) findProgram(name string) (binary, error) {
 	where, path := "on PATH", name
 	if e.cfg.Dir != "" {
 		where, path = "in "+e.cfg.Dir, filepath.Join(e.cfg.Dir, name)
@@ -148,7 +178,7 @@ func (e *Engine) find(name string) (binary, error) {
 
 // ask fills in the abilities.
 func (e *Engine) ask(ctx context.Context, t *toolset) error {
-	help, err := e.print(ctx, t.quantize.path, "--help")
+	help, err := e.print(ctx, t.quantize, "--help")
 	if err != nil {
 		return err
 	}
@@ -158,7 +188,7 @@ func (e *Engine) ask(ctx context.Context, t *toolset) error {
 	}
 	t.dryRun = hasFlag(help.stdout, "--dry-run")
 
-	help, err = e.print(ctx, t.bench.path, "--help")
+	help, err = e.print(ctx, t.bench, "--help")
 	if err != nil {
 		return err
 	}
@@ -171,7 +201,7 @@ func (e *Engine) ask(ctx context.Context, t *toolset) error {
 	t.depth = hasFlag(help.stdout, "--n-depth")
 
 	if hasFlag(help.stdout, "--version") {
-		said, err := e.print(ctx, t.bench.path, "--version")
+		said, err := e.print(ctx, t.bench, "--version")
 		if err != nil {
 			return err
 		}
@@ -180,7 +210,7 @@ func (e *Engine) ask(ctx context.Context, t *toolset) error {
 	// Without the list: what the start of the tool told, and that Macs have Metal.
 	t.gpu = gpuBackend.MatchString(help.stderr) || runtime.GOOS == "darwin"
 	if hasFlag(help.stdout, "--list-devices") {
-		devices, err := e.print(ctx, t.bench.path, "--list-devices")
+		devices, err := e.print(ctx, t.bench, "--list-devices")
 		if err != nil {
 			return err
 		}
@@ -197,22 +227,22 @@ type printed struct {
 }
 
 // print asks a tool about itself. Its exit status does not count, a crash does.
-func (e *Engine) print(ctx context.Context, path, flag string) (printed, error) {
+func (e *Engine) print(ctx context.Context, program binary, flag string) (printed, error) {
 	op := operation{
-		tool:   filepath.Base(path),
+		tool:   program.String(),
 		doing:  "printing its " + strings.TrimPrefix(flag, "--"),
 		reason: runner.ReasonEngineMissing,
 		limit:  probeLimit,
 	}
 	result, err := process.Run(ctx, process.Spec{
-		Path:        path,
-		Args:        []string{flag},
+		Path:        program.path,
+		Args:        program.args(flag),
 		Dir:         string(filepath.Separator),
 		Env:         e.environment,
 		Timeout:     probeLimit,
 		StdoutLimit: outputLimit,
 	})
-	said := printed{path: path, stdout: string(result.Stdout), stderr: strings.Join(result.Tail, "\n"), err: err}
+	said := printed{path: program.path, stdout: string(result.Stdout), stderr: strings.Join(result.Tail, "\n"), err: err}
 	var exit *process.ExitError
 	if err == nil || errors.As(err, &exit) && signalOf(exit) == 0 {
 		return said, nil

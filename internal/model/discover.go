@@ -1,10 +1,13 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,7 +28,8 @@ type Found struct {
 	Models          []Model   // sorted by name
 	Skipped         []Skipped // what was passed over, sorted by name
 
-	places map[fileKey]string // name by file, for what is asked for by another path
+	places    map[fileKey]string // name by file, for what is asked for by another path
+	quantized []Model            // Skipped for being quantized already, and nothing else
 }
 
 // Skipped is a file that was passed over.
@@ -37,6 +41,8 @@ type Skipped struct {
 	// part of a set that is not complete, of a kind that llama.cpp does not read. Nil when
 	// it is something else.
 	Err error
+	// older says that nothing but its age is a reason: whoever names it gets it.
+	older bool
 }
 
 // Discover finds the models under dir: every "*.gguf", recursively, through symbolic
@@ -66,7 +72,7 @@ func Discover(dir string, allowRequantize bool, logger *slog.Logger, without ...
 		return Found{}, fmt.Errorf("searching the model directory %q: %w", dir, err)
 	}
 	found.Dir = absolute
-	s := search{dir: absolute, seen: map[fileKey]bool{}, files: map[string]file{}}
+	s := search{dir: absolute, seen: map[fileKey]bool{}, files: map[string]file{}, hubs: hubs{}, ollama: map[string]string{}}
 	s.leaveOut(without)
 	if err := s.run(); err != nil {
 		return Found{}, err
@@ -112,7 +118,7 @@ func (f *Found) read(units []*unit) {
 	workers.Wait()
 
 	for i, unit := range units {
-		f.add(outcomes[i].model, outcomes[i].err)
+		f.add(outcomes[i].model, unit.older, outcomes[i].err)
 		for _, key := range unit.keys {
 			if _, taken := f.places[key]; !taken { // a file may belong to two sets
 				f.places[key] = outcomes[i].model.Name
@@ -124,16 +130,41 @@ func (f *Found) read(units []*unit) {
 }
 
 // add takes in one model, or what turned out to be none.
-func (f *Found) add(model Model, err error) {
+func (f *Found) add(model Model, older string, err error) {
 	if err != nil {
 		f.Skipped = append(f.Skipped, Skipped{Name: model.Name, Path: model.Path, Reason: "unusable: " + err.Error(), Err: err})
 		return
 	}
 	if reason := unsuited(model.Header, f.AllowRequantize); reason != "" {
 		f.Skipped = append(f.Skipped, Skipped{Name: model.Name, Path: model.Path, Reason: reason})
+		if older == "" && unsuited(model.Header, true) == "" {
+			f.quantized = append(f.quantized, model)
+		}
+		return
+	}
+	if older != "" {
+		f.Skipped = append(f.Skipped, Skipped{
+			Name: model.Name, Path: model.Path, older: true,
+			Reason: fmt.Sprintf("an older revision of %s in a cache of Hugging Face, as refs/main leads to another: name it, to judge it", older),
+		})
 		return
 	}
 	f.Models = append(f.Models, model)
+}
+
+// requantized is what would have been found if quantized models were allowed.
+func (f Found) requantized() Found {
+	if f.AllowRequantize {
+		return f
+	}
+	f.AllowRequantize = true
+	f.Models = slices.Concat(f.Models, f.quantized)
+	slices.SortFunc(f.Models, byName)
+	f.Skipped = slices.DeleteFunc(slices.Clone(f.Skipped), func(s Skipped) bool {
+		return slices.ContainsFunc(f.quantized, func(m Model) bool { return m.Name == s.Name })
+	})
+	f.quantized = nil
+	return f
 }
 
 // file is a "*.gguf" that was found.
@@ -151,6 +182,8 @@ type search struct {
 	links   []string         // directories behind symbolic links, yet to be searched
 	skipped []Skipped
 	without []string // folders that hold no models, without symbolic links in their paths
+	hubs    hubs
+	ollama  map[string]string // names of Ollama's blobs, by path relative to dir
 }
 
 // leaveOut notes the folders that hold no models.
@@ -231,6 +264,9 @@ func (s *search) walk(dir string, linked bool) error {
 	if err != nil {
 		return err
 	}
+	if isOllama(entries) {
+		s.takeOllama(dir, linked)
+	}
 	for _, entry := range entries {
 		if strings.HasPrefix(entry.Name(), ".") {
 			continue
@@ -250,6 +286,20 @@ func (s *search) walk(dir string, linked bool) error {
 		}
 	}
 	return nil
+}
+
+// takeOllama takes the models of a folder of Ollama's. Of a blob with several names the first is
+// taken.
+func (s *search) takeOllama(dir string, linked bool) {
+	blobs := ollama(filepath.Join(s.dir, dir))
+	for _, name := range slices.Sorted(maps.Keys(blobs)) {
+		blob := filepath.Join(dir, blobs[name])
+		if _, named := s.ollama[blob]; named || statFile(filepath.Join(s.dir, blob)).err != nil { // or it was removed, or has yet to come
+			continue
+		}
+		s.ollama[blob] = printable(path.Join(filepath.ToSlash(dir), name))
+		s.take(blob, linked)
+	}
 }
 
 // follow looks at where a symbolic link leads.
@@ -288,27 +338,40 @@ func (s *search) units() []*unit {
 		}
 	}
 	all := make([]*unit, 0, len(units))
+	names := map[string]int{}
 	for _, unit := range units {
 		all = append(all, unit)
+		names[unit.name]++
+	}
+	for _, unit := range all {
+		if plain := modelName(unit.path); names[unit.name] > 1 && plain != unit.name {
+			unit.naming = naming{name: plain, later: true} // another file has that path
+		}
 	}
 	return all
 }
 
 // unit makes the unit that the file at path belongs to.
 func (s *search) unit(path string) *unit {
-	return newUnit(path, func(path string) file {
+	u := newUnit(path, func(path string) file {
 		if found, ok := s.files[path]; ok {
 			return found
 		}
 		return file{err: fs.ErrNotExist}
 	})
+	if name, ok := s.ollama[path]; ok {
+		u.naming = naming{name: name}
+	} else if n, ok := s.hubs.name(s.dir, u.path); ok {
+		u.naming = n
+	}
+	return u
 }
 
 // newUnit makes the unit that the file at path belongs to; look gives the file at a
 // path.
 func newUnit(path string, look func(path string) file) *unit {
 	first, paths := shards(path)
-	u := &unit{path: first}
+	u := &unit{path: first, naming: naming{name: modelName(first)}}
 	_, _, _, split := gguf.ShardName(filepath.Base(path))
 	for path := range paths {
 		file := look(path)
@@ -346,16 +409,10 @@ func shards(path string) (first string, all func(yield func(string) bool)) {
 }
 
 // distinct keeps one unit of those that are made of the same files: one that is not
-// behind a symbolic link, else the first by path.
+// behind a symbolic link, else one that a main revision leads to, else the first by path.
 func distinct(units []*unit) []*unit {
 	slices.SortFunc(units, func(a, b *unit) int {
-		switch {
-		case a.linked == b.linked:
-			return strings.Compare(a.path, b.path)
-		case b.linked:
-			return -1
-		}
-		return 1
+		return cmp.Or(falseFirst(a.linked, b.linked), falseFirst(a.later, b.later), strings.Compare(a.path, b.path))
 	})
 	seen := map[string]bool{}
 	units = slices.DeleteFunc(units, func(u *unit) bool {
@@ -364,4 +421,14 @@ func distinct(units []*unit) []*unit {
 		return duplicate
 	})
 	return units
+}
+
+func falseFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }

@@ -18,7 +18,9 @@ import (
 // Model is one GGUF file, or one split set.
 //
 // Its name is its path relative to the model directory, with slashes, without ".gguf";
-// that of a split set's first file names the set. So a name is unique, and stays the
+// that of a split set's first file names the set. Files in a cache of huggingface_hub are named
+// after repository and file, and those of Ollama as Ollama does, so that their names outlast
+// a new revision. So a name is unique, and stays the
 // same whatever else comes or goes. A model outside of the model directory is named by
 // its absolute path; where there is no model directory, by its base name, and by its
 // absolute path when another model of the same selection has that base name. Bytes in a
@@ -97,6 +99,7 @@ type unit struct {
 	linked  bool     // at least one was reached through a symbolic link
 	err     error    // why the only file cannot be looked at
 	beside  string   // path of what stands beside a file that is still arriving; "" for none
+	naming
 }
 
 // key identifies the unit by its files, or by its path where none is there.
@@ -122,7 +125,7 @@ func (u *unit) arriving(dir string, downloads arrivals) {
 
 // read reads the unit's header; dir is what its paths are relative to.
 func (u *unit) read(dir string) (Model, error) {
-	model := Model{Name: modelName(u.path), Path: under(dir, u.path)}
+	model := Model{Name: u.name, Path: under(dir, u.path)}
 	if u.beside != "" {
 		return model, fmt.Errorf("%w: it is still arriving, as %q is there: wait until the download has ended, or remove that if it has", gguf.ErrIncomplete, u.beside)
 	}

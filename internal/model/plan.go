@@ -81,10 +81,14 @@ func (c Conflict) Error() string {
 // file cannot be read, that is the one in last, by the entry's name, or else UnknownFormat.
 func NewPlan(entries []config.Entry, found Found, last map[string]string) Plan {
 	var p Plan
-	selected := selectAll(entries, found)
+	selected := map[bool]map[string]selected{false: selectAll(entries, found, false), true: selectAll(entries, found.requantized(), true)}
+	strict := found
 	owners := map[[2]string]string{}
 	for _, entry := range entries {
-		resolved := Resolved{Entry: entry}
+		resolved, found := Resolved{Entry: entry}, strict
+		if entry.AllowRequantize {
+			found = strict.requantized()
+		}
 		models := map[string]Model{}
 		leftOut, err := found.leftOut(entry.Models)
 		if err != nil {
@@ -94,7 +98,7 @@ func NewPlan(entries []config.Entry, found Found, last map[string]string) Plan {
 			continue
 		}
 		for _, pattern := range config.Included(entry.Models) {
-			s := selected[pattern]
+			s := selected[entry.AllowRequantize][pattern]
 			if s.err != nil && config.IsGlob(pattern) {
 				resolved.Unresolved = append(resolved.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, s.err))
 			}
@@ -131,12 +135,15 @@ func (p *Plan) passedOver(found Found) []Skipped {
 	return slices.DeleteFunc(slices.Clone(found.Skipped), func(s Skipped) bool { return planned[s.Name] })
 }
 
-// selectAll selects by every pattern of the entries at once, so that names which models
-// outside of the model directory get are apart from each other.
-func selectAll(entries []config.Entry, found Found) map[string]selected {
+// selectAll selects by every pattern at once of the entries that allow quantized models, or of
+// those that do not, so that names which models outside of the model directory get are apart
+// from each other.
+func selectAll(entries []config.Entry, found Found, requantize bool) map[string]selected {
 	var patterns []string
 	for _, entry := range entries {
-		patterns = append(patterns, config.Included(entry.Models)...)
+		if entry.AllowRequantize == requantize {
+			patterns = append(patterns, config.Included(entry.Models)...)
+		}
 	}
 	all := map[string]selected{}
 	for i, s := range found.selectEach(patterns) {

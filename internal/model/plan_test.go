@@ -307,3 +307,20 @@ func TestEveryPairHasOneOwner(t *testing.T) {
 		require.ElementsMatch(t, conflicts, p.Conflicts)
 	}
 }
+
+func TestAnEntryMayAllowQuantizedModels(t *testing.T) {
+	m := newModels(t)
+	m.model("f16.gguf")
+	gguftest.Model(gguftest.TinyQuantized()).Write(t, m.path("q8.gguf"))
+	strict, allowing := entry("strict", "*", "Q4_K_M"), entry("allowing", "*", "Q2_K")
+	allowing.AllowRequantize = true
+	p := model.NewPlan([]config.Entry{strict, allowing}, m.discover(), nil)
+	var got []string
+	for _, e := range p.Entries {
+		for _, planned := range e.Models {
+			got = append(got, e.Name+" "+planned.Name)
+		}
+	}
+	assert.Equal(t, []string{"strict f16", "allowing f16", "allowing q8"}, got)
+	assert.Empty(t, p.PassedOver, "an entry decides it")
+}

@@ -137,18 +137,18 @@ func (f Found) match(pattern string) (inside []Model, outside *Model, err error)
 		if err != nil || info.IsDir() {
 			continue
 		}
-		if !strings.HasSuffix(file, extension) {
-			if config.IsGlob(pattern) {
-				continue
-			}
-			return nil, nil, fmt.Errorf("%q is not named *%s, as models are: give it such a name, or name a link to it", file, extension)
-		}
 		absolute, err := filepath.Abs(file)
 		if err != nil {
 			return nil, nil, fmt.Errorf("finding the model %q: %w", file, err)
 		}
 		if model, ok, err := f.named(f.nameOf(absolute, keyOf(info))); ok {
 			return []Model{model}, nil, err
+		}
+		if !strings.HasSuffix(file, extension) {
+			if config.IsGlob(pattern) {
+				continue
+			}
+			return nil, nil, fmt.Errorf("%q is not named *%s, as models are: give it such a name, or name a link to it", file, extension)
 		}
 		model, err := f.load(absolute)
 		return nil, &model, err
@@ -177,7 +177,7 @@ func (f Found) named(name string) (model Model, ok bool, err error) {
 // asModel is what becomes of a passed-over file that someone asks for: it may have been
 // passed over for being quantized.
 func (f Found) asModel(s *Skipped) (Model, error) {
-	if s.Err != nil || !f.AllowRequantize {
+	if s.Err != nil || !f.AllowRequantize && !s.older {
 		return s.asModel()
 	}
 	model, err := f.load(s.Path)
@@ -219,8 +219,12 @@ func (f Found) nameOf(absolute string, key fileKey) string {
 	if f.Dir != "" {
 		if relative, err := filepath.Rel(f.Dir, absolute); err == nil {
 			first, _ := shards(relative)
-			if _, ok, _ := f.named(modelName(first)); ok {
-				return modelName(first)
+			name := modelName(first)
+			if n, ok := (hubs{}).name(f.Dir, first); ok {
+				name = n.name
+			}
+			if _, ok, _ := f.named(name); ok {
+				return name
 			}
 		}
 	}
@@ -242,6 +246,9 @@ func (f Found) missing(pattern string, err error) Model {
 // load reads a model that Discover did not see.
 func (f Found) load(absolute string) (Model, error) {
 	unit := newUnit(absolute, statFile)
+	if n, ok := (hubs{}).name("", unit.path); ok {
+		unit.naming = n
+	}
 	unit.arriving("", arrivals{})
 	model, err := unit.read("")
 	if err != nil {

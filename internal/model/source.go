@@ -24,8 +24,8 @@ func unsuited(h *gguf.Header, allowRequantize bool) string {
 	if what := kind(h); what != "" {
 		return what
 	}
-	if h.Quantized && !allowRequantize {
-		return fmt.Sprintf("quantized already (%s): give the unquantized model, or set models.allow_requantize at a loss of quality", h.Format)
+	if h.Quantized && !h.Native && !allowRequantize {
+		return fmt.Sprintf("quantized already (%s): give the unquantized model, or set models.allow_requantize, or allow_requantize of the entry, at a loss of quality", h.Format)
 	}
 	return ""
 }

@@ -9,6 +9,9 @@
 //	DIR/M/T/stable -> VERSION       the copy to serve
 //	DIR/M/stable -> T/VERSION       the same, where one target of the model is chosen
 //
+// On a file system without symbolic links, such as SMB and exFAT, stable is a regular file of
+// one line, which says where the link would lead.
+//
 // VERSION is the begin of the copy's SHA-256, so that the same content is one version,
 // however often it is published.
 //
@@ -18,7 +21,8 @@
 // DIR/.incoming, written to the disk, loaded by the engine, and then renamed. A stable link
 // is replaced by renaming, after what it leads to is on the disk. So whatever is killed, or
 // loses its power, at whatever moment: the link leads to the copy before or to the new one,
-// and both are whole. A version that is no longer kept is renamed away before it is removed.
+// and both are whole. A version that is no longer kept is renamed away before it is removed;
+// so is one whose publication failed.
 //
 // What is not ours is left as it is, and makes the publication fail where it is in the way:
 // a link that leads elsewhere, a version without a manifest, or with one that names another

@@ -158,8 +158,9 @@ func publishAndDieAt(args []string) error {
 		}
 	}
 	d.system = system{
-		sync:   func(path string) error { dies(); return disk.Sync(path) },
-		rename: func(from, to string) error { dies(); return os.Rename(from, to) },
+		sync:    func(path string) error { dies(); return disk.Sync(path) },
+		rename:  func(from, to string) error { dies(); return os.Rename(from, to) },
+		symlink: os.Symlink,
 	}
 	c := copyOf(inDir(args[1]), cycle)
 	c.Keep = 1

@@ -8,12 +8,15 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
 var versionName = regexp.MustCompile(`^[0-9a-f]{12}$`)
 
 // link is a stable link: that of a pair, which leads to VERSION, or that of a model, which
-// leads to TARGET/VERSION.
+// leads to TARGET/VERSION. On a file system without symbolic links it is a regular file, of
+// one line that says where.
 type link struct {
 	path  string
 	parts int // of where it leads to
@@ -29,26 +32,37 @@ func (p pair) link(chosen bool) link {
 // target is the directory that the link leads to.
 func (l link) target(to string) string { return filepath.Join(filepath.Dir(l.path), to) }
 
+// maxLink bounds, in bytes, a file that says where a link would lead.
+const maxLink = 4096
+
+// read gives where the link leads.
+func (l link) read() (to string, err error) {
+	info, err := os.Lstat(l.path)
+	switch {
+	case err != nil:
+		return "", err
+	case info.Mode()&fs.ModeSymlink != 0:
+		return os.Readlink(l.path)
+	case !info.Mode().IsRegular() || info.Size() > maxLink:
+		return "", fmt.Errorf("%s is neither a symbolic link nor a file that says where one would lead, so not ours: move it elsewhere", l.path)
+	}
+	line, err := disk.ReadSmall(l.path, maxLink)
+	return strings.TrimSuffix(string(line), "\n"), err
+}
+
 // check refuses a link that is not ours, or another model's. One whose version was removed
 // by hand is ours by its form.
 func (l link) check(model string) error {
-	info, err := os.Lstat(l.path)
+	to, err := l.read()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if info.Mode()&fs.ModeSymlink == 0 {
-		return fmt.Errorf("%s is no symbolic link, so not ours: move it elsewhere", l.path)
-	}
-	to, err := os.Readlink(l.path)
-	if err != nil {
-		return err
-	}
 	parts := strings.Split(to, "/")
 	if len(parts) != l.parts || !filepath.IsLocal(to) || !versionName.MatchString(parts[len(parts)-1]) {
-		return fmt.Errorf("the link %s leads to %q, which is not ours: move the link elsewhere", l.path, to)
+		return fmt.Errorf("%s leads to %q, which is not ours: move it elsewhere", l.path, to)
 	}
 	v, err := readVersion(l.target(to))
 	switch {
@@ -69,9 +83,9 @@ func (d *Directory) point(l link, v Version, incoming string) (moved bool, err e
 		return false, err
 	}
 	// Who watches the link is not to be told of nothing.
-	if now, err := os.Readlink(l.path); err != nil || now != to {
+	if now, err := l.read(); err != nil || now != to {
 		made := filepath.Join(incoming, stableLink)
-		if err := os.Symlink(to, made); err != nil {
+		if err := d.lead(made, to); err != nil {
 			return false, err
 		}
 		if err := d.system.rename(made, l.path); err != nil {
@@ -80,4 +94,16 @@ func (d *Directory) point(l link, v Version, incoming string) (moved bool, err e
 		moved = true
 	}
 	return moved, d.system.sync(filepath.Dir(l.path))
+}
+
+// lead makes a link, or the file in its place.
+func (d *Directory) lead(path, to string) error {
+	err := d.system.symlink(to, path)
+	if err == nil || !disk.NoSymlinks(err) {
+		return err
+	}
+	if err := os.WriteFile(path, []byte(to+"\n"), 0o644); err != nil {
+		return err
+	}
+	return d.system.sync(path)
 }

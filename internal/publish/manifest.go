@@ -8,9 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
 const manifestFile = "manifest.json"
+
+// maxManifest bounds, in bytes, what is read of one: ours have some 3 KB.
+const maxManifest = 1 << 20
 
 // Manifest says what a published copy is, and how it came about.
 type Manifest struct {
@@ -90,7 +95,7 @@ var errNoVersion = errors.New("there is no such version")
 // readVersion reads the manifest of a version.
 func readVersion(dir string) (Version, error) {
 	v := Version{Dir: dir}
-	text, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	text, err := disk.ReadSmall(filepath.Join(dir, manifestFile), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, missing := os.Lstat(dir); errors.Is(missing, fs.ErrNotExist) {
 			return v, errNoVersion

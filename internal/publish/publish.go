@@ -51,12 +51,22 @@ func Open(path string, logger *slog.Logger) (*Directory, error) {
 	d.sweep()
 	incoming, err := d.incoming()
 	if err == nil {
-		err = incoming.Remove()
+		err = errors.Join(d.tryLink(incoming.Path()), incoming.Remove())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the directory to publish in cannot be used: %w", err)
 	}
 	return d, nil
+}
+
+// tryLink says so where the file system has no symbolic links.
+func (d *Directory) tryLink(dir string) error {
+	err := d.system.symlink("nothing", filepath.Join(dir, stableLink))
+	if err != nil && disk.NoSymlinks(err) {
+		d.logger.Info("the folder to publish in has no symbolic links: the files named stable say in one line where they would lead", "dir", d.path)
+		return nil
+	}
+	return err
 }
 
 // Copy is what to publish.
@@ -79,8 +89,9 @@ type Copy struct {
 
 // Publish makes the copy the stable version of its pair or, where it is chosen, of its
 // model. Content that is there already is not written again, and only its manifest renewed.
-// When it fails the link leads to where it did; where only the very last step failed, which
-// is to see that the link lasts, to the new copy, which is whole.
+// When it fails the link leads to where it did, and nothing of the copy stays; where only the
+// very last step failed, which is to see that the link lasts, it leads to the new copy, which
+// is whole.
 func (d *Directory) Publish(ctx context.Context, c Copy) (Version, error) {
 	v, err := d.publish(ctx, c)
 	if err != nil {
@@ -118,15 +129,20 @@ func (d *Directory) publish(ctx context.Context, c Copy) (Version, error) {
 	}
 	m.Published = time.Now().UTC()
 	v := Version{Dir: filepath.Join(pair.dir, m.SHA256[:versionLength]), Manifest: m}
-	if _, err := os.Lstat(v.Dir); errors.Is(err, fs.ErrNotExist) {
+	_, missing := os.Lstat(v.Dir)
+	if errors.Is(missing, fs.ErrNotExist) {
 		err = d.bring(ctx, c, v, incoming.Path())
-		if err != nil {
-			return Version{}, err
-		}
-	} else if err := d.renew(ctx, v, incoming.Path()); err != nil {
-		return Version{}, err
+	} else {
+		err = d.renew(ctx, v, incoming.Path())
 	}
-	if _, err := d.point(link, v, incoming.Path()); err != nil {
+	moved := false
+	if err == nil {
+		moved, err = d.point(link, v, incoming.Path())
+	}
+	if err != nil {
+		if missing != nil && !moved {
+			d.withdraw(v, incoming.Path())
+		}
 		return Version{}, err
 	}
 	v.Stable = link.path
@@ -134,6 +150,19 @@ func (d *Directory) publish(ctx context.Context, c Copy) (Version, error) {
 		d.logger.Warn("versions that are not kept any more stay behind until the next publication", "dir", pair.dir, "err", err)
 	}
 	return v, nil
+}
+
+// withdraw takes away what a publication that failed has made: the version, and the
+// directories above it as far as they hold nothing else.
+func (d *Directory) withdraw(v Version, incoming string) {
+	err := d.system.rename(v.Dir, filepath.Join(incoming, "withdrawn"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.logger.Warn("a version that could not be published stays behind: remove it by hand", "dir", v.Dir, "err", err)
+		return
+	}
+	for dir := filepath.Dir(v.Dir); dir != d.path && os.Remove(dir) == nil; {
+		dir = filepath.Dir(dir)
+	}
 }
 
 // Choose makes the newest version of a target the stable one of its model; ok is false when
@@ -231,6 +260,9 @@ func sameMode(file, as string) error {
 	if err != nil {
 		return err
 	}
+	if is, err := os.Stat(file); err == nil && is.Mode() == info.Mode() { // SMB and exFAT may know one mode only
+		return nil
+	}
 	return os.Chmod(file, info.Mode().Perm())
 }
 
@@ -271,7 +303,7 @@ func (d *Directory) retain(p pair, now Version, keep int, incoming string) error
 	linked := []string{now.Dir}
 	for _, chosen := range []bool{false, true} {
 		l := p.link(chosen)
-		if to, err := os.Readlink(l.path); err == nil {
+		if to, err := l.read(); err == nil {
 			linked = append(linked, l.target(to))
 		}
 	}

@@ -230,10 +230,10 @@ func TestForeign(t *testing.T) {
 		}, "has no manifest.json"},
 		"a file of the link's name": {func(t *testing.T, pair string) {
 			write(t, filepath.Join(pair, "stable"), "mine")
-		}, "is no symbolic link, so not ours"},
+		}, "which is not ours: move it elsewhere"},
 		"a directory of the link's name": {func(t *testing.T, pair string) {
 			write(t, filepath.Join(pair, "stable", "mine"), "")
-		}, "is no symbolic link, so not ours"},
+		}, "is neither a symbolic link nor a file that says where one would lead"},
 		"a link to elsewhere": {func(t *testing.T, pair string) {
 			symlink(t, filepath.Join(pair, "stable"), "/etc")
 		}, `leads to "/etc", which is not ours`},
@@ -349,6 +349,7 @@ func TestOrderOfSyncs(t *testing.T) {
 			did = append(did, "rename "+name(from)+" "+name(to))
 			return os.Rename(from, to)
 		},
+		symlink: os.Symlink,
 	}
 	publish := func(cycle uint64) []string {
 		did = nil
@@ -402,12 +403,16 @@ func TestAnErrorAtEveryStep(t *testing.T) {
 				}
 				return os.Rename(from, to)
 			},
+			symlink: os.Symlink,
 		}
 		c := copyOf(t, 4)
 		c.Keep = 1
 		_, err = d.Publish(t.Context(), c)
 		cycle, _ := stableOf(t, before.Stable)
-		versionsIn(t, filepath.Dir(before.Dir))
+		versions := versionsIn(t, filepath.Dir(before.Dir))
+		if err != nil && cycle == 2 {
+			assert.Len(t, versions, 1, "the version that was not published stays at step %d", step)
+		}
 		assertNothingIncoming(t, dir)
 		if err == nil { // from here on only what is removed is concerned
 			assert.EqualValues(t, 4, cycle)
@@ -416,6 +421,41 @@ func TestAnErrorAtEveryStep(t *testing.T) {
 		}
 		require.ErrorIs(t, err, broken)
 	}
+}
+
+func TestWithoutSymbolicLinks(t *testing.T) {
+	for _, refusal := range []error{syscall.EPERM, syscall.EOPNOTSUPP, syscall.ENOSYS} {
+		dir := t.TempDir()
+		d := open(t, dir)
+		d.system.symlink = func(to, path string) error { return &os.LinkError{Op: "symlink", Old: to, New: path, Err: refusal} }
+		for cycle := uint64(2); cycle < 10; cycle += 2 {
+			c := copyOf(t, cycle)
+			c.Keep, c.Chosen = 2, cycle%4 == 0
+			v, err := d.Publish(t.Context(), c)
+			require.NoError(t, err)
+			line, err := os.ReadFile(v.Stable)
+			require.NoError(t, err)
+			at := filepath.Join(filepath.Dir(v.Stable), strings.TrimSuffix(string(line), "\n"))
+			assert.Equal(t, v.Dir, at)
+			assert.Equal(t, cycle, whole(t, at))
+		}
+		assert.Len(t, versionsIn(t, filepath.Join(dir, "a/m/Q4_K_M")), 2)
+		d.system.symlink = os.Symlink // it was mounted with them
+		v, err := d.Publish(t.Context(), copyOf(t, 12))
+		require.NoError(t, err)
+		cycle, _ := stableOf(t, v.Stable)
+		assert.EqualValues(t, 12, cycle)
+	}
+}
+
+func TestAFailedFirstPublicationLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, dir)
+	d.system.symlink = func(string, string) error { return syscall.ENOSPC }
+	_, err := d.Publish(t.Context(), copyOf(t, 2))
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	assert.NoDirExists(t, filepath.Join(dir, "a"))
+	assertNothingIncoming(t, dir)
 }
 
 func TestOpenRefusesWhatCannotBeUsed(t *testing.T) {

@@ -13,11 +13,12 @@ import (
 // system is what makes a publication visible and lasting. Tests watch it, and are killed
 // within.
 type system struct {
-	sync   func(path string) error // of a file, or of the names in a directory
-	rename func(from, to string) error
+	sync    func(path string) error // of a file, or of the names in a directory
+	rename  func(from, to string) error
+	symlink func(to, path string) error
 }
 
-func realSystem() system { return system{disk.Sync, os.Rename} }
+func realSystem() system { return system{disk.Sync, os.Rename, os.Symlink} }
 
 // makeDirs makes a directory below the one to publish in, and those between, and sees that
 // their names last: whoever made them may have been killed before that.

@@ -1,8 +1,10 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 )
 
 // Flags that turn routes on.
@@ -61,12 +63,12 @@ func routes() []route {
 		{Route{"GET", "/api/v1/events", "events and whether the bus has them, oldest first; parameters: limit, after, delivery", ""}, answering((*server).events)},
 		{Route{"GET", "/api/v1/export", "the whole state, as JSON lines", ""}, method((*server).export)},
 		{Route{"POST", "/api/v1/admin/backup", "answers with a copy of the state's file", flagAdminAPI}, method((*server).backup)},
-		{Route{"GET", "/debug/pprof/{profile...}", "profiles of the process, for go tool pprof", ""}, function(pprof.Index)},
+		{Route{"GET", "/debug/pprof/{profile...}", "profiles of the process, for go tool pprof", ""}, profiling(pprof.Index)},
 		{Route{"GET", "/debug/pprof/cmdline", "command line of the process", ""}, function(pprof.Cmdline)},
-		{Route{"GET", "/debug/pprof/profile", "CPU profile; parameter: seconds", ""}, function(pprof.Profile)},
+		{Route{"GET", "/debug/pprof/profile", "CPU profile; parameter: seconds, at most 60", ""}, profiling(pprof.Profile)},
 		{Route{"GET", "/debug/pprof/symbol", "names of program counters", ""}, function(pprof.Symbol)},
 		{Route{"POST", "/debug/pprof/symbol", "the same", ""}, function(pprof.Symbol)},
-		{Route{"GET", "/debug/pprof/trace", "execution trace; parameter: seconds", ""}, function(pprof.Trace)},
+		{Route{"GET", "/debug/pprof/trace", "execution trace; parameter: seconds, at most 60", ""}, profiling(pprof.Trace)},
 	}
 }
 
@@ -74,6 +76,20 @@ func method(f func(*server, http.ResponseWriter, *http.Request)) func(*server) h
 	return func(s *server) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f(s, w, r) })
 	}
+}
+
+// maxProfile bounds, in seconds, what one client may keep a profile running for.
+const maxProfile = 60
+
+// profiling serves a profile, unless it is to take too long.
+func profiling(f http.HandlerFunc) func(*server) http.Handler {
+	return function(func(w http.ResponseWriter, r *http.Request) {
+		if seconds, err := strconv.ParseFloat(r.FormValue("seconds"), 64); err == nil && !(seconds <= maxProfile) {
+			refuse(w, r, errorBadData, fmt.Sprintf("seconds is %v: give at most %d", seconds, maxProfile))
+			return
+		}
+		f(w, r)
+	})
 }
 
 func function(f http.HandlerFunc) func(*server) http.Handler {

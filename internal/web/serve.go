@@ -77,6 +77,7 @@ func serve(ctx context.Context, listeners []net.Listener, o ServeOptions) error 
 			WriteTimeout:      writeTimeout,
 			IdleTimeout:       idleTimeout,
 			MaxHeaderBytes:    maxHeaderBytes,
+			ConnState:         newConnections(maxConnections).state,
 			ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 		}
 		addresses[i] = listener.Addr()

@@ -498,3 +498,23 @@ func TestLongAnswers(t *testing.T) {
 		assert.NoError(t, <-s.done)
 	})
 }
+
+// Whoever opens connections and says nothing keeps nobody else out.
+func TestIdleConnectionsAreBounded(t *testing.T) {
+	address := start(t, web.ServeOptions{Handler: hello, Flags: flagsOf("", "127.0.0.1:0")})[0].String()
+	var all []net.Conn
+	for range 400 {
+		conn, err := net.Dial("tcp", address)
+		require.NoError(t, err)
+		defer conn.Close()
+		all = append(all, conn)
+	}
+	_, body, err := get(client(nil), "http://"+address)
+	require.NoError(t, err)
+	assert.Equal(t, "hello", body)
+	for i, conn := range all[:400-256] {
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+		_, err := conn.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF, "connection %d is still open", i)
+	}
+}

@@ -4,7 +4,7 @@
 // What it guarantees:
 //   - It shows what was committed, and changes nothing by itself. What changes
 //     something is off unless a flag turns it on, and is refused for requests that a
-//     browser makes on behalf of another site.
+//     browser makes on behalf of another site, also of one that has its name lead here.
 //   - Names of models, messages of tools and errors of Redis are other people's text:
 //     nothing of it becomes markup, and nothing of it is shown with its control
 //     characters. Pages need no script, and load nothing from another host; their own
@@ -18,7 +18,12 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/a2a"
@@ -197,7 +202,48 @@ func (s *server) sameSite(next http.Handler) http.Handler {
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, errorForbidden, "a page of another site asked for this: open the exporter's own page, or use a command-line client")
 	}))
-	return protection.Handler(next)
+	return protection.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if origin := r.Header.Get("Origin"); changes(r) && origin != "" && !s.external(origin) && !s.knownHost(r.Host) {
+			refuse(w, r, errorForbidden, "a page asked for this by the name "+strconv.Quote(r.Host)+", which may be another site's that leads here: start quant-exporter with --web.external-url, or open the page by its IP address")
+			return
+		}
+		next.ServeHTTP(w, r)
+	}))
+}
+
+// changes reports whether a request is of a method that may change something.
+func changes(r *http.Request) bool {
+	return r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodOptions
+}
+
+// external reports whether an origin is that of the external URL: a proxy may hand us another
+// Host than the browser sees.
+func (s *server) external(origin string) bool {
+	u := s.Mount.External
+	return u != nil && strings.EqualFold(u.Scheme+"://"+u.Host, origin)
+}
+
+// reserved are the ends of names that nobody can register, so that no other site has one.
+var reserved = []string{".localhost", ".local", ".internal", ".home.arpa", ".lan"}
+
+// knownHost reports whether a browser that uses this name for us has it from nobody else. A
+// site may have its own name lead to our address (DNS rebinding): its pages are then of the
+// same origin as ours.
+func (s *server) knownHost(host string) bool {
+	if u := s.Mount.External; u != nil && strings.EqualFold(u.Host, host) {
+		return true
+	}
+	name := strings.ToLower(host)
+	if bare, _, err := net.SplitHostPort(name); err == nil {
+		name = bare
+	}
+	name = strings.TrimSuffix(strings.Trim(name, "[]"), ".")
+	if net.ParseIP(name) != nil || !strings.Contains(name, ".") {
+		return true
+	}
+	own, err := os.Hostname()
+	return err == nil && strings.EqualFold(own, name) ||
+		slices.ContainsFunc(reserved, func(end string) bool { return strings.HasSuffix(name, end) })
 }
 
 // secure sets the headers that keep a browser from doing more with an answer than to show

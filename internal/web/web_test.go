@@ -459,6 +459,43 @@ func TestOtherSites(t *testing.T) {
 	assert.Equal(t, http.StatusOK, ask(handler, "GET", "/", header("Sec-Fetch-Site", "cross-site")).Code, "links from elsewhere work")
 }
 
+// A site whose name leads to the exporter's address is of the same origin as its own page.
+func TestSitesThatRebindTheirName(t *testing.T) {
+	o := options(t)
+	o.Status = func() *dispatch.Status { return &dispatch.Status{Entries: scheduled("nightly")} }
+	handler := handlerOf(o)
+	named := func(host, origin string) func(*http.Request) {
+		return func(r *http.Request) {
+			r.Host = host
+			r.Header.Set("Sec-Fetch-Site", "same-origin")
+			if origin != "" {
+				r.Header.Set("Origin", origin)
+			}
+		}
+	}
+	for _, path := range []string{"/-/reload", "/api/v1/admin/backup", "/api/v1/run?entry=nightly", "/api/v1/cancel?cycle=1"} {
+		response := ask(handler, "POST", path, named("evil.example:10180", "http://evil.example:10180"))
+		assert.Equal(t, http.StatusForbidden, response.Code, path)
+		assert.Contains(t, response.Body.String(), "--web.external-url")
+		for _, host := range []string{"127.0.0.1:10180", "[::1]:10180", "localhost:10180", "gpu-host:10180", "gpu-host.local", "10.0.0.7"} {
+			response := ask(handler, "POST", path, named(host, "http://"+host))
+			assert.Contains(t, []int{http.StatusOK, http.StatusAccepted}, response.Code, "%s, %s", path, host)
+		}
+		response = ask(handler, "POST", path, func(r *http.Request) { r.Host = "quant.example.org" })
+		assert.Contains(t, []int{http.StatusOK, http.StatusAccepted}, response.Code, "a program, which says no origin")
+	}
+}
+
+func TestProfilesAreBounded(t *testing.T) {
+	handler := handlerOf(options(t))
+	for _, path := range []string{"/debug/pprof/profile", "/debug/pprof/trace", "/debug/pprof/heap"} {
+		for _, seconds := range []string{"61", "1e9", "NaN", "+Inf"} {
+			response := ask(handler, "GET", path+"?seconds="+url.QueryEscape(seconds))
+			assert.Equal(t, http.StatusBadRequest, response.Code, "%s for %s s", path, seconds)
+		}
+	}
+}
+
 // Errors of the API are JSON, wherever it is mounted, and those of other paths are text.
 func TestRefusalsSpeakThePathsLanguage(t *testing.T) {
 	for _, prefix := range []string{"", "/quant", "/api"} {
