@@ -248,8 +248,8 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 		milliseconds = *a.PromptMS
 	}
 	burst.Time = time.Duration(milliseconds * float64(time.Millisecond))
-	if turn.Phase == verdict.Prompt { // its time began with the request
-		stopped, slices := s.pauses.within(a.asked, burst.Time)
+	if turn.Phase == verdict.Prompt {
+		stopped, slices := s.pauses.least(a.during, burst.Time)
 		burst.Time -= stopped
 		if slices > 1 {
 			burst.Slices = slices

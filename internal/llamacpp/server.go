@@ -191,8 +191,8 @@ const answerLimit = 4 << 20
 // answer is what a server said of an answer, and what was seen of it from outside.
 type answer struct {
 	timings
-	asked time.Time
-	taken float64 // share of the time, 0 to 1, that others took of the CPUs
+	during span    // from the request to the end of the answer
+	taken  float64 // share of the time, 0 to 1, that others took of the CPUs
 }
 
 // complete has the prompt evaluated, as far as it is not in the cache, and so many tokens
@@ -232,8 +232,9 @@ func (s *server) complete(ctx context.Context, prompt []int32, predict int) (ans
 	if err != nil {
 		return answer{}, s.unusable("%w", err)
 	}
-	stopped, _ := s.pauses.within(began, wall)
-	return answer{t, began, host.Taken(before, after, wall, wall-stopped)}, nil
+	during := span{began, began.Add(wall)}
+	stopped, _ := s.pauses.least(during, wall)
+	return answer{t, during, host.Taken(before, after, wall, wall-stopped)}, nil
 }
 
 func (s *server) unusable(format string, args ...any) error {

@@ -137,23 +137,44 @@ func (p *pauses) forget() {
 	p.spans = nil
 }
 
-// within gives how much of so much time after a moment the process was stopped, and in how
-// many parts it ran.
-func (p *pauses) within(from time.Time, d time.Duration) (stopped time.Duration, parts int) {
+// least returns the shortest time that the process was stopped within so much time of a span,
+// wherever in it that lies, and in how many parts it ran then. A server begins a little after
+// it was asked, and its answer comes a little after it has ended. Where a pause lies in
+// between, the span is longer by it, and it is no part of what the server did.
+func (p *pauses) least(whole span, d time.Duration) (stopped time.Duration, parts int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	to := from.Add(d)
+	last := whole.to.Add(-d)
+	if last.Before(whole.from) { // clocks are read one after the other
+		last = whole.from
+	}
+	begins := []time.Time{whole.from, last}
+	for _, s := range p.spans {
+		begins = append(begins, s.from, s.to, s.from.Add(-d), s.to.Add(-d))
+	}
+	stopped = d
+	for _, begin := range begins {
+		if begin.Before(whole.from) || begin.After(last) {
+			continue
+		}
+		if s, n := p.within(span{begin, begin.Add(d)}); s <= stopped {
+			stopped, parts = s, n
+		}
+	}
+	return stopped, parts
+}
+
+// within returns how much of a span the process was stopped, and in how many parts it ran.
+func (p *pauses) within(whole span) (stopped time.Duration, parts int) {
 	parts = 1
 	for _, s := range p.spans {
-		end := s.to
-		if end.IsZero() || end.After(to) {
-			end = to
+		if s.to.IsZero() || s.to.After(whole.to) {
+			s.to = whole.to
 		}
-		begin := s.from
-		if begin.Before(from) {
-			begin = from
+		if s.from.Before(whole.from) {
+			s.from = whole.from
 		}
-		if part := end.Sub(begin); part > 0 {
+		if part := s.to.Sub(s.from); part > 0 {
 			stopped += part
 			parts++
 		}

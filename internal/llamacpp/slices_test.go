@@ -17,21 +17,28 @@ func TestPausesWithinATime(t *testing.T) {
 		p.end(at(s[1]))
 	}
 	p.begin(at(130)) // and is stopped until now
-	for _, tt := range []struct{ from, ms, stopped, parts int }{
-		{0, 10, 0, 1},
-		{0, 20, 0, 1},
-		{0, 30, 10, 2},
-		{0, 80, 40, 2},
-		{0, 120, 65, 3},
-		{30, 70, 45, 3},
-		{0, 140, 75, 4},
+	for _, tt := range []struct{ from, to, ms, stopped, parts int }{
+		{0, 10, 10, 0, 1},
+		{0, 30, 30, 10, 2},
+		{0, 80, 80, 40, 2},
+		{0, 79, 80, 40, 2},
+		{0, 120, 120, 65, 3},
+		{30, 100, 70, 45, 3},
+		{0, 140, 140, 75, 4},
+		{0, 81, 80, 40, 2},   // as good as the whole time
+		{25, 70, 10, 0, 1},   // asked while it was stopped
+		{19, 70, 10, 0, 1},   // asked a moment before that
+		{0, 62, 20, 0, 1},    // its answer was on the way then
+		{18, 112, 25, 0, 1},  // both
+		{0, 112, 85, 40, 2},  // the second pause came after it
+		{15, 112, 50, 25, 2}, // the first pause came before it
 	} {
-		stopped, parts := p.within(at(tt.from), time.Duration(tt.ms)*time.Millisecond)
+		stopped, parts := p.least(span{at(tt.from), at(tt.to)}, time.Duration(tt.ms)*time.Millisecond)
 		assert.Equal(t, time.Duration(tt.stopped)*time.Millisecond, stopped, tt)
 		assert.Equal(t, tt.parts, parts, tt)
 	}
 	p.forget()
-	stopped, parts := p.within(start, time.Hour)
+	stopped, parts := p.least(span{start, at(10)}, 5*time.Millisecond)
 	assert.Zero(t, stopped)
 	assert.Equal(t, 1, parts)
 }
