@@ -72,7 +72,7 @@ const (
 	engineUp
 	engineInfo
 
-	reloadSuccessful // from here on those of the exporter itself: see self.go
+	reloadSuccessful // from here on families of the exporter itself: see self.go
 	reloadSeconds
 	storageSize
 	storageWriteFailures
@@ -333,8 +333,9 @@ var families = [...]Family{
 	},
 }
 
-// Families lists the families of this package, in the order of the documentation: those
-// of the [Collector], then those of [Reloads], [RegisterStorage] and [RegisterExternalURL]. The caller owns the list.
+// Families lists the families of this package, in the order of the documentation: first
+// the [Collector]'s, then the families of [Reloads], [RegisterStorage] and
+// [RegisterExternalURL]. The caller owns the list.
 func Families() []Family {
 	list := slices.Clone(families[:])
 	for i := range list {
@@ -348,7 +349,7 @@ func (f family) desc() *prometheus.Desc {
 	return prometheus.NewDesc(families[f].Name, families[f].Help, families[f].Labels, nil)
 }
 
-// opts are those of a metric that client_golang keeps the value of.
+// opts returns the options for a metric whose value client_golang keeps.
 func (f family) opts() prometheus.Opts {
 	return prometheus.Opts{Name: families[f].Name, Help: families[f].Help}
 }

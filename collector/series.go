@@ -50,9 +50,9 @@ type builder struct {
 	list  []*series
 }
 
-// add adds a series. Of two with the same labels the first one counts, because a registry
-// that meets both serves neither, nor anything else. For the same reason bytes in a label
-// that are no UTF-8 are replaced. The labels are in the order of the table.
+// add adds a series. If two have the same labels, the first one counts: a registry that
+// gets both serves nothing at all. For the same reason bytes in a label that are not UTF-8
+// are replaced. The labels are in the order of the table.
 func (b *builder) add(f family, value float64, labels ...string) {
 	for i := range labels {
 		labels[i] = strings.ToValidUTF8(labels[i], "\uFFFD")

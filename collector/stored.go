@@ -143,8 +143,8 @@ func (b *builder) zeros(p *model.Plan, deliveryReasons []string) {
 	}
 }
 
-// model adds what is known of a model as such. Its own format comes before those of its
-// pairs, one of which may be the same: a model against itself.
+// model adds what is known of the model itself. Its own format comes before the formats of
+// its pairs, because one of them may be the same: a model against itself.
 func (b *builder) model(m *model.Planned, s *store.State) {
 	var latest *store.Record
 	known := s.Models[m.Name]
@@ -179,8 +179,8 @@ func (b *builder) model(m *model.Planned, s *store.State) {
 	b.time(lastSuccess, known.LastSuccess, m.Name)
 }
 
-// original adds what a decision knows of its original. The size of a model's own file is
-// that of now, where it can be read.
+// original adds what a decision says about its original. A model's own file has the size
+// that it has now, if it can be read.
 func (b *builder) original(m *model.Planned, d *store.Record) {
 	if m.Header == nil || d.SourceFormat == m.Baseline {
 		b.add(modelSize, float64(d.Original.Bytes), m.Name, d.SourceFormat)

@@ -107,7 +107,7 @@ func TestDockerfileFitsTheProgram(t *testing.T) {
 }
 
 // TestDockerIgnoresNothingThatTheBuildNeeds holds the list against the packages: an
-// ignored name must be no folder of source code, and no embedded file.
+// ignored name must not be a folder of source code or an embedded file.
 func TestDockerIgnoresNothingThatTheBuildNeeds(t *testing.T) {
 	for pattern := range strings.Lines(read(t, "docker/Dockerfile.dockerignore")) {
 		pattern = strings.TrimSpace(pattern)
@@ -473,7 +473,7 @@ func TestKubernetesMountsWhatTheFlagsName(t *testing.T) {
 		given["--model-dir"]: false, path.Dir(given["--config.file"]): false,
 	} {
 		can, mounted := writable[folder]
-		assert.True(t, mounted, "%s is no volume", folder)
+		assert.True(t, mounted, "%s is not a volume", folder)
 		assert.Equal(t, write, can, folder)
 	}
 

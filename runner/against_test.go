@@ -43,7 +43,7 @@ func TestAFileThatExistsIsMeasuredAsItIs(t *testing.T) {
 		path := f.against()
 		before, err := os.ReadFile(path)
 		require.NoError(t, err)
-		f.request.Finish = func(context.Context, runner.Finished) { assert.Fail(t, "it is no copy to publish") }
+		f.request.Finish = func(context.Context, runner.Finished) { assert.Fail(t, "there is no copy to publish") }
 
 		r := f.run(t.Context())["Q4_K_M"]
 		assert.Equal(t, verdict.Kept, r.Outcome(), r.Failure)

@@ -96,7 +96,7 @@ func TestBaselineThatCannotBeMadeFailsTheCycle(t *testing.T) {
 		reason   runner.Reason
 		want     string
 	}{
-		"no format": {"Q8_1", func(*fixture) {}, runner.ReasonQuantize, `baseline: "Q8_1" is no format that this made up makes`},
+		"no format": {"Q8_1", func(*fixture) {}, runner.ReasonQuantize, `baseline: "Q8_1" is not a format that this made up makes`},
 		"needs an importance matrix": {
 			"IQ2_XS", func(*fixture) {}, runner.ReasonQuantize, "IQ2_XS is useless without an importance matrix",
 		},

@@ -552,7 +552,7 @@ func TestFailureOfOneTargetLeavesTheOthers(t *testing.T) {
 
 func TestTargetThatCannotBeMadeFailsAlone(t *testing.T) {
 	for target, want := range map[string]string{
-		"Q2_L":   `"Q2_L" is no format that this made up makes`,
+		"Q2_L":   `"Q2_L" is not a format that this made up makes`,
 		"IQ2_XS": "IQ2_XS is useless without an importance matrix",
 		"q8_0":   `the targets "Q8_0" and "q8_0" are the same format`,
 	} {
@@ -701,7 +701,7 @@ func TestFormatsAreThoseTheEngineMakes(t *testing.T) {
 		want    string
 	}{
 		{[]string{"q2_k", "Q4_K"}, ""}, // in any case, and by an alias
-		{[]string{"Q2_L"}, `"Q2_L" is no format that this made up makes; it makes F16, IQ2_XS, Q2_K, Q4_K, Q4_K_M, Q8_0`},
+		{[]string{"Q2_L"}, `"Q2_L" is not a format that this made up makes; it makes F16, IQ2_XS, Q2_K, Q4_K, Q4_K_M, Q8_0`},
 		{[]string{"IQ2_XS"}, "importance matrix"},
 		{[]string{"Q4_K", "q4_k_m"}, "the same format"},
 	}

@@ -25,7 +25,7 @@ func resolveFormats(info EngineInfo, targets []string) ([]Format, []error) {
 		twice := slices.IndexFunc(resolved[:i], func(earlier Format) bool { return earlier.Name == format.Name })
 		switch {
 		case !ok:
-			errs[i] = fmt.Errorf("%q is no format that this %s makes; it makes %s", target, info.Name, formatNames(info.Formats))
+			errs[i] = fmt.Errorf("%q is not a format that this %s makes; it makes %s", target, info.Name, formatNames(info.Formats))
 		case format.NeedsImatrix && !info.Imatrix:
 			errs[i] = fmt.Errorf("%s is useless without an importance matrix: make one with llama-imatrix and name its file as engine.imatrix, or choose another format", target)
 		case twice >= 0:
@@ -113,7 +113,7 @@ func (c *cycle) clone(ctx context.Context, mode disk.Mode, source model.Model, p
 			})
 		})
 		if err != nil {
-			return "", "", fmt.Errorf("bringing %s into the working directory: %w", file, c.blameSource(ctx, spaceFailure(err)))
+			return "", "", fmt.Errorf("bringing %s into the working folder: %w", file, c.blameSource(ctx, spaceFailure(err)))
 		}
 		done += source.IDs[i].Size
 	}

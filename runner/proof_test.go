@@ -73,7 +73,7 @@ func lies(f *fixture) map[string]struct {
 	}
 }
 
-// What a tool leaves is no copy because it says so; and what is no copy is not kept for
+// What a tool leaves is not a copy because it says so; and what is not a copy is not kept for
 // other cycles.
 func TestALyingToolMakesNoDecision(t *testing.T) {
 	outside, _, _ := newReuseFixture(t, "Q2_K")

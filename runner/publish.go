@@ -31,7 +31,7 @@ type Copy struct {
 }
 
 // finish hands the copies on, before they go. That comes to nothing where the cycle has
-// none, or was told to stop before it had measured anything. A file that exists is no copy
+// none, or was told to stop before it had measured anything. A file that exists is not a copy
 // of ours to give away.
 func (c *cycle) finish(ctx context.Context) {
 	if c.Finish == nil || c.Against != nil {

@@ -75,7 +75,7 @@ func TestFinishOfACycleThatFails(t *testing.T) {
 	f.run(t.Context())
 }
 
-// A copy that was made, and passed over, is no copy to publish.
+// A copy that was made, and passed over, is not a copy to publish.
 func TestFinishWithoutWhatIsPassedOver(t *testing.T) {
 	f := newQualityFixture(t, &engine{quality: divergences(map[string]float64{"Q8_0.gguf": 0.001, "Q2_K.gguf": 0.01})}, "Q8_0", "Q2_K")
 	f.request.Choose = choice.BestQuality

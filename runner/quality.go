@@ -93,7 +93,7 @@ func (c *cycle) looks() []int { return quality.Looks(c.Quality.Limits(), c.Quali
 func (c *cycle) evaluationSize(ctx context.Context) (int64, error) {
 	corpus, err := os.Stat(c.Quality.Corpus)
 	if err == nil && !corpus.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no file", c.Quality.Corpus)
+		err = fmt.Errorf("%s is not a file", c.Quality.Corpus)
 	}
 	if err != nil {
 		return 0, Failf(ReasonEvaluate, "quality.corpus: %w: name the file of a text", err)
@@ -245,7 +245,7 @@ func copyCorpus(from, to string) (id CorpusID, err error) {
 	}()
 	hash := sha256.New()
 	if id.Bytes, err = io.Copy(io.MultiWriter(target, hash), source); err != nil {
-		return id, fmt.Errorf("copying %s into the working directory: %w", from, err)
+		return id, fmt.Errorf("copying %s into the working folder: %w", from, err)
 	}
 	id.SHA256 = hex.EncodeToString(hash.Sum(nil))
 	return id, nil

@@ -143,7 +143,7 @@ func TestResultsHaveTheirInputs(t *testing.T) {
 	assert.NotContains(t, inputs.Decision, "quality.corpus", "what the text holds counts, not where it lies")
 }
 
-// A file that has its full size from the start, as some clients give it, is no model before
+// A file that has its full size from the start, as some clients give it, is not a model before
 // its content is there.
 func TestAModelWithAHoleIsRefused(t *testing.T) {
 	f, _, known := newReuseFixture(t, "Q8_0")

@@ -315,11 +315,11 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	}
 	dir, err := disk.NewDir(c.WorkDir)
 	if err != nil {
-		return fmt.Errorf("making a working directory in %s: %w", c.WorkDir, spaceFailure(err))
+		return fmt.Errorf("making a working folder in %s: %w", c.WorkDir, spaceFailure(err))
 	}
 	defer func() {
 		if err := dir.Remove(); err != nil {
-			c.Logger.Error("the working directory stays behind until the next start", "dir", dir.Path(), "err", err)
+			c.Logger.Error("the working folder stays behind until the next start", "dir", dir.Path(), "err", err)
 		}
 		c.dir = ""
 	}()

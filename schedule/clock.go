@@ -5,8 +5,8 @@ import "time"
 // Clock is where a [Scheduler] has the time from.
 type Clock interface {
 	Now() time.Time
-	// NewTimer sends once on the channel after d. The function stops it, as that of
-	// [time.Timer] does.
+	// NewTimer sends once on the channel after d. The function stops the timer, as
+	// [time.Timer.Stop] does.
 	NewTimer(d time.Duration) (c <-chan time.Time, stop func() bool)
 }
 

@@ -26,7 +26,7 @@ type Entry struct {
 	// as due after the delay. Default 0.
 	Jitter model.Duration `yaml:"jitter"`
 	// StartingDeadline bounds how late a run may begin after it was due; a run that
-	// would begin later is skipped. 0 is no bound: what was missed is made up for
+	// would begin later is skipped. 0 means no bound: what was missed is made up for
 	// however long ago it was due. Else 1s or more. Default 1h.
 	StartingDeadline model.Duration `yaml:"starting_deadline"`
 	// Suspend keeps the entry from being due, and its decisions on /metrics. What would

@@ -31,7 +31,7 @@ func ExampleParse() {
 		fmt.Println(err)
 	}
 	// Output:
-	// "*/90 * * * *": minute "*/90": "90" is no step within *: use 1 to 59
+	// "*/90 * * * *": minute "*/90": "90" is not a step within *: use 1 to 59
 	// "0 0 30 2 *" is never due: the months (2) have none of the days (30)
 	// "@every 100ms" is shorter than a second: write a duration of whole seconds, such as @every 90s, @every 1h30m or @every 1d
 }

@@ -98,7 +98,7 @@ func (f *field) span(item string) (low, high, step int, err error) {
 	}
 	step, err = number(stepText)
 	if err != nil || step < 1 || step > high-low {
-		return 0, 0, 0, fmt.Errorf("%q is no step within %s: use 1 to %d", stepText, span, max(1, high-low))
+		return 0, 0, 0, fmt.Errorf("%q is not a step within %s: use 1 to %d", stepText, span, max(1, high-low))
 	}
 	return low, high, step, nil
 }

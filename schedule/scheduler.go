@@ -189,7 +189,7 @@ func (s *Scheduler) pass(ctx context.Context) time.Time {
 		}
 		s.save(o) // an error is logged, and tried again at the next pass
 		if o.late {
-			s.options.Logger.Warn("A run is dropped: it was due longer ago than its starting deadline allows",
+			s.options.Logger.Warn("a run is dropped: it was due longer ago than its starting_deadline allows",
 				"entry", o.fire.Entry, "due", o.fire.Due, "deadline", o.fire.Deadline)
 			s.options.Missed(o.fire.Entry, o.fire.Due)
 			continue
@@ -228,7 +228,7 @@ func (s *Scheduler) look(now time.Time) (due, unsaved []outcome, next time.Time)
 func (s *Scheduler) save(o outcome) bool {
 	name := o.item.entry.Name
 	if err := s.options.Memory.SetEntry(name, o.state); err != nil {
-		s.options.Logger.Error("The state of an entry could not be saved; after a restart it may be due again",
+		s.options.Logger.Error("the state of an entry could not be saved; after a restart it may be due again",
 			"entry", name, "err", err)
 		return false
 	}

@@ -17,8 +17,8 @@ type Spec struct {
 	location *time.Location
 	every    time.Duration // 0: wall says when
 
-	// wall is the specification on a clock without timezone. Such times are kept as
-	// those of UTC.
+	// wall is the specification on a clock without timezone. Such times are kept as times
+	// in UTC.
 	wall cron.Schedule
 	// wildcard: the hour field has a wildcard. hourly: it lets every hour through.
 	wildcard, hourly bool
@@ -42,7 +42,7 @@ func parseTimezone(name string) (*time.Location, error) {
 	}
 	location, err := time.LoadLocation(name)
 	if err != nil {
-		return nil, fmt.Errorf("%q is no timezone known here: use an IANA name such as Europe/Berlin or UTC", name)
+		return nil, fmt.Errorf("%q is not a timezone known here: use an IANA name such as Europe/Berlin or UTC", name)
 	}
 	return location, nil
 }
@@ -73,7 +73,7 @@ func parseCron(text string) (Spec, error) {
 			return parseEvery(text, words[1:])
 		}
 		if shorthand == "@reboot" {
-			return Spec{}, fmt.Errorf("%q is no time: use run_on_start: true, and a cron for the runs after it", text)
+			return Spec{}, fmt.Errorf("%q is not a time: use run_on_start: true, and a cron for the runs after it", text)
 		}
 		expanded, ok := shorthands[shorthand]
 		if !ok || len(words) > 1 {
@@ -157,8 +157,8 @@ func (s Spec) String() string {
 // Every is the duration of an @every, and whether the spec is one.
 func (s Spec) Every() (time.Duration, bool) { return s.every, s.every > 0 }
 
-// Next is the first time after the given one at which the spec is due, in the timezone
-// of the spec. For @every, the given time has to be that of the last fire.
+// Next returns the first time after the given one at which the spec is due, in the timezone
+// of the spec. For @every, the given time must be the time of the last fire.
 func (s Spec) Next(after time.Time) time.Time {
 	if s.every > 0 {
 		return after.Add(s.every).Round(0).In(s.location)

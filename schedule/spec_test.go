@@ -114,7 +114,7 @@ func TestParseRefusesWhatDoesNotMeanWhatItSays(t *testing.T) {
 func TestParseNamesEveryFieldThatIsWrong(t *testing.T) {
 	_, err := Parse("60 24 * * 8", "Europe/Atlantis")
 	require.Error(t, err)
-	for _, want := range []string{"minute", "hour", "day of week", `"Europe/Atlantis" is no timezone known here`} {
+	for _, want := range []string{"minute", "hour", "day of week", `"Europe/Atlantis" is not a timezone known here`} {
 		assert.ErrorContains(t, err, want)
 	}
 }

@@ -37,7 +37,7 @@ func TestFlagOfTheBaselineComesFirst(t *testing.T) {
 	assert.Contains(t, p.run("--output", "json").stdout, `"source_format":"F16"`)
 	got := p.run("--output", "json", "--baseline", "Q8_1")
 	assert.Equal(t, exitError, got.status, "a mistake of the user's, not a failed cycle")
-	assert.Contains(t, got.stderr, `baseline: "Q8_1" is no format that this llama.cpp makes`)
+	assert.Contains(t, got.stderr, `baseline: "Q8_1" is not a format that this llama.cpp makes`)
 	assert.Empty(t, got.stdout)
 }
 
@@ -70,7 +70,7 @@ func TestCheckOfABaseline(t *testing.T) {
 	p.configure("schedule: [{name: n, cron: '@daily', baseline: Q8_1}]")
 	got = p.check()
 	assert.Equal(t, exitError, got.status)
-	assert.Contains(t, got.stderr, `config.yml:1: schedule: entry "n": baseline: "Q8_1" is no format`)
+	assert.Contains(t, got.stderr, `config.yml:1: schedule: entry "n": baseline: "Q8_1" is not a format`)
 }
 
 func TestCalibrateMeasuresTheBaseline(t *testing.T) {

@@ -300,7 +300,7 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 			s := p.serve("--log.level=debug", "--web.enable-lifecycle")
 			s.mustLog("msg=ready")
 			if strings.Contains(test.config, "a2a") {
-				s.mustLog("Events cannot be published")
+				s.mustLog("events cannot be delivered")
 			}
 			p.configure(strings.Replace(test.config, "0'", "zero'", 1) + "bad: key\n")
 			_, reloaded := s.do(http.MethodPost, "/-/reload")

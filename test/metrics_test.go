@@ -146,7 +146,7 @@ func TestEveryFamilyIsServed(t *testing.T) {
 	p.configure(once + good + "choose: smallest\npublish: {dir: published}\na2a: {url: redis://" + nobody + "/0}\n")
 	s := p.serve("--log.level=debug", "--web.external-url=https://example.org")
 	s.mustLog("the engine is usable")
-	s.mustLog("Events cannot be published.*connection refused")
+	s.mustLog("events cannot be delivered.*connection refused")
 	s.loggedTimes(2, `msg=running tool=\S*llama-quantize args="\[original`) // the second one hangs
 	families := s.metrics()
 	for _, family := range collector.Families() {

@@ -66,11 +66,11 @@ schedule:
 	p.configure(`schedule: [{name: nightly, cron: "@daily", targets: [Q2_KK]}]`)
 	got = p.check()
 	assert.Equal(t, exitError, got.status)
-	assert.Contains(t, got.stderr, `config.yml:1: schedule: entry "nightly": targets: "Q2_KK" is no format`)
+	assert.Contains(t, got.stderr, `config.yml:1: schedule: entry "nightly": targets: "Q2_KK" is not a format`)
 	got = p.start("--config.check", "--model-dir", p.models, "--llamacpp.dir", p.dir)
 	assert.Zero(t, got.status, "it needs no llama.cpp: "+got.stderr)
 	assert.Contains(t, got.stdout, "cycles would fail: llama-quantize is not in "+p.dir)
-	assert.Contains(t, got.stdout, `"Q2_KK" is no format that is known here`)
+	assert.Contains(t, got.stdout, `"Q2_KK" is not a format that is known here`)
 }
 
 // Everything that is wrong is told at once, each with its place; and an exporter does not

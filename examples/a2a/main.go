@@ -52,7 +52,7 @@ type decision struct {
 	Decision  string  `json:"decision"`
 	Previous  *string `json:"previous_decision"` // null the first time
 	Gate      *string `json:"gate"`              // that rejected it: a phase, or quality; else null
-	Phase     string  `json:"phase"`             // whose speed is told
+	Phase     string  `json:"phase"`             // in which the speed was measured
 	Drop      float64 `json:"throughput_drop_percent"`
 	Threshold float64 `json:"threshold_percent"`
 	Quality   *struct {

@@ -27,10 +27,9 @@ func NewBus(outbox Outbox, secrets Secrets, log *slog.Logger) *Bus {
 	return &Bus{outbox: outbox, secrets: secrets, log: log, changed: make(chan struct{})}
 }
 
-// Prepare makes the relay of a configuration that [Validate] accepts, or returns the
-// one in force if it delivers by the same configuration: unless a CA file is named, which
-// may have changed. The relay is nil when no bus is configured. Prepare does not connect;
-// its errors are those of [New].
+// Prepare makes a relay for a configuration that [Validate] accepts. It returns the relay in
+// force if the configuration is the same and names no CA file, which may have changed. The
+// relay is nil if no bus is configured. Prepare does not connect; it fails as [New] does.
 func (b *Bus) Prepare(c config.A2A) (*Relay, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

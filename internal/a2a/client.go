@@ -19,9 +19,9 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
-// Secrets come from the environment: A2A_USERNAME and A2A_PASSWORD. Each counts where
-// the configuration does not give its counterpart, and before that of the URL. So do
-// A2A_SENTINEL_USERNAME and A2A_SENTINEL_PASSWORD, which no URL gives.
+// Secrets come from the environment: A2A_USERNAME and A2A_PASSWORD. Each is used if the
+// configuration does not set its counterpart, and takes precedence over the URL. So do
+// A2A_SENTINEL_USERNAME and A2A_SENTINEL_PASSWORD, which no URL can set.
 type Secrets struct {
 	Username, Password                 string
 	SentinelUsername, SentinelPassword string
@@ -159,7 +159,7 @@ func (s *connections) close() error {
 	return s.client.Close()
 }
 
-// clientOptions are those of every kind of server.
+// clientOptions returns the options that all kinds of servers share.
 func clientOptions(cfg config.A2A, secrets Secrets) (options *redis.UniversalOptions, cluster bool, err error) {
 	endpoint, err := ParseURL(cfg.URL)
 	if err != nil {
@@ -269,8 +269,8 @@ var errAnswer = errors.New("the script returns what it never does")
 // close ends the calls that wait for the server, too.
 func (c *client) close() error { return c.servers.close() }
 
-// marksKey is the key of the marks of a stream, in the same slot of a cluster: that of
-// the part in braces, when there is one, else of the whole name.
+// marksKey returns the key of a stream's marks, in the same slot of a cluster. The slot
+// depends on the part in braces if there is one, else on the whole name.
 // (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags)
 func marksKey(stream string) (string, error) {
 	_, rest, opened := strings.Cut(stream, "{")

@@ -14,9 +14,9 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
-// Validate finds what only the bus knows to be of no use in its section of the
-// configuration, as far as that can be told without reading files or connecting. No
-// message has a part of the URL that may be secret.
+// Validate returns the problems of the section that only the bus can find, as far as they
+// show without reading files or connecting. No message contains a part of the URL that may
+// be secret.
 func Validate(c config.A2A) []config.Problem {
 	var problems []config.Problem
 	add := func(path, format string, args ...any) {
@@ -61,7 +61,7 @@ const (
 // Endpoint is what a URL says.
 type Endpoint struct {
 	Kind Kind
-	// Addrs are host:port; that of a Unix socket is its path. Of a Single there is one.
+	// Addrs are host:port, or the path of a Unix socket. A Single has one.
 	Addrs  []string
 	Master string // what the Sentinels call the server; else ""
 	DB     int    // of a Cluster 0
@@ -92,9 +92,9 @@ const forms = "redis://HOST:PORT/DB, unix:///PATH?db=DB, redis+sentinel://HOST:P
 //	redis+cluster://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]]…
 //
 // and the same with rediss, for TLS to every server and Sentinel. The default port is
-// 6379, of Sentinels 26379; the default DB is 0. The first two forms are those of
-// go-redis and redis-cli. In a user or password, what is special in a URL is escaped
-// (%40 for @). No error tells a user or a password.
+// 6379, of Sentinels 26379; the default DB is 0. The first two forms are the same as in
+// go-redis and redis-cli. In a user or password, characters that are special in a URL are
+// escaped (%40 for @). No error contains a user or a password.
 func ParseURL(text string) (Endpoint, error) {
 	e, err := parseURL(text)
 	if err != nil {
@@ -106,7 +106,7 @@ func ParseURL(text string) (Endpoint, error) {
 func parseURL(text string) (*Endpoint, error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	if !found {
-		return nil, errors.New("it is no URL: write " + forms)
+		return nil, errors.New("it is not a URL: write " + forms)
 	}
 	e, known := schemes[scheme]
 	if !known {
@@ -177,11 +177,11 @@ func (e *Endpoint) servers(list string) error {
 		u, err := url.Parse("//" + server)
 		bare := strings.Count(server, ":") > 1 && !strings.HasPrefix(server, "[") // ::1
 		if err != nil || u.Hostname() == "" || bare {
-			return fmt.Errorf("%q is no host: write HOST:PORT, and an IPv6 address as [::1]:PORT", server)
+			return fmt.Errorf("%q is not a host: write HOST:PORT, and an IPv6 address as [::1]:PORT", server)
 		}
 		port := cmp.Or(u.Port(), e.port())
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return fmt.Errorf("%q is no port: use 1 to 65535", port)
+			return fmt.Errorf("%q is not a port: use 1 to 65535", port)
 		}
 		e.Addrs = append(e.Addrs, net.JoinHostPort(u.Hostname(), port))
 	}
@@ -214,7 +214,7 @@ func (e *Endpoint) database(path []string) error {
 	}
 	db, err := strconv.ParseUint(path[0], 10, 31)
 	if err != nil || len(path) > 1 {
-		return fmt.Errorf("%q is no number of a database: use 0 or more", strings.Join(path, "/"))
+		return fmt.Errorf("%q is not the number of a database: use 0 or more", strings.Join(path, "/"))
 	}
 	e.DB = int(db)
 	return nil

@@ -97,7 +97,7 @@ func TestWhatBecomesOfTheServer(t *testing.T) {
 			deliver(t, relay)
 
 			assert.Equal(t, c.want(ids), onBus(t, observer(t, server)))
-			assert.Equal(t, have+c.add, outbox.published)
+			assert.Equal(t, have+c.add, outbox.delivered)
 			assert.Empty(t, outbox.whys, "no reason to take a new producer")
 			assert.Empty(t, outbox.failures)
 		})
@@ -422,7 +422,7 @@ func TestKilledBeforeNoting(t *testing.T) {
 	deliver(t, relayTo(t, cfg, unnoted))
 
 	assert.Equal(t, unnoted.ids(), onBus(t, observer(t, server)))
-	assert.Equal(t, 9, unnoted.published)
+	assert.Equal(t, 9, unnoted.delivered)
 	assert.Empty(t, unnoted.whys)
 }
 
@@ -439,7 +439,7 @@ func TestProducersShareAStream(t *testing.T) {
 		}
 	}
 	for _, outbox := range outboxes {
-		outbox.wait(func() bool { return outbox.published == 90 })
+		outbox.wait(func() bool { return outbox.delivered == 90 })
 	}
 	all := onBus(t, observer(t, server))
 	assert.Len(t, all, 3*90)
@@ -560,7 +560,7 @@ func TestStopWhileNobodyAnswers(t *testing.T) {
 		outbox := newMemory()
 		stop := run(t, relayTo(t, cfg, outbox))
 		outbox.add(1)
-		outbox.wait(func() bool { return outbox.published == 1 })
+		outbox.wait(func() bool { return outbox.delivered == 1 })
 		proxy.swallow(true)
 		outbox.add(1)
 		<-proxy.asked

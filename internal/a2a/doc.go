@@ -14,7 +14,7 @@
 // last one of the producer before it is. So an event that is sent twice is in the stream
 // once, and a server that came back with an older state, after a crash or a failover, is
 // noticed by its mark: the [Relay] sends again what the server has lost, as far back as
-// the store keeps events that were delivered, those of earlier producers first. It looks
+// the store keeps delivered events, with the events of earlier producers first. It looks
 // at the marks whenever it sends, whenever it gets through again, and every 30 to 60 s.
 //
 // # What it does not guarantee

@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Why an attempt to publish failed: label values of
+// Why an attempt to deliver failed: label values of
 // quant_cycle_event_publish_failures_total.
 const (
 	ReasonConnection  = "connection"    // the server cannot be reached, or hung up
@@ -110,7 +110,7 @@ func reasonOfReply(reply string) string {
 	return ReasonOther
 }
 
-// isTLS reports whether the handshake failed, for our reasons or for those of the server.
+// isTLS reports whether the handshake failed, on our side or on the server's.
 func isTLS(err error) bool {
 	_, ours := errors.AsType[*tls.CertificateVerificationError](err)
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)

@@ -21,7 +21,7 @@ type memory struct {
 	producer  string
 	whys      []string // of new producers
 	failures  []string // reasons
-	published int
+	delivered int
 	broken    error // what every call fails with
 	changed   chan struct{}
 }
@@ -142,7 +142,7 @@ func (m *memory) MarkDelivered(producer string, through uint64) error {
 		e := &m.events[i]
 		if e.Producer == producer && e.Number <= through && e.Delivery == store.Pending {
 			e.Delivery = store.Delivered
-			m.published++
+			m.delivered++
 		}
 	}
 	m.notify()

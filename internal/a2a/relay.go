@@ -19,8 +19,8 @@ type Outbox interface {
 	// NextPending gives the pending events with the smallest Seq, at most limit; the
 	// batch stops where the producer changes.
 	NextPending(limit int) ([]store.Event, error)
-	// Producers names those of which numbered events are kept, delivered ones included,
-	// in the order of their events by Seq.
+	// Producers returns the producers whose numbered events are kept, delivered ones
+	// included, in the order of their events by Seq.
 	Producers() ([]string, error)
 	// Window gives the first and the last numbered event of the producer that is kept,
 	// delivered ones included; ok is false when there is none.
@@ -88,9 +88,9 @@ type Relay struct {
 	nextCheck time.Time
 }
 
-// New makes a relay for a configuration that [Validate] accepts, with a URL. It
-// does not connect: whether the bus is up is no reason not to start. Errors are those of
-// the configuration: a file of tls_config that cannot be read, for one.
+// New makes a relay for a configuration that [Validate] accepts, with a URL. It does not
+// connect, so that it works while the bus is down. It fails only for the configuration: a
+// file of tls_config that cannot be read, for one.
 func New(cfg config.A2A, secrets Secrets, outbox Outbox, log *slog.Logger) (*Relay, error) {
 	client, err := newClient(cfg, secrets)
 	if err != nil {
@@ -199,7 +199,7 @@ func (r *Relay) attempt(ctx context.Context, check bool) error {
 	reason := reasonOf(err)
 	if reason != r.failing {
 		r.failing = reason
-		r.log.Warn("Events cannot be published; they wait in the store and are tried again",
+		r.log.Warn("events cannot be delivered; they wait in the store and are tried again",
 			"stream", r.stream, "reason", reason, "err", err, "advice", advice[reason], "pending", r.outbox.State().Outbox.Pending)
 	}
 	if reason != ReasonStore { // which says nothing of the bus
@@ -210,7 +210,7 @@ func (r *Relay) attempt(ctx context.Context, check bool) error {
 		r.status.Store(&Status{Configured: true, Since: since, Reason: reason, Err: err.Error()})
 	}
 	if err := r.outbox.CountDeliveryFailure(reason); err != nil {
-		r.log.Error("A failure to publish is not counted", "reason", reason, "err", err)
+		r.log.Error("a failed delivery could not be counted", "reason", reason, "err", err)
 	}
 	return err
 }
@@ -255,7 +255,7 @@ func (r *Relay) deliver(ctx context.Context, check bool) error {
 			return err
 		case ok:
 			renamed = true
-			r.log.Warn("Another exporter publishes under the producer of this one: was its state copied, or restored from a backup? This one goes on under a new producer",
+			r.log.Warn("another exporter delivers events under the same producer: was the state copied, or restored from a backup? This exporter goes on under a new producer",
 				"stream", r.stream, "why", stranger.why)
 			if err := r.outbox.NewProducer(stranger.why); err != nil {
 				return &storeError{fmt.Errorf("taking a new producer: %w", err)}
@@ -268,7 +268,7 @@ func (r *Relay) deliver(ctx context.Context, check bool) error {
 func (r *Relay) next() (producer string, number uint64, err error) {
 	pending, err := r.outbox.NextPending(1)
 	if err != nil {
-		return "", 0, &storeError{fmt.Errorf("reading the events to publish: %w", err)}
+		return "", 0, &storeError{fmt.Errorf("reading the events to deliver: %w", err)}
 	}
 	if len(pending) == 0 {
 		return "", 0, nil
@@ -282,7 +282,7 @@ func (r *Relay) next() (producer string, number uint64, err error) {
 func (r *Relay) sendAll(ctx context.Context) error {
 	producers, err := r.outbox.Producers()
 	if err != nil {
-		return &storeError{fmt.Errorf("reading what was published: %w", err)}
+		return &storeError{fmt.Errorf("reading the delivered events: %w", err)}
 	}
 	var before last
 	for _, producer := range producers {
@@ -312,7 +312,7 @@ func (r *Relay) sendOf(ctx context.Context, producer string, before last) (last,
 	_, newest, ok, err := r.outbox.Window(producer)
 	switch {
 	case err != nil:
-		return before, &storeError{fmt.Errorf("reading the last event that was published: %w", err)}
+		return before, &storeError{fmt.Errorf("reading the last delivered event: %w", err)}
 	case !ok:
 		return before, nil
 	case !pending:
@@ -331,7 +331,7 @@ func (r *Relay) send(ctx context.Context, producer string, number uint64, before
 	for {
 		b, err := r.batch(producer, number)
 		if err != nil {
-			return &storeError{fmt.Errorf("reading the events to publish: %w", err)}
+			return &storeError{fmt.Errorf("reading the events to deliver: %w", err)}
 		}
 		b.before = before
 		if len(b.events) == 0 {
@@ -390,7 +390,7 @@ func (r *Relay) sendBatch(ctx context.Context, b batch) (next uint64, err error)
 	}
 	if next > 1 && fresh {
 		if failed := r.outbox.MarkDelivered(b.producer, next-1); failed != nil {
-			err = errors.Join(err, &storeError{fmt.Errorf("noting that events were published: %w", failed)})
+			err = errors.Join(err, &storeError{fmt.Errorf("noting that events were delivered: %w", failed)})
 		}
 	}
 	return next, err
@@ -404,13 +404,13 @@ func (r *Relay) resume(producer string, event store.Event, a answer) (next uint6
 	}
 	ours, err := r.knows(producer, a)
 	if err != nil {
-		return 0, &storeError{fmt.Errorf("looking up an event that was published: %w", err)}
+		return 0, &storeError{fmt.Errorf("looking up a delivered event: %w", err)}
 	}
 	if !ours {
 		return 0, &foreign{fmt.Sprintf("the last event of producer %s on the bus, number %d with the ID %s, is not known here", producer, a.mark, a.id)}
 	}
 	if a.outcome == gap {
-		r.log.Warn("The A2A bus lacks events: it lost them, or is another server. Those that are kept are published again",
+		r.log.Warn("the A2A bus lacks events: it lost them, or is another server; the events that are kept are delivered again",
 			"stream", r.stream, "producer", producer, "from", a.mark+1, "through", event.Number-1)
 	}
 	return a.mark + 1, nil
@@ -419,7 +419,7 @@ func (r *Relay) resume(producer string, event store.Event, a answer) (next uint6
 // knows reports whether the event at the mark is ours, or so old that it is no longer kept.
 //
 // A mark of an earlier producer above all that we have of it is taken for ours: the state
-// that this one is a copy of may have gone on under that name, and have published what
+// that this one is a copy of may have gone on under that name, and have delivered what
 // was pending when the copy was made, and more.
 func (r *Relay) knows(producer string, a answer) (bool, error) {
 	switch {

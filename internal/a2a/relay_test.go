@@ -112,7 +112,7 @@ func TestEventGoesOutAtOnce(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		stop()
-		assert.Equal(t, 10, outbox.published)
+		assert.Equal(t, 10, outbox.delivered)
 	})
 }
 

@@ -3,13 +3,13 @@
 //
 // A file is whole or not there, whatever is killed at whatever moment: it comes in under
 // another name, is synced, and only then gets its own, which holds the SHA-256 of its
-// content. Who takes it out compares the two, so that one which was damaged on the disk is
-// removed, and never used. All files together stay within a size: the ones unused for
-// longest make room before a new one comes in.
+// content. Taking it out compares the two: a file that was damaged on the disk is removed,
+// and never used. All files together stay within a size: the ones unused for longest make
+// room before a new one comes in.
 //
-// Several processes may share a folder. A lock on a file in it keeps them from each other
-// while they change something; the kernel frees that of a killed process, so what has the
-// name of an incoming file while nobody holds the lock was left behind.
+// Several processes may share a directory. They change it only while they hold the lock on a
+// file in it. The kernel frees the lock of a killed process, so a file with the name of an
+// incoming one that nobody holds the lock for was left behind.
 package cache
 
 import (
@@ -158,7 +158,7 @@ func (c *Cache) find(key string) (entry, bool, error) {
 	return all[i], true, nil
 }
 
-// evict removes files until all together are within a size, except for those of some
+// evict removes files until all together are within a size; it spares the files of some
 // keys.
 func (c *Cache) evict(size int64, keep []string) error {
 	all, err := c.entries()
@@ -236,7 +236,7 @@ func (c *Cache) Get(ctx context.Context, key, path string) (hash string, found b
 // is larger than all together may be is not kept.
 func (c *Cache) Put(ctx context.Context, key, path string) error {
 	if !keyName.MatchString(key) {
-		return fmt.Errorf("%q is no key of a kept file", key)
+		return fmt.Errorf("%q is not a key of a kept file", key)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -297,10 +297,9 @@ func (c *Cache) Drop(ctx context.Context, key string) error {
 	return nil
 }
 
-// MakeRoom removes files until so many bytes are free on the file system of a folder, the
-// ones unused for longest first, and never those of some keys, or that have another name,
-// such as a published one. Where the files are on
-// another one it does nothing.
+// MakeRoom removes files until so many bytes are free on the file system of dir, the ones
+// unused for longest first. It spares the files of the keys to keep, and files with another
+// name, such as a published one. If the files are on another file system it does nothing.
 func (c *Cache) MakeRoom(ctx context.Context, dir string, bytes int64, keep []string) error {
 	err := c.locked(ctx, func() error {
 		if same, err := sameFileSystem(c.dir, dir); err != nil || !same {

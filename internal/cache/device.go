@@ -21,9 +21,9 @@ func device(path string) (uint64, error) {
 	return uint64(s.Dev), err //nolint:unconvert // an int32 on darwin
 }
 
-// known is what the file system knows of a file: when it was last used, its time of access,
-// as that of modification is also that of its other names; and whether it has others, such as
-// a published one.
+// known returns when a file was last used, and whether it has other names, such as a
+// published one. The time is its time of access, because other names share its time of
+// modification.
 func known(path string) (used time.Time, shared bool, err error) {
 	s, err := stat(path)
 	return time.Unix(s.Atim.Unix()), s.Nlink > 1, err

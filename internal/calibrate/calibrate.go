@@ -32,7 +32,7 @@ type Options struct {
 	Threshold float64 // a ratio, 0 < t < 1
 	// Runner makes a runner whose engine uses that many threads.
 	Runner func(threads int) *runner.Runner
-	// Progress is told what is measured, as that of a runner.Request. Nil: nobody is.
+	// Progress receives what is being measured, as runner.Request.Progress does. May be nil.
 	Progress func(runner.Progress)
 }
 
@@ -120,7 +120,7 @@ func (o Options) measure(ctx context.Context, threads int, method config.Method)
 	return noise, nil
 }
 
-// progress adds the number of threads to what is told.
+// progress adds the number of threads to each report of progress.
 func (o Options) progress(threads int) func(runner.Progress) {
 	if o.Progress == nil {
 		return nil
@@ -224,7 +224,7 @@ func (r *Report) recommend() {
 	}
 }
 
-// distinct writes the speeds that are told from 1× where drops are from that one on.
+// distinct writes the speeds that can be told from 1× if drops from this one on can.
 func distinct(drop float64) string {
 	if drop >= 1 {
 		return "no speed"
@@ -248,7 +248,7 @@ func (r *Row) preferred(other *Row) bool {
 	}
 }
 
-// inAMinute is the smallest drop told from none in a minute in every phase; 1 when that is
+// inAMinute returns the smallest drop that a minute resolves in every phase; 1 if that is
 // not known.
 func (r *Row) inAMinute() float64 {
 	worst := 0.0
@@ -261,8 +261,8 @@ func (r *Row) inAMinute() float64 {
 	return worst
 }
 
-// resolves is the smallest drop told from none within so many rounds in every phase; 1,
-// which is nothing, when that is not known.
+// resolves returns the smallest drop that so many rounds resolve in every phase; 1, which
+// is no resolution at all, if that is not known.
 func (r *Row) resolves(rounds int) float64 {
 	if len(r.Phases) == 0 {
 		return 1

@@ -55,7 +55,7 @@ type Phase struct {
 	Within []Resolution `json:"resolves_within"`
 }
 
-// Resolution is the smallest drop that can be told from none within so many rounds: see
+// Resolution is the smallest drop that so many rounds can tell from no drop: see
 // verdict.Resolvable.
 type Resolution struct {
 	Rounds  int     `json:"rounds"`
@@ -71,7 +71,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s (%s) against itself: whatever differs is this host's noise.\n\n", text.Name(r.Model), r.Format)
 	r.table(&out)
-	fmt.Fprintf(&out, "\nspread:    standard deviation of a single round's ratio, in the rounds measured\nresolves:  the speed, and all below it, that is told from 1× in that time; a cycle takes up to %d rounds,\n           and rejects a copy at %s or below\n", r.MaxRounds, text.SpeedLimit(r.Threshold))
+	fmt.Fprintf(&out, "\nspread:    standard deviation of a single round's ratio, in the rounds measured\nresolves:  the highest speed that can be told from 1× in that time; a cycle takes up to %d rounds,\n           and rejects a copy at %s or below\n", r.MaxRounds, text.SpeedLimit(r.Threshold))
 	if r.Unpaired != "" {
 		fmt.Fprintf(&out, "\nNot measured in pairs: %s.\n", text.Text(r.Unpaired))
 	}
@@ -100,7 +100,7 @@ func (r *Report) table(w io.Writer) {
 	t.Flush()
 }
 
-// resolved writes the speed at a drop that can be told from none, "-" where none can.
+// resolved writes the speed at the smallest drop that can be resolved, "-" if none can.
 func resolved(drop float64) string {
 	if drop >= 1 {
 		return "-"

@@ -1,7 +1,7 @@
-// Package choice says which of a model's formats to serve: of those that are kept, the
-// smallest, the fastest, or the one nearest to the original. What is measured is never twice
-// the same, and a choice that followed it would change from night to night: copies whose
-// intervals overlap are equal, and the choice stays among equals.
+// Package choice says which of a model's formats to serve: among the kept ones the smallest,
+// the fastest, or the one nearest to the original. No two measurements are the same, and a
+// choice that followed every difference would change from night to night: so copies whose
+// intervals overlap count as equal, and among equals the choice stays.
 package choice
 
 import (
@@ -31,8 +31,8 @@ func Rules() []Rule { return []Rule{Smallest, Fastest, BestQuality} }
 // limit separates the word of a rule from the size of the largest copy that it chooses.
 const limit = ", max_size "
 
-// Limited is the rule by, of copies of at most so many bytes; 0 is no limit. It is text that
-// people can read: "fastest, max_size 8GB".
+// Limited returns the rule by, limited to copies of at most so many bytes; 0 means no limit.
+// The rule is text that people can read: "fastest, max_size 8GB".
 func Limited(by Rule, maxSize int64) Rule {
 	switch {
 	case maxSize == 0:
@@ -66,7 +66,7 @@ func (r Rule) maxSize() (bytes int64, err error) {
 // Chooses reports whether a copy of so many bytes is within the limit.
 func (r Rule) Chooses(bytes int64) bool { return r.MaxSize() == 0 || bytes <= r.MaxSize() }
 
-// Validate refuses what is no rule.
+// Validate returns an error for anything that is not a rule.
 func (r Rule) Validate() error {
 	if r == None {
 		return nil
@@ -75,7 +75,7 @@ func (r Rule) Validate() error {
 		return fmt.Errorf("max_size limits no choice: say how to choose, as in {by: %s, max_size: 8GB}", Fastest)
 	}
 	if !slices.Contains(Rules(), r.By()) {
-		return fmt.Errorf("%q is no way to choose a format: use %s, %s or %s, or leave it out", string(r.By()), Smallest, Fastest, BestQuality)
+		return fmt.Errorf("%q is not a way to choose a format: use %s, %s or %s, or leave it out", string(r.By()), Smallest, Fastest, BestQuality)
 	}
 	if bytes, err := r.maxSize(); err != nil || bytes < 0 {
 		return fmt.Errorf("max_size: %d bytes are no size: use one such as 8GB, or 0 for no limit", bytes)

@@ -146,7 +146,7 @@ func TestValidate(t *testing.T) {
 	for _, rule := range append(choice.Rules(), choice.None) {
 		require.NoError(t, rule.Validate())
 	}
-	assert.ErrorContains(t, choice.Rule("biggest").Validate(), `"biggest" is no way to choose a format: use smallest, fastest or best-quality`)
+	assert.ErrorContains(t, choice.Rule("biggest").Validate(), `"biggest" is not a way to choose a format: use smallest, fastest or best-quality`)
 }
 
 func TestRuleWithALimit(t *testing.T) {
@@ -165,7 +165,7 @@ func TestRuleWithALimit(t *testing.T) {
 	assert.Equal(t, choice.Fastest, choice.Limited(choice.Fastest, 0))
 	assert.True(t, choice.Fastest.Chooses(1<<62))
 	require.ErrorContains(t, choice.Limited(choice.None, 1000).Validate(), "max_size limits no choice: say how to choose, as in {by: fastest, max_size: 8GB}")
-	require.ErrorContains(t, choice.Limited("biggest", 1000).Validate(), `"biggest" is no way to choose a format`)
+	require.ErrorContains(t, choice.Limited("biggest", 1000).Validate(), `"biggest" is not a way to choose a format`)
 	require.ErrorContains(t, choice.Rule("fastest, max_size much").Validate(), "max_size")
 
 	ladder := []choice.Candidate{candidate("Q8_0", 800, -0.4, 0.001), candidate("Q4_K_M", 400, -0.9, 0.01), candidate("Q3_K_M", 300, -0.8, 0.04)}

@@ -141,7 +141,7 @@ func (p *Program) checkFormats(ctx context.Context, text *strings.Builder, entry
 		if !usable {
 			for _, format := range asked[key] {
 				if !slices.Contains(estimate.Formats(), gguf.Canonical(format)) {
-					fmt.Fprintf(text, "  warning  %q is no format that is known here\n", format)
+					fmt.Fprintf(text, "  warning  %q is not a format that is known here\n", format)
 				}
 			}
 			continue

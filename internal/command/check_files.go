@@ -36,7 +36,7 @@ func readable(file string) error {
 	case err != nil:
 		return fmt.Errorf("%w: name the file of a text", err)
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is no file: name that of a text", file)
+		return fmt.Errorf("%s is not a file: name a text file", file)
 	}
 	if err := unix.Access(file, unix.R_OK); err != nil {
 		return fmt.Errorf("%s cannot be read: %w", file, err)
@@ -59,7 +59,7 @@ func writable(dir string) error {
 	case err != nil:
 		return err
 	case !info.IsDir():
-		return fmt.Errorf("%s is no folder: name another one", at)
+		return fmt.Errorf("%s is not a folder: name another one", at)
 	}
 	if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
 		return fmt.Errorf("%s cannot be written to: %w: give this user the right, or name another folder", at, err)

@@ -81,7 +81,7 @@ func (p *Program) Prepare(ctx context.Context, keep bool) (release func(), err e
 	}
 	removed, err := disk.Sweep(p.Config.Work.Dir)
 	for _, dir := range removed {
-		p.Logger.Info("removed the working directory of a process that was killed", "dir", dir)
+		p.Logger.Info("removed the working folder of a process that was killed", "dir", dir)
 	}
 	if err != nil {
 		p.Logger.Warn("could not clear the working folder of what killed processes left", "dir", p.Config.Work.Dir, "err", err)

@@ -43,7 +43,7 @@ func (p *Program) estimate(entry model.Resolved, output string) (int, error) {
 	return worst.status(), nil
 }
 
-// estimates are those of the copies of a model, beside what they are compared with.
+// estimates returns the estimates for the copies of a model, and the figures of the original.
 func estimates(model model.Planned, load estimate.Workload) (original runner.FileFigures, copies []estimate.Estimate, err error) {
 	original = runner.FiguresOf(model.Model)
 	var baseline *estimate.Estimate

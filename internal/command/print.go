@@ -65,15 +65,15 @@ func (o *printer) PassedOver(model, by string, targets []string) {
 func (o *printer) end(job cycle.Job, out cycle.Outcome) {
 	o.Stderr.Clear()
 	if out.Choice != nil {
-		told := *out.Choice
+		chosen := *out.Choice
 		switch {
 		case o.noRecord:
-			told.EventID = nil
-		case told.EventID != nil:
+			chosen.EventID = nil
+		case chosen.EventID != nil:
 			o.raised++
 		}
-		o.cycle.Choice = &told
-		o.line(told)
+		o.cycle.Choice = &chosen
+		o.line(chosen)
 	}
 	var published []event.Publication
 	for _, p := range out.Published {

@@ -24,10 +24,10 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// entry is what a run decides: an entry of the schedule, or the settings of the
-// configuration; flags come before both. Candidates are the targets among which a format is
-// chosen, where they are not the entry's: those of the schedule, also when the run takes a
-// part of them.
+// entry returns what a run decides: an entry of the schedule, or the settings of the
+// configuration; flags override both. candidates are the targets among which a format is
+// chosen if they are not the entry's: the targets of the schedule, even if the run takes only
+// a part of them.
 func (p *Program) entry(f runFlags) (entry config.Entry, candidates []string, err error) {
 	entry = p.Config.NewEntry(0, f.against != "")
 	if f.entry != "" {
@@ -180,8 +180,8 @@ func (p *Program) Run(ctx context.Context) (status int, err error) {
 	return out.status()
 }
 
-// checkFormats refuses targets, and a baseline, that the engine does not make. An engine that
-// cannot be asked is no error: every cycle will say so.
+// checkFormats returns an error if the engine cannot make a target, or the baseline. An
+// engine that cannot be asked is not an error here: every cycle will report it.
 func checkFormats(ctx context.Context, engine runner.Engine, entry config.Entry) error {
 	_, err := runner.Formats(ctx, engine, entry.Targets)
 	if err == nil && entry.Baseline != "" {

@@ -16,7 +16,7 @@ import (
 
 // source tells what is stored: the state's file, or the exporter that has it.
 type source interface {
-	// events returns those of a delivery, or all for "", the oldest first.
+	// events returns the events with this delivery, or all for "", the oldest first.
 	events(context.Context, store.Delivery) ([]store.Event, error)
 	export(context.Context, io.Writer) error
 	// backup makes a new file at the path, or none.

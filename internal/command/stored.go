@@ -63,7 +63,7 @@ func (p *Program) eventTable(events []store.Event) error {
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "made\tmodel\ttarget\tdecision\tbefore\tdelivery\tevent_id")
 	for _, e := range events {
-		target, decision, before, err := told(e)
+		target, decision, before, err := parts(e)
 		if err != nil {
 			return fmt.Errorf("reading the event %s: %w", e.ID, err)
 		}
@@ -75,8 +75,8 @@ func (p *Program) eventTable(events []store.Event) error {
 	return nil
 }
 
-// told says what an event tells: of a decision the outcomes, of a choice the formats.
-func told(e store.Event) (target, decision, before string, err error) {
+// parts returns what an event says: the outcomes of a decision, or the formats of a choice.
+func parts(e store.Event) (target, decision, before string, err error) {
 	var data struct {
 		Decision       string  `json:"decision"`
 		Previous       *string `json:"previous_decision"`

@@ -18,14 +18,14 @@ type A2A struct {
 	// those in URL. Default: A2A_USERNAME and A2A_PASSWORD in the environment.
 	Username     string `yaml:"username"`
 	PasswordFile string `yaml:"password_file"`
-	// SentinelUsername and SentinelPasswordFile are those of the Sentinels themselves,
-	// which know nothing of Redis's. Default: A2A_SENTINEL_USERNAME and
+	// SentinelUsername and SentinelPasswordFile log in to the Sentinels themselves, which
+	// do not use the credentials of Redis. Default: A2A_SENTINEL_USERNAME and
 	// A2A_SENTINEL_PASSWORD in the environment.
 	SentinelUsername     string `yaml:"sentinel_username"`
 	SentinelPasswordFile string `yaml:"sentinel_password_file"`
 	// Stream is the key of the stream. Default {a2a}:events.
 	Stream string `yaml:"stream"`
-	// MaxLen is about how many entries the stream keeps. Default 100000; 0 is no
+	// MaxLen is about how many entries the stream keeps. Default 100000; 0 means no
 	// bound.
 	MaxLen int `yaml:"max_len"`
 	// Timeout bounds connecting, and each command: 5s, which is for tests alone to change.
@@ -69,7 +69,7 @@ func (c A2A) Redacted() A2A {
 }
 
 // RedactURL hides the credentials in a URL, also in a malformed one: what may belong to
-// a password is hidden, if need be with more. A text that is no URL stays as it is.
+// a password is hidden, if need be with more. A text that is not a URL stays as it is.
 func RedactURL(text string) string {
 	scheme, rest, found := strings.Cut(text, "://")
 	at := strings.LastIndex(rest, "@") // an unescaped password may hold any of ":/?#@"

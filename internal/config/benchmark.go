@@ -28,7 +28,7 @@ type Benchmark struct {
 	Alpha float64 `yaml:"alpha" input:"decision" json:"alpha"`
 	// Budget bounds the time spent on rounds, for one model and all its targets: no
 	// round is begun that would end beyond it, and what is undecided then is
-	// inconclusive. Default 4h; 0 is no bound but the number of rounds.
+	// inconclusive. Default 4h; 0 means no bound but the number of rounds.
 	Budget model.Duration `yaml:"budget" input:"decision" json:"budget"`
 
 	// MaxDisturbance is the share, 0 to 1, of the CPUs meant for the measurement
@@ -93,7 +93,7 @@ func (b Benchmark) Validate() []Problem {
 		found.add("depth", "%d tokens cannot be in the cache: use 0 to %d", b.Depth, maxTokens)
 	}
 	if !(b.MaxDisturbance >= 0 && b.MaxDisturbance <= 1) {
-		found.add("max_disturbance", "%v is no share: use 0 to 1, such as 0.1", b.MaxDisturbance)
+		found.add("max_disturbance", "%v is not a share: use 0 to 1, such as 0.1", b.MaxDisturbance)
 	}
 	return found
 }

@@ -18,7 +18,7 @@ func DefaultCache() Cache { return Cache{Size: Size(10 * units.GB)} }
 // Validate finds every value that cannot be used.
 func (c Cache) Validate() []Problem {
 	if c.Size < 0 {
-		return []Problem{{Path: "size", Err: fmt.Errorf("%v is no size: use one such as 10GB, or 0 to keep no files", c.Size)}}
+		return []Problem{{Path: "size", Err: fmt.Errorf("%v is not a size: use one such as 10GB, or 0 to keep no files", c.Size)}}
 	}
 	return nil
 }

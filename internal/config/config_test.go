@@ -206,7 +206,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 			`c.yml:1: cache.size: "10" is not a size: write one such as 500MB, 10GB or 0`,
 		}},
 		"size below 0": {"cache:\n  size: -1GB", []string{
-			"c.yml:2: cache.size: -1GB is no size: use one such as 10GB, or 0 to keep no files",
+			"c.yml:2: cache.size: -1GB is not a size: use one such as 10GB, or 0 to keep no files",
 		}},
 		"fresh for less than nothing": {"fresh_for: -1d", []string{
 			`c.yml:1: fresh_for: "-1d" is not a duration: write one such as 90s, 15m, 4h or 1d`,
@@ -260,9 +260,9 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		}},
 		"text for a map":      {"engine: {env: A=B}", []string{`c.yml:1: engine.env: "A=B" is not a section of names and texts: write one such as {NAME: text}`}},
 		"list for a text":     {"models: {dir: [a]}", []string{"c.yml:1: models.dir: a list is not a text"}},
-		"text for a section":  {"engine: /opt/llama", []string{`c.yml:1: engine: "/opt/llama" is no section of keys; the keys are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts`}},
-		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is no section of keys; the keys are " + fileKeys}},
-		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is no section of keys; the keys are ` + fileKeys}},
+		"text for a section":  {"engine: /opt/llama", []string{`c.yml:1: engine: "/opt/llama" is not a section of keys; the keys are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts`}},
+		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is not a section of keys; the keys are " + fileKeys}},
+		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is not a section of keys; the keys are ` + fileKeys}},
 		"duration in words":   {"benchmark:\n  budget: 5 hours", []string{`c.yml:2: benchmark.budget: "5 hours" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
 		"duration, no unit":   {"benchmark:\n  budget: 90", []string{`c.yml:2: benchmark.budget: "90" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
 		"duration, fraction":  {"benchmark:\n  budget: 1.5h", []string{`c.yml:2: benchmark.budget: "1.5h" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
@@ -287,9 +287,9 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"threshold in %":      {"threshold: 12", []string{"c.yml:1: threshold: the threshold 12 is not between 0 and 1: it is a ratio, so write 12 % as 0.12"}},
 		"threshold 0":         {"threshold: 0", []string{"c.yml:1: threshold: the threshold 0 is not between 0 and 1: it is a ratio, such as 0.12 for 12 %"}},
 		"threshold NaN":       {"threshold: .nan", []string{"c.yml:1: threshold: the threshold NaN is not between 0 and 1: it is a ratio, such as 0.12 for 12 %"}},
-		"alpha NaN":           {"benchmark: {alpha: .nan}", []string{"c.yml:1: benchmark.alpha: NaN is no usable error rate: use 0.001 to 0.25, such as 0.05"}},
+		"alpha NaN":           {"benchmark: {alpha: .nan}", []string{"c.yml:1: benchmark.alpha: NaN is not a usable error rate: use 0.001 to 0.25, such as 0.05"}},
 		"no phase":            {"benchmark:\n  phases: []", []string{"c.yml:2: benchmark.phases: needs at least one of generation and prompt"}},
-		"unknown phase":       {"benchmark:\n  phases: [decode]", []string{`c.yml:2: benchmark.phases: "decode" is no phase: use generation or prompt`}},
+		"unknown phase":       {"benchmark:\n  phases: [decode]", []string{`c.yml:2: benchmark.phases: "decode" is not a phase: use generation or prompt`}},
 		"empty work.dir":      {"work: {dir: ''}", []string{"c.yml:1: work.dir: it is empty: name a folder, such as data/work"}},
 		"empty storage.path":  {"storage:\n  path: ''", []string{"c.yml:2: storage.path: it is empty: name a folder, such as data"}},
 		"retention":           {"storage:\n  retention:\n    cycles: -1", []string{"c.yml:3: storage.retention.cycles: -1 cycles cannot be kept: use 1 or more, or 0 for no bound"}},
@@ -304,7 +304,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"negative threads":    {"engine:\n  threads: -1", []string{"c.yml:2: engine.threads: -1 is below 0: use 0 for automatic, or a number of threads"}},
 		"no time":             {"engine:\n  timeouts:\n    benchmark: 0s", []string{"c.yml:3: engine.timeouts.benchmark: 0s leaves no time: use a duration above 0, such as 2h"}},
 		"reserved option":     {"engine:\n  bench_args:\n    - -r\n    - 5", []string{"c.yml:2: engine.bench_args: -r is not allowed here: use benchmark.rounds"}},
-		"value, not its name": {"models: {dir: nice}\nengine:\n  dir: nice\n  nice: 99", []string{"c.yml:4: engine.nice: 99 is no nice level: use 0 to 19"}},
+		"value, not its name": {"models: {dir: nice}\nengine:\n  dir: nice\n  nice: 99", []string{"c.yml:4: engine.nice: 99 is not a nice level: use 0 to 19"}},
 		"a minimum above the default maximum": {"benchmark:\n  rounds: {min: 60}", []string{
 			"c.yml:2: benchmark.rounds.max: 56 is out of range: use the minimum (60) to 1000",
 		}},
@@ -318,7 +318,7 @@ engine:
 benchmark: {alpha: x, rounds: {min: 1}}
 `, []string{
 			"c.yml:2: threshold: the threshold 12 is not between 0 and 1: it is a ratio, so write 12 % as 0.12",
-			"c.yml:4: engine.nice: 20 is no nice level: use 0 to 19",
+			"c.yml:4: engine.nice: 20 is not a nice level: use 0 to 19",
 			`c.yml:5: engine.timeouts.quantize: "never" is not a duration: write one such as 90s, 15m, 4h or 1d`,
 			"c.yml:5: engine.timeouts.benchmark: 0s leaves no time: use a duration above 0, such as 2h",
 			"c.yml:6: engine.gpu: there is no such key; the keys here are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts",

@@ -147,12 +147,12 @@ func lineWith(text []byte, is func([]byte) bool) int {
 	return 0
 }
 
-// unprintable lines are no YAML.
+// unprintable lines are not YAML.
 func unprintable(line []byte) bool {
 	return !utf8.Valid(line) || bytes.ContainsFunc(line, func(r rune) bool { return r < ' ' && r != '\t' && r != '\r' && r != '\n' || r == 0x7f })
 }
 
-// lineOf finds the line of a key given by its path; that of the nearest section where
+// lineOf returns the line of the key with this path, or the line of the nearest section if
 // the key itself is not in the file.
 func (d document) lineOf(path string) int {
 	line, _ := d.find(path)

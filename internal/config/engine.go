@@ -73,7 +73,7 @@ func (c Engine) Validate() []Problem {
 		found.add("threads", "%d is below 0: use 0 for automatic, or a number of threads", c.Threads)
 	}
 	if c.Nice < 0 || c.Nice > 19 {
-		found.add("nice", "%d is no nice level: use 0 to 19", c.Nice)
+		found.add("nice", "%d is not a nice level: use 0 to 19", c.Nice)
 	}
 	positive := func(path string, limit model.Duration) {
 		if limit <= 0 {

@@ -19,8 +19,8 @@ func TestEngineThatCannotBeUsed(t *testing.T) {
 		path, want string
 	}{
 		"negative threads":    {func(c *config.Engine) { c.Threads = -1 }, "threads", "-1 is below 0"},
-		"nice too high":       {func(c *config.Engine) { c.Nice = 20 }, "nice", "20 is no nice level"},
-		"nice too low":        {func(c *config.Engine) { c.Nice = -1 }, "nice", "-1 is no nice level"},
+		"nice too high":       {func(c *config.Engine) { c.Nice = 20 }, "nice", "20 is not a nice level"},
+		"nice too low":        {func(c *config.Engine) { c.Nice = -1 }, "nice", "-1 is not a nice level"},
 		"no time to quantize": {func(c *config.Engine) { c.Timeouts.Quantize = 0 }, "timeouts.quantize", "above 0"},
 		"no time to measure":  {func(c *config.Engine) { c.Timeouts.Benchmark = 0 }, "timeouts.benchmark", "above 0"},
 	} {

@@ -13,10 +13,9 @@ import (
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
-// Entry is one item of the schedule, with the settings of its cycles: those of the
-// file's sections of the same names, changed in what the entry names itself. Names in
-// engine.env are added to the section's, and other values take the place of the
-// section's.
+// Entry is one item of the schedule, with the settings of its cycles: the file's sections
+// of the same names, overridden by what the entry itself sets. Names in engine.env are added
+// to the section's; any other value replaces the section's.
 type Entry struct {
 	schedule.Entry `yaml:",inline"`
 
@@ -115,8 +114,8 @@ func IsGlob(name string) bool { return strings.ContainsAny(name, `*?[\`) }
 // an exclamation mark is named with a backslash before that.
 func Excluded(pattern string) (of string, ok bool) { return strings.CutPrefix(pattern, "!") }
 
-// Included are the patterns of a list that do not leave models out: all models where there
-// is no other.
+// Included returns the patterns of a list that do not exclude models; if all of them do, a
+// pattern for all models.
 func Included(patterns []string) []string {
 	included := slices.DeleteFunc(slices.Clone(patterns), func(pattern string) bool {
 		_, excluded := Excluded(pattern)
@@ -164,7 +163,7 @@ func checkList(items []string, what string, key func(string) string) error {
 	}
 }
 
-// Twice finds the first two items with the same key. The formats of targets are told apart by
+// Twice finds the first two items with the same key. For the formats of targets the key is
 // gguf.Canonical.
 func Twice(items []string, key func(string) string) (first, second string, twice bool) {
 	seen := map[string]string{}

@@ -29,8 +29,8 @@ func (p Publish) Validate() []Problem {
 	return nil
 }
 
-// Apart reports whether nothing is published within the model folder, where it would be found
-// as models. Who changes Models.Dir asks again.
+// Apart returns an error if copies would be published within the model directory, where
+// they would be found as models. Callers that change Models.Dir must check again.
 func (c *Config) Apart() error {
 	errs := []error{named("publish.dir", c.apart(c.Publish.Dir))}
 	for _, e := range c.Schedule {

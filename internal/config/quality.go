@@ -44,13 +44,13 @@ func (q Quality) Validate() []Problem {
 		found.add("chunks", "%d chunks cannot be evaluated: use %d to %d", q.Chunks, quality.FewestChunks, maxChunks)
 	}
 	if !(q.MaxKLDivergence >= 0 && q.MaxKLDivergence <= 100) {
-		found.add("max_kl_divergence", "%v is no divergence: use one above 0, such as 0.05, or 0 for no limit", q.MaxKLDivergence)
+		found.add("max_kl_divergence", "%v is not a divergence: use one above 0, such as 0.05, or 0 for no limit", q.MaxKLDivergence)
 	}
 	if !(q.MinTop1Agreement >= 0 && q.MinTop1Agreement <= 1) {
-		found.add("min_top1_agreement", "%v is no ratio: use 0 to 1, such as 0.9 for 90 %%, or 0 for no limit", q.MinTop1Agreement)
+		found.add("min_top1_agreement", "%v is not a ratio: use 0 to 1, such as 0.9 for 90 %%, or 0 for no limit", q.MinTop1Agreement)
 	}
 	if !(q.MaxPerplexityIncrease >= 0 && q.MaxPerplexityIncrease <= 100) {
-		found.add("max_perplexity_increase", "%v is no ratio: use one above 0, such as 0.05 for 5 %%, or 0 for no limit", q.MaxPerplexityIncrease)
+		found.add("max_perplexity_increase", "%v is not a ratio: use one above 0, such as 0.05 for 5 %%, or 0 for no limit", q.MaxPerplexityIncrease)
 	}
 	if !(q.MaxKLDivergenceP999 >= 0 && q.MaxKLDivergenceP999 <= 100) {
 		found.add("max_kl_divergence_p999", "%v is no divergence: use one above 0, such as 1, or 0 for no limit", q.MaxKLDivergenceP999)

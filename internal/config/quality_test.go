@@ -57,7 +57,7 @@ func TestAnEmptyCorpusSwitchesTheQualityOfAnEntryOff(t *testing.T) {
 func TestMistakesInQuality(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"no text":            {"quality:\n  max_kl_divergence: 0.05", "quality.corpus: a limit is set and there is no text"},
-		"limit out of range": {"quality:\n  corpus: x\n  min_top1_agreement: 90", "c.yml:3: quality.min_top1_agreement: 90 is no ratio"},
+		"limit out of range": {"quality:\n  corpus: x\n  min_top1_agreement: 90", "c.yml:3: quality.min_top1_agreement: 90 is not a ratio"},
 		"unknown key":        {"quality: {max_kld: 0.1}", "quality.max_kld: there is no such key"},
 		"entry without text": {"schedule: [{name: n, cron: '@daily', quality: {max_kl_divergence: 0.1}}]", "schedule[0].quality.corpus: a limit is set"},
 	} {

@@ -73,16 +73,16 @@ func (r *reader) section(path string, node *yaml.Node, into reflect.Value) {
 	case node == nil, isNull(node): // "engine:" with everything below it commented out
 		return
 	case node.Kind != yaml.MappingNode && path == "":
-		r.problem(node.Line, "(the whole file)", "%s is no section of keys; the keys are %s", shown(node), keysOf(into.Type()))
+		r.problem(node.Line, "(the whole file)", "%s is not a section of keys; the keys are %s", shown(node), keysOf(into.Type()))
 		return
 	case node.Kind != yaml.MappingNode:
-		r.problem(node.Line, strings.TrimSuffix(path, "."), "%s is no section of keys; the keys are %s", shown(node), keysOf(into.Type()))
+		r.problem(node.Line, strings.TrimSuffix(path, "."), "%s is not a section of keys; the keys are %s", shown(node), keysOf(into.Type()))
 		return
 	}
 	lines := map[string]int{} // of the keys so far
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i], resolve(node.Content[i+1])
-		name := key.Value // "" where the key is no scalar
+		name := key.Value // "" where the key is not a scalar
 		field, known := fieldOf(into, name)
 		if key.Tag == mergeTag {
 			r.problem(key.Line, path+name, "%s cannot be merged: name a section, as in <<: *base, or a list of them", shown(value))

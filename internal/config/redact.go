@@ -13,9 +13,10 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Redacted is the effective configuration as YAML, with every key and secrets hidden:
-// the credentials of URLs, the key of the TLS client, the values in engine.env under names
-// such as API_TOKEN, and those of arguments such as --hf-token. Where none is set, it reads back as the same configuration.
+// Redacted returns the effective configuration as YAML, with every key, and with secrets
+// hidden: the credentials of URLs, the key of the TLS client, the values in engine.env under
+// names such as API_TOKEN, and the values of arguments such as --hf-token. If no secret is
+// set, it reads back as the same configuration.
 func (c *Config) Redacted() ([]byte, error) {
 	node, err := encoded(reflect.ValueOf(c.redacted()))
 	if err != nil {

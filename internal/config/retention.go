@@ -12,11 +12,11 @@ import (
 // counters.
 type Retention struct {
 	// Age beyond which decided results go, and failed ones at twice that: who looks for
-	// what went wrong comes late. Default 365d; 0 is no bound.
+	// what went wrong comes late. Default 365d; 0 means no bound.
 	Age model.Duration `yaml:"age"`
-	// Cycles is how many decided results are kept of each pair, and, counted by
-	// themselves, twice as many failed ones: neither pushes out the other. Default 200; 0
-	// is no bound.
+	// Cycles is how many decided results are kept of each pair, and twice as many failed
+	// ones; the two are counted apart, so that neither pushes out the other. Default 200;
+	// 0 means no bound.
 	Cycles int `yaml:"cycles"`
 }
 
@@ -29,7 +29,7 @@ func DefaultRetention() Retention {
 func (r Retention) Validate() []Problem {
 	var found problems
 	if r.Age < 0 {
-		found.add("age", "%v is no age: use a duration such as 365d, or 0 for no bound", time.Duration(r.Age))
+		found.add("age", "%v is not an age: use a duration such as 365d, or 0 for no bound", time.Duration(r.Age))
 	}
 	if r.Cycles < 0 {
 		found.add("cycles", "%d cycles cannot be kept: use 1 or more, or 0 for no bound", r.Cycles)

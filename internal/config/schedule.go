@@ -14,7 +14,7 @@ import (
 
 var scheduleType = reflect.TypeFor[[]Entry]()
 
-// schedule reads the entries; problems are those of the sections.
+// schedule reads the entries. problems are the problems already found in the sections.
 func (r *reader) schedule(c *Config, problems []Problem) {
 	_, list := entry(r.document.root, "schedule")
 	if list == nil || isNull(list) {
@@ -121,11 +121,11 @@ func (c clashes) name(e *Entry) []Problem {
 	return nil
 }
 
-// pairs takes the pairs of an entry in and says which entries before it decide them as
-// well. What can only be told of the models that there are, model.NewPlan tells.
+// pairs adds the pairs of an entry, and reports each earlier entry that decides one of them
+// as well. Clashes that show only once the models are known are found by model.NewPlan.
 func (c clashes) pairs(e *Entry) []Problem {
 	var problems []Problem
-	told := map[*Entry]bool{e: true}
+	reported := map[*Entry]bool{e: true}
 	if slices.ContainsFunc(e.Models, func(pattern string) bool { _, excluded := Excluded(pattern); return excluded }) {
 		return nil // its patterns name less than they would elsewhere
 	}
@@ -136,8 +136,8 @@ func (c clashes) pairs(e *Entry) []Problem {
 			switch {
 			case !taken:
 				c.owners[pair] = e
-			case !told[first]:
-				told[first] = true
+			case !reported[first]:
+				reported[first] = true
 				problems = append(problems, Problem{Path: "targets", Err: fmt.Errorf("the entry %q in line %d decides %s of the models %q as well, and they would overwrite each other's figures: name other models or targets",
 					first.Name, first.Line, pair[1], pattern)})
 			}

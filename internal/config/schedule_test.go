@@ -154,7 +154,7 @@ func TestMistakesInTheSchedule(t *testing.T) {
 		want []string
 	}{
 		"no list":            {"schedule: {name: n}", []string{`c.yml:1: schedule: a section of keys is not a list of entries: begin each with a dash, as in "- name: nightly"`}},
-		"entry that is text": {"schedule:\n- nightly", []string{`c.yml:2: schedule[0]: "nightly" is no section of keys; the keys are ` + keys}},
+		"entry that is text": {"schedule:\n- nightly", []string{`c.yml:2: schedule[0]: "nightly" is not a section of keys; the keys are ` + keys}},
 		"entry of nothing": {"schedule:\n-", []string{
 			`c.yml:2: schedule[0].name: is missing: give the entry a name, such as "nightly"`,
 			`c.yml:2: schedule[0].cron: is empty: write when the entry is due, such as "0 3 * * *" or "@every 6h"`,
@@ -181,18 +181,18 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			`c.yml:4: schedule[0].targets: "Q4_K" and "q4_k_m" are the same format: name it once`,
 		}},
 		"no models": {"schedule:\n- name: n\n  cron: '@daily'\n  models: []", []string{`c.yml:4: schedule[0].models: is empty: name names, globs or paths of models`}},
-		"choose":    {"schedule:\n- name: n\n  cron: '@daily'\n  choose: best", []string{`c.yml:4: schedule[0].choose: "best" is no way to choose a format: use smallest, fastest or best-quality, or leave it out`}},
+		"choose":    {"schedule:\n- name: n\n  cron: '@daily'\n  choose: best", []string{`c.yml:4: schedule[0].choose: "best" is not a way to choose a format: use smallest, fastest or best-quality, or leave it out`}},
 		"best of what": {"schedule:\n- name: n\n  cron: '@daily'\n  choose: best-quality", []string{
 			"c.yml:4: schedule[0].choose: best-quality needs a text to evaluate quality on: name its file as quality.corpus, or choose by another rule",
 		}},
 		"threshold": {"schedule:\n- name: n\n  cron: '@daily'\n  threshold: 20", []string{"c.yml:4: schedule[0].threshold: the threshold 20 is not between 0 and 1: it is a ratio, so write 20 % as 0.2"}},
-		"engine":    {"schedule:\n- name: n\n  cron: '@daily'\n  engine:\n    nice: 30", []string{"c.yml:5: schedule[0].engine.nice: 30 is no nice level: use 0 to 19"}},
+		"engine":    {"schedule:\n- name: n\n  cron: '@daily'\n  engine:\n    nice: 30", []string{"c.yml:5: schedule[0].engine.nice: 30 is not a nice level: use 0 to 19"}},
 		"key twice": {"schedule:\n- name: n\n  cron: '@daily'\n  name: m", []string{"c.yml:4: schedule[0].name: the key is in line 2 already: keep one"}},
 		"sections' values that do not go with the entry's": {"benchmark: {rounds: {max: 10}}\nschedule:\n- name: n\n  cron: '@daily'\n  benchmark:\n    rounds: {min: 12}", []string{
 			"c.yml:6: schedule[0].benchmark.rounds.max: 10 is out of range: use the minimum (12) to 1000",
 		}},
 		"a section's mistake is not the entries'": {"schedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [b]}\nengine: {nice: 99}\nthreshold: 12", []string{
-			"c.yml:4: engine.nice: 99 is no nice level: use 0 to 19",
+			"c.yml:4: engine.nice: 99 is not a nice level: use 0 to 19",
 			"c.yml:5: threshold: the threshold 12 is not between 0 and 1: it is a ratio, so write 12 % as 0.12",
 		}},
 		"unless they make it, too": {"threshold: 12\nschedule:\n- name: n\n  cron: '@daily'\n  threshold: 12", []string{
@@ -242,7 +242,7 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			`c.yml:5: schedule[0].jitter: "x" is not a duration: write one such as 90s, 15m, 4h or 1d`,
 			`c.yml:6: schedule[1].name: "n" is the name of the entry in line 2 already: use another one`,
 			`c.yml:9: schedule[1].suspend: "maybe" is not true or false`,
-			"c.yml:10: engine.nice: -1 is no nice level: use 0 to 19",
+			"c.yml:10: engine.nice: -1 is not a nice level: use 0 to 19",
 			"c.yml:11: storage.cycles: there is no such key; the keys here are path, retention",
 		}},
 	} {

@@ -37,7 +37,7 @@ type Settings struct {
 	FreshFor model.Duration `yaml:"fresh_for" input:"-"`
 }
 
-// DefaultSettings are those of an empty configuration.
+// DefaultSettings returns the settings of an empty configuration.
 func DefaultSettings() Settings {
 	return Settings{
 		Benchmark: DefaultBenchmark(), Threshold: 0.12, Quality: DefaultQuality(), Publish: DefaultPublish(),
@@ -54,7 +54,7 @@ func (s Settings) Validate() []Problem {
 		found.add("baseline", "is blank: name a format such as Q8_0, or nothing for the model as it is")
 	}
 	if s.FreshFor < 0 {
-		found.add("fresh_for", "%v is no age: use a duration such as 7d, or 0 to measure whenever it is due", time.Duration(s.FreshFor))
+		found.add("fresh_for", "%v is not an age: use a duration such as 7d, or 0 to measure whenever it is due", time.Duration(s.FreshFor))
 	}
 	if err := s.Choose.Validate(); err != nil {
 		found.add("choose", "%w", err)
@@ -65,8 +65,9 @@ func (s Settings) Validate() []Problem {
 	return found
 }
 
-// Inputs are the settings that a decision depends on, by their keys: arguments and those of
-// the decision alone. Where quality is not evaluated, nothing depends on its settings.
+// Inputs returns the settings that a decision depends on, by their keys: the arguments of a
+// measurement, and what only the decision uses. If quality is not evaluated, its settings are
+// left out.
 func (s Settings) Inputs() (arguments, decision map[string]string) {
 	arguments, decision = map[string]string{}, map[string]string{}
 	inputs("", reflect.ValueOf(s), func(key, tag, value string) {

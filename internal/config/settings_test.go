@@ -50,7 +50,7 @@ func TestChoiceWithALimit(t *testing.T) {
 
 	for text, want := range map[string]string{
 		"choose: {max_size: 8GB}":             "c.yml:1: choose: max_size limits no choice",
-		"choose: {by: best, max_size: 8GB}":   `c.yml:1: choose: "best" is no way to choose a format`,
+		"choose: {by: best, max_size: 8GB}":   `c.yml:1: choose: "best" is not a way to choose a format`,
 		"choose: {by: fastest, max_size: -1}": "c.yml:1: choose",
 		"choose: {by: fastest, size: 8GB}":    "c.yml:1: choose.size: there is no such key; the keys here are by, max_size",
 		"choose: {by: fastest, max_size: x}":  `c.yml:1: choose.max_size: "x" is not a size`,

@@ -101,7 +101,7 @@ type Cycles struct {
 	// Log takes what is logged while a cycle runs. Everything that works for the cycle has
 	// to log through it.
 	Log *Log
-	// Quiet has Log keep, and not pass on, what a Watcher is told, too.
+	// Quiet makes Log keep, but not pass on, what a Watcher also receives.
 	Quiet bool
 }
 
@@ -128,7 +128,7 @@ type run struct {
 	Job
 	watcher   Watcher
 	logger    *slog.Logger
-	told      *slog.Logger // what the watcher is told, too
+	watched   *slog.Logger // for what the watcher also receives
 	id        uint64
 	undecided []string // targets that have no result yet
 	durations map[runner.Operation]time.Duration
@@ -153,11 +153,11 @@ func (r *run) begin(ctx context.Context) error {
 	}
 	r.Log.buffer.begin()
 	r.logger = slog.New(r.Log).With("cycle", r.id, "model", r.Model.Name)
-	r.told = r.logger
+	r.watched = r.logger
 	if r.Quiet {
-		r.told = slog.New(r.Log.kept).With("cycle", r.id, "model", r.Model.Name)
+		r.watched = slog.New(r.Log.kept).With("cycle", r.id, "model", r.Model.Name)
 	}
-	r.told.Info("a cycle begins", "entry", r.Entry, "targets", r.Targets)
+	r.watched.Info("a cycle begins", "entry", r.Entry, "targets", r.Targets)
 	r.watcher.Began(r.id)
 	return nil
 }
@@ -213,7 +213,7 @@ func (r *run) end() {
 // result stores a result, and logs it.
 func (r *run) result(result runner.Result) {
 	r.undecided = slices.DeleteFunc(r.undecided, func(target string) bool { return target == result.TargetFormat })
-	logger := r.told.With("target", result.TargetFormat)
+	logger := r.watched.With("target", result.TargetFormat)
 	logResult(logger, &result)
 	var committed store.Committed
 	stored := r.write("a result", func() error {
@@ -261,7 +261,7 @@ func logResult(logger *slog.Logger, r *runner.Result) {
 // passOver stores that targets are passed over.
 func (r *run) passOver(by string, targets []string) {
 	r.undecided = slices.DeleteFunc(r.undecided, func(target string) bool { return slices.Contains(targets, target) })
-	r.told.Info("pairs are skipped: another one is chosen before them", "targets", targets, "chosen", by)
+	r.watched.Info("pairs are skipped: another one is chosen before them", "targets", targets, "chosen", by)
 	r.write("what is skipped", func() error { return r.Store.PassOver(r.id, by, targets) })
 	r.watcher.PassedOver(r.Model.Name, by, targets)
 }
@@ -307,7 +307,7 @@ func (e *timeoutError) Error() string {
 	return fmt.Sprintf("the run of the entry %q took longer than its timeout of %v", e.entry, e.timeout)
 }
 
-// WithTimeout bounds a run of an entry, of one cycle or more; 0 is no bound. A cycle that it
+// WithTimeout bounds a run of an entry, of one cycle or more; 0 means no bound. A cycle that it
 // ends fails for the reason timeout.
 func WithTimeout(ctx context.Context, entry string, timeout time.Duration) (context.Context, context.CancelFunc) {
 	if timeout == 0 {

@@ -68,8 +68,8 @@ type promotion struct {
 	source  publish.Source
 }
 
-// prepare does what all targets need. Where no copy is to be published, only a link may have
-// to move: a cycle that was stopped, or whose model changed, is no reason not to.
+// prepare does what all targets need. If no copy is to be published, at most a link has to
+// move, and it moves even if the cycle was stopped or its model changed.
 func (p *promotion) prepare(ctx context.Context, copies bool) (err error) {
 	if copies && ctx.Err() != nil {
 		return fmt.Errorf("the cycle was stopped: %w", context.Cause(ctx))

@@ -249,7 +249,7 @@ func TestFailuresAreToldAndCounted(t *testing.T) {
 		"no directory": {t.Context(), func(f *fixture) {
 			require.NoError(f, os.RemoveAll(f.dir))
 			require.NoError(f, os.WriteFile(f.dir, nil, 0o600))
-		}, "making the directory to publish in"},
+		}, "making the folder to publish in"},
 		"the cycle was stopped": {canceled, func(*fixture) {}, "the cycle was stopped: somebody asked for it"},
 		"the copy changed":      {t.Context(), func(f *fixture) { f.holds = "abc" }, "does not hold what was measured: its SHA-256 was abc, and is "},
 		"the model changed": {t.Context(), func(f *fixture) {

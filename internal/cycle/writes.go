@@ -22,7 +22,7 @@ type Writes interface {
 	Write(what string, do func() error) (stored bool, err error)
 }
 
-// Strict does each write once: the caller is told what failed.
+// Strict does each write once, and returns its error to the caller.
 type Strict struct {
 	Logger *slog.Logger
 }

@@ -43,7 +43,7 @@ func (m Mode) Validate() error {
 	case Auto, Shared, Reflink, Link, Symlink, Copy:
 		return nil
 	default:
-		return fmt.Errorf("%q is no way to isolate a model: use auto, reflink, link, symlink, copy or shared", string(m))
+		return fmt.Errorf("%q is not a way to isolate a model: use auto, reflink, link, symlink, copy or shared", string(m))
 	}
 }
 
@@ -53,15 +53,15 @@ var ErrNotShared = errors.New("the file systems allow neither a symbolic link, a
 // copyChunk is what is copied between two looks at the context.
 const copyChunk = 4 << 20
 
-// Clone brings the file src, or what it leads to if it is a symbolic link, to dst,
-// which must not exist, and says by which mode: never Auto or Shared. Nothing is left at dst
-// when it fails. Errors wrap those of the file system: fs.ErrNotExist and
+// Clone brings the file src, or what it leads to if it is a symbolic link, to dst, which
+// must not exist. It returns the mode that it used, which is never Auto or Shared. If it
+// fails, it leaves nothing at dst. Errors wrap the file system's: fs.ErrNotExist and
 // fs.ErrPermission if the source cannot be read, fs.ErrExist if dst is taken, ErrNotShared if
 // the mode shares the source's bytes and the file systems do not let it.
 //
-// ctx and progress matter to Copy alone: it stops soon after ctx ends, and calls
-// progress (nil: nobody), from the caller's goroutine, with the bytes copied so far
-// and in all. Nothing is synced to the disk: the clone is not to survive a crash.
+// ctx and progress matter to Copy alone: it stops soon after ctx ends, and calls progress,
+// which may be nil, from the caller's goroutine, with the bytes copied so far and in all.
+// Nothing is synced to the disk: the clone need not survive a crash.
 func Clone(ctx context.Context, mode Mode, src, dst string, progress func(done, total int64)) (Mode, error) {
 	return cloneBy(ctx, cheap, mode, src, dst, progress)
 }

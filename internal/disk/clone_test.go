@@ -228,7 +228,7 @@ func TestCloneRefuses(t *testing.T) {
 	assert.Equal(t, "precious", string(content))
 
 	_, err = Clone(t.Context(), "hardlink", file, free, nil)
-	require.ErrorContains(t, err, `"hardlink" is no way to isolate a model: use auto, reflink`)
+	require.ErrorContains(t, err, `"hardlink" is not a way to isolate a model: use auto, reflink`)
 }
 
 func TestBecause(t *testing.T) {

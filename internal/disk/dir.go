@@ -53,9 +53,9 @@ type Dir struct {
 	lock *os.File // nil once removed
 }
 
-// NewDir makes a new working directory, for this user alone, in parent, which it makes
-// too if it is not there. The directory is the caller's until Remove or the end of the
-// process. Errors wrap those of the file system.
+// NewDir makes a new working directory in parent, accessible to this user alone. It makes
+// parent, too, if it does not exist. The directory is the caller's until Remove or the end of
+// the process. Errors wrap the file system's.
 func NewDir(parent string) (*Dir, error) {
 	parent, err := filepath.Abs(parent)
 	if err != nil {
@@ -71,10 +71,10 @@ func NewDir(parent string) (*Dir, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("making the lock of a working directory: %w", err)
+			return nil, fmt.Errorf("making the lock of a working folder: %w", err)
 		}
 		if err := os.Mkdir(path, 0o700); err != nil {
-			return nil, errors.Join(fmt.Errorf("making a working directory: %w", err), drop(lock))
+			return nil, errors.Join(fmt.Errorf("making a working folder: %w", err), drop(lock))
 		}
 		return &Dir{path: path, lock: lock}, nil
 	}
@@ -206,7 +206,7 @@ func Sweep(parent string) (removed []string, err error) {
 		}
 		gone, err := sweep(path)
 		if err != nil {
-			all = append(all, fmt.Errorf("removing the abandoned working directory %s: %w; remove it by hand", path, err))
+			all = append(all, fmt.Errorf("removing the abandoned working folder %s: %w; remove it by hand", path, err))
 		}
 		if gone {
 			removed = append(removed, path)

@@ -14,7 +14,7 @@ import (
 const openFlags = os.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK
 
 // openLockFile opens the existing lock file at path for reading and writing. It refuses
-// symbolic links, whatever is no regular file, and a file with a second name, since
+// symbolic links, whatever is not a regular file, and a file with a second name, since
 // the caller is going to write to it. A file that is not there is fs.ErrNotExist.
 //
 // It never creates: in a sticky directory that everybody may write to, Linux

@@ -25,7 +25,7 @@ const lockPoll = 200 * time.Millisecond
 // maxHolderBytes bounds what is read of a lock file, which anybody may have written.
 const maxHolderBytes = 4096
 
-// Holder says who has the lock, as it wrote itself into the lock file.
+// Holder is the process that has the lock, as it wrote itself into the lock file.
 type Holder struct {
 	PID     int       `json:"pid"`     // 0: not known
 	Since   time.Time `json:"since"`   // when it took the lock
@@ -61,12 +61,12 @@ func (e *HeldError) Error() string {
 // processes, and all goroutines, that use the same path. It is a lock file under
 // flock(2). Its methods are safe for concurrent use.
 //
-// The file holds who has the lock, for those who wait, and stays when the lock is
-// released. That is a hint: the kernel alone says whether the lock is held. What a killed
-// process or a power loss left in the file keeps nobody from it, and is believed only
-// while the lock is held, and only if the process that it names is alive. A file with
-// content of another kind serves as a lock, too, and keeps its content. Who removes the
-// file while it is held lets a second holder in.
+// The file names the holder, for processes that wait, and stays when the lock is released.
+// The name is a hint: the kernel alone knows whether the lock is held. What a killed process
+// or a power loss left in the file keeps nobody from the lock; it is believed only while the
+// lock is held, and only if the process that it names is alive. A file with other content
+// works as a lock, too, and keeps its content. Removing the file while the lock is held lets
+// a second holder in.
 type Lock struct {
 	path string
 	flag string // that names the file, for errors; "" for none
@@ -114,22 +114,20 @@ func defaultLockPath(preferred, fallback string) string {
 	return filepath.Join(fallback, name)
 }
 
-// Acquire takes the lock and returns the function that releases it, which may be
-// called more than once. The lock is also released when the process ends, however it
-// ends.
+// Acquire takes the lock and returns the function that releases it, which may be called
+// more than once. The lock is also released when the process ends, however it ends.
 //
-// While somebody else has the lock, Acquire returns a *HeldError if wait is false.
-// Else it waits until the lock is free or ctx ends, in which case its error wraps
-// that of ctx and nothing is held. waiting, which may be nil, is called from the
-// caller's goroutine once for each holder waited for. Who gets the lock among several
-// that wait is left to chance.
+// While somebody else has the lock, Acquire returns a *HeldError if wait is false. Else it
+// waits until the lock is free or ctx ends; if ctx ends, the error wraps ctx's error and
+// nothing is held. waiting, which may be nil, is called from the caller's goroutine once for
+// each holder waited for. Among several that wait, chance decides who gets the lock.
 func (l *Lock) Acquire(ctx context.Context, wait bool, waiting func(Holder)) (release func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("taking the measurement lock %s: %w", l.path, err)
 	}
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()
-	var told *Holder
+	var reported *Holder
 	for {
 		f, ours, holder, err := l.try()
 		if err != nil {
@@ -141,8 +139,8 @@ func (l *Lock) Acquire(ctx context.Context, wait bool, waiting func(Holder)) (re
 		if !wait {
 			return nil, &HeldError{Path: l.path, Holder: holder}
 		}
-		if waiting != nil && (told == nil || !told.equal(holder)) {
-			told = &holder
+		if waiting != nil && (reported == nil || !reported.equal(holder)) {
+			reported = &holder
 			waiting(holder)
 		}
 		select {

@@ -254,8 +254,7 @@ func (d *Dispatcher) tooLate(j job) {
 
 func late(j job) bool { return !j.Deadline.IsZero() && time.Now().After(j.Deadline) }
 
-// Missed counts a fire that came too late to be run at all, of which the schedule has
-// told.
+// Missed counts a fire that came too late to run at all. The schedule calls it.
 func (d *Dispatcher) Missed(entry string, _ time.Time) {
 	d.writes.Skip(entry, store.SkipDeadline, 1)
 }

@@ -121,7 +121,7 @@ func (d *Dispatcher) stale(ctx context.Context, job cycle.Job) []string {
 	stale, fresh := d.cycles.Stale(ctx, job, shown{d, job}.Progress)
 	d.update(func(r *Running) { r.Progress, r.Ratio = runner.Progress{}, 0 })
 	if len(fresh) > 0 {
-		d.logger.Info("pairs are skipped: their inputs are those of a decision that is younger than fresh_for", "entry", job.Entry, "model", job.Model.Name, "targets", fresh, "fresh_for", job.FreshFor)
+		d.logger.Info("pairs are skipped: a decision on the same inputs is younger than fresh_for", "entry", job.Entry, "model", job.Model.Name, "targets", fresh, "fresh_for", job.FreshFor)
 		d.writes.Skip(job.Entry, store.SkipUnchanged, uint64(len(fresh)))
 	}
 	return stale
@@ -176,7 +176,7 @@ func (s shown) Progress(p runner.Progress) {
 	})
 }
 
-// update changes what is known of the run, for everybody who asks from now on.
+// update changes the status of the run that callers get from now on.
 func (d *Dispatcher) update(change func(*Running)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -56,7 +56,7 @@ type EngineStatus struct {
 	Checked time.Time // zero before the first look
 	Up      bool
 	Info    runner.EngineInfo
-	// Backends, CPU and GPU as the last measurement told them; "" before.
+	// Backends, CPU and GPU as the last measurement reported them; "" before.
 	Backends, CPU, GPU string
 	Err                string // why it is not up
 }

@@ -25,8 +25,8 @@
 // the roofline model (Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009) in its
 // memory-bound half. bytes are
 //
-//   - all tensors, except that of embedding tables only one row is read, unless the
-//     token embedding serves as the output matrix, which is read whole;
+//   - all tensors, but only one row of an embedding table, unless the token embedding
+//     serves as the output matrix, which is read whole;
 //   - of a mixture of experts, the share experts used / experts of the expert tensors;
 //   - the KV cache as llama.cpp keeps it by default: F16, over all layers key/value
 //     heads × (key length + value length), times the mean number of tokens in it.
@@ -131,14 +131,14 @@ func UpperBound(model *gguf.Header, target string) int64 {
 	return estimate.Bytes + estimate.Bytes/10
 }
 
-// fileAlignment is that of every tensor in the files that llama-quantize writes
+// fileAlignment is the alignment of every tensor in the files that llama-quantize writes
 // (GGUF_DEFAULT_ALIGNMENT).
 const fileAlignment = 32
 
-// fileSize is the size of a file of the model's tensors in other types: the metadata as
-// they are, one entry a tensor, the data. The few pairs that llama-quantize adds or
-// removes (its version; those of a split set) are left out: at most some 100 bytes, and
-// some 300 more with an importance matrix.
+// fileSize returns the size of a file with the model's tensors in other types: the metadata
+// as they are, one entry a tensor, the data. It ignores the few pairs that llama-quantize
+// adds or removes (its version; the keys of a split set): at most some 100 bytes, and some
+// 300 more with an importance matrix.
 func fileSize(model *gguf.Header, types []gguf.Type) int64 {
 	header := model.MetadataBytes
 	var data int64

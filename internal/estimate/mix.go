@@ -10,11 +10,11 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 )
 
-// This file says which type llama-quantize gives each tensor. The rules are those of
+// This file says which type llama-quantize gives each tensor. The rules come from
 // llama.cpp's src/llama-quant.cpp (tensor_allows_quantization,
 // llama_tensor_get_type_impl, tensor_type_fallback), read in late 2026 at the level of
-// build 11669 and checked against that build's files. Left out are those of the Falcon
-// and Bailing-MoE 3 architectures, which differ in a few tensors.
+// build 11669 and checked against that build's files. The rules for the Falcon and
+// Bailing-MoE 3 architectures, which differ in a few tensors, are left out.
 
 // copied is the target that changes no type.
 const copied = "COPY"
@@ -454,9 +454,9 @@ func (m *mix) chooseGateOrUp(layer int) gguf.Type {
 	return m.base
 }
 
-// fit is the type that a tensor gets where its rows are no whole number of the wanted
+// fit returns the type that a tensor gets if its rows are not a whole number of the wanted
 // type's blocks. Builds older than the one named above refuse a model whose rows do not
-// fit blocks of 32, where this one keeps F16.
+// fit blocks of 32; this one keeps F16.
 func fit(tensor *gguf.Tensor, wanted gguf.Type) (gguf.Type, error) {
 	row := tensor.Dims[0]
 	if row%wanted.BlockSize() == 0 {

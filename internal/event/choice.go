@@ -8,8 +8,8 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Choice says which format of a model is to be served. Its figures are those of the copy;
-// null where none is chosen, and where they were not measured.
+// Choice says which format of a model is to be served. Its figures describe the copy; they
+// are null if no format is chosen, or if they were not measured.
 type Choice struct {
 	EventType      string      `json:"event_type"` // TypeChoice
 	ModelName      string      `json:"model_name"`
@@ -19,7 +19,7 @@ type Choice struct {
 	MaxSizeBytes   *int64      `json:"max_size_bytes"` // of the copies that the rule chooses; null without a limit
 	SourceFormat   string      `json:"source_format"`
 	SizeBytes      *int64      `json:"size_bytes"`
-	// The three figures are those of Phase, the primary one.
+	// The three figures were measured in Phase, the primary one.
 	OriginalThroughput    *float64       `json:"original_throughput"`     // tokens per second
 	QuantizedThroughput   *float64       `json:"quantized_throughput"`    // tokens per second
 	ThroughputDropPercent *float64       `json:"throughput_drop_percent"` // negative when faster
@@ -33,8 +33,8 @@ type Choice struct {
 	Entry                 string         `json:"entry"` // of the schedule; "" from the command line
 }
 
-// Choosing is what is told of a choice.
-type Choosing struct {
+// ChoiceInfo is the input of NewChoice.
+type ChoiceInfo struct {
 	Model                string
 	Rule                 choice.Rule
 	Previous             string  // format; "" for none
@@ -43,7 +43,7 @@ type Choosing struct {
 	At                   time.Time
 }
 
-// Chosen is the copy that was chosen. Quality is nil where it was not evaluated.
+// Chosen is the copy that was chosen. Quality is nil if it was not evaluated.
 type Chosen struct {
 	Format  string
 	Bytes   int64
@@ -52,8 +52,8 @@ type Chosen struct {
 }
 
 // NewChoice describes a choice.
-func NewChoice(c Choosing, origin Origin) Choice {
-	told := Choice{
+func NewChoice(c ChoiceInfo, origin Origin) Choice {
+	out := Choice{
 		EventType:    TypeChoice,
 		ModelName:    c.Model,
 		Choose:       c.Rule.By(),
@@ -68,19 +68,19 @@ func NewChoice(c Choosing, origin Origin) Choice {
 		told.MaxSizeBytes = &limit
 	}
 	if c.Previous != "" {
-		told.PreviousFormat = &c.Previous
+		out.PreviousFormat = &c.Previous
 	}
 	if c.Chosen == nil {
-		return told
+		return out
 	}
-	told.ChosenFormat, told.SizeBytes = &c.Chosen.Format, &c.Chosen.Bytes
+	out.ChosenFormat, out.SizeBytes = &c.Chosen.Format, &c.Chosen.Bytes
 	if phase, measured := c.Chosen.Verdict.Primary(); measured {
-		told.OriginalThroughput, told.QuantizedThroughput = &phase.Original, &phase.Quantized
-		told.ThroughputDropPercent = Percent(&phase.Drop)
-		told.Phase = &phase.Phase
+		out.OriginalThroughput, out.QuantizedThroughput = &phase.Original, &phase.Quantized
+		out.ThroughputDropPercent = Percent(&phase.Drop)
+		out.Phase = &phase.Phase
 	}
 	if q := c.Chosen.Quality; q != nil {
-		told.KLDivergence = new(q.KLDivergence.Estimate)
+		out.KLDivergence = new(q.KLDivergence.Estimate)
 	}
-	return told
+	return out
 }

@@ -15,9 +15,9 @@ import (
 )
 
 // chosen is a choice with all figures.
-func chosen() event.Choosing {
+func chosen() event.ChoiceInfo {
 	r := damaged()
-	return event.Choosing{
+	return event.ChoiceInfo{
 		Model: r.Model, Rule: choice.Smallest, Previous: "Q2_K", SourceFormat: r.SourceFormat, Engine: r.Evidence.Engine.String(),
 		At:     time.Date(2026, 7, 1, 12, 0, 0, 250_000_000, time.UTC),
 		Chosen: &event.Chosen{Format: "Q3_K_M", Bytes: 3_250_000_000, Verdict: r.Verdict, Quality: r.Quality},
@@ -45,19 +45,19 @@ func TestChoicesFitTheirSchema(t *testing.T) {
 	none.Chosen = nil
 	first.Previous, first.Chosen.Quality, first.Chosen.Verdict.Rounds = "", nil, 0
 	odd.Chosen.Verdict.Phases[0].Drop = -math.MaxFloat64 // its percentage is beyond every number
-	for name, c := range map[string]event.Choosing{"with everything": chosen(), "none": none, "first": first, "odd": odd} {
-		told := event.NewChoice(c, event.Origin{Host: "build-7"})
-		told.EventID = new("id")
-		text, err := json.Marshal(told)
+	for name, c := range map[string]event.ChoiceInfo{"with everything": chosen(), "none": none, "first": first, "odd": odd} {
+		got := event.NewChoice(c, event.Origin{Host: "build-7"})
+		got.EventID = new("id")
+		text, err := json.Marshal(got)
 		require.NoError(t, err)
 		requireFields(t, s, text)
-		assert.NoError(t, s.Validate(instance(t, told)), name)
+		assert.NoError(t, s.Validate(instance(t, got)), name)
 	}
-	told := event.NewChoice(chosen(), event.Origin{})
-	require.Error(t, s.Validate(instance(t, told)), "without an event ID")
-	told.EventID = new("id")
-	for field := range instance(t, told) {
-		lacking, other := instance(t, told), instance(t, told)
+	got := event.NewChoice(chosen(), event.Origin{})
+	require.Error(t, s.Validate(instance(t, got)), "without an event ID")
+	got.EventID = new("id")
+	for field := range instance(t, got) {
+		lacking, other := instance(t, got), instance(t, got)
 		delete(lacking, field)
 		require.Error(t, s.Validate(lacking), "without %s", field)
 		other[field] = map[string]any{}

@@ -29,8 +29,8 @@ const (
 // CycleVersion names the document in which the mission's fields were laid down.
 const CycleVersion = "BC-180"
 
-// Decision is one outcome of a pair. The three figures are those of Phase, the phase
-// with the largest drop; the quantized throughput is the original one × (1 − drop).
+// Decision is one outcome of a pair. The three figures belong to Phase, the phase with the
+// largest drop; the quantized throughput is the original one × (1 − drop).
 type Decision struct {
 	EventType             string          `json:"event_type"` // TypeDecision
 	ModelName             string          `json:"model_name"`

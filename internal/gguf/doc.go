@@ -1,8 +1,8 @@
 // Package gguf reads the header of GGUF files: what a model is, its tensors and how
 // large its file must be. The tensors' data are never read.
 //
-// The format, versions 2 and 3, little-endian, is that of ggml's documentation
-// (docs/gguf.md in ggml's repository) as its loader (ggml/src/gguf.cpp) enforces it:
+// The format, versions 2 and 3, little-endian, is described in ggml's documentation
+// (docs/gguf.md in ggml's repository); this is how its loader (ggml/src/gguf.cpp) enforces it:
 //
 //	magic "GGUF", version uint32, tensor count uint64, metadata count uint64
 //	metadata: key string, value type uint32, value

@@ -10,15 +10,15 @@ var fallbackTypes = []Type{Q4_0, Q5_0, Q5_1, Q8_0, IQ4_NL, F16}
 
 // FallbackShare is the share, from 0 to 1, of the parameters in quantized's weight
 // matrices that did not get a type of the format target but a larger one, because
-// their rows are no multiple of its block size. A high share means that the file is
+// their rows are not a multiple of its block size. A high share means that the file is
 // larger, and closer to the original, than its format's name says.
 //
-// It is told from the outcome: a matrix counts when 256, the block size of the k- and
+// It is computed from the outcome: a matrix counts if 256, the block size of the k- and
 // IQ-quants, does not divide its rows and its type is one that llama-quantize falls back
 // to and that target itself does not use. Where a mix asks for such a type anyway and
 // the rows do not fit either (attn_v and attn_k of a model with eight experts), or where
 // a matrix was F16 before and not to be quantized, it is counted although it did not
-// fall back. Formats that are no quantization have a share of 0.
+// fall back. Formats that are not quantized have a share of 0.
 func FallbackShare(target string, quantized *Header) float64 {
 	base, ok := BaseType(target)
 	if !ok || !base.Quantized() {
@@ -26,7 +26,7 @@ func FallbackShare(target string, quantized *Header) float64 {
 	}
 	own := []Type{base}
 	switch target {
-	case "MXFP4_MOE": // whatever is no expert
+	case "MXFP4_MOE": // everything but the experts
 		own = append(own, Q8_0)
 	case "Q5_0": // the first layers, with an importance matrix
 		own = append(own, Q5_1)

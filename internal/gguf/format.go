@@ -48,7 +48,7 @@ var formats = map[uint64]struct {
 }
 
 // BaseType is the type that a quantization format is named for, in llama-quantize's
-// spelling: Q4_K for "Q4_K_M". ok is false for a name that is no format of its own.
+// spelling: Q4_K for "Q4_K_M". ok is false for a name that is not a format of its own.
 func BaseType(format string) (base Type, ok bool) {
 	for _, known := range formats {
 		if known.name == format {
@@ -58,7 +58,7 @@ func BaseType(format string) (base Type, ok bool) {
 	return 0, false
 }
 
-// Known reports whether a name is that of a format which files carry.
+// Known reports whether a name is the name of a format that files can have.
 func Known(format string) bool {
 	_, ok := BaseType(format)
 	return ok

@@ -78,8 +78,8 @@ type Tensor struct {
 	Bytes    int64
 }
 
-// Dimensions counts the tensor's dimensions as ggml does: without those of length 1 at
-// the end.
+// Dimensions counts the tensor's dimensions as ggml does: without trailing dimensions of
+// length 1.
 func (t *Tensor) Dimensions() int {
 	n := len(t.Dims)
 	for n > 1 && t.Dims[n-1] == 1 {
@@ -94,8 +94,8 @@ func (t *Tensor) matrix() bool {
 	return t.Dimensions() > 1 && strings.HasSuffix(t.Name, "weight")
 }
 
-// measure computes Elements and Bytes and refuses what ggml would: an unknown type, a
-// row that is no whole number of blocks, a size beyond 63 bits.
+// measure computes Elements and Bytes. Like ggml it refuses an unknown type, a row that is
+// not a whole number of blocks, and a size beyond 63 bits.
 func (t *Tensor) measure() error {
 	if !t.Type.Known() {
 		return fmt.Errorf("tensor %q is of type %d, %w", t.Name, uint32(t.Type), t.Type.unknown())

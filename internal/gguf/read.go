@@ -65,7 +65,7 @@ func read(path string) (*Header, error) {
 
 func fileKind(mode fs.FileMode) string {
 	if mode.IsDir() {
-		return "a directory"
+		return "a folder"
 	}
 	return "a device, pipe or socket"
 }

@@ -248,7 +248,7 @@ func TestIncompleteFilesAreTold(t *testing.T) {
 
 	_, err = gguf.Read(filepath.Dir(path))
 	require.ErrorIs(t, err, gguf.ErrNotGGUF)
-	require.ErrorContains(t, err, "a directory")
+	require.ErrorContains(t, err, "a folder")
 
 	_, err = gguf.Read(path + "?")
 	require.ErrorIs(t, err, os.ErrNotExist)

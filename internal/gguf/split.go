@@ -13,7 +13,7 @@ import (
 var shardName = regexp.MustCompile(`(?s)^(.+)-([0-9]{5})-of-([0-9]{5})\.gguf$`)
 
 // ShardName takes apart the base name of a file of a split set: "llama-00001-of-00003.gguf"
-// has the prefix "llama", is no 1, of count 3. ok is false for any other name.
+// has the prefix "llama", the no 1 and the count 3. ok is false for any other name.
 func ShardName(base string) (prefix string, no, count int, ok bool) {
 	parts := shardName.FindStringSubmatch(base)
 	if parts == nil {
@@ -33,9 +33,9 @@ func ShardPath(prefix string, no, count int) string {
 	return fmt.Sprintf("%s-%05d-of-%05d.gguf", prefix, no, count)
 }
 
-// ReadSet reads the headers of a split set, all its files in order, and gives one
-// Header for the whole. One file that is not split is a set, too. Errors are Read's,
-// and those of files that do not belong together.
+// ReadSet reads the headers of a split set, all its files in order, and returns one Header
+// for the whole. One file that is not split is a set, too. It fails as Read does, and if the
+// files do not belong together.
 func ReadSet(paths []string) (*Header, error) {
 	var set *Header
 	for i, path := range paths {

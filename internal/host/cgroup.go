@@ -14,11 +14,11 @@ type group struct {
 	v2  bool // of the unified hierarchy
 }
 
-// groups are where the limits of a controller on the process may be. The hierarchies are
-// looked for where systemd and the container engines mount them. A container may see its own
-// cgroup as the root of the mount and yet be told its path on the host (cgroups(7)): a
-// directory of the path that is not there limits nothing, and the root is looked at in any
-// case.
+// groups returns where the limits of a controller on the process may be. It looks for the
+// hierarchies where systemd and the container engines mount them. A container may see its own
+// cgroup as the root of the mount and yet get the path that it has on the host (cgroups(7)):
+// a directory of the path that does not exist limits nothing, and the root is always
+// included.
 //
 // /proc/self/cgroup has lines of "id:controllers:path" (cgroups(7)).
 func groups(root fs.FS, controller string) iter.Seq[group] {

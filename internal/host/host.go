@@ -39,9 +39,10 @@ func (h *Host) Observe() func(ours time.Duration, threads int) *Load {
 }
 
 // WaitIdle waits until the host is idle, for at most limit, and reports whether it became
-// so: whether others, stolen time included, used less than a fifth of a CPU for five
-// seconds. Where the system does not tell, the host counts as idle at once. Nothing of the
-// caller's own may be running: it would count as others. The error is that of ctx.
+// idle: whether others, stolen time included, used less than a fifth of a CPU for five
+// seconds. If the system does not report its load, the host counts as idle at once. The
+// caller must not run anything meanwhile, because that would count as others' use. If ctx
+// ends first, WaitIdle returns its error.
 func (h *Host) WaitIdle(ctx context.Context, limit time.Duration) (bool, error) {
 	return waitIdle(ctx, h.load.read, limit)
 }

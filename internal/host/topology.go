@@ -46,8 +46,8 @@ func (t topology) usable() int {
 	return t.cores
 }
 
-// readTopology reads the topology from a tree like that of a running Linux; fallback
-// is the number of cores if it has none.
+// readTopology reads the topology from a file tree as a running Linux has it; fallback is
+// the number of cores if the tree has none.
 func readTopology(root fs.FS, fallback int) topology {
 	t := topology{cores: max(1, fallback), quota: readQuota(root)}
 	allowed, err := allowedCPUs(root)
@@ -145,14 +145,14 @@ func parseCPUList(text string) ([]int, error) {
 		}
 		from, err := strconv.ParseUint(first, 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no list of CPUs: %w", text, err)
+			return nil, fmt.Errorf("%q is not a list of CPUs: %w", text, err)
 		}
 		to, err := strconv.ParseUint(last, 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no list of CPUs: %w", text, err)
+			return nil, fmt.Errorf("%q is not a list of CPUs: %w", text, err)
 		}
 		if to < from || to >= maxCPUs || len(cpus) > 0 && int(from) <= cpus[len(cpus)-1] {
-			return nil, fmt.Errorf("%q is no list of CPUs: %q is out of order or out of range", text, part)
+			return nil, fmt.Errorf("%q is not a list of CPUs: %q is out of order or out of range", text, part)
 		}
 		for cpu := from; cpu <= to; cpu++ {
 			cpus = append(cpus, int(cpu))

@@ -231,7 +231,7 @@ func (r benchRow) mean(limit time.Duration) (time.Duration, error) {
 		// A wrapper may have turned the integers into floating point.
 		ns, err := text.Float64()
 		if err != nil || !(ns >= 1) || ns > float64(limit) {
-			return 0, fmt.Errorf("samples_ns holds %s, which is no duration between 1 ns and the %v that it had", clip(text.String(), 40), limit)
+			return 0, fmt.Errorf("samples_ns holds %s, which is not a duration between 1 ns and the %v that it had", clip(text.String(), 40), limit)
 		}
 		sum += ns
 	}

@@ -226,7 +226,7 @@ func (e *Engine) run(ctx context.Context, c command) (process.Result, runner.Too
 func checkNames(names ...string) error {
 	for _, name := range names {
 		if name == "" || name != filepath.Base(name) || strings.HasPrefix(name, "-") || strings.Contains(name, ",") {
-			return fmt.Errorf("%q is no safe file name for llama.cpp's command lines", name)
+			return fmt.Errorf("%q is not a safe file name for llama.cpp's command lines", name)
 		}
 	}
 	return nil

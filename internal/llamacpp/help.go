@@ -62,7 +62,7 @@ var aliasText = regexp.MustCompile(`\balias for ([A-Za-z0-9_]+)`)
 var needImatrix = []string{"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "Q2_K_S"}
 
 // parseFormats reads the types that llama-quantize's help lists, each once, in the
-// help's order. COPY, which is no type, has no number there and is left out.
+// help's order. COPY, which is not a type, has no number there and is left out.
 func parseFormats(help string) []runner.Format {
 	var formats []runner.Format
 	for _, match := range formatLine.FindAllStringSubmatch(help, -1) {

@@ -33,8 +33,8 @@ type arrival struct {
 	hub   bool              // huggingface_hub names them by hubName
 }
 
-// of gives the path of what is there because a set of files, or one, is still arriving; ""
-// where nothing is. missing files are those of the set that are not there yet.
+// of returns the path of a file that shows that a file, or a set of files, is still
+// arriving; "" if there is none. missing are the files of the set that are not there yet.
 func (a arrivals) of(files, missing []string) string {
 	for _, path := range files {
 		if found := a.bringing(path); found != "" {
@@ -87,8 +87,8 @@ func (a arrivals) bringing(path string) string {
 	return ""
 }
 
-// levels is how far above a file the folder is looked for that a client was told to
-// download into.
+// levels is how many directories above a file are searched for the one that a client
+// downloads into.
 const levels = 8
 
 // arrivalsIn looks where files may arrive that are to be in dir.

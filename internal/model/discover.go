@@ -47,21 +47,21 @@ type Skipped struct {
 
 // Discover finds the models under dir: every "*.gguf", recursively, through symbolic
 // links to files and to directories. Hidden files and directories are not looked at.
-// Each directory is searched once, by whichever way it is found first, so that loops end.
+// Each directory is searched once, by the way it is found first, so that loops end.
 //
 // A file under several names, through symbolic or hard links, is one model, named by
 // the path that goes through no symbolic link, else by the first in byte order; Select
 // finds it by the others, too.
 //
-// Passed over, with the reason in Skipped and in logger at debug level, are files that
-// are no language model which generates text (encoders, draft heads, adapters, projectors,
-// importance matrices), files that are quantized already unless allowRequantize, and what
-// cannot be read. logger may be nil.
-// It is an error when dir itself cannot be searched. dir "" finds nothing.
+// It passes over files that are not language models which generate text (encoders, draft
+// heads, adapters, projectors, importance matrices), files that are quantized already unless
+// allowRequantize, and what cannot be read. The reason is in Skipped, and in logger at debug
+// level; logger may be nil. It returns an error if dir itself cannot be searched. With dir ""
+// it finds nothing.
 //
-// The folders in without, which need not be there, and working directories of cycles hold
-// no models, by whichever way they are reached: what is in them was made of models. A
-// folder in which dir lies is searched all the same.
+// The directories in without, which need not exist, and working directories of cycles are
+// never searched, by whichever way they are reached: what is in them was made from models. A
+// directory that contains dir is searched all the same.
 func Discover(dir string, allowRequantize bool, logger *slog.Logger, without ...string) (Found, error) {
 	found := Found{AllowRequantize: allowRequantize, places: map[fileKey]string{}}
 	if dir == "" {
@@ -69,7 +69,7 @@ func Discover(dir string, allowRequantize bool, logger *slog.Logger, without ...
 	}
 	absolute, err := filepath.Abs(dir)
 	if err != nil {
-		return Found{}, fmt.Errorf("searching the model directory %q: %w", dir, err)
+		return Found{}, fmt.Errorf("searching the model folder %q: %w", dir, err)
 	}
 	found.Dir = absolute
 	s := search{dir: absolute, seen: map[fileKey]bool{}, files: map[string]file{}, hubs: hubs{}, ollama: map[string]string{}}
@@ -226,13 +226,13 @@ func (s *search) run() error {
 	info, err := os.Stat(s.dir)
 	switch {
 	case err != nil:
-		return fmt.Errorf("searching the model directory: %w: name the folder that holds your models with --model-dir (or MODEL_DIR)", err)
+		return fmt.Errorf("searching the model folder: %w: name the folder that holds your models with --model-dir (or MODEL_DIR)", err)
 	case !info.IsDir():
-		return fmt.Errorf("the model directory %q is no directory: name the folder with --model-dir (or MODEL_DIR), and a single file with --model", s.dir)
+		return fmt.Errorf("the model folder %q is not a folder: name one with --model-dir (or MODEL_DIR), and a single file with --model", s.dir)
 	}
 	s.seen[keyOf(info)] = true
 	if err := s.walk(".", false); err != nil {
-		return fmt.Errorf("searching the model directory: %w: is this user allowed to read it?", err)
+		return fmt.Errorf("searching the model folder: %w: is this user allowed to read it?", err)
 	}
 	for len(s.links) > 0 {
 		link := s.links[0]
@@ -243,7 +243,7 @@ func (s *search) run() error {
 }
 
 // enter walks a directory below the first one, once; one that cannot be read is passed
-// over ("lost+found" is no failure).
+// over ("lost+found" is not a failure).
 func (s *search) enter(path string, linked bool) {
 	info, err := os.Stat(filepath.Join(s.dir, path))
 	if err == nil {
@@ -255,7 +255,7 @@ func (s *search) enter(path string, linked bool) {
 		err = s.walk(path, linked)
 	}
 	if err != nil {
-		s.skipped = append(s.skipped, Skipped{Name: modelName(path), Path: filepath.Join(s.dir, path), Reason: fmt.Sprintf("a directory that cannot be searched: %v", err)})
+		s.skipped = append(s.skipped, Skipped{Name: modelName(path), Path: filepath.Join(s.dir, path), Reason: fmt.Sprintf("a folder that cannot be searched: %v", err)})
 	}
 }
 

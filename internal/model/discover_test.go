@@ -216,7 +216,7 @@ func TestSplitSetCountsAllItsFiles(t *testing.T) {
 	assert.Len(t, set.Header.Tensors, len(whole.Tensors))
 }
 
-// passedOver makes one of every file that is no model.
+// passedOver makes one of every file that is not a model.
 func passedOver(m models) {
 	m.of("adapter.gguf", "general.type", "adapter")
 	m.of("mmproj.gguf", "general.type", "mmproj")
@@ -505,7 +505,7 @@ func TestDirectoryThatCannotBeSearched(t *testing.T) {
 	require.ErrorContains(t, err, "--model-dir")
 
 	_, err = model.Discover(m.model("a.gguf"), false, nil)
-	require.ErrorContains(t, err, "is no directory")
+	require.ErrorContains(t, err, "is not a folder")
 
 	found, err := model.Discover("", false, nil)
 	require.NoError(t, err)
@@ -626,7 +626,7 @@ func TestSelectSaysWhatIsThereInstead(t *testing.T) {
 		{"qwen*", []string{`the models are "a/mistral", "llama-8b-f16"`}},
 		{"*-mmproj", []string{`"llama-mmproj": a multimodal projector, no language model`}},
 		{"[a", []string{`"[a" is malformed`}},
-		{"a", []string{`"a" is a directory`}},
+		{"a", []string{`"a" is a folder`}},
 		{"./plain", []string{"is not named *.gguf"}},
 		{"./none.gguf", []string{`"./none.gguf"`}},
 		{"", []string{`""`}},
@@ -722,7 +722,7 @@ func TestFile(t *testing.T) {
 		assert.Equal(t, want, file.Name+" "+file.Header.Format, name)
 		assert.NotEmpty(t, file.IDs)
 	}
-	assert.Len(t, found.Models, 1, "it is no model for the schedule")
+	assert.Len(t, found.Models, 1, "it is not a model for the schedule")
 
 	file, err := model.Found{}.File(outside)
 	require.NoError(t, err)

@@ -9,7 +9,7 @@ import (
 )
 
 // FileID is what tells whether a file is still the same. The time of the last change
-// of the inode (ctime) is no part of it: making a hard link to the file moves that.
+// of the inode (ctime) is not part of it: making a hard link to the file moves that.
 type FileID struct {
 	Path     string    `json:"path"`
 	Device   uint64    `json:"device"`

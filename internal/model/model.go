@@ -17,22 +17,21 @@ import (
 
 // Model is one GGUF file, or one split set.
 //
-// Its name is its path relative to the model directory, with slashes, without ".gguf";
-// that of a split set's first file names the set. Files in a cache of huggingface_hub are named
-// after repository and file, and those of Ollama as Ollama does, so that their names outlast
-// a new revision. So a name is unique, and stays the
-// same whatever else comes or goes. A model outside of the model directory is named by
-// its absolute path; where there is no model directory, by its base name, and by its
-// absolute path when another model of the same selection has that base name. Bytes in a
-// file's name that are no UTF-8 are written \xff, and a backslash before an x is written
-// \x5c, so that a name can be a label and is still unique.
+// Its name is its path relative to the model directory, with slashes, without ".gguf"; a
+// split set is named by its first file. Files in a cache of huggingface_hub are named after
+// repository and file, and Ollama's files as Ollama names them, so that their names outlast a
+// new revision. So a name is unique, and stays the same whatever else comes or goes. A model
+// outside of the model directory is named by its absolute path. Without a model directory it
+// is named by its base name, or by its absolute path if another model of the same selection
+// has that base name. Bytes in a file's name that are not UTF-8 are written \xff, and a
+// backslash before an x is written \x5c, so that a name can be a label and is still unique.
 type Model struct {
 	Name  string
 	Path  string   // absolute, of the first file
 	Files []string // all files in order; the first is Path
 	Size  int64    // bytes, all files together
 	IDs   []FileID // the files as they were when Header was read
-	// Header is the model's header, of a split set that of all files together. Nil
+	// Header is the model's header; for a split set, of all its files together. Nil
 	// when Err is set.
 	Header *gguf.Header
 	// Err says why the model, which was asked for, cannot be used: it is cut off, a file of

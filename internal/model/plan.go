@@ -15,8 +15,8 @@ import (
 type Plan struct {
 	Entries   []Resolved // in the order of the schedule
 	Conflicts []Conflict
-	// PassedOver is what lies in the model directory, sorted by name, and can be no source.
-	// What an entry names all the same is among its Models instead, with its Err set.
+	// PassedOver is what lies in the model directory and cannot be a source, sorted by
+	// name. What an entry names all the same is among its Models instead, with its Err set.
 	PassedOver []Skipped
 }
 
@@ -56,7 +56,7 @@ type Planned struct {
 	Against  *Model // the file of the entry, with its Err set where it cannot be used; nil without one
 }
 
-// SourceFormat is that of the original; "" when the model cannot be read.
+// SourceFormat returns the format of the original; "" if the model cannot be read.
 func (m *Planned) SourceFormat() string { return m.OriginalFormat(m.Baseline) }
 
 // Conflict is a pair that a second entry names, too. The first one decides it. Without a
@@ -173,7 +173,8 @@ func (r *Resolved) file(found Found, last string) (*Model, error) {
 	return &file, err
 }
 
-// Format is that of a file, as a target; last is what it was, where that is known.
+// Format returns the format of a file, as a target. last is its format at the last look, if
+// that is known.
 func Format(file *Model, last string) string {
 	if file.Err != nil {
 		return cmp.Or(last, UnknownFormat)

@@ -109,7 +109,7 @@ func (f Found) File(name string) (Model, error) {
 	if config.IsGlob(name) {
 		return Model{}, fmt.Errorf("%q is a pattern: name one file, or a link to it", name)
 	}
-	f.AllowRequantize = true // that it is quantized is no reason to pass it over
+	f.AllowRequantize = true // a quantized file is not passed over
 	inside, outside, err := f.match(name)
 	switch {
 	case err != nil:
@@ -346,7 +346,7 @@ func (f Found) noMatch(pattern string, passed []string) error {
 	case len(passed) > 0:
 		return fmt.Errorf("no model in %q fits %q; passed over: %s", f.Dir, pattern, strings.Join(passed, "; "))
 	case f.Dir == "":
-		return fmt.Errorf("no model fits %q, as there is no model directory: name one with --model-dir (or MODEL_DIR)", pattern)
+		return fmt.Errorf("no model fits %q, as there is no model folder: name one with --model-dir (or MODEL_DIR)", pattern)
 	case len(f.Models) == 0:
 		return fmt.Errorf("no model in %q: there is no *%s in it or below it", f.Dir, extension)
 	}
@@ -356,10 +356,10 @@ func (f Found) noMatch(pattern string, passed []string) error {
 // notFound is the error of a pattern that names nothing.
 func (f Found) notFound(pattern string) error {
 	if info, err := os.Stat(pattern); err == nil && info.IsDir() {
-		return fmt.Errorf("%q is a directory: name it with --model-dir, or a file in it with --model", pattern)
+		return fmt.Errorf("%q is a folder: name it with --model-dir, or a file in it with --model", pattern)
 	}
 	if f.Dir == "" {
-		return fmt.Errorf("there is no file %q, and no model directory to look for the name in: check the path, or name a folder with --model-dir (or MODEL_DIR)", pattern)
+		return fmt.Errorf("there is no file %q, and no model folder to look for the name in: check the path, or name a folder with --model-dir (or MODEL_DIR)", pattern)
 	}
 	var names, near []string
 	for i := range f.Models {

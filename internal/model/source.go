@@ -30,7 +30,7 @@ func unsuited(h *gguf.Header, allowRequantize bool) string {
 	return ""
 }
 
-// What files are that are no source.
+// What a file is if it cannot be a source.
 const (
 	adapter   = "a LoRA adapter, no language model: merge it into its model (llama-export-lora), and name that"
 	projector = "a multimodal projector, no language model: name the model that it belongs to"
@@ -72,9 +72,9 @@ func typed(h *gguf.Header) string {
 	return fmt.Sprintf("of the type %q, no language model", h.Type)
 }
 
-// architectures that are known to do something else than to generate text token by token,
-// by general.architecture: those of llama.cpp (src/llama-arch.cpp), and what others of
-// their kind are called. The first that fits names the kind.
+// architectures that are known not to generate text token by token, by
+// general.architecture: llama.cpp's (src/llama-arch.cpp), and names that others of their
+// kind have. The first that fits names the kind.
 var architectures = []struct {
 	name *regexp.Regexp
 	what string

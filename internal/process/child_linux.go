@@ -24,8 +24,8 @@ func waitEnded(pid int) error {
 	}
 }
 
-// startOn starts the child on the CPUs. A new process has those of the thread that starts
-// it, which the caller keeps for itself: it gets its own back.
+// startOn starts the child on the CPUs. A new process inherits the CPUs of the thread that
+// starts it, so the caller must have locked that thread; it gets its own CPUs back.
 func startOn(cpus []int, cmd *exec.Cmd) error {
 	if len(cpus) > 0 {
 		var own, wanted unix.CPUSet

@@ -77,9 +77,8 @@ func (o *output) start() {
 	}()
 }
 
-// read hands on what comes until all writing ends are closed or finish gives up. It
-// goes on after a flood, so that the child is not stuck in a write while it is told to
-// end.
+// read hands on what comes until all writing ends are closed or finish gives up. It goes on
+// after a flood, so that the child is not stuck in a write when it should end.
 func (o *output) read(file *os.File, add func([]byte)) {
 	chunk := make([]byte, 32<<10)
 	for {

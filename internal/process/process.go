@@ -98,7 +98,7 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 	}
 	// A missing directory would otherwise read as a missing program.
 	if _, err := os.Stat(spec.Dir); err != nil {
-		return Result{}, fmt.Errorf("working directory of %s: %w", filepath.Base(spec.Path), err)
+		return Result{}, fmt.Errorf("working folder of %s: %w", filepath.Base(spec.Path), err)
 	}
 	// The kernel sends the parent-death signal when the starting thread ends.
 	runtime.LockOSThread()

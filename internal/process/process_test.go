@@ -263,8 +263,8 @@ func TestRunSaysWhatCannotBeStarted(t *testing.T) {
 	s = spec(newLock(t), "print")
 	s.Dir = filepath.Join(s.Dir, "missing")
 	_, err = process.Run(t.Context(), s)
-	require.ErrorContains(t, err, "working directory")
-	assert.NotErrorAs(t, err, &start, "a missing directory is no missing program")
+	require.ErrorContains(t, err, "working folder")
+	assert.NotErrorAs(t, err, &start, "a missing directory is not a missing program")
 }
 
 func TestRunKillsTheGroup(t *testing.T) {

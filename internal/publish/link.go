@@ -14,9 +14,9 @@ import (
 
 var versionName = regexp.MustCompile(`^[0-9a-f]{12}$`)
 
-// link is a stable link: that of a pair, which leads to VERSION, or that of a model, which
-// leads to TARGET/VERSION. On a file system without symbolic links it is a regular file, of
-// one line that says where.
+// link is a stable link: a pair's, which leads to VERSION, or a model's, which leads to
+// TARGET/VERSION. On a file system without symbolic links it is a regular file, of one line
+// that says where.
 type link struct {
 	path  string
 	parts int // of where it leads to
@@ -71,7 +71,7 @@ func (l link) check(model string) error {
 	case err != nil:
 		return fmt.Errorf("where the link %s leads to: %w", l.path, err)
 	case v.Model != model:
-		return fmt.Errorf("the link %s is that of the model %q: publish this one elsewhere", l.path, v.Model)
+		return fmt.Errorf("the link %s belongs to the model %q: publish this one elsewhere", l.path, v.Model)
 	}
 	return nil
 }
@@ -82,7 +82,7 @@ func (d *Directory) point(l link, v Version, incoming string) (moved bool, err e
 	if err != nil {
 		return false, err
 	}
-	// Who watches the link is not to be told of nothing.
+	// Leave a correct link alone: a rename would wake its watchers.
 	if now, err := l.read(); err != nil || now != to {
 		made := filepath.Join(incoming, stableLink)
 		if err := d.lead(made, to); err != nil {

@@ -36,8 +36,8 @@ type Manifest struct {
 // Source is the model that the copy was made of.
 type Source struct {
 	Files []SourceFile `json:"files"`
-	// SHA256 of the file, in hexadecimal; of a split model that of the lines which its files'
-	// own are: sha256sum FILES | cut -d' ' -f1 | sha256sum.
+	// SHA256 of the file, in hexadecimal. For a split model: of the lines with its files' own
+	// sums, as in sha256sum FILES | cut -d' ' -f1 | sha256sum.
 	SHA256 string `json:"sha256"`
 }
 

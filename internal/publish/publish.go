@@ -42,11 +42,11 @@ func Open(path string, logger *slog.Logger) (*Directory, error) {
 	}
 	absolute, err := filepath.Abs(path)
 	if err != nil {
-		return nil, fmt.Errorf("finding the directory to publish in: %w", err)
+		return nil, fmt.Errorf("finding the folder to publish in: %w", err)
 	}
 	d := &Directory{path: absolute, logger: logger, system: realSystem()}
 	if err := os.MkdirAll(absolute, 0o755); err != nil {
-		return nil, fmt.Errorf("making the directory to publish in: %w", err)
+		return nil, fmt.Errorf("making the folder to publish in: %w", err)
 	}
 	d.sweep()
 	incoming, err := d.incoming()
@@ -54,7 +54,7 @@ func Open(path string, logger *slog.Logger) (*Directory, error) {
 		err = errors.Join(d.tryLink(incoming.Path()), incoming.Remove())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the directory to publish in cannot be used: %w", err)
+		return nil, fmt.Errorf("the folder to publish in cannot be used: %w", err)
 	}
 	return d, nil
 }
@@ -278,10 +278,10 @@ func (d *Directory) renew(ctx context.Context, v Version, incoming string) error
 	}
 	sum, _, err := disk.Hash(ctx, filepath.Join(v.Dir, v.File), nil)
 	if err != nil {
-		return fmt.Errorf("reading the version that is there: %w; remove the directory, for it to be made again", err)
+		return fmt.Errorf("reading the version that is there: %w; remove the folder, for it to be made again", err)
 	}
 	if sum != v.SHA256 {
-		return fmt.Errorf("%s was changed after it was published: remove the directory, for it to be made again", filepath.Join(v.Dir, v.File))
+		return fmt.Errorf("%s was changed after it was published: remove the folder, for it to be made again", filepath.Join(v.Dir, v.File))
 	}
 	made := filepath.Join(incoming, manifestFile)
 	if err := errors.Join(d.writeManifest(made, v.Manifest), ctx.Err()); err != nil {
@@ -336,10 +336,10 @@ func (d *Directory) pair(model, target string) (pair, error) {
 	name := strings.TrimLeft(model, "/")
 	first, _, _ := strings.Cut(name, "/")
 	if !filepath.IsLocal(name) || path.Clean(name) != name || name == "." || first == incomingDir {
-		return pair{}, fmt.Errorf("the model's name %q cannot be a directory here: give the file another one", model)
+		return pair{}, fmt.Errorf("the model's name %q cannot be a folder here: give the file another one", model)
 	}
 	if strings.ContainsAny(target, "/\x00") || !filepath.IsLocal(target) || target == "." || target == stableLink {
-		return pair{}, fmt.Errorf("the target %q cannot be a directory", target)
+		return pair{}, fmt.Errorf("the target %q cannot be a folder", target)
 	}
 	modelDir := filepath.Join(d.path, filepath.FromSlash(name))
 	return pair{model, target, modelDir, filepath.Join(modelDir, target)}, nil

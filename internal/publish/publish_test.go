@@ -79,7 +79,7 @@ func TestTheSameContentIsOneVersion(t *testing.T) {
 	assert.True(t, os.SameFile(file, same))
 	sameLink, err := os.Lstat(second.Stable)
 	require.NoError(t, err)
-	assert.True(t, os.SameFile(link, sameLink), "who watches the link is not to be told of nothing")
+	assert.True(t, os.SameFile(link, sameLink), "a correct link is left alone: a rename would wake its watchers")
 	assert.Len(t, versionsIn(t, filepath.Join(dir, "a", "m", "Q4_K_M")), 1)
 }
 
@@ -112,7 +112,7 @@ func TestRetention(t *testing.T) {
 	for cycle := uint64(16); cycle < 26; cycle += 2 {
 		publish(cycle, false, 0)
 	}
-	assert.Len(t, versionsIn(t, pair), 7, "0 is no bound")
+	assert.Len(t, versionsIn(t, pair), 7, "0 means no bound")
 	assertNothingIncoming(t, dir)
 }
 
@@ -171,10 +171,10 @@ func TestWhatFailsChangesNothing(t *testing.T) {
 		}, "the copy does not load: llama-bench: no such tensor"},
 		"it is canceled":          {ended, func(*Copy) {}, "context canceled"},
 		"there is no copy":        {t.Context(), func(c *Copy) { c.File += ".gone" }, "no such file"},
-		"a name that leads out":   {t.Context(), func(c *Copy) { c.Manifest.Model = "../m" }, `"../m" cannot be a directory here`},
-		"our own name":            {t.Context(), func(c *Copy) { c.Manifest.Model = ".incoming" }, `".incoming" cannot be a directory here`},
-		"no name":                 {t.Context(), func(c *Copy) { c.Manifest.Model = "/" }, `"/" cannot be a directory here`},
-		"a target that leads out": {t.Context(), func(c *Copy) { c.Manifest.TargetFormat = "../x" }, "cannot be a directory"},
+		"a name that leads out":   {t.Context(), func(c *Copy) { c.Manifest.Model = "../m" }, `"../m" cannot be a folder here`},
+		"our own name":            {t.Context(), func(c *Copy) { c.Manifest.Model = ".incoming" }, `".incoming" cannot be a folder here`},
+		"no name":                 {t.Context(), func(c *Copy) { c.Manifest.Model = "/" }, `"/" cannot be a folder here`},
+		"a target that leads out": {t.Context(), func(c *Copy) { c.Manifest.TargetFormat = "../x" }, "cannot be a folder"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -313,7 +313,7 @@ func TestAChangedVersionIsNotPublishedAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(v.Dir, v.File), []byte("cut off"), 0o600))
 	_, err = d.Publish(t.Context(), copyOf(t, 3))
-	require.ErrorContains(t, err, "was changed after it was published: remove the directory")
+	require.ErrorContains(t, err, "was changed after it was published: remove the folder")
 	require.NoError(t, os.RemoveAll(v.Dir))
 	_, err = d.Publish(t.Context(), copyOf(t, 3))
 	require.NoError(t, err)
@@ -462,7 +462,7 @@ func TestOpenRefusesWhatCannotBeUsed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	_, err := Open(file, nil)
-	require.ErrorContains(t, err, "making the directory to publish in")
+	require.ErrorContains(t, err, "making the folder to publish in")
 	require.ErrorContains(t, err, file)
 }
 

@@ -122,7 +122,7 @@ func Looks(limits Limits, chunks int) []int {
 	return looks
 }
 
-// Limits bound the figures; 0 is no limit.
+// Limits bound the figures; 0 means no limit.
 type Limits struct {
 	// MaxKLDivergence bounds the mean divergence, in nats.
 	MaxKLDivergence float64 `json:"max_kl_divergence,omitempty"`
@@ -226,8 +226,8 @@ func (v Verdict) Figures() string {
 		text.Divergence(v.KLDivergence.Estimate), text.Percent(v.Top1Agreement.Estimate), v.PerplexityIncrease.Estimate*100)
 }
 
-// Breaches writes which of the limits do not hold, each with the far end of its interval;
-// "" when all hold.
+// Breaches names the limits that do not hold, each with the far end of its interval; "" if
+// all hold.
 func (v Verdict) Breaches(limits Limits) string {
 	var all []string
 	for _, limit := range v.Exceeded {
@@ -415,8 +415,8 @@ func halfWidth(n int) float64 {
 	return t * math.Sqrt(float64(n)/freedom)
 }
 
-// acceleration is a sixth of the skewness of the jackknife's values, which for a mean is
-// that of the sample over √n.
+// acceleration returns a sixth of the skewness of the jackknife's values. For a mean that is
+// the skewness of the sample over √n.
 func acceleration(x []float64) float64 {
 	m := mean(x)
 	var squares, cubes float64

@@ -20,15 +20,15 @@ type line struct {
 	QuantizedFile runner.FileFigures `json:"quantized_file"`
 	Seconds       map[string]float64 `json:"duration_seconds"` // by operation
 	Repeated      int                `json:"repeated_rounds"`
-	// Resolvable is, of an inconclusive pair, the smallest drop that could be told from
-	// none with so many rounds on this host.
+	// Resolvable is, for an inconclusive pair, the smallest drop that so many rounds on this
+	// host can tell from no drop.
 	Resolvable *float64         `json:"resolvable_drop_percent,omitempty"`
 	Evidence   *runner.Evidence `json:"evidence,omitempty"`
 }
 
-// JSONLine writes a result as one object on a line: a decision as on the bus with
-// additions, or a failure. eventID is that of the event which the decision raised, "" when
-// it raised none. With evidence the line holds all that the decision rests on.
+// JSONLine writes a result as one object on a line: a decision as on the bus with additions,
+// or a failure. eventID is the ID of the event that the decision raised, "" if it raised
+// none. With evidence the line has everything that the decision rests on.
 func JSONLine(w io.Writer, r *runner.Result, origin event.Origin, eventID string, evidence bool) error {
 	if r.Failure != nil {
 		return Line(w, event.NewFailure(r))

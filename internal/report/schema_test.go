@@ -35,7 +35,7 @@ func told(t *testing.T) map[string][]string {
 	decision := event.NewDecision(&result, origin)
 	decision.EventID = new(eventID)
 
-	choosing := event.Choosing{
+	choosing := event.ChoiceInfo{
 		Model: "llama-7b", Rule: choice.Smallest, SourceFormat: "F16", Engine: "llama.cpp 0.7.0 (build 11669)", At: result.Finished,
 		Chosen: &event.Chosen{Format: "Q4_K_M", Bytes: 4_080_000_000, Verdict: result.Verdict},
 	}

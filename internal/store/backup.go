@@ -250,7 +250,7 @@ func exported(tx *bbolt.Tx, bucket string, key, value []byte) ([]byte, error) {
 // writeLine puts kind before the other fields of a JSON object.
 func writeLine(w io.Writer, kind string, object []byte) error {
 	if len(object) < 3 || object[0] != '{' || !json.Valid(object) {
-		return errors.New("what is stored is no JSON object")
+		return errors.New("what is stored is not a JSON object")
 	}
 	_, err := fmt.Fprintf(w, "{\"kind\":%q,%s\n", kind, object[1:])
 	return err

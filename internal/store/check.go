@@ -15,14 +15,13 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Check verifies every invariant of the state, and is what tests and a doubtful
-// operator ask:
+// Check verifies every invariant of the state, for tests and for operators in doubt:
 //
 //   - the file is whole, and State is what it holds;
 //   - each result has its evidence and its point in the history, and each of these its
 //     result and its cycle;
 //   - the counters of decisions, failures and rejections are the sums over all results,
-//     and that of changed inputs the sum over all cycles;
+//     and the counter of changed inputs is the sum over all cycles;
 //   - a pair's standing decision is the last kept or rejected of its history, and it
 //     changed exactly where the history says so;
 //   - there is exactly one event for each change, of a standing decision or of a choice,
@@ -30,11 +29,11 @@ import (
 //   - the events of each producer are numbered without a gap, the delivered ones before
 //     the pending ones, and each is in exactly one state of delivery;
 //   - a cycle that has ended has a result for each of its targets that it did not pass over;
-//   - the choice of a model is that of the cycle that it names.
+//   - the choice of a model is the choice of the cycle that it names.
 //
 // What Retention has removed is remembered in sums, and taken into account. The error
-// joins all that is wrong. Writers wait meanwhile; it reads everything, a matter of
-// seconds for a large state.
+// joins everything that is wrong. Check reads the whole state, which takes seconds if it is
+// large; writers wait meanwhile.
 func (s *Store) Check() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,7 +161,7 @@ func (c *checker) cycles() {
 	for _, model := range c.content.state.Models {
 		if chosen := model.Choice; chosen != nil {
 			if cycle := c.allCycles[chosen.Cycle]; cycle != nil && (cycle.Chosen != chosen.Format || cycle.Choose != chosen.Rule) {
-				c.report("the choice of %s is %s, and that of cycle %d %s", model.Name, chosen.Format, cycle.ID, cycle.Chosen)
+				c.report("the choice of %s is %s, but cycle %d chose %s", model.Name, chosen.Format, cycle.ID, cycle.Chosen)
 			}
 		}
 	}
@@ -234,7 +233,7 @@ func (c *checker) counters() {
 func (c *checker) pairs() {
 	for id := range c.points {
 		if c.content.state.Pairs[id] == nil {
-			c.report("%v has a history and is no pair", id)
+			c.report("%v has a history and is not a pair", id)
 		}
 	}
 	prunedStanding := map[PairID]uint64{}
@@ -275,19 +274,19 @@ func (c *checker) pair(id PairID, pair *Pair, pruned uint64) {
 		c.report("%v was decided, and nothing stands", id)
 	}
 	if lastDecided > 0 && (pair.Decided == nil || pair.Decided.Cycle != lastDecided) {
-		c.report("%v: the latest decision is not that of cycle %d: %+v", id, lastDecided, pair.Decided)
+		c.report("%v: the latest decision is not the decision of cycle %d: %+v", id, lastDecided, pair.Decided)
 	}
 	if pair.PassedOver != nil && pair.PassedOver.Cycle <= max(lastDecided, lastFailed) {
 		c.report("%v: it has a result since it was passed over in cycle %d", id, pair.PassedOver.Cycle)
 	}
 	if failed := lastFailed > lastDecided; failed != (pair.Failed != nil) || failed && pair.Failed.Cycle != lastFailed {
-		c.report("%v: the latest failure is not that of cycle %d: %+v", id, lastFailed, pair.Failed)
+		c.report("%v: the latest failure is not the failure of cycle %d: %+v", id, lastFailed, pair.Failed)
 	}
 }
 
 func (c *checker) events() {
 	var changes uint64
-	told := map[uint64]*Record{}
+	changed := map[uint64]*Record{}
 	for counter, n := range c.pruned {
 		if counter.Kind == countChange {
 			changes += n
@@ -303,7 +302,7 @@ func (c *checker) events() {
 	for _, r := range c.records {
 		if r.Changed {
 			changes++
-			told[r.EventSeq] = r
+			changed[r.EventSeq] = r
 		}
 		if r.Changed != (r.EventSeq > 0) || r.Changed != (r.EventID != "") {
 			c.report("the result of cycle %d of %v: changed: %t, event: %d %q", r.Cycle, r.PairID(), r.Changed, r.EventSeq, r.EventID)
@@ -322,11 +321,11 @@ func (c *checker) events() {
 	numbered := 0
 	newest := map[string]*Event{}
 	for _, e := range c.allEvents {
-		if r := told[e.Seq]; r != nil && (r.EventID != e.ID || r.PairID() != e.PairID) {
-			c.report("event %d of %v is that of the result of cycle %d of %v", e.Seq, e.PairID, r.Cycle, r.PairID())
+		if r := changed[e.Seq]; r != nil && (r.EventID != e.ID || r.PairID() != e.PairID) {
+			c.report("event %d of %v belongs to the result of cycle %d of %v", e.Seq, e.PairID, r.Cycle, r.PairID())
 		}
 		if cycle := chosen[e.Seq]; cycle != nil && (cycle.ChoiceID != e.ID || e.PairID != PairID{Model: cycle.Model}) {
-			c.report("event %d of %v is that of the choice of cycle %d of %s", e.Seq, e.PairID, cycle.ID, cycle.Model)
+			c.report("event %d of %v belongs to the choice of cycle %d of %s", e.Seq, e.PairID, cycle.ID, cycle.Model)
 		}
 		bucket, ok := indexed[e.Delivery]
 		if !ok || c.tx.Bucket([]byte(bucket)).Get(number(e.Seq)) == nil {
@@ -344,7 +343,7 @@ func (c *checker) events() {
 		}
 		numbered++
 		if seq := c.tx.Bucket([]byte(bucketNumbers)).Get(numberKey(e.Producer, e.Number)); !bytes.Equal(seq, number(e.Seq)) {
-			c.report("event %d has the number %d of %s, which is that of %x", e.Seq, e.Number, e.Producer, seq)
+			c.report("event %d has the number %d of %s, which belongs to %x", e.Seq, e.Number, e.Producer, seq)
 		}
 		if before := newest[e.Producer]; before != nil {
 			if e.Number != before.Number+1 {

@@ -35,11 +35,11 @@ func TestCheckFinds(t *testing.T) {
 		"belongs to the cycle <nil>":               remove(bucketCycles, number(1)),
 		"has no evidence":                          remove(bucketEvidence, resultKey(1, "Q2_K")),
 		"there is evidence of no result":           func(d *draft) error { return d.put(bucketEvidence, resultKey(4, "Q8_0"), &runner.Evidence{}) },
-		"has a history and is no pair":             remove(bucketPairs, pairKey(id)),
+		"has a history and is not a pair":          remove(bucketPairs, pairKey(id)),
 		"not in the index":                         remove(bucketPending, number(2)),
 		"it has a result since it was passed over": tamper(bucketPairs, pairKey(id), func(p *Pair) { p.PassedOver = &PassedOver{Cycle: 4} }),
 		"which it calls passed over":               tamper(bucketCycles, number(1), func(c *Cycle) { c.PassedOver = map[string]string{"Q2_K": "Q8_0"} }),
-		"the choice of m is Q8_0, and that of cycle 4 Q2_K": func(d *draft) error {
+		"the choice of m is Q8_0, but cycle 4 chose Q2_K": func(d *draft) error {
 			model := *d.state.Models["m"]
 			model.Choice = &Choice{Format: "Q8_0", Cycle: 4}
 			cycle, err := get[Cycle](d.tx, bucketCycles, number(4))
@@ -50,19 +50,19 @@ func TestCheckFinds(t *testing.T) {
 			return errors.Join(d.putModel(&model), d.putCycle(cycle))
 		},
 		"there were 3 changes and 2 events":             tamper(bucketCycles, number(4), func(c *Cycle) { c.ChoiceSeq = 3 }),
-		"is that of the choice of cycle 4":              tamper(bucketCycles, number(4), func(c *Cycle) { c.ChoiceSeq = 2 }),
+		"belongs to the choice of cycle 4":              tamper(bucketCycles, number(4), func(c *Cycle) { c.ChoiceSeq = 2 }),
 		"has the number 2 of":                           remove(bucketNumbers, numberKey("producer", 2)),
 		"there were 2 changes and 2 events, of which 1": remove(bucketEvents, number(1)),
 		"the sums over all results": func(d *draft) error {
 			return d.count(decisions(verdict.Kept), 1)
 		},
 		`"kept" stands, and the last of its history is "rejected"`: tamper(bucketPairs, pairKey(id), func(p *Pair) { p.Standing = verdict.Kept }),
-		"the latest decision is not that of cycle 3":               tamper(bucketPairs, pairKey(id), func(p *Pair) { p.Decided.Cycle = 1 }),
-		"the latest failure is not that of cycle 4":                tamper(bucketPairs, pairKey(id), func(p *Pair) { p.Failed = nil }),
-		"and changed: false":                                       tamper(bucketDecided, historyKey(id, 3), func(p *Point) { p.Changed = false }),
-		"has the point":                                            tamper(bucketDecided, historyKey(id, 3), func(p *Point) { p.Bytes++ }),
-		"is that of the result of cycle 3":                         tamper(bucketEvents, number(2), func(e *Event) { e.ID = "another" }),
-		"after 1":                                                  tamper(bucketEvents, number(2), func(e *Event) { e.Number = 3 }),
+		"the latest decision is not the decision of cycle 3":       tamper(bucketPairs, pairKey(id), func(p *Pair) { p.Decided.Cycle = 1 }),
+		"the latest failure is not the failure of cycle 4":         tamper(bucketPairs, pairKey(id), func(p *Pair) { p.Failed = nil }),
+		"and changed: false":               tamper(bucketDecided, historyKey(id, 3), func(p *Point) { p.Changed = false }),
+		"has the point":                    tamper(bucketDecided, historyKey(id, 3), func(p *Point) { p.Bytes++ }),
+		"belongs to the result of cycle 3": tamper(bucketEvents, number(2), func(e *Event) { e.ID = "another" }),
+		"after 1":                          tamper(bucketEvents, number(2), func(e *Event) { e.Number = 3 }),
 		"is delivered before 1": func(d *draft) error {
 			for seq, delivery := range map[uint64]Delivery{1: Pending, 2: Delivered} {
 				if err := tamper(bucketEvents, number(seq), func(e *Event) { e.Delivery = delivery })(d); err != nil {

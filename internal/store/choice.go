@@ -13,8 +13,8 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Choose gives the target that a rule chooses of those of a model, as they stand; "" when
-// none of them is kept. What the rule chose before stays among equals.
+// Choose returns the target that a rule chooses among these targets of a model, by their
+// standing decisions; "" if none of them is kept. Among equals the previous choice stays.
 func (s *State) Choose(rule choice.Rule, model string, targets []string) string {
 	var candidates []choice.Candidate
 	for _, target := range targets {
@@ -31,8 +31,8 @@ func (s *State) Choose(rule choice.Rule, model string, targets []string) string 
 	return rule.Choose(candidates, s.StandingChoice(rule, model))
 }
 
-// StandingChoice is the format that the rule chose of a model at the end of the last cycle; ""
-// where none was, or by another rule.
+// StandingChoice returns the format that the rule chose for a model at the end of the last
+// cycle; "" if none was chosen, or by another rule.
 func (s *State) StandingChoice(rule choice.Rule, model string) string {
 	if known := s.Models[model]; known != nil && known.Choice != nil && known.Choice.Rule == rule {
 		return known.Choice.Format
@@ -40,8 +40,8 @@ func (s *State) StandingChoice(rule choice.Rule, model string) string {
 	return ""
 }
 
-// Chosen is the format that stands as chosen while the cycle runs: that of the last
-// finished one. "" when none does, or the cycle chooses none.
+// Chosen returns the format that stands as chosen while the cycle runs: the choice of the
+// last finished cycle. It is "" if there is none, or if the cycle chooses none.
 func (s *State) Chosen(c *Cycle) string {
 	if model := s.Models[c.Model]; c.Choose != choice.None && model != nil && model.Choice != nil {
 		return model.Choice.Format
@@ -137,10 +137,11 @@ func (d *draft) leaveUnpublished(c *Cycle) error {
 	return nil
 }
 
-// choosing collects what is told of a choice. What was the original and the engine is told
-// of the chosen format, or, where there is none, of the candidate that was decided last.
-func (d *draft) choosing(c *Cycle, previous, format string) event.Choosing {
-	told := event.Choosing{Model: c.Model, Rule: c.Choose, Previous: previous, At: d.now}
+// choosing collects what the event of a choice says. Source format and engine are taken from
+// the chosen format's decision, or, if none is chosen, from the candidate that was decided
+// last.
+func (d *draft) choosing(c *Cycle, previous, format string) event.ChoiceInfo {
+	info := event.ChoiceInfo{Model: c.Model, Rule: c.Choose, Previous: previous, At: d.now}
 	var of *Record
 	for _, target := range c.Candidates {
 		pair := d.state.Pairs[PairID{c.Model, target}]
@@ -149,7 +150,7 @@ func (d *draft) choosing(c *Cycle, previous, format string) event.Choosing {
 		}
 		if target == format {
 			of = pair.Decided
-			told.Chosen = &event.Chosen{Format: format, Bytes: of.Quantized.Bytes, Verdict: of.Verdict, Quality: of.Quality}
+			info.Chosen = &event.Chosen{Format: format, Bytes: of.Quantized.Bytes, Verdict: of.Verdict, Quality: of.Quality}
 			break
 		}
 		if of == nil || pair.Decided.Finished.After(of.Finished) {
@@ -157,7 +158,7 @@ func (d *draft) choosing(c *Cycle, previous, format string) event.Choosing {
 		}
 	}
 	if of != nil {
-		told.SourceFormat, told.Engine = of.SourceFormat, of.Engine.String()
+		info.SourceFormat, info.Engine = of.SourceFormat, of.Engine.String()
 	}
-	return told
+	return info
 }

@@ -94,7 +94,7 @@ func TestChoiceIsMadeAtTheEndAndToldWhenItChanges(t *testing.T) {
 	assert.Equal(t, *told[0].EventID, cycle.ChoiceID)
 	chosen := s.State().Models["m"].Choice
 	assert.Equal(t, &Choice{Rule: choice.Smallest, Format: "Q3_K_M", Since: start(), Cycle: cycle.ID, Event: told[0]}, chosen)
-	assert.Equal(t, start(), s.State().Models["m"].LastSuccess, "to be passed over is no failure")
+	assert.Equal(t, start(), s.State().Models["m"].LastSuccess, "to be passed over is not a failure")
 	assert.EqualValues(t, 1, s.State().Counters.Of(skips(SkipPassedOver)))
 	assert.Equal(t, &PassedOver{Cycle: cycle.ID, Entry: "nightly", Finished: start(), For: "Q3_K_M", Choose: choice.Smallest}, s.State().Pairs[PairID{"m", "Q8_0"}].PassedOver)
 
@@ -199,8 +199,8 @@ func TestPassOverRefuses(t *testing.T) {
 	assert.Empty(t, counted(s, CountSkipped), "of no entry: it is by hand")
 
 	for name, c := range map[string]Cycle{
-		"is no way to choose": {Model: "m", Targets: []string{"Q2_K"}, Choose: "biggest"},
-		"names Q2_K twice":    {Model: "m", Targets: []string{"Q2_K"}, Choose: choice.Smallest, Candidates: []string{"Q2_K", "Q2_K"}},
+		"is not a way to choose": {Model: "m", Targets: []string{"Q2_K"}, Choose: "biggest"},
+		"names Q2_K twice":       {Model: "m", Targets: []string{"Q2_K"}, Choose: choice.Smallest, Candidates: []string{"Q2_K", "Q2_K"}},
 	} {
 		_, err := s.BeginCycle(c)
 		require.ErrorContains(t, err, name)

@@ -118,7 +118,7 @@ func (c Counter) key() []byte {
 func counterAt(key []byte) (Counter, error) {
 	f := strings.Split(string(key), "\x00")
 	if len(f) != 6 {
-		return Counter{}, fmt.Errorf("%q is no key of a counter", key)
+		return Counter{}, fmt.Errorf("%q is not a key of a counter", key)
 	}
 	return Counter{CounterKind(f[0]), f[1], f[2], f[3], f[4], f[5]}, nil
 }

@@ -19,7 +19,7 @@ import (
 type Committed struct {
 	Changed bool   // the standing decision
 	Event   *Event // that tells so; nil when it did not change
-	// Changes are in what the inputs differ from those of the pair's decision before.
+	// Changes are the differences from the inputs of the pair's decision before.
 	Changes []runner.Change
 }
 
@@ -82,7 +82,7 @@ func (s *Store) giveUp(d *draft, c *Cycle) error {
 		if other.Model != c.Model || !slices.ContainsFunc(other.Undecided, same) {
 			continue
 		}
-		s.logger.Warn("A cycle has not ended before the next one of its pair", "cycle", other.ID, "model", other.Model, "undecided", other.Undecided)
+		s.logger.Warn("a cycle had not ended when the next one of its pair began", "cycle", other.ID, "model", other.Model, "undecided", other.Undecided)
 		err := d.end(other, nil, func() *runner.Failure {
 			return runner.Failf(runner.ReasonInternal, "no result of the cycle that began at %s was stored; the exporter's log says why", other.Started.Format(time.RFC3339))
 		})
@@ -146,7 +146,7 @@ func checkResult(c *Cycle, r *runner.Result) error {
 	case r.Failure != nil && r.Failure.Reason == "":
 		return errors.New("the failure has no reason")
 	case r.Verdict != nil && !standingOutcome(r.Verdict.Outcome) && r.Verdict.Outcome != verdict.Inconclusive:
-		return fmt.Errorf("%q is no decision", r.Verdict.Outcome)
+		return fmt.Errorf("%q is not a decision", r.Verdict.Outcome)
 	}
 	return nil
 }
@@ -254,11 +254,11 @@ func (d *draft) emit(c *Cycle, r *Record) (*Event, error) {
 	})
 }
 
-// EndCycle records that a cycle has ended, and the durations of its operations: those of
-// its results, and extra ones of the cycle itself. A target that it leaves without a
-// result gets the failure "internal". When no target failed, this is the model's
-// LastSuccess. Where a format is to be chosen, it is chosen now, and if it is another one
-// than before, there is an event. Ending a cycle again is an ErrCommitted.
+// EndCycle records that a cycle has ended, and the durations of its operations: its results'
+// and the extra ones of the cycle itself. A target without a result gets the failure
+// "internal". If no target failed, this is the model's LastSuccess. If the cycle chooses a
+// format, it is chosen now; a choice other than before gets an event. Ending a cycle again
+// returns ErrCommitted.
 func (s *Store) EndCycle(cycle uint64, extra map[runner.Operation]time.Duration) error {
 	return s.update(fmt.Sprintf("storing the end of cycle %d", cycle), func(d *draft) error {
 		c, err := d.running(cycle)
@@ -336,7 +336,7 @@ func durationsOf(records []outline, extra map[runner.Operation]time.Duration) ma
 // interrupt ends the cycles that an earlier process began and did not end.
 func (s *Store) interrupt(d *draft) error {
 	for _, c := range slices.Clone(d.state.Running) {
-		s.logger.Warn("A cycle was interrupted", "cycle", c.ID, "entry", c.Entry, "model", c.Model, "begun", c.Started, "undecided", c.Undecided)
+		s.logger.Warn("a cycle was interrupted", "cycle", c.ID, "entry", c.Entry, "model", c.Model, "begun", c.Started, "undecided", c.Undecided)
 		err := d.end(c, nil, func() *runner.Failure {
 			return runner.Failf(runner.ReasonInterrupted,
 				"the exporter was stopped or killed during the cycle that began at %s; it is not run again by itself: the entry's next run, or quant-exporter run, decides the pair",

@@ -10,12 +10,13 @@
 // after the next [Open] or none of it is, and what Commit has returned for is there.
 //
 // [Store.State] is what the file holds, never more: it changes after a commit has
-// succeeded. After one that failed, for a full disk say, state and file are as before,
-// and the next one may succeed. (Where the disk has taken the data and then fails to say
-// so, the transaction may be in the file although its error was returned; State follows
-// the file, and a second Commit of the same result is an [ErrCommitted].)
+// succeeded. After a failed commit, on a full disk say, state and file are as before, and
+// the next one may succeed. (If the disk has taken the data and then fails to say so, the
+// transaction may be in the file although an error was returned; State follows the file, and
+// a second Commit of the same result returns [ErrCommitted].)
 //
-// One process has the state at a time. A second one is told who has it: [LockedError].
+// One process has the state at a time. A second one gets a [LockedError], which names the
+// first.
 //
 // A file that is damaged, is something else, comes from a newer version or from before the
 // first release is left as it is, and the error says which and what to do.

@@ -53,7 +53,7 @@ func (s *Store) Hash(id model.FileID) (hash string, known bool) {
 	})
 	switch {
 	case err != nil:
-		s.logger.Error("what is remembered of a file cannot be read", "file", id.Path, "err", err)
+		s.logger.Error("the remembered hash of a file cannot be read", "file", id.Path, "err", err)
 		return "", false
 	case byNumber != nil && byNumber.of(id) && !exchanged(byNumber.Path, id):
 		return byNumber.SHA256, true

@@ -8,7 +8,7 @@ import (
 )
 
 // identity tells a file from a copy of it, on the same file system or another one. The
-// device is no part of it: on btrfs, overlayfs, NFS or a volume that is attached anew it
+// device is not part of it: on btrfs, overlayfs, NFS or a volume that is attached anew it
 // is another one with each mount.
 type identity struct {
 	Inode uint64    `json:"inode"`

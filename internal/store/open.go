@@ -61,7 +61,7 @@ func (e *LockedError) Error() string {
 // here: each of their targets without a result gets the failure "interrupted".
 func Open(dir string, o Options) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("making the directory of the state: %w", err)
+		return nil, fmt.Errorf("making the folder of the state: %w", err)
 	}
 	unlock, err := acquire(dir)
 	if err != nil {
@@ -82,7 +82,7 @@ func OpenForReading(dir string) (*Store, error) {
 	path := filepath.Join(dir, fileName)
 	if _, err := os.Stat(path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("there is no state in %s (%w): name the directory of an exporter's state with --storage.path", dir, fs.ErrNotExist)
+			return nil, fmt.Errorf("there is no state in %s (%w): name the folder of an exporter's state with --storage.path", dir, fs.ErrNotExist)
 		}
 		return nil, fmt.Errorf("opening the state: %w", err)
 	}
@@ -361,7 +361,7 @@ func (s *Store) recognize(d *draft, now identity) error {
 	if why == "" {
 		return d.putMeta()
 	}
-	s.logger.Warn("The state is a copy: its coming events have a new producer", "file", s.path, "reason", why)
+	s.logger.Warn("the state is a copy: coming events have a new producer", "file", s.path, "reason", why)
 	return d.newProducer(why)
 }
 

@@ -246,7 +246,7 @@ func (s *Store) From(producer string, n uint64, limit int) ([]Event, error) {
 }
 
 // MarkDelivered marks the producer's pending events up to a number as delivered, and
-// counts them. It does not count again what was delivered before, and it is no error when
+// counts them. It does not count again what was delivered before, and it is not an error when
 // nothing up to there is pending.
 func (s *Store) MarkDelivered(producer string, through uint64) error {
 	return s.update("marking events as delivered", func(d *draft) error {
@@ -306,16 +306,15 @@ func (s *Store) CountDeliveryFailure(reason string) error {
 	})
 }
 
-// NewProducer gives the events to come a new producer, under which they are numbered
-// from 1, and puts all that are pending under the new one, in their order. why is kept
-// and logged.
+// NewProducer gives coming events a new producer, under which they are numbered from 1,
+// and moves all pending ones to it, in their order. why is kept and logged.
 //
 // The relay calls it when the bus shows that another copy of this state has used our
 // numbers: the mark of our producer on the bus is above our newest number, or the event
-// at the mark is, by its id, not the one that has that number here. Which of the pending
-// events the bus has can then not be told by their numbers: offered under them they would
-// be taken for duplicates and lost. One that was pending when the copy was made, and was
-// delivered by the other, goes out a second time under the same event_id.
+// at the mark is, by its id, not the one that has that number here. The numbers then no
+// longer say which of the pending events the bus has: offered under them, events would be
+// taken for duplicates and lost. An event that was pending when the copy was made, and was
+// delivered by the copy, goes out a second time under the same event_id.
 func (s *Store) NewProducer(why string) error {
 	return s.update("taking a new producer", func(d *draft) error {
 		pending, err := d.indexed(bucketPending)
@@ -327,7 +326,7 @@ func (s *Store) NewProducer(why string) error {
 				return err
 			}
 		}
-		s.logger.Warn("The coming events have a new producer", "reason", why, "before", d.meta.Producer, "renumbered", len(pending))
+		s.logger.Warn("coming events have a new producer", "reason", why, "before", d.meta.Producer, "renumbered", len(pending))
 		if err := d.newProducer(why); err != nil {
 			return err
 		}

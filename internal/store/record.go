@@ -22,12 +22,12 @@ type Record struct {
 	// inputs of the pair's decision before. Its Evidence, which is most of it, is stored
 	// apart, and only Store.Cycle reads it.
 	runner.Result
-	Engine runner.EngineInfo `json:"engine"` // that of the evidence
+	Engine runner.EngineInfo `json:"engine"` // the engine of the evidence
 	// OriginalThroughput is, per phase, the median of the original's throughput over all
 	// rounds of the cycle that counted, in tokens per second; nil for a failure.
 	OriginalThroughput map[verdict.Phase]float64 `json:"original_throughput"`
-	// Changed is set when the result changed the standing decision; EventSeq and EventID
-	// are those of the event that told so.
+	// Changed is set if the result changed the standing decision; EventSeq and EventID
+	// then name the event of the change.
 	Changed  bool   `json:"changed"`
 	EventSeq uint64 `json:"event_seq,omitempty"`
 	EventID  string `json:"event_id,omitempty"`

@@ -17,7 +17,7 @@ const (
 	settledKept   = 10_000
 )
 
-// failures are the bounds of failed results: twice those of decided ones.
+// failures returns the bounds for failed results: twice the bounds for decided ones.
 func failures(r config.Retention) config.Retention {
 	return config.Retention{Age: 2 * r.Age, Cycles: 2 * r.Cycles}
 }

@@ -61,7 +61,7 @@ var errUnreleased = errors.New("a file of an unreleased build")
 
 // meta is what there is one of.
 type meta struct {
-	// Identity is that of the file when it was last opened; zero before.
+	// Identity is the file's identity when it was last opened; zero before.
 	Identity identity `json:"identity,omitzero"`
 	// Backup is when this copy was made; nil in a state that is in use.
 	Backup *time.Time `json:"backup,omitempty"`
@@ -133,7 +133,7 @@ func newestFirst(b *bbolt.Bucket, prefix []byte, f func(k, v []byte) (more bool,
 // checkName refuses what cannot be part of a key.
 func checkName(what, name string) error {
 	if name == "" || len(name) > 4096 || strings.ContainsRune(name, 0) {
-		return fmt.Errorf("%q is no name of %s: it has to have 1 to 4096 bytes, none of them NUL", name, what)
+		return fmt.Errorf("%q cannot be the name of %s: a name has 1 to 4096 bytes, none of them NUL", name, what)
 	}
 	return nil
 }

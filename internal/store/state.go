@@ -112,11 +112,11 @@ type Model struct {
 	Durations map[runner.Operation]time.Duration `json:"durations_ns"`
 	// Latest names the pair that was decided last.
 	Latest PairID `json:"latest"`
-	// Choice is that of its last cycle that chose one of its formats; nil before.
+	// Choice is the choice of the last cycle that chose one of its formats; nil before.
 	Choice *Choice `json:"choice,omitempty"`
 }
 
-// Choice is the format that was chosen of those of a model.
+// Choice is the format that was chosen among the formats of a model.
 type Choice struct {
 	Rule   choice.Rule `json:"choose"`
 	Format string      `json:"chosen_format"` // "": none is kept
@@ -162,7 +162,7 @@ type Cycle struct {
 	Candidates []string    `json:"candidates,omitempty"`
 	// Chosen is that format; "" when none is kept.
 	Chosen string `json:"chosen_format,omitempty"`
-	// ChoiceSeq and ChoiceID say which event told that the choice changed.
+	// ChoiceSeq and ChoiceID name the event that says that the choice changed.
 	ChoiceSeq uint64 `json:"choice_event_seq,omitempty"`
 	ChoiceID  string `json:"choice_event_id,omitempty"`
 	// Changes are in what the inputs of its decisions differ from those before, each once.
@@ -187,8 +187,8 @@ func Deliveries() []Delivery { return []Delivery{Held, Pending, Delivered, Super
 type Event struct {
 	// Seq numbers the events of this store from 1, in the order of their commits.
 	Seq uint64 `json:"seq"`
-	// Producer and Number are those of the bus: each producer numbers its events from
-	// 1 without a gap. Zero while the event is held, or is superseded.
+	// Producer and Number identify the event on the bus: each producer numbers its events
+	// from 1 without a gap. Zero while the event is held, or is superseded.
 	Producer string `json:"producer,omitempty"`
 	Number   uint64 `json:"number,omitempty"`
 	ID       string `json:"event_id"`

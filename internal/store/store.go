@@ -141,7 +141,7 @@ func (s *Store) reload() {
 		return err
 	})
 	if err != nil {
-		s.logger.Error("The state cannot be read again after a failed write", "file", s.path, "err", err)
+		s.logger.Error("the state cannot be read again after a failed write", "file", s.path, "err", err)
 		return
 	}
 	s.set(c)
@@ -198,7 +198,7 @@ func (s *Store) Entry(name string) (schedule.State, bool) {
 		return err
 	})
 	if err != nil {
-		s.logger.Error("The state of an entry cannot be read", "entry", name, "err", err)
+		s.logger.Error("the state of an entry cannot be read", "entry", name, "err", err)
 	}
 	return entry, known
 }

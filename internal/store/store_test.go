@@ -334,7 +334,7 @@ func TestCommitRefuses(t *testing.T) {
 		{id, both, "a decision or a failure"},
 		{id, neither, "a decision or a failure"},
 		{id, failed("m", "Q4_K_M", ""), "no reason"},
-		{id, decided("m", "Q4_K_M", verdict.GoOn), `"go_on" is no decision`},
+		{id, decided("m", "Q4_K_M", verdict.GoOn), `"go_on" is not a decision`},
 		{id, infinite, "+Inf"},
 	} {
 		_, err := s.Commit(test.cycle, test.result)

@@ -12,7 +12,7 @@ import (
 func Temporary(parent string, o Options) (*Store, error) {
 	dir, err := disk.NewDir(parent)
 	if err != nil {
-		return nil, fmt.Errorf("making a directory for a state that is not kept: %w", err)
+		return nil, fmt.Errorf("making a folder for a state that is not kept: %w", err)
 	}
 	s, err := Open(dir.Path(), o)
 	if err != nil {
@@ -22,7 +22,7 @@ func Temporary(parent string, o Options) (*Store, error) {
 	s.unlock = func() {
 		unlock()
 		if err := dir.Remove(); err != nil {
-			s.logger.Error("the directory of a state that is not kept stays behind until the next start", "dir", dir.Path(), "err", err)
+			s.logger.Error("the folder of a state that is not kept stays behind until the next start", "dir", dir.Path(), "err", err)
 		}
 	}
 	return s, nil

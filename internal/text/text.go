@@ -39,7 +39,7 @@ func Text(message string) string {
 }
 
 // unprintable is true for the invisible format characters (Unicode's category Cf), too,
-// and for the replacement character, which is what a byte that is no UTF-8 reads as.
+// and for the replacement character, which is what a byte that is not UTF-8 reads as.
 func unprintable(r rune) bool { return !strconv.IsPrint(r) || r == '\uFFFD' }
 
 // Percent writes a ratio as a percentage with one decimal: "12.0 %".

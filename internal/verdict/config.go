@@ -10,7 +10,7 @@ import (
 type Config struct {
 	// Threshold is the drop from which on a pair is rejected, as a ratio: 0 < t < 1.
 	Threshold float64 `json:"threshold"`
-	// Phases must each pass for a pair to be kept. Their order is that of the report.
+	// Phases must each pass for a pair to be kept. The report lists them in this order.
 	Phases []Phase `json:"phases"`
 	// MinRounds and MaxRounds bound the number of rounds: 3 ≤ min ≤ max ≤ 1000. No
 	// verdict but Inconclusive comes before the first or after the last.
@@ -46,7 +46,7 @@ func (c Config) Check(report func(field string, err error)) {
 	for i, phase := range c.Phases {
 		switch {
 		case phase != Generation && phase != Prompt:
-			add("phases", "%q is no phase: use generation or prompt", phase)
+			add("phases", "%q is not a phase: use generation or prompt", phase)
 		case slices.Contains(c.Phases[:i], phase):
 			add("phases", "%q is named twice", phase)
 		}
@@ -58,7 +58,7 @@ func (c Config) Check(report func(field string, err error)) {
 		add("max_rounds", "%d is out of range: use the minimum (%d) to %d", c.MaxRounds, c.MinRounds, mostRounds)
 	}
 	if !(c.Alpha >= lowestAlpha && c.Alpha <= highestAlpha) {
-		add("alpha", "%v is no usable error rate: use %v to %v, such as 0.05", c.Alpha, lowestAlpha, highestAlpha)
+		add("alpha", "%v is not a usable error rate: use %v to %v, such as 0.05", c.Alpha, lowestAlpha, highestAlpha)
 	}
 }
 

@@ -53,7 +53,7 @@
 // up to less than is spent: what is left is for noise that lasts for about a run, under
 // which all of Alpha would be exceeded (5.2 % of false rejections with correlation 0.5 from
 // run to run and two phases; 4.8 % with 0.90). Below an Alpha of 0.05 several have 0.80,
-// too: so far out, the tails of a trimmed mean of few rounds are heavier than those of t.
+// too: so far out, the tails of a trimmed mean of few rounds are heavier than the tails of t.
 //
 // The tests simulate that no verdict errs more often than Alpha: under independent and
 // lasting noise, random walks, trends, outliers, bursts and the recorded noise of a real
@@ -61,7 +61,7 @@
 //
 // # The interval
 //
-// Lower and Upper of a phase are the ends that decided, those of the last look taken:
+// Lower and Upper of a phase are the ends that decided, at the last look taken:
 // a kept pair has Upper < threshold in every phase, and the phase that rejected a pair
 // has Lower ≥ threshold. Upper uses α and Lower uses α/phases, so that Lower is a little
 // further from Drop. Whichever look ended the measurement, Upper is too low with a

@@ -19,7 +19,7 @@ type estimate struct {
 // trimmed is the number of values set aside at each end of n.
 func trimmed(n int) int { return n / 6 }
 
-// degreesOfFreedom is that of the trimmed mean of n rounds.
+// degreesOfFreedom returns the degrees of freedom of the trimmed mean of n rounds.
 func degreesOfFreedom(n int) int { return n - 2*trimmed(n) - 1 }
 
 // estimateLogRatio gives the trimmed mean of d, which must not be empty, with its

@@ -9,7 +9,7 @@ import "math/rand/v2"
 // The opposite order cancels what drifts: under −1 % a run the fifth target of a ladder
 // would be falsely kept or rejected 12 % of the time each if every round had a coin of
 // its own, and never is this way. The coins are against noise that lasts for about a run,
-// as that of a busy neighbour does: strictly in turn (A B, B A, A B, …) it makes all
+// such as a busy neighbour's: strictly in turn (A B, B A, A B, …) it makes all
 // consecutive log ratios resemble each other, and a t test believes too much. With
 // correlation 0.5 from run to run it errs about a tenth more often in turn than with
 // coins (the simulation of the tests has both side by side).

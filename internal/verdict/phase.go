@@ -9,7 +9,7 @@ const (
 	Prompt     Phase = "prompt"     // all tokens of a prompt in one batch
 )
 
-// GateQuality is a gate that is no phase: it names, in Verdict.Gate, that the copy's
+// GateQuality is the gate that is not a phase: it names, in Verdict.Gate, that the copy's
 // predictions are too far from the original's. It is never one of Config.Phases, and
 // Decide does not give it.
 const GateQuality Phase = "quality"

@@ -15,7 +15,7 @@ type plannedLook struct {
 	rounds  int
 	alpha   float64 // one-sided, of its upper ends; the lower ends have alpha/phases
 	keepT   float64 // the t quantile of the upper end of a drop
-	rejectT float64 // that of the lower end
+	rejectT float64 // the t quantile of the lower end
 }
 
 func newPlan(c Config) plan {

@@ -6,7 +6,7 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// Resolvable is the smallest drop that can be told from none in so many rounds at this
+// Resolvable returns the smallest drop that so many rounds can tell from no drop at this
 // spread: the smallest threshold below which a true drop of 0 is kept, per phase, with a
 // probability of about 80 % (0.75 to 0.81 when simulated with normal noise) at the last
 // look that so many rounds reach. Much the same holds for a true drop as far beyond the
@@ -32,7 +32,7 @@ func Resolvable(c Config, spread float64, rounds int) float64 {
 	return newPlan(c).resolvable(spread, rounds)
 }
 
-// resolvable in so many rounds: that of the last look within them.
+// resolvable returns what so many rounds resolve, at the last look within them.
 func (p plan) resolvable(spread float64, rounds int) float64 {
 	resolvable := 1.0
 	for _, look := range p.looks {

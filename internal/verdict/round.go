@@ -24,7 +24,7 @@ const (
 	fastest = 1e12
 )
 
-// Check says what is missing in a round or is no throughput: not a number, infinite, zero,
+// Check says what is missing in a round or is not a throughput: not a number, infinite, zero,
 // negative, or beyond 1e-9 to 1e12 tokens per second. Such a round must not reach Decide.
 func (r Round) Check(phases []Phase) error {
 	for _, phase := range phases {
@@ -33,13 +33,13 @@ func (r Round) Check(phases []Phase) error {
 			return fmt.Errorf("the round has no %s phase: measure every phase in every round", phase)
 		}
 		if !Usable(pair.Original) {
-			return fmt.Errorf("the original's throughput in the %s phase is %v tokens/s, which is no measurement", phase, pair.Original)
+			return fmt.Errorf("the original's throughput in the %s phase is %v tokens/s, which is not a measurement", phase, pair.Original)
 		}
 		if !Usable(pair.Quantized) {
-			return fmt.Errorf("the quantized model's throughput in the %s phase is %v tokens/s, which is no measurement", phase, pair.Quantized)
+			return fmt.Errorf("the quantized model's throughput in the %s phase is %v tokens/s, which is not a measurement", phase, pair.Quantized)
 		}
 		if pair.Ratio != 0 && !(pair.Ratio >= slowest/fastest && pair.Ratio <= fastest/slowest) {
-			return fmt.Errorf("the ratio of the two throughputs in the %s phase is %v, which is no measurement", phase, pair.Ratio)
+			return fmt.Errorf("the ratio of the two throughputs in the %s phase is %v, which is not a measurement", phase, pair.Ratio)
 		}
 	}
 	return nil

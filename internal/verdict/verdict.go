@@ -28,8 +28,8 @@ type Verdict struct {
 	// Confidence is the probability, at least, with which the interval of a phase holds
 	// its true drop, whichever look ended the measurement: 1 − Alpha − Alpha/phases.
 	Confidence float64 `json:"confidence"`
-	// Resolvable is the smallest drop that could be told from none with so many rounds
-	// at the spread of the noisiest phase: see Resolvable. 1 before the first look.
+	// Resolvable is the smallest drop that so many rounds can tell from no drop at the
+	// spread of the noisiest phase: see Resolvable. 1 before the first look.
 	Resolvable float64 `json:"resolvable"`
 }
 
@@ -50,8 +50,8 @@ func (v *Verdict) Primary() (PhaseVerdict, bool) {
 // PhaseVerdict is what the rounds say about one phase.
 type PhaseVerdict struct {
 	Phase Phase `json:"phase"`
-	// Outcome of this phase alone. A straddling one has that of the verdict while more
-	// rounds may help, else Inconclusive.
+	// Outcome of this phase alone. A phase whose interval straddles the threshold has the
+	// verdict's outcome while more rounds may help, else Inconclusive.
 	Outcome Outcome `json:"outcome"`
 	// Drop is the estimate, a ratio of the original's throughput, negative when the
 	// quantized model is faster.

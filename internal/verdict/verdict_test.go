@@ -310,7 +310,7 @@ func TestValidate(t *testing.T) {
 		"threshold 1 ":                     func(c *Config) { c.Threshold = 1 },
 		"threshold NaN":                    func(c *Config) { c.Threshold = math.NaN() },
 		"phases: needs at least one":       func(c *Config) { c.Phases = nil },
-		`phases: "decode" is no phase`:     func(c *Config) { c.Phases = []Phase{"decode"} },
+		`phases: "decode" is not a phase`:  func(c *Config) { c.Phases = []Phase{"decode"} },
 		`phases: "prompt" is named twice`:  func(c *Config) { c.Phases = []Phase{Prompt, Prompt} },
 		"min_rounds: 2 is too few rounds":  func(c *Config) { c.MinRounds = 2 },
 		"max_rounds: 4 is out of range":    func(c *Config) { c.MinRounds, c.MaxRounds = 5, 4 },

@@ -39,7 +39,7 @@ type resultView struct {
 	*store.Record
 	Looks, Rounds []*plotView
 	Table         []roundView
-	Facts         []factView // that are not those of all results
+	Facts         []factView // the ones that not all results share
 }
 
 type factView struct{ Name, Value string }
@@ -158,8 +158,8 @@ func (v *cyclePage) Telling() bool {
 	return v.Running != nil || slices.ContainsFunc(v.Results, func(r resultView) bool { return r.Failure != nil })
 }
 
-// sharedFacts takes out of results the facts that are those of all: what failed early knows
-// too little to count.
+// sharedFacts removes from results the facts that they all share, and returns them. Results
+// that failed early have too few facts to be compared.
 func sharedFacts(results []resultView) []factView {
 	var shared []factView
 	for i, r := range results {

@@ -221,11 +221,11 @@ func tale(points []phasePoint) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, outcome))
 		}
 	}
-	told := fmt.Sprintf("%s; speeds from %s to %s, the last %s", strings.Join(parts, ", "), text.Speed(high), text.Speed(low), text.Speed(points[len(points)-1].Drop))
+	summary := fmt.Sprintf("%s; speeds from %s to %s, the last %s", strings.Join(parts, ", "), text.Speed(high), text.Speed(low), text.Speed(points[len(points)-1].Drop))
 	if beyond > 0 {
-		told += fmt.Sprintf("; %d beyond the scale, which ends at %s", beyond, text.Speed(mostGain))
+		summary += fmt.Sprintf("; %d beyond the scale, which ends at %s", beyond, text.Speed(mostGain))
 	}
-	return told
+	return summary
 }
 
 // newHistoryPlot draws a phase of a pair over time, failures at the bottom. It is nil

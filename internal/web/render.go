@@ -150,8 +150,8 @@ func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 // when writes a moment to the minute.
 func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// functions are those of the templates, which write values as people read them. What others
-// named goes through name, and what others said through text.
+// functions returns the functions of the templates, which write values as people read them.
+// Names that others gave go through name, and texts that others wrote go through text.
 func functions() template.FuncMap {
 	return template.FuncMap{
 		"name":       func(v any) string { return text.Name(fmt.Sprint(v)) },

@@ -46,7 +46,7 @@ func routes() []route {
 		{Route{"GET", "/cycles", "the page of all cycles, newest first; parameters: entry (- is the command line), model (a part of its name), outcome, before", ""}, method((*server).cyclesPage)},
 		{Route{"GET", "/cycles/{id}", "the page of one cycle: log, rounds, decision, arguments of the tools", ""}, method((*server).cyclePage)},
 		{Route{"GET", "/static/{file}", "style sheet, script and icon of the pages", ""}, method((*server).static)},
-		{Route{"GET", "/favicon.ico", "the icon, for answers that are no pages", ""}, method((*server).favicon)},
+		{Route{"GET", "/favicon.ico", "the icon, for answers that are not pages", ""}, method((*server).favicon)},
 		{Route{"GET", "/metrics", "metrics for Prometheus", ""}, func(s *server) http.Handler { return http.HandlerFunc(s.metrics) }},
 		{Route{"GET", "/config", "the effective configuration, without secrets: a page for a browser, YAML for anything else", ""}, method((*server).config)},
 		{Route{"GET", "/-/healthy", "answers 200 as long as the process answers at all", ""}, method((*server).healthy)},

@@ -61,7 +61,7 @@ type engineView struct {
 	Up       bool               `json:"up"`
 	Error    string             `json:"error,omitempty"`
 	Info     *runner.EngineInfo `json:"info"` // nil when it is not up
-	Backends string             `json:"-"`    // this and the next two as the last measurement told them
+	Backends string             `json:"-"`    // this and the next two as the last measurement reported them
 	CPU      string             `json:"-"`
 	GPU      string             `json:"-"`
 }

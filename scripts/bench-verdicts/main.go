@@ -10,7 +10,7 @@
 // that take turns, instead of whole cycles; -record keeps the log ratios of the paired ones for
 // the simulation of package verdict.
 //
-// Cycles are those of package runner, on the real tools. With -process-every, one of so many is
+// It runs cycles of package runner, on the real tools. With -process-every, one of so many is
 // repeated by the process method, so that both methods see the same host. It prints rows of a
 // Markdown table. Nothing else should run on the host meanwhile.
 package main

@@ -1,5 +1,5 @@
 // Command neighbour is the busy neighbour of the benchmarks: a process that takes one
-// CPU for a while, rests for a while, and so on, until it is told to stop.
+// CPU for a while, rests for a while, and so on, until it is stopped.
 //
 //	go run ./scripts/neighbour --seed 1 --busy-min 1s --busy-max 3s --idle-min 0s --idle-max 2s
 //

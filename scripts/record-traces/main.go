@@ -108,8 +108,8 @@ func recordAll(ctx context.Context, bench, model, out string, runs, seed int) er
 	return nil
 }
 
-// findBench gives the path of llama-bench: the one asked for, that on PATH, or that of
-// the project's own script.
+// findBench returns the path of llama-bench: the one asked for, the one on PATH, or the one
+// that the project's own script fetched.
 func findBench(ctx context.Context, path string) (string, error) {
 	if path != "" {
 		return path, nil

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// commit is what a release is made of. Its date is that of every file.
+// commit is what a release is made from. Every file gets its date.
 type commit struct {
 	version  string // without a v, such as 0.1.0, or 0.1.0+5.g1a2b3c4 between tags
 	revision string // the whole hash

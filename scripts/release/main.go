@@ -6,7 +6,7 @@
 // and the examples, and a CycloneDX list of the modules in the program; for Linux a deb and an
 // rpm package, too. SHA256SUMS has the sums of them all.
 //
-// Version and date are those of the commit that is checked out. Two runs on one commit, with
+// Version and date come from the commit that is checked out. Two runs on one commit, with
 // one version of Go, make equal files, whoever runs them and wherever. The tools that are
 // needed beside Go come from its module proxy, at the versions below.
 package main
@@ -50,7 +50,7 @@ func release(ctx context.Context, args []string) error {
 	out := flags.String("out", "dist", "`folder` for the files; what an earlier release left in it is removed")
 	only := flags.String("platforms", "", "`list` of platforms, such as linux/amd64,darwin/arm64; default: all")
 	var given commit
-	flags.StringVar(&given.version, "version", "", "`version`; default: that of the newest tag, as git describes it")
+	flags.StringVar(&given.version, "version", "", "`version`; default: from the newest tag, as git describes it")
 	flags.StringVar(&given.revision, "revision", "", "`hash` of the commit; default: git's")
 	flags.Int64Var(&given.unix, "date", 0, "`seconds` since 1970, the date of all files; default: the commit's")
 	if err := flags.Parse(args); err != nil {

@@ -235,7 +235,7 @@ func TestFailure(t *testing.T) {
 	e := p.serve(quick + `schedule: [{name: once, cron: "@yearly", run_on_start: true, targets: [Q2_K]}]`)
 	b := open(t, e.url, wide)
 	b.untilText("#results", "crash")
-	assert.Contains(t, b.text("#results"), "undecided", "a failure is no decision")
+	assert.Contains(t, b.text("#results"), "undecided", "a failure is not a decision")
 	b.untilText("#now", "Nothing is running")
 	b.screenshot("failure-status")
 	b.follow("#results .why a")

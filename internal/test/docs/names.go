@@ -14,7 +14,7 @@ import (
 
 var (
 	anyFlag = regexp.MustCompile(`(?:^|[^-a-z])(--[a-z][a-z.-]*[a-z])\b`)
-	// ourFlag is one of ours among those of other programs, which have no dot and no hyphen.
+	// ourFlag is one of our flags: other programs' flags have no dot and no hyphen.
 	ourFlag   = regexp.MustCompile(`(?m)(?:^|[\s="\[])(--[a-z]+[.-][a-z.-]*[a-z])\b`)
 	anyMetric = regexp.MustCompile(`quant_(?:cycle|exporter)_[a-z0-9_]+`)
 	anyKey    = regexp.MustCompile("`((?:models|work|cache|engine|benchmark|quality|publish|storage|a2a|schedule(?:\\[\\])?)\\.[a-z0-9_.]+)`")

@@ -69,7 +69,7 @@ func commands(app *kingpin.ApplicationModel) Table {
 	return table
 }
 
-// flags groups the flags by command; those of every command have no group.
+// flags groups the flags by command; flags of every command have no group.
 func flags(app *kingpin.ApplicationModel) Table {
 	table := Table{Columns: []string{"flag", "environment", "meaning"}}
 	add := func(command string, group *kingpin.FlagGroupModel) {

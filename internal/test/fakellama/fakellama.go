@@ -1,13 +1,13 @@
 // Package fakellama gives tests a fake llama.cpp: programs named llama-quantize,
 // llama-bench, llama-perplexity and, where a test asks for it, llama-server that print and
-// answer what the real ones do, make whole GGUF files in no time, and fail in every way that is asked of them. Their source is in
-// internal/test/fakellama/tools.
+// answer as the real ones do, make whole GGUF files in no time, and fail in every way that a
+// test asks for. Their source is in internal/test/fakellama/tools.
 //
 // What they do is in the file fake.json beside them, a [Behaviour]; without it they
 // just work. The original runs at 1000 prompt and 100 generation tokens per second, on
 // any host, and a thousand times that in llama-server, which takes the time that it tells; a
 // quantized copy is 1.25 times as fast (see [Factor]). Copies differ from
-// their original as those of the bundled model do (see [Quality]).
+// their original as the copies of the bundled model do (see [Quality]).
 //
 // A measured file is of the stage quantized when it is named by a format, as the copies of
 // cycles are, when the fake llama-quantize made one of its name, or, for tests that measure

@@ -20,7 +20,7 @@ type Dashboard struct {
 	UID           string  `json:"uid"`
 	Title         string  `json:"title"`
 	SchemaVersion int     `json:"schemaVersion"`
-	Panels        []Panel `json:"panels"` // those of collapsed rows are within the rows
+	Panels        []Panel `json:"panels"` // panels of collapsed rows are within the rows
 	Templating    struct {
 		List []Variable `json:"list"`
 	} `json:"templating"`
@@ -152,15 +152,15 @@ type Times struct {
 // All.
 type Choice map[string][]string
 
-// All chooses everything there is. It is no value: a label may have any text.
+// All chooses everything there is. It is not a value: a label may have any text.
 func All() []string { return nil }
 
 // reference is $name or ${name}.
 var reference = regexp.MustCompile(`\$(?:([a-zA-Z_]\w*)|\{(\w+)\})`)
 
 // Interpolate puts values in the place of variables, as Grafana's Prometheus data source
-// does for those with multi or includeAll: for use behind =~. An error names what is no
-// variable; Grafana would leave it as it is.
+// does for those with multi or includeAll: for use behind =~. It returns an error for a name
+// that is not a variable; Grafana would leave it as it is.
 func (d *Dashboard) Interpolate(expr string, choice Choice, times Times) (string, error) {
 	values := map[string]string{
 		"__interval":      promDuration(times.Interval),

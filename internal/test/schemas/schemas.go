@@ -17,7 +17,7 @@ import (
 // RunOutput names the schema of a line of `run --output json`, of any kind.
 const RunOutput = "run-output"
 
-// ending is that of the files.
+// ending is the ending of the files' names.
 const ending = ".schema.json"
 
 // all are the schemas by name, compiled once per test binary.

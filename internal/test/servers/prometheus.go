@@ -101,9 +101,9 @@ func (p *Prometheus) query(ctx context.Context, promql string) (model.Vector, er
 	return vector, nil
 }
 
-// Promtool is what promtool prints for these arguments, on both streams; the error is
-// that of a run that failed: an *exec.ExitError when promtool found fault. Names of files
-// are relative to the tested package's folder.
+// Promtool runs promtool with these arguments and returns what it prints on both streams. If
+// it found fault, the error is an *exec.ExitError. Names of files are relative to the tested
+// package's directory.
 func Promtool(t testing.TB, args ...string) (string, error) {
 	t.Helper()
 	return promtool(t, nil, args...)

@@ -91,8 +91,8 @@ func (r *Redis) Kill() {
 	r.server.kill(r.t)
 }
 
-// Stop asks the server to end (SIGTERM: it saves what it was told to keep), and waits
-// until it has.
+// Stop asks the server to end (SIGTERM: it saves what it is configured to keep), and waits
+// until it has ended.
 func (r *Redis) Stop() {
 	r.t.Helper()
 	r.server.stop(r.t)

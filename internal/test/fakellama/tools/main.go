@@ -1,5 +1,5 @@
 // Command fakellama stands in for llama.cpp's tools in tests; see package
-// internal/test/fakellama for what it can be told to do. The name that it is started
+// internal/test/fakellama for what a test can make it do. The name that it is started
 // under says which tool it is.
 package main
 
@@ -65,7 +65,7 @@ func main() {
 	case "llama-server":
 		f.server()
 	default:
-		f.fail("the fake is no such tool")
+		f.fail("the fake is not such a tool")
 	}
 }
 

@@ -67,8 +67,8 @@ var targets = []struct {
 	{"", 2}, // all others
 }
 
-// target is the type that a tensor gets. As with the real one vectors stay as they are
-// and a row that is no multiple of the block falls back.
+// target returns the type that a tensor gets. As in the real tool vectors stay as they are,
+// and a row that is not a multiple of the block falls back.
 func target(t tensor, format string) kind {
 	if len(t.dimensions) < 2 {
 		return t.kind

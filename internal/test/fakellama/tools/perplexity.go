@@ -12,7 +12,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 )
 
-// qualities are those of the bundled model's copies.
+// qualities are the qualities of the bundled model's copies.
 var qualities = []fakellama.Quality{
 	{Format: "Q8_0", KLDivergence: 0.0002, SameTop: 0.987, LogRatio: 0},
 	{Format: "Q6_K", KLDivergence: 0.0013, SameTop: 0.972, LogRatio: 0.003},

@@ -146,7 +146,7 @@ func tensorLine(i, n int, before, after tensor, dryRun bool) string {
 	}
 }
 
-// typeNumber finds a format's number in the help; an alias has that of its format.
+// typeNumber finds a format's number in the help; an alias has its format's number.
 func typeNumber(help, format string) (uint32, bool) {
 	match := regexp.MustCompile(`(?mi)^\s*(\d+)\s+or\s+` + regexp.QuoteMeta(format) + `\s*:`).FindStringSubmatch(help)
 	if match == nil {

@@ -146,7 +146,7 @@ func (s *server) completion(w http.ResponseWriter, request *http.Request) {
 	predictedMS := 1000 * float64(asked.Predict-1) / serverGenerationSpeed * s.factor(s.stage, s.format, "generation", s.run)
 	if s.behaviour.Computes {
 		promptMS, predictedMS = compute(promptMS), compute(predictedMS)
-	} else { // what is said must not be more than the answer takes
+	} else { // the reported times must not be longer than the answer takes
 		time.Sleep(time.Duration((promptMS + predictedMS) * float64(time.Millisecond)))
 	}
 	answer(w, do, cached, evaluated, asked.Predict, promptMS, predictedMS)
