@@ -55,7 +55,7 @@ func mainStatus(args []string, stdout, stderr *os.File) int {
 	return status
 }
 
-// do does the command by this name.
+// do runs the command with this name.
 func do(p *command.Program, name string, f command.ServeFlags) (status int, err error) {
 	if name == "serve" && !f.Check {
 		ctx, stop := signalContext()
@@ -90,7 +90,7 @@ const maxScrapes = 8
 func serve(ctx context.Context, p *command.Program, f command.ServeFlags) (err error) {
 	p.Logger.Info("starting", "version", version.Info(), "build", version.BuildContext(), "config", p.ConfigFile())
 	hangUp := make(chan os.Signal, 1)
-	signal.Notify(hangUp, syscall.SIGHUP) // to the end: it must never end the process
+	signal.Notify(hangUp, syscall.SIGHUP) // until the end: SIGHUP must never end the process
 	mount, err := web.NewMount(f.ExternalURL, f.RoutePrefix)
 	if err != nil {
 		return err
@@ -175,8 +175,8 @@ func serve(ctx context.Context, p *command.Program, f command.ServeFlags) (err e
 	return err
 }
 
-// announce lets the commands on this host that find the state in use ask this process. They
-// have --url where that fails.
+// announce lets commands on this host that find the state in use ask this process. If it
+// fails, they need --url.
 func announce(state *store.Store, flags *toolkit.FlagConfig, addresses []net.Addr, mount web.Mount, logger *slog.Logger) {
 	url, err := web.LocalURL(flags, addresses, mount)
 	if err == nil && url != "" {
@@ -199,7 +199,7 @@ func signalContext(more ...os.Signal) (context.Context, context.CancelFunc) {
 	return ctx, stop
 }
 
-// hangUpContext is the context of a command in a terminal, which ends with the terminal unless
+// hangUpContext returns the context of a command in a terminal, which ends with the terminal unless
 // it was started with nohup.
 func hangUpContext() (context.Context, context.CancelFunc) {
 	if signal.Ignored(syscall.SIGHUP) {

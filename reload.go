@@ -77,7 +77,7 @@ func (r *reloads) Reload(ctx context.Context) (same bool, err error) {
 	r.metrics.Done(err)
 	if err != nil {
 		r.refused.Store(&refusal{time.Now(), err})
-		r.p.Logger.Error("the configuration is not reloaded: the one before stays", "err", err)
+		r.p.Logger.Error("the configuration could not be reloaded: the previous one stays in force", "err", err)
 		return false, err
 	}
 	r.refused.Store(nil)
@@ -134,7 +134,7 @@ func (r *reloads) read(ctx context.Context) error {
 	return r.take(ctx, c)
 }
 
-// take makes everything of a configuration that can fail, and only then exchanges it.
+// take does everything that can fail for a configuration, and only then puts it in force.
 func (r *reloads) take(ctx context.Context, c *config.Config) error {
 	r.one.Lock()
 	defer r.one.Unlock()
@@ -153,7 +153,7 @@ type prepared struct {
 	plan     *model.Plan
 }
 
-// prepare does all of a configuration that can fail, and exchanges nothing.
+// prepare does everything that can fail for a configuration, and exchanges nothing.
 func (r *reloads) prepare(ctx context.Context, c *config.Config) (next prepared, err error) {
 	if before := r.inForce.Load(); before != nil && before.Storage.Path != c.Storage.Path {
 		return next, fmt.Errorf("storage.path cannot change while the exporter runs (from %q to %q): restart it", before.Storage.Path, c.Storage.Path)
@@ -197,13 +197,13 @@ func (r *reloads) exchange(next prepared) error {
 	}
 	r.inForce.Store(c)
 	for _, err := range command.Conflicts(r.p.ConfigFile(), c, next.plan) {
-		r.p.Logger.Warn("two entries decide the same, and the first does", "err", err)
+		r.p.Logger.Warn("two entries decide the same pair: the first one does", "err", err)
 	}
 	return nil
 }
 
-// preparePublishing sees that the schedule's directories to publish in can be used, and
-// removes from them what killed processes left.
+// preparePublishing checks that the schedule's directories to publish in can be used, and
+// removes what killed processes left in them.
 func preparePublishing(c *config.Config, file string, logger *slog.Logger) error {
 	opened := map[string]bool{"": true}
 	for _, entry := range c.Schedule {

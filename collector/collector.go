@@ -1,5 +1,5 @@
 // Package collector shows the latest decisions and figures as Prometheus metrics: the
-// families named quant_cycle_, and those by which the exporter tells of itself.
+// families named quant_cycle_, and the ones about the exporter itself.
 //
 // A scrape asks for the plan and for the state. What they say (decisions, figures, counters)
 // is made into metrics once, by the first scrape that meets them, as one immutable snapshot,
@@ -82,7 +82,7 @@ func New(sources Sources, deliveryFailures []string) *Collector {
 	return c
 }
 
-// stored returns the series of what is stored. They are made anew only when the plan or the
+// stored returns the series of what is stored. They are made again only when the plan or the
 // state is another one, and nobody changes them.
 func (c *Collector) stored() []*series {
 	c.mu.Lock()

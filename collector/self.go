@@ -8,7 +8,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
-// NewRegistry makes a registry with what every exporter tells of itself:
+// NewRegistry makes a registry with what every exporter reports about itself:
 // quant_exporter_build_info, and the figures of the Go runtime and of the process. The
 // memory of the runtime goes by its own names, go_memory_classes_…, because the usual ones
 // have a gauge go_memstats_alloc_bytes and a counter go_memstats_alloc_bytes_total: one
@@ -26,7 +26,7 @@ func NewRegistry() *prometheus.Registry {
 	return registry
 }
 
-// Reloads tell of attempts to load the configuration. Done may be called by several
+// Reloads report attempts to load the configuration. Done may be called by several
 // goroutines at once.
 type Reloads struct {
 	successful prometheus.Gauge

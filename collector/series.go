@@ -10,7 +10,7 @@ import (
 )
 
 // series is one time series with its value, made once and read by any number of scrapes
-// at once. A metric of client_golang would be made anew, value and all, for each scrape.
+// at once. A metric of client_golang would be made again, value and all, for each scrape.
 type series struct {
 	family family
 	desc   *prometheus.Desc
@@ -66,7 +66,7 @@ func (b *builder) add(f family, value float64, labels ...string) {
 	b.list = append(b.list, s)
 }
 
-// build gives what was added, sorted, so that the registry has nothing left to sort.
+// build returns what was added, sorted, so that the registry has nothing left to sort.
 func (b *builder) build() []*series {
 	slices.SortStableFunc(b.list, (*series).compare)
 	return slices.CompactFunc(b.list, func(a, b *series) bool { return a.compare(b) == 0 })

@@ -192,7 +192,7 @@ func (b *builder) original(m *model.Planned, d *store.Record) {
 	}
 }
 
-// newest is the newest decision of such a kind on a target of the model; nil when there is
+// newest returns the newest decision of such a kind on a target of the model; nil when there is
 // none.
 func newest(m *model.Planned, s *store.State, kind func(*store.Record) bool) *store.Record {
 	var newest *store.Record
@@ -316,7 +316,7 @@ func (b *builder) time(f family, t time.Time, labels ...string) {
 	}
 }
 
-// measured are the phases of a decision with their figures: none when time was up before
+// measured returns the phases of a decision with their figures: none when time was up before
 // a round was over.
 func measured(d *store.Record) []verdict.PhaseVerdict {
 	if d.Verdict.Rounds == 0 {

@@ -5,7 +5,7 @@ import (
 	"context"
 )
 
-// usable gives the failure of a cycle that need not begin; nil when it may.
+// usable returns the failure of a cycle that need not begin; nil when it may.
 func (c *cycle) usable() error {
 	err := c.Model.Err
 	if err == nil && c.Against != nil {

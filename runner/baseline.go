@@ -47,7 +47,7 @@ func (c *cycle) makeBaseline(ctx context.Context) error {
 	return c.sourceUnchanged(ctx)
 }
 
-// copies are all that the cycle may have to make of the model: the baseline first, then
+// copies returns all that the cycle may have to make of the model: the baseline first, then
 // those that are undecided.
 func (c *cycle) copies() []*pair {
 	var all []*pair
@@ -60,7 +60,7 @@ func (c *cycle) copies() []*pair {
 	return all
 }
 
-// makingBaseline is how long it took; 0 where there is none.
+// makingBaseline returns how long it took; 0 where there is none.
 func (c *cycle) makingBaseline() time.Duration {
 	if c.baseline == nil {
 		return 0
@@ -68,7 +68,7 @@ func (c *cycle) makingBaseline() time.Duration {
 	return c.baseline.quantizing
 }
 
-// sourceFormat is that of the original; "" when the model could not be read.
+// sourceFormat returns the format of the original; "" if the model could not be read.
 func (c *cycle) sourceFormat() string { return c.Model.OriginalFormat(c.Baseline) }
 
 // originalFigures are zero when the model could not be read, and while there is no

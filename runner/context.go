@@ -46,7 +46,7 @@ func (c *cycle) withinContext() error {
 	case table:
 		return Failf(ReasonBenchmark, "the model has a context of %d tokens, and no positions beyond it, and %s: ask for no more than it has", context, asked)
 	default:
-		c.Logger.Warn("more tokens are measured than the model was made for: its figures are those of a use that it does not have", "model", c.Model.Name, "context_length", context, "asked", asked)
+		c.Logger.Warn("more tokens are measured than the model was made for: the figures do not show its real use", "model", c.Model.Name, "context_length", context, "asked", asked)
 	}
 	return nil
 }

@@ -121,10 +121,10 @@ type Unpaired struct {
 	Err error // says why
 }
 
-// Error is the message of the wrapped error.
+// Error returns the message of the wrapped error.
 func (u *Unpaired) Error() string { return u.Err.Error() }
 
-// Unwrap gives the wrapped error to errors.Is and errors.As.
+// Unwrap returns the wrapped error to errors.Is and errors.As.
 func (u *Unpaired) Unwrap() error { return u.Err }
 
 // EvaluateJob names an evaluation of one file's quality. All files lie in Dir and are
@@ -164,7 +164,7 @@ type Measurement struct {
 	Threads  int    `json:"threads,omitempty"`
 	// CPUs are the logical CPUs that it was measured on; none where the system chose.
 	CPUs []int `json:"cpus,omitempty"`
-	// Offload is what of the file was on which device, as far as the tool tells.
+	// Offload is what of the file was on which device, as far as the tool reports it.
 	Offload *Offload `json:"offload,omitempty"`
 	// Idle is the share of one CPU, 0 to 1 or more, that a server used while it had nothing to
 	// do and another was measured: above a few percent it disturbed the others.

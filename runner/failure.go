@@ -25,7 +25,7 @@ const (
 	ReasonCrash         Reason = "crash"          // a tool died of a signal
 	ReasonOutOfMemory   Reason = "out_of_memory"  // a tool was killed for, or gave up for want of, memory
 	ReasonTimeout       Reason = "timeout"        // a tool ran past its deadline
-	ReasonCanceled      Reason = "canceled"       // the cycle was told to stop
+	ReasonCanceled      Reason = "canceled"       // the cycle was canceled
 	ReasonInterrupted   Reason = "interrupted"    // our own process was killed meanwhile
 	ReasonInternal      Reason = "internal"       // a defect of this program
 )
@@ -36,10 +36,10 @@ type Failure struct {
 	Err    error // says what happened and, where there is something to do, what
 }
 
-// Error is the message of the wrapped error; the reason is shown beside it.
+// Error returns the message of the wrapped error; the reason is shown beside it.
 func (f *Failure) Error() string { return f.Err.Error() }
 
-// Unwrap gives the wrapped error to errors.Is and errors.As.
+// Unwrap returns the wrapped error to errors.Is and errors.As.
 func (f *Failure) Unwrap() error { return f.Err }
 
 // failureJSON is a Failure as it is stored and shown.
@@ -63,7 +63,7 @@ func (f *Failure) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Failf makes a Failure; format and args are those of fmt.Errorf, %w included.
+// Failf makes a Failure; format and args are as in fmt.Errorf, %w included.
 func Failf(reason Reason, format string, args ...any) *Failure {
 	return &Failure{Reason: reason, Err: fmt.Errorf(format, args...)}
 }

@@ -20,8 +20,8 @@ import (
 // Inputs are what a decision depends on, files by their content: where they are the same,
 // measuring again would only find the same noise. Nobody changes one that is in use.
 type Inputs struct {
-	// Source is the SHA-256 of the model's file, in hexadecimal; of a split set that of the
-	// lines which its files' own are, in their order.
+	// Source is the SHA-256 of the model's file, in hexadecimal; for a split set, of the
+	// lines with its files' own sums, in their order.
 	Source string   `json:"source"`
 	Engine EngineID `json:"engine"`
 	// Hardware names the machine, and Driver its kernel and the drivers of its GPUs.
@@ -65,7 +65,7 @@ const (
 	InputEngine    Input = "engine"    // the build of the tools
 	InputHardware  Input = "hardware"  // CPU, cores, memory
 	InputDriver    Input = "driver"    // kernel, GPU, its driver, backends
-	InputArguments Input = "arguments" // what the tools are told
+	InputArguments Input = "arguments" // what the tools are given
 	InputDecision  Input = "decision"  // threshold, limits, error rate: no figure depends on them
 	InputCorpus    Input = "corpus"    // the text that quality is evaluated on
 )
@@ -97,7 +97,7 @@ func (i Inputs) Changes(before Inputs) []Change {
 	add(InputHardware, "hardware", before.Hardware, i.Hardware)
 	add(InputDriver, "driver", before.Driver, i.Driver)
 	measured(InputDriver, "backends", before.Backends, i.Backends)
-	if i.Devices == before.Devices { // else a measurement tells the same once more
+	if i.Devices == before.Devices { // else a measurement reports the same once more
 		measured(InputDriver, "GPU", before.GPU, i.GPU)
 	}
 	measured(InputArguments, "method", string(before.Method), string(i.Method))
@@ -119,8 +119,8 @@ func (i Inputs) Changes(before Inputs) []Change {
 	return all
 }
 
-// Same reports whether nothing has changed as far as can be told before a measurement. Of an
-// engine that does not tell its build nobody knows.
+// Same reports whether nothing has changed, as far as that shows before a measurement. It is
+// false for an engine that does not report its build, because that may have changed.
 func (i Inputs) Same(before Inputs) bool {
 	return i.Source != "" && i.Engine.known() && len(i.Changes(before)) == 0
 }
@@ -149,7 +149,7 @@ func (e EngineID) since(before EngineID) string {
 	return fmt.Sprintf("%s %s → %s", e.Name, cmp.Or(from, "unknown"), cmp.Or(to, "unknown"))
 }
 
-// build is the number, or what there is in its place.
+// build returns the number, or what there is in its place.
 func build(e EngineID) string {
 	if e.Build == 0 {
 		return e.Version
@@ -299,7 +299,7 @@ func (c *cycle) hashPath(ctx context.Context, path string) (string, error) {
 // the next one: file systems count in steps of up to two seconds.
 const settled = 3 * time.Second
 
-// hash is the SHA-256 of a file, remembered or read. Of a model's file that is read it sees
+// hash returns the SHA-256 of a file, remembered or read. Of a model's file that is read it sees
 // whether its weights are there.
 func (c *cycle) hash(ctx context.Context, id model.FileID, weights bool, report func(read int64)) (string, error) {
 	if c.Hashes != nil {
@@ -333,14 +333,14 @@ func (c *cycle) hash(ctx context.Context, id model.FileID, weights bool, report 
 	}
 	if c.Hashes != nil && began.Sub(id.Modified) > settled {
 		if err := c.Hashes.RememberHash(id, hash); err != nil {
-			c.Logger.Warn("what a file holds cannot be remembered, and will be read again", "file", id.Path, "err", err)
+			c.Logger.Warn("the hash of a file cannot be stored, and will be computed again", "file", id.Path, "err", err)
 		}
 	}
 	return hash, nil
 }
 
-// inputsOf are the inputs of a pair, with what its measurements told; nil where the cycle
-// did not come so far.
+// inputsOf returns the inputs of a pair, with what its measurements reported; nil if the
+// cycle did not get that far.
 func (c *cycle) inputsOf(p *pair) *Inputs {
 	if c.inputs == nil || len(p.rounds) == 0 {
 		return c.inputs

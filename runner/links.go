@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// links counts the names of a file; 1 where the system does not tell.
+// links counts the names of a file; 1 if the system does not report it.
 func links(info fs.FileInfo) int {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int(stat.Nlink)

@@ -12,8 +12,8 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
-// measure runs paired rounds until every pair of a group is decided, or the budget, which
-// is that of all groups together, is used up. Each group has one round at least.
+// measure runs paired rounds until every pair of a group is decided, or the budget, which all
+// groups share, is used up. Each group gets at least one round.
 func (c *cycle) measure(ctx context.Context, group []*pair) error {
 	if len(undecided(group)) == 0 {
 		return nil
@@ -99,7 +99,7 @@ func (m *measuring) end() {
 	m.benchmarkBegan = time.Time{}
 }
 
-// undecided gives the pairs of the group that are still measured.
+// undecided returns the pairs of the group that are still measured.
 func (m *measuring) undecided() []*pair { return undecided(m.group) }
 
 // overBudget reports whether another round would end beyond the budget.
@@ -110,7 +110,7 @@ func (m *measuring) overBudget() bool {
 }
 
 // lacksFigures reports whether a pair is rejected by its quality and has no round yet that
-// counts: its event tells the throughput. That is bounded by maxRepeats.
+// counts: its event has the throughput. That is bounded by maxRepeats.
 func (m *measuring) lacksFigures() bool {
 	return slices.ContainsFunc(m.undecided(), func(p *pair) bool { return p.exceedsLimit() && len(p.counted) == 0 })
 }
@@ -176,7 +176,7 @@ func (m *measuring) compare(ctx context.Context, pairs []*pair) (counted bool, e
 	return counted, nil
 }
 
-// roundJob is the next round of pairs, and which stage comes first in it.
+// roundJob returns the next round of pairs, and which stage comes first in it.
 func (m *measuring) roundJob(pairs []*pair) (job RoundJob, first Stage) {
 	job = RoundJob{
 		Dir:              m.dir,
@@ -223,7 +223,7 @@ func (m *measuring) contaminated(s Sample) bool {
 	return s.Load != nil && s.Load.Share > m.Benchmark.MaxDisturbance
 }
 
-// checked is what is wrong with the figures of a file; nil when nothing is.
+// checked returns what is wrong with the figures of a file; nil when nothing is.
 func (m *measuring) checked(file FileRound, phases []verdict.Phase) error {
 	if file.Err != nil {
 		return file.Err
@@ -242,7 +242,7 @@ func plausible(measurement Measurement, phases []verdict.Phase) error {
 	return nil
 }
 
-// report tells how far a round is: which file of it is being measured, or −1 where they take
+// report says how far a round is: which file of it is being measured, or −1 where they take
 // turns.
 func (m *measuring) report(pairs []*pair, file int, done float64) {
 	progress := Progress{Model: m.Model.Name, Operation: OperationBenchmark, Round: m.rounds + 1}
@@ -256,7 +256,7 @@ func (m *measuring) report(pairs []*pair, file int, done float64) {
 	m.Progress(progress)
 }
 
-// progress is how far the rounds are on the way to the next look, given how much of
+// progress returns how far the rounds are on the way to the next look, given how much of
 // the current one is done.
 func (m *measuring) progress(round float64) (done float64, detail string, remaining time.Duration) {
 	rounds := math.MaxInt
@@ -296,7 +296,7 @@ func (m *measuring) conclude() {
 func (m *measuring) settle(p *pair, v verdict.Verdict) {
 	p.verdicts = append(p.verdicts, v)
 	switch {
-	case p.exceedsLimit(): // that is no matter of chance: nothing to confirm
+	case p.exceedsLimit(): // not a matter of chance: nothing to confirm
 		m.decide(p, rejectedByQuality(v), false)
 	case p.set == 2:
 		confirmed := confirm(p.verdicts[0], v)

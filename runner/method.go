@@ -45,10 +45,10 @@ func (c *cycle) noPairs(why *Failure) error {
 	return nil
 }
 
-// filesThatFit gives the number of files of a group that fit into the free memory together,
+// filesThatFit returns the number of files of a group that fit into the free memory together,
 // whichever they are, or 0 when that is not known; and, in bytes, what the original takes with
-// the largest copy, and what is free. Memory is that of the accelerators where they get all
-// of a model, and else the host's. The figures are estimates: in the end a load that fails
+// the largest copy, and what is free. Memory means the accelerators' if they get all of a
+// model, else the host's. The figures are estimates: in the end a load that fails
 // decides.
 func (c *cycle) filesThatFit(group []*pair, tokens int) (fit int, need, free int64) {
 	if free = c.info.FreeDeviceMemory; free <= 0 {

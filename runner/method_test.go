@@ -249,5 +249,5 @@ func TestCopyThatIsWrittenToWhileItIsMeasuredIsNotDecided(t *testing.T) {
 	results := f.runPaired(e)
 	assert.Equal(t, verdict.Kept, results["Q8_0"].Outcome())
 	require.NotNil(t, results["Q2_K"].Failure)
-	require.ErrorContains(t, results["Q2_K"].Failure, "nothing can be said of the copy: it is not the file that was made any more")
+	require.ErrorContains(t, results["Q2_K"].Failure, "nothing can be said about the copy: it is no longer the file that was made")
 }

@@ -94,8 +94,8 @@ func (c *cycle) isolate(ctx context.Context) error {
 	return c.attach(ctx)
 }
 
-// clone brings a model's files into the working directory, under a safe name: that of the
-// first is given.
+// clone brings a model's files into the working directory, under safe names. It returns the
+// name of the first.
 func (c *cycle) clone(ctx context.Context, mode disk.Mode, source model.Model, prefix string) (first string, how disk.Mode, err error) {
 	done := int64(0)
 	for i, file := range source.Files {

@@ -62,7 +62,7 @@ func (p Progress) Text() string {
 	return p.Step() + ", " + text.Name(changing)
 }
 
-// Remaining is how long it is expected to take yet, in words; "" when that is unknown. While
+// Remaining returns how long it is expected to take yet, in words; "" when that is unknown. While
 // measuring it is the time to the next look, as nobody knows how many looks it takes.
 func (p Progress) Remaining() string {
 	switch {

@@ -18,7 +18,7 @@ func (c *cycle) proved(p *pair, path string) (*gguf.Header, int64, error) {
 		return nil, 0, Failf(ReasonQuantize, said+"no file: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, 0, Failf(ReasonQuantize, said+"no regular file, but one with the mode %s", info.Mode())
+		return nil, 0, Failf(ReasonQuantize, said+"not a regular file: its mode is %s", info.Mode())
 	}
 	for _, file := range c.Model.Files {
 		if source, err := os.Stat(file); err == nil && os.SameFile(info, source) {
@@ -26,7 +26,7 @@ func (c *cycle) proved(p *pair, path string) (*gguf.Header, int64, error) {
 		}
 	}
 	if n := links(info); n > 1 && p.reused == "" {
-		return nil, 0, Failf(ReasonQuantize, said+"a file that has %d names: nobody else may change it", n)
+		return nil, 0, Failf(ReasonQuantize, said+"a file with %d names: another could change it", n)
 	}
 	header, err := gguf.Read(path)
 	if err != nil {
@@ -36,10 +36,10 @@ func (c *cycle) proved(p *pair, path string) (*gguf.Header, int64, error) {
 		return nil, 0, Failf(ReasonQuantize, said+"a file with %d bytes behind its last tensor", behind)
 	}
 	if planned := p.size; p.reused == "" && planned >= sizeTolerance && max(planned-info.Size(), info.Size()-planned) > sizeTolerance+planned/100 {
-		return nil, 0, Failf(ReasonQuantize, said+"a file of %d bytes, where it had said that it would have %d", info.Size(), planned)
+		return nil, 0, Failf(ReasonQuantize, said+"a file of %d bytes instead of the announced %d", info.Size(), planned)
 	}
 	if is, ok := header.FileFormat(); gguf.Known(p.format.Name) && (!ok || is != p.format.Name) {
-		return nil, 0, Failf(ReasonQuantize, said+"a file that says to be %s instead of %s", is, p.format.Name)
+		return nil, 0, Failf(ReasonQuantize, said+"a file that says it is %s instead of %s", is, p.format.Name)
 	}
 	if err := sameTensors(c.Model.Header, header); err != nil {
 		return nil, 0, Failf(ReasonQuantize, said+"a file of another model: %w", err)
@@ -52,11 +52,11 @@ func (c *cycle) proved(p *pair, path string) (*gguf.Header, int64, error) {
 const maxPadding = 64 << 10
 
 // sizeTolerance is by how many bytes, and a hundredth besides, a copy may miss the size that
-// the engine tells beforehand, which is rounded.
+// the engine reports beforehand, which is rounded.
 const sizeTolerance = 64 << 10
 
-// sameTensors reports in what a copy's tensors differ from those of its model, but for their
-// types and their order.
+// sameTensors returns an error if a copy's tensors differ from its model's in anything but
+// types and order.
 func sameTensors(model, copied *gguf.Header) error {
 	shapes := map[string][]int64{}
 	for i := range model.Tensors {
@@ -70,7 +70,7 @@ func sameTensors(model, copied *gguf.Header) error {
 			return fmt.Errorf("it has a tensor %q, which the model does not have, or has it twice", t.Name)
 		}
 		if is := t.Dims[:t.Dimensions()]; !slices.Equal(is, shape) {
-			return fmt.Errorf("its tensor %q has the shape %v, and that of the model %v", t.Name, is, shape)
+			return fmt.Errorf("its tensor %q has the shape %v, and the model's has %v", t.Name, is, shape)
 		}
 		delete(shapes, t.Name)
 	}

@@ -47,11 +47,11 @@ func lies(f *fixture) map[string]struct {
 		}, "has 2 names"},
 		"the model's content": {func(_ runner.QuantizeJob, path string) error {
 			return copyFile(f.model.Path, path)
-		}, "says to be F16 instead of Q2_K"},
+		}, "says it is F16 instead of Q2_K"},
 		"another format": {func(job runner.QuantizeJob, _ string) error {
 			job.Format, job.Output = "Q8_0", "Q2_K.gguf"
 			return makeCopy(job)
-		}, "says to be Q8_0 instead of Q2_K"},
+		}, "says it is Q8_0 instead of Q2_K"},
 		"bytes behind the end": {func(job runner.QuantizeJob, path string) error {
 			if err := makeCopy(job); err != nil {
 				return err
@@ -101,7 +101,7 @@ func TestALyingToolMakesNoDecision(t *testing.T) {
 }
 
 func TestACopyIsAsLargeAsItWasToBe(t *testing.T) {
-	for size, want := range map[int64]string{500_000: "where it had said that it would have 500000", 3_000_000: "had said", 0: ""} {
+	for size, want := range map[int64]string{500_000: "instead of the announced 500000", 3_000_000: "instead of the announced", 0: ""} {
 		f := newFixture(t, &engine{size: func(string) (int64, bool) { return size, size > 0 }}, "Q2_K")
 		r := f.run(t.Context())["Q2_K"]
 		if want == "" {

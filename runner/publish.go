@@ -30,9 +30,9 @@ type Copy struct {
 	Outcome verdict.Outcome
 }
 
-// finish hands the copies on, before they go. That comes to nothing where the cycle has
-// none, or was told to stop before it had measured anything. A file that exists is not a copy
-// of ours to give away.
+// finish hands the copies on before they are removed. It does nothing if the cycle has none,
+// or was canceled before it had measured anything. An existing file that was compared is not
+// ours to hand on.
 func (c *cycle) finish(ctx context.Context) {
 	if c.Finish == nil || c.Against != nil {
 		return

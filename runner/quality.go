@@ -85,10 +85,10 @@ func (c *cycle) evaluateJob(file string, chunks int) EvaluateJob {
 	}
 }
 
-// looks are the numbers of chunks at which an evaluation may end.
+// looks returns the numbers of chunks at which an evaluation may end.
 func (c *cycle) looks() []int { return quality.Looks(c.Quality.Limits(), c.Quality.Chunks) }
 
-// evaluationSize is what evaluating will write into the working directory. It notices in
+// evaluationSize returns what evaluating will write into the working directory. It notices in
 // time that there is no text, or no tool.
 func (c *cycle) evaluationSize(ctx context.Context) (int64, error) {
 	corpus, err := os.Stat(c.Quality.Corpus)
@@ -143,7 +143,7 @@ type evaluating struct {
 	done, planned int           // chunks, of all files and looks
 }
 
-// spent is the time of all evaluations of the cycle so far.
+// spent returns the time of all evaluations of the cycle so far.
 func (e *evaluating) spent() time.Duration { return e.before + time.Since(e.began) }
 
 func (e *evaluating) report(target string) {
@@ -186,7 +186,7 @@ func (e *evaluating) look(ctx context.Context, pairs []*pair, chunks int) error 
 	return nil
 }
 
-// forgetPredictions removes what evaluations needed: many gigabytes, of no use any more.
+// forgetPredictions removes what evaluations needed: many gigabytes, which nothing needs any more.
 func (c *cycle) forgetPredictions() error {
 	if len(c.predicted) == 0 {
 		return nil
@@ -263,7 +263,7 @@ func (c *cycle) evaluateOne(ctx context.Context, p *pair, evidence QualityEviden
 	}
 	found.Planned = c.Quality.Chunks
 	if err := quality.Check(c.Quality.Limits(), found.Sample); err != nil {
-		return Failf(ReasonEvaluate, "the engine gave figures of no use: %w", err)
+		return Failf(ReasonEvaluate, "the engine gave figures that cannot be used: %w", err)
 	}
 	if err := c.implausible(p, found); err != nil {
 		return err
@@ -283,8 +283,8 @@ func (c *cycle) evaluateOne(ctx context.Context, p *pair, evidence QualityEviden
 }
 
 // implausible reports figures that a working model and a lossy copy of it cannot have.
-// They are those of a file of which a part was never downloaded: where weights are zeros,
-// original and copy predict every token alike.
+// They come from a file that was downloaded only in part: where weights are zeros, original
+// and copy predict every token alike.
 func (c *cycle) implausible(p *pair, found Evaluation) error {
 	// A model that knows nothing has the size of its vocabulary as its perplexity.
 	if vocabulary := float64(c.Model.Header.Vocabulary); vocabulary > 0 && found.OriginalPerplexity >= vocabulary/2 {

@@ -83,18 +83,18 @@ func (p *pair) copied(ctx context.Context, path string, header *gguf.Header, byt
 	return nil
 }
 
-// discard takes a kept copy that is of no use away, so that it is made anew.
+// discard removes a kept copy that cannot be used, so that it is made again.
 func (c *cycle) discard(ctx context.Context, p *pair, path string, why error) error {
-	c.Logger.Warn("a kept copy is of no use, and is made anew", "model", c.Model.Name, "target", p.target, "err", why)
+	c.Logger.Warn("a kept copy cannot be used, and is made again", "model", c.Model.Name, "target", p.target, "err", why)
 	p.reused = ""
 	c.drop(ctx, c.copyKey(p))
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("removing a kept copy that is of no use: %w", err)
+		return fmt.Errorf("removing a kept copy that cannot be used: %w", err)
 	}
 	return nil
 }
 
-// quantizing tells how far the making of a copy is, as a part of the making of all that
+// quantizing reports how far the making of a copy is, as a part of the making of all that
 // the cycle may come to.
 func (c *cycle) quantizing(p *pair) func(done, total int) {
 	begin, made, all := time.Now(), 0, c.pairs

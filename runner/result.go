@@ -72,12 +72,12 @@ type Result struct {
 
 	// Inputs are what the result depends on; nil where the cycle did not come so far.
 	Inputs *Inputs `json:"inputs,omitempty"`
-	// Changes are in what they differ from those of the pair's decision before. Who keeps
-	// the results finds them; nil where none are kept.
+	// Changes are the differences from the inputs of the pair's decision before. The store
+	// fills them in; nil if results are not stored.
 	Changes []Change `json:"changed_inputs,omitempty"`
 }
 
-// Outcome is the decision, or "" for a failure.
+// Outcome returns the decision, or "" for a failure.
 func (r Result) Outcome() verdict.Outcome {
 	if r.Verdict == nil {
 		return ""
@@ -85,7 +85,7 @@ func (r Result) Outcome() verdict.Outcome {
 	return r.Verdict.Outcome
 }
 
-// Candidate is what a choice among the kept copies of a model goes by.
+// Candidate returns what a choice among the kept copies of a model goes by.
 func Candidate(target string, v *verdict.Verdict, q *Evaluated, file FileFigures) choice.Candidate {
 	c := choice.Candidate{Target: target, Bytes: file.Bytes}
 	if phase, measured := v.Primary(); measured {
@@ -171,7 +171,7 @@ type Round struct {
 type Sample struct {
 	Started     time.Time   `json:"started"`
 	Measurement Measurement `json:"measurement"`
-	// Load is absent where the system does not tell.
+	// Load is absent if the system does not report it.
 	Load *host.Load `json:"load,omitempty"`
 }
 
@@ -214,8 +214,8 @@ func (r Round) Throughputs(phases []verdict.Phase) verdict.Round {
 	return pairs
 }
 
-// rejectedByQuality is the verdict on a pair whose copy exceeds a limit of quality,
-// whatever its throughput is: the figures stay those of the rounds.
+// rejectedByQuality returns the verdict on a pair whose copy exceeds a limit of quality,
+// whatever its throughput is. The figures of the rounds stay.
 func rejectedByQuality(v verdict.Verdict) verdict.Verdict {
 	v.Outcome, v.Gate = verdict.Rejected, verdict.GateQuality
 	return v
@@ -228,9 +228,9 @@ func changes(standing, outcome verdict.Outcome) bool {
 	return decided && standing != "" && standing != outcome
 }
 
-// confirm gives the second verdict where it agrees with the first, and calls the
-// pair inconclusive where it does not. The figures are those of the second set, or of
-// the first where the budget left no round for a second.
+// confirm returns the second verdict if it agrees with the first, and an inconclusive one if
+// it does not. The figures are the second set's, or the first's if the budget left no round
+// for a second.
 func confirm(first, second verdict.Verdict) verdict.Verdict {
 	confirmed := second
 	if second.Rounds == 0 {

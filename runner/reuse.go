@@ -23,8 +23,8 @@ type Cache interface {
 	Put(ctx context.Context, key, path string) error
 	// Drop removes the file of a key, if there is one.
 	Drop(ctx context.Context, key string) error
-	// MakeRoom removes others than those of some keys, until so many bytes are free in a
-	// folder or there are no more.
+	// MakeRoom removes files, except those with a key in keep, until so many bytes are free
+	// in a directory or no files are left.
 	MakeRoom(ctx context.Context, dir string, bytes int64, keep []string) error
 }
 
@@ -37,8 +37,8 @@ func keyOfParts(parts ...string) string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-// keepsFiles reports whether this cycle's files can be named by what they are made of: not
-// those of an engine that does not tell its build.
+// keepsFiles reports whether this cycle's files can be named by what they are made from. They
+// cannot if the engine does not report its build.
 func (c *cycle) keepsFiles() bool {
 	return c.Cache != nil && c.inputs != nil && c.inputs.Engine.known()
 }
@@ -46,7 +46,7 @@ func (c *cycle) keepsFiles() bool {
 // key tells builds apart.
 func (e EngineID) key() string { return keyOfParts(e.Name, e.Version, strconv.Itoa(e.Build), e.Commit) }
 
-// copyKey is the key of a pair's copy; "" for none.
+// copyKey returns the key of a pair's copy; "" for none.
 func (c *cycle) copyKey(p *pair) string {
 	if !c.keepsFiles() {
 		return ""
@@ -55,7 +55,7 @@ func (c *cycle) copyKey(p *pair) string {
 	return keyOfParts(append([]string{"copy", i.Source, i.Engine.key(), p.format.Name}, i.arguments("engine.quantize_args", "engine.imatrix")...)...)
 }
 
-// predictionsKey is the key of what the original predicts in so many chunks; "" for none. It depends on the
+// predictionsKey returns the key of what the original predicts in so many chunks; "" for none. It depends on the
 // machine, too: other instructions round otherwise.
 func (c *cycle) predictionsKey(chunks int) string {
 	if !c.keepsFiles() {
@@ -66,7 +66,7 @@ func (c *cycle) predictionsKey(chunks int) string {
 	return keyOfParts(append(parts, i.arguments("baseline", "engine.")...)...)
 }
 
-// predictionsKeys are those of all looks.
+// predictionsKeys returns the keys of all looks.
 func (c *cycle) predictionsKeys() (keys []string) {
 	for _, chunks := range c.looks() {
 		keys = append(keys, c.predictionsKey(chunks))
@@ -74,7 +74,7 @@ func (c *cycle) predictionsKeys() (keys []string) {
 	return keys
 }
 
-// arguments are the names and values of those that begin with one of the prefixes.
+// arguments returns the names and values of those that begin with one of the prefixes.
 func (i *Inputs) arguments(prefixes ...string) []string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(i.Arguments)) {
@@ -112,7 +112,7 @@ func (c *cycle) keep(ctx context.Context, key, name string) {
 	}
 }
 
-// drop removes a kept file that may be what a cycle failed by: the next one makes it anew.
+// drop removes a kept file that may have made a cycle fail: the next one makes it again.
 func (c *cycle) drop(ctx context.Context, key string) {
 	if key == "" {
 		return

@@ -74,7 +74,7 @@ type Burst struct {
 	// between; 0 is one. Time is the sum of them.
 	Slices int `json:"slices,omitempty"`
 	// Taken is the share of the time, 0 to 1, that others took of the CPUs meanwhile, as far
-	// as the system tells.
+	// as the system reports it.
 	Taken float64 `json:"taken_ratio,omitempty"`
 	// Repeated says that others took too much during the turn, which was measured again:
 	// this burst counts nowhere.
@@ -89,7 +89,7 @@ const burstTokens = 32
 // median is to shrug off a disturbed one.
 const leastBursts = 8
 
-// planTurns gives the turns of a paired round of so many files. Bursts of generation lie in
+// planTurns returns the turns of a paired round of so many files. Bursts of generation lie in
 // cells of equal length, over all the depths that the phase names, and walk down, because
 // what is cut off the end of a cache costs nothing. From round to round they shift within
 // their cells, every other cell the other way, so that the rounds which a verdict takes at
@@ -137,7 +137,7 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	return turns
 }
 
-// ContextOf gives the number of tokens that the cache has to hold during the turns.
+// ContextOf returns the number of tokens that the cache has to hold during the turns.
 func ContextOf(turns []Turn) int {
 	tokens := 0
 	for _, t := range turns {
@@ -146,7 +146,7 @@ func ContextOf(turns []Turn) int {
 	return tokens
 }
 
-// Throughputs gives a phase's tokens over their time, in tokens per second, for every phase
+// Throughputs returns a phase's tokens over their time, in tokens per second, for every phase
 // in which bursts counted: what Measurement has.
 func Throughputs(bursts []Burst) map[verdict.Phase]float64 {
 	tokens, spent := map[verdict.Phase]int{}, map[verdict.Phase]time.Duration{}
@@ -165,7 +165,7 @@ func Throughputs(bursts []Burst) map[verdict.Phase]float64 {
 	return all
 }
 
-// ratio is the copy's speed over the original's: the median over the turns in
+// ratio returns the copy's speed over the original's: the median over the turns in
 // which both counted; 0 where there is none. The middle of an even number of turns is the
 // geometric mean of two.
 func ratio(original, quantized []Burst, phase verdict.Phase) float64 {

@@ -58,7 +58,7 @@ type Options struct {
 	Host Host
 	// Hashes remember what files hold. Nil: each cycle reads them.
 	Hashes Hashes
-	// Cache keeps what cycles made. Nil: each makes everything anew.
+	// Cache keeps what cycles made. Nil: each cycle makes everything again.
 	Cache Cache
 	// Lock is what a cycle has while it measures. Nil: none.
 	Lock   Lock
@@ -80,7 +80,7 @@ type Host interface {
 	Driver() string
 	// Observe begins to watch the load. The function it returns ends that, given the CPU
 	// time which the measurement itself used and its number of threads, and returns what
-	// others took; nil where the system does not tell.
+	// others took; nil if the system does not report it.
 	Observe() func(ours time.Duration, threads int) *host.Load
 	// WaitIdle waits for the host to be idle, for at most limit, and reports whether it
 	// became so.
@@ -116,23 +116,23 @@ type Request struct {
 	// that of the Options.
 	AllowRequantize bool
 	config.Settings
-	// OrderSeed is that of the coins which choose the order of the stages in every two
-	// rounds: see verdict.QuantizedFirst. Give each cycle its own.
+	// OrderSeed seeds the coins that choose the order of the stages in every two rounds: see
+	// verdict.QuantizedFirst. Give each cycle its own.
 	OrderSeed uint64
-	// PassedOver is told, at most once, of the targets that the cycle passes over because
+	// PassedOver is called at most once, with the targets that the cycle passes over because
 	// by is chosen before them whatever they are: see the package. They have no result.
-	// Nil: nobody is.
+	// May be nil.
 	PassedOver func(by string, targets []string)
 	// Previous gives the standing decision of a target, "" for none. Nil: none
 	// stands.
 	Previous func(target string) verdict.Outcome
 	// Chosen is the target that stands as chosen by the rule of Settings; "" when none does.
 	Chosen string
-	// Progress is told what the cycle does; it must not block. Nil: nobody is.
+	// Progress receives what the cycle does; it must not block. May be nil.
 	Progress func(Progress)
-	// Finish is called once, after the last result of a cycle that came to measure, also of
-	// one that failed or was told to stop, while the copies and the measurement lock are
-	// still the cycle's. It ends soon after its context. Nil: nobody wants the copies.
+	// Finish is called once, after the last result of a cycle that got as far as measuring,
+	// even if it failed or was canceled, while the copies and the measurement lock are still
+	// the cycle's. It must end soon after its context. Nil if nobody wants the copies.
 	Finish func(ctx context.Context, finished Finished)
 }
 
@@ -176,9 +176,9 @@ func Formats(ctx context.Context, engine Engine, targets []string) ([]string, er
 	return names, nil
 }
 
-// Run runs one cycle to its end and hands every pair's result to emit, in the order
-// in which they are decided: once for each target, also when the whole cycle fails, but for
-// those that Request.PassedOver is told of. It returns when all results are emitted and the
+// Run runs one cycle to its end and hands every pair's result to emit, in the order in which
+// they are decided: once for each target, even if the whole cycle fails, except for the
+// targets that Request.PassedOver gets. It returns when all results are emitted and the
 // working directory is removed.
 func (r *Runner) Run(ctx context.Context, req Request, emit func(Result)) {
 	c := newCycle(r, req, emit)
@@ -357,7 +357,7 @@ func (c *cycle) resolveTargets() {
 	}
 }
 
-// undecided gives the pairs that are still worked on, or will be.
+// undecided returns the pairs that are still worked on, or will be.
 func (c *cycle) undecided() []*pair { return undecided(c.pairs) }
 
 func undecided(pairs []*pair) []*pair {

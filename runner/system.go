@@ -39,7 +39,7 @@ func (c *cycle) refused(err error) error {
 	return err
 }
 
-// withoutReason hides the reason of an error behind that of another.
+// withoutReason hides the reason of an error, so that another one's counts.
 type withoutReason struct{ err error }
 
 func (e withoutReason) Error() string { return e.err.Error() }

@@ -13,8 +13,8 @@
 // Where both day of month and day of week are restricted, which a step does as well, a
 // day has to match one of them, not both: 0 0 13 * FRI is every 13th and every Friday.
 //
-// Everything else is refused with an error that says what to write, and so is what would
-// never fire, or would do something else than it seems to say.
+// Everything else is refused with an error that says what to write. So are specs that would
+// never fire, or would do something else than they seem to say.
 //
 // # Daylight saving time
 //
@@ -35,7 +35,7 @@
 //     so far that the last fire is 3 hours or more ahead: then the entry goes on from
 //     now.
 //   - @every counts from the last fire, whole seconds, across restarts and reloads. If
-//     that is ahead, by how little ever, it counts from now.
+//     that is in the future, however little, it counts from now.
 //   - An entry that is new, or whose spec or timezone was changed, or that was suspended,
 //     counts from now. A fire at start (run_on_start) takes the place of a missed one.
 //   - Jitter delays a fire by a part of it that depends on the names of entry and host

@@ -41,7 +41,7 @@ type Entry struct {
 // tables.
 const maxName = 100
 
-// Default is an entry with everything that has a default.
+// Default returns an entry with everything that has a default.
 func Default() Entry {
 	return Entry{StartingDeadline: model.Duration(time.Hour)}
 }

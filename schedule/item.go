@@ -35,7 +35,7 @@ func newItem(e Entry, host string) (*item, error) {
 	return &item{entry: e, spec: spec, jitter: jitter(e, host)}, nil
 }
 
-// jitter is the part of the entry's jitter that falls to this entry on this host: a
+// jitter returns the part of the entry's jitter that falls to this entry on this host: a
 // hash, so that it is the same after a restart. Whole milliseconds.
 func jitter(e Entry, host string) time.Duration {
 	if e.Jitter <= 0 {

@@ -132,7 +132,7 @@ func (s *Scheduler) Replace(entries []Entry) error {
 	return nil
 }
 
-// newItems are the entries, where all of them are valid.
+// newItems returns the entries, where all of them are valid.
 func (s *Scheduler) newItems(entries []Entry) ([]*item, error) {
 	var items []*item
 	var problems []error
@@ -251,7 +251,7 @@ func (s *Scheduler) Next() map[string]time.Time {
 	return next
 }
 
-// now is the time on the wall, which Go otherwise leaves aside when it compares times.
+// now returns the time on the wall, which Go otherwise leaves aside when it compares times.
 func (s *Scheduler) now() time.Time { return s.options.Clock.Now().Round(0) }
 
 // Upcoming is when an entry is due on a host, the n next times after from; for @every,

@@ -145,7 +145,7 @@ func parseEvery(text string, words []string) (Spec, error) {
 	return Spec{text: "@every " + model.Duration(every).String(), every: every}, nil
 }
 
-// String is the canonical text with the timezone, where that matters. Two specs with
+// String returns the canonical text with the timezone, where that matters. Two specs with
 // the same string are due at the same times.
 func (s Spec) String() string {
 	if s.every > 0 || s.location == nil {
@@ -154,7 +154,7 @@ func (s Spec) String() string {
 	return s.text + " " + s.location.String()
 }
 
-// Every is the duration of an @every, and whether the spec is one.
+// Every returns the duration of an @every, and whether the spec is one.
 func (s Spec) Every() (time.Duration, bool) { return s.every, s.every > 0 }
 
 // Next returns the first time after the given one at which the spec is due, in the timezone
@@ -189,7 +189,7 @@ func (s Spec) Next(after time.Time) time.Time {
 	}
 }
 
-// searchFrom is the time after which what is due in p is to be looked for.
+// searchFrom returns the time after which what is due in p is to be looked for.
 func (s Spec) searchFrom(p period, after time.Time) time.Time {
 	if p.start.IsZero() {
 		return after
@@ -205,7 +205,7 @@ func (s Spec) searchFrom(p period, after time.Time) time.Time {
 	return from
 }
 
-// nextWall is the next time on a clock without timezone; zero if there is none.
+// nextWall returns the next time on a clock without timezone; zero if there is none.
 func (s Spec) nextWall(after time.Time) time.Time {
 	// The library gives up after 5 years, and it can be 8 from one 29 February to the
 	// next, which is the rarest day there is: 2096 to 2104.
@@ -216,7 +216,7 @@ func (s Spec) nextWall(after time.Time) time.Time {
 	return next
 }
 
-// latest is the last time not after upto at which the spec is due, where first is one,
+// latest returns the last time not after upto at which the spec is due, where first is one,
 // too.
 func (s Spec) latest(first, upto time.Time) time.Time {
 	if s.every > 0 {
@@ -261,7 +261,7 @@ func offsetAt(t time.Time) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// wall is what the clock shows at t.
+// wall returns what the clock shows at t.
 func (p period) wall(t time.Time) time.Time { return t.UTC().Add(p.offset) }
 
 // time is when the clock shows wall.

@@ -115,7 +115,7 @@ func TestReload(t *testing.T) {
 
 			p.configure(quick + `schedule: [{name: two, cron: "61 * * * *", target: [Q8_0]}]`)
 			body := ask(s)
-			s.mustLog("is not reloaded.*config.yml:")
+			s.mustLog("could not be reloaded.*config.yml:")
 			if body != "" {
 				assert.Contains(t, body, "cron")
 				assert.Contains(t, body, "target")

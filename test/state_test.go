@@ -397,7 +397,7 @@ func TestStateOfAnotherVersionIsRefused(t *testing.T) {
 		return func(tx *bbolt.Tx) error { return change(tx.Bucket([]byte("meta"))) }
 	}
 	for sentence, change := range map[string]func(*bbolt.Tx) error{
-		"of a newer version of this program (schema 1000; this one reads up to 1) and was left as it is": meta(func(meta *bbolt.Bucket) error {
+		"made by a newer version of this program (schema 1000; this one reads up to 1) and was left as it is": meta(func(meta *bbolt.Bucket) error {
 			return meta.Put([]byte("quant-exporter.schema"), []byte("1000"))
 		}),
 		"from before its first release, which this version cannot read, and was left as it is": meta(func(meta *bbolt.Bucket) error {

@@ -113,7 +113,7 @@ type connections struct {
 	closed bool
 }
 
-// connected gives the client of the library, which connects by itself. A password that
+// connected returns the client of the library, which connects by itself. A password that
 // changed in the file of the Sentinels', which the library takes once, makes a new one.
 func (s *connections) connected() (redis.UniversalClient, error) {
 	s.mu.Lock()
@@ -239,7 +239,7 @@ func firstNonEmpty(values ...string) string {
 	return ""
 }
 
-// offer gives the event to the script.
+// offer returns the event to the script.
 func (c *client) offer(ctx context.Context, o offer) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -264,7 +264,7 @@ func (c *client) offer(ctx context.Context, o offer) (answer, error) {
 }
 
 // errAnswer is a fault of the server, or of something between.
-var errAnswer = errors.New("the script returns what it never does")
+var errAnswer = errors.New("the script returned something that it never returns")
 
 // close ends the calls that wait for the server, too.
 func (c *client) close() error { return c.servers.close() }

@@ -128,7 +128,7 @@ func parseURL(text string) (*Endpoint, error) {
 	u, err := url.Parse(rest)
 	switch {
 	case err != nil:
-		return nil, errors.New("what follows the host is malformed: write " + forms)
+		return nil, errors.New("the part after the host is malformed: write " + forms)
 	case scheme == "unix":
 		return &e, e.socket(hosts, u)
 	case u.RawQuery != "" || u.Fragment != "":
@@ -191,7 +191,7 @@ func (e *Endpoint) servers(list string) error {
 	return nil
 }
 
-// port is the default one.
+// port returns the default one.
 func (e *Endpoint) port() string {
 	if e.Kind == Sentinel {
 		return "26379"

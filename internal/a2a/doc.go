@@ -23,7 +23,7 @@
 // a server without the marks (FLUSHALL, another server) gets all that the store keeps.
 // Redis answers before its data is on disk, and the loss is made good afterwards only: a
 // consumer may have read an event before the server lost it, and reads it again, under
-// another entry ID, once it was sent again. Hence consumers tell duplicates by event_id.
+// another entry ID, if it is sent again. So consumers recognise duplicates by event_id.
 //
 // Two stores never share a producer for long. A copy of a state (a backup that was
 // restored) finds at the mark an event that is not its own, takes a new producer, and

@@ -25,10 +25,10 @@ const (
 	ReasonWrongType   = "wrong_type"    // something else is under our keys
 	ReasonLoading     = "loading"       // it has just started and reads its data
 	ReasonStore       = "store"         // the events could not be read from, or noted in, our own state
-	ReasonOther       = "other"         // the message tells
+	ReasonOther       = "other"         // the message says more
 )
 
-// Reasons are all of them.
+// Reasons returns all of them.
 func Reasons() []string {
 	return []string{
 		ReasonConnection, ReasonTimeout, ReasonTLS, ReasonAuth, ReasonPermission, ReasonReadOnly,
@@ -45,7 +45,7 @@ var advice = map[string]string{
 	ReasonPermission:  "allow the Redis user +eval +evalsha +xadd +hget +hset on the stream and the marks beside it, +select for a database other than 0, +cluster|slots in a cluster",
 	ReasonReadOnly:    "a2a.url names a replica: name the primary, or use redis+sentinel or redis+cluster to follow it",
 	ReasonOutOfMemory: "raise maxmemory of Redis, free memory, or lower a2a.max_len",
-	ReasonPersistence: "see why Redis cannot write its snapshot or its log, such as a full disk or a folder that it may not write to: its own log tells",
+	ReasonPersistence: "see why Redis cannot write its snapshot or its log, such as a full disk or a folder that it may not write to: its own log says more",
 	ReasonReplicas:    "bring back the replicas of Redis, or lower its min-replicas-to-write",
 	ReasonWrongType:   "another program uses the key: choose another a2a.stream, or remove the key",
 	ReasonLoading:     "nothing to do: it goes on when Redis has read its data",

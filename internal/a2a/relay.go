@@ -170,7 +170,7 @@ func (r *Relay) closeWith(ctx context.Context) func() {
 	}
 }
 
-// backoff is the pause after so many failures in a row: twice the one before, up to the
+// backoff returns the pause after so many failures in a row: twice the one before, up to the
 // longest, less up to half of it by chance, so that several exporters do not come back
 // at once.
 func backoff(failures int) time.Duration {
@@ -229,7 +229,7 @@ type foreign struct{ why string }
 func (f *foreign) Error() string { return f.why }
 
 // errBehind says that the server came back older after we had looked at what it has.
-var errBehind = errors.New("the A2A bus has lost events of earlier producers since they were looked at")
+var errBehind = errors.New("the A2A bus has lost events of earlier producers since the last look at them")
 
 // deliver is attempt without what is said about it.
 func (r *Relay) deliver(ctx context.Context, check bool) error {
@@ -264,7 +264,7 @@ func (r *Relay) deliver(ctx context.Context, check bool) error {
 	}
 }
 
-// next is the event that has been pending for longest; number is 0 when there is none.
+// next returns the event that has been pending for longest; number is 0 when there is none.
 func (r *Relay) next() (producer string, number uint64, err error) {
 	pending, err := r.outbox.NextPending(1)
 	if err != nil {
@@ -396,7 +396,7 @@ func (r *Relay) sendBatch(ctx context.Context, b batch) (next uint64, err error)
 	return next, err
 }
 
-// resume is the number to go on with after an event that was not added: the one after
+// resume returns the number to go on with after an event that was not added: the one after
 // the mark, if the mark is ours.
 func (r *Relay) resume(producer string, event store.Event, a answer) (next uint64, err error) {
 	if a.outcome == behind {

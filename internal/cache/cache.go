@@ -115,7 +115,7 @@ type entry struct {
 	shared          bool // has another name elsewhere: to remove this one makes no room
 }
 
-// entries are the files, the one unused for longest first.
+// entries returns the files, the one unused for longest first.
 func (c *Cache) entries() ([]entry, error) {
 	files, err := os.ReadDir(c.dir)
 	if err != nil {

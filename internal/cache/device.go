@@ -15,7 +15,7 @@ func stat(path string) (s unix.Stat_t, err error) {
 	return s, nil
 }
 
-// device is the file system that holds a path.
+// device returns the file system that holds a path.
 func device(path string) (uint64, error) {
 	s, err := stat(path)
 	return uint64(s.Dev), err //nolint:unconvert // an int32 on darwin

@@ -69,7 +69,7 @@ func (o Options) Validate() error {
 	return errors.Join(errs...)
 }
 
-// DefaultThreads are the numbers of threads to try on so many cores: one, half of
+// DefaultThreads returns the numbers of threads to try on so many cores: one, half of
 // them, all but one, and all.
 func DefaultThreads(cores int) []int {
 	threads := []int{1, cores / 2, cores - 1, cores}
@@ -183,7 +183,7 @@ func resolutions(c verdict.Config, spread float64) []Resolution {
 // spans are the times that a report says something about.
 var spans = []time.Duration{time.Minute, 5 * time.Minute}
 
-// within is what the rounds resolve that begin in a minute and in five, where one takes so many
+// within returns what the rounds resolve that begin in a minute and in five, where one takes so many
 // seconds.
 func within(c verdict.Config, spread, seconds float64) []Resolution {
 	var all []Resolution
@@ -283,7 +283,7 @@ func (p Phase) resolves(rounds int) float64 {
 	return 1
 }
 
-// speed is the throughput of the first, primary phase.
+// speed returns the throughput of the first, primary phase.
 func (r *Row) speed() float64 {
 	if len(r.Phases) == 0 {
 		return 0

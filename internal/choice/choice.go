@@ -25,7 +25,7 @@ const (
 	BestQuality Rule = "best-quality" // least mean KL divergence from the original, within Tolerance
 )
 
-// Rules are those that choose.
+// Rules returns the rules that choose.
 func Rules() []Rule { return []Rule{Smallest, Fastest, BestQuality} }
 
 // limit separates the word of a rule from the size of the largest copy that it chooses.
@@ -44,13 +44,13 @@ func Limited(by Rule, maxSize int64) Rule {
 	}
 }
 
-// By is the rule without its limit.
+// By returns the rule without its limit.
 func (r Rule) By() Rule {
 	by, _, _ := strings.Cut(string(r), limit)
 	return Rule(by)
 }
 
-// MaxSize is the size of the largest copy that the rule chooses, in bytes; 0 without a limit.
+// MaxSize returns the size of the largest copy that the rule chooses, in bytes; 0 without a limit.
 func (r Rule) MaxSize() int64 {
 	bytes, _ := r.maxSize()
 	return bytes
@@ -78,7 +78,7 @@ func (r Rule) Validate() error {
 		return fmt.Errorf("%q is not a way to choose a format: use %s, %s or %s, or leave it out", string(r.By()), Smallest, Fastest, BestQuality)
 	}
 	if bytes, err := r.maxSize(); err != nil || bytes < 0 {
-		return fmt.Errorf("max_size: %d bytes are no size: use one such as 8GB, or 0 for no limit", bytes)
+		return fmt.Errorf("max_size: %d bytes is not a size: use one such as 8GB, or 0 for no limit", bytes)
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func (f Figure) ends() (lower, upper float64) {
 // is about the divergence of a Q6_K.
 const Tolerance = 0.005
 
-// Choose gives the target that the rule chooses; "" when there is none. A candidate without
+// Choose returns the target that the rule chooses; "" when there is none. A candidate without
 // the figure that the rule goes by, or beyond its limit, is none. Those are equal of which none is better than
 // another beyond its interval. Of equals the standing choice stays, else the smallest is
 // chosen, then the one with the better figure, then the first by name.
@@ -155,7 +155,7 @@ func (r Rule) Choose(candidates []Candidate, standing string) string {
 	}).Target
 }
 
-// Order gives the targets in the order in which the rule would choose them, were those before
+// Order returns the targets in the order in which the rule would choose them, were those before
 // not kept.
 func (r Rule) Order(candidates []Candidate, standing string) []string {
 	var order []string
@@ -180,7 +180,7 @@ func (r Rule) better(a, b Candidate) bool {
 	return worst+tolerance < best
 }
 
-// figure is what the rule goes by, the least being the best; nil where it is not known.
+// figure returns what the rule goes by, the least being the best; nil where it is not known.
 func (r Rule) figure(c Candidate) *Figure {
 	switch r.By() {
 	case Smallest:

@@ -62,7 +62,7 @@ func (p *Program) Calibrate(ctx context.Context) error {
 	return calibrated.WriteText(p.stdout)
 }
 
-// calibrated is the engine's configuration with a number of threads.
+// calibrated returns the engine's configuration with a number of threads.
 func (p *Program) calibrated(threads int) config.Engine {
 	c := p.Config.Engine
 	c.Threads = threads

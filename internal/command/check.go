@@ -28,8 +28,8 @@ import (
 // shownFires is how many fire times of an entry are printed.
 const shownFires = 3
 
-// Check is `--config.check`: everything that a start would find wrong, or that would fail
-// later, and what is due when.
+// Check is `--config.check`: it reports everything that a start would find wrong, or that
+// would fail later, and what is due when.
 func (p *Program) Check(ctx context.Context) error {
 	bad := []error{p.checkWeb(), p.checkBus()}
 	found, err := model.NewFinder(p.Config, p.Logger).Plan(nil)
@@ -129,8 +129,8 @@ func describe(out *strings.Builder, probed []probe) {
 	}
 }
 
-// checkFormats finds the targets, and the baseline, that the engine does not make. Where the
-// engine is not usable, it warns of the formats that are not known here.
+// checkFormats finds the targets, and the baseline, that the engine does not make. If the
+// engine cannot be used, it warns about formats that are not known here.
 func (p *Program) checkFormats(ctx context.Context, text *strings.Builder, entry config.Entry, engine runner.Engine, usable bool) error {
 	asked := map[string][]string{"targets": entry.Targets}
 	if entry.Baseline != "" {
@@ -153,8 +153,8 @@ func (p *Program) checkFormats(ctx context.Context, text *strings.Builder, entry
 	return errors.Join(bad...)
 }
 
-// checked describes one entry; the error is of the models it names and that cannot be
-// used.
+// checked describes one entry. It returns an error for the models that the entry names and
+// that cannot be used.
 func (p *Program) checked(out *strings.Builder, entry model.Resolved) error {
 	fmt.Fprintf(out, "\n%s: %s", text.Name(entry.Name), entry.Cron)
 	if words := schedule.Words(entry.Cron); words != "" {

@@ -3,8 +3,8 @@
 // and the serving program share: the configuration with the flags applied, the host, and
 // where to write.
 //
-// A command returns an error, which is printed after the program's name, for everything
-// that keeps it from doing what it is for; what cycles find is an exit status.
+// A command returns an error, which is printed after the program's name, if it cannot do what
+// it is for; what cycles find becomes the exit status.
 package command
 
 import (
@@ -64,10 +64,10 @@ func New(f *Flags, stdout, stderr *os.File) (*Program, error) {
 	return p, nil
 }
 
-// ConfigFile is the path of the configuration file, as it was given.
+// ConfigFile returns the path of the configuration file, as it was given.
 func (p *Program) ConfigFile() string { return p.flags.ConfigFile }
 
-// LoadConfig reads the configuration file anew, and applies the flags to it.
+// LoadConfig reads the configuration file again, and applies the flags to it.
 func (p *Program) LoadConfig() (*config.Config, error) { return p.flags.loadConfig() }
 
 // NewBus makes the bus that the events of an outbox are delivered to. Its secrets come from

@@ -24,14 +24,14 @@ func (p *Program) Engines(c *config.Config, logger *slog.Logger) llamacpp.Engine
 	return llamacpp.NewEngines(c, p.Host.Threads(), logger)
 }
 
-// Memory is what cycles have of those before them. What is nil they do without.
+// Memory is what cycles remember of earlier ones. They do without what is nil.
 type Memory struct {
 	Hashes runner.Hashes
 	Cache  runner.Cache
 }
 
-// OpenCache opens the files that are kept for later cycles; nil where none are to be. What
-// there is goes, then.
+// OpenCache opens the files that are kept for later cycles. If none are to be kept, it removes
+// the ones there are, and returns nil.
 func (p *Program) OpenCache(ctx context.Context, c *config.Config) (runner.Cache, error) {
 	dir := filepath.Join(c.Work.Dir, "cache")
 	if _, err := os.Stat(dir); c.Cache.Size == 0 && err != nil {
@@ -65,9 +65,9 @@ func (p *Program) Runner(c *config.Config, engine runner.Engine, hosted bool, be
 	return runner.New(engine, options)
 }
 
-// Prepare sees that the measurement lock and the working folder can be used at all, and
-// removes from that what killed processes left. With keep it takes the host to itself until
-// release is called, and fails at once where another process has it.
+// Prepare checks that the measurement lock and the working directory can be used, and removes
+// from the directory what killed processes left. With keep it holds the host until release
+// is called, and fails at once if another process has it.
 func (p *Program) Prepare(ctx context.Context, keep bool) (release func(), err error) {
 	release, err = disk.NewLock(p.flags.hostLock).Acquire(ctx, false, nil)
 	if !keep && errors.As(err, new(*disk.HeldError)) {
@@ -84,7 +84,7 @@ func (p *Program) Prepare(ctx context.Context, keep bool) (release func(), err e
 		p.Logger.Info("removed the working folder of a process that was killed", "dir", dir)
 	}
 	if err != nil {
-		p.Logger.Warn("could not clear the working folder of what killed processes left", "dir", p.Config.Work.Dir, "err", err)
+		p.Logger.Warn("could not remove from the working folder what killed processes left", "dir", p.Config.Work.Dir, "err", err)
 	}
 	dir, err := disk.NewDir(p.Config.Work.Dir)
 	if err == nil {

@@ -194,8 +194,8 @@ func (f *exporterFlags) flags(command *kingpin.CmdClause) {
 	command.Flag("http.config.file", "File with the credentials and TLS settings to ask with, like http_config of Prometheus.").PlaceHolder("FILE").StringVar(&f.httpConfig)
 }
 
-// loadConfig reads the configuration file, which only has to be there when it was
-// asked for, and lets the flags have their way.
+// loadConfig reads the configuration file, which has to exist only if it was named, and
+// applies the flags.
 func (f *Flags) loadConfig() (*config.Config, error) {
 	c, err := config.Load(f.ConfigFile, config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
 	if errors.Is(err, fs.ErrNotExist) && f.ConfigFile == defaultConfigFile {

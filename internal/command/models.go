@@ -7,9 +7,9 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
-// Conflicts are what two entries both decide or choose, at the line of the second, which
-// leaves it to the first. A model file that is new can cause them, so they never refuse a
-// start: `--config.check` does, and the page and the counters show them.
+// Conflicts returns what two entries both decide or choose, at the line of the second, which
+// leaves it to the first. A new model file can cause conflicts, so they never prevent a
+// start: `--config.check` fails, and the page and the counters show them.
 func Conflicts(file string, c *config.Config, found *model.Plan) []error {
 	var errs []error
 	for _, conflict := range found.Conflicts {

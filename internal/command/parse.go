@@ -24,7 +24,7 @@ func (f *Flags) Parse(args []string) (command string, err error) {
 	return "", f.explained(err, context, slices.Contains(args, "serve"))
 }
 
-// What kingpin says of a word that it does not know.
+// What kingpin says about a word that it does not know.
 var (
 	unknownFlag    = regexp.MustCompile(`^unknown (?:long|short) flag '(.*)'$`)
 	unexpectedWord = regexp.MustCompile(`^unexpected (.*)$`)
@@ -127,7 +127,7 @@ func flagOf(context *kingpin.ParseContext, value string) string {
 	return ""
 }
 
-// plainNegatives takes the offer of a negation off flags that begin with no- themselves:
+// plainNegatives removes the offer of a negation from flags that begin with no- themselves:
 // kingpin writes --[no-]no-wait. The columns stay where they are.
 type plainNegatives struct{ io.Writer }
 

@@ -104,7 +104,7 @@ func (o *printer) wrote(err error) {
 	}
 }
 
-// status is the exit status of cycles that were run and printed.
+// status returns the exit status of cycles that were run and printed.
 func (o *printer) status() (int, error) {
 	if o.unpublished {
 		return ExitError, errors.New("not every copy that is kept could be published: see above")
@@ -129,7 +129,7 @@ func inOrder(results []runner.Result, targets []string) []runner.Result {
 // whatever opens the state next.
 const deliverWithin = 10 * time.Second
 
-// deliver delivers the events that were raised to the bus, and prints what became of them.
+// deliver delivers the raised events to the bus, and prints what became of them.
 func (o *printer) deliver(ctx context.Context) {
 	if o.raised == 0 {
 		return
@@ -151,7 +151,7 @@ func (o *printer) deliver(ctx context.Context) {
 		err = relay.Flush(ctx)
 	}
 	if err != nil {
-		o.Logger.Warn("not all events reached the bus: they are kept, and go out with the next run or by the exporter", "err", err)
+		o.Logger.Warn("some events have not reached the bus: they are stored, and the next run or the exporter delivers them", "err", err)
 		return
 	}
 	say("sent to the bus")

@@ -75,7 +75,7 @@ func (p *Program) entry(f runFlags) (entry config.Entry, candidates []string, er
 	case f.choose != "" && entry.Choose != choice.None:
 		return entry, nil, errors.New("--choose chooses one of several formats, and --against names one file: leave one of them out")
 	case f.dryRun:
-		return entry, nil, fmt.Errorf("--dry-run estimates copies that are to be made, and %q is there: leave it out, to measure", entry.Against)
+		return entry, nil, fmt.Errorf("--dry-run estimates copies that are to be made, but %q already exists: leave --dry-run out, to measure it", entry.Against)
 	}
 	entry.Choose, entry.Publish = choice.None, config.DefaultPublish() // it is served already
 	return entry, nil, nil
@@ -92,8 +92,8 @@ func (p *Program) entryNames() string {
 	return strings.Join(names, ", ")
 }
 
-// resolve finds the models of an entry as the schedule would, but that nothing may be
-// missing: whoever types a name wants to know at once that there is none.
+// resolve finds the models of an entry as the schedule would, but fails if one is missing:
+// whoever types a name wants to know at once that there is no such model.
 func (p *Program) resolve(entry config.Entry) (model.Resolved, error) {
 	found, err := model.NewFinder(p.Config, p.Logger).Discover()
 	if err != nil {
@@ -195,8 +195,7 @@ func checkFormats(ctx context.Context, engine runner.Engine, entry config.Entry)
 	return err
 }
 
-// openRecords opens the state that cycles are recorded in: with --no-record one that is
-// gone afterwards.
+// openRecords opens the state that cycles are recorded in: with --no-record a temporary one.
 func (p *Program) openRecords(noRecord bool) (*store.Store, error) {
 	if noRecord {
 		return store.Temporary(p.Config.Work.Dir, store.Options{Host: p.Host.Name, Logger: p.Logger})
@@ -238,7 +237,7 @@ func (o *outcomes) add(r *runner.Result) {
 	}
 }
 
-// status is the exit status, in the contract's order of badness.
+// status returns the exit status, in the contract's order of badness.
 func (o *outcomes) status() int {
 	switch {
 	case o.failed:

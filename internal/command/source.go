@@ -14,7 +14,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/web"
 )
 
-// source tells what is stored: the state's file, or the exporter that has it.
+// source reads what is stored: the state's file, or the exporter that has it.
 type source interface {
 	// events returns the events with this delivery, or all for "", the oldest first.
 	events(context.Context, store.Delivery) ([]store.Event, error)
@@ -24,7 +24,7 @@ type source interface {
 	close() error
 }
 
-// stored is the source of the commands that read the state: the exporter that --url names,
+// stored returns the source of the commands that read the state: the exporter that --url names,
 // else the file, else the exporter that serves from it.
 func (p *Program) stored() (source, error) {
 	f := p.flags.exporter
@@ -41,7 +41,7 @@ func (p *Program) stored() (source, error) {
 	case locked.URL == "":
 		return nil, fmt.Errorf("%w: wait for it to end, or, where it is an exporter that serves in a container or on another host, name its address with --url", err)
 	}
-	p.Logger.Debug("an exporter serves this state: it is asked", "url", locked.URL, "pid", locked.PID)
+	p.Logger.Debug("an exporter serves this state: asking it", "url", locked.URL, "pid", locked.PID)
 	return f.client(locked.URL)
 }
 
@@ -53,7 +53,7 @@ func (f *exporterFlags) client(url string) (source, error) {
 	return exporter{client}, nil
 }
 
-// explained adds to an error of an exporter what to do about it.
+// explained adds what to do to an error of an exporter.
 func explained(err error) error {
 	refused, is := errors.AsType[*web.RefusedError](err)
 	switch {

@@ -27,7 +27,7 @@ func (p *Program) OpenStore(hint string) (*store.Store, error) {
 	case errors.As(err, new(*store.LockedError)):
 		return nil, fmt.Errorf("%w: %s", err, hint)
 	case errors.As(err, new(*fs.PathError)):
-		return nil, fmt.Errorf("%w: name another folder with --storage.path, or run as the user whose it is", err)
+		return nil, fmt.Errorf("%w: name another folder with --storage.path, or run as its owner", err)
 	}
 	return s, err
 }

@@ -25,7 +25,7 @@ func StampVersion(info *debug.BuildInfo, ok bool) {
 	}
 }
 
-// stamp gives the version that was recorded, without its v, or "unknown", and the date of the
+// stamp returns the recorded version, without its v, or "unknown", and the date of the
 // commit, or "". Both are the go command's: v0.1.0 of a tag or of `go install MODULE@v0.1.0`,
 // and a pseudo-version such as v0.1.1-0.20261128115302-abcdef012345 between tags, which holds the
 // date where the repository was not at hand.

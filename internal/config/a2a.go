@@ -58,7 +58,7 @@ func (c A2A) Validate() []Problem {
 // Secret stands in for what must not be shown.
 const Secret = "<secret>"
 
-// Redacted is the section with its secrets replaced by [Secret]; an unset one stays
+// Redacted returns the section with its secrets replaced by [Secret]; an unset one stays
 // empty.
 func (c A2A) Redacted() A2A {
 	c.URL = RedactURL(c.URL)

@@ -10,7 +10,7 @@ import (
 // --api-key, and llama.cpp's short -hft. --token-embedding-type is none of them.
 var secretOption = regexp.MustCompile(`(?i)^-+(hft|([a-z0-9_-]+[-_])?(token|apikey|key|secret|pass|passwd|password|passphrase|pwd|credentials?|auth|bearer|cookie|session|dsn|pat))$`)
 
-// RedactArgs are the arguments of a tool as others may see them: values of options such as
+// RedactArgs returns the arguments of a tool as others may see them: values of options such as
 // --hf-token, behind an equals sign or as the next argument, and credentials in URLs are
 // replaced by [Secret].
 func RedactArgs(args []string) []string {

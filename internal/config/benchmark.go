@@ -56,7 +56,7 @@ type Rounds struct {
 	Max int `yaml:"max" input:"decision" json:"max"` // last look; default 56
 }
 
-// DefaultBenchmark is the mission's measurement: 1024 tokens in each phase.
+// DefaultBenchmark returns the mission's measurement: 1024 tokens in each phase.
 func DefaultBenchmark() Benchmark {
 	return Benchmark{
 		Method:           MethodAuto,
@@ -105,7 +105,7 @@ var decisionKeys = map[string]string{"phases": "phases", "min_rounds": "rounds.m
 // for a year.
 const maxTokens = 1 << 20
 
-// Decision is what the verdict on these measurements needs to know.
+// Decision returns what the verdict on these measurements needs to know.
 func (b Benchmark) Decision(threshold float64) verdict.Config {
 	return verdict.Config{
 		Threshold: threshold,

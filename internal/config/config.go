@@ -3,7 +3,7 @@
 // The file is decoded strictly: a key that is not known is an error, and so is a
 // value that cannot be used. Every problem found in a file is reported at once, in the
 // order of its lines, each with the file, the line, the key and what to write instead.
-// No message tells a password. Every key has a default, so that an empty file is valid.
+// No message contains a password. Every key has a default, so that an empty file is valid.
 //
 // The types of all sections are here, and are passed on as they are to the packages that use
 // them. What only such a package can judge it says through [Checks].
@@ -69,7 +69,7 @@ type Storage struct {
 	Retention Retention `yaml:"retention"`
 }
 
-// Default is the configuration of an empty file.
+// Default returns the configuration of an empty file.
 func Default() Config {
 	return Config{
 		Work:     Work{Dir: filepath.Join("data", "work")},
@@ -163,7 +163,7 @@ func (c *Config) problems(checks Checks) []Problem {
 	return found
 }
 
-// paths are the values that are paths of files, by their keys.
+// paths returns the values that are paths of files, by their keys.
 func (c *Config) paths() map[string]*string {
 	return map[string]*string{
 		"models.dir":                 &c.Models.Dir,

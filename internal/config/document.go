@@ -126,7 +126,7 @@ func syntaxProblem(file string, text []byte, err error) error {
 	// These come without a line, and not for being in the first.
 	if match := unknownAnchor.FindStringSubmatch(message); match != nil {
 		line = lineWith(text, func(line []byte) bool { return bytes.Contains(line, []byte("*"+match[1])) })
-		// The name is kept to ourselves: it may be the begin of a secret.
+		// The name is kept to ourselves: it may be the beginning of a secret.
 		message, hint = "an alias stands for nothing", ": a text that begins with * needs quotes"
 	} else if i := lineWith(text, unprintable); i > 0 {
 		line = i

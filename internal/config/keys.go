@@ -12,7 +12,7 @@ import (
 // tlsConfig is documented as one key: Prometheus has it, too.
 var tlsConfig = reflect.TypeFor[config.TLSConfig]()
 
-// fields gives the fields of a struct type that are keys of the file, by key, in order.
+// fields returns the fields of a struct type that are keys of the file, by key, in order.
 func fields(t reflect.Type) iter.Seq2[string, reflect.StructField] {
 	return func(yield func(string, reflect.StructField) bool) {
 		for f := range t.Fields() {
@@ -60,7 +60,7 @@ func keysOf(t reflect.Type) string {
 // file's own section, or key, of this name.
 type Inherited string
 
-// Keys gives every key there is and its value in c, by its path of names, such as
+// Keys returns every key there is and its value in c, by its path of names, such as
 // "benchmark.rounds.min", in the order of the file. The keys of an entry come as
 // "schedule[].cron", with their defaults.
 func (c *Config) Keys() iter.Seq2[string, any] {

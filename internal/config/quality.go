@@ -53,10 +53,10 @@ func (q Quality) Validate() []Problem {
 		found.add("max_perplexity_increase", "%v is not a ratio: use one above 0, such as 0.05 for 5 %%, or 0 for no limit", q.MaxPerplexityIncrease)
 	}
 	if !(q.MaxKLDivergenceP999 >= 0 && q.MaxKLDivergenceP999 <= 100) {
-		found.add("max_kl_divergence_p999", "%v is no divergence: use one above 0, such as 1, or 0 for no limit", q.MaxKLDivergenceP999)
+		found.add("max_kl_divergence_p999", "%v is not a divergence: use one above 0, such as 1, or 0 for no limit", q.MaxKLDivergenceP999)
 	}
 	if !(q.MaxRMSDeltaP >= 0 && q.MaxRMSDeltaP <= 1) {
-		found.add("max_rms_dp", "%v is no ratio: use 0 to 1, such as 0.05 for 5 %%, or 0 for no limit", q.MaxRMSDeltaP)
+		found.add("max_rms_dp", "%v is not a ratio: use 0 to 1, such as 0.05 for 5 %%, or 0 for no limit", q.MaxRMSDeltaP)
 	}
 	return found
 }

@@ -203,7 +203,7 @@ func within(node *yaml.Node, into reflect.Value, err error) string {
 	return " (" + strings.Join(kind.Errors, "; ") + ")"
 }
 
-// shown is a value, or a key, as a message names it: without what may be secret.
+// shown returns a value, or a key, as a message names it: without what may be secret.
 func shown(node *yaml.Node) string {
 	switch {
 	case node.Kind == yaml.MappingNode:

@@ -108,7 +108,7 @@ func redactedEnv(env map[string]string) map[string]string {
 	return env
 }
 
-// encoded is a value as YAML with every key: the YAML library would leave out what is
+// encoded returns a value as YAML with every key: the YAML library would leave out what is
 // empty where a type asks for that.
 func encoded(value reflect.Value) (*yaml.Node, error) {
 	node := &yaml.Node{}

@@ -11,7 +11,7 @@ import (
 // of a pair always stay, and so do its standing decision, its latest figures and its
 // counters.
 type Retention struct {
-	// Age beyond which decided results go, and failed ones at twice that: who looks for
+	// Age beyond which decided results go, and failed ones at twice that: whoever looks for
 	// what went wrong comes late. Default 365d; 0 means no bound.
 	Age model.Duration `yaml:"age"`
 	// Cycles is how many decided results are kept of each pair, and twice as many failed

@@ -77,11 +77,11 @@ type Watcher interface {
 	Began(cycle uint64)
 	// Progress is called with each step of the cycle.
 	Progress(runner.Progress)
-	// Result is called with each result, after the attempt to store it. stored is zero
-	// where that failed.
+	// Result is called with each result, after the attempt to store it. stored is zero if
+	// the attempt failed.
 	Result(r runner.Result, stored store.Committed)
-	// PassedOver is called when the cycle passes targets of the model over, after the attempt
-	// to store that, because another target is chosen before them.
+	// PassedOver is called when the cycle passes targets of the model over because another
+	// target is chosen before them, after the attempt to store that.
 	PassedOver(model, by string, targets []string)
 }
 
@@ -106,8 +106,8 @@ type Cycles struct {
 }
 
 // Run runs a cycle to its end. What the package guarantees is stored when it returns, or,
-// with Retry, waits for the disk. The error is one of storing: of the begin of the cycle,
-// which did not run then, or of what it led to.
+// with Retry, waits for the disk. It returns an error only if storing fails: the beginning of
+// the cycle, which then did not run, or its results.
 func (c *Cycles) Run(ctx context.Context, job Job, watcher Watcher) (Outcome, error) {
 	r := run{
 		Cycles: c, Job: job, watcher: watcher,
@@ -282,7 +282,7 @@ func (r *run) publish(ctx context.Context, finished runner.Finished) {
 func (r *run) write(what string, do func() error) (stored bool) {
 	stored, err := r.Writes.Write(what, func() error {
 		err := do()
-		if errors.Is(err, store.ErrCommitted) { // the attempt before did not fail after all
+		if errors.Is(err, store.ErrCommitted) { // the attempt before has stored it after all
 			return nil
 		}
 		return err

@@ -33,7 +33,7 @@ func (c *Cycles) Stale(ctx context.Context, job Job, progress func(runner.Progre
 		err = failure
 	}
 	if err != nil {
-		logger.Debug("whether the inputs have changed is not known", "err", err)
+		logger.Debug("cannot find out whether the inputs have changed", "err", err)
 		return job.Targets, nil
 	}
 	for _, target := range job.Targets {
@@ -79,7 +79,7 @@ func (f *freshness) passedOver(target string) bool {
 	return slices.Contains(f.job.Targets, by) && f.fresh(by) && f.pair(by).Standing == verdict.Kept
 }
 
-// young gives the latest decision of a target, as far as it need not be made again: it is
+// young returns the latest decision of a target, as far as it need not be made again: it is
 // kept or rejected, young, nothing has failed since, and its copy does not have to be
 // published yet. Else nil.
 func (f *freshness) young(target string) *store.Record {

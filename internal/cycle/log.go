@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// maxLogBytes bounds what is kept of the begin of a cycle's log, and of its end, which says
+// maxLogBytes bounds what is kept of the beginning of a cycle's log, and of its end, which says
 // what went wrong.
 const maxLogBytes = 64 << 10
 
@@ -25,7 +25,7 @@ func NewLog(next slog.Handler) *Log {
 	return &Log{next, slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}), b}
 }
 
-// String is the log, up to now, of the cycle that runs, or else of the last one.
+// String returns the log, up to now, of the cycle that runs, or else of the last one.
 func (l *Log) String() string {
 	l.buffer.mu.Lock()
 	defer l.buffer.mu.Unlock()

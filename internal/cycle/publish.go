@@ -76,7 +76,7 @@ func (p *promotion) prepare(ctx context.Context, copies bool) (err error) {
 	}
 	for _, c := range p.finished.Copies {
 		if p.record(c.Target) == nil {
-			return fmt.Errorf("the decision on %s could not be stored, and nothing is published without", c.Target)
+			return fmt.Errorf("the decision on %s could not be stored, and without it nothing is published", c.Target)
 		}
 	}
 	if p.dir, err = publish.Open(p.settings.Dir, p.logger); err != nil || !copies {
@@ -112,7 +112,7 @@ func (p *promotion) target(ctx context.Context, target string, err error) *store
 			v, known, moved, err = p.dir.Choose(p.cycle.Model, target)
 			switch {
 			case err == nil && !known:
-				logger.Warn("the chosen format was never published: it is once a cycle keeps a copy of it")
+				logger.Warn("the chosen format was never published: it will be once a cycle keeps a copy of it")
 				return nil
 			case err == nil && !moved:
 				return nil

@@ -26,7 +26,7 @@ const (
 	// bcachefs, OCFS2, ZFS 2.2 and APFS do it, within one file system.
 	Reflink Mode = "reflink"
 	// Link makes a hard link, within one file system. It is the source's own inode
-	// under a second name: who writes to it writes to the source, so tools are to get
+	// under a second name: writing to it writes to the source, so tools must get
 	// it as input only. It keeps the content when the source is deleted, and changes
 	// the source's status-change time (ctime) when it is made and when it is removed.
 	Link Mode = "link"

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// marker is the content of a lock file: with the name it tells what is ours.
+// marker is the content of a lock file: together with the name it shows what is ours.
 const marker = "quant-exporter: lock of the working directory of the same name\n"
 
 const lockSuffix = ".lock"
@@ -124,7 +124,7 @@ func drop(lock *os.File) error {
 	return errors.Join(os.Remove(lock.Name()), lock.Close())
 }
 
-// Path is the absolute path of the directory.
+// Path returns the absolute path of the directory.
 func (d *Dir) Path() string { return d.path }
 
 // Remove removes the directory with all it holds and gives up the lock. It follows no

@@ -2,8 +2,8 @@ package disk
 
 import "golang.org/x/sys/unix"
 
-// available gives the free blocks and their size: the fragment size, as in glibc's
-// statvfs, where the file system tells one.
+// available returns the free blocks and their size: the fragment size, as in glibc's
+// statvfs, if the file system reports one.
 func available(st unix.Statfs_t) (blocks, size uint64) {
 	if st.Frsize > 0 {
 		return st.Bavail, uint64(st.Frsize)

@@ -4,7 +4,7 @@ package disk
 
 import "golang.org/x/sys/unix"
 
-// available gives the free blocks and their size. Some BSDs count below zero once a
+// available returns the free blocks and their size. Some BSDs count below zero once a
 // user is in root's reserve.
 func available(st unix.Statfs_t) (blocks, size uint64) {
 	return uint64(max(st.Bavail, 0)), uint64(st.Bsize)

@@ -16,7 +16,7 @@ import (
 // step is what is read between two looks at the context.
 const step = 1 << 20
 
-// Hash is the SHA-256, in hexadecimal, and the size of a regular file. It stops soon after ctx ends,
+// Hash returns the SHA-256, in hexadecimal, and the size of a regular file. It stops soon after ctx ends,
 // with an error that wraps its cause, and calls read (nil: nobody), from the caller's
 // goroutine, with the bytes read so far.
 func Hash(ctx context.Context, path string, read func(bytes int64)) (sum string, bytes int64, err error) {

@@ -203,7 +203,7 @@ func (l *Lock) open() (*os.File, error) {
 		case err == nil:
 			return f, nil
 		case errors.Is(err, fs.ErrPermission):
-			return nil, fmt.Errorf("%w: all who use this file need to write to it; make it so%s", err, l.elsewhere(", or name another"))
+			return nil, fmt.Errorf("%w: every user of this file has to be able to write to it: change its permissions%s", err, l.elsewhere(", or name another"))
 		case errors.Is(err, unix.ELOOP):
 			return nil, fmt.Errorf("%w: it is a symbolic link; remove it%s", err, l.elsewhere(", or name another file"))
 		default:
@@ -239,7 +239,7 @@ func writeHolder(f *os.File) error {
 	}
 	data = append(data, '\n')
 	// In this order a reader finds, at every moment, the old holder or the new one. A
-	// full disk costs those who wait our name, not us the lock.
+	// full disk costs the waiting processes our name, not us the lock.
 	if _, err := f.WriteAt(data, 0); err != nil {
 		return f.Truncate(0)
 	}

@@ -119,7 +119,7 @@ func (c Config) entry(name string) (config.Entry, bool) {
 	return c.Entries[i], true
 }
 
-// Plan is the latest one.
+// Plan returns the latest one.
 func (d *Dispatcher) Plan() *model.Plan {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -142,7 +142,7 @@ const ByHand schedule.Reason = "by hand"
 func (d *Dispatcher) RunNow(entry string, models []string) error {
 	for _, name := range models {
 		if !d.decides(entry, name) {
-			return fmt.Errorf("the entry %q decides no model %q", entry, name)
+			return fmt.Errorf("the entry %q does not decide the model %q", entry, name)
 		}
 	}
 	skipped, found := d.enqueue(job{Fire: schedule.Fire{Entry: entry, Due: time.Now(), Reason: ByHand}, models: models})
@@ -150,7 +150,7 @@ func (d *Dispatcher) RunNow(entry string, models []string) error {
 	case !found:
 		return fmt.Errorf("there is no entry %q in the schedule", entry)
 	case len(skipped) > 0:
-		return fmt.Errorf("the entry %q runs already, or waits for its turn", entry)
+		return fmt.Errorf("the entry %q is running already, or waits for its turn", entry)
 	}
 	return nil
 }
@@ -170,13 +170,13 @@ func (d *Dispatcher) Cancel(id uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.cancel == nil || d.running == nil || d.running.Cycle != id {
-		return fmt.Errorf("the cycle %d does not run", id)
+		return fmt.Errorf("the cycle %d is not running", id)
 	}
 	d.cancel(cycle.ErrCanceled)
 	return nil
 }
 
-// CycleLog is what was logged during a cycle, also of the one that runs; "" when nothing
+// CycleLog returns what was logged during a cycle, also of the one that runs; "" when nothing
 // is known of it.
 func (d *Dispatcher) CycleLog(id uint64) (string, error) {
 	if running := d.Status().Running; running != nil && running.Cycle == id {
@@ -185,7 +185,7 @@ func (d *Dispatcher) CycleLog(id uint64) (string, error) {
 	return d.store.Log(id)
 }
 
-// Watch gives a channel that receives something when Status may have changed, until stop
+// Watch returns a channel that receives something when Status may have changed, until stop
 // is called.
 func (d *Dispatcher) Watch() (changes <-chan struct{}, stop func()) {
 	watcher := make(chan struct{}, 1)
@@ -199,7 +199,7 @@ func (d *Dispatcher) Watch() (changes <-chan struct{}, stop func()) {
 	}
 }
 
-// changed tells those who watch. d.mu is held.
+// changed notifies the watchers. d.mu is held.
 func (d *Dispatcher) changed() {
 	for watcher := range d.watchers {
 		select {

@@ -633,7 +633,7 @@ func TestByHand(t *testing.T) {
 		require.NoError(t, b.RunNow("a", []string{"m2", "m3"}))
 		synctest.Wait()
 		require.Len(t, changes, 1, "those who watch are told")
-		require.ErrorContains(t, b.RunNow("a", []string{"m1"}), "runs already")
+		require.ErrorContains(t, b.RunNow("a", []string{"m1"}), "is running already")
 		assert.Zero(t, b.skips("a", store.SkipOverlap), "what was due counts, not what was asked for")
 
 		require.Error(t, b.Cancel(7))

@@ -56,14 +56,14 @@ func (w *engineWatch) looked(info runner.EngineInfo, err error) {
 	case err != nil:
 		w.status.Err = err.Error()
 		if first || before.Err != w.status.Err {
-			w.logger.Error("no cycle can run: the engine is not usable; it is looked for again and again", "err", err)
+			w.logger.Error("no cycle can run: the engine cannot be used; the search for it goes on", "err", err)
 		}
 	case first || !before.Up || before.Info.String() != info.String():
 		w.logger.Info("the engine is usable", "engine", info.String(), "threads", info.Threads)
 	}
 }
 
-// measured takes over what only a measurement tells.
+// measured takes over what only a measurement shows.
 func (w *engineWatch) measured(m runner.Measurement) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

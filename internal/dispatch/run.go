@@ -116,7 +116,7 @@ func oldestFirst(models []model.Planned, state *store.State) {
 	slices.SortStableFunc(models, func(a, b model.Planned) int { return oldest(a).Compare(oldest(b)) })
 }
 
-// stale gives the targets of a job that are to be decided. The others are counted as skipped.
+// stale returns the targets of a job that are to be decided. The others are counted as skipped.
 func (d *Dispatcher) stale(ctx context.Context, job cycle.Job) []string {
 	stale, fresh := d.cycles.Stale(ctx, job, shown{d, job}.Progress)
 	d.update(func(r *Running) { r.Progress, r.Ratio = runner.Progress{}, 0 })
@@ -193,7 +193,7 @@ func (d *Dispatcher) over() {
 	d.changed()
 }
 
-// ratio is how much of a cycle is done, if quantizing takes a fifth of it and measuring up
+// ratio returns how much of a cycle is done, if quantizing takes a fifth of it and measuring up
 // to the next look the rest: a guess, which falls back when that look decides nothing.
 func ratio(p runner.Progress) float64 {
 	const quantizing = 0.2

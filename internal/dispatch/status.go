@@ -61,7 +61,7 @@ type EngineStatus struct {
 	Err                string // why it is not up
 }
 
-// Status is what goes on now.
+// Status returns what goes on now.
 func (d *Dispatcher) Status() *Status {
 	engine := d.engine.now()
 	d.mu.Lock()

@@ -65,7 +65,7 @@ type Estimate struct {
 	DropRatio              float64 // of the generation phase; negative when faster: −1 is twice as fast
 }
 
-// DefaultWorkload is the generation of 1024 tokens from nothing, as it is measured by
+// DefaultWorkload returns the generation of 1024 tokens from nothing, as it is measured by
 // default.
 func DefaultWorkload() Workload { return Workload{GenerationTokens: 1024} }
 
@@ -106,7 +106,7 @@ func (w Workload) Of(model *gguf.Header, target string) (Estimate, error) {
 	return estimate, nil
 }
 
-// Beside gives the estimate of a copy that is compared with another one, of the same model
+// Beside returns the estimate of a copy that is compared with another one, of the same model
 // under the same workload, in place of the model itself.
 func (e Estimate) Beside(baseline Estimate) Estimate {
 	e.OriginalBytesPerToken = baseline.QuantizedBytesPerToken
@@ -116,7 +116,7 @@ func (e Estimate) Beside(baseline Estimate) Estimate {
 	return e
 }
 
-// UpperBound is a number of bytes that the quantized file will not exceed, for the look
+// UpperBound returns a number of bytes that the quantized file will not exceed, for the look
 // at the disk before a tool that cannot say it itself: a tenth above the estimate, which
 // covers the mixes of other versions of llama.cpp; for a target that is not known here,
 // or that Of refuses, a tenth above the original or above 16 bits a parameter,
@@ -159,7 +159,7 @@ func tensorBytes(model *gguf.Header, types []gguf.Type) int64 {
 	return sum
 }
 
-// weightBytes is how much of the weights is read to generate one token, with the
+// weightBytes returns how much of the weights is read to generate one token, with the
 // tensors in the given types, or in their own when nil.
 func weightBytes(model *gguf.Header, types []gguf.Type) float64 {
 	tied := model.Tensor("output.weight") == nil
@@ -204,12 +204,12 @@ func isExpert(name string) bool {
 	return len(parts) == 5 && parts[0] == "blk" && strings.HasPrefix(parts[2], "ffn_") && parts[4] == "weight"
 }
 
-// cacheBytes is how much of the KV cache is read to generate one token, on average.
+// cacheBytes returns how much of the KV cache is read to generate one token, on average.
 func (w Workload) cacheBytes(model *gguf.Header) float64 {
 	return cachePerToken(model) * (float64(w.Depth) + float64(w.GenerationTokens)/2)
 }
 
-// cachePerToken is how many bytes of the KV cache a token has, in F16.
+// cachePerToken returns how many bytes of the KV cache a token has, in F16.
 func cachePerToken(model *gguf.Header) float64 {
 	var heads int64
 	for _, perLayer := range model.KVHeads {
@@ -221,7 +221,7 @@ func cachePerToken(model *gguf.Header) float64 {
 	return float64(heads) * float64(model.KeyLength+model.ValueLength) * float64(gguf.F16.Bytes(1))
 }
 
-// unknownFormat is the error of a target that mix.go does not have.
+// unknownFormat returns the error of a target that mix.go does not have.
 func unknownFormat(target string) error {
 	return fmt.Errorf("unknown format %q: a dry run knows %s", target, strings.Join(Formats(), ", "))
 }

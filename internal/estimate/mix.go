@@ -76,7 +76,7 @@ func needsImatrix(format string) bool {
 	return veryLow(format) || format == "IQ3_XXS" || format == "IQ3_XS" || format == "Q2_K_S"
 }
 
-// veryLow are the formats of one and two bits that share one set of rules.
+// veryLow returns the formats of one and two bits that share one set of rules.
 func veryLow(format string) bool {
 	switch format {
 	case "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M":
@@ -152,7 +152,7 @@ func (m *mix) apply() (types []gguf.Type, fallen float64, err error) {
 	return types, fallen, nil
 }
 
-// inLayerOrder gives the tensors' indexes in the order in which llama-quantize counts
+// inLayerOrder returns the tensors' indexes in the order in which llama-quantize counts
 // layers: by layer, what belongs to none first, then by name.
 func inLayerOrder(tensors []gguf.Tensor) []int {
 	order := make([]int, len(tensors))
@@ -166,7 +166,7 @@ func inLayerOrder(tensors []gguf.Tensor) []int {
 	return order
 }
 
-// layerOf is the number in "blk.7.attn_q.weight"; −1 without one.
+// layerOf returns the number in "blk.7.attn_q.weight"; −1 without one.
 func layerOf(name string) int {
 	var layer int
 	if _, err := fmt.Sscanf(name, "blk.%d.", &layer); err != nil {
@@ -249,7 +249,7 @@ func roleOf(name string) role {
 	return other
 }
 
-// choose is the type that the mix wants for a tensor, whether its rows fit or not.
+// choose returns the type that the mix wants for a tensor, whether its rows fit or not.
 func (m *mix) choose(tensor *gguf.Tensor) gguf.Type {
 	role := roleOf(tensor.Name)
 	switch {
@@ -477,5 +477,5 @@ func fit(tensor *gguf.Tensor, wanted gguf.Type) (gguf.Type, error) {
 	case gguf.Q6_K:
 		return gguf.Q8_0, nil
 	}
-	return 0, fmt.Errorf("tensor %q has rows of %d elements, no multiple of the %d that a block of %s holds, and that type has no substitute", tensor.Name, row, wanted.BlockSize(), wanted)
+	return 0, fmt.Errorf("tensor %q has rows of %d elements, not a multiple of the %d that a block of %s holds, and that type has no substitute", tensor.Name, row, wanted.BlockSize(), wanted)
 }

@@ -65,7 +65,7 @@ func NewChoice(c ChoiceInfo, origin Origin) Choice {
 		Entry:        origin.Entry,
 	}
 	if limit := c.Rule.MaxSize(); limit != 0 {
-		told.MaxSizeBytes = &limit
+		out.MaxSizeBytes = &limit
 	}
 	if c.Previous != "" {
 		out.PreviousFormat = &c.Previous

@@ -1,4 +1,4 @@
-// Package event defines the objects by which quant-exporter tells other programs of
+// Package event defines the objects by which quant-exporter informs other programs about
 // its outcomes: the data of a QUANT_DECISION or QUANT_CHOICE event on the A2A bus, which
 // is also a line of `quant-exporter run --output json`.
 //
@@ -223,7 +223,7 @@ func NewFailure(r *runner.Result) Failure {
 	}
 }
 
-// ThresholdPercent is a threshold, a ratio, as a percentage: of 0.07 it is 7, where the
+// ThresholdPercent returns a threshold, a ratio, as a percentage: of 0.07 it is 7, where the
 // plain product is 7.000000000000001. Somebody gave that figure, and looks for it.
 func ThresholdPercent(ratio float64) float64 { return math.Round(ratio*1e12) / 1e10 }
 

@@ -31,7 +31,7 @@ const (
 	typeFloat64
 )
 
-// size is the number of bytes of a value; 0 for strings, arrays and unknown types.
+// size returns the number of bytes of a value; 0 for strings, arrays and unknown types.
 func (t valueType) size() uint64 {
 	switch t {
 	case typeUint8, typeInt8, typeBool:
@@ -63,7 +63,7 @@ func newCursor(file io.ReadSeeker, limit int64) *cursor {
 	return &cursor{file: file, in: bufio.NewReaderSize(file, bufferSize), limit: limit}
 }
 
-// bytes gives the next n bytes, valid until the next call, and zeros after an error. n
+// bytes returns the next n bytes, valid until the next call, and zeros after an error. n
 // is at most the size of the buffer, as our own limits are.
 func (c *cursor) bytes(n int) []byte {
 	raw := c.peek(n)
@@ -117,7 +117,7 @@ func (c *cursor) skipStrings(count uint64) {
 	}
 }
 
-// name gives a string that must have at most most bytes.
+// name returns a string that must have at most most bytes.
 func (c *cursor) name(most uint64) string {
 	if length := binary.LittleEndian.Uint64(c.peek(8)); length > most && c.err == nil {
 		c.err = fmt.Errorf("a name of %d bytes at byte %d, where at most %d are possible: the file is damaged", length, c.offset, most)
@@ -125,7 +125,7 @@ func (c *cursor) name(most uint64) string {
 	return c.text(most)
 }
 
-// text gives a string of at most most bytes; a longer one is passed over and reads as
+// text returns a string of at most most bytes; a longer one is passed over and reads as
 // empty.
 func (c *cursor) text(most uint64) string {
 	length := c.uint64()

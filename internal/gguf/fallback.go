@@ -8,7 +8,7 @@ import "slices"
 // for the IQ types, and F16 where even 32 does not divide the row.
 var fallbackTypes = []Type{Q4_0, Q5_0, Q5_1, Q8_0, IQ4_NL, F16}
 
-// FallbackShare is the share, from 0 to 1, of the parameters in quantized's weight
+// FallbackShare returns the share, from 0 to 1, of the parameters in quantized's weight
 // matrices that did not get a type of the format target but a larger one, because
 // their rows are not a multiple of its block size. A high share means that the file is
 // larger, and closer to the original, than its format's name says.

@@ -47,7 +47,7 @@ var formats = map[uint64]struct {
 	41: {"Q2_0", Q2_0},
 }
 
-// BaseType is the type that a quantization format is named for, in llama-quantize's
+// BaseType returns the type that a quantization format is named for, in llama-quantize's
 // spelling: Q4_K for "Q4_K_M". ok is false for a name that is not a format of its own.
 func BaseType(format string) (base Type, ok bool) {
 	for _, known := range formats {
@@ -64,7 +64,7 @@ func Known(format string) bool {
 	return ok
 }
 
-// FileFormat is the format that the file says to be of (general.file_type), whatever its
+// FileFormat returns the format that the file says to be of (general.file_type), whatever its
 // tensors are; false where it says none that is known.
 func (h *Header) FileFormat() (format string, ok bool) {
 	known, ok := formats[h.fileType]
@@ -77,7 +77,7 @@ func (h *Header) FileFormat() (format string, ok bool) {
 // aliases are the other names that llama-quantize has of formats.
 var aliases = map[string]string{"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 
-// Canonical is the one name of a format, in capitals and no alias, whether llama-quantize
+// Canonical returns the one name of a format, in capitals and no alias, whether llama-quantize
 // is installed or not. A name that is not known stays as it is, in capitals.
 func Canonical(format string) string {
 	format = strings.ToUpper(format)

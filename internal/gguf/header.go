@@ -101,7 +101,7 @@ func (t *Tensor) measure() error {
 		return fmt.Errorf("tensor %q is of type %d, %w", t.Name, uint32(t.Type), t.Type.unknown())
 	}
 	if t.Dims[0]%t.Type.BlockSize() != 0 {
-		return fmt.Errorf("tensor %q has rows of %d elements, no multiple of the %d that a block of %s holds", t.Name, t.Dims[0], t.Type.BlockSize(), t.Type)
+		return fmt.Errorf("tensor %q has rows of %d elements, not a multiple of the %d that a block of %s holds", t.Name, t.Dims[0], t.Type.BlockSize(), t.Type)
 	}
 	elements := uint64(1)
 	for _, dim := range t.Dims {
@@ -127,7 +127,7 @@ func (h *Header) Tensor(name string) *Tensor {
 	return nil
 }
 
-// TensorBytes is the size of all tensors' data, without the padding between them.
+// TensorBytes returns the size of all tensors' data, without the padding between them.
 func (h *Header) TensorBytes() int64 {
 	var sum int64
 	for i := range h.Tensors {
@@ -136,7 +136,7 @@ func (h *Header) TensorBytes() int64 {
 	return sum
 }
 
-// BitsPerWeight is the effective number of bits that a parameter takes: of the
+// BitsPerWeight returns the effective number of bits that a parameter takes: of the
 // tensors' bytes, without the header. 0 when there are no parameters.
 func (h *Header) BitsPerWeight() float64 {
 	if h.Parameters == 0 {

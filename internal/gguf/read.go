@@ -58,7 +58,7 @@ func read(path string) (*Header, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: it is %s, no regular file", ErrNotGGUF, fileKind(info.Mode()))
+		return nil, fmt.Errorf("%w: it is %s, not a regular file", ErrNotGGUF, fileKind(info.Mode()))
 	}
 	return parse(file, info.Size())
 }
@@ -151,7 +151,7 @@ func (h *Header) readMagic(in *cursor) error {
 	case version&0xffff == 0 && version != 0:
 		return fmt.Errorf("%w: a big-endian GGUF file: llama.cpp reads it on big-endian machines only; convert it with gguf-py's gguf_convert_endian", ErrForeign)
 	case version == 0, version > lastVersion:
-		return fmt.Errorf("GGUF version %d, which there is none of: the file is damaged", version)
+		return fmt.Errorf("GGUF version %d does not exist: the file is damaged", version)
 	default:
 		return fmt.Errorf("%w: GGUF version %d: only 2 and 3 are known; convert the model again with a current llama.cpp", ErrForeign, version)
 	}
@@ -265,7 +265,7 @@ func (h *Header) take(meta metadata) (alignment int64, err error) {
 	if values := meta.numbers["general.alignment"]; len(values) == 1 {
 		alignment = values[0]
 		if alignment < 1 || alignment > 1<<20 || alignment&(alignment-1) != 0 {
-			return 0, fmt.Errorf("general.alignment is %d, no power of two up to 1 MiB: the file is damaged", alignment)
+			return 0, fmt.Errorf("general.alignment is %d, not a power of two up to 1 MiB: the file is damaged", alignment)
 		}
 	}
 	return alignment, nil
@@ -302,7 +302,7 @@ type metadata struct {
 	tokens  int64              // length of the token list, which is skipped
 }
 
-// number is the first number of a key, 0 without one.
+// number returns the first number of a key, 0 without one.
 func (m metadata) number(key string) int64 {
 	if values := m.numbers[key]; len(values) > 0 {
 		return values[0]

@@ -202,7 +202,7 @@ func hostile() map[string]struct {
 		"product overflows to 0": {start(1, 0).tensor("t", 0, 0, 1<<32, 1<<32, 0).Bytes(), "more than any file can hold"},
 		"removed type":           {start(1, 0).tensor("t", 4, 0, 256).Bytes(), "type 4"},
 		"unknown type":           {start(1, 0).tensor("t", math.MaxUint32, 0, 256).Bytes(), "type 4294967295"},
-		"row cuts a block":       {start(1, 0).tensor("t", uint32(gguf.Q4_K), 0, 128).Bytes(), "no multiple of the 256"},
+		"row cuts a block":       {start(1, 0).tensor("t", uint32(gguf.Q4_K), 0, 128).Bytes(), "not a multiple of the 256"},
 		"absurd offset":          {start(1, 0).tensor("t", 0, 1<<63, 1).Bytes(), "more than any file can hold"},
 		"sizes add up absurdly":  {start(3, 0).tensor("t", 28, 0, 1<<59).tensor("u", 28, 0, 1<<59).tensor("v", 28, 0, 1<<59).Bytes(), "more than any file can hold"},
 		"data missing":           {start(1, 0).tensor("t", 0, 0, 1000).Bytes(), "need 4064 bytes and the file has 57"},

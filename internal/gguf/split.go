@@ -27,7 +27,7 @@ func ShardName(base string) (prefix string, no, count int, ok bool) {
 	return parts[1], no, count, true
 }
 
-// ShardPath is the name of file no, from 1, of the count files of a split set; prefix
+// ShardPath returns the name of file no, from 1, of the count files of a split set; prefix
 // may begin with a directory.
 func ShardPath(prefix string, no, count int) string {
 	return fmt.Sprintf("%s-%05d-of-%05d.gguf", prefix, no, count)
@@ -58,7 +58,7 @@ func ReadSet(paths []string) (*Header, error) {
 		return nil, errors.New("reading a model's headers: no file given")
 	}
 	if set.splitTensors > 0 && len(paths) > 1 && int64(len(set.Tensors)) != set.splitTensors {
-		return nil, fmt.Errorf("the set of %q has %d tensors in its files and should have %d by its header: its files are not of one model", paths[0], len(set.Tensors), set.splitTensors)
+		return nil, fmt.Errorf("the set of %q has %d tensors in its files, but %d by its header: the files do not belong to one model", paths[0], len(set.Tensors), set.splitTensors)
 	}
 	if len(paths) > 1 {
 		set.offsets = nil

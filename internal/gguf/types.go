@@ -120,18 +120,18 @@ const (
 	lastOfAny = 999
 )
 
-// unknown is the error of a type that is not Known: what it is, and what to do.
+// unknown returns the error of a type that is not Known: what it is, and what to do.
 func (t Type) unknown() error {
 	was, gone := removed[t]
 	switch {
 	case gone:
-		return fmt.Errorf("%w: llama.cpp has that no more (it was %s); get or make the model as %s, which the tools of today arrange for the processor by themselves", ErrForeign, was.name, was.instead)
+		return fmt.Errorf("%w: llama.cpp no longer has it (it was %s); get or make the model as %s, which today's tools arrange for the processor by themselves", ErrForeign, was.name, was.instead)
 	case t > lastOfAny:
 		return errors.New("which no program has: the file is damaged")
 	case t >= firstOfIK:
-		return fmt.Errorf("%w: llama.cpp has no such type (ik_llama.cpp numbers types of its own so); get or make the model in a format of llama.cpp", ErrForeign)
+		return fmt.Errorf("%w: llama.cpp has no such type (ik_llama.cpp uses such numbers for its own types); get or make the model in a format of llama.cpp", ErrForeign)
 	default:
-		return fmt.Errorf("%w: it is of another program, or newer than this one; get or make the model in a format that is known", ErrForeign)
+		return fmt.Errorf("%w: it belongs to another program, or is newer than this one; get or make the model in a known format", ErrForeign)
 	}
 }
 
@@ -142,10 +142,10 @@ func (t Type) layout() layout {
 	return layouts[t]
 }
 
-// String is the type's name in llama.cpp's spelling: "Q4_K".
+// String returns the type's name in llama.cpp's spelling: "Q4_K".
 func (t Type) String() string { return t.layout().name }
 
-// BlockSize is the number of elements that are stored together; a row's length has to
+// BlockSize returns the number of elements that are stored together; a row's length has to
 // be a multiple of it.
 func (t Type) BlockSize() int64 { return t.layout().block }
 
@@ -153,7 +153,7 @@ func (t Type) BlockSize() int64 { return t.layout().block }
 // numbers.
 func (t Type) Quantized() bool { return t.layout().block > 1 }
 
-// Bytes is what elements of this type take, a whole number of blocks.
+// Bytes returns what elements of this type take, a whole number of blocks.
 func (t Type) Bytes(elements int64) int64 {
 	layout := t.layout()
 	return elements / layout.block * layout.bytes

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// defaultCores is the number of cores where the system tells no topology.
+// defaultCores returns the number of cores if the system reports no topology.
 func defaultCores() int {
 	if n, err := unix.SysctlUint32("hw.physicalcpu"); err == nil && n > 0 {
 		return int(n)

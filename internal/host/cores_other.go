@@ -4,5 +4,5 @@ package host
 
 import "runtime"
 
-// defaultCores is the number of cores where the system tells no topology.
+// defaultCores returns the number of cores if the system reports no topology.
 func defaultCores() int { return runtime.NumCPU() }

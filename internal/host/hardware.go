@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hardware says what machine a figure was measured on. What the system does not tell
+// Hardware says what machine a figure was measured on. What the system does not report
 // is empty or zero.
 type Hardware struct {
 	Name   string `json:"name,omitempty"`         // host name
@@ -38,7 +38,7 @@ func readHardware(t topology) Hardware {
 	return h
 }
 
-// CPUName is the model name of the (first) CPU; "" where the system does not tell.
+// CPUName returns the model name of the (first) CPU; "" if the system does not report it.
 func CPUName() string {
 	cpu, _ := cpuAndMemory()
 	return cpu
@@ -68,7 +68,7 @@ func (h Hardware) Machine() string {
 }
 
 // Driver names the kernel and the drivers of GPUs that are loaded at the moment, as far
-// as the system tells: "Linux 6.12.1, nvidia 550.54.14".
+// as the system reports it: "Linux 6.12.1, nvidia 550.54.14".
 func (h Hardware) Driver() string { return h.driver(os.DirFS("/")) }
 
 func (h Hardware) driver(root fs.FS) string {

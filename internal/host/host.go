@@ -19,11 +19,11 @@ func Read() *Host {
 	return &Host{Hardware: readHardware(t), topology: t, load: newUsageReader(t)}
 }
 
-// Usable is the number of cores that the process can keep busy: all that it may use, or
+// Usable returns the number of cores that the process can keep busy: all that it may use, or
 // the quota of its control group, rounded up, where that is less. It is at least 1.
 func (h *Host) Usable() int { return h.topology.usable() }
 
-// Threads is the number of threads for a measurement: one for each usable core but one,
+// Threads returns the number of threads for a measurement: one for each usable core but one,
 // and at least one. The free core takes what else the host has to do.
 func (h *Host) Threads() int { return max(1, h.Usable()-1) }
 

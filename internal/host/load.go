@@ -16,7 +16,7 @@ type usage struct {
 	// steal is the time in which there was work and the hypervisor gave the CPU to
 	// another machine.
 	steal time.Duration
-	// ok is false, and the rest zero, where the system does not tell.
+	// ok is false, and the rest zero, if the system does not report it.
 	ok bool
 }
 

@@ -11,10 +11,10 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// FreeMemory is how many bytes of memory a measurement may take without another process
+// FreeMemory returns how many bytes of memory a measurement may take without another process
 // losing any: what the kernel calls available, which the pages of files are that nobody
 // needs, or what the limits of the control groups leave, where that is less. It is 0 where
-// the system does not tell.
+// the system does not report it.
 func (h *Host) FreeMemory() int64 {
 	proc, err := procfs.NewDefaultFS()
 	if err != nil {
@@ -27,7 +27,7 @@ func (h *Host) FreeMemory() int64 {
 	return min(int64(*info.MemAvailableBytes), groupMemory(os.DirFS("/")))
 }
 
-// groupMemory is the least that the memory limits on the process's cgroup and those above it
+// groupMemory returns the least that the memory limits on the process's cgroup and those above it
 // leave, in bytes; the largest number where there is no limit. Pages of files that were not
 // used of late count as free: the kernel takes them back first.
 func groupMemory(root fs.FS) int64 {
@@ -44,7 +44,7 @@ func groupMemory(root fs.FS) int64 {
 	return free
 }
 
-// groupFiles are the files in which a hierarchy tells its limit, its use and the pages of
+// groupFiles are the files in which a hierarchy shows its limit, its use and the pages of
 // files that were not used of late. Sources: Linux's Documentation/admin-guide/cgroup-v2.rst
 // and cgroup-v1/memory.rst.
 type groupFiles struct{ limit, used, inactive string }
@@ -54,7 +54,7 @@ var (
 	memoryV1 = groupFiles{"memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"}
 )
 
-// left is what the limit of a group leaves; false where it has none.
+// left returns what the limit of a group leaves; false where it has none.
 func (f groupFiles) left(root fs.FS, dir string) (int64, bool) {
 	number := func(name string) (int64, bool) {
 		content, err := fs.ReadFile(root, path.Join(dir, name))

@@ -2,10 +2,10 @@ package host
 
 import "slices"
 
-// Pin gives the logical CPUs for the n-th measurement with so many threads: all threads of as
+// Pin returns the logical CPUs for the n-th measurement with so many threads: all threads of as
 // many physical cores as it needs, and of all but one at least, within what the process may
 // use. The cores that are left out turn from one n to the next. It is nil where the system is
-// to choose: where it does not tell of its CPUs, where nothing would be left out, and for a
+// to choose: if it does not report its CPUs, where nothing would be left out, and for a
 // number of threads that is not known, 0, because the tool then counts the cores itself.
 func (h *Host) Pin(threads, n int) []int { return h.topology.pin(threads, n) }
 

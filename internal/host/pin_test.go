@@ -88,6 +88,6 @@ func TestTakenIsTheLongestWaitAndWhatWasStolen(t *testing.T) {
 	assert.InDelta(t, 1, Taken(at(0, 0), at(0, 500), 100, 100), 1e-12, "never more than all of it")
 	assert.InDelta(t, 0.1, Taken(at(0), at(0, 10), 100, 100), 1e-12, "a thread that began meanwhile")
 	assert.InDelta(t, 0.3, Taken(at(5, 0), at(15, 10), 100, 50), 1e-12, "stopped for half of the time")
-	assert.Zero(t, Taken(Schedule{}, at(0, 10), 100, 100), "where the system does not tell")
+	assert.Zero(t, Taken(Schedule{}, at(0, 10), 100, 100), "if the system does not report it")
 	assert.Zero(t, Taken(at(0, 0), at(0, 10), 0, 0))
 }

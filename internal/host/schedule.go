@@ -31,7 +31,7 @@ type Schedule struct {
 	ok      bool
 }
 
-// Read reads the schedule; the zero value where the system does not tell. The kernel counts
+// Read reads the schedule; the zero value if the system does not report it. The kernel counts
 // nanoseconds, but for the time stolen by the hypervisor, which has ticks of 10 ms. (Linux's
 // Documentation/scheduler/sched-stats.rst: /proc/PID/task/TID/schedstat.)
 func (p *Process) Read() Schedule {
@@ -57,11 +57,11 @@ func (p *Process) Read() Schedule {
 	return now
 }
 
-// Taken is the share, 0 to 1, that others took of the time that a process had between two
+// Taken returns the share, 0 to 1, that others took of the time that a process had between two
 // schedules: in which the thread that waited longest waited for a CPU, because the others of
 // its process wait for it, or the hypervisor gave the CPUs to another machine. Of the whole
 // time, running is what is left without the times in which the process was stopped. Taken is
-// 0 where the system does not tell.
+// 0 if the system does not report it.
 func Taken(before, after Schedule, whole, running time.Duration) float64 {
 	if !before.ok || !after.ok || whole <= 0 || running <= 0 {
 		return 0

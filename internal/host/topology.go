@@ -19,10 +19,10 @@ const maxCPUs = 1 << 16
 // topology is the part of the host's CPUs that this process may use.
 type topology struct {
 	// cpus are the numbers of the logical CPUs that the process may run on, in
-	// ascending order; nil where the system does not tell.
+	// ascending order; nil if the system does not report it.
 	cpus []int
 	// siblings are the same, by physical core, in the order of each core's first; nil where
-	// the system does not tell.
+	// the system does not report it.
 	siblings [][]int
 	// cores is the number of physical cores among them, at least 1: hyperthreads of
 	// one core count once, cores of every speed alike.
@@ -37,7 +37,7 @@ func systemTopology() topology {
 	return readTopology(os.DirFS("/"), defaultCores())
 }
 
-// usable is the number of cores that the process can keep busy: cores, or the quota,
+// usable returns the number of cores that the process can keep busy: cores, or the quota,
 // rounded up, where that is less.
 func (t topology) usable() int {
 	if t.quota > 0 && t.quota < float64(t.cores) {
@@ -70,7 +70,7 @@ func readTopology(root fs.FS, fallback int) topology {
 	return t
 }
 
-// allowedCPUs gives the CPUs that the process may run on and that are online. The list
+// allowedCPUs returns the CPUs that the process may run on and that are online. The list
 // in /proc/self/status is what sched_getaffinity(2) reads, cpusets included, but keeps
 // CPUs that went offline.
 func allowedCPUs(root fs.FS) ([]int, error) {
@@ -161,7 +161,7 @@ func parseCPUList(text string) ([]int, error) {
 	return cpus, nil
 }
 
-// intersect gives the numbers of a that are also in b, in a's order.
+// intersect returns the numbers of a that are also in b, in a's order.
 func intersect(a, b []int) []int {
 	in := make(map[int]bool, len(b))
 	for _, n := range b {

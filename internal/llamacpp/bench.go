@@ -217,11 +217,11 @@ func (r benchRow) phase() (phase verdict.Phase, tokens int, err error) {
 	case r.Generation > 0 && r.Prompt == 0:
 		return verdict.Generation, r.Generation, nil
 	default:
-		return "", 0, fmt.Errorf("its JSON has a result with n_prompt %d and n_gen %d, which is of no phase", r.Prompt, r.Generation)
+		return "", 0, fmt.Errorf("its JSON has a result with n_prompt %d and n_gen %d, which fits no phase", r.Prompt, r.Generation)
 	}
 }
 
-// mean is that of the row's durations.
+// mean returns the mean of the row's durations.
 func (r benchRow) mean(limit time.Duration) (time.Duration, error) {
 	if len(r.SamplesNS) == 0 {
 		return 0, errors.New("its JSON has no samples_ns")
@@ -238,9 +238,9 @@ func (r benchRow) mean(limit time.Duration) (time.Duration, error) {
 	return time.Duration(math.Round(sum / float64(len(r.SamplesNS)))), nil
 }
 
-// parseRows reads llama-bench's JSON: an object a line, or one array. Lines before and
-// between the results that are no JSON, which back ends and wrappers may print, are
-// passed over; a result that is cut off is an error.
+// parseRows reads llama-bench's JSON: an object a line, or one array. It passes over lines
+// before and between the results that are not JSON, which back ends and wrappers may print.
+// A result that is cut off is an error.
 func parseRows(stdout []byte, jsonl bool) ([]benchRow, error) {
 	if len(bytes.TrimSpace(stdout)) == 0 {
 		return nil, errors.New("it exited with status 0 and printed no result")

@@ -87,7 +87,7 @@ func TestMeasureRefuses(t *testing.T) {
 		"cut off in an array": {array[:len(array)/2], true, "cut off after"},
 		"array without end":   {strings.TrimSuffix(strings.TrimSpace(array), "]"), true, "cut off after"},
 		"wrong tokens":        {strings.ReplaceAll(rows, `"n_gen": 64`, `"n_gen": 32`), false, "with 32 tokens instead of 64"},
-		"both phases at once": {strings.ReplaceAll(rows, `"n_gen": 0`, `"n_gen": 64`), false, "of no phase"},
+		"both phases at once": {strings.ReplaceAll(rows, `"n_gen": 0`, `"n_gen": 64`), false, "fits no phase"},
 		"zero":                {sample("0"), false, "samples_ns holds 0"},
 		"negative":            {sample("-5"), false, "samples_ns holds -5"},
 		"huge":                {sample("1e30"), false, "samples_ns holds 1e30"},

@@ -9,7 +9,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
-// Validate finds what only the tools know to be of no use in their section of the
+// Validate returns the problems that only the tools' own rules show in their section of the
 // configuration.
 func Validate(c config.Engine) []config.Problem {
 	var problems []config.Problem
@@ -48,8 +48,8 @@ func Validate(c config.Engine) []config.Problem {
 	return problems
 }
 
-// reservedBenchOptions are those of llama-bench that the exporter sets, and what to do
-// instead. Given twice, an option of llama-bench makes it measure twice.
+// reservedBenchOptions are the options of llama-bench that the exporter sets, and what to do
+// instead. An option that is given twice makes llama-bench measure twice.
 var reservedBenchOptions = []reserved{
 	{"the exporter names the model", []string{"-m", "--model", "-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"}},
 	{"use benchmark.prompt_tokens and benchmark.phases", []string{"-p", "--n-prompt"}},
@@ -62,7 +62,7 @@ var reservedBenchOptions = []reserved{
 	{"with it the tool measures nothing", []string{"-h", "--help", "--version", "--list-devices"}},
 }
 
-// reservedQuantizeOptions are those of llama-quantize that have keys of their own or
+// reservedQuantizeOptions are the options of llama-quantize that have keys of their own or
 // would spoil the result.
 var reservedQuantizeOptions = []reserved{
 	{"use engine.imatrix", []string{"--imatrix"}},
@@ -71,8 +71,8 @@ var reservedQuantizeOptions = []reserved{
 	{"with it the tool quantizes nothing", []string{"-h", "--help", "--version", "--dry-run"}},
 }
 
-// reservedEvaluateOptions are those of llama-perplexity that the exporter sets, and those
-// that would hide or change what it reads.
+// reservedEvaluateOptions are the options of llama-perplexity that the exporter sets, and the
+// ones that would hide or change what it reads.
 var reservedEvaluateOptions = []reserved{
 	{"the exporter names the model", []string{"-m", "--model", "-mu", "--model-url", "-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-dr", "--docker-repo"}},
 	{"use quality.corpus", []string{"-f", "--file", "-bf", "--binary-file", "-p", "--prompt"}},

@@ -17,10 +17,10 @@
 // the working directory, which are asked in turn. A prompt is as deep in the cache as the
 // phases begin, and unlike any before from there on; a burst of generation cuts the cache to
 // its depth, so that nothing is evaluated twice. The first token of an answer comes with the
-// prompt and is not in the time that the server tells: one more is asked for than counts.
+// prompt and is not in the time that the server reports: one more is asked for than counts.
 // What the scheduler kept from a server during a burst is known to the nanosecond on Linux,
 // and a turn of which others took too much is repeated. Models whose cache cannot be cut,
-// recurrent ones and those with a sliding window, are evaluated anew for each burst, which
+// recurrent ones and those with a sliding window, are evaluated again for each burst, which
 // takes longer and gives the same figures; the prompt phase at a depth cannot be measured of
 // them in this way. Timings that cannot be (no number, other tokens than asked for, longer
 // than the answer took) are a failure. When the round is over the servers are killed.
@@ -35,9 +35,9 @@
 //
 // A first pass of llama-perplexity keeps what the original predicts (--kl-divergence-base)
 // in a file, whose header and size say whether it is whole; a pass of each copy
-// (--kl-divergence) is compared with it. Both exit with status 0 whatever becomes of them:
-// figures count only when every chunk's row and the summary are there. The rows are
-// cumulative and have five decimals; those of single chunks are their differences.
+// (--kl-divergence) is compared with it. Both exit with status 0 even if they fail: figures
+// count only if every chunk's row and the summary are there. The rows are cumulative and have
+// five decimals; the figures of single chunks are their differences.
 //
 // The tool logs from a thread that its end does not always wait for: of 60 runs of build
 // 11669 one lost the end of its output. Such a run is repeated, once.

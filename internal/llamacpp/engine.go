@@ -44,7 +44,7 @@ func New(cfg config.Engine, autoThreads int, logger *slog.Logger) *Engine {
 }
 
 // Probe finds the tools and says what they are. The version is the one llama-bench
-// prints; builds whose llama-bench has no --version tell it with every measurement.
+// prints; builds whose llama-bench has no --version print it with every measurement.
 func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 	tools, err := e.tools(ctx)
 	if err != nil {
@@ -83,7 +83,7 @@ var placing = []string{
 	"-ncmoe", "--n-cpu-moe", "-nkvo", "--no-kv-offload",
 }
 
-// freeDeviceMemory is how many bytes the accelerators have free now, all together; 0 when
+// freeDeviceMemory returns how many bytes the accelerators have free now, all together; 0 when
 // they do not get all of a model, or do not say.
 func (e *Engine) freeDeviceMemory(ctx context.Context, tools toolset) (int64, error) {
 	_, placed := option(e.cfg.BenchArgs, placing...)
@@ -97,7 +97,7 @@ func (e *Engine) freeDeviceMemory(ctx context.Context, tools toolset) (int64, er
 	return parseFree(said.stdout), nil
 }
 
-// files are those that the settings name: the importance matrix, if there is one, and what
+// files returns those that the settings name: the importance matrix, if there is one, and what
 // the arguments of the tools name by an absolute path, such as --tensor-type-file.
 func (e *Engine) files(imatrix string) map[string]string {
 	all := map[string]string{}
@@ -114,12 +114,12 @@ func (e *Engine) files(imatrix string) map[string]string {
 	return all
 }
 
-// toolArgs are the arguments of the tools, by their keys.
+// toolArgs returns the arguments of the tools, by their keys.
 func (e *Engine) toolArgs() map[string][]string {
 	return map[string][]string{"bench_args": e.cfg.BenchArgs, "quantize_args": e.cfg.QuantizeArgs, "evaluate_args": e.cfg.EvaluateArgs}
 }
 
-// arguments are the settings that results depend on, and the environment as far as results
+// arguments returns the settings that results depend on, and the environment as far as results
 // depend on it: a PATH differs from terminal to terminal.
 func (e *Engine) arguments() map[string]string {
 	all := map[string]string{}
@@ -137,7 +137,7 @@ func (e *Engine) arguments() map[string]string {
 	return all
 }
 
-// benchThreads is how many threads a measurement uses; 0 when llama-bench decides.
+// benchThreads returns how many threads a measurement uses; 0 when llama-bench decides.
 func (e *Engine) benchThreads(gpu bool) int {
 	if value, ok := option(e.cfg.BenchArgs, "-t", "--threads"); ok {
 		threads, _ := strconv.Atoi(value) // llama-bench will complain
@@ -155,8 +155,8 @@ func (e *Engine) benchThreads(gpu bool) int {
 	}
 }
 
-// matrices is the path of the importance matrix of each model, with a placeholder; "" where
-// all have the same or none.
+// matrices returns the path of the importance matrix of each model, with a placeholder; ""
+// where all models have the same or none.
 func (e *Engine) matrices() string {
 	if !runner.PerModel(e.cfg.Imatrix) {
 		return ""
@@ -164,7 +164,7 @@ func (e *Engine) matrices() string {
 	return e.cfg.Imatrix
 }
 
-// imatrix is the absolute path of the importance matrix of all models, "" when none is
+// imatrix returns the absolute path of the importance matrix of all models, "" when none is
 // configured.
 func (e *Engine) imatrix() (string, error) {
 	if e.cfg.Imatrix == "" || e.matrices() != "" {

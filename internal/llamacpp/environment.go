@@ -75,7 +75,7 @@ func Environment(ours []string, extra map[string]string) []string {
 	return environment
 }
 
-// Withheld gives the names, sorted, of the variables of ours that are meant for llama.cpp
+// Withheld returns the names, sorted, of the variables of ours that are meant for llama.cpp
 // and that its tools do not get. LLAMA_CPP_DIR, which is our own, is not among them.
 func Withheld(ours []string) []string {
 	var names []string
@@ -115,7 +115,7 @@ func takesOver(name string) bool {
 // steersTools reports whether results can depend on a variable.
 func steersTools(name string) bool { return slices.Contains(steeringNames, name) }
 
-// shownValue is a value as others may see it: a URL may hold a password.
+// shownValue returns a value as others may see it: a URL may hold a password.
 func shownValue(value string) string {
 	if !strings.Contains(value, "@") {
 		return value

@@ -112,7 +112,7 @@ func (op operation) died(exit *process.ExitError, result process.Result) error {
 // memoryAdvice is what to do when a tool has no memory.
 const memoryAdvice = "; it takes more memory, a smaller model, or fewer GPU layers (-ngl in engine.bench_args)"
 
-// signalOf is the signal that ended the process, or the child of a shell script that it
+// signalOf returns the signal that ended the process, or the child of a shell script that it
 // is: shells exit with 128 + n then. 0 when it exited.
 func signalOf(exit *process.ExitError) syscall.Signal {
 	if exit.Signal != 0 {
@@ -161,7 +161,7 @@ var (
 	noise   = regexp.MustCompile(`ggml_backend_load_best|load_backend:|llama_model_loader: - |print_info:|^warning: |gdbinit|auto-load|^\s*\[New LWP|^=+$`)
 )
 
-// lastWords are the last lines that tell something, of standard error or else of
+// lastWords returns the last lines that say something, of standard error or else of
 // standard output, fit for the end of a message: "; it said: …". "" when there are none.
 func lastWords(result process.Result) string {
 	lines := meaningful(result.Tail)

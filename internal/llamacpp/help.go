@@ -32,7 +32,7 @@ type version struct {
 	commit string
 }
 
-// gpuNames are the names of the accelerators without those of the back ends.
+// gpuNames returns the names of the accelerators, without the names of the back ends.
 func (a *abilities) gpuNames() string {
 	var names []string
 	for device := range strings.SplitSeq(a.devices, ", ") {
@@ -101,7 +101,7 @@ func parseVersion(text string) version {
 	return version{}
 }
 
-// commit is what a tool says of its commit: "" for the word of one that was built outside of
+// commit returns what a tool says of its commit: "" for the word of one that was built outside of
 // a repository.
 func commit(said string) string {
 	if said == "unknown" {

@@ -120,10 +120,10 @@ func (r *pairedRound) warmUp(ctx context.Context) {
 	}
 }
 
-// text is a new prompt, of as many tokens as the cache has to hold: the first ones, as deep as the phases begin, are
-// those of every prompt of the round, and what follows is unlike any other, so that of the
-// cache only the first ones can be used again. They are drawn from the whole vocabulary, as
-// llama-bench does it, the same for all files.
+// text returns a new prompt, of as many tokens as the cache has to hold. Its first tokens, up
+// to the depth at which the phases begin, are the same in every prompt of the round, and the
+// others are not, so that the cache can serve the first ones only. Tokens are drawn from the
+// whole vocabulary, as llama-bench does it, the same for all files.
 func (r *pairedRound) text() []int32 {
 	r.prompts++
 	same, other := rand.New(rand.NewPCG(r.job.Seed, 0)), rand.New(rand.NewPCG(r.job.Seed, uint64(r.prompts)))
@@ -238,7 +238,7 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 	milliseconds := *a.PredictedMS
 	if turn.Phase == verdict.Prompt {
 		if *a.PromptN != turn.Tokens {
-			// A cache that cannot be cut, of a recurrent model or a sliding window, is filled anew.
+			// A cache that cannot be cut, of a recurrent model or a sliding window, is filled again.
 			why := fmt.Errorf("%s evaluated %d tokens of a prompt of which %d were not in the cache", s.tool, *a.PromptN, turn.Tokens)
 			if turn.Depth > 0 && *a.PromptN > turn.Tokens {
 				return burst, &runner.Unpaired{Err: why}
@@ -261,7 +261,7 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 	return burst, nil
 }
 
-// finish takes down what the servers have to tell, and ends them.
+// finish records what the servers report, and ends them.
 func (r *pairedRound) finish(observed func(ours time.Duration, threads int) *host.Load, tools toolset, e *Engine) {
 	threads := e.benchThreads(tools.gpu)
 	for i, s := range r.servers {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerOf is the process that listens at the other end of a UNIX socket, which a wrapper
-// script may have started; 0 where the system does not tell.
+// peerOf returns the process that listens at the other end of a UNIX socket, which a wrapper
+// script may have started; 0 if the system does not report it.
 func peerOf(conn net.Conn) (pid int) {
 	socket, ok := conn.(*net.UnixConn)
 	if !ok {

@@ -30,15 +30,15 @@ func (e *Engine) PredictionsSize(ctx context.Context, vocabulary int64, job runn
 }
 
 // predictionsHeader is the beginning of the file of predictions: the magic, then the
-// tokens of a chunk, those of the vocabulary, and the chunks, as 32-bit integers.
+// tokens of a chunk, the tokens of the vocabulary, and the chunks, as 32-bit integers.
 const predictionsHeader = 20
 
 var predictionsMagic = []byte("_logits_")
 
-// predictionsSize is the size of that file: the header; the text's tokens, of 4 bytes;
-// and for each token that is predicted, which are those of a chunk's second half but for
-// the last, one 16-bit number a token of the vocabulary, rounded up to an even number of
-// them, and four more for their scale.
+// predictionsSize returns the size of that file: the header; the text's tokens, of 4 bytes
+// each; and for each predicted token one 16-bit number a token of the vocabulary, rounded up
+// to an even number of them, and four more for their scale. The predicted tokens are the
+// second half of each chunk, except its last token.
 //
 // Source: tools/perplexity/perplexity.cpp of llama.cpp, and measured.
 func predictionsSize(vocabulary, context, chunks int64) int64 {
@@ -62,7 +62,7 @@ func (e *Engine) Predict(ctx context.Context, job runner.EvaluateJob) (runner.To
 		if free, unknown := disk.Free(job.Dir); unknown == nil && free < fullBelow { // which the tool does not notice
 			return trace, runner.Failf(runner.ReasonNoSpace, "the disk is full: %s exited with status 0, and its predictions are not whole (%w); free some, name another folder with --work.dir, or lower quality.chunks", c.tool, err)
 		}
-		return trace, runner.Failf(runner.ReasonEvaluate, "%s exited with status 0 and its predictions are of no use: %w%s", c.tool, err, lastWords(result))
+		return trace, runner.Failf(runner.ReasonEvaluate, "%s exited with status 0 and its predictions cannot be used: %w%s", c.tool, err, lastWords(result))
 	}
 	return trace, nil
 }
@@ -120,7 +120,7 @@ func (e *Engine) Evaluate(ctx context.Context, job runner.EvaluateJob) (runner.E
 		if attempt == evaluateAttempts || !errors.Is(err, errCutOff) {
 			return evaluation, e.noFigures(c, job, result, err)
 		}
-		e.logger.Info("the end of an evaluation's output is missing: it is repeated", "model", job.Model, "err", err)
+		e.logger.Info("the end of an evaluation's output is missing: the evaluation is repeated", "model", job.Model, "err", err)
 	}
 }
 
@@ -234,7 +234,7 @@ func parseEvaluation(stdout string, job runner.EvaluateJob) (runner.Evaluation, 
 		return runner.Evaluation{}, fmt.Errorf("%w: its summary is not whole, which has the quantiles", errCutOff)
 	}
 	if !nearly(last, rows[chunks-1]) {
-		return runner.Evaluation{}, fmt.Errorf("its summary %+v is not that of its last chunk %+v", last, rows[chunks-1])
+		return runner.Evaluation{}, fmt.Errorf("its summary %+v differs from its last chunk %+v", last, rows[chunks-1])
 	}
 	if !(evaluation.Perplexity >= 1 && evaluation.OriginalPerplexity >= 1 && evaluation.OriginalPerplexity < largestFigure) {
 		return runner.Evaluation{}, fmt.Errorf("its perplexities are %v and %v: none is below 1", evaluation.Perplexity, evaluation.OriginalPerplexity)

@@ -46,7 +46,7 @@ func (e *Engine) Quantize(ctx context.Context, job runner.QuantizeJob, report fu
 	return trace, nil
 }
 
-// QuantizeArgs tells how Quantize would run llama-quantize; see [runner.Engine].
+// QuantizeArgs returns the arguments with which Quantize would run llama-quantize; see [runner.Engine].
 func (e *Engine) QuantizeArgs(ctx context.Context, job runner.QuantizeJob) ([]string, error) {
 	c, err := e.quantizeCommand(ctx, job, false)
 	if err != nil {
@@ -215,7 +215,7 @@ func (p *plan) add(line string) {
 
 func (p *plan) complete() bool { return p.tensors > 0 && p.model.value > 0 && p.quant.value > 0 }
 
-// bytes is the size of the output, given that of the input; see [Engine.QuantizedSize].
+// bytes returns the size of the output, given the size of the input; see [Engine.QuantizedSize].
 func (p *plan) bytes(input int64, imatrix string) int64 {
 	const (
 		mebibyte  = 1 << 20
@@ -231,7 +231,7 @@ func (p *plan) bytes(input int64, imatrix string) int64 {
 	return size
 }
 
-// inputBytes is the size of a model in all its files.
+// inputBytes returns the size of a model in all its files.
 func inputBytes(dir, first string) (int64, error) {
 	names := []string{first}
 	if prefix, _, count, ok := gguf.ShardName(first); ok {

@@ -32,7 +32,7 @@ type server struct {
 	command
 	client   *http.Client
 	watch    *host.Process
-	process  *os.Process // that listens; nil where the system does not tell which
+	process  *os.Process // that listens; nil if the system does not report which
 	pauses   pauses
 	stop     context.CancelCauseFunc
 	ended    chan struct{}  // closed when the process is gone
@@ -138,7 +138,7 @@ func (s *server) health(ctx context.Context) (status int, err error) {
 	return response.StatusCode, err
 }
 
-// gone is the failure of a server whose process has ended.
+// gone returns the failure of a server whose process has ended.
 func (s *server) gone(ctx context.Context) error {
 	if s.err == nil {
 		return runner.Failf(s.reason, "%s exited with status 0 while %s%s", s.tool, s.doing, lastWords(s.result))
@@ -150,7 +150,7 @@ func (s *server) gone(ctx context.Context) error {
 // that it did not answer.
 const lastBreath = time.Second
 
-// broken is the failure of a request that has no answer.
+// broken returns the failure of a request that has no answer.
 func (s *server) broken(ctx context.Context, err error) error {
 	timer := time.NewTimer(lastBreath)
 	defer timer.Stop()
@@ -267,7 +267,7 @@ func parseTimings(answer []byte, predict int, wall time.Duration) (timings, erro
 	return *t, nil
 }
 
-// idle is the share of a CPU that the server used while others had their turn.
+// idle returns the share of a CPU that the server used while others had their turn.
 func (s *server) idle() float64 {
 	now := s.watch.Read()
 	others := time.Since(s.loaded) - s.inBursts
@@ -294,7 +294,7 @@ func dialIn(ctx context.Context, path string) (net.Conn, error) {
 	return dialer.DialContext(ctx, "unix", path)
 }
 
-// loadLog keeps what a server tells of where it put its file. It is safe for concurrent use.
+// loadLog keeps what a server prints about where it put its file. It is safe for concurrent use.
 type loadLog struct {
 	mu       sync.Mutex
 	offload  runner.Offload
@@ -354,7 +354,7 @@ func (l *loadLog) where() *runner.Offload {
 	return &found
 }
 
-// named are the back ends that are not the CPU's, or that one, as llama-bench names them.
+// named returns the back ends that are not the CPU's, or that one, as llama-bench names them.
 func (l *loadLog) named() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -35,7 +35,7 @@ var serverOptions = []struct {
 	{option: "--no-jinja"},
 }
 
-// traceLevel is the verbosity of builds that tell only then where they put a file.
+// traceLevel is the verbosity at which some builds print where they put a file.
 const traceLevel = "- 4: trace"
 
 // newServerAbility reads the help of both tools: engine.bench_args have to suit both.
@@ -116,7 +116,7 @@ type spelling struct {
 	spell func(value string) ([]string, error)
 }
 
-// serverSpellings are the options that the two tools spell differently. Source: the help of
+// serverSpellings returns the options that the two tools spell differently. Source: the help of
 // both, of build 11669, and common/arg.cpp and tools/llama-bench/llama-bench.cpp.
 func serverSpellings(help string) map[string]spelling {
 	all := map[string]spelling{}
@@ -156,7 +156,7 @@ func onOff(value string) string {
 	}
 }
 
-// onlyIf is an option that llama-bench gives 0 or 1, and llama-server has or has not.
+// onlyIf returns an option that llama-bench gives 0 or 1, and llama-server has or has not.
 func onlyIf(when string, option ...string) spelling {
 	return spelling{spell: func(value string) ([]string, error) {
 		switch {
@@ -170,7 +170,7 @@ func onlyIf(when string, option ...string) spelling {
 	}}
 }
 
-// separated is a list whose parts llama-server has commas between.
+// separated returns a list whose parts llama-server has commas between.
 func separated(by, option string) spelling {
 	return spelling{spell: func(value string) ([]string, error) {
 		return []string{option, strings.ReplaceAll(value, by, ",")}, nil

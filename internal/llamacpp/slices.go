@@ -182,8 +182,8 @@ func (p *pauses) within(whole span) (stopped time.Duration, parts int) {
 	return stopped, parts
 }
 
-// processOf is a handle of a process, which stays that of this process after its number has
-// been given to another; nil where there is no number.
+// processOf returns a handle of a process, which still means this process after its number
+// has been given to another; nil if there is no number.
 func processOf(pid int) *os.Process {
 	if pid <= 0 {
 		return nil

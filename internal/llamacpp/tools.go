@@ -123,7 +123,7 @@ func (e *Engine) perplexity(ctx context.Context) (binary, error) {
 	return found, nil
 }
 
-// missing is the failure of a tool that is not there.
+// missing returns the failure of a tool that is not there.
 func missing(err error) error {
 	return runner.Failf(runner.ReasonEngineMissing,
 		"%w: install llama.cpp (brew install llama.cpp; nix profile install nixpkgs#llama-cpp; winget install llama.cpp; "+
@@ -207,7 +207,7 @@ func (e *Engine) ask(ctx context.Context, t *toolset) error {
 		}
 		t.version = parseVersion(said.stdout + "\n" + said.stderr)
 	}
-	// Without the list: what the start of the tool told, and that Macs have Metal.
+	// Without the list: what the tool printed at its start, and that Macs have Metal.
 	t.gpu = gpuBackend.MatchString(help.stderr) || runtime.GOOS == "darwin"
 	if hasFlag(help.stdout, "--list-devices") {
 		devices, err := e.print(ctx, t.bench, "--list-devices")

@@ -111,14 +111,14 @@ func arrivalsIn(dir string) []arrival {
 	return all
 }
 
-// hubName is how huggingface_hub shortens the name of a file that it downloads into a local
+// hubName returns how huggingface_hub shortens the name of a file that it downloads into a local
 // folder (LocalDownloadFilePaths.incomplete_path).
 func hubName(base string) string {
 	sum := sha1.Sum([]byte(base + ".metadata")) //nolint:gosec // as above
 	return base64.URLEncoding.EncodeToString(sum[:])
 }
 
-// companions are those in a folder, by the names of the files that they bring: whole, and
+// companions returns those in a folder, by the names of the files that they bring: whole, and
 // without what clients put behind those. Where all files in the folder arrive, each is its
 // own.
 func companions(dir string, all bool) map[string]string {

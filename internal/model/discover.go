@@ -390,7 +390,7 @@ func newUnit(path string, look func(path string) file) *unit {
 	return u
 }
 
-// shards gives the paths of the set that the file at path belongs to, the first of them
+// shards returns the paths of the set that the file at path belongs to, the first of them
 // by itself; a file that is not split is a set of its own.
 func shards(path string) (first string, all func(yield func(string) bool)) {
 	dir, base := filepath.Split(path)

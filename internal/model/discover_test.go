@@ -442,8 +442,8 @@ func TestWhatLlamaCppDoesNotReadIsPassedOverQuietly(t *testing.T) {
 	assert.Equal(t, []string{"annex", "arm", "big", "ik-r4", "lfs", "newer", "removed", "version1"}, passed, "what an entry names is among its models")
 
 	for name, want := range map[string]string{
-		"removed":  "type 31, not a file for llama.cpp: llama.cpp has that no more (it was Q4_0_4_4); get or make the model as Q4_0",
-		"ik":       "ik_llama.cpp numbers types of its own so",
+		"removed":  "type 31, not a file for llama.cpp: llama.cpp no longer has it (it was Q4_0_4_4); get or make the model as Q4_0",
+		"ik":       "ik_llama.cpp uses such numbers for its own types",
 		"newer":    "newer than this one",
 		"version1": "convert the model again",
 		"lfs":      "a pointer of Git LFS, which stands in for the model until that is brought: run `git lfs pull`",

@@ -39,7 +39,7 @@ type Model struct {
 	Err error
 }
 
-// OriginalFormat is the format that copies of the model are compared in: the baseline, or the
+// OriginalFormat returns the format that copies of the model are compared in: the baseline, or the
 // model's own where that is ""; "" when the model cannot be read.
 func (m Model) OriginalFormat(baseline string) string {
 	if m.Header == nil {
@@ -48,7 +48,7 @@ func (m Model) OriginalFormat(baseline string) string {
 	return cmp.Or(baseline, m.Header.Format)
 }
 
-// ComparableWith gives an error that says why a file cannot be a copy of the model; nil
+// ComparableWith returns an error that says why a file cannot be a copy of the model; nil
 // where it may be one, or where either cannot be read.
 func (m Model) ComparableWith(file Model) error {
 	if m.Header == nil || file.Header == nil {

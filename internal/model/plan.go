@@ -23,7 +23,7 @@ type Plan struct {
 // CountModels counts the models that the plan has pairs of, each once.
 func (p *Plan) CountModels() int { return len(p.names()) }
 
-// names are the models that the plan has pairs of.
+// names returns the models that the plan has pairs of.
 func (p *Plan) names() map[string]bool {
 	names := map[string]bool{}
 	for _, entry := range p.Entries {
@@ -129,7 +129,7 @@ func NewPlan(entries []config.Entry, found Found, last map[string]string) Plan {
 	return p
 }
 
-// passedOver is what was found and the plan does not decide.
+// passedOver returns what was found and the plan does not decide.
 func (p *Plan) passedOver(found Found) []Skipped {
 	planned := p.names()
 	return slices.DeleteFunc(slices.Clone(found.Skipped), func(s Skipped) bool { return planned[s.Name] })
@@ -182,7 +182,7 @@ func Format(file *Model, last string) string {
 	return gguf.Canonical(file.Header.Format)
 }
 
-// claim gives the targets of a model that no earlier entry decides.
+// claim returns the targets of a model that no earlier entry decides.
 func (p *Plan) claim(owners map[[2]string]string, entry config.Entry, model string) []string {
 	var free []string
 	for _, target := range entry.Targets {
@@ -198,7 +198,7 @@ func (p *Plan) claim(owners map[[2]string]string, entry config.Entry, model stri
 	return free
 }
 
-// claimChoice gives the rule by which the entry chooses a format of the model: none where
+// claimChoice returns the rule by which the entry chooses a format of the model: none where
 // an earlier entry chooses one.
 func (p *Plan) claimChoice(owners map[[2]string]string, entry config.Entry, model string) choice.Rule {
 	if entry.Choose == choice.None {

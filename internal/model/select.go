@@ -11,7 +11,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 )
 
-// Select gives the models that the patterns name, each once, sorted by name; without
+// Select returns the models that the patterns name, each once, sorted by name; without
 // patterns, all. A pattern is, in this order,
 //
 //   - the name of a model, or another path to it under the model directory, with or
@@ -174,7 +174,7 @@ func (f Found) named(name string) (model Model, ok bool, err error) {
 	return Model{}, false, nil
 }
 
-// asModel is what becomes of a passed-over file that someone asks for: it may have been
+// asModel returns what becomes of a passed-over file that someone asks for: it may have been
 // passed over for being quantized.
 func (f Found) asModel(s *Skipped) (Model, error) {
 	if s.Err != nil || !f.AllowRequantize && !s.older {
@@ -192,7 +192,7 @@ func (s *Skipped) asModel() (Model, error) {
 	return Model{}, fmt.Errorf("%q cannot be used: it is %s", s.Path, s.Reason)
 }
 
-// paths are the files that a pattern may mean.
+// paths returns the files that a pattern may mean.
 func (f Found) paths(pattern string) []string {
 	var paths []string
 	if f.Dir != "" && !explicit(pattern) {
@@ -213,7 +213,7 @@ func fitsItself(pattern string) bool {
 	return config.IsGlob(pattern) && !explicit(pattern) && err == nil && fits(strings.TrimSuffix(pattern, extension))
 }
 
-// nameOf is the name under which Discover knows a file: by its path, else by the file
+// nameOf returns the name under which Discover knows a file: by its path, else by the file
 // itself, as two sets may have one in common. "" when Discover did not see it.
 func (f Found) nameOf(absolute string, key fileKey) string {
 	if f.Dir != "" {
@@ -231,7 +231,7 @@ func (f Found) nameOf(absolute string, key fileKey) string {
 	return f.places[key]
 }
 
-// missing is the model that a pattern names and that is not there, under the name that it
+// missing returns the model that a pattern names and that is not there, under the name that it
 // would have.
 func (f Found) missing(pattern string, err error) Model {
 	name := modelName(pattern)
@@ -336,7 +336,7 @@ func (f Found) glob(pattern string) ([]Model, error) {
 	return nil, f.noMatch(pattern, passed)
 }
 
-// noMatch is the error of a glob that no model fits.
+// noMatch returns the error of a glob that no model fits.
 func (f Found) noMatch(pattern string, passed []string) error {
 	const most = 10
 	switch {
@@ -353,7 +353,7 @@ func (f Found) noMatch(pattern string, passed []string) error {
 	return f.notFound(pattern)
 }
 
-// notFound is the error of a pattern that names nothing.
+// notFound returns the error of a pattern that names nothing.
 func (f Found) notFound(pattern string) error {
 	if info, err := os.Stat(pattern); err == nil && info.IsDir() {
 		return fmt.Errorf("%q is a folder: name it with --model-dir, or a file in it with --model", pattern)

@@ -29,7 +29,7 @@ type StartError struct{ Err error }
 
 func (e *StartError) Error() string { return "could not be started: " + e.Err.Error() }
 
-// Unwrap gives the system's error.
+// Unwrap returns the system's error.
 func (e *StartError) Unwrap() error { return e.Err }
 
 // ExitError says that the child ended by itself, and not with exit status 0.

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SignalName is the signal's usual name, "SIGSEGV".
+// SignalName returns the signal's usual name, "SIGSEGV".
 func SignalName(sig syscall.Signal) string {
 	if name := unix.SignalName(sig); name != "" {
 		return name

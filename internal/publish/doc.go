@@ -2,7 +2,7 @@
 //
 // # Layout
 //
-// Of a directory DIR, a model M and a target T:
+// For a directory DIR, a model M and a target T:
 //
 //	DIR/M/T/VERSION/NAME-T.gguf     the copy; NAME is the last part of M
 //	DIR/M/T/VERSION/manifest.json   what it is and how it came about: see Manifest
@@ -12,7 +12,7 @@
 // On a file system without symbolic links, such as SMB and exFAT, stable is a regular file of
 // one line, which says where the link would lead.
 //
-// VERSION is the begin of the copy's SHA-256, so that the same content is one version,
+// VERSION is the first 12 digits of the copy's SHA-256, so that the same content is one version,
 // however often it is published.
 //
 // # Guarantees
@@ -24,9 +24,9 @@
 // and both are whole. A version that is no longer kept is renamed away before it is removed;
 // so is one whose publication failed.
 //
-// What is not ours is left as it is, and makes the publication fail where it is in the way:
-// a link that leads elsewhere, a version without a manifest, or with one that names another
-// model or target.
+// Files that are not ours are left as they are, and the publication fails if they are in the
+// way: a link that leads elsewhere, a version without a manifest, or with one that names
+// another model or target.
 //
 // Several processes, also on several hosts, may publish in one directory, as far as its
 // file system locks files with flock(2); of the same pair the last one wins.

@@ -29,7 +29,7 @@ func (p pair) link(chosen bool) link {
 	return link{filepath.Join(p.dir, stableLink), 1}
 }
 
-// target is the directory that the link leads to.
+// target returns the directory that the link leads to.
 func (l link) target(to string) string { return filepath.Join(filepath.Dir(l.path), to) }
 
 // maxLink bounds, in bytes, a file that says where a link would lead.

@@ -71,16 +71,16 @@ func (d *Directory) tryLink(dir string) error {
 
 // Copy is what to publish.
 type Copy struct {
-	// File is the copy. It is the caller's own, and nobody writes to it any more: where the
-	// file system allows that, it is published under a second name and not copied.
+	// File is the copy. It is the caller's own, and nobody may write to it any more: if the
+	// file system allows, it is published under a second name and not copied.
 	File string
 	// Manifest is what the caller knows of the copy: all but File, Bytes and Published. A copy
 	// that does not have its SHA256, where that is known, is not published.
 	Manifest Manifest
 	// Chosen says that the model has one stable link, and not one for each target.
 	Chosen bool
-	// Keep is how many versions of the pair stay, those that a stable link leads to not
-	// counted; 0: all.
+	// Keep is how many versions of the pair stay, not counting those that a stable link
+	// leads to; 0: all.
 	Keep int
 	// Load reports whether a server could load the file of this name in a directory; it may
 	// leave other files there.
@@ -147,7 +147,7 @@ func (d *Directory) publish(ctx context.Context, c Copy) (Version, error) {
 	}
 	v.Stable = link.path
 	if err := d.retain(pair, v, c.Keep, incoming.Path()); err != nil { // the copy is published
-		d.logger.Warn("versions that are not kept any more stay behind until the next publication", "dir", pair.dir, "err", err)
+		d.logger.Warn("versions that should be removed stay until the next publication", "dir", pair.dir, "err", err)
 	}
 	return v, nil
 }
@@ -253,7 +253,7 @@ func clone(ctx context.Context, from, to, sha256 string) error {
 	return err
 }
 
-// sameMode lets those read a file who may read another one, which was made as the umask
+// sameMode lets everybody read a file who may read another one, which was made as the umask
 // wants it.
 func sameMode(file, as string) error {
 	info, err := os.Stat(as)
@@ -379,7 +379,7 @@ func (d *Directory) incoming() (*disk.Dir, error) {
 
 func (d *Directory) remove(incoming *disk.Dir) {
 	if err := incoming.Remove(); err != nil {
-		d.logger.Warn("what a publication needed stays behind until the next one", "dir", incoming.Path(), "err", err)
+		d.logger.Warn("temporary files of a publication stay until the next one", "dir", incoming.Path(), "err", err)
 	}
 }
 
@@ -387,7 +387,7 @@ func (d *Directory) remove(incoming *disk.Dir) {
 func (d *Directory) sweep() {
 	removed, err := disk.Sweep(filepath.Join(d.path, incomingDir))
 	for _, dir := range removed {
-		d.logger.Info("removed what a publication left that was killed", "dir", dir)
+		d.logger.Info("removed what a killed publication left", "dir", dir)
 	}
 	if err != nil {
 		d.logger.Warn("cannot remove what killed publications left", "err", err)

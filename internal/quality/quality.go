@@ -31,7 +31,7 @@
 //
 // A limit holds on the far end of the interval, not on the estimate: a copy passes when
 // what it may well be is within the limit. On a quantile it holds on the figure itself.
-// There is nothing in between, and no third outcome: who is unsure gives more chunks.
+// There is nothing in between, and no third outcome: for a surer one, give more chunks.
 //
 // # Ending early
 //
@@ -100,14 +100,14 @@ type Sample struct {
 	Chunks []Chunk
 	// Quantiles over all tokens of the chunks, from the lowest on; none where they are not known.
 	Quantiles []Quantile
-	// Planned is the number of chunks that were to be read. Where it is larger than theirs, the
-	// sample is that of a look before the last.
+	// Planned is the number of chunks that were to be read. If it is larger than the number of
+	// chunks here, the sample belongs to a look before the last.
 	Planned int
 }
 
 func (s Sample) early() bool { return len(s.Chunks) < s.Planned }
 
-// Looks are the numbers of chunks at which an evaluation may end, the last being all of them.
+// Looks returns the numbers of chunks at which an evaluation may end, the last being all of them.
 func Looks(limits Limits, chunks int) []int {
 	looks := []int{chunks}
 	means, tails := limits, Limits{MaxKLDivergenceP999: limits.MaxKLDivergenceP999, MaxRMSDeltaP: limits.MaxRMSDeltaP}
@@ -158,7 +158,7 @@ const (
 	MaxRMSDeltaP          Limit = "max_rms_dp"
 )
 
-// AllLimits are the limits that there are.
+// AllLimits returns the limits that there are.
 func AllLimits() []Limit {
 	return []Limit{MaxKLDivergence, MinTop1Agreement, MaxPerplexityIncrease, MaxKLDivergenceP999, MaxRMSDeltaP}
 }
@@ -186,7 +186,7 @@ func (v Verdict) Clear(limits Limits) bool {
 	return atLeast && outside(v.KLDivergence, limits.MaxKLDivergence) && outside(v.PerplexityIncrease, limits.MaxPerplexityIncrease)
 }
 
-// Quantile gives the divergence that so many percent of the tokens are below; nil where it is
+// Quantile returns the divergence that so many percent of the tokens are below; nil where it is
 // not known.
 func (v Verdict) Quantile(percent float64) *float64 { return quantile(v.Quantiles, percent) }
 
@@ -312,7 +312,7 @@ func decide(limits Limits, sample Sample, resamples int) Verdict {
 	return v
 }
 
-// exceeded are the limits that do not hold. It is written so that NaN does not hold.
+// exceeded returns the limits that do not hold. It is written so that NaN does not hold.
 func (v Verdict) exceeded(limits Limits) (exceeded []Limit) {
 	check := func(limit Limit, bound float64, holds bool) {
 		if bound != 0 && !holds {
@@ -334,12 +334,12 @@ func (i Interval) clamped(least, most float64) Interval {
 	return Interval{clamp(i.Estimate), clamp(i.Lower), clamp(i.Upper)}
 }
 
-// mapped is the interval of an increasing function of the figure.
+// mapped returns the interval of an increasing function of the figure.
 func (i Interval) mapped(f func(float64) float64) Interval {
 	return Interval{f(i.Estimate), f(i.Lower), f(i.Upper)}
 }
 
-// bootstrap gives the interval of the mean of each series. All have the same length, and
+// bootstrap returns the interval of the mean of each series. All have the same length, and
 // the same chunks are drawn for all of them.
 func bootstrap(series [][]float64, resamples int) []Interval {
 	n := len(series[0])
@@ -368,7 +368,7 @@ func bootstrap(series [][]float64, resamples int) []Interval {
 	return intervals
 }
 
-// bca is the bias-corrected and accelerated interval of a mean.
+// bca returns the bias-corrected and accelerated interval of a mean.
 func bca(x, means []float64) Interval {
 	estimate := mean(x)
 	slices.Sort(means)
@@ -391,7 +391,7 @@ func bca(x, means []float64) Interval {
 	return Interval{estimate, min(end(-1), estimate), max(end(+1), estimate)}
 }
 
-// student is the interval of a mean at a look before the last.
+// student returns the interval of a mean at a look before the last.
 func student(x []float64) Interval {
 	m, n, squares := mean(x), float64(len(x)), 0.0
 	for _, v := range x {

@@ -98,7 +98,7 @@ func EstimateLines(w io.Writer, model string, original runner.FileFigures, estim
 	return nil
 }
 
-// EstimatedFile is the file that was estimated.
+// EstimatedFile returns the file that was estimated.
 func EstimatedFile(e estimate.Estimate, parameters int64) runner.FileFigures {
 	return runner.FileFigures{Format: e.Target, Bytes: e.Bytes, Parameters: parameters, BitsPerWeight: e.BitsPerWeight, FallbackShare: e.FallbackShare}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
-// Log is a slog.Handler for a person who looks on: a line a message, such as
+// Log is a slog.Handler for a person who watches: a line a message, such as
 //
 //	warning: another measurement runs on this host: waiting for it to end (holder: pid 7)
 //

@@ -80,7 +80,7 @@ func (p *Progress) clear() {
 	}
 }
 
-// bar is all that is known of the work.
+// bar returns all that is known of the work.
 func bar(now runner.Progress) string {
 	const width = 24
 	full := 0
@@ -90,7 +90,7 @@ func bar(now runner.Progress) string {
 	return "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "] " + described(now, now.Text())
 }
 
-// described is what the cycle of a model does, with the time that it is expected to take yet.
+// described returns what the cycle of a model does, with the time that it is expected to take yet.
 func described(now runner.Progress, what string) string {
 	line := text.Name(now.Model) + ": " + what
 	if remaining := now.Remaining(); remaining != "" {

@@ -76,7 +76,7 @@ func heading(w io.Writer, results []runner.Result) {
 	fmt.Fprint(w, "\n")
 }
 
-// changesOf are the inputs that have changed, each once: the targets of a cycle share them.
+// changesOf returns the inputs that have changed, each once: the targets of a cycle share them.
 func changesOf(results []runner.Result) []string {
 	var all []string
 	for _, r := range results {
@@ -89,7 +89,7 @@ func changesOf(results []runner.Result) []string {
 	return all
 }
 
-// threadsOf is what the tool said it used; 0 when it did not.
+// threadsOf returns what the tool said it used; 0 when it did not.
 func threadsOf(results []runner.Result) int {
 	for _, r := range results {
 		for _, round := range r.Evidence.Rounds {
@@ -175,7 +175,7 @@ const (
 	normal = "\x1b[0m"
 )
 
-// decision is how a result ended, in a word.
+// decision returns how a result ended, in a word.
 func decision(r runner.Result, color bool) string {
 	word, tint := string(r.Outcome()), yellow
 	switch {

@@ -35,9 +35,9 @@ func (s *Store) Announce(url string) error {
 	return nil
 }
 
-// announced returns what the process that has the state announced; "" when it announced
-// nothing, or did so under another host name: in a container of its own, or on another
-// machine that shares the folder, its address leads elsewhere.
+// announced returns the URL that the process with the state announced. It is "" if it
+// announced none, or under another host name: from a container of its own, or from another
+// machine that shares the directory, the address leads elsewhere.
 func announced(dir string) string {
 	text, err := os.ReadFile(filepath.Join(dir, announcedName))
 	if err != nil {

@@ -17,16 +17,16 @@ import (
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
-// Stats are about the file.
+// Stats describe the state's file.
 type Stats struct {
-	FileBytes int64 // as the file system tells; 0 when it does not
+	FileBytes int64 // as the file system reports it; 0 if it does not
 	// WriteFailures counts the calls of methods whose write failed, for a full disk say,
-	// since the state was opened: not what there was no need to write, an ErrCommitted or an
-	// ErrReadOnly.
+	// since the state was opened. Calls that had nothing to write, ErrCommitted and
+	// ErrReadOnly do not count.
 	WriteFailures uint64
 }
 
-// Stats reads them.
+// Stats reads the figures of the file.
 func (s *Store) Stats() Stats {
 	stats := Stats{WriteFailures: s.failed.Load()}
 	if info, err := os.Stat(s.path); err == nil {
@@ -35,9 +35,9 @@ func (s *Store) Stats() Stats {
 	return stats
 }
 
-// Backup writes a copy of the state as of now to w, and says how many bytes. Opened as
-// a state it takes a new producer. A copy of that size is made beside the state first,
-// and removed at the end, so that a slow w holds up nothing.
+// Backup writes a copy of the state as of now to w, and returns how many bytes it has. The
+// copy takes a new producer when it is opened as a state. Backup first makes a copy of that
+// size beside the state, and removes it at the end, so that a slow w holds up nothing.
 func (s *Store) Backup(w io.Writer) (n int64, err error) {
 	temp, err := newTemp(filepath.Dir(s.path), s.copyInto)
 	if err != nil {
@@ -58,11 +58,11 @@ func (s *Store) Backup(w io.Writer) (n int64, err error) {
 // BackupFile writes a copy of the state as of now to a new file, as SaveBackup does.
 func (s *Store) BackupFile(path string) error { return SaveBackup(path, s.copyInto) }
 
-// SaveBackup makes a new file of what write writes to it, which only its owner can read:
-// all of it, on the disk, or none. A file that exists, or comes into being meanwhile, is
-// left alone, and the error wraps fs.ErrExist. A process that is killed meanwhile may leave
-// a file .quant-exporter-backup-*.partial in the same directory, of use to nobody; on a file
-// system without hard links also a part of the copy under path.
+// SaveBackup makes a new file with what write writes to it, readable by its owner alone. The
+// file is whole and on the disk, or not there. If a file of this name exists, or appears
+// meanwhile, it is left alone, and the error wraps fs.ErrExist. A process that is killed
+// meanwhile may leave a useless file .quant-exporter-backup-*.partial in the same directory,
+// and, on a file system without hard links, a part of the copy under path.
 func SaveBackup(path string, write func(*os.File) error) error {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
@@ -80,7 +80,7 @@ func SaveBackup(path string, write func(*os.File) error) error {
 	return nil
 }
 
-// newTemp makes a file in a directory, on the disk, and none when it fails.
+// newTemp makes a file in a directory and syncs it to the disk. If it fails, it leaves none.
 func newTemp(dir string, write func(*os.File) error) (path string, err error) {
 	f, err := os.CreateTemp(dir, tempGlob)
 	if err != nil {
@@ -92,8 +92,8 @@ func newTemp(dir string, write func(*os.File) error) (path string, err error) {
 	return f.Name(), nil
 }
 
-// giveName gives a file a second name, which nobody has, durably: rename(2) would take
-// it from whoever has it.
+// giveName gives a file a second, unused name, durably. rename(2) would replace a file that
+// has the name.
 func giveName(file, name string) error {
 	err := os.Link(file, name)
 	if err != nil && !errors.Is(err, fs.ErrExist) { // a file system without hard links, or without room
@@ -102,7 +102,7 @@ func giveName(file, name string) error {
 	return errors.Join(err, disk.Sync(filepath.Dir(name)))
 }
 
-// copyNew copies a file to one that is not there yet, all of it or none.
+// copyNew copies a file to a new one, all of it or nothing.
 func copyNew(from, to string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
@@ -120,7 +120,7 @@ func copyNew(from, to string) (err error) {
 	return nil
 }
 
-// copyInto makes a copy of the state, marked as one, of an empty file.
+// copyInto writes a copy of the state, marked as a copy, into an empty file.
 func (s *Store) copyInto(f *os.File) error {
 	err := s.db.View(func(tx *bbolt.Tx) error {
 		_, err := tx.WriteTo(f)
@@ -202,7 +202,7 @@ func exportMeta(w io.Writer, tx *bbolt.Tx) error {
 	return writeLine(w, "meta", line)
 }
 
-// exported is a value as a JSON object that says its key, too, and of a result the evidence.
+// exported returns a value as a JSON object with its key, and a result with its evidence.
 func exported(tx *bbolt.Tx, bucket string, key, value []byte) ([]byte, error) {
 	switch bucket {
 	case bucketEntries:

@@ -25,7 +25,7 @@ import (
 //   - a pair's standing decision is the last kept or rejected of its history, and it
 //     changed exactly where the history says so;
 //   - there is exactly one event for each change, of a standing decision or of a choice,
-//     and it tells that change;
+//     and it says what changed;
 //   - the events of each producer are numbered without a gap, the delivered ones before
 //     the pending ones, and each is in exactly one state of delivery;
 //   - a cycle that has ended has a result for each of its targets that it did not pass over;

@@ -51,8 +51,8 @@ func (s *State) Chosen(c *Cycle) string {
 
 // PassOver records that a running cycle passes targets over, for one that is chosen before
 // them whatever they are: they have no result of the cycle, keep what stands, and are
-// counted as skipped of the entry, if there is one. Targets that were passed over already
-// are an ErrCommitted.
+// counted as skipped for the entry, if there is one. For targets that were passed over
+// already it returns ErrCommitted.
 func (s *Store) PassOver(cycle uint64, by string, targets []string) error {
 	return s.update(fmt.Sprintf("storing that %v are passed over for %s", targets, by), func(d *draft) error {
 		c, err := d.running(cycle)
@@ -121,7 +121,8 @@ func (d *draft) choose(c *Cycle, model *Model) error {
 	return nil
 }
 
-// leaveUnpublished forgets failures to publish what is not chosen: nobody misses it.
+// leaveUnpublished forgets failures to publish targets that are not chosen: nobody misses
+// them.
 func (d *draft) leaveUnpublished(c *Cycle) error {
 	for _, target := range c.Candidates {
 		known := d.state.Pairs[PairID{c.Model, target}]

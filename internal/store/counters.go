@@ -34,7 +34,7 @@ func NewCounters(values map[Counter]uint64) Counters {
 // Of returns how far a counter has come.
 func (c Counters) Of(counter Counter) uint64 { return c[unique.Make(counter)] }
 
-// All are the counters that are not 0, in no order.
+// All returns the counters that are not 0, in no order.
 func (c Counters) All() iter.Seq2[Counter, uint64] {
 	return func(yield func(Counter, uint64) bool) {
 		for handle, n := range c {
@@ -64,7 +64,7 @@ const (
 	countEvent  CounterKind = "event"  // by delivery
 )
 
-// labels are the names of a kind's labels, in the order of the labels of its metric.
+// labels returns the names of a kind's labels, in the order of the labels of its metric.
 func (k CounterKind) labels() []string {
 	switch k {
 	case CountDecision:
@@ -101,7 +101,7 @@ func (c Counter) label(name string) string {
 	}
 }
 
-// Labels are the values of the counter's labels, in the order of the labels of its metric.
+// Labels returns the values of the counter's labels, in the order of the labels of its metric.
 func (c Counter) Labels() []string {
 	var values []string
 	for _, name := range c.Kind.labels() {
@@ -110,7 +110,7 @@ func (c Counter) Labels() []string {
 	return values
 }
 
-// key is what the counter is stored under. No name contains the separator: see checkName.
+// key returns what the counter is stored under. No name contains the separator: see checkName.
 func (c Counter) key() []byte {
 	return []byte(strings.Join([]string{string(c.Kind), c.Entry, c.Model, c.Source, c.Target, c.By}, "\x00"))
 }
@@ -137,7 +137,7 @@ func readCounters(tx *bbolt.Tx, bucket string) (Counters, error) {
 	return counters, err
 }
 
-// exportedCounter is a counter as a JSON object.
+// exportedCounter returns a counter as a JSON object.
 func exportedCounter(c Counter, n uint64) ([]byte, error) {
 	labels := map[string]string{}
 	for _, name := range c.Kind.labels() {

@@ -18,16 +18,16 @@ import (
 // Committed says what a result changed.
 type Committed struct {
 	Changed bool   // the standing decision
-	Event   *Event // that tells so; nil when it did not change
+	Event   *Event // of the change; nil if there was none
 	// Changes are the differences from the inputs of the pair's decision before.
 	Changes []runner.Change
 }
 
-// BeginCycle records that a cycle begins, before it does anything, and returns its id,
-// which c.ID is not read for. Started is now where it is zero. A cycle that is still
-// running and has not decided one of these pairs was given up, since a pair is in one
-// cycle at a time: its end could not be stored, on a full disk say. It ends here, and
-// its targets without a result get the failure "internal".
+// BeginCycle records that a cycle begins, before it does anything, and returns its id. It
+// ignores c.ID, and takes a zero Started as now. A pair is in one cycle at a time; so a
+// cycle that still runs and has not decided one of these pairs was given up, because its
+// end could not be stored, on a full disk say. It ends here, and its targets without a
+// result get the failure "internal".
 func (s *Store) BeginCycle(c Cycle) (id uint64, err error) {
 	err = s.update(fmt.Sprintf("storing that a cycle of %q begins", c.Model), func(d *draft) error {
 		if err := checkCycle(&c); err != nil {
@@ -94,8 +94,8 @@ func (s *Store) giveUp(d *draft, c *Cycle) error {
 }
 
 // Commit stores the result of one target of a running cycle: see the package's
-// guarantees. r is not changed, and nothing of it is kept. A target that has a result
-// already is an ErrCommitted, and changes nothing.
+// guarantees. r is not changed, and nothing of it is kept. For a target that already has a
+// result it returns ErrCommitted and changes nothing.
 func (s *Store) Commit(cycle uint64, r *runner.Result) (Committed, error) {
 	var committed Committed
 	err := s.update(fmt.Sprintf("storing the result of %s of %q", r.TargetFormat, r.Model), func(d *draft) error {
@@ -227,7 +227,7 @@ func (d *draft) countChanges(c *Cycle, changes []runner.Change) error {
 	return nil
 }
 
-// changedInputs are the groups of the changes, each once.
+// changedInputs returns the groups of the changes, each once.
 func changedInputs(changes []runner.Change) []runner.Input {
 	var inputs []runner.Input
 	for _, change := range changes {
@@ -271,7 +271,7 @@ func (s *Store) EndCycle(cycle uint64, extra map[runner.Operation]time.Duration)
 	})
 }
 
-// end ends a cycle, of which the targets without a result fail.
+// end closes the cycle; targets without a result fail.
 func (d *draft) end(c *Cycle, extra map[runner.Operation]time.Duration, missing func() *runner.Failure) error {
 	for _, target := range c.Undecided {
 		_, err := d.commit(c, &runner.Result{

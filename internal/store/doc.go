@@ -38,7 +38,7 @@
 // another file system, or restored from such a copy by a new file in its place, wherever
 // it is mounted. It does not know one whose content was written over (cp copy state.db,
 // of a copy that Backup has not made), a disk that was cloned or set back as a whole, nor,
-// where the file system tells no time of birth, a copy that got the same inode. Those are
+// if the file system reports no time of birth, a copy that got the same inode. Those are
 // left to the relay, which calls NewProducer when the bus shows it. A file system that
 // numbers its inodes anew with each mount makes Open take a new producer each time, which
 // costs nothing but the name.

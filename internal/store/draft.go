@@ -134,7 +134,7 @@ type draft struct {
 	dirty   bool // something was written
 }
 
-// begin makes a draft of content, of which nothing is shared that the draft changes.
+// begin makes a draft of content. It shares nothing that the draft changes.
 func (c content) begin(tx *bbolt.Tx) *draft {
 	next := *c.state
 	next.Pairs = maps.Clone(next.Pairs)

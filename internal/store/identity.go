@@ -8,11 +8,11 @@ import (
 )
 
 // identity tells a file from a copy of it, on the same file system or another one. The
-// device is not part of it: on btrfs, overlayfs, NFS or a volume that is attached anew it
+// device is not part of it: on btrfs, overlayfs, NFS or a volume that is attached again it
 // is another one with each mount.
 type identity struct {
 	Inode uint64    `json:"inode"`
-	Born  time.Time `json:"born,omitzero"` // zero where the system does not tell
+	Born  time.Time `json:"born,omitzero"` // zero if the system does not report it
 }
 
 // identityOf a file. That a copy is given the inode of a file that was removed is common;
@@ -24,7 +24,7 @@ func identityOf(path string) (identity, error) {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return identity{}, fmt.Errorf("opening the state %s: the system does not tell its inode", path)
+		return identity{}, fmt.Errorf("opening the state %s: the system does not report its inode", path)
 	}
 	return identity{Inode: stat.Ino, Born: bornAt(path, stat)}, nil
 }

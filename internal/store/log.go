@@ -31,7 +31,7 @@ func (s *Store) PutLog(cycle uint64, text string) error {
 	})
 }
 
-// Log gives what was logged during a cycle; "" when nothing was stored.
+// Log returns what was logged during a cycle; "" when nothing was stored.
 func (s *Store) Log(cycle uint64) (text string, err error) {
 	err = s.view(func(tx *bbolt.Tx) error {
 		packed := tx.Bucket([]byte(bucketLogs)).Get(number(cycle))

@@ -76,8 +76,8 @@ func Open(dir string, o Options) (*Store, error) {
 }
 
 // OpenForReading opens a state that is there, for this process alone, and changes
-// nothing about it: no cycle is ended, and whatever would write is an ErrReadOnly. Where
-// there is no state the error wraps fs.ErrNotExist.
+// nothing about it: no cycle is ended, and methods that write return ErrReadOnly. If
+// there is no state, the error wraps fs.ErrNotExist.
 func OpenForReading(dir string) (*Store, error) {
 	path := filepath.Join(dir, fileName)
 	if _, err := os.Stat(path); err != nil {
@@ -103,12 +103,12 @@ func OpenForReading(dir string) (*Store, error) {
 	return s, nil
 }
 
-// orphanLimit is how long the lock is waited for when nobody says that it has it. A child
+// orphanLimit is how long to wait for the lock if no process says that it holds it. A child
 // of a killed process has it between its making and the start of its program, and dies.
 const orphanLimit = 2 * time.Second
 
 // acquire takes the lock of the state, under which this process writes its pid for
-// others to see. What was announced is of no use any more, neither then nor when it ends.
+// others to see. What was announced is stale by then, and when it ends.
 func acquire(dir string) (unlock func(), err error) {
 	lock := disk.NewStateLock(filepath.Join(dir, lockName))
 	release, err := lock.Acquire(context.Background(), false, nil)
@@ -185,8 +185,8 @@ func (s *Store) open(bus bool) (err error) {
 	return err
 }
 
-// tidy removes what a killed process may have left, and makes a state where none is.
-// That is made under another name, so that what has the name is a whole one.
+// tidy removes what a killed process may have left, and makes a state if there is none. It
+// makes it under another name first, so that a file with the final name is always whole.
 func (s *Store) tidy() error {
 	dir := filepath.Dir(s.path)
 	files, err := os.ReadDir(dir)
@@ -266,13 +266,13 @@ func (s *Store) openFile(readOnly bool) error {
 	case err != nil:
 		return s.damaged(err)
 	case version > schemaVersion:
-		return fmt.Errorf("the state %s is of a newer version of this program (schema %d; this one reads up to %d) and was left as it is: run that version, or restore a backup made by this one",
+		return fmt.Errorf("the state %s was made by a newer version of this program (schema %d; this one reads up to %d) and was left as it is: run that version, or restore a backup made by this one",
 			s.path, version, schemaVersion)
 	}
 	return nil
 }
 
-// openBolt opens a bbolt file. What bbolt panics of is an error.
+// openBolt opens a bbolt file. If bbolt panics, it returns an error.
 func openBolt(path string, readOnly bool) (db *bbolt.DB, err error) {
 	var file *os.File
 	options := &bbolt.Options{
@@ -299,8 +299,7 @@ func openBolt(path string, readOnly bool) (db *bbolt.DB, err error) {
 	return db, nil
 }
 
-// guard makes errors of the panics, and of the faults of memory, by which bbolt answers
-// pages that are damaged.
+// guard turns panics and memory faults into errors: bbolt answers damaged pages with them.
 func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -333,7 +332,7 @@ func (s *Store) load() error {
 	return nil
 }
 
-// abandon closes a file that turned out to be of no use.
+// abandon closes a file that turned out to be unusable.
 func (s *Store) abandon() {
 	if s.db != nil {
 		_ = s.db.Close()
@@ -344,7 +343,7 @@ func (s *Store) damaged(err error) error {
 	return fmt.Errorf("the state %s is damaged, or is the file of another program (%w); it was left as it is: restore a backup in its place, or move it away to start afresh", s.path, err)
 }
 
-// recognize takes a new producer where this is not the file that it was.
+// recognize takes a new producer if this is not the same file as at the last start.
 func (s *Store) recognize(d *draft, now identity) error {
 	var why string
 	before := d.meta.Identity

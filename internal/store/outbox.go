@@ -48,7 +48,7 @@ func (d *draft) offer(e *Event) (*Event, error) {
 	return keep(d, bucketEvents, number(e.Seq), e)
 }
 
-// enumerate gives an event the next number of the producer.
+// enumerate returns an event the next number of the producer.
 func (d *draft) enumerate(e *Event) error {
 	d.meta.Newest++
 	e.Producer, e.Number = d.meta.Producer, d.meta.Newest
@@ -58,7 +58,7 @@ func (d *draft) enumerate(e *Event) error {
 	return d.putMeta()
 }
 
-// SetBus tells the store whether a bus is configured. With the first bus in the life of the
+// SetBus records whether a bus is configured. With the first bus in the life of the
 // store the latest held event of each pair becomes pending, in their order, and the older
 // ones are superseded. Otherwise SetBus changes nothing: once there was a bus, events are
 // numbered and pending without one, too, for the one to come.
@@ -106,7 +106,8 @@ func (d *draft) firstBus() error {
 	return nil
 }
 
-// settle writes an event that will not go out any more, because it has or never will.
+// settle writes an event that will not go out any more, because it has been delivered or
+// never will be.
 func (d *draft) settle(e *Event, delivery Delivery) error {
 	e.Delivery = delivery
 	d.settled++
@@ -148,8 +149,8 @@ func (s *Store) Events(q EventQuery) ([]Event, error) {
 	return events, nil
 }
 
-// NextPending reads up to limit of the oldest pending events, all of one producer: where
-// it changes the batch ends. A limit of 0 or less is none.
+// NextPending reads up to limit of the oldest pending events, all of one producer: the batch
+// ends where the producer changes. A limit of 0 or less means no limit.
 func (s *Store) NextPending(limit int) ([]Event, error) {
 	var events []Event
 	err := s.db.View(func(tx *bbolt.Tx) error {
@@ -223,8 +224,8 @@ func (s *Store) Window(producer string) (oldest, newest Event, ok bool, err erro
 }
 
 // From reads up to limit events of a producer from a number on, delivered ones too, in
-// their order: what a bus that lost its newest entries is to get again. A limit of 0 or
-// less is none.
+// their order: what a bus that lost its newest entries has to get again. A limit of 0 or
+// less means no limit.
 func (s *Store) From(producer string, n uint64, limit int) ([]Event, error) {
 	var events []Event
 	err := s.db.View(func(tx *bbolt.Tx) error {

@@ -16,8 +16,8 @@ type Publication struct {
 	Error  string `json:"error,omitempty"` // why it failed; "" when it did not
 }
 
-// Published stores what became of publishing a running cycle's copies, once: a second time is
-// an ErrCommitted. Only targets that were decided at some time can be published.
+// Published stores, once, what became of publishing a running cycle's copies: a second call
+// returns ErrCommitted. Only targets that were decided at some time can be published.
 func (s *Store) Published(cycle uint64, all []Publication) error {
 	return s.update(fmt.Sprintf("storing what cycle %d published", cycle), func(d *draft) error {
 		c, err := d.running(cycle)
@@ -42,7 +42,7 @@ func (s *Store) Published(cycle uint64, all []Publication) error {
 func (d *draft) published(id PairID, p Publication) error {
 	known := d.state.Pairs[id]
 	if known == nil {
-		return fmt.Errorf("nothing was ever decided of %s of %q", id.Target, id.Model)
+		return fmt.Errorf("nothing was ever decided about %s of %q", id.Target, id.Model)
 	}
 	pair := *known
 	if p.Error == "" {

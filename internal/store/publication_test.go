@@ -95,7 +95,7 @@ func TestPublishedRefusesWhatWasNeverDecided(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	id, err := s.BeginCycle(Cycle{Model: "m", Targets: []string{"Q2_K"}})
 	require.NoError(t, err)
-	require.ErrorContains(t, s.Published(id, []Publication{{Target: "Q2_K"}}), "nothing was ever decided of Q2_K of \"m\"")
+	require.ErrorContains(t, s.Published(id, []Publication{{Target: "Q2_K"}}), "nothing was ever decided about Q2_K of \"m\"")
 	require.ErrorContains(t, s.Published(id+1, nil), "there is no cycle")
 	assert.Empty(t, counted(s, CountPublishFailure))
 }

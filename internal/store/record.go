@@ -87,7 +87,7 @@ func newRecord(cycle *Cycle, host string, r *runner.Result, before *Pair) Record
 	return record
 }
 
-// withoutEvidence is the part that is read often.
+// withoutEvidence returns the part that is read often.
 func (r *Record) withoutEvidence() *Record {
 	small := *r
 	small.Evidence = runner.Evidence{}
@@ -123,7 +123,7 @@ func (r *Record) point() Point {
 	return p
 }
 
-// history is the bucket that the point belongs to.
+// history returns the bucket that the point belongs to.
 func (p *Point) history() string {
 	if p.Reason != "" {
 		return bucketFailed
@@ -131,7 +131,7 @@ func (p *Point) history() string {
 	return bucketDecided
 }
 
-// counters are those that count the result.
+// counters returns those that count the result.
 func (p *Point) counters(id PairID) []Counter {
 	if p.Reason != "" {
 		return []Counter{{Kind: CountFailure, Model: id.Model, By: string(p.Reason)}}
@@ -168,8 +168,8 @@ func originals(r *runner.Result) map[verdict.Phase]float64 {
 	return medians
 }
 
-// Cycle reads a cycle and its results with their evidence, by the names of their targets; false when it is
-// not, or no longer, there.
+// Cycle reads a cycle and its results with their evidence, sorted by target; false if there is
+// no such cycle, or no longer.
 func (s *Store) Cycle(id uint64) (Cycle, []Record, bool, error) {
 	var cycle Cycle
 	var records []Record
@@ -221,7 +221,7 @@ func resultsOf[T any](tx *bbolt.Tx, cycle uint64) ([]T, error) {
 }
 
 // Cycles reads up to limit cycles, the newest first: those before a cycle, or from the
-// newest on when before is 0. A limit of 0 or less is none.
+// newest on if before is 0. A limit of 0 or less means no limit.
 func (s *Store) Cycles(before uint64, limit int) ([]Cycle, error) {
 	var cycles []Cycle
 	err := s.db.View(func(tx *bbolt.Tx) error {
@@ -250,7 +250,7 @@ func (s *Store) Cycles(before uint64, limit int) ([]Cycle, error) {
 }
 
 // History reads the latest results of a pair, at most limit of them, the oldest first. A
-// limit of 0 or less is none.
+// limit of 0 or less means no limit.
 func (s *Store) History(id PairID, limit int) ([]Point, error) {
 	var points []Point
 	err := s.db.View(func(tx *bbolt.Tx) (err error) {

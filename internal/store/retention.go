@@ -117,8 +117,8 @@ func (d *draft) pruneResult(id PairID, bucket string, key []byte, point *Point) 
 }
 
 // pruneEvents removes settled events, the oldest first. The last one stays: when the
-// producer of today has any on the bus, that is its newest, by which the relay sees
-// whether the bus still has what it had.
+// current producer has any on the bus, that is its newest, by which the relay sees whether
+// the bus still has what it had.
 func (d *draft) pruneEvents() error {
 	for range 2 * maxPruned {
 		c := d.bucket(bucketSettled).Cursor()

@@ -59,7 +59,7 @@ const (
 // errUnreleased is the error of a file that such a build made.
 var errUnreleased = errors.New("a file of an unreleased build")
 
-// meta is what there is one of.
+// meta is what the state has one of.
 type meta struct {
 	// Identity is the file's identity when it was last opened; zero before.
 	Identity identity `json:"identity,omitzero"`

@@ -16,8 +16,8 @@ type PairID struct {
 	Target string `json:"target_format"`
 }
 
-// State is what is known at a moment, of one committed transaction: nobody changes it,
-// or anything it points to, ever again.
+// State is what is known after one committed transaction. Neither it nor anything it points
+// to changes any more.
 type State struct {
 	Pairs  map[PairID]*Pair
 	Models map[string]*Model
@@ -66,7 +66,7 @@ func (p *Pair) LastTried() time.Time {
 	return time.Time{}
 }
 
-// ComparedFormats are the formats of the files that entries compared with a model, when they
+// ComparedFormats returns the formats of the files that entries compared with a model, when they
 // last did, by the entries' names.
 func (s *State) ComparedFormats() map[string]string {
 	last, formats := map[string]*Record{}, map[string]string{}
@@ -122,7 +122,7 @@ type Choice struct {
 	Format string      `json:"chosen_format"` // "": none is kept
 	Since  time.Time   `json:"since"`         // when Format last changed; zero if it never did
 	Cycle  uint64      `json:"cycle"`         // at whose end it was made
-	// Event tells of it. It went to the outbox, with an id, if Format changed with that
+	// Event announces it. It went to the outbox, with an id, if Format changed with that
 	// cycle.
 	Event event.Choice `json:"event"`
 }
@@ -165,7 +165,7 @@ type Cycle struct {
 	// ChoiceSeq and ChoiceID name the event that says that the choice changed.
 	ChoiceSeq uint64 `json:"choice_event_seq,omitempty"`
 	ChoiceID  string `json:"choice_event_id,omitempty"`
-	// Changes are in what the inputs of its decisions differ from those before, each once.
+	// Changes are the changed inputs of its decisions, each once.
 	Changes []runner.Change `json:"changed_inputs,omitempty"`
 }
 
@@ -180,7 +180,7 @@ const (
 	Superseded Delivery = "superseded" // held, and not the last of its pair when a bus was first configured: never sent
 )
 
-// Deliveries are all states of delivery.
+// Deliveries returns all states of delivery.
 func Deliveries() []Delivery { return []Delivery{Held, Pending, Delivered, Superseded} }
 
 // Event is an event of the outbox.
@@ -193,7 +193,7 @@ type Event struct {
 	Number   uint64 `json:"number,omitempty"`
 	ID       string `json:"event_id"`
 	Type     string `json:"event_type"`
-	// PairID is the pair that it tells of; without a target it is of the model.
+	// PairID is the pair that it is about; without a target it is about the model.
 	PairID
 	// Data is the JSON of the event, as it goes out.
 	Data      json.RawMessage `json:"data"`
@@ -212,10 +212,10 @@ type OutboxState struct {
 	OldestPending time.Time
 }
 
-// Delivered is how many events the bus has taken.
+// Delivered returns how many events the bus has taken.
 func (s *State) Delivered() uint64 { return s.Counters.Of(Counter{Kind: CountDelivered}) }
 
-// Standing is the standing decision of a pair; "" when none stands.
+// Standing returns the standing decision of a pair; "" when none stands.
 func (s *State) Standing(id PairID) verdict.Outcome {
 	if pair := s.Pairs[id]; pair != nil {
 		return pair.Standing

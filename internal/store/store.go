@@ -17,7 +17,7 @@ import (
 
 // Errors of the store that a caller may want to tell apart.
 var (
-	// ErrReadOnly is returned by what would change a state of OpenForReading.
+	// ErrReadOnly is returned by methods that would change a state of OpenForReading.
 	ErrReadOnly = errors.New("the state was opened for reading only")
 	// ErrCommitted is returned by Commit for a target of the cycle that has a result.
 	ErrCommitted = errors.New("it has a result already")
@@ -68,9 +68,8 @@ func newStore(path string, unlock func(), o Options) *Store {
 	return s
 }
 
-// Close waits for transactions that are open and gives the state free. Afterwards State
-// still says what was last known, and everything else is an error. Only the first Close
-// does anything.
+// Close waits for open transactions and releases the state. Afterwards State still returns
+// what was last known, and all other methods fail. Only the first Close does anything.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,8 +81,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// State is what was last committed. It never blocks; nobody may change what it points
-// to.
+// State returns what was last committed. It never blocks. Callers must not change what it
+// points to.
 func (s *Store) State() *State { return s.current.Load() }
 
 // errUnchanged ends a transaction that had nothing to write.
@@ -131,9 +130,9 @@ func (s *Store) update(doing string, f func(*draft) error) error {
 	return nil
 }
 
-// reload takes the state from the file. After a commit that failed this is the one from
-// before; but where the system took the data and then failed to say that it is on the
-// disk, the file holds the new one, and the next transaction builds on it.
+// reload reads the state from the file. After a failed commit this is the state from before.
+// But if the system took the data and then failed to say that it is on the disk, the file
+// holds the new state, and the next transaction builds on it.
 func (s *Store) reload() {
 	var c content
 	err := s.db.View(func(tx *bbolt.Tx) (err error) {
@@ -154,8 +153,8 @@ func (s *Store) set(c content) {
 }
 
 // Changed gets a value whenever there are new pending events, and at the start when there
-// are any. Several changes make one value: it is for one receiver, who then asks
-// NextPending until that has no more.
+// are any. Several changes make one value: it is for one receiver, which then calls
+// NextPending until there are no more.
 func (s *Store) Changed() <-chan struct{} { return s.pending }
 
 func (s *Store) offer() {
@@ -185,8 +184,8 @@ func (s *Store) CountSkipped(entry string, reason SkipReason, n uint64) error {
 	})
 }
 
-// Entry is what SetEntry stored. It is unknown, too, while the file cannot be read, which
-// is logged.
+// Entry returns what SetEntry stored. It is also unknown if the file cannot be read, which is
+// logged.
 func (s *Store) Entry(name string) (schedule.State, bool) {
 	var entry schedule.State
 	known := false

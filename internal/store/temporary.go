@@ -7,8 +7,8 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
-// Temporary opens a new state in a working directory below parent, which Close removes with
-// all that it holds. Where the process is killed before, a later disk.Sweep does.
+// Temporary opens a new state in a working directory below parent. Close removes the
+// directory with everything in it; if the process is killed before, a later disk.Sweep does.
 func Temporary(parent string, o Options) (*Store, error) {
 	dir, err := disk.NewDir(parent)
 	if err != nil {

@@ -2,7 +2,7 @@ package text
 
 import "strings"
 
-// Closest is the candidate that somebody probably meant by a mistyped word: the one that
+// Closest returns the candidate that somebody probably meant by a mistyped word: the one that
 // fewest edits lead to (a letter more, less, another, or two swapped), regardless of case.
 // It is "" where all are too far away for that: by more than a third of the word.
 func Closest(word string, candidates []string) string {

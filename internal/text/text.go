@@ -71,7 +71,7 @@ func Throughput(v float64) string {
 	}
 }
 
-// Plural is the noun that goes with n.
+// Plural returns the noun that goes with n.
 func Plural(n int, one, many string) string {
 	if n == 1 {
 		return one

@@ -80,7 +80,7 @@ func ValidateThreshold(t float64) error {
 	return fmt.Errorf("the threshold %v is not between 0 and 1: it is a ratio, such as 0.12 for 12 %%", t)
 }
 
-// NextLook is the number of rounds at which, after n rounds, the next look takes place: until
+// NextLook returns the number of rounds at which, after n rounds, the next look takes place: until
 // then Decide has nothing new to say. It is 0 when there is none left, or when the
 // configuration is not valid.
 func (c Config) NextLook(n int) int {

@@ -16,13 +16,13 @@ type estimate struct {
 	spread float64 // see PhaseVerdict.Spread; 0 with fewer than two rounds
 }
 
-// trimmed is the number of values set aside at each end of n.
+// trimmed returns the number of values set aside at each end of n.
 func trimmed(n int) int { return n / 6 }
 
 // degreesOfFreedom returns the degrees of freedom of the trimmed mean of n rounds.
 func degreesOfFreedom(n int) int { return n - 2*trimmed(n) - 1 }
 
-// estimateLogRatio gives the trimmed mean of d, which must not be empty, with its
+// estimateLogRatio returns the trimmed mean of d, which must not be empty, with its
 // standard error after Yuen (1974).
 func estimateLogRatio(d []float64) estimate {
 	sorted := slices.Clone(d)

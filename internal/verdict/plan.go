@@ -32,7 +32,7 @@ func newPlan(c Config) plan {
 	return p
 }
 
-// upperT is the upper alpha quantile of Student's t for a look at n rounds.
+// upperT returns the upper alpha quantile of Student's t for a look at n rounds.
 func upperT(n int, alpha float64) float64 {
 	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(degreesOfFreedom(n))}
 	return -t.Quantile(alpha) // by symmetry: 1 − alpha would lose digits

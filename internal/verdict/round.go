@@ -49,7 +49,7 @@ func (r Round) Check(phases []Phase) error {
 // negative, infinite, NaN, or beyond 1e-9 to 1e12.
 func Usable(throughput float64) bool { return throughput >= slowest && throughput <= fastest }
 
-// leadingUsable is the rounds before the first that Check refuses.
+// leadingUsable returns the rounds before the first that Check refuses.
 func leadingUsable(phases []Phase, rounds []Round) []Round {
 	for i, round := range rounds {
 		if round.Check(phases) != nil {
@@ -67,7 +67,7 @@ func (p Pair) LogRatio() float64 {
 	return math.Log(p.Quantized) - math.Log(p.Original)
 }
 
-// logRatios gives one slice a phase, in the order of phases.
+// logRatios returns one slice a phase, in the order of phases.
 func logRatios(phases []Phase, rounds []Round) [][]float64 {
 	d := make([][]float64, len(phases))
 	for i, phase := range phases {

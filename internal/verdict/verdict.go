@@ -33,7 +33,7 @@ type Verdict struct {
 	Resolvable float64 `json:"resolvable"`
 }
 
-// Primary is the phase that a single figure is about: generation, or the first one where
+// Primary returns the phase that a single figure is about: generation, or the first one where
 // that is not measured; false when no round was.
 func (v *Verdict) Primary() (PhaseVerdict, bool) {
 	if v.Rounds == 0 || len(v.Phases) == 0 {
@@ -140,7 +140,7 @@ func Conclude(c Config, rounds []Round) Verdict {
 	return v
 }
 
-// Worst is the phase with the largest drop, which is the one that a pair's figures are
+// Worst returns the phase with the largest drop, which is the one that a pair's figures are
 // about. It is the zero PhaseVerdict when there is no phase.
 func (v Verdict) Worst() PhaseVerdict {
 	var worst PhaseVerdict

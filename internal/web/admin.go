@@ -37,7 +37,7 @@ func (s *server) findRun(entry string, models []string) ([]string, error) {
 	all := k.modelsOf(entry)
 	for _, model := range models {
 		if !slices.Contains(all, model) {
-			return nil, refused(errorNotFound, "the entry %q decides no model %q", entry, model)
+			return nil, refused(errorNotFound, "the entry %q does not decide the model %q", entry, model)
 		}
 	}
 	if len(models) == 0 {

@@ -37,13 +37,13 @@ type axis struct {
 	from, to float64
 }
 
-// at is the pixel of a value; what lies beyond an end is drawn at it.
+// at returns the pixel of a value; what lies beyond an end is drawn at it.
 func (a axis) at(v float64) float64 {
 	share := (a.scale(v) - a.low) / (a.end - a.low)
 	return a.from + min(max(share, 0), 1)*(a.to-a.from)
 }
 
-// ends are the pixels of an interval of drops; an open end, and one beyond the scale, is at
+// ends returns the pixels of an interval of drops; an open end, and one beyond the scale, is at
 // the end of the axis.
 func (a axis) ends(lower, upper *float64) (slow, fast float64) {
 	slow, fast = a.from, a.to
@@ -66,7 +66,7 @@ func speedAxis(drops []float64, from, to float64) axis {
 	return axis{speedScale, low - margin, end + margin, from, to}
 }
 
-// ticksOfSpeeds are as many as there is room for, at least apart pixels from each other.
+// ticksOfSpeeds returns as many as there is room for, at least apart pixels from each other.
 func (a axis) ticksOfSpeeds(apart float64) []tickView {
 	var ticks []tickView
 	taken := []float64{}

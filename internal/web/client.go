@@ -30,7 +30,7 @@ type Client struct {
 }
 
 // NewClient makes a client of the exporter at a URL, below which its paths begin.
-// configFile has credentials and TLS in the form of Prometheus' http_config; "" is none.
+// configFile has credentials and TLS in the form of Prometheus' http_config; "" means none.
 func NewClient(address, configFile string) (*Client, error) {
 	base, err := url.Parse(address)
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
@@ -49,7 +49,7 @@ func NewClient(address, configFile string) (*Client, error) {
 	return &Client{base, client}, nil
 }
 
-// String is the URL of the exporter, without a password.
+// String returns the URL of the exporter, without a password.
 func (c *Client) String() string { return c.base.Redacted() }
 
 // Events returns all events of a delivery, or all for "", the oldest first.
@@ -115,7 +115,7 @@ func (c *Client) ask(ctx context.Context, method, path string, read func(io.Read
 	return nil
 }
 
-// RefusedError says that an exporter, or who answers in its place, gave another answer than
+// RefusedError says that an exporter, or a server in its place, gave another answer than
 // was asked for.
 type RefusedError struct {
 	Exporter string // its URL
@@ -128,7 +128,7 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("the exporter at %s answered %d %s: %s", e.Exporter, e.Status, http.StatusText(e.Status), e.Text)
 }
 
-// refusalIn is the error of an answer of the API, or the begin of any other answer.
+// refusalIn returns the error in an answer of the API, or the beginning of any other answer.
 func refusalIn(response *http.Response) string {
 	const most = 500
 	body, _ := io.ReadAll(io.LimitReader(response.Body, most)) // what came of it

@@ -153,7 +153,7 @@ func viewResult(id string, r *store.Record) resultView {
 	return v
 }
 
-// Telling reports whether somebody probably came for the log: it grows, or says what failed.
+// Telling reports whether the reader probably wants the log: it grows, or says what failed.
 func (v *cyclePage) Telling() bool {
 	return v.Running != nil || slices.ContainsFunc(v.Results, func(r resultView) bool { return r.Failure != nil })
 }
@@ -189,7 +189,7 @@ func (v *resultView) Why() string {
 	return report.Gate(&v.Result)
 }
 
-// Speeds are the phases that were measured.
+// Speeds returns the phases that were measured.
 func (v *resultView) Speeds() []verdict.PhaseVerdict {
 	if v.Verdict == nil {
 		return nil
@@ -208,7 +208,7 @@ func (v *resultView) Outcome() string {
 	return ""
 }
 
-// Copy is the file that was compared with the original; "" where there is none.
+// Copy returns the file that was compared with the original; "" where there is none.
 func (v *resultView) Copy() string {
 	if v.Quantized.Bytes == 0 {
 		return ""
@@ -250,7 +250,7 @@ func qualityFigures(q *runner.Evaluated) []qualityFigure {
 		qualityFigure{Name: "Perplexity of the copy", Value: fmt.Sprintf("%.4g", q.Perplexity)})
 }
 
-// facts are the conditions under which a result came about.
+// facts returns the conditions under which a result came about.
 func facts(r *store.Record) []factView {
 	e := &r.Evidence
 	var all []factView
@@ -335,7 +335,7 @@ func offloadOf(s runner.Sample) string {
 	return "unknown of the copy"
 }
 
-// idleText tells of servers that used the CPU while others were measured; "" when none did.
+// idleText names the servers that used the CPU while others were measured; "" if none did.
 func idleText(rounds []runner.Round) string {
 	most := 0.0
 	for _, round := range rounds {
@@ -358,7 +358,7 @@ func durations(of map[runner.Operation]time.Duration) []factView {
 	return all
 }
 
-// commands are the argument lists of the tools, each once.
+// commands returns the argument lists of the tools, each once.
 func commands(e runner.Evidence) []factView {
 	var all []factView
 	add := func(name string, args []string) {
@@ -424,7 +424,7 @@ func viewRound(number int, r runner.Round, phases []verdict.Phase) roundView {
 	return v
 }
 
-// Began is the time of day at which the round began; "" when it is not known.
+// Began returns the time of day at which the round began; "" when it is not known.
 func (v *roundView) Began() string {
 	began := v.Original.Started
 	if v.First == runner.StageQuantized {

@@ -27,9 +27,9 @@ const (
 	spoolMargin = 64 << 20
 )
 
-// export is a GET, which sameSite lets pass from everywhere: a page of another site could
-// not read the answer, but have it made, again and again. Nor can one of the same site,
-// which includes another port of this host.
+// export is a GET, which sameSite lets pass from everywhere. A page of another site could not
+// read the answer, but could have it made again and again, so it is refused; so is a page of
+// the same site, which includes other ports of this host.
 func (s *server) export(w http.ResponseWriter, r *http.Request) {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "none", "same-origin": // another program, somebody who typed the address, our own page
@@ -47,8 +47,8 @@ func (s *server) backup(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// download sends what write writes, as a file. It writes all of it to disk before it sends
-// the first byte: so the store's transaction, during which its file can only grow, does not
+// download sends what write writes, as a file. It writes everything to disk before it sends
+// the first byte. So the store's transaction, during which its file can only grow, does not
 // last as long as the client takes, and a failure ends in an error instead of half a file.
 func (s *server) download(w http.ResponseWriter, r *http.Request, contentType, suffix string, write func(io.Writer) error) {
 	select {

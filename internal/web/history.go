@@ -20,9 +20,9 @@ type drawn struct {
 	spark           *sparkView
 }
 
-// fill gives the pairs their plots, of as many pairs as are known. One that cannot be read is missing from the page, and
-// named in the log. Requests do not wait for each other: two at once may both read what
-// is new.
+// fill gives the pairs their plots; known is how many pairs there are. A history that cannot
+// be read is missing from the page, and named in the log. Requests do not wait for each
+// other: two at once may both read what is new.
 func (h *histories) fill(from Store, pairs []*pairView, known int, logger *slog.Logger) {
 	for _, v := range pairs {
 		pair := v.Pair

@@ -61,8 +61,8 @@ func (s *server) config(w http.ResponseWriter, r *http.Request) {
 // scrapeTimeout is longer than Prometheus servers usually wait.
 const scrapeTimeout = 15 * time.Second
 
-// metrics lets a scrape fail until the models are found: one without their series would look
-// as if they had left the schedule.
+// metrics lets scrapes fail until the models are found: without their series it would look as
+// if they had left the schedule.
 func (s *server) metrics(w http.ResponseWriter, r *http.Request) {
 	if err := s.Exporter.Ready(); err != nil {
 		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)

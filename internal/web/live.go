@@ -28,7 +28,7 @@ type liveStatus struct {
 	Running *runningView `json:"running"`
 }
 
-// live streams what goes on as server-sent events, until the client or the server goes.
+// live streams what goes on as server-sent events, until the client or the server ends.
 func (s *server) live(w http.ResponseWriter, r *http.Request) {
 	select {
 	case s.listeners <- struct{}{}:

@@ -60,7 +60,7 @@ func (s *server) models(*http.Request) (any, error) {
 	return modelsAnswer{orEmpty(k.models())}, nil
 }
 
-// models are all that are scheduled or known, by name, with their pairs by target.
+// models returns all that are scheduled or known, by name, with their pairs by target.
 func (k *snapshot) models() []*modelView {
 	pairs := k.pairs()
 	chosen := k.choices()
@@ -89,7 +89,7 @@ func (k *snapshot) model(name string, chosen *store.Choice) *modelView {
 	return m
 }
 
-// pairs are all that are scheduled or known.
+// pairs returns all that are scheduled or known.
 func (k *snapshot) pairs() map[store.PairID]*pairView {
 	pairs := map[store.PairID]*pairView{}
 	suspended := map[string]bool{}
@@ -134,7 +134,7 @@ func (k *snapshot) pairs() map[store.PairID]*pairView {
 	return pairs
 }
 
-// choices are the formats that were chosen, by model: of a model in the schedule only where
+// choices returns the formats that were chosen, by model: of a model in the schedule only where
 // one is still to be chosen.
 func (k *snapshot) choices() map[string]*store.Choice {
 	chosen, stopped := map[string]*store.Choice{}, map[string]bool{}
@@ -153,7 +153,7 @@ func (k *snapshot) choices() map[string]*store.Choice {
 	return chosen
 }
 
-// modelsOf are the names of the models that an entry decides.
+// modelsOf returns the names of the models that an entry decides.
 func (k *snapshot) modelsOf(entry string) []string {
 	var all []string
 	for _, resolved := range k.scheduled.Entries {

@@ -12,7 +12,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Model is the name of the pair's model.
+// Model returns the name of the pair's model.
 func (v *pairView) Model() string { return v.id.Model }
 
 // Decision in a word: kept, rejected, inconclusive, or before any why there is none:
@@ -31,7 +31,7 @@ func (v *pairView) Decision() string {
 	return "undecided"
 }
 
-// decided reports whether anything was ever found out of the pair.
+// decided reports whether anything was ever found out about the pair.
 func (v *pairView) decided() bool { return v.Pair.Standing != "" || v.Pair.Decided != nil }
 
 // Phases that the latest decision rests on, in the order of the configuration; none before
@@ -71,13 +71,13 @@ func (v *pairView) is(state string) bool {
 	return v.Decision() == state
 }
 
-// forgotten reports whether nobody asks for the pair any more, and nothing was found out of
-// it: a mistyped target, a model that was removed.
+// forgotten reports whether nobody asks for the pair any more, and nothing was found out
+// about it: a mistyped target, a model that was removed.
 func (v *pairView) forgotten() bool {
 	return !v.Scheduled && !v.Running && !v.decided()
 }
 
-// concern is how far down the pair belongs when what needs attention comes first.
+// concern returns how far down the pair belongs when what needs attention comes first.
 func (v *pairView) concern() int {
 	if v.is("failed") {
 		return 0
@@ -85,7 +85,7 @@ func (v *pairView) concern() int {
 	return 1 + slices.Index([]string{"rejected", "inconclusive", "undecided", "kept", "passed over", "suspended"}, v.Decision())
 }
 
-// worst is the largest drop of the latest decision; least of all where nothing was measured.
+// worst returns the largest drop of the latest decision; least of all where nothing was measured.
 func (v *pairView) worst() float64 {
 	if v.Phases() == nil {
 		return math.Inf(-1)
@@ -93,7 +93,7 @@ func (v *pairView) worst() float64 {
 	return v.Pair.Decided.Verdict.Worst().Drop
 }
 
-// bytes is the size of the copy; 0 where it is not known.
+// bytes returns the size of the copy; 0 where it is not known.
 func (v *pairView) bytes() int64 {
 	if v.Pair.Decided == nil {
 		return 0
@@ -101,7 +101,7 @@ func (v *pairView) bytes() int64 {
 	return v.Pair.Decided.Quantized.Bytes
 }
 
-// measured are the phases of a verdict; nil when nothing was measured, and the figures are
+// measured returns the phases of a verdict; nil when nothing was measured, and the figures are
 // none.
 func measured(v *verdict.Verdict) []verdict.PhaseVerdict {
 	if v.Rounds == 0 {
@@ -110,7 +110,7 @@ func measured(v *verdict.Verdict) []verdict.PhaseVerdict {
 	return v.Phases
 }
 
-// ending is how a pair ended in a cycle, in a word: the decision, or that it failed. With
+// ending returns how a pair ended in a cycle, in a word: the decision, or that it failed. With
 // one that was stopped nothing is wrong, so that it says the reason.
 func ending(outcome verdict.Outcome, failure runner.Reason) string {
 	switch failure {
@@ -159,7 +159,7 @@ func fold(message string) foldedView {
 	return foldedView{first[:end] + " …", "… " + message[end+1:]}
 }
 
-// primary is the phase whose figures stand for the pair: generation, or the only one that
+// primary returns the phase whose figures stand for the pair: generation, or the only one that
 // was measured. "" when nothing was.
 func primary(points []store.Point) verdict.Phase {
 	for _, point := range slices.Backward(points) {

@@ -114,7 +114,7 @@ type phasePoint struct {
 	store.PointPhase
 }
 
-// ofPhase are the decided points that measured a phase.
+// ofPhase returns the decided points that measured a phase.
 func ofPhase(points []store.Point, phase verdict.Phase) []phasePoint {
 	var all []phasePoint
 	for _, p := range points {
@@ -127,7 +127,7 @@ func ofPhase(points []store.Point, phase verdict.Phase) []phasePoint {
 	return all
 }
 
-// dropsOf are all values that a plot of the points has to hold.
+// dropsOf returns all values that a plot of the points has to hold.
 func dropsOf(points []phasePoint) []float64 {
 	var drops []float64
 	for _, p := range points {
@@ -136,7 +136,7 @@ func dropsOf(points []phasePoint) []float64 {
 	return drops
 }
 
-// closed are the ends of an interval that are not open.
+// closed returns the ends of an interval that are not open.
 func closed(ends ...*float64) []float64 {
 	var all []float64
 	for _, end := range ends {
@@ -204,7 +204,7 @@ func newSpark(points []store.Point, phase verdict.Phase) *sparkView {
 	return s
 }
 
-// tale is a history in words.
+// tale returns a history in words.
 func tale(points []phasePoint) string {
 	counts, beyond := map[verdict.Outcome]int{}, 0
 	low, high := points[0].Drop, points[0].Drop
@@ -394,7 +394,7 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 	return p
 }
 
-// dropAt is the estimate of a look, of which the look itself holds the logarithm.
+// dropAt returns the estimate of a look, of which the look itself holds the logarithm.
 func dropAt(look verdict.Look) float64 { return 0 - math.Expm1(look.Mean) }
 
 // newRoundsPlot draws what every round measured of a phase: the original and the copy,

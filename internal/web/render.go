@@ -106,8 +106,8 @@ func (s *server) explain(w http.ResponseWriter, r *http.Request, title string, e
 	s.render(w, r, kind.status(), "message.html", messageView{s.frame(title, "", time.Now()), err.Error()})
 }
 
-// moment is a point in time, seen from the one at which a page or an answer is made. The
-// zero one is nothing on a page, and null in JSON.
+// moment is a point in time, seen from the time at which a page or an answer is made. The
+// zero moment is nothing on a page, and null in JSON.
 type moment struct {
 	time.Time
 	made time.Time
@@ -121,7 +121,7 @@ func (m moment) MarshalJSON() ([]byte, error) {
 	return m.Time.MarshalJSON()
 }
 
-// Machine is the time for programs that read the page; "" for none.
+// Machine returns the time for programs that read the page; "" for none.
 func (m moment) Machine() string {
 	if m.IsZero() {
 		return ""
@@ -129,7 +129,7 @@ func (m moment) Machine() string {
 	return m.UTC().Format(time.RFC3339)
 }
 
-// Text is the time in UTC: reader and host may live in different zones.
+// Text returns the time in UTC: reader and host may live in different zones.
 func (m moment) Text() string { return m.UTC().Format("2006-01-02 15:04:05 UTC") }
 
 // Relative is "now", "in 5 h", or "5 h ago".

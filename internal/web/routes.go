@@ -24,7 +24,7 @@ type Route struct {
 	Flag string
 }
 
-// Routes are all that the exporter serves.
+// Routes returns all that the exporter serves.
 func Routes() []Route {
 	var all []Route
 	for _, r := range routes() {

@@ -151,7 +151,7 @@ func (k *snapshot) running() *runningView {
 // Number is which model of the run it is, counted from 1.
 func (v *runningView) Number() int { return min(v.Done+1, v.Models) }
 
-// Hardware is what measurements ran on, as far as it is known.
+// Hardware returns what measurements ran on, as far as it is known.
 func (v *engineView) Hardware() []string {
 	var all []string
 	for _, part := range []struct{ label, value string }{{"backends ", v.Backends}, {"", v.CPU}, {"", v.GPU}} {
@@ -165,7 +165,7 @@ func (v *engineView) Hardware() []string {
 // maxUpcoming entries are named.
 const maxUpcoming = 3
 
-// upcoming are the entries that are due next, the first one first.
+// upcoming returns the entries that are due next, the first one first.
 func (v *scheduleView) upcoming() []*entryView {
 	var due []*entryView
 	for i := range v.Entries {

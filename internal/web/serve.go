@@ -173,7 +173,7 @@ func listenOn(address string) (net.Listener, error) {
 	return vsock.Listen(uint32(number), nil)
 }
 
-// systemdListeners are the sockets that systemd opened for this process. They can be
+// systemdListeners returns the sockets that systemd opened for this process. They can be
 // taken once.
 func systemdListeners() ([]net.Listener, error) {
 	listeners, err := activation.Listeners()

@@ -54,7 +54,7 @@ func (s *server) snapshot() snapshot {
 	return k
 }
 
-// at is a moment as it is seen from this one.
+// at returns a moment as it is seen from this one.
 func (k *snapshot) at(t time.Time) moment { return moment{t, k.now} }
 
 // versions number the states and plans of this process, as far as somebody sees them.

@@ -221,7 +221,7 @@ func (sel selection) counts(pairs []*pairView) []countView {
 	return all
 }
 
-// of are the pairs that are selected, in order.
+// of returns the pairs that are selected, in order.
 func (sel selection) of(pairs []*pairView) []*pairView {
 	words := strings.Fields(strings.ToLower(sel.Text))
 	selected := slices.DeleteFunc(pairs, func(p *pairView) bool {

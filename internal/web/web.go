@@ -190,13 +190,13 @@ func disabled(flag string) http.Handler {
 	})
 }
 
-// sameSite refuses requests that change something and that a browser makes for a page of
-// another site. Those of other programs pass.
+// sameSite refuses requests that change something if a browser makes them for a page of
+// another site. Requests of other programs pass.
 func (s *server) sameSite(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	if u := s.Mount.External; u != nil {
-		// A proxy may hand us another Host than the browser sees. The only error is one
-		// of an origin that is none, for which nothing is to be trusted.
+		// A proxy may hand us another Host than the browser sees. The only possible error is a
+		// malformed origin, which is not to be trusted.
 		_ = protection.AddTrustedOrigin(u.Scheme + "://" + u.Host)
 	}
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -246,8 +246,8 @@ func (s *server) knownHost(host string) bool {
 		slices.ContainsFunc(reserved, func(end string) bool { return strings.HasSuffix(name, end) })
 }
 
-// secure sets the headers that keep a browser from doing more with an answer than to show
-// it. Those that --web.config.file sets come before us, and stay.
+// secure sets the headers that keep a browser from doing more with an answer than showing it.
+// Headers that --web.config.file has set stay.
 func secure(next http.Handler) http.Handler {
 	headers := map[string]string{
 		"Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",

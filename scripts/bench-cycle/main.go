@@ -6,7 +6,8 @@
 //
 // With -choices 20 it makes that many cycles that choose the fastest, with nothing changed in
 // between, and prints what each chose and what the least drop alone would have chosen; before
-// them, how long evaluations take that end when every limit is clear, and those of all chunks.
+// them, how long evaluations take that end when every limit is clear, and evaluations of all
+// chunks.
 //
 // Nothing else should run on the host meanwhile.
 package main
@@ -281,7 +282,7 @@ func cycle(binary, tools, model, dir string, more ...string) (*measured, error) 
 
 var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 
-// peakMemory of a process so far; 0 where the system does not tell.
+// peakMemory of a process so far; 0 if the system does not report it.
 func peakMemory(pid int) int64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

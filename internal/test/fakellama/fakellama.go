@@ -5,7 +5,7 @@
 //
 // What they do is in the file fake.json beside them, a [Behaviour]; without it they
 // just work. The original runs at 1000 prompt and 100 generation tokens per second, on
-// any host, and a thousand times that in llama-server, which takes the time that it tells; a
+// any host, and a thousand times that in llama-server, which takes the time that it reports; a
 // quantized copy is 1.25 times as fast (see [Factor]). Copies differ from
 // their original as the copies of the bundled model do (see [Quality]).
 //

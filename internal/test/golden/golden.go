@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 // Check compares got, byte by byte, with the file of that name under testdata, which
 // `go test -update` writes.
@@ -28,5 +28,5 @@ func CheckFile(t *testing.T, path, got string) {
 	}
 	want, err := os.ReadFile(path)
 	require.NoError(t, err, "go test -update writes it")
-	assert.Equal(t, string(want), got, "go test -update writes %s anew, if it is to change", path)
+	assert.Equal(t, string(want), got, "go test -update writes %s again, if it is to change", path)
 }

@@ -146,7 +146,7 @@ func (s *server) spawn() error {
 	return <-started
 }
 
-// running tells whether the process was started and has not ended.
+// running reports whether the process was started and has not ended.
 func (s *server) running() bool {
 	if s.ended == nil {
 		return false

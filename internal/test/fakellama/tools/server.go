@@ -73,7 +73,7 @@ func (f *fake) value(option string) string {
 	return f.args[i+1]
 }
 
-// load tells where it puts the model as the real one does.
+// load prints where it puts the model, as the real one does.
 func (s *server) load(file string) {
 	do, run := s.begin("", s.stage, s.format)
 	m, err := readModel(file)
