@@ -82,7 +82,7 @@ const (
 )
 
 // families is the one list of what is exported: metrics, HELP and documentation are made
-// of it.
+// from it.
 var families = [...]Family{
 	decisionTotal: {
 		"quant_cycle_decision_total", counter,

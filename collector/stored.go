@@ -308,8 +308,8 @@ func (b *builder) events(outbox *store.OutboxState) {
 	b.time(eventsOldest, outbox.OldestPending)
 }
 
-// time adds a timestamp in Unix seconds. That of what never happened is absent: a 0 would
-// have happened 56 years ago.
+// time adds a timestamp in Unix seconds. What never happened has none: 0 would be 56 years
+// ago.
 func (b *builder) time(f family, t time.Time, labels ...string) {
 	if !t.IsZero() {
 		b.add(f, unixSeconds(t), labels...)

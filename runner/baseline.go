@@ -35,7 +35,7 @@ func (c *cycle) resolveBaseline() error {
 }
 
 // makeBaseline makes the original of the cycle, where that is not the model itself.
-// Without it nothing can be said of any pair.
+// Without it nothing can be said about any pair.
 func (c *cycle) makeBaseline(ctx context.Context) error {
 	if c.baseline == nil {
 		return nil

@@ -53,7 +53,7 @@ func (f *Failure) MarshalJSON() ([]byte, error) {
 	return json.Marshal(failureJSON{f.Reason, f.Error()})
 }
 
-// UnmarshalJSON is part of json.Unmarshaler. Of the error only the message comes back.
+// UnmarshalJSON is part of json.Unmarshaler. Only the error's message is restored.
 func (f *Failure) UnmarshalJSON(data []byte) error {
 	var read failureJSON
 	if err := json.Unmarshal(data, &read); err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
-// resolveFormats finds each target among the formats that the engine makes. One that is
-// none has an error in its place.
+// resolveFormats finds each target among the formats that the engine makes. A target
+// that is not among them gets an error in its place.
 func resolveFormats(info EngineInfo, targets []string) ([]Format, []error) {
 	resolved, errs := make([]Format, len(targets)), make([]error, len(targets))
 	for i, target := range targets {

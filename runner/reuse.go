@@ -14,7 +14,7 @@ import (
 
 // Cache keeps files that cycles made, for the cycles after them.
 type Cache interface {
-	// Has reports whether there is a file of the key that takes no room in a folder.
+	// Has reports whether there is a file of the key that takes no room in a directory.
 	Has(key, dir string) bool
 	// Get brings it to path, whole, and gives the SHA-256 of what it holds; false when
 	// there is none.

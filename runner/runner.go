@@ -46,7 +46,7 @@ import (
 
 // Options are what all cycles of a Runner have in common.
 type Options struct {
-	// WorkDir is the folder in which each cycle makes its own.
+	// WorkDir is the directory in which each cycle makes its own.
 	WorkDir string
 	// Isolation says how a model gets into the working directory.
 	Isolation disk.Mode
@@ -54,7 +54,7 @@ type Options struct {
 	Clone func(ctx context.Context, mode disk.Mode, src, dst string, progress func(done, total int64)) (disk.Mode, error)
 	// AllowRequantize lets models be quantized that are quantized already.
 	AllowRequantize bool
-	// Host is the machine. Nil: nothing is known of it.
+	// Host is the machine. Nil: nothing is known about it.
 	Host Host
 	// Hashes remember what files hold. Nil: each cycle reads them.
 	Hashes Hashes

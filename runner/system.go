@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// refused names what the system refused as what it is. An error that has a reason already
-// keeps it, unless the working directory has gone under the cycle.
+// refused gives an error of the system its reason. An error that has a reason already keeps
+// it, unless the working directory was removed during the cycle.
 func (c *cycle) refused(err error) error {
 	if err == nil {
 		return nil
@@ -53,7 +53,7 @@ func isOneOf(err error, those ...error) bool {
 	return false
 }
 
-// inWorkDir reports whether an error of the file system is of the folder in which cycles
+// inWorkDir reports whether an error of the file system is of the directory in which cycles
 // work, or of one that it lies in.
 func (c *cycle) inWorkDir(err error) bool {
 	work, absent := filepath.Abs(c.WorkDir)
@@ -78,7 +78,7 @@ func (c *cycle) inWorkDir(err error) bool {
 
 func isFull(err error) bool { return isOneOf(err, syscall.ENOSPC, syscall.EDQUOT) }
 
-// spaceFailure names a full disk as what it is.
+// spaceFailure gives the error of a full disk its reason.
 func spaceFailure(err error) error {
 	if isFull(err) {
 		return Failf(ReasonNoSpace, "the disk is full: %w", err)

@@ -208,8 +208,8 @@ func clientOptions(cfg config.A2A, secrets Secrets) (options *redis.UniversalOpt
 	return options, endpoint.Kind == Cluster, nil
 }
 
-// credentials are asked for at every connect: a password that changed in its file is
-// the one of the next connection.
+// credentials are asked for at every connection: after its file has changed, the next
+// connection uses the new password.
 func credentials(cfg config.A2A, secrets Secrets, endpoint Endpoint) func(context.Context) (username, password string, err error) {
 	username := firstNonEmpty(cfg.Username, secrets.Username, endpoint.Username)
 	password := firstNonEmpty(secrets.Password, endpoint.Password)
@@ -239,7 +239,7 @@ func firstNonEmpty(values ...string) string {
 	return ""
 }
 
-// offer returns the event to the script.
+// offer hands the event to the script.
 func (c *client) offer(ctx context.Context, o offer) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()

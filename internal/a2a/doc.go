@@ -27,9 +27,10 @@
 //
 // Two stores never share a producer for long. A copy of a state (a backup that was
 // restored) finds at the mark an event that is not its own, takes a new producer, and
-// numbers what it has not delivered anew: what the bus had of that all the same gets there
-// twice, under one event_id. A mark of an earlier producer above all that the store has of
-// it says that another copy went on under that name, and has delivered what was pending.
+// gives new numbers to what it has not delivered: events of these that the bus had already
+// arrive twice, under one event_id. A mark of an earlier producer above everything that the
+// store has of it says that another copy went on under that name, and has delivered what was
+// pending.
 //
 // What a store has delivered, and the server then lost, is not sent again once another
 // copy has put an event of its own under the same number.

@@ -28,7 +28,7 @@ const (
 	ReasonOther       = "other"         // the message says more
 )
 
-// Reasons returns all of them.
+// Reasons returns all reasons.
 func Reasons() []string {
 	return []string{
 		ReasonConnection, ReasonTimeout, ReasonTLS, ReasonAuth, ReasonPermission, ReasonReadOnly,

@@ -16,29 +16,29 @@ import (
 // Outbox is where the events wait, and stay for a while after they were delivered: the
 // store. Its methods are called from one goroutine.
 type Outbox interface {
-	// NextPending gives the pending events with the smallest Seq, at most limit; the
+	// NextPending returns the pending events with the smallest Seq, at most limit; the
 	// batch stops where the producer changes.
 	NextPending(limit int) ([]store.Event, error)
 	// Producers returns the producers whose numbered events are kept, delivered ones
 	// included, in the order of their events by Seq.
 	Producers() ([]string, error)
-	// Window gives the first and the last numbered event of the producer that is kept,
+	// Window returns the first and the last numbered event of the producer that is kept,
 	// delivered ones included; ok is false when there is none.
 	Window(producer string) (oldest, newest store.Event, ok bool, err error)
-	// From gives the producer's kept events from the number on, in order, at most
+	// From returns the producer's kept events from the number on, in order, at most
 	// limit, delivered ones included.
 	From(producer string, number uint64, limit int) ([]store.Event, error)
-	// MarkDelivered notes that the bus has the producer's events up to the number, one
-	// included. A number below one noted before takes nothing back.
+	// MarkDelivered notes that the bus has the producer's events up to and including the
+	// number. A lower number than before changes nothing.
 	MarkDelivered(producer string, through uint64) error
-	// NewProducer gives all pending events, and those to come, to a new producer,
-	// numbered from 1.
+	// NewProducer moves all pending events, and coming ones, to a new producer, numbered
+	// from 1.
 	NewProducer(why string) error
 	// CountDeliveryFailure counts a failed attempt under one of the [Reasons].
 	CountDeliveryFailure(reason string) error
-	// Changed gives a channel that is closed, or sent to, when there may be new events.
+	// Changed returns a channel that is closed, or sent to, when there may be new events.
 	Changed() <-chan struct{}
-	// State is the latest; its Outbox.Producer is the current producer.
+	// State returns the latest state; its Outbox.Producer is the current producer.
 	State() *store.State
 }
 

@@ -30,7 +30,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
-// Names in the folder. What has none of them is not ours, and is left alone.
+// Names in the directory. What has none of them is not ours, and is left alone.
 const (
 	lockName       = "lock"
 	incomingPrefix = ".incoming-"
@@ -44,7 +44,7 @@ var (
 	keyName   = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
-// Cache is a folder of files. Its methods are safe for concurrent use, also by several
+// Cache is a directory of files. Its methods are safe for concurrent use, also by several
 // processes.
 type Cache struct {
 	dir    string
@@ -54,7 +54,7 @@ type Cache struct {
 	mu sync.Mutex // the lock is one between processes
 }
 
-// Open makes the folder, removes what killed processes left in it, and what is beyond the
+// Open makes the directory, removes what killed processes left in it, and what is beyond the
 // size in bytes. The error says what to do.
 func Open(ctx context.Context, dir string, size int64, logger *slog.Logger) (*Cache, error) {
 	c := &Cache{dir: dir, size: size, logger: logger}
@@ -68,7 +68,7 @@ func Open(ctx context.Context, dir string, size int64, logger *slog.Logger) (*Ca
 	return c, nil
 }
 
-// locked runs f while no other process changes the folder.
+// locked runs f while no other process changes the directory.
 func (c *Cache) locked(ctx context.Context, f func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,7 +186,7 @@ func (c *Cache) evict(size int64, keep []string) error {
 }
 
 // Has reports whether there is a file of the key, whole or not, that takes no room in a
-// folder.
+// directory.
 func (c *Cache) Has(key, dir string) bool {
 	_, found, err := c.find(key)
 	if err != nil || !found {

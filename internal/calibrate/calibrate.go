@@ -36,8 +36,8 @@ type Options struct {
 	Progress func(runner.Progress)
 }
 
-// Validate says, all at once, what cannot be calibrated with: it names the flags of the
-// command line, and the keys of the configuration.
+// Validate returns all problems of the options at once. It names the flags of the command
+// line, and the keys of the configuration.
 func (o Options) Validate() error {
 	var errs []error
 	if o.Rounds < 4 || o.Rounds > 100 {
@@ -145,7 +145,7 @@ func row(threads int, noise runner.Noise, b config.Benchmark) Row {
 	if len(counted) > 0 {
 		r.Seconds = noise.Took.Seconds() / float64(len(counted))
 	}
-	// The looks of a cycle are of no concern to the spread: one look at all the rounds.
+	// The looks of a cycle do not matter for the spread: one look at all the rounds.
 	once := b.Decision(anyThreshold)
 	once.MinRounds, once.MaxRounds = len(counted), len(counted)
 	for _, v := range verdict.Decide(once, counted).Phases {
@@ -160,7 +160,7 @@ func row(threads int, noise runner.Noise, b config.Benchmark) Row {
 	return r
 }
 
-// anyThreshold is a valid one: none has an influence on what is computed here.
+// anyThreshold is a valid threshold: what is computed here does not depend on it.
 const anyThreshold = 0.5
 
 // resolutions are for 4, 8 and 20 rounds and for as many as a cycle may take. Beyond

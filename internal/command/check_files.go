@@ -13,7 +13,7 @@ import (
 )
 
 // checkFiles finds what an entry names and a cycle would miss at night: the text that
-// quality is evaluated on, and a folder to publish in.
+// quality is evaluated on, and a directory to publish in.
 func (p *Program) checkFiles(entry config.Entry) error {
 	var bad []error
 	check := func(key string, err error) {
@@ -44,7 +44,7 @@ func readable(file string) error {
 	return nil
 }
 
-// writable reports whether something can be put into a folder, which need not exist yet.
+// writable reports whether something can be put into a directory, which need not exist yet.
 func writable(dir string) error {
 	at, err := filepath.Abs(dir)
 	if err != nil {

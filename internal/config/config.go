@@ -63,7 +63,7 @@ type Work struct {
 
 // Storage says what is remembered, and where.
 type Storage struct {
-	// Path is the folder of the state. Default data, in the current directory.
+	// Path is the directory of the state. Default data, in the current directory.
 	Path string `yaml:"path"`
 	// Retention bounds what is kept of the past.
 	Retention Retention `yaml:"retention"`
@@ -87,7 +87,7 @@ type Checks struct {
 	A2A    func(A2A) []Problem
 }
 
-// Load reads a file. Relative paths in it are taken from the file's own folder, as
+// Load reads a file. Relative paths in it are taken from the file's own directory, as
 // Prometheus does; of the models of an entry, those that begin with ./ or ../ are paths,
 // and the others names. The error joins all problems of the file, one a line.
 func Load(file string, checks Checks) (*Config, error) {

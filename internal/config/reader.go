@@ -58,7 +58,7 @@ func (r *reader) err(file string) error {
 	return errors.Join(errs...)
 }
 
-// rebase takes the paths that the file names from the file's folder.
+// rebase takes the paths that the file names from the file's directory.
 func (r *reader) rebase(paths map[string]*string) {
 	for key, path := range paths {
 		if r.document.has(key) {

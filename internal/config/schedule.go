@@ -87,7 +87,7 @@ func namesFile(item *yaml.Node) bool {
 	return value != nil && value.Decode(&name) == nil && name != ""
 }
 
-// rebaseName takes what is a path, and no name of a model, from the file's folder.
+// rebaseName takes what is a path, and no name of a model, from the file's directory.
 func (r *reader) rebaseName(name *string) {
 	mark := ""
 	path, excluded := Excluded(*name)

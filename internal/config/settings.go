@@ -15,9 +15,9 @@ import (
 
 // Settings are what a cycle goes by, and what an entry of the schedule may set for itself.
 //
-// The tag input of each reports whether a decision depends on it: as an argument, on which
-// files and figures depend, by the decision alone, which is made of the figures, or, with
-// "-", not at all: where a text lies, what is waited for, and what is done with decisions.
+// The tag input of each says how a decision depends on it: as an argument, on which files and
+// figures depend; by the decision alone, which is made from the figures; or, with "-", not at
+// all: where a text lies, what is waited for, and what is done with decisions.
 type Settings struct {
 	Benchmark Benchmark `yaml:"benchmark"`
 	// Threshold is the drop in throughput, a ratio between 0 and 1, from which on a

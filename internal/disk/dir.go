@@ -26,7 +26,7 @@ const lockSuffix = ".lock"
 var dirName = regexp.MustCompile(`^cycle-[0-9a-f]{16}$`)
 
 // InWorkingDir reports whether a path leads into a working directory, whoever's: one of its
-// folders has the name of such and a lock file beside it.
+// directories has the name of such and a lock file beside it.
 func InWorkingDir(path string) bool {
 	for dir := filepath.Clean(path); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		if !dirName.MatchString(filepath.Base(dir)) {
@@ -181,7 +181,7 @@ func openDirs(path string) error {
 // does what a power loss leaves of one: our name, and a part of the content, zeros or
 // nothing; and, where even the lock file is gone, our name and what a cycle puts into its
 // directory first. It may run beside NewDir, Remove and other sweeps, in this process and
-// others. One that cannot be removed keeps it from no other; the errors come joined.
+// others. If one cannot be removed, it goes on with the others, and joins the errors.
 func Sweep(parent string) (removed []string, err error) {
 	parent, err = filepath.Abs(parent)
 	if err != nil {

@@ -29,8 +29,8 @@ func (h *Host) Threads() int { return max(1, h.Usable()-1) }
 
 // Observe begins to watch what others use of the CPUs. The function that it returns ends
 // that, given the CPU time and the number of threads of the measurement between the two,
-// and returns what others took of it: see disturb. It returns nil where the system does
-// not tell.
+// and returns what others took of it: see disturb. It returns nil if the system does
+// not report it.
 func (h *Host) Observe() func(ours time.Duration, threads int) *Load {
 	before, begin := h.load.read(), time.Now()
 	return func(ours time.Duration, threads int) *Load {

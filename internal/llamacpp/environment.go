@@ -44,8 +44,8 @@ var steeringNames = []string{
 }
 
 // takenOver are the names, and the beginnings of names, of variables by which a tool
-// loads, runs or prints something else than it was asked to. They reach no tool, from
-// engine.env neither. LLAMA_ARG_ stands for arguments, HF_ for downloads and their keys,
+// loads, runs or prints something else than it was asked to. No tool gets them, not even
+// from engine.env. LLAMA_ARG_ stands for arguments, HF_ for downloads and their keys,
 // the rest for code that a loader puts into the process.
 var takenOver = []string{
 	"LLAMA_*", "HF_*", "HUGGING_FACE_*", "HUGGINGFACE_*", "MODEL_ENDPOINT",

@@ -51,13 +51,13 @@ func (op operation) failure(ctx context.Context, result process.Result, err erro
 	}
 }
 
-// inGoneDir reports whether a tool was to start in a folder that is not there.
+// inGoneDir reports whether a tool was to start in a directory that is not there.
 func inGoneDir(err error) bool {
 	path, ok := errors.AsType[*fs.PathError](err)
 	return ok && path.Op == "chdir" && errors.Is(err, fs.ErrNotExist)
 }
 
-// stopped is for a run that its caller did not want any longer, or not for so long.
+// stopped is the failure of a run that its caller canceled, or that took too long.
 func (op operation) stopped(ctx context.Context) error {
 	reason := runner.ReasonCanceled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {

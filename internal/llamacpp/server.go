@@ -146,8 +146,8 @@ func (s *server) gone(ctx context.Context) error {
 	return s.failure(ctx, s.result, s.err)
 }
 
-// lastBreath is how long a server that does not answer has to end: why it did says more than
-// that it did not answer.
+// lastBreath is how long to wait for the end of a server that does not answer: why it ended
+// says more than that it did not answer.
 const lastBreath = time.Second
 
 // broken returns the failure of a request that has no answer.

@@ -137,7 +137,7 @@ func oneLine(err error) error { return errors.New(strings.ReplaceAll(err.Error()
 // oneProgram is all tools in one: its first argument names the tool, as in "llama bench".
 const oneProgram = "llama"
 
-// find looks for a tool in the configured folder or on PATH: for the tool of that name, and
+// find looks for a tool in the configured directory or on PATH: for the tool of that name, and
 // else for the one program of llama.cpp.
 func (e *Engine) find(name string) (binary, error) {
 	found, err := e.findProgram(name)

@@ -22,11 +22,11 @@ var companion = regexp.MustCompile(`(?i)^(?:\.syncthing\.|downloading_|\.azdownl
 	`|\.download|\.downloading|\.downloadinprogress|\.crdownload|\.opdownload|\.fdmdownload|\.dtapart|\.dltmp|\.getright` +
 	`|\.!qb|\.!ut|\.bc!|\.jc!|\.xltd|\.xltd\.cfg|\.td|\.td\.cfg|_\.gstmp|\.~[0-9a-f]+)$`)
 
-// arrivals finds the companions of downloads in progress. It remembers the folders that it
+// arrivals finds the companions of downloads in progress. It remembers the directories that it
 // looked into, by their paths.
 type arrivals map[string][]arrival
 
-// arrival is a folder in which files arrive that are to be in another one, or in itself.
+// arrival is a directory in which files arrive that are to be in another one, or in itself.
 type arrival struct {
 	dir   string
 	files map[string]string // companions by the name of the file that they bring
@@ -112,14 +112,14 @@ func arrivalsIn(dir string) []arrival {
 }
 
 // hubName returns how huggingface_hub shortens the name of a file that it downloads into a local
-// folder (LocalDownloadFilePaths.incomplete_path).
+// directory (LocalDownloadFilePaths.incomplete_path).
 func hubName(base string) string {
 	sum := sha1.Sum([]byte(base + ".metadata")) //nolint:gosec // as above
 	return base64.URLEncoding.EncodeToString(sum[:])
 }
 
-// companions returns those in a folder, by the names of the files that they bring: whole, and
-// without what clients put behind those. Where all files in the folder arrive, each is its
+// companions returns those in a directory, by the names of the files that they bring: whole, and
+// without what clients put behind those. Where all files in the directory arrive, each is its
 // own.
 func companions(dir string, all bool) map[string]string {
 	entries, err := os.ReadDir(dir)

@@ -181,12 +181,12 @@ type search struct {
 	files   map[string]file  // by path relative to dir
 	links   []string         // directories behind symbolic links, yet to be searched
 	skipped []Skipped
-	without []string // folders that hold no models, without symbolic links in their paths
+	without []string // directories that hold no models, without symbolic links in their paths
 	hubs    hubs
 	ollama  map[string]string // names of Ollama's blobs, by path relative to dir
 }
 
-// leaveOut notes the folders that hold no models.
+// leaveOut notes the directories that hold no models.
 func (s *search) leaveOut(folders []string) {
 	dir, err := filepath.EvalSymlinks(s.dir)
 	if err != nil {
@@ -214,7 +214,7 @@ func (s *search) holdsNone(path string) bool {
 	return disk.InWorkingDir(resolved) || slices.ContainsFunc(s.without, func(folder string) bool { return isBelow(resolved, folder) })
 }
 
-// isBelow reports whether a path is a folder, or in it.
+// isBelow reports whether a path is a directory, or in it.
 func isBelow(path, folder string) bool {
 	relative, err := filepath.Rel(folder, path)
 	return err == nil && filepath.IsLocal(relative)
@@ -408,8 +408,8 @@ func shards(path string) (first string, all func(yield func(string) bool)) {
 	}
 }
 
-// distinct keeps one unit of those that are made of the same files: one that is not
-// behind a symbolic link, else one that a main revision leads to, else the first by path.
+// distinct keeps one of the units with the same files: one that is not behind a symbolic
+// link, else one that a main revision leads to, else the first by path.
 func distinct(units []*unit) []*unit {
 	slices.SortFunc(units, func(a, b *unit) int {
 		return cmp.Or(falseFirst(a.linked, b.linked), falseFirst(a.later, b.later), strings.Compare(a.path, b.path))

@@ -28,7 +28,7 @@ func (f Finder) Discover() (Found, error) {
 var ErrNoModels = errors.New("which models? Name the folder that holds them with --model-dir (or MODEL_DIR, or models.dir in the configuration file); quant-exporter run takes single files, too, with --model PATH")
 
 // Plan finds the models and the pairs of them that the schedule decides; last is as in
-// NewPlan. It is ErrNoModels when there is no model directory, and no model anywhere else.
+// NewPlan. It returns ErrNoModels if there is no model directory, and no model anywhere else.
 func (f Finder) Plan(last map[string]string) (*Plan, error) {
 	found, err := f.Discover()
 	if err != nil {

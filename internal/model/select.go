@@ -22,15 +22,14 @@ import (
 //     character, [a-z] one of a range, and \ takes the next character as it is. A glob
 //     that fits itself, such as *, is never taken for the name of a file.
 //
-// A pattern behind an exclamation mark leaves models out of those that the others name, or
-// of all.
+// A pattern behind an exclamation mark excludes models from what the others name, or from
+// all models.
 //
 // A model that was asked for and cannot be read comes back with its Err set, so that the
 // others are not held up. Globs pass over files that are still being written or that
 // llama.cpp does not read, and bring others that cannot be read with their Err set: a
-// damaged model is to be seen. It is an
-// error when a pattern names nothing that could be a model; the message says what is
-// there instead.
+// damaged model is to be seen. Select fails if a pattern names nothing that could be a
+// model; the message says what is there instead.
 func (f Found) Select(patterns []string) ([]Model, error) {
 	if len(patterns) == 0 {
 		patterns = []string{"*"}

@@ -13,7 +13,7 @@ import (
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // waitEnded blocks until the child has ended, and leaves it to be reaped. There is no
-// waitid that leaves the child in x/sys for these systems; a kernel queue tells the
+// waitid that leaves the child in x/sys for these systems; a kernel queue does the
 // same.
 func waitEnded(pid int) error {
 	queue, err := unix.Kqueue()

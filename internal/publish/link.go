@@ -62,7 +62,7 @@ func (l link) check(model string) error {
 	}
 	parts := strings.Split(to, "/")
 	if len(parts) != l.parts || !filepath.IsLocal(to) || !versionName.MatchString(parts[len(parts)-1]) {
-		return fmt.Errorf("%s leads to %q, which is not ours: move it elsewhere", l.path, to)
+		return fmt.Errorf("%s leads to %q, which was not made by quant-exporter: move it elsewhere", l.path, to)
 	}
 	v, err := readVersion(l.target(to))
 	switch {

@@ -272,7 +272,7 @@ func (d *Directory) renew(ctx context.Context, v Version, incoming string) error
 	there, err := readVersion(v.Dir)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: it is in the way, and not ours; move it elsewhere", err)
+		return fmt.Errorf("%w: it was not made by quant-exporter, and is in the way: move it elsewhere", err)
 	case there.Model != v.Model || there.TargetFormat != v.TargetFormat || there.File != v.File:
 		return fmt.Errorf("%s is a version of %s of %q: publish that elsewhere", v.Dir, there.TargetFormat, there.Model)
 	}

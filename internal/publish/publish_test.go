@@ -218,7 +218,7 @@ func TestForeign(t *testing.T) {
 	}{
 		"a version without a manifest": {func(t *testing.T, pair string) {
 			write(t, filepath.Join(pair, version, "m-Q4_K_M.gguf"), "mine")
-		}, "has no manifest.json: it is in the way, and not ours; move it elsewhere"},
+		}, "has no manifest.json: it was not made by quant-exporter, and is in the way: move it elsewhere"},
 		"a version of another model": {func(t *testing.T, pair string) {
 			write(t, filepath.Join(pair, version, "manifest.json"), `{"model_name": "A/M", "target_format": "Q4_K_M"}`)
 		}, `is a version of Q4_K_M of "A/M"`},
@@ -230,13 +230,13 @@ func TestForeign(t *testing.T) {
 		}, "has no manifest.json"},
 		"a file of the link's name": {func(t *testing.T, pair string) {
 			write(t, filepath.Join(pair, "stable"), "mine")
-		}, "which is not ours: move it elsewhere"},
+		}, "which was not made by quant-exporter: move it elsewhere"},
 		"a directory of the link's name": {func(t *testing.T, pair string) {
 			write(t, filepath.Join(pair, "stable", "mine"), "")
 		}, "is neither a symbolic link nor a file that says where one would lead"},
 		"a link to elsewhere": {func(t *testing.T, pair string) {
 			symlink(t, filepath.Join(pair, "stable"), "/etc")
-		}, `leads to "/etc", which is not ours`},
+		}, `leads to "/etc", which was not made by quant-exporter`},
 		"the link of another model": {func(t *testing.T, pair string) {
 			write(t, filepath.Join(pair, "0123456789ab", "manifest.json"), `{"model_name": "A/M"}`)
 			symlink(t, filepath.Join(pair, "stable"), "0123456789ab")

@@ -16,7 +16,7 @@ import (
 //	warning: another measurement runs on this host: waiting for it to end (holder: pid 7)
 //
 // without the time, and without what a terminal would not show as itself. Its methods may be
-// called by several goroutines where the writer's may.
+// called by several goroutines if the writer's may.
 type Log struct {
 	w     io.Writer
 	level slog.Leveler

@@ -18,8 +18,7 @@ import (
 // a round to measure); for a wait there is none, as the log has one. Its methods may be
 // called by several goroutines.
 //
-// What cannot be shown is lost without a word: a cycle does not end because nobody can
-// look on.
+// What cannot be shown is lost silently: a cycle must not end because nobody can watch it.
 type Progress struct {
 	w     io.Writer
 	width func() int // columns of the terminal; nil where there is none

@@ -33,7 +33,7 @@ type statusPage struct {
 	Columns   []columnView
 	Groups    []groupView
 
-	// PassedOver is what the models' folder holds besides, up to mostPassedOver of
+	// PassedOver is what the models' directory holds besides, up to mostPassedOver of
 	// AllPassedOver.
 	PassedOver    []model.Skipped
 	AllPassedOver int

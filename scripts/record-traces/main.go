@@ -6,7 +6,7 @@
 //	go run ./scripts/record-traces --runs 20 --out DIR   quicker, elsewhere
 //
 // Run it from the root of the repository, on a host that does nothing else: the quiet
-// traces are only quiet if the host is. llama-bench comes from PATH or from the folder
+// traces are only quiet if the host is. llama-bench comes from PATH or from the directory
 // that scripts/get-llama-cpp prints.
 package main
 

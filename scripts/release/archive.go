@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// archive packs a folder below work into a tar.gz of its name: files in the order of their
+// archive packs a directory below work into a tar.gz of its name: files in the order of their
 // names, owned by root, dated as the commit.
 func (m *maker) archive(folder string) (err error) {
 	file, err := os.Create(filepath.Join(m.out, folder+".tar.gz"))
@@ -61,7 +61,7 @@ func (m *maker) add(archive *tar.Writer, path string) error {
 
 const sumsFile = "SHA256SUMS"
 
-// sums writes the sums of all files of a folder, as sha256sum -c takes them.
+// sums writes the sums of all files of a directory, as sha256sum -c takes them.
 func sums(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

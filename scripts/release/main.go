@@ -1,4 +1,4 @@
-// Command release makes the files of a release in a folder, and publishes nothing:
+// Command release makes the files of a release in a directory, and publishes nothing:
 //
 //	go run ./scripts/release -out dist
 //
@@ -101,7 +101,7 @@ func choose(list string) ([]platform, error) {
 	return chosen, nil
 }
 
-// emptied makes the folder, or removes what a release left in it. A folder with anything else
+// emptied makes the directory, or removes what a release left in it. A directory with anything else
 // in it is an error.
 func emptied(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)

@@ -24,7 +24,7 @@ type maker struct {
 	work string // for what is on the way to them
 }
 
-// The folders below work.
+// The directories below work.
 const (
 	common  = "common"  // what is the same on all platforms
 	packing = "package" // what nfpm packs
@@ -160,7 +160,7 @@ func (m *maker) compress(file string) error {
 	return m.write(file+".gz", packed.Bytes(), 0o644)
 }
 
-// copyTree copies a folder, but for Go's files and test data, into work.
+// copyTree copies a directory, but for Go's files and test data, into work.
 func (m *maker) copyTree(from, to string) error {
 	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || strings.HasSuffix(path, ".go") || strings.HasSuffix(path, ".gguf") {
@@ -205,7 +205,7 @@ func (m *maker) write(file string, content []byte, mode fs.FileMode) error {
 	return os.Chtimes(file, m.date(), m.date())
 }
 
-// command runs a program in a folder, with more environment. What it prints goes to standard
+// command runs a program in a directory, with more environment. What it prints goes to standard
 // error.
 func command(ctx context.Context, env []string, dir, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
