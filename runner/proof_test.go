@@ -36,8 +36,8 @@ func lies(f *fixture) map[string]struct {
 	}
 	return map[string]lie{
 		"nothing":                      {func(runner.QuantizeJob, string) error { return nil }, "no file"},
-		"a folder":                     {func(_ runner.QuantizeJob, path string) error { return os.Mkdir(path, 0o700) }, "no regular file"},
-		"a symbolic link to the model": {func(_ runner.QuantizeJob, path string) error { return os.Symlink(f.model.Path, path) }, "no regular file"},
+		"a folder":                     {func(_ runner.QuantizeJob, path string) error { return os.Mkdir(path, 0o700) }, "not a regular file"},
+		"a symbolic link to the model": {func(_ runner.QuantizeJob, path string) error { return os.Symlink(f.model.Path, path) }, "not a regular file"},
 		"a hard link to the model":     {func(_ runner.QuantizeJob, path string) error { return os.Link(f.model.Path, path) }, "another name of the model itself"},
 		"a file of two names": {func(job runner.QuantizeJob, path string) error {
 			if err := makeCopy(job); err != nil {

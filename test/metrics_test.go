@@ -169,7 +169,7 @@ func TestMetricsBeforeTheFirstCycle(t *testing.T) {
 	p.configure(quick + `schedule: [{name: later, cron: "@yearly", targets: [Q2_K]}]`)
 	s := p.serveOnly("--model-dir", p.models, "--llamacpp.dir", filepath.Join(p.dir, "nothing"))
 	s.mustLog("msg=ready")
-	s.mustLog("the engine is not usable")
+	s.mustLog("the engine cannot be used")
 	text, _ := s.scrape("")
 	golden.Check(t, "metrics-before.txt", masked(text))
 }

@@ -155,7 +155,7 @@ func TestLlamaCppIsMissingAndAppears(t *testing.T) {
 	p.configure(often)
 	later := filepath.Join(p.dir, "later")
 	s := p.serveOnly("--model-dir", p.models, "--llamacpp.dir", later)
-	s.mustLog("no cycle can run: the engine is not usable.*llama-quantize")
+	s.mustLog("no cycle can run: the engine cannot be used.*llama-quantize")
 	status, _ := s.get("/-/ready")
 	assert.Equal(t, 200, status)
 	s.shows(0, "quant_cycle_engine_up")

@@ -179,7 +179,7 @@ schedule:
   - {name: two, cron: "@yearly", targets: [Q8_0], engine: {dir: %q}}
 `, p.tools, filepath.Join(p.dir, "none")))
 	s := p.serveOnly("--model-dir", p.models)
-	assert.Contains(t, s.mustLog("engine is not usable"), `entry \"two\"`)
+	assert.Contains(t, s.mustLog("engine cannot be used"), `entry \"two\"`)
 	s.shows(0, "quant_cycle_engine_up")
 
 	p.configure(quick + fmt.Sprintf(`schedule: [{name: one, cron: "@yearly", engine: {dir: %q}}]`, p.tools))

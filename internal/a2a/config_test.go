@@ -70,7 +70,7 @@ func TestURLThatCannotBeUsed(t *testing.T) {
 		"redis://:hunter2/hunter2@h":         "there is an @ after the host",
 		"redis://:hunter2@hunter2/hunter2@h": "there is an @ after the host",
 		"redis://:hunter2?hunter2@h":         "there is an @ after the host",
-		"redis://:hunter2@h/%zz":             "what follows the host is malformed",
+		"redis://:hunter2@h/%zz":             "the part after the host is malformed",
 		"unix://run/redis.sock":              "has to be absolute",
 		"unix://":                            "has to be absolute",
 		"unix:///s?db=x":                     `"x" is not the number of a database`,

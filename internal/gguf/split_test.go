@@ -89,7 +89,7 @@ func TestReadSetRefusesWhatDoesNotBelongTogether(t *testing.T) {
 		"order":             {[]string{two[1], two[0]}, "its header says file 2 of 2"},
 		"another set's":     {[]string{two[0], three[1]}, "its header says file 2 of 3"},
 		"no set's":          {[]string{two[0], single}, "belongs to another set"},
-		"another model's":   {[]string{two[0], foreign}, "not of one model"},
+		"another model's":   {[]string{two[0], foreign}, "do not belong to one model"},
 		"cut off":           {[]string{two[0], cut}, "inside its header"},
 		"named without one": {[]string{single, two[1]}, "belongs to another set"},
 	}

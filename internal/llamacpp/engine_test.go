@@ -540,11 +540,11 @@ func TestUnsafeNamesReachNoTool(t *testing.T) {
 		bench := p.roundJob()
 		bench.Files = []string{name}
 		_, err := measure(t.Context(), engine, bench, noProgress)
-		require.ErrorContains(t, err, "no safe file name")
+		require.ErrorContains(t, err, "not a safe file name")
 		quantize := p.quantizeJob()
 		quantize.Output = name
 		_, err = engine.Quantize(t.Context(), quantize, noTensors)
-		require.ErrorContains(t, err, "no safe file name")
+		require.ErrorContains(t, err, "not a safe file name")
 	}
 }
 

@@ -240,7 +240,7 @@ func TestForeign(t *testing.T) {
 		"the link of another model": {func(t *testing.T, pair string) {
 			write(t, filepath.Join(pair, "0123456789ab", "manifest.json"), `{"model_name": "A/M"}`)
 			symlink(t, filepath.Join(pair, "stable"), "0123456789ab")
-		}, `is that of the model "A/M"`},
+		}, `belongs to the model "A/M"`},
 		"a link to what is not ours": {func(t *testing.T, pair string) {
 			write(t, filepath.Join(pair, "0123456789ab", "file"), "")
 			symlink(t, filepath.Join(pair, "stable"), "0123456789ab")
