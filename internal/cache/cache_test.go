@@ -196,7 +196,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 
 	c := openCache(t, t.TempDir(), 1000)
 	path, _ := file(t, 1, 10)
-	require.ErrorContains(t, c.Put(t.Context(), "../key", path), "is no key")
+	require.ErrorContains(t, c.Put(t.Context(), "../key", path), "is not a key")
 	require.ErrorIs(t, c.Put(t.Context(), key(1), path+"x"), os.ErrNotExist)
 
 	ctx, cancel := context.WithCancel(t.Context())
