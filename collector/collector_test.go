@@ -34,7 +34,7 @@ import (
 // noon is when things happen in these tests.
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 250_000_000, time.UTC)
 
-// publishReasons stand for those of the relay.
+// publishReasons stand for the relay's reasons.
 var publishReasons = []string{"timeout", "refused"}
 
 // planned is a scheduled model of that format; "" is one that cannot be read.
@@ -409,7 +409,7 @@ func TestPublicationsAreKnownWhereThereAreAny(t *testing.T) {
 	}, samples(show(t, Live{}, planOf(publishes, not), s, "quant_cycle_published_timestamp_seconds", "quant_cycle_unpublished", "quant_cycle_copy_publish_failures_total")))
 }
 
-// The original's perplexity is that of the newest decision that has one.
+// The original's perplexity comes from the newest decision that has one.
 func TestQuality(t *testing.T) {
 	p := planOf(entry("nightly", planned("m", "F16", "Q2_K", "Q4_K_M", "Q8_0")))
 	s := stateOf(
@@ -431,8 +431,8 @@ func TestQuality(t *testing.T) {
 	}, samples(show(t, Live{}, p, s, "quant_cycle_kl_divergence", "quant_cycle_top1_agreement_ratio", "quant_cycle_perplexity")))
 }
 
-// The limits are those of the decision; before one, and where quality was not evaluated yet,
-// those of the configuration.
+// The limits come from the decision; before one, and while quality was not evaluated yet,
+// from the configuration.
 func TestLimitsOfQuality(t *testing.T) {
 	with, without := entry("with", planned("m", "F16", "Q2_K", "Q4_K_M", "Q8_0")), entry("without", planned("n", "F16", "Q8_0"))
 	with.Quality.Corpus, with.Quality.MaxKLDivergence = "text.txt", 0.25
@@ -624,7 +624,7 @@ func TestSeries(t *testing.T) {
 			"quant_cycle_throughput_drop_ratio", nil,
 		},
 		{
-			"the threshold is that of the decision", usual,
+			"the threshold comes from the decision", usual,
 			stateOf(pair("m", "Q2_K", verdict.Kept, stricter)),
 			"quant_cycle_threshold_ratio",
 			[]string{`{model_name="m",target_format="Q2_K"} 0.05`},

@@ -269,7 +269,7 @@ func BenchmarkScrape(b *testing.B) {
 	}
 }
 
-// BenchmarkScrapeAfterUpdate is that of the snapshot, when there is a new one to make.
+// BenchmarkScrapeAfterUpdate measures a scrape that has to make a new snapshot.
 func BenchmarkScrapeAfterUpdate(b *testing.B) {
 	p := fleet(71)
 	s := generation(p, 12345)

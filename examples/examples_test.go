@@ -217,7 +217,7 @@ func TestRulesNameMetricsAndLabelsThatExist(t *testing.T) {
 	}
 }
 
-// expressions are that of the rule and those of its texts.
+// expressions are the rule's own and the ones in its texts.
 func (r rule) expressions() []string {
 	all := []string{r.Expr}
 	for _, text := range r.Annotations {
@@ -305,7 +305,7 @@ func TestUnitTestsFeedSeriesAsTheyAre(t *testing.T) {
 	}
 }
 
-// series reads the notation of a series, which is that of the text format.
+// series reads the notation of a series, as in the text format.
 func series(t *testing.T, notation string) map[string]string {
 	t.Helper()
 	name, rest, _ := strings.Cut(strings.TrimSuffix(notation, "}"), "{")

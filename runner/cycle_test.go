@@ -217,7 +217,7 @@ func (f *fixture) run(ctx context.Context) map[string]runner.Result {
 	results := map[string]runner.Result{}
 	f.passed = nil
 	f.request.PassedOver = func(by string, targets []string) {
-		assert.Empty(f.t, f.passed, "told a second time")
+		assert.Empty(f.t, f.passed, "called a second time")
 		for _, target := range targets {
 			assert.NotContains(f.t, results, target)
 			f.passed = append(f.passed, target+" for "+by)
@@ -319,7 +319,7 @@ func TestChangeOfTheStandingDecisionIsConfirmed(t *testing.T) {
 			assert.Equal(t, tt.unconfirmed, r.Unconfirmed)
 			assert.Equal(t, tt.previous, r.Previous)
 			assert.Len(t, r.Evidence.Verdicts, tt.sets)
-			// The figures are those of the last set alone.
+			// The figures come from the last set alone.
 			assert.Equal(t, r.Evidence.Verdicts[tt.sets-1].Phases, r.Verdict.Phases)
 		})
 	}
@@ -444,7 +444,7 @@ func TestBudgetThatLeavesNoRoundToConfirm(t *testing.T) {
 
 		assert.Equal(t, verdict.Inconclusive, r.Outcome())
 		assert.True(t, r.Unconfirmed)
-		assert.Equal(t, 3, r.Verdict.Rounds, "the figures are those of the first set")
+		assert.Equal(t, 3, r.Verdict.Rounds, "the figures come from the first set")
 		assert.InDelta(t, 0.5, r.Verdict.Worst().Drop, 1e-9)
 		assert.Empty(t, r.Verdict.Gate)
 		assert.Equal(t, *r.Verdict, r.Evidence.Verdict())
@@ -463,12 +463,12 @@ func TestModelExchangedSinceItWasFound(t *testing.T) {
 // threads is a host that notes the numbers of threads of its measurements.
 type threads struct {
 	quiet
-	told []int
+	threads []int
 }
 
 func (o *threads) Observe() func(time.Duration, int) *host.Load {
 	return func(_ time.Duration, n int) *host.Load {
-		o.told = append(o.told, n)
+		o.threads = append(o.threads, n)
 		return nil
 	}
 }
@@ -480,8 +480,8 @@ func TestLoadIsJudgedByTheThreadsThatWereAskedFor(t *testing.T) {
 	observer := &threads{}
 	f.options.Host = observer
 	f.run(t.Context())
-	require.NotEmpty(t, observer.told)
-	for _, n := range observer.told {
+	require.NotEmpty(t, observer.threads)
+	for _, n := range observer.threads {
 		assert.Zero(t, n)
 	}
 }

@@ -25,8 +25,8 @@ func sizes(of map[string]int64) func(string) (int64, bool) {
 	return func(format string) (int64, bool) { return of[format], true }
 }
 
-// newLadder is a cycle that chooses, over a ladder whose order by size is that of the
-// alphabet backwards. Without qualities nothing is evaluated.
+// newLadder is a cycle that chooses, over a ladder whose order by size is the alphabet
+// backwards. Without qualities nothing is evaluated.
 func newLadder(t *testing.T, rule choice.Rule, e *engine, qualities map[string]float64) *fixture {
 	t.Helper()
 	if e.size == nil {

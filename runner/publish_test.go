@@ -51,7 +51,7 @@ func TestFinish(t *testing.T) {
 	assert.False(t, locked)
 }
 
-// What was decided before a cycle failed, or was told to stop, is handed on; what never
+// What was decided before a cycle failed, or was canceled, is handed on; what never
 // came to a copy is not.
 func TestFinishOfACycleThatFails(t *testing.T) {
 	e := &engine{speed: func(file string, n int) (float64, error) {

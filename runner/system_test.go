@@ -15,7 +15,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// What the system refuses is no defect of this program, which is what internal means.
+// What the system refuses is not a defect of this program, which is what internal means.
 func TestWhatTheSystemRefuses(t *testing.T) {
 	inWork := func(err error) func(*fixture, runner.QuantizeJob) error {
 		return func(_ *fixture, job runner.QuantizeJob) error {

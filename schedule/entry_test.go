@@ -34,7 +34,7 @@ func TestEntryCheck(t *testing.T) {
 		{"no name", func(e *Entry) { e.Name = "" }, "name", "is missing"},
 		{"long name", func(e *Entry) { e.Name = strings.Repeat("ä", 101) }, "name", "has 101 characters: use at most 100"},
 		{"name with a line feed", func(e *Entry) { e.Name = "a\nb" }, "name", "cannot be printed"},
-		{"name that is no text", func(e *Entry) { e.Name = "a\xff" }, "name", "cannot be printed"},
+		{"name that is not text", func(e *Entry) { e.Name = "a\xff" }, "name", "cannot be printed"},
 		{"name with a space", func(e *Entry) { e.Name = "a " }, "name", "begins or ends with a space"},
 		{"cron", func(e *Entry) { e.Cron = "daily" }, "cron", `"daily": write 5 fields, not 1`},
 		{"timezone", func(e *Entry) { e.Timezone = "Bonn" }, "timezone", "use an IANA name"},

@@ -80,7 +80,7 @@ func (r *record) add(format string, args ...any) {
 	r.lines = append(r.lines, fmt.Sprintf(format, args...))
 }
 
-// take returns the lines since the last call, those of saving left out.
+// take returns the lines since the last call, without the lines of saving.
 func (r *record) take() []string {
 	var lines []string
 	for _, line := range r.takeAll() {

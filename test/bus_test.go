@@ -43,7 +43,7 @@ func decisionsOn(t *testing.T, server *servers.Redis) []string {
 }
 
 // Of what was decided without a bus, the latest of each pair goes out with the first one,
-// and everything onward. Its user and password are those of the environment, and have the
+// and everything onward. Its user and password come from the environment, and have the
 // rights that the documentation names.
 func TestTheFirstBusGetsTheLatestOfEachPair(t *testing.T) {
 	t.Parallel()

@@ -19,8 +19,8 @@ import (
 // rungs are the targets of these tests, of which Q2_K is over its limit of quality.
 const rungs = "[Q8_0, Q4_K_M, Q3_K_M, Q2_K]"
 
-// told is any line of the output.
-type toldLine struct {
+// printedLine is any line of the output.
+type printedLine struct {
 	EventType     string  `json:"event_type"`
 	Target        string  `json:"target_format"`
 	Decision      string  `json:"decision"`
@@ -31,7 +31,7 @@ type toldLine struct {
 }
 
 // String is what the tests compare: "QUANT_DECISION Q2_K rejected".
-func (l toldLine) String() string {
+func (l printedLine) String() string {
 	words := []string{l.EventType, l.Target, l.Decision}
 	if l.PassedOverFor != "" {
 		words = append(words, "by "+l.PassedOverFor)
@@ -45,11 +45,11 @@ func (l toldLine) String() string {
 	return strings.Join(strings.Fields(strings.Join(words, " ")), " ")
 }
 
-func (e ended) lines(t *testing.T) (lines []string, last toldLine) {
+func (e ended) lines(t *testing.T) (lines []string, last printedLine) {
 	t.Helper()
 	for text := range strings.Lines(e.stdout) {
 		schemas.Check(t, schemas.RunOutput, text)
-		last = toldLine{}
+		last = printedLine{}
 		require.NoError(t, json.Unmarshal([]byte(text), &last), text)
 		lines = append(lines, last.String())
 	}
@@ -75,7 +75,7 @@ schedule: [{name: nightly, cron: "@daily", targets: ` + rungs + `}]`)
 	assert.Equal(t, event.TypeChoice, last.EventType, "it comes last")
 	assert.NotNil(t, last.EventID)
 
-	// Again: nothing changed. The choice of the cycle before is told with the decisions.
+	// Again: nothing changed. The choice of the cycle before comes with the decisions.
 	lines, last = p.run("--entry", "nightly", "--output", "json").lines(t)
 	assert.Contains(t, lines, "QUANT_DECISION Q3_K_M kept chosen Q3_K_M")
 	assert.Equal(t, "QUANT_CHOICE chosen Q3_K_M before Q3_K_M", last.String())

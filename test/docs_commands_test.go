@@ -133,7 +133,7 @@ func (c *clone) serveLine(line string) *server {
 	return s
 }
 
-// shell runs a command line of the documentation, in which /srv is that of the clone.
+// shell runs a command line of the documentation, in which /srv is the clone's.
 func (c *clone) shell(line string) *exec.Cmd {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)

@@ -154,7 +154,7 @@ func TestEntriesOfOthers(t *testing.T) {
 	assert.Equal(t, "0", unacknowledged(server))
 }
 
-// Entries without an event_id are no duplicates of each other.
+// Entries without an event_id are not duplicates of each other.
 func TestEntriesWithoutID(t *testing.T) {
 	server := servers.StartRedis(t, servers.RedisOptions{})
 	c, out := started(t, server, "first")

@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 // production is what a producer is to do.
 type production struct {
 	Dir, URL string
-	Events   uint64 // in all, those of producers before it included
+	Events   uint64 // in all, earlier producers' included
 }
 
 // made is what a producer says when there are all the events.

@@ -321,8 +321,8 @@ func TestTLSRefusals(t *testing.T) {
 	noTLS.URL = "rediss://" + server.Addr
 	noTLS.Timeout = shortTimeout
 	plain := configOf("redis://" + strings.TrimPrefix(good.URL, "rediss://"))
-	// A server that refuses us tells why, and hangs up: which of the two is seen first
-	// is a matter of chance.
+	// A server that refuses us says why, and hangs up: chance decides which of the two is
+	// seen first.
 	refused := []string{ReasonTLS, ReasonConnection}
 	for name, c := range map[string]struct {
 		cfg     config.A2A
@@ -348,7 +348,7 @@ func TestTLSRefusals(t *testing.T) {
 	})
 }
 
-// A store that cannot be read or written is no fault of the bus.
+// A store that cannot be read or written is not the bus's fault.
 func TestBrokenStore(t *testing.T) {
 	server := servers.StartRedis(t, servers.RedisOptions{})
 	outbox := newMemory()

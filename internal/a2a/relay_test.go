@@ -17,7 +17,7 @@ import (
 // script stands in for Redis, where only time and what is logged are looked at.
 type script struct {
 	err    error   // of every offer
-	answer *answer // to every offer; nil: that of a server that takes all
+	answer *answer // to every offer; nil: as a server answers that takes all
 	offers []time.Time
 }
 

@@ -27,13 +27,13 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
-// fileKeys are those of the file, as messages list them.
+// fileKeys are the keys of the file, as messages list them.
 const fileKeys = "a2a, baseline, benchmark, cache, choose, engine, fresh_for, models, publish, quality, schedule, storage, threshold, work"
 
-// checks are those of the program.
+// checks are the program's.
 var checks = config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate}
 
-// read reads a text as that of a file of this name.
+// read reads a text as if it were a file of this name.
 func read(file string, text []byte) (*config.Config, error) { return config.Parse(file, text, checks) }
 
 // parse reads a text that is right. The hash of the result is taken away, as it tells

@@ -6,10 +6,10 @@ import "reflect"
 // meaning apart.
 func (c *Config) SetHash(other *Config) { c.hash = other.hash }
 
-// Problems are those of the sections.
+// Problems returns the problems of the sections.
 func (c *Config) Problems(checks Checks) []Problem { return c.problems(checks) }
 
-// Problems are those of the entry by itself.
+// Problems returns the problems of the entry by itself.
 func (e *Entry) Problems(c *Config, checks Checks) []Problem { return e.problems(c, checks) }
 
 // KeysIn reports of a text which keys it has.

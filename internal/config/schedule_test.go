@@ -205,7 +205,7 @@ func TestMistakesInTheSchedule(t *testing.T) {
 		"the same pair": {"schedule:\n- name: n\n  cron: '@daily'\n- name: m\n  cron: '@hourly'\n  targets: [Q8_0, q2_k]\n", []string{
 			`c.yml:6: schedule[1].targets: the entry "n" in line 2 decides Q2_K of the models "*" as well, and they would overwrite each other's figures: name other models or targets`,
 		}},
-		"the same pair by another name, told once": {"schedule:\n- {name: n, cron: '@daily', models: [a, b], targets: [Q4_K, Q5_K]}\n- {name: m, cron: '@daily', models: [b, a], targets: [Q4_K_M, Q5_K_M]}", []string{
+		"the same pair by another name, reported once": {"schedule:\n- {name: n, cron: '@daily', models: [a, b], targets: [Q4_K, Q5_K]}\n- {name: m, cron: '@daily', models: [b, a], targets: [Q4_K_M, Q5_K_M]}", []string{
 			`c.yml:3: schedule[1].targets: the entry "n" in line 2 decides Q4_K_M of the models "b" as well, and they would overwrite each other's figures: name other models or targets`,
 		}},
 		"against a file": {"schedule:\n- name: n\n  cron: '@daily'\n  models: [m]\n  targets: [Q2_K]\n  against: prod\n- name: m\n  cron: '@daily'\n  against: prod\n", []string{

@@ -152,13 +152,13 @@ func TestCloneCopyInChunks(t *testing.T) {
 	content := bytes.Repeat([]byte("0123456789abcdef"), (2*copyChunk+100)/16)
 	file, _ := source(t, content)
 	dst := filepath.Join(t.TempDir(), "x.gguf")
-	var told []int64
+	var reported []int64
 	_, err := Clone(t.Context(), Copy, file, dst, func(done, total int64) {
 		assert.Equal(t, int64(len(content)), total)
-		told = append(told, done)
+		reported = append(reported, done)
 	})
 	require.NoError(t, err)
-	assert.Equal(t, []int64{copyChunk, 2 * copyChunk, int64(len(content))}, told)
+	assert.Equal(t, []int64{copyChunk, 2 * copyChunk, int64(len(content))}, reported)
 	copied, err := os.ReadFile(dst)
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(content, copied))

@@ -76,10 +76,10 @@ func TestLockNamesEachHolderOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	synctest.Test(t, func(t *testing.T) {
 		release := acquire(t, path)
-		var told []Holder
+		var reported []Holder
 		acquired := make(chan struct{})
 		go func() {
-			_, err := NewLock(path).Acquire(t.Context(), true, func(h Holder) { told = append(told, h) })
+			_, err := NewLock(path).Acquire(t.Context(), true, func(h Holder) { reported = append(reported, h) })
 			assert.NoError(t, err)
 			close(acquired)
 		}()
@@ -94,9 +94,9 @@ func TestLockNamesEachHolderOnce(t *testing.T) {
 
 		release()
 		<-acquired
-		require.Len(t, told, 2)
-		assert.Equal(t, os.Getpid(), told[0].PID)
-		assert.Equal(t, other, told[1])
+		require.Len(t, reported, 2)
+		assert.Equal(t, os.Getpid(), reported[0].PID)
+		assert.Equal(t, other, reported[1])
 	})
 }
 
@@ -189,7 +189,7 @@ func TestLockLeavesOtherFilesAlone(t *testing.T) {
 		require.ErrorContains(t, err, message)
 		require.ErrorContains(t, err, "--host.lock")
 	}
-	release := acquire(t, file) // what is in it is no reason to refuse it
+	release := acquire(t, file) // it is not refused for what is in it
 	_, err := NewLock(file).Acquire(t.Context(), false, nil)
 	require.ErrorAs(t, err, new(*HeldError))
 	content, err := os.ReadFile(file)

@@ -484,7 +484,7 @@ func TestReloadLetsTheRunGoOnAndDropsWhatIsGone(t *testing.T) {
 	})
 }
 
-// Who takes an entry out of robfig/cron and puts it in again has two of its runs at once.
+// An entry that is taken out of robfig/cron and put in again has two runs at once.
 func TestReloadForgetsNothingOfARunningEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, hour, "a")
@@ -632,7 +632,7 @@ func TestByHand(t *testing.T) {
 		defer stop()
 		require.NoError(t, b.RunNow("a", []string{"m2", "m3"}))
 		synctest.Wait()
-		require.Len(t, changes, 1, "those who watch are told")
+		require.Len(t, changes, 1, "watchers are notified")
 		require.ErrorContains(t, b.RunNow("a", []string{"m1"}), "is running already")
 		assert.Zero(t, b.skips("a", store.SkipOverlap), "what was due counts, not what was asked for")
 

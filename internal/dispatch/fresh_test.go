@@ -223,7 +223,7 @@ func TestAnotherChoiceNeedsACycle(t *testing.T) {
 	}
 }
 
-// Who asks for copies to be published later on need not wait until decisions are old.
+// If publishing is switched on later, copies need not wait until their decisions are old.
 func TestWhatIsKeptAndNotPublishedIsNotFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := freshBench(t, same)

@@ -127,7 +127,7 @@ func TestAnEndBeyondEveryNumberIsOpen(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// Whatever was measured, the three figures agree, and are those of the worst phase.
+// Whatever was measured, the three figures agree, and belong to the worst phase.
 func TestTheFiguresAgree(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 300 {

@@ -107,8 +107,8 @@ func TestSchemaRefusesOthers(t *testing.T) {
 	assert.Error(t, s.Validate(long), "an interval with three ends")
 }
 
-// The mission's fields, their names, types and order, come first; then those of the
-// contract that were added. testdata/fields.txt holds both.
+// The mission's fields, their names, types and order, come first; then the
+// fields that the contract added. testdata/fields.txt holds both.
 func TestFields(t *testing.T) {
 	text, err := json.Marshal(published(nil))
 	require.NoError(t, err)
@@ -121,7 +121,7 @@ func TestFields(t *testing.T) {
 	}
 	golden.Check(t, "fields.txt", strings.Join(fields, "\n")+"\n")
 
-	t.Run("and those of the schema are the same, in the same order", func(t *testing.T) {
+	t.Run("and the schema has the same, in the same order", func(t *testing.T) {
 		requireFields(t, schema(t), text)
 	})
 }

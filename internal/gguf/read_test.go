@@ -162,7 +162,7 @@ func (r *raw) tensor(name string, kind uint32, offset uint64, dims ...uint64) *r
 	return r.text(name).num(uint32(len(dims)), dims, kind, offset)
 }
 
-// hostile are files that are no model, with what Read says of them.
+// hostile are files that are not models, with what Read says about them.
 func hostile() map[string]struct {
 	data []byte
 	want string

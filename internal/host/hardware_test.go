@@ -29,7 +29,7 @@ func TestHardwareString(t *testing.T) {
 	}
 }
 
-// What differs from one start of a machine to the next is no other machine.
+// What differs from one start of a machine to the next does not make it another machine.
 func TestMachine(t *testing.T) {
 	h := Hardware{CPU: "AMD EPYC", Arch: "amd64", Cores: 2, Memory: 8_200_000_000, Kernel: "Linux 6.12.1"}
 	assert.Equal(t, "AMD EPYC, 2 cores, 8 GB", h.Machine())

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// linux makes a tree like that of a running Linux. siblings are the lists of the CPUs
+// linux makes a tree as a running Linux has it. siblings are the lists of the CPUs
 // that share a core, as each CPU of the list has it.
 func linux(allowed, online string, siblings ...string) fstest.MapFS {
 	tree := fstest.MapFS{}
@@ -114,13 +114,13 @@ func TestReadQuota(t *testing.T) {
 		{"v2 without a limit", withV2(fstest.MapFS{}, "/", "", "max 100000"), 0},
 		{"v2", withV2(fstest.MapFS{}, "/svc", "/svc", "150000 100000"), 1.5},
 		{"v2, limit of an ancestor", nested, 1.5},
-		{"v2, container that is told the host's path", withV2(fstest.MapFS{}, "/docker/123", "", "200000 100000"), 2},
+		{"v2, container that gets the host's path", withV2(fstest.MapFS{}, "/docker/123", "", "200000 100000"), 2},
 		{"v2, path with a colon", withV2(fstest.MapFS{}, "/a:b", "/a:b", "200000 100000"), 2},
 		{"v2, path above the root", withV2(fstest.MapFS{}, "/../x", "/x", "200000 100000"), 2},
 		{"v2 beside v1", hybrid, 0.5},
 		{"v1", v1("/docker/1", "sys/fs/cgroup/cpu/docker/1", "300000", "100000"), 3},
 		{"v1 under its full name", v1("/", "sys/fs/cgroup/cpu,cpuacct", "300000", "100000"), 3},
-		{"v1, container that is told the host's path", v1("/docker/1", "sys/fs/cgroup/cpu", "50000", "100000"), 0.5},
+		{"v1, container that gets the host's path", v1("/docker/1", "sys/fs/cgroup/cpu", "50000", "100000"), 0.5},
 		{"v1 without a limit", v1("/", "sys/fs/cgroup/cpu", "-1", "100000"), 0},
 		{"no period", v1("/", "sys/fs/cgroup/cpu", "1000", "0"), 0},
 		{"garbage", withV2(fstest.MapFS{}, "/", "", "fast"), 0},

@@ -115,8 +115,8 @@ func TestProbe(t *testing.T) {
 	assert.False(t, info.Imatrix)
 }
 
-// What results depend on is told, without secrets, and without what is another one in each
-// terminal.
+// What results depend on is reported, without secrets, and without what differs from
+// terminal to terminal.
 func TestProbeTellsTheArguments(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{})
 	info, err := p.engine().Probe(t.Context())

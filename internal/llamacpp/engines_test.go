@@ -24,7 +24,7 @@ func TestEntriesThatConfigureTheEngineAlikeShareOne(t *testing.T) {
 	engines := func() llamacpp.Engines { return llamacpp.NewEngines(&c, 1, slog.New(slog.DiscardHandler)) }
 
 	none := engines()
-	require.Len(t, none, 1, "that of the section")
+	require.Len(t, none, 1, "the section's")
 	assert.Empty(t, none[0].Entries)
 
 	add("plain", func(*config.Engine) {})

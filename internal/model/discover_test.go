@@ -316,7 +316,7 @@ func TestPassedOverWithAReason(t *testing.T) {
 	assert.ElementsMatch(t, append(want, "good"), names(all))
 }
 
-// headers of what stands beside models and is no source: changes of a tiny model.
+// headers of what lies beside models and cannot be a source: changes of a tiny model.
 func TestOnlyWhatGeneratesTextIsASource(t *testing.T) {
 	set := func(key string, value any) func(*gguftest.File) {
 		return func(f *gguftest.File) {

@@ -229,8 +229,8 @@ func TestUnreadableModelIsPlanned(t *testing.T) {
 	assert.NoError(t, p.Entries[0].Models[1].Err)
 }
 
-// Without a model directory models go by their base names, as long as these differ:
-// also those of two patterns, or of two entries.
+// Without a model directory models go by their base names, as long as these differ, even
+// across two patterns or two entries.
 func TestModelsOfOneNameStayApart(t *testing.T) {
 	a, b := discover(t, "x", "y"), discover(t, "x")
 	path := func(found model.Found, name string) string { return filepath.Join(found.Dir, name) }
@@ -251,7 +251,7 @@ func TestModelsOfOneNameStayApart(t *testing.T) {
 }
 
 // Whatever the entries name, every pair that one of them names has one owner, the first
-// of them, and every other one is told of it once.
+// of them, and every other one gets one conflict for it.
 func TestEveryPairHasOneOwner(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	found := discover(t, "a", "b", "c", "d")

@@ -46,7 +46,7 @@ func childCommand(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// content of the copy of a cycle: that of every second one is the same as before.
+// content of the copy of a cycle: every second one has the same as before.
 func content(cycle uint64) []byte {
 	random := rand.NewChaCha8([32]byte{byte(cycle / 2), byte(cycle / 2 >> 8)})
 	bytes := make([]byte, 50_000+cycle/2)

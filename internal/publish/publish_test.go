@@ -73,7 +73,7 @@ func TestTheSameContentIsOneVersion(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, first.Dir, second.Dir)
 	cycle, _ := stableOf(t, second.Stable)
-	assert.EqualValues(t, 3, cycle, "the manifest is that of the newest decision")
+	assert.EqualValues(t, 3, cycle, "the manifest comes from the newest decision")
 	same, err := os.Stat(filepath.Join(second.Dir, second.File))
 	require.NoError(t, err)
 	assert.True(t, os.SameFile(file, same))

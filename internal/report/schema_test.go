@@ -22,8 +22,8 @@ import (
 
 const eventID = "ZQDMWFXHWSAYRCNJPCAKQHMPQ2"
 
-// told are objects as the program prints and sends them, by the name of their schema.
-func told(t *testing.T) map[string][]string {
+// printed are objects as the program prints and sends them, by the name of their schema.
+func printed(t *testing.T) map[string][]string {
 	t.Helper()
 	origin := event.Origin{Host: "build-7", Entry: "nightly"}
 	line := func(object any) string {
@@ -83,7 +83,7 @@ func lines(text string) []string {
 func TestExamplesOfTheSchemas(t *testing.T) {
 	files, err := schemas.Files()
 	require.NoError(t, err)
-	objects := told(t)
+	objects := printed(t)
 	require.Len(t, objects, len(files), "each schema has examples")
 	for name, path := range files {
 		text, err := os.ReadFile(path)
@@ -102,7 +102,7 @@ func TestExamplesOfTheSchemas(t *testing.T) {
 
 // Every kind that is printed fits the schema of all lines and no other kind's.
 func TestEveryKindOfLineHasOneSchema(t *testing.T) {
-	objects := told(t)
+	objects := printed(t)
 	for _, kind := range []string{
 		event.TypeDecision, event.TypeChoice, event.TypeFailure, event.TypeEstimate, event.TypeSkipped, event.TypePublication,
 	} {
@@ -129,7 +129,7 @@ func TestEveryKindOfLineHasOneSchema(t *testing.T) {
 // always there, and of its type. Those of decisions and choices on the bus are held in
 // internal/event.
 func TestSchemasRefuseOthers(t *testing.T) {
-	for name, examples := range told(t) {
+	for name, examples := range printed(t) {
 		for _, example := range examples {
 			var fields map[string]any
 			require.NoError(t, json.Unmarshal([]byte(example), &fields))

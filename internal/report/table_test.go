@@ -118,15 +118,15 @@ func TestTableSaysWhatIsChosenAndPassedOver(t *testing.T) {
 		return out.String()
 	}
 	kept := decided("Q4_K_M", 1, verdict.Verdict{Outcome: verdict.Kept, Rounds: 3})
-	told := &event.Choice{Choose: choice.Smallest, ChosenFormat: new("Q4_K_M"), PreviousFormat: new("Q2_K")}
-	text := show(report.Cycle{Results: []runner.Result{kept}, PassedOver: []string{"Q6_K", hostile}, Choice: told})
+	chosen := &event.Choice{Choose: choice.Smallest, ChosenFormat: new("Q4_K_M"), PreviousFormat: new("Q2_K")}
+	text := show(report.Cycle{Results: []runner.Result{kept}, PassedOver: []string{"Q6_K", hostile}, Choice: chosen})
 	assert.Regexp(t, `(?m)^Q6_K +- +- +- +- +- +- +- +passed over$`, text)
 	assert.Contains(t, text, "\nChosen to be served: Q4_K_M, the smallest that is kept; before it was Q2_K.\nTargets that were passed over")
 
-	told.PreviousFormat = new("Q4_K_M")
-	assert.Contains(t, show(report.Cycle{Results: []runner.Result{kept}, Choice: told}), "\nChosen to be served: Q4_K_M, the smallest that is kept.\nSpeed: ")
-	told.ChosenFormat, told.Choose = nil, choice.Fastest
-	assert.Contains(t, show(report.Cycle{Results: []runner.Result{kept}, Choice: told}), "\nChosen to be served: none, because none is kept; before it was Q4_K_M.\n")
+	chosen.PreviousFormat = new("Q4_K_M")
+	assert.Contains(t, show(report.Cycle{Results: []runner.Result{kept}, Choice: chosen}), "\nChosen to be served: Q4_K_M, the smallest that is kept.\nSpeed: ")
+	chosen.ChosenFormat, chosen.Choose = nil, choice.Fastest
+	assert.Contains(t, show(report.Cycle{Results: []runner.Result{kept}, Choice: chosen}), "\nChosen to be served: none, because none is kept; before it was Q4_K_M.\n")
 	for _, rule := range choice.Rules() {
 		assert.Contains(t, rule.Superlative(), "that is kept")
 	}

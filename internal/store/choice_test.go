@@ -65,10 +65,10 @@ func choices(t testing.TB, s *Store) []event.Choice {
 			continue
 		}
 		assert.Equal(t, PairID{Model: "m"}, e.PairID)
-		var told event.Choice
-		require.NoError(t, json.Unmarshal(e.Data, &told))
-		assert.Equal(t, e.ID, *told.EventID)
-		all = append(all, told)
+		var one event.Choice
+		require.NoError(t, json.Unmarshal(e.Data, &one))
+		assert.Equal(t, e.ID, *one.EventID)
+		all = append(all, one)
 	}
 	return all
 }
@@ -83,17 +83,17 @@ func TestChoiceIsMadeAtTheEndAndToldWhenItChanges(t *testing.T) {
 	assert.Equal(t, "Q3_K_M", cycle.Chosen)
 	assert.Equal(t, ladder, cycle.Candidates, "its targets")
 	assert.Equal(t, map[string]string{"Q8_0": "Q3_K_M"}, cycle.PassedOver)
-	told := choices(t, s)
-	require.Len(t, told, 1)
+	events := choices(t, s)
+	require.Len(t, events, 1)
 	assert.Equal(t, event.Choice{
 		EventType: event.TypeChoice, ModelName: "m", ChosenFormat: new("Q3_K_M"), Choose: choice.Smallest, SourceFormat: "F16",
 		SizeBytes: new(int64(300)), OriginalThroughput: new(100.0), QuantizedThroughput: new(95.0), ThroughputDropPercent: new(5.0),
 		Phase: new(verdict.Generation), KLDivergence: new(10.0 / 300), Timestamp: float64(start().Unix()), CycleVersion: event.CycleVersion,
-		EventID: told[0].EventID, Engine: "engine 1", Host: "host", Entry: "nightly",
-	}, told[0])
-	assert.Equal(t, *told[0].EventID, cycle.ChoiceID)
+		EventID: events[0].EventID, Engine: "engine 1", Host: "host", Entry: "nightly",
+	}, events[0])
+	assert.Equal(t, *events[0].EventID, cycle.ChoiceID)
 	chosen := s.State().Models["m"].Choice
-	assert.Equal(t, &Choice{Rule: choice.Smallest, Format: "Q3_K_M", Since: start(), Cycle: cycle.ID, Event: told[0]}, chosen)
+	assert.Equal(t, &Choice{Rule: choice.Smallest, Format: "Q3_K_M", Since: start(), Cycle: cycle.ID, Event: events[0]}, chosen)
 	assert.Equal(t, start(), s.State().Models["m"].LastSuccess, "to be passed over is not a failure")
 	assert.EqualValues(t, 1, s.State().Counters.Of(skips(SkipPassedOver)))
 	assert.Equal(t, &PassedOver{Cycle: cycle.ID, Entry: "nightly", Finished: start(), For: "Q3_K_M", Choose: choice.Smallest}, s.State().Pairs[PairID{"m", "Q8_0"}].PassedOver)
@@ -113,13 +113,13 @@ func TestChoiceIsMadeAtTheEndAndToldWhenItChanges(t *testing.T) {
 	s = reopen(t, s, dir, Options{Now: now.Now})
 	chooseOf(t, s, ladder, sized("Q2_K", verdict.Kept, 200))
 	chooseOf(t, s, ladder, sized("Q2_K", verdict.Rejected, 200), sized("Q3_K_M", verdict.Rejected, 300), sized("Q8_0", verdict.Rejected, 800))
-	told = choices(t, s)
-	require.Len(t, told, 3)
-	assert.Equal(t, "Q2_K", *told[1].ChosenFormat)
-	assert.Equal(t, "Q3_K_M", *told[1].PreviousFormat)
-	assert.Nil(t, told[2].ChosenFormat)
-	assert.Equal(t, "Q2_K", *told[2].PreviousFormat)
-	assert.Equal(t, "F16", told[2].SourceFormat)
+	events = choices(t, s)
+	require.Len(t, events, 3)
+	assert.Equal(t, "Q2_K", *events[1].ChosenFormat)
+	assert.Equal(t, "Q3_K_M", *events[1].PreviousFormat)
+	assert.Nil(t, events[2].ChosenFormat)
+	assert.Equal(t, "Q2_K", *events[2].PreviousFormat)
+	assert.Equal(t, "F16", events[2].SourceFormat)
 	assert.Nil(t, s.State().Pairs[PairID{"m", "Q8_0"}].PassedOver, "it was decided")
 	assert.Empty(t, s.State().Models["m"].Choice.Format)
 	assert.Equal(t, now.now, s.State().Models["m"].Choice.Since)

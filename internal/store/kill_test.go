@@ -87,8 +87,8 @@ func relay(s *Store) error {
 	return s.MarkDelivered(last.Producer, last.Number)
 }
 
-// Whatever moment the process is killed at: all that it was told is stored is there,
-// once, and nothing contradicts itself.
+// Whenever the process is killed: everything that it was told is stored is there, once, and
+// nothing contradicts itself.
 func TestKilledAtAnyMoment(t *testing.T) {
 	program.NotShort(t)
 	const kills = 100

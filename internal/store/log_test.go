@@ -32,7 +32,7 @@ func TestLogStaysWithItsCycle(t *testing.T) {
 	got, err = s.Log(1)
 	require.NoError(t, err)
 	assert.Empty(t, got)
-	require.NoError(t, s.PutLog(1, "late"), "a log that comes after its cycle has gone is no error")
+	require.NoError(t, s.PutLog(1, "late"), "a log that comes after its cycle was removed is not an error")
 	got, err = s.Log(1)
 	require.NoError(t, err)
 	assert.Empty(t, got)

@@ -263,7 +263,7 @@ func TestCopiesHaveANewProducer(t *testing.T) {
 		e := flip(t, copied, "Q4_K_M")
 		assert.Equal(t, producer, e.Producer)
 		assert.Equal(t, uint64(1), e.Number)
-		assert.Len(t, pending(t, copied), c.pending, "only those of the old producer")
+		assert.Len(t, pending(t, copied), c.pending, "only the old producer's")
 		numbers(t, old, pending(t, copied))
 		require.NoError(t, copied.MarkDelivered(old, 99))
 		assert.Equal(t, []uint64{1}, numbers(t, producer, pending(t, copied)))

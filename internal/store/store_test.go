@@ -554,7 +554,7 @@ func counted(s *Store, kind CounterKind) map[Counter]uint64 {
 	return counters
 }
 
-// decisions is the counter of those of the pair that most tests decide.
+// decisions is the counter of the decisions on the pair that most tests decide.
 func decisions(outcome verdict.Outcome) Counter {
 	return Counter{Kind: CountDecision, Model: "m", Source: "F16", Target: "Q2_K", By: string(outcome)}
 }

@@ -49,7 +49,7 @@ func walking(step, sd float64) func(*rand.Rand) func() float64 {
 	}
 }
 
-// lasting is noise that lasts for about a run, as that of a neighbour does: a process of
+// lasting is noise that lasts for about a run, as a neighbour's does: a process of
 // first order with this correlation from run to run, and sd in all.
 func lasting(correlation, sd float64) func(*rand.Rand) func() float64 {
 	return func(random *rand.Rand) func() float64 {

@@ -29,7 +29,7 @@ var (
 	tolerated = 0.05 + 3*math.Sqrt(0.05*0.95/cyclesPerCell)
 )
 
-// noiseKinds: those of the design notes, then what real hosts do.
+// noiseKinds are the kinds of the design notes, then what real hosts do.
 func noiseKinds(t *testing.T) []noiseKind {
 	kinds := []noiseKind{
 		{name: "none", quiet: true, start: perPhase(iid(0))},
@@ -389,7 +389,7 @@ func errorsOf(t *testing.T, config Config, kind noiseKind) {
 	t.Logf("false keeps %.4f, false rejections %.4f", float64(kept)/cyclesPerCell, float64(rejected)/cyclesPerCell)
 }
 
-// A drop of what Resolvable says is told from none about four times in five.
+// A drop of what Resolvable returns is told from no drop about four times in five.
 func TestResolvableIsResolved(t *testing.T) {
 	const spread = 0.04
 	for _, rounds := range []int{3, 4, 8, 20, 56} {

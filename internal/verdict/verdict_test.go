@@ -24,7 +24,7 @@ func steady(drop float64, n int) []Round {
 	return rounds
 }
 
-// noisy is n rounds with drops around those given; sd is that of each log throughput.
+// noisy is n rounds with drops around the given ones; sd is the deviation of each log throughput.
 func noisy(random *rand.Rand, generation, prompt, sd float64, n int) []Round {
 	pair := func(level, drop float64) Pair {
 		return Pair{

@@ -186,7 +186,7 @@ func FuzzPlots(f *testing.F) {
 	})
 }
 
-// A budget that is spent leaves a result without a figure: that is no speed of 1×.
+// A budget that is spent leaves a result without a figure, which is not a speed of 1×.
 func TestAResultWithoutARoundIsNoPoint(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	points := []store.Point{

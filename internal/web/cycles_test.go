@@ -332,7 +332,7 @@ func TestPageOfARunningCycle(t *testing.T) {
 	}
 }
 
-// A format is chosen of those of a model, and others are passed over for it.
+// One of a model's formats is chosen, and others are passed over for it.
 func TestChoicePages(t *testing.T) {
 	at := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
 	pair := &store.Pair{PairID: store.PairID{Model: "m", Target: "Q8_0"}, PassedOver: &store.PassedOver{Cycle: 5, For: "Q4_0", Choose: choice.Smallest}}
@@ -377,7 +377,7 @@ func TestChoicePages(t *testing.T) {
 	assert.NotContains(t, page("/cycles/5", nightly(scheduled)), "<dt>Chosen</dt>", "not before its end")
 }
 
-// What stood before a decision is told, and that nothing did.
+// The page says what stood before a decision, or that nothing did.
 func TestFirstDecision(t *testing.T) {
 	o := options(t)
 	from := cycles()

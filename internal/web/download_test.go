@@ -108,13 +108,13 @@ func TestDownloadLeavesTheStoreBeforeItSends(t *testing.T) {
 		return err
 	}}
 	recorder := httptest.NewRecorder()
-	told := false
+	written := false
 	w := &firstWrite{ResponseWriter: recorder, tell: func() {
-		told = true
+		written = true
 		assert.False(t, inStore)
 	}}
 	handlerOf(o).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/export", nil))
-	assert.True(t, told)
+	assert.True(t, written)
 	assert.Equal(t, 1<<20, recorder.Body.Len())
 }
 

@@ -25,7 +25,7 @@ func TicksOfSpeeds(drops []float64) (at, labels []string) {
 	return at, labels
 }
 
-// TicksOf are those of a linear axis.
+// TicksOf returns the labels of a linear axis.
 func TicksOf(values []float64) (labels []string) {
 	for _, tick := range linearAxis(values, plotBottom, plotTop).ticks() {
 		labels = append(labels, tick.Label)

@@ -50,7 +50,7 @@ func (s *stage) options(t testing.TB) parts {
 	return o
 }
 
-// set changes the stage and tells who watches.
+// set changes the stage and notifies watchers.
 func (s *stage) set(change func()) {
 	s.mu.Lock()
 	change()

@@ -585,7 +585,7 @@ func TestPairsAreInOrder(t *testing.T) {
 	assert.Contains(t, response.Body.String(), "not scheduled", "what is known of a model that went away stays visible")
 }
 
-// A copy that could not be published is told beside its decision, and by the API.
+// A copy that could not be published is shown beside its decision, and by the API.
 func TestUnpublished(t *testing.T) {
 	all := publications()
 	pair := decided(store.PairID{Model: "m", Target: "Q2_K"}, verdict.Kept, verdict.Kept, time.Hour)

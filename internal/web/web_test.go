@@ -95,7 +95,7 @@ func writes(text string) func(io.Writer) error {
 	}
 }
 
-// parts are what the handler of a test shows and does; State comes before that of the Store.
+// parts are what the handler of a test shows and does; State comes before the Store's.
 type parts struct {
 	Store       web.Store
 	State       func() *store.State
@@ -496,7 +496,7 @@ func TestProfilesAreBounded(t *testing.T) {
 	}
 }
 
-// Errors of the API are JSON, wherever it is mounted, and those of other paths are text.
+// Errors of the API are JSON, wherever it is mounted, and errors of other paths are text.
 func TestRefusalsSpeakThePathsLanguage(t *testing.T) {
 	for _, prefix := range []string{"", "/quant", "/api"} {
 		o := options(t)

@@ -87,7 +87,7 @@ func TestHousehold(t *testing.T) {
 		b := open(t, e.url, wide)
 		b.do(chromedp.Evaluate[chromedp.Void]("window.loaded = 1; undefined"))
 		b.do(chromedp.SendKeys(chromedp.CSS("#q"), "qwen q4"))
-		b.until("document.querySelectorAll('#results tbody tr').length === 2") // not those of what was typed first
+		b.until("document.querySelectorAll('#results tbody tr').length === 2") // not the results of what was typed first
 		assert.NotContains(t, b.text("#results"), "gemma")
 		assert.Equal(t, "?q=qwen+q4", value[string](b, "location.search"), "a reload shows the same")
 		assert.Equal(t, "q", value[string](b, "document.activeElement.id"))

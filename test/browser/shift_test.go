@@ -19,7 +19,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 )
 
-// onEveryPage runs a script before those of each page that is opened from now on.
+// onEveryPage runs a script before the scripts of each page that is opened from now on.
 func onEveryPage(script string) chromedp.Action[chromedp.Void] {
 	return command(page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: script})
 }

@@ -479,7 +479,7 @@ func (h *host) ends(cmd *exec.Cmd) bool {
 	}
 }
 
-// gone waits until the process is no more.
+// gone waits until the process has ended.
 func (h *host) gone(pid int) {
 	h.t.Helper()
 	assert.Eventually(h.t, func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || zombie(pid) },
