@@ -31,7 +31,7 @@ func (c *cycle) unchanged(ctx context.Context, m *model.Model, what string) erro
 	case ctx.Err() != nil:
 		return fmt.Errorf("looking whether %s has changed: %w", what, context.Cause(ctx))
 	}
-	return Failf(ReasonSourceChanged, "%s changed since its header was read, so nothing can be said of it: %w", what, err)
+	return Failf(ReasonSourceChanged, "%s changed since its header was read, so nothing can be said about it: %w", what, err)
 }
 
 // settle compares the model's files with what they are now. Where nothing but the number of
@@ -89,7 +89,7 @@ func (c *cycle) filesUnchanged(ctx context.Context, pairs []*pair) error {
 		case err != nil && ctx.Err() != nil:
 			return fmt.Errorf("looking whether the copy has changed: %w", context.Cause(ctx))
 		case err != nil:
-			c.fail(p, Failf(ReasonBenchmark, "nothing can be said of the copy: %w", err))
+			c.fail(p, Failf(ReasonBenchmark, "nothing can be said about the copy: %w", err))
 		}
 	}
 	return nil
@@ -118,7 +118,7 @@ func (p *pair) unchanged(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("it is not the file that was made any more: %w", err)
+		return fmt.Errorf("it is no longer the file that was made: %w", err)
 	}
 	return nil
 }

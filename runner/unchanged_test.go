@@ -42,7 +42,7 @@ func TestContentTellsWhetherARenumberedFileIsTheSame(t *testing.T) {
 		"the model":                    {file: "model"},
 		"the copy":                     {file: "Q2_K.gguf"},
 		"a model that holds something": {"model", lastByte, runner.ReasonSourceChanged, "and holds something else"},
-		"a copy that holds something":  {"Q2_K.gguf", lastByte, runner.ReasonBenchmark, "it is not the file that was made any more"},
+		"a copy that holds something":  {"Q2_K.gguf", lastByte, runner.ReasonBenchmark, "it is no longer the file that was made"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, &engine{}, "Q2_K")

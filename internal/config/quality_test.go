@@ -84,9 +84,9 @@ func TestQualityValidate(t *testing.T) {
 		"divergence of nan":    {func(q *config.Quality) { q.MaxKLDivergence = math.NaN() }, "max_kl_divergence", "not a divergence"},
 		"agreement in percent": {func(q *config.Quality) { q.MinTop1Agreement = 90 }, "min_top1_agreement", "0.9 for 90 %"},
 		"quantile below 0":     {func(q *config.Quality) { q.MaxKLDivergenceP999 = -1 }, "max_kl_divergence_p999", "not a divergence"},
-		"RMS Δp of nan":        {func(q *config.Quality) { q.MaxRMSDeltaP = math.NaN() }, "max_rms_dp", "no ratio"},
+		"RMS Δp of nan":        {func(q *config.Quality) { q.MaxRMSDeltaP = math.NaN() }, "max_rms_dp", "not a ratio"},
 		"RMS Δp in percent":    {func(q *config.Quality) { q.MaxRMSDeltaP = 5 }, "max_rms_dp", "use 0 to 1"},
-		"increase below 0":     {func(q *config.Quality) { q.MaxPerplexityIncrease = -0.1 }, "max_perplexity_increase", "no ratio"},
+		"increase below 0":     {func(q *config.Quality) { q.MaxPerplexityIncrease = -0.1 }, "max_perplexity_increase", "not a ratio"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := valid
