@@ -70,7 +70,7 @@ func TestParseRefusesWhatDoesNotMeanWhatItSays(t *testing.T) {
 		{", * * * *", `"" is not a minute`},
 		{"1,,2 * * * *", `"" is not a minute`},
 		{"1, * * * *", `"" is not a minute`},
-		{"*/100 * * * *", `minute "*/100": "100" is no step within *: use 1 to 59`},
+		{"*/100 * * * *", `minute "*/100": "100" is not a step within *: use 1 to 59`},
 		{"*/60 * * * *", "use 1 to 59"},
 		{"0 */24 * * *", "use 1 to 23"},
 		{"0 0 */31 * *", "use 1 to 30"},
