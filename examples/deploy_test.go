@@ -156,7 +156,7 @@ func imageVariables(t *testing.T) map[string]string {
 	t.Helper()
 	set := map[string]string{}
 	for _, line := range dockerfile(t)["ENV"] {
-		for _, pair := range strings.Fields(line) {
+		for pair := range strings.FieldsSeq(line) {
 			name, value, _ := strings.Cut(pair, "=")
 			set[name] = value
 		}

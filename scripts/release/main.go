@@ -37,8 +37,9 @@ func (p platform) String() string { return p.os + "/" + p.arch }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := release(ctx, os.Args[1:]); err != nil {
+	err := release(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "release: %v\n", err)
 		os.Exit(1)
 	}

@@ -100,7 +100,7 @@ func (h *host) start(f func(url string)) {
 	line := regexp.MustCompile(`(?m)^ExecStart=(.*)$`).FindStringSubmatch(unit)
 	require.NotNil(h.t, line)
 	var args []string
-	for _, word := range strings.Fields(strings.ReplaceAll(line[1], "$LISTEN", "--web.listen-address=127.0.0.1:0")) {
+	for word := range strings.FieldsSeq(strings.ReplaceAll(line[1], "$LISTEN", "--web.listen-address=127.0.0.1:0")) {
 		name, value, found := strings.Cut(word, "=/")
 		switch {
 		case found:
@@ -121,9 +121,10 @@ func (h *host) start(f func(url string)) {
 	stuck := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	defer stuck.Stop()
 	lines := bufio.NewScanner(log)
-	url, said := "", ""
+	url := ""
+	var said strings.Builder
 	for lines.Scan() {
-		said += lines.Text() + "\n"
+		said.WriteString(lines.Text() + "\n")
 		if match := regexp.MustCompile(`Listening on" address=(\S+)`).FindStringSubmatch(lines.Text()); match != nil {
 			url = "http://" + match[1]
 		}
@@ -132,8 +133,8 @@ func (h *host) start(f func(url string)) {
 			require.NoError(h.t, cmd.Process.Signal(syscall.SIGTERM))
 		}
 	}
-	require.NoError(h.t, cmd.Wait(), said)
-	require.NotEmpty(h.t, url, said)
+	require.NoError(h.t, cmd.Wait(), said.String())
+	require.NotEmpty(h.t, url, said.String())
 }
 
 func get(t *testing.T, url string) string {
