@@ -44,7 +44,7 @@ func lies(f *fixture) map[string]struct {
 				return err
 			}
 			return os.Link(path, path+".other")
-		}, "has 2 names"},
+		}, "left a file with 2 names"},
 		"the model's content": {func(_ runner.QuantizeJob, path string) error {
 			return copyFile(f.model.Path, path)
 		}, "says it is F16 instead of Q2_K"},

@@ -19,7 +19,7 @@ func (c *cycle) quantizeJob(p *pair) QuantizeJob {
 		Output:          p.file,
 		Format:          p.format.Name,
 		Imatrix:         c.imatrix,
-		AllowRequantize: c.Options.AllowRequantize || c.Request.AllowRequantize || c.Model.Header.Native,
+		AllowRequantize: c.AllowRequantize || c.Requantize || c.Model.Header.Native,
 	}
 }
 

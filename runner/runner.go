@@ -112,9 +112,9 @@ type Request struct {
 	// Against is a file that exists, to be measured in place of a copy that is made: see
 	// model.Found.File. Targets then has nothing but its format. Nil: copies are made.
 	Against *model.Model
-	// AllowRequantize lets the model be quantized although it is quantized already, as does
+	// Requantize lets the model be quantized although it is quantized already, as does
 	// that of the Options.
-	AllowRequantize bool
+	Requantize bool
 	config.Settings
 	// OrderSeed seeds the coins that choose the order of the stages in every two rounds: see
 	// verdict.QuantizedFirst. Give each cycle its own.

@@ -82,7 +82,9 @@ func TestModelIsRenumberedBeforeAnybodyReadIt(t *testing.T) {
 
 	f = newFixture(t, &engine{}, "Q2_K")
 	renumber(t, f.model.Path, func(content []byte) {
-		copy(content[bytes.Index(content, []byte("general.architecture")):], "general.architectur_")
+		before, _, found := bytes.Cut(content, []byte("general.architecture"))
+		require.True(t, found)
+		copy(content[len(before):], "general.architectur_")
 	})
 	failure := f.failure("Q2_K", f.run(t.Context()))
 	assert.Equal(t, runner.ReasonSourceChanged, failure.Reason)

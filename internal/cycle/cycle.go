@@ -32,7 +32,7 @@ type Job struct {
 	Candidates []string
 	// Against is the file that is measured in place of a copy: see runner.Request.
 	Against *model.Model
-	// AllowRequantize is as in runner.Request.
+	// AllowRequantize is runner.Request.Requantize.
 	AllowRequantize bool
 	config.Settings
 	Runner Runner
@@ -165,14 +165,14 @@ func (r *run) begin(ctx context.Context) error {
 // work has the runner do the cycle. What a panic leaves undecided fails.
 func (r *run) work(ctx context.Context) {
 	request := runner.Request{
-		Model:           r.Model,
-		Targets:         r.Targets,
-		Against:         r.Against,
-		AllowRequantize: r.AllowRequantize,
-		Settings:        r.Settings,
-		OrderSeed:       rand.Uint64(),
-		PassedOver:      r.passOver,
-		Chosen:          r.Store.State().StandingChoice(r.Choose, r.Model.Name),
+		Model:      r.Model,
+		Targets:    r.Targets,
+		Against:    r.Against,
+		Requantize: r.AllowRequantize,
+		Settings:   r.Settings,
+		OrderSeed:  rand.Uint64(),
+		PassedOver: r.passOver,
+		Chosen:     r.Store.State().StandingChoice(r.Choose, r.Model.Name),
 		Previous: func(target string) verdict.Outcome {
 			return r.Store.State().Standing(store.PairID{Model: r.Model.Name, Target: target})
 		},

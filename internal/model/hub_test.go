@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -103,7 +104,7 @@ func TestNamesInACacheOfHuggingFace(t *testing.T) {
 func TestModelsOfOllama(t *testing.T) {
 	m := newModels(t)
 	blob := func(no int) string {
-		digest := strings.Repeat(fmt.Sprint(no), 64)
+		digest := strings.Repeat(strconv.Itoa(no), 64)
 		gguftest.Model(gguftest.Tiny()).Write(t, m.path("ollama/blobs/sha256-"+digest))
 		return "sha256:" + digest
 	}

@@ -349,11 +349,11 @@ func TestBeginCycleRefuses(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	begin(t, s, "m", "Q2_K")
 	for message, c := range map[string]Cycle{
-		"no name of a model":  {Targets: []string{"Q2_K"}},
-		"none of them NUL":    {Model: "m\x00", Targets: []string{"Q2_K"}},
-		"no targets":          {Model: "m"},
-		"no name of a target": {Model: "m", Targets: []string{""}},
-		"Q8_0 twice":          {Model: "m", Targets: []string{"Q8_0", "Q8_0"}},
+		"cannot be the name of a model":  {Targets: []string{"Q2_K"}},
+		"none of them NUL":               {Model: "m\x00", Targets: []string{"Q2_K"}},
+		"no targets":                     {Model: "m"},
+		"cannot be the name of a target": {Model: "m", Targets: []string{""}},
+		"Q8_0 twice":                     {Model: "m", Targets: []string{"Q8_0", "Q8_0"}},
 	} {
 		_, err := s.BeginCycle(c)
 		require.ErrorContains(t, err, message)

@@ -11,6 +11,7 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -40,7 +41,7 @@ func main() {
 
 func run(source, out string, s shape) error {
 	if out == "" || s.width%64 != 0 {
-		return fmt.Errorf("name a file with -out, and a -width that is a multiple of 64")
+		return errors.New("name a file with -out, and a -width that is a multiple of 64")
 	}
 	header, err := gguf.Read(source)
 	if err != nil {
