@@ -131,8 +131,8 @@ func (c *cycle) blameSource(ctx context.Context, err error) error {
 	return err
 }
 
-// concernsAll says, of the error of one pair, whether it ends the whole cycle: because
-// it was told to stop, or because the model has changed. Nil when it does not.
+// concernsAll returns the error that ends the whole cycle, given the error of one pair: the
+// cycle was asked to stop, or the model has changed. It returns nil if only the pair failed.
 func (c *cycle) concernsAll(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err

@@ -25,8 +25,8 @@ func (c *Config) Redacted() ([]byte, error) {
 	return inYAML(node)
 }
 
-// Changed is Redacted without the keys that have their defaults: those of an entry are the
-// values of the sections. It is "{}\n" where every key has.
+// Changed is Redacted without the keys that have their defaults; the defaults of an entry are
+// the values of the sections. It is "{}\n" if every key has its default.
 func (c *Config) Changed() ([]byte, error) {
 	shown, defaults := c.redacted(), Default()
 	is, err := encoded(reflect.ValueOf(shown))

@@ -45,11 +45,11 @@ func (s *server) cycles(r *http.Request) (any, error) {
 
 // cycleQuery selects cycles.
 type cycleQuery struct {
-	before  uint64 // only those before the cycle of this number; 0: any
+	before  uint64 // only cycles with a lower number; 0: any
 	limit   int
-	entry   string // only those of this entry, or byHand; "": any
-	model   string // only those of models with this in their names, in any case; "": any
-	outcome string // only those with this for a target; "": any
+	entry   string // only cycles of this entry, or byHand; "": any
+	model   string // only cycles of models with this in their names, in any case; "": any
+	outcome string // only cycles with this outcome of a target; "": any
 	results bool   // whether it is asked how they ended
 }
 

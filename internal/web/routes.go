@@ -54,7 +54,7 @@ func routes() []route {
 		{Route{"POST", "/-/reload", "reloads the configuration; answers 500 with the reason if the old one stays in use", flagLifecycle}, method((*server).reload)},
 		{Route{"PUT", "/-/reload", "the same", flagLifecycle}, method((*server).reload)},
 		{Route{"GET", "/api/v1/models", "models and their targets, with the latest decision and failure of each", ""}, answering((*server).models)},
-		{Route{"GET", "/api/v1/cycles", "cycles, newest first; parameters: limit, before, and those of the page", ""}, answering((*server).cycles)},
+		{Route{"GET", "/api/v1/cycles", "cycles, newest first; parameters: limit, before, and the page's parameters", ""}, answering((*server).cycles)},
 		{Route{"GET", "/api/v1/cycles/{id}", "one cycle with its results and all their evidence", ""}, answering((*server).cycle)},
 		{Route{"GET", "/api/v1/schedule", "entries and their next runs, what runs, what waits, the engine, the bus", ""}, answering((*server).schedule)},
 		{Route{"GET", "/api/v1/live", "what runs, as server-sent events", ""}, method((*server).live)},

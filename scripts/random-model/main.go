@@ -86,7 +86,8 @@ func (t tensor) bytes() int64 {
 	return t.kind.Bytes(elements)
 }
 
-// tensors are those of the source in the new widths, with its first layer once for each.
+// tensors returns the source's tensors in the new widths. Each layer has the tensors of the
+// source's first layer.
 func (s shape) tensors(source *gguf.Header) (all []tensor) {
 	const first = "blk.0."
 	feedForward := uint64(source.Tensor(first + "ffn_up.weight").Dims[1])
@@ -123,7 +124,7 @@ type entry struct {
 	value []byte
 }
 
-// metadata are those of the source, with the new numbers.
+// metadata returns the source's metadata with the new numbers.
 func (s shape) metadata(source []byte) (all []entry) {
 	const head = 64
 	heads := s.width / head
