@@ -89,7 +89,7 @@ func TestRunThatCannotPublish(t *testing.T) {
 	assert.Equal(t, exitError, got.status)
 	assert.Contains(t, got.stdout, "kept")
 	assert.Contains(t, got.stdout, "Q2_K is not published: ")
-	assert.Contains(t, got.stdout, "is not a symbolic link, so it was not made by quant-exporter")
+	assert.Contains(t, got.stdout, `leads to "mine", which was not made by quant-exporter`)
 	assert.Contains(t, got.stderr, "not every copy that is kept could be published")
 	text, err := os.ReadFile(mine)
 	require.NoError(t, err)
@@ -141,7 +141,7 @@ func TestServePublishesWhatItKeeps(t *testing.T) {
 		return text
 	}
 	assert.Contains(t, page("/"), "could not be published")
-	assert.Contains(t, page("/cycles/1"), "is not a symbolic link, so it was not made by quant-exporter")
+	assert.Contains(t, page("/cycles/1"), "is neither a symbolic link nor a file that says where one would lead, so it was not made by quant-exporter")
 
 	require.NoError(t, os.Remove(mine))
 	status, body := s.do("POST", "/api/v1/run?entry=once")

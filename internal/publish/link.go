@@ -44,7 +44,7 @@ func (l link) read() (to string, err error) {
 	case info.Mode()&fs.ModeSymlink != 0:
 		return os.Readlink(l.path)
 	case !info.Mode().IsRegular() || info.Size() > maxLink:
-		return "", fmt.Errorf("%s is neither a symbolic link nor a file that says where one would lead, so not ours: move it elsewhere", l.path)
+		return "", fmt.Errorf("%s is neither a symbolic link nor a file that says where one would lead, so it was not made by quant-exporter: move it elsewhere", l.path)
 	}
 	line, err := disk.ReadSmall(l.path, maxLink)
 	return strings.TrimSuffix(string(line), "\n"), err
