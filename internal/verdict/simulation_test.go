@@ -64,7 +64,9 @@ func noiseKinds(t *testing.T) []noiseKind {
 			noiseKind{name: name + ", neighbour, resampled", start: loaded.resampled()},
 			noiseKind{name: name + ", neighbour, resampled, repeated", start: loaded.resampled(), repeats: 3})
 	}
-	return kinds
+	return append(kinds,
+		noiseKind{name: "paired, 1 of 2 threads, host at rest, resampled", start: readPairedTrace(t, "paired-quiet-t1.json").resampled()},
+		noiseKind{name: "paired, 1 of 2 threads, neighbour, resampled", start: readPairedTrace(t, "paired-neighbour-t1.json").resampled()})
 }
 
 // cycle is one simulated cycle: what its rounds measured, whatever the true drop is. Rounds

@@ -75,6 +75,52 @@ func (t trace) contended(i int) bool {
 	return (r.Others+r.Steal)/r.Wall > float64(t.Cores-t.Threads)+0.1
 }
 
+// pairedTrace is what scripts/bench-verdicts records: paired rounds of a model against itself.
+type pairedTrace struct {
+	Threads int          `json:"threads"`
+	Rounds  [][2]float64 `json:"log_ratios"` // generation and prompt
+}
+
+func readPairedTrace(t *testing.T, name string) pairedTrace {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", "traces", name))
+	require.NoError(t, err)
+	var recorded pairedTrace
+	require.NoError(t, json.Unmarshal(text, &recorded))
+	require.GreaterOrEqual(t, len(recorded.Rounds), 24, "too few rounds in %s", name)
+	return recorded
+}
+
+// resampled draws spells of consecutive rounds, as those of runs are drawn. Their signs are
+// drawn, too, one for each spell and phase: which of two equal files is called the copy is
+// arbitrary. The first run of a round has no noise, and the second one the log ratio.
+func (t pairedTrace) resampled() func(*rand.Rand) func() run {
+	spell := math.Max(1, math.Sqrt(float64(len(t.Rounds)))/3)
+	return func(random *rand.Rand) func() run {
+		at, second := 0, false
+		signs := [2]float64{}
+		jump := func() {
+			at = random.IntN(len(t.Rounds))
+			for phase := range signs {
+				signs[phase] = float64(2*random.IntN(2) - 1)
+			}
+		}
+		jump()
+		return func() run {
+			if second = !second; second {
+				return run{}
+			}
+			if random.Float64() < 1/spell {
+				jump()
+			} else {
+				at = (at + 1) % len(t.Rounds)
+			}
+			round := t.Rounds[at]
+			return run{noise: [2]float64{signs[0] * round[0], signs[1] * round[1]}}
+		}
+	}
+}
+
 // fitBursts fits a two-state process by the method of moments to the logarithms of one
 // phase's throughputs under load, x, and on a quiet host.
 //
