@@ -50,6 +50,8 @@ type engine struct {
 	counts     map[string]int
 }
 
+func (*engine) FreeDeviceMemory(context.Context) (int64, error) { return 0, nil }
+
 func (e *engine) Probe(context.Context) (runner.EngineInfo, error) {
 	var err error
 	if e.probe != nil {

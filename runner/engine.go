@@ -36,6 +36,10 @@ type Engine interface {
 	// name first.
 	QuantizeArgs(ctx context.Context, job QuantizeJob) ([]string, error)
 
+	// FreeDeviceMemory returns how many bytes the accelerators that get all of a model have
+	// free; 0 where there are none, or where that is not known.
+	FreeDeviceMemory(ctx context.Context) (int64, error)
+
 	// Round measures the files of the job and gives one FileRound for each. A file that
 	// cannot be measured has its error there, and the others their figures. An error of the
 	// round as a whole is a *Unpaired where the paired method cannot measure these files. report
@@ -73,9 +77,6 @@ type EngineInfo struct {
 	// Devices are the accelerators it would compute on, as far as it lists them: "CUDA0:
 	// NVIDIA H100"; "" where it lists none.
 	Devices string `json:"-"`
-	// FreeDeviceMemory is how many bytes the accelerators that get all of a model have free;
-	// 0 where there are none, or where that is not known.
-	FreeDeviceMemory int64 `json:"-"`
 	// Arguments are the engine's settings that its results depend on, by their keys, and
 	// without secrets: a part of the Inputs.
 	Arguments map[string]string `json:"-"`

@@ -83,7 +83,7 @@ func (c *cycle) beginMeasuring(ctx context.Context, group []*pair, milestone fun
 	if err := c.waitForIdle(ctx); err != nil {
 		return nil, err
 	}
-	if err := c.chooseMethod(group); err != nil {
+	if err := c.chooseMethod(ctx, group); err != nil {
 		return nil, err
 	}
 	m := &measuring{cycle: c, group: group, decision: c.Benchmark.Decision(c.Threshold), milestone: milestone, begin: time.Now()}

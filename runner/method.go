@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,7 +12,7 @@ import (
 
 // chooseMethod decides, once in a cycle, how its rounds are measured: in pairs where that
 // can be, unless another method is asked for.
-func (c *cycle) chooseMethod(group []*pair) error {
+func (c *cycle) chooseMethod(ctx context.Context, group []*pair) error {
 	if c.method != "" {
 		return nil
 	}
@@ -27,7 +28,10 @@ func (c *cycle) chooseMethod(group []*pair) error {
 	if trained := c.Model.Header.Context; trained > 0 && int64(tokens) > trained {
 		return c.noPairs(Failf(ReasonBenchmark, "a round takes %d tokens of context and the model was trained on %d", tokens, trained))
 	}
-	fit, need, free := c.filesThatFit(group, tokens)
+	fit, need, free, err := c.filesThatFit(ctx, group, tokens)
+	if err != nil {
+		return err
+	}
 	if free > 0 && fit < 2 {
 		return c.noPairs(Failf(ReasonOutOfMemory, "two files take about %s of memory and %s are free", bytesText(need), bytesText(free)))
 	}
@@ -50,12 +54,15 @@ func (c *cycle) noPairs(why *Failure) error {
 // the largest copy, and what is free. Memory means the accelerators' if they get all of a
 // model, else the host's. The figures are estimates: in the end a load that fails
 // decides.
-func (c *cycle) filesThatFit(group []*pair, tokens int) (fit int, need, free int64) {
-	if free = c.info.FreeDeviceMemory; free <= 0 {
+func (c *cycle) filesThatFit(ctx context.Context, group []*pair, tokens int) (fit int, need, free int64, err error) {
+	if free, err = c.engine.FreeDeviceMemory(ctx); err != nil {
+		return 0, 0, 0, err
+	}
+	if free <= 0 {
 		free = c.Host.FreeMemory()
 	}
 	if free <= 0 {
-		return 0, 0, 0
+		return 0, 0, 0, nil
 	}
 	overhead := estimate.MemoryBesides(c.Model.Header, tokens, c.Benchmark.PromptTokens)
 	sizes := []int64{}
@@ -72,11 +79,11 @@ func (c *cycle) filesThatFit(group []*pair, tokens int) (fit int, need, free int
 			need = sum
 		}
 		if sum > free {
-			return fit, need, free
+			return fit, need, free, nil
 		}
 		fit++
 	}
-	return fit, need, free
+	return fit, need, free, nil
 }
 
 // together splits pairs into those that are measured at a time.

@@ -28,9 +28,11 @@ type pairing struct {
 
 func (e *pairing) Probe(ctx context.Context) (runner.EngineInfo, error) {
 	info, err := e.engine.Probe(ctx)
-	info.Unpaired, info.FreeDeviceMemory = "", e.device
+	info.Unpaired = ""
 	return info, err
 }
+
+func (e *pairing) FreeDeviceMemory(context.Context) (int64, error) { return e.device, nil }
 
 func (e *pairing) Round(ctx context.Context, job runner.RoundJob, report func(int, float64)) ([]runner.FileRound, error) {
 	e.jobs = append(e.jobs, job)

@@ -238,6 +238,8 @@ type engine struct {
 	err     error
 }
 
+func (engine) FreeDeviceMemory(context.Context) (int64, error) { return 0, nil }
+
 func (e engine) Probe(context.Context) (runner.EngineInfo, error) {
 	return runner.EngineInfo{Name: "fake"}, nil
 }

@@ -54,10 +54,6 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 	if err != nil {
 		return runner.EngineInfo{}, err
 	}
-	free, err := e.freeDeviceMemory(ctx, tools)
-	if err != nil {
-		return runner.EngineInfo{}, err
-	}
 	return runner.EngineInfo{
 		Name:    "llama.cpp",
 		Version: tools.version.name,
@@ -69,11 +65,10 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 		Matrices: e.matrices(),
 		Threads:  e.benchThreads(tools.gpu),
 
-		Unpaired:         tools.server.unusable,
-		Files:            e.files(imatrix),
-		Devices:          tools.devices,
-		FreeDeviceMemory: free,
-		Arguments:        e.arguments(),
+		Unpaired:  tools.server.unusable,
+		Files:     e.files(imatrix),
+		Devices:   tools.devices,
+		Arguments: e.arguments(),
 	}, nil
 }
 
@@ -83,9 +78,12 @@ var placing = []string{
 	"-ncmoe", "--n-cpu-moe", "-nkvo", "--no-kv-offload",
 }
 
-// freeDeviceMemory returns how many bytes the accelerators have free now, all together; 0 when
-// they do not get all of a model, or do not say.
-func (e *Engine) freeDeviceMemory(ctx context.Context, tools toolset) (int64, error) {
+// FreeDeviceMemory asks llama-bench; see [runner.Engine].
+func (e *Engine) FreeDeviceMemory(ctx context.Context) (int64, error) {
+	tools, err := e.tools(ctx)
+	if err != nil {
+		return 0, err
+	}
 	_, placed := option(e.cfg.BenchArgs, placing...)
 	if tools.devices == "" || !tools.gpu || placed {
 		return 0, nil

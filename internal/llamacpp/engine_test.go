@@ -179,16 +179,21 @@ func TestProbeAsksOncePerBinary(t *testing.T) {
 	assert.Len(t, fakellama.Calls(t, other), 3, "the new one was asked for its help, version and devices")
 }
 
-func TestProbeSaysWhatDevicesHaveFree(t *testing.T) {
+func TestFreeDeviceMemory(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{GPU: true})
+	for range 2 {
+		_, err := p.engine().Probe(t.Context())
+		require.NoError(t, err)
+	}
+	assert.Len(t, fakellama.Calls(t, p.tools), 2*4, "a probe does not ask what is free: it is made also where nothing is measured")
 	for _, test := range []struct {
 		args []string
 		want int64
 	}{{nil, 142634 << 20}, {[]string{"-fa", "1"}, 142634 << 20}, {[]string{"-ngl", "20"}, 0}, {[]string{"--n-cpu-moe", "8"}, 0}} {
 		p.config.BenchArgs = test.args
-		info, err := p.engine().Probe(t.Context())
+		free, err := p.engine().FreeDeviceMemory(t.Context())
 		require.NoError(t, err)
-		assert.Equal(t, test.want, info.FreeDeviceMemory, test.args)
+		assert.Equal(t, test.want, free, test.args)
 	}
 }
 
