@@ -112,8 +112,8 @@ type Request struct {
 	// Against is a file that exists, to be measured in place of a copy that is made: see
 	// model.Found.File. Targets then has nothing but its format. Nil: copies are made.
 	Against *model.Model
-	// Requantize lets the model be quantized although it is quantized already, as does
-	// that of the Options.
+	// Requantize lets the model be quantized although it is quantized already, as
+	// Options.AllowRequantize does for all models.
 	Requantize bool
 	config.Settings
 	// OrderSeed seeds the coins that choose the order of the stages in every two rounds: see

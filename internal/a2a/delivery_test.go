@@ -324,7 +324,7 @@ func TestMarkOfAnEarlierProducer(t *testing.T) {
 		"pending, and it is the last":  {pending: true, mark: func(ids []string) string { return "5 " + ids[4] }, again: func(ids []string) []string { return ids[5:8] }},
 		"pending, the server lost two": {pending: true, mark: func(ids []string) string { return "3 " + ids[2] }, again: func(ids []string) []string { return ids[3:8] }},
 		"pending, another sent them":   {pending: true, mark: func([]string) string { return "9 X" }},
-		// Only its event_id says whether it is on the bus.
+		// Only its event_id shows that it is on the bus.
 		"pending, another's at our last": {pending: true, mark: func([]string) string { return "5 X" }, again: func(ids []string) []string { return ids[5:8] }, whys: 1},
 		"pending, another's for the next": {
 			pending: true, mark: func([]string) string { return "6 X" }, again: func(ids []string) []string { return ids[5:8] }, whys: 1,

@@ -261,8 +261,8 @@ func (r *Row) inAMinute() float64 {
 	return worst
 }
 
-// resolves returns the smallest drop that so many rounds resolve in every phase; 1, which
-// is no resolution at all, if that is not known.
+// resolves returns the smallest drop that so many rounds resolve in every phase. It
+// returns 1, which resolves nothing, if that is not known.
 func (r *Row) resolves(rounds int) float64 {
 	if len(r.Phases) == 0 {
 		return 1

@@ -27,8 +27,8 @@ type Entry struct {
 	// Against is a file to compare with the model, by name or path, in place of targets:
 	// nothing is quantized then. Models has to name one model. Default: none.
 	Against string `yaml:"against"`
-	// AllowRequantize lets models be quantized that are quantized already. Default: that of
-	// the models.
+	// AllowRequantize lets models be quantized that are quantized already. Default: the
+	// key of the models section.
 	AllowRequantize bool `yaml:"allow_requantize"`
 	// Overlap is what becomes of a fire while an earlier run of the entry is not over.
 	// Default forbid.

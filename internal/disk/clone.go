@@ -188,7 +188,7 @@ func unsupported(err error) bool {
 }
 
 // NoSymlinks reports whether the error of making a symbolic link means that the file system
-// has none, as those of SMB, exFAT and object stores.
+// has none, as on SMB, exFAT and object stores.
 func NoSymlinks(err error) bool { return errors.Is(err, unix.EPERM) || unsupported(err) }
 
 // copyFile copies source to the new file dst and sees that it got all of it.

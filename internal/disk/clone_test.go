@@ -76,7 +76,7 @@ func TestClone(t *testing.T) {
 	assert.Equal(t, before.ModTime(), after.ModTime())
 }
 
-// File systems without links, such as those of SMB and exFAT.
+// File systems without links, such as SMB and exFAT.
 func TestCloneWithoutLinks(t *testing.T) {
 	file, _ := source(t, []byte("weights"))
 	var asked []Mode

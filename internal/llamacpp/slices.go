@@ -140,7 +140,7 @@ func (p *pauses) forget() {
 // least returns the shortest time that the process was stopped within so much time of a span,
 // wherever in it that lies, and in how many parts it ran then. A server begins a little after
 // it was asked, and its answer comes a little after it has ended. Where a pause lies in
-// between, the span is longer by it, and it is no part of what the server did.
+// between, the span is longer by it, although the server did nothing then.
 func (p *pauses) least(whole span, d time.Duration) (stopped time.Duration, parts int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -139,7 +139,7 @@ func TestHashesAreRememberedByWhatTellsFilesApart(t *testing.T) {
 	require.NoError(t, s.Check())
 }
 
-// unstable file systems give files new numbers, and those of one to another.
+// unstable file systems give files new numbers, and one file's number to another.
 func TestHashesOnAFileSystemThatGivesNewNumbers(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name string) model.FileID {

@@ -91,7 +91,7 @@ func readPairedTrace(t *testing.T, name string) pairedTrace {
 	return recorded
 }
 
-// resampled draws spells of consecutive rounds, as those of runs are drawn. Their signs are
+// resampled draws spells of consecutive rounds, as spells of runs are drawn. Their signs are
 // drawn, too, one for each spell and phase: which of two equal files is called the copy is
 // arbitrary. The first run of a round has no noise, and the second one the log ratio.
 func (t pairedTrace) resampled() func(*rand.Rand) func() run {

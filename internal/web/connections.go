@@ -26,7 +26,7 @@ func newConnections(limit int) *connections {
 	return &connections{limit: limit, open: map[net.Conn]bool{}}
 }
 
-// state is told of every change: see http.Server.ConnState.
+// state receives every change: see http.Server.ConnState.
 func (c *connections) state(conn net.Conn, state http.ConnState) {
 	if idle := c.note(conn, state); idle != nil {
 		_ = idle.Close()

@@ -216,7 +216,7 @@ func changes(r *http.Request) bool {
 	return r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodOptions
 }
 
-// external reports whether an origin is that of the external URL: a proxy may hand us another
+// external reports whether an origin is the external URL's: a proxy may hand us another
 // Host than the browser sees.
 func (s *server) external(origin string) bool {
 	u := s.Mount.External

@@ -57,7 +57,7 @@ func (h *host) read(name string) string {
 }
 
 // dpkg runs it on this root. The scripts of packages run outside of it, and know it by
-// DPKG_ROOT. Who is not root here is in a user namespace.
+// DPKG_ROOT. Without root the test runs in a user namespace.
 func (h *host) dpkg(args ...string) string {
 	h.t.Helper()
 	cmd := exec.CommandContext(h.t.Context(), servers.Tool(h.t, "dpkg"), append([]string{"--root=" + h.dir, "--force-script-chrootless"}, args...)...)

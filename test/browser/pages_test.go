@@ -347,7 +347,7 @@ func TestFiveHundredModels(t *testing.T) {
 }
 
 // A real cycle of llama.cpp is followed to its decision, without a reload, and its pages are
-// looked at in every way. With PICTURES=long these have a past, as those of the README do:
+// looked at in every way. With PICTURES=long these have a past, like the ones in the README:
 // see `make pictures`.
 func TestLiveProgressToTheDecision(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{})
