@@ -121,6 +121,9 @@ func (b *builder) zeros(p *model.Plan, deliveryReasons []string) {
 				for _, gate := range gates {
 					b.add(rejectionsTotal, 0, model.Name, target, string(gate))
 				}
+				for _, gate := range entry.Benchmark.Measured()[len(entry.Benchmark.Phases):] { // the further ones
+					b.add(rejectionsTotal, 0, model.Name, target, string(gate))
+				}
 				if entry.Quality.Enabled() {
 					b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateQuality))
 				}

@@ -28,14 +28,17 @@ func (c *cycle) withinContext() error {
 	}
 	b := c.Benchmark
 	depth := ""
-	if b.Depth > 0 {
+	if b.Depth.First() > 0 {
 		depth = " with benchmark.depth"
 	}
 	if slices.Contains(b.Phases, verdict.Prompt) {
-		tell("benchmark.prompt_tokens"+depth, b.PromptTokens+b.Depth)
+		tell("benchmark.prompt_tokens"+depth, b.PromptTokens+b.Depth.First())
 	}
 	if slices.Contains(b.Phases, verdict.Generation) {
-		tell("benchmark.generation_tokens"+depth, b.GenerationTokens+b.Depth)
+		tell("benchmark.generation_tokens"+depth, b.GenerationTokens+b.Depth.First())
+	}
+	for _, depth := range b.Depth.Further() {
+		tell("benchmark.depth with its burst", depth+burstTokens)
 	}
 	table := c.Model.Header.Tensor("position_embd.weight") != nil
 	if table && c.Quality.Enabled() {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
@@ -46,7 +47,7 @@ func TestMoreTokensThanTheModelWasMadeFor(t *testing.T) {
 				require.NoError(t, err)
 				f.model, f.request.Model = found.Models[0], found.Models[0]
 			}
-			f.request.Benchmark.PromptTokens, f.request.Benchmark.GenerationTokens, f.request.Benchmark.Depth = tt.prompt, tt.generation, tt.depth
+			f.request.Benchmark.PromptTokens, f.request.Benchmark.GenerationTokens, f.request.Benchmark.Depth = tt.prompt, tt.generation, config.Depths{tt.depth}
 			if tt.phases != nil {
 				f.request.Benchmark.Phases = tt.phases
 			}

@@ -184,10 +184,10 @@ func (m *measuring) roundJob(pairs []*pair) (job RoundJob, first Stage) {
 		Method:           m.method,
 		CPUs:             m.Host.Pin(m.info.Threads, m.turn/2), // two rounds of opposite order have the same
 		Observe:          m.Host.Observe,
-		Phases:           m.Benchmark.Phases,
+		Phases:           m.Benchmark.Measured(),
 		PromptTokens:     m.Benchmark.PromptTokens,
 		GenerationTokens: m.Benchmark.GenerationTokens,
-		Depth:            m.Benchmark.Depth,
+		Depth:            m.Benchmark.Depth.First(),
 		Vocabulary:       m.Model.Header.Vocabulary,
 		Seed:             m.OrderSeed + uint64(m.turn),
 		MaxDisturbance:   m.Benchmark.MaxDisturbance,
@@ -213,7 +213,7 @@ func (m *measuring) add(p *pair, round Round) bool {
 		p.repeats >= maxRepeats || !m.contaminated(round.Original) && !m.contaminated(round.Quantized)
 	p.repeats++
 	if round.Counted {
-		p.counted, p.repeats = append(p.counted, round.Throughputs(m.Benchmark.Phases)), 0
+		p.counted, p.repeats = append(p.counted, round.Throughputs(m.Benchmark.Measured())), 0
 	}
 	p.rounds = append(p.rounds, round)
 	return round.Counted

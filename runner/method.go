@@ -10,6 +10,15 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 )
 
+// pairsFurther fails where the engine measures no pairs, whatever the files, and further phases
+// need them: before a copy is made.
+func (c *cycle) pairsFurther() error {
+	if c.info.Unpaired == "" || !c.Benchmark.HasFurther() {
+		return nil
+	}
+	return c.noPairs(Failf(ReasonEngineMissing, "%s", c.info.Unpaired))
+}
+
 // chooseMethod decides, once in a cycle, how its rounds are measured: in pairs where that
 // can be, unless another method is asked for.
 func (c *cycle) chooseMethod(ctx context.Context, group []*pair) error {
@@ -24,11 +33,12 @@ func (c *cycle) chooseMethod(ctx context.Context, group []*pair) error {
 	if c.info.Unpaired != "" {
 		return c.noPairs(Failf(ReasonEngineMissing, "%s", c.info.Unpaired))
 	}
-	tokens := ContextOf(planTurns(c.Benchmark, 2, 0, 0))
+	turns := planTurns(c.Benchmark, 2, 0, 0)
+	tokens := ContextOf(turns)
 	if trained := c.Model.Header.Context; trained > 0 && int64(tokens) > trained {
 		return c.noPairs(Failf(ReasonBenchmark, "a round takes %d tokens of context and the model was trained on %d", tokens, trained))
 	}
-	fit, need, free, err := c.filesThatFit(ctx, group, tokens)
+	fit, need, free, err := c.filesThatFit(ctx, group, CellsOf(turns))
 	if err != nil {
 		return err
 	}
@@ -41,7 +51,10 @@ func (c *cycle) chooseMethod(ctx context.Context, group []*pair) error {
 
 // noPairs has the cycle measure by a process a file, or fails it where only pairs will do.
 func (c *cycle) noPairs(why *Failure) error {
-	if c.Benchmark.Method == config.MethodPaired {
+	switch {
+	case c.Benchmark.HasFurther():
+		return Failf(why.Reason, "benchmark.clients and benchmark.depth with more than one value need the paired method, and the files cannot be measured in pairs: %w; give one value, or use files and tools that can", why)
+	case c.Benchmark.Method == config.MethodPaired:
 		return Failf(why.Reason, "benchmark.method is paired, and the files cannot be measured in pairs: %w; use auto or process", why)
 	}
 	c.method, c.methodReason = config.MethodProcess, why.Error()

@@ -46,8 +46,8 @@ func (e *pairing) Round(ctx context.Context, job runner.RoundJob, report func(in
 		for n, turn := range job.Turns {
 			speed := found.Throughput[turn.Phase]
 			found.Bursts = append(found.Bursts, runner.Burst{
-				Turn: n, Phase: turn.Phase, Depth: turn.Depth, Tokens: turn.Tokens,
-				Time: time.Duration(float64(turn.Tokens) / speed * float64(time.Second)),
+				Turn: n, Phase: turn.Phase, Depth: turn.Depth, Tokens: turn.Tokens * max(turn.Clients, 1),
+				Time: time.Duration(float64(turn.Tokens*max(turn.Clients, 1)) / speed * float64(time.Second)),
 			})
 		}
 		files[i] = runner.FileRound{Sample: runner.Sample{Measurement: found}, Err: err}
@@ -252,4 +252,48 @@ func TestCopyThatIsWrittenToWhileItIsMeasuredIsNotDecided(t *testing.T) {
 	assert.Equal(t, verdict.Kept, results["Q8_0"].Outcome())
 	require.NotNil(t, results["Q2_K"].Failure)
 	require.ErrorContains(t, results["Q2_K"].Failure, "nothing can be said about the copy: it is no longer the file that was made")
+}
+
+func TestFurtherPhasesAreMeasuredAndJudged(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0", "Q4_K_M")
+	f.request.Benchmark.Depth, f.request.Benchmark.Clients = config.Depths{0, 64}, config.Clients{1, 8}
+	eight := verdict.AtOnce(8)
+	e := &pairing{engine: f.engine}
+	e.paired = func(_ runner.RoundJob, files []runner.FileRound) error {
+		for n := range files[2].Measurement.Bursts { // Q4_K_M is slow with eight clients only
+			if burst := &files[2].Measurement.Bursts[n]; burst.Phase == eight {
+				burst.Time *= 2
+			}
+		}
+		files[2].Measurement.Throughput = runner.Throughputs(files[2].Measurement.Bursts)
+		return nil
+	}
+	results := f.runPaired(e)
+	assert.Equal(t, verdict.Kept, results["Q8_0"].Outcome())
+	slow := results["Q4_K_M"]
+	require.Equal(t, verdict.Rejected, slow.Outcome())
+	assert.Equal(t, eight, slow.Verdict.Gate)
+	assert.Equal(t, *slow.Verdict, slow.Evidence.Verdict())
+	var phases []verdict.Phase
+	for _, p := range slow.Verdict.Phases {
+		phases = append(phases, p.Phase)
+	}
+	assert.Equal(t, []verdict.Phase{verdict.Generation, verdict.Prompt, verdict.AtDepth(64), eight}, phases)
+	primary, _ := slow.Verdict.Primary()
+	assert.Equal(t, verdict.Generation, primary.Phase)
+}
+
+func TestFurtherPhasesNeedPairs(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0") // which cannot pair
+	f.request.Benchmark.Clients = config.Clients{1, 8}
+	failure := f.failure("Q8_0", f.run(t.Context()))
+	assert.Equal(t, runner.ReasonEngineMissing, failure.Reason)
+	require.ErrorContains(t, failure, "benchmark.clients and benchmark.depth with more than one value need the paired method")
+	assert.Empty(t, f.engine.quantized, "it fails before a copy is made")
+
+	f.options.Host = room{free: 1 << 20}
+	e := &pairing{engine: f.engine}
+	failure = f.failure("Q8_0", f.runPaired(e))
+	assert.Equal(t, runner.ReasonOutOfMemory, failure.Reason)
+	assert.Empty(t, e.jobs)
 }

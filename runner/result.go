@@ -193,7 +193,7 @@ func (e *Evidence) counted(set int) []verdict.Round {
 	var rounds []verdict.Round
 	for _, r := range e.Rounds {
 		if r.Counted && r.Set == set {
-			rounds = append(rounds, r.Throughputs(e.Benchmark.Phases))
+			rounds = append(rounds, r.Throughputs(e.Benchmark.Measured()))
 		}
 	}
 	return rounds

@@ -317,7 +317,7 @@ func TestOnlyTheSameIsReused(t *testing.T) {
 		"text":                {func(f *fixture) { require.NoError(f.t, os.WriteFile(f.request.Quality.Corpus, []byte("And"), 0o600)) }, false, true},
 		"chunks":              {func(f *fixture) { f.request.Quality.Chunks = 64 }, false, true},
 		"driver":              {func(f *fixture) { f.options.Host = machine{driver: "another"} }, false, true},
-		"what is benchmarked": {func(f *fixture) { f.request.Benchmark.Depth = 8 }, false, false},
+		"what is benchmarked": {func(f *fixture) { f.request.Benchmark.Depth = config.Depths{8} }, false, false},
 		"limit":               {func(f *fixture) { f.request.Quality.MaxKLDivergence = 0.1; f.request.Threshold = 0.2 }, false, false},
 		// Of the model in that format there is a copy already; what it predicts is its own.
 		"baseline": {func(f *fixture) { f.request.Baseline = "Q8_0" }, false, true},

@@ -30,7 +30,7 @@ type RoundJob struct {
 	Phases           []verdict.Phase
 	PromptTokens     int // tokens of the prompt phase, processed in one batch
 	GenerationTokens int // tokens of the generation phase, one at a time
-	Depth            int // tokens in the KV cache before either phase
+	Depth            int // tokens in the KV cache before either phase, further ones aside
 
 	// The rest is for the paired method.
 
@@ -48,10 +48,11 @@ type RoundJob struct {
 // Turn is a part of a paired round: each file is measured once, one after the other, under
 // the same conditions.
 type Turn struct {
-	Phase  verdict.Phase
-	Depth  int   // tokens in the KV cache before it
-	Tokens int   // that are timed
-	Order  []int // of the files, as indices of RoundJob.Files
+	Phase   verdict.Phase
+	Depth   int   // tokens in the KV cache before it, of each sequence
+	Tokens  int   // that are timed, of each sequence
+	Order   []int // of the files, as indices of RoundJob.Files
+	Clients int   // sequences that are generated at once; 0 is one
 }
 
 // FileRound is what a round found of one file.
@@ -67,9 +68,11 @@ type FileRound struct {
 type Burst struct {
 	Turn   int           `json:"turn"` // from 0
 	Phase  verdict.Phase `json:"phase"`
-	Depth  int           `json:"depth"` // tokens in the KV cache before it
-	Tokens int           `json:"tokens"`
+	Depth  int           `json:"depth"`  // tokens in the KV cache before it
+	Tokens int           `json:"tokens"` // of all sequences together
 	Time   time.Duration `json:"ns"`
+	// Clients are the sequences that were generated at once; 0 is one.
+	Clients int `json:"clients,omitempty"`
 	// Slices are the parts in which it was measured, while other files were measured in
 	// between; 0 is one. Time is the sum of them.
 	Slices int `json:"slices,omitempty"`
@@ -89,7 +92,12 @@ const burstTokens = 32
 // median is to shrug off a disturbed one.
 const leastBursts = 8
 
-// planTurns returns the turns of a paired round of so many files. Bursts of generation lie in
+// furtherBursts are those of each further phase in a round: two of opposite order. Every round
+// measures each of them, and what several rounds show is what decides.
+const furtherBursts = 2
+
+// planTurns returns the turns of a paired round of so many files: generation at further
+// depths, prompt, generation, generation with further numbers of clients. Bursts of generation lie in
 // cells of equal length, over all the depths that the phase names, and walk down, because
 // what is cut off the end of a cache costs nothing. From round to round they shift within
 // their cells, every other cell the other way, so that the rounds which a verdict takes at
@@ -104,16 +112,29 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 		slices.Reverse(order)
 		return order
 	}
+	coins := rand.New(rand.NewPCG(seed, ^uint64(n)))
+	further := func(turn Turn) {
+		for range furtherBursts / 2 {
+			turn.Order = coins.Perm(files)
+			turns = append(turns, turn)
+			turn.Order = opposite(turn.Order)
+			turns = append(turns, turn)
+		}
+	}
+	tokens := min(burstTokens, max(b.GenerationTokens/leastBursts, 1))
+	// A deep cache is computed once, and cut down to the depths that follow. One that is cut
+	// between two bursts costs nothing, so that all of a phase begin at its depth.
+	for _, depth := range slices.Backward(b.Depth.Further()) {
+		further(Turn{Phase: verdict.AtDepth(depth), Depth: depth, Tokens: tokens})
+	}
 	if slices.Contains(b.Phases, verdict.Prompt) {
 		order := rand.New(rand.NewPCG(seed, uint64(n/2))).Perm(files)
 		if n%2 == 1 {
 			order = opposite(order)
 		}
-		turns = append(turns, Turn{verdict.Prompt, b.Depth, b.PromptTokens, order})
+		turns = append(turns, Turn{Phase: verdict.Prompt, Depth: b.Depth.First(), Tokens: b.PromptTokens, Order: order})
 	}
-	coins := rand.New(rand.NewPCG(seed, ^uint64(n)))
 	if slices.Contains(b.Phases, verdict.Generation) {
-		tokens := min(burstTokens, max(b.GenerationTokens/leastBursts, 1))
 		rounds := max(b.Rounds.Min, 2)
 		bursts := max(leastBursts, (b.GenerationTokens+rounds*tokens-1)/(rounds*tokens))
 		bursts += bursts % 2
@@ -131,19 +152,44 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 				order = opposite(turns[len(turns)-1].Order)
 			}
 			// A cache without a single token predicts nothing.
-			turns = append(turns, Turn{verdict.Generation, max(b.Depth+start, 1), tokens, order})
+			turns = append(turns, Turn{Phase: verdict.Generation, Depth: max(b.Depth.First()+start, 1), Tokens: tokens, Order: order})
 		}
+	}
+	// Last, because they fill the caches of all sequences. They begin where conversations do:
+	// to walk down the depths, the cache of each client would have to be computed in every
+	// round, which takes longer than all else.
+	for _, clients := range b.Clients.Further() {
+		further(Turn{Phase: verdict.AtOnce(clients), Depth: max(b.Depth.First(), 1), Tokens: tokens, Clients: clients})
 	}
 	return turns
 }
 
-// ContextOf returns the number of tokens that the cache has to hold during the turns.
+// ContextOf returns the number of tokens that one sequence has at most during the turns.
 func ContextOf(turns []Turn) int {
 	tokens := 0
 	for _, t := range turns {
 		tokens = max(tokens, t.Depth+t.Tokens)
 	}
 	return tokens
+}
+
+// CellsOf returns the number of tokens that a cache has to hold during the turns, which all
+// sequences share.
+func CellsOf(turns []Turn) int {
+	tokens := 0
+	for _, t := range turns {
+		tokens = max(tokens, (t.Depth+t.Tokens)*max(t.Clients, 1))
+	}
+	return tokens
+}
+
+// ClientsOf returns the number of sequences that the turns have at once at most.
+func ClientsOf(turns []Turn) int {
+	clients := 1
+	for _, t := range turns {
+		clients = max(clients, t.Clients)
+	}
+	return clients
 }
 
 // Throughputs returns a phase's tokens over their time, in tokens per second, for every phase

@@ -21,7 +21,7 @@ func TestRoundsOfAVerdictCoverAllDepthsAlike(t *testing.T) {
 		t.Run(fmt.Sprintf("%d from %d in %d", tt.tokens, tt.depth, tt.rounds), func(t *testing.T) {
 			b := config.DefaultBenchmark()
 			b.Phases = []verdict.Phase{verdict.Generation}
-			b.GenerationTokens, b.Depth, b.Rounds.Min = tt.tokens, tt.depth, tt.rounds
+			b.GenerationTokens, b.Depth, b.Rounds.Min = tt.tokens, config.Depths{tt.depth}, tt.rounds
 			seen := make([]bool, tt.tokens)
 			generated := 0
 			var middles []float64
@@ -131,4 +131,48 @@ func TestRatioIsTheMedianOverTheTurns(t *testing.T) {
 	assert.InEpsilon(t, 32, pair.Original, 1e-12)
 	round.Method = config.MethodProcess
 	assert.Zero(t, round.Throughputs([]verdict.Phase{verdict.Generation})[verdict.Generation].Ratio)
+}
+
+func TestFurtherPhasesHaveTurnsOfTheirOwn(t *testing.T) {
+	b := config.DefaultBenchmark()
+	b.Depth, b.Clients = config.Depths{0, 512, 4096}, config.Clients{1, 8, 2}
+	plain := planTurns(config.DefaultBenchmark(), 2, 7, 3)
+	turns := planTurns(b, 2, 7, 3)
+	var deep, clients []Turn
+	var rest int
+	for n, turn := range turns {
+		switch c, depth, ok := turn.Phase.Further(); {
+		case !ok:
+			rest++
+		case depth > 0:
+			deep = append(deep, turn)
+			assert.Equal(t, depth, turn.Depth)
+			assert.Zero(t, turn.Clients)
+			assert.Less(t, n, 2*2, "a deep cache is cut down to all others")
+		default:
+			clients = append(clients, turn)
+			assert.Equal(t, c, turn.Clients)
+			assert.Equal(t, 1, turn.Depth)
+			assert.GreaterOrEqual(t, n, len(turns)-2*2, "clients fill caches that others would need")
+		}
+	}
+	assert.Equal(t, len(plain), rest)
+	for _, all := range [][]Turn{deep, clients} {
+		require.Len(t, all, 4)
+		for i := 0; i < len(all); i += 2 {
+			reversed := slices.Clone(all[i].Order)
+			slices.Reverse(reversed)
+			assert.Equal(t, all[i].Phase, all[i+1].Phase)
+			assert.Equal(t, reversed, all[i+1].Order)
+		}
+	}
+	assert.Equal(t, verdict.AtDepth(4096), deep[0].Phase, "the deepest first")
+	assert.Equal(t, 4096+32, ContextOf(turns))
+	assert.Equal(t, 4096+32, CellsOf(turns))
+	assert.Equal(t, 8, ClientsOf(turns))
+	assert.Equal(t, 1024, ContextOf(plain))
+	assert.Equal(t, 1, ClientsOf(plain))
+
+	b.Depth = config.Depths{1000}
+	assert.Equal(t, 8*(1000+32), CellsOf(planTurns(b, 2, 7, 3)))
 }

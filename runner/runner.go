@@ -306,6 +306,9 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 	if c.info, err = c.engine.Probe(ctx); err != nil {
 		return fmt.Errorf("looking at the engine: %w", err)
 	}
+	if err := c.pairsFurther(); err != nil {
+		return err
+	}
 	c.ownMatrix()
 	if c.resolveTargets(); len(c.pairs) > 0 && len(c.undecided()) == 0 {
 		return nil

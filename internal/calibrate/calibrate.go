@@ -86,7 +86,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	found := &Report{Model: o.Model.Name, Format: cmp.Or(o.Baseline, o.Model.Header.Format), Threshold: o.Threshold, MaxRounds: o.Benchmark.Rounds.Max}
 	for _, threads := range o.Threads {
-		noise, err := o.measure(ctx, threads, o.Benchmark.Method)
+		noise, err := o.measure(ctx, threads, o.Benchmark)
 		if err != nil {
 			return nil, err
 		}
@@ -95,19 +95,19 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		if o.Benchmark.Method != config.MethodAuto || noise.Method != config.MethodPaired {
 			continue
 		}
-		if noise, err = o.measure(ctx, threads, config.MethodProcess); err != nil {
+		process := o.Benchmark.Basic() // which is all that the other method measures
+		process.Method = config.MethodProcess
+		if noise, err = o.measure(ctx, threads, process); err != nil {
 			return nil, err
 		}
-		found.Threads = append(found.Threads, row(threads, noise, o.Benchmark))
+		found.Threads = append(found.Threads, row(threads, noise, process))
 	}
 	found.recommend()
 	return found, nil
 }
 
 // measure measures the model against itself.
-func (o Options) measure(ctx context.Context, threads int, method config.Method) (runner.Noise, error) {
-	benchmark := o.Benchmark
-	benchmark.Method = method
+func (o Options) measure(ctx context.Context, threads int, benchmark config.Benchmark) (runner.Noise, error) {
 	noise, err := o.Runner(threads).MeasureNoise(ctx, runner.Request{
 		Model:     o.Model,
 		Settings:  config.Settings{Benchmark: benchmark, Baseline: o.Baseline},
@@ -138,7 +138,7 @@ func row(threads int, noise runner.Noise, b config.Benchmark) Row {
 	var counted []verdict.Round
 	for _, r := range noise.Rounds {
 		if r.Counted {
-			counted = append(counted, r.Throughputs(b.Phases))
+			counted = append(counted, r.Throughputs(b.Measured()))
 		}
 	}
 	r := Row{Threads: threads, Method: noise.Method, Rounds: len(counted), Repeated: len(noise.Rounds) - len(counted)}

@@ -12,7 +12,7 @@ import (
 
 // estimate is `run --dry-run`: nothing is started, measured, stored or published.
 func (p *Program) estimate(entry model.Resolved, output string) (int, error) {
-	load := estimate.Workload{GenerationTokens: entry.Benchmark.GenerationTokens, Depth: entry.Benchmark.Depth}
+	load := estimate.Workload{GenerationTokens: entry.Benchmark.GenerationTokens, Depth: entry.Benchmark.Depth.First()}
 	var worst outcomes
 	estimated := false
 	for _, model := range entry.Models {

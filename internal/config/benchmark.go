@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -19,8 +20,12 @@ type Benchmark struct {
 	// Default 1024 each.
 	PromptTokens     int `yaml:"prompt_tokens" input:"argument" json:"prompt_tokens"`
 	GenerationTokens int `yaml:"generation_tokens" input:"argument" json:"generation_tokens"`
-	// Depth is the number of tokens in the KV cache before either phase. Default 0.
-	Depth int `yaml:"depth" input:"argument" json:"depth"`
+	// Depth is the number of tokens in the KV cache before either phase, and further depths,
+	// at which generation is a phase of its own. Default 0.
+	Depth Depths `yaml:"depth" input:"argument" json:"depth"`
+	// Clients are numbers of sequences that are generated at once, beginning with 1; every
+	// further one is a phase of its own. Default 1 only.
+	Clients Clients `yaml:"clients" input:"argument" json:"clients,omitempty"`
 
 	Rounds Rounds `yaml:"rounds" json:"rounds"`
 	// Alpha is the rate of wrong verdicts, each way, at a drop of exactly the
@@ -63,6 +68,8 @@ func DefaultBenchmark() Benchmark {
 		Phases:           []verdict.Phase{verdict.Generation, verdict.Prompt},
 		PromptTokens:     1024,
 		GenerationTokens: 1024,
+		Depth:            Depths{0},
+		Clients:          Clients{1},
 		Rounds:           Rounds{Min: 3, Max: 56},
 		Alpha:            0.05,
 		Budget:           model.Duration(4 * time.Hour),
@@ -73,7 +80,14 @@ func DefaultBenchmark() Benchmark {
 // Validate finds every value that cannot be used.
 func (b Benchmark) Validate() []Problem {
 	var found problems
-	b.Decision(0).Check(func(field string, err error) {
+	for _, phase := range b.Phases {
+		if _, _, further := phase.Further(); further {
+			found.add("phases", "%q is not named here: give benchmark.clients or benchmark.depth a list", phase)
+		}
+	}
+	base := b // whose phases are those that the key names
+	base.Depth, base.Clients = nil, nil
+	base.Decision(0).Check(func(field string, err error) {
 		if key, ok := decisionKeys[field]; ok { // the threshold has a key of its own
 			found.add(key, "%w", err)
 		}
@@ -89,13 +103,54 @@ func (b Benchmark) Validate() []Problem {
 	if b.GenerationTokens < 1 || b.GenerationTokens > maxTokens {
 		found.add("generation_tokens", "%d tokens cannot be measured: use 1 to %d", b.GenerationTokens, maxTokens)
 	}
-	if b.Depth < 0 || b.Depth > maxTokens {
-		found.add("depth", "%d tokens cannot be in the cache: use 0 to %d", b.Depth, maxTokens)
+	b.Depth.check(func(err error) { found.add("depth", "%w", err) })
+	b.Clients.check(func(err error) { found.add("clients", "%w", err) })
+	if key := b.furtherKey(); key != "" {
+		if !slices.Contains(b.Phases, verdict.Generation) {
+			found.add(key, "a list has further phases of generation, which benchmark.phases leaves out: add generation to it, or give one value")
+		}
+		if b.Method == MethodProcess {
+			found.add(key, "a list needs the paired method, and benchmark.method is process: use auto or paired, or give one value")
+		}
 	}
 	if !(b.MaxDisturbance >= 0 && b.MaxDisturbance <= 1) {
 		found.add("max_disturbance", "%v is not a share: use 0 to 1, such as 0.1", b.MaxDisturbance)
 	}
 	return found
+}
+
+// Measured returns all phases of a round: those that the key names, then generation at each
+// further depth and with each further number of clients.
+func (b Benchmark) Measured() []verdict.Phase {
+	all := slices.Clone(b.Phases)
+	for _, depth := range b.Depth.Further() {
+		all = append(all, verdict.AtDepth(depth))
+	}
+	for _, clients := range b.Clients.Further() {
+		all = append(all, verdict.AtOnce(clients))
+	}
+	return all
+}
+
+// Basic returns the benchmark without further depths and clients.
+func (b Benchmark) Basic() Benchmark {
+	b.Depth, b.Clients = Depths{b.Depth.First()}, Clients{1}
+	return b
+}
+
+// HasFurther reports whether there are phases that only the paired method measures.
+func (b Benchmark) HasFurther() bool { return b.furtherKey() != "" }
+
+// furtherKey names a key that adds phases; "" when none does.
+func (b Benchmark) furtherKey() string {
+	switch {
+	case len(b.Clients.Further()) > 0:
+		return "clients"
+	case len(b.Depth.Further()) > 0:
+		return "depth"
+	default:
+		return ""
+	}
 }
 
 // decisionKeys are the keys of what a verdict depends on, by the names that it has there.
@@ -109,7 +164,7 @@ const maxTokens = 1 << 20
 func (b Benchmark) Decision(threshold float64) verdict.Config {
 	return verdict.Config{
 		Threshold: threshold,
-		Phases:    b.Phases,
+		Phases:    b.Measured(),
 		MinRounds: b.Rounds.Min,
 		MaxRounds: b.Rounds.Max,
 		Alpha:     b.Alpha,

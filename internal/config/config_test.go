@@ -91,11 +91,12 @@ quality:
   max_kl_divergence_p999: 3
   max_rms_dp: 0.3
 benchmark:
-  phases: [prompt]
+  phases: [generation]
   prompt_tokens: 1
   generation_tokens: 2
-  method: process
-  depth: 3
+  method: paired
+  depth: [3, 4096]
+  clients: [1, 8]
   rounds: {min: 4, max: 5}
   alpha: 0.1
   budget: 0
@@ -130,8 +131,9 @@ a2a:
 	e.EvaluateArgs, e.Timeouts.Evaluate = []string{"-nr"}, model.Duration(48*time.Hour)
 	want.Quality = config.Quality{Corpus: "/text", Chunks: 64, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2, MaxKLDivergenceP999: 3, MaxRMSDeltaP: 0.3}
 	b := &want.Benchmark
-	b.Phases, b.PromptTokens, b.GenerationTokens, b.Depth = []verdict.Phase{verdict.Prompt}, 1, 2, 3
-	b.Method = config.MethodProcess
+	b.Phases, b.PromptTokens, b.GenerationTokens, b.Depth = []verdict.Phase{verdict.Generation}, 1, 2, config.Depths{3, 4096}
+	b.Clients = config.Clients{1, 8}
+	b.Method = config.MethodPaired
 	b.Rounds.Min, b.Rounds.Max, b.Alpha, b.Budget = 4, 5, 0.1, 0
 	b.MaxDisturbance, b.WaitIdle = 1, model.Duration(90*time.Second)
 	want.Threshold = 0.2
@@ -185,7 +187,7 @@ schedule:
 	assert.Equal(t, "again", again.Name)
 	assert.Equal(t, "0 3 * * *", again.Cron)
 	assert.Equal(t, []string{"b"}, again.Models)
-	assert.Equal(t, []int{32, 9, 7}, []int{again.Benchmark.PromptTokens, again.Benchmark.Rounds.Max, again.Benchmark.Depth})
+	assert.Equal(t, []int{32, 9, 7}, []int{again.Benchmark.PromptTokens, again.Benchmark.Rounds.Max, again.Benchmark.Depth.First()})
 	assert.Equal(t, map[string]string{"A": "1", "B": "3"}, again.Engine.Env)
 	assert.Equal(t, []string{"late", "0 5 * * *"}, []string{late.Name, late.Cron}, "what is not merged comes first, wherever it stands")
 	assert.Equal(t, 64, late.Benchmark.PromptTokens)
@@ -215,7 +217,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 			"c.yml:1: verify: there is no such key; the keys here are " + fileKeys,
 			"c.yml:2: a2a.timeout: there is no such key; the keys here are max_len, password_file, sentinel_password_file, sentinel_username, stream, tls_config, url, username",
 			"c.yml:3: cache.dir: there is no such key; the keys here are size",
-			"c.yml:4: benchmark.max_repeats: there is no such key; the keys here are alpha, budget, depth, generation_tokens, max_disturbance, method, phases, prompt_tokens, rounds, wait_idle",
+			"c.yml:4: benchmark.max_repeats: there is no such key; the keys here are alpha, budget, clients, depth, generation_tokens, max_disturbance, method, phases, prompt_tokens, rounds, wait_idle",
 			"c.yml:5: work.isolation: there is no such key; the keys here are copy, dir",
 			"c.yml:6: quality.context: there is no such key; the keys here are chunks, corpus, max_kl_divergence, max_kl_divergence_p999, max_perplexity_increase, max_rms_dp, min_top1_agreement",
 		}},
@@ -288,6 +290,16 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"threshold 0":         {"threshold: 0", []string{"c.yml:1: threshold: the threshold 0 is not between 0 and 1: it is a ratio, such as 0.12 for 12 %"}},
 		"threshold NaN":       {"threshold: .nan", []string{"c.yml:1: threshold: the threshold NaN is not between 0 and 1: it is a ratio, such as 0.12 for 12 %"}},
 		"alpha NaN":           {"benchmark: {alpha: .nan}", []string{"c.yml:1: benchmark.alpha: NaN is not a usable error rate: use 0.001 to 0.25, such as 0.05"}},
+		"a further phase":     {"benchmark:\n  phases: [generation, generation@8]", []string{`c.yml:2: benchmark.phases: "generation@8" is not named here: give benchmark.clients or benchmark.depth a list`}},
+		"no first client":     {"benchmark:\n  clients: [8]", []string{"c.yml:2: benchmark.clients: the list begins with 8: begin it with 1, by which copies are judged in any case, such as [1, 8]"}},
+		"clients twice":       {"benchmark:\n  clients: [1, 8, 8]", []string{"c.yml:2: benchmark.clients: 8 is named twice"}},
+		"too many clients":    {"benchmark:\n  clients: [1, 1000]", []string{"c.yml:2: benchmark.clients: 1000 sequences cannot be generated at once: use 2 to 256 after the 1"}},
+		"clients and prompt":  {"benchmark:\n  phases: [prompt]\n  clients: [1, 8]", []string{"c.yml:3: benchmark.clients: a list has further phases of generation, which benchmark.phases leaves out: add generation to it, or give one value"}},
+		"clients, no pairs":   {"benchmark:\n  method: process\n  clients: [1, 8]", []string{"c.yml:3: benchmark.clients: a list needs the paired method, and benchmark.method is process: use auto or paired, or give one value"}},
+		"a depth of text":     {"benchmark:\n  depth: deep", []string{`c.yml:2: benchmark.depth: "deep" is not a whole number or a list of them`}},
+		"half a depth":        {"benchmark:\n  depth: 1.5", []string{`c.yml:2: benchmark.depth: "1.5" is not a whole number or a list of them`}},
+		"a depth too few":     {"benchmark:\n  depth: [0, -1]", []string{"c.yml:2: benchmark.depth: -1 tokens cannot be in the cache: use 0 to 1048576"}},
+		"depths backwards":    {"benchmark:\n  depth: [4096, 0]", []string{"c.yml:2: benchmark.depth: 0 is not deeper than the first depth, 4096: begin with the lowest, which both phases have"}},
 		"no phase":            {"benchmark:\n  phases: []", []string{"c.yml:2: benchmark.phases: needs at least one of generation and prompt"}},
 		"unknown phase":       {"benchmark:\n  phases: [decode]", []string{`c.yml:2: benchmark.phases: "decode" is not a phase: use generation or prompt`}},
 		"empty work.dir":      {"work: {dir: ''}", []string{"c.yml:1: work.dir: it is empty: name a folder, such as data/work"}},

@@ -161,6 +161,8 @@ func wanted(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[model.Duration]():
 		return "a duration: write one such as 90s, 15m, 4h or 1d"
+	case reflect.TypeFor[Depths]():
+		return "a whole number or a list of them"
 	case reflect.TypeFor[Size]():
 		return "a size: write one such as 500MB, 10GB or 0"
 	case reflect.TypeFor[config.TLSVersion]():

@@ -35,11 +35,12 @@ schedule:
     baseline: q8_0
     fresh_for: 7d
     benchmark:
-      phases: [prompt]
+      phases: [generation]
       prompt_tokens: 1
       generation_tokens: 2
       method: paired
-      depth: 3
+      depth: [3, 4096]
+      clients: [1, 8]
       rounds: {min: 4, max: 5}
       alpha: 0.1
       budget: 0
@@ -75,7 +76,7 @@ schedule:
 		Settings: config.Settings{
 			Threshold: 0.2, Baseline: "Q8_0", FreshFor: prom.Duration(7 * 24 * time.Hour),
 			Benchmark: config.Benchmark{
-				Method: config.MethodPaired, Phases: []verdict.Phase{verdict.Prompt}, PromptTokens: 1, GenerationTokens: 2, Depth: 3,
+				Method: config.MethodPaired, Phases: []verdict.Phase{verdict.Generation}, PromptTokens: 1, GenerationTokens: 2, Depth: config.Depths{3, 4096}, Clients: config.Clients{1, 8},
 				Rounds: config.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: prom.Duration(90 * time.Second),
 			},
 			Quality: config.Quality{Corpus: "/text", Chunks: 64, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2, MaxKLDivergenceP999: 3, MaxRMSDeltaP: 0.3},
@@ -163,7 +164,7 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			"c.yml:4: schedule[0].target: there is no such key; did you mean \"targets\"? The keys here are " + keys,
 		}},
 		"unknown key in a section": {"schedule:\n- name: n\n  cron: '@daily'\n  benchmark:\n    round: 3", []string{
-			"c.yml:5: schedule[0].benchmark.round: there is no such key; did you mean \"rounds\"? The keys here are alpha, budget, depth, generation_tokens, max_disturbance, method, phases, prompt_tokens, rounds, wait_idle",
+			"c.yml:5: schedule[0].benchmark.round: there is no such key; did you mean \"rounds\"? The keys here are alpha, budget, clients, depth, generation_tokens, max_disturbance, method, phases, prompt_tokens, rounds, wait_idle",
 		}},
 		"section that no entry has": {"schedule:\n- name: n\n  cron: '@daily'\n  work: {dir: x}", []string{
 			"c.yml:4: schedule[0].work: there is no such key; the keys here are " + keys,

@@ -22,7 +22,7 @@ func TestEverySettingHasATagOfWhetherADecisionDependsOnIt(t *testing.T) {
 		slices.Sort(keys)
 	}
 	assert.Equal(t, map[string][]string{
-		"argument": {"baseline", "benchmark.depth", "benchmark.generation_tokens", "benchmark.method", "benchmark.phases", "benchmark.prompt_tokens"},
+		"argument": {"baseline", "benchmark.clients", "benchmark.depth", "benchmark.generation_tokens", "benchmark.method", "benchmark.phases", "benchmark.prompt_tokens"},
 		"decision": {
 			"benchmark.alpha", "benchmark.budget", "benchmark.max_disturbance", "benchmark.rounds.max", "benchmark.rounds.min",
 			"quality.chunks", "quality.max_kl_divergence", "quality.max_kl_divergence_p999", "quality.max_perplexity_increase", "quality.max_rms_dp", "quality.min_top1_agreement",

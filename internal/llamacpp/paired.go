@@ -44,8 +44,9 @@ func (e *Engine) pairedRound(ctx context.Context, tools toolset, job runner.Roun
 	if err := r.start(ctx, e, tools); err != nil {
 		return nil, err
 	}
-	r.warmUp(ctx)
-	if err := r.turns(ctx); err != nil {
+	text := r.text()
+	r.warmUp(ctx, text)
+	if err := r.turns(ctx, text); err != nil {
 		return nil, err
 	}
 	r.finish(observed, tools, e)
@@ -57,7 +58,8 @@ type pairedRound struct {
 	report  func(file int, done float64)
 	servers []*server // in the order of the job's files; nil where one has failed
 	files   []runner.FileRound
-	prompts int // different ones so far
+	prompts int  // different ones so far
+	filled  bool // the caches of all clients
 }
 
 func socketName(file int) string { return fmt.Sprintf("s%d.sock", file) }
@@ -103,17 +105,20 @@ func (r *pairedRound) end(file int) {
 // over reports whether there is nothing left to compare with.
 func (r *pairedRound) over() bool { return r.servers[0] == nil }
 
-// warmUp has each server fill its cache as deep as the first phase begins, and compute a
+// warmUp has each server fill its cache as deep as the first turn begins, and compute a
 // little of both phases, which the first time takes longer.
-func (r *pairedRound) warmUp(ctx context.Context) {
+func (r *pairedRound) warmUp(ctx context.Context, text []int32) {
 	const prompt, tokens = 64, 4
-	text := r.text()
+	deep := r.job.Depth + prompt
+	if len(r.job.Turns) > 0 && r.job.Turns[0].Phase != verdict.Prompt { // which has a text of its own
+		deep = max(deep, r.job.Turns[0].Depth)
+	}
 	for _, i := range r.job.Order {
 		if r.over() {
 			return
 		}
 		if s := r.servers[i]; s != nil {
-			if _, err := s.complete(ctx, text[:min(r.job.Depth+prompt, len(text))], tokens); err != nil {
+			if _, err := s.complete(ctx, text[:min(deep, len(text))], tokens); err != nil {
 				r.fail(i, err)
 			}
 		}
@@ -128,7 +133,7 @@ func (r *pairedRound) text() []int32 {
 	r.prompts++
 	same, other := rand.New(rand.NewPCG(r.job.Seed, 0)), rand.New(rand.NewPCG(r.job.Seed, uint64(r.prompts)))
 	text := make([]int32, runner.ContextOf(r.job.Turns))
-	vocabulary := int32(max(min(r.job.Vocabulary, 1<<30), 1))
+	vocabulary := r.vocabulary()
 	for i := range text {
 		if i < r.job.Depth {
 			text[i] = same.Int32N(vocabulary)
@@ -147,8 +152,8 @@ func (r *pairedRound) text() []int32 {
 const maxTurns = 4
 
 // turns measures every turn, and repeats a turn when others took too much of its time.
-func (r *pairedRound) turns(ctx context.Context) error {
-	text, repeats := r.text(), 0
+func (r *pairedRound) turns(ctx context.Context, text []int32) error {
+	repeats := 0
 	for n, turn := range r.job.Turns {
 		for try := 1; ; try++ {
 			r.report(-1, 0.1+0.9*float64(n)/float64(len(r.job.Turns)))
@@ -186,7 +191,11 @@ func disturbed(bursts map[int]runner.Burst, most float64) bool {
 // turn measures each file once, and gives the bursts by file.
 func (r *pairedRound) turn(ctx context.Context, n int, turn runner.Turn, text []int32) (map[int]runner.Burst, error) {
 	var answers []answered
-	if turn.Phase == verdict.Prompt && r.sliceable() {
+	if turn.Clients > 1 {
+		r.fill(ctx, turn)
+	}
+	long := turn.Phase == verdict.Prompt || turn.Clients > 1
+	if long && r.sliceable() {
 		answers = r.slicedTurn(ctx, n, turn, text)
 	} else {
 		answers = r.wholeTurn(ctx, n, turn, text)
@@ -205,6 +214,42 @@ func (r *pairedRound) turn(ctx context.Context, n int, turn runner.Turn, text []
 	return bursts, nil
 }
 
+// fill has each server compute what all clients of a turn have in their caches, and a little
+// more, before the first such turn of a round: a server that computes prompts generates more
+// slowly meanwhile.
+func (r *pairedRound) fill(ctx context.Context, turn runner.Turn) {
+	if r.filled {
+		return
+	}
+	r.filled = true
+	const tokens = 4
+	for _, i := range turn.Order {
+		if s := r.servers[i]; s != nil {
+			if _, err := s.completeAll(ctx, r.texts(turn), tokens); err != nil {
+				r.fail(i, err)
+			}
+		}
+	}
+}
+
+// texts returns a prompt for each client of a turn, every one with another first token: a
+// server finds the client's cache by the beginning of its prompt.
+func (r *pairedRound) texts(turn runner.Turn) [][]int32 {
+	vocabulary := r.vocabulary()
+	random := rand.New(rand.NewPCG(r.job.Seed, ^uint64(0)))
+	texts := make([][]int32, turn.Clients)
+	for client := range texts {
+		texts[client] = make([]int32, turn.Depth)
+		for i := range texts[client] {
+			texts[client][i] = random.Int32N(vocabulary)
+		}
+		texts[client][0] = int32(client) % vocabulary
+	}
+	return texts
+}
+
+func (r *pairedRound) vocabulary() int32 { return int32(max(min(r.job.Vocabulary, 1<<30), 1)) }
+
 // wholeTurn measures one file after the other, until the original fails.
 func (r *pairedRound) wholeTurn(ctx context.Context, n int, turn runner.Turn, text []int32) []answered {
 	answers := []answered{}
@@ -213,7 +258,7 @@ func (r *pairedRound) wholeTurn(ctx context.Context, n int, turn runner.Turn, te
 		if s == nil {
 			continue
 		}
-		burst, err := s.burst(ctx, n, turn, text)
+		burst, err := r.burst(ctx, s, n, turn, text)
 		answers = append(answers, answered{i, burst, err})
 		if i == 0 && err != nil {
 			break
@@ -223,10 +268,30 @@ func (r *pairedRound) wholeTurn(ctx context.Context, n int, turn runner.Turn, te
 }
 
 // burst measures a part of a phase.
+func (r *pairedRound) burst(ctx context.Context, s *server, n int, turn runner.Turn, text []int32) (runner.Burst, error) {
+	if turn.Clients > 1 {
+		return s.burstOfAll(ctx, n, turn, r.texts(turn))
+	}
+	return s.burst(ctx, n, turn, text)
+}
+
+// burstOfAll measures sequences that are generated at once: the tokens of all, over the time of
+// the one that took longest.
+func (s *server) burstOfAll(ctx context.Context, n int, turn runner.Turn, texts [][]int32) (runner.Burst, error) {
+	burst := runner.Burst{Turn: n, Phase: turn.Phase, Depth: turn.Depth, Tokens: turn.Tokens * turn.Clients, Clients: turn.Clients}
+	a, err := s.completeAll(ctx, texts, turn.Tokens+1)
+	if err != nil {
+		return burst, err
+	}
+	burst.Taken = a.taken
+	return burst, s.time(&burst, a, *a.PredictedMS)
+}
+
+// burst measures a part of a phase with one sequence.
 func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int32) (runner.Burst, error) {
 	burst := runner.Burst{Turn: n, Phase: turn.Phase, Depth: turn.Depth, Tokens: turn.Tokens}
 	prompt, tokens := text[:turn.Depth+turn.Tokens], 1
-	if turn.Phase == verdict.Generation {
+	if turn.Phase != verdict.Prompt {
 		// The first token comes with the prompt, and is not in the time of the others.
 		prompt, tokens = text[:turn.Depth], turn.Tokens+1
 	}
@@ -247,18 +312,23 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 		}
 		milliseconds = *a.PromptMS
 	}
+	return burst, s.time(&burst, a, milliseconds)
+}
+
+// time gives a burst the time that a server said it took, without the pauses in it.
+func (s *server) time(burst *runner.Burst, a answer, milliseconds float64) error {
 	burst.Time = time.Duration(milliseconds * float64(time.Millisecond))
-	if turn.Phase == verdict.Prompt {
+	if burst.Phase == verdict.Prompt || burst.Clients > 1 {
 		stopped, slices := s.pauses.least(a.during, burst.Time)
 		burst.Time -= stopped
 		if slices > 1 {
 			burst.Slices = slices
 		}
 	}
-	if burst.Time <= 0 || float64(turn.Tokens)/burst.Time.Seconds() > maxThroughput {
-		return burst, s.unusable("%d tokens in %v ms is impossible", turn.Tokens, milliseconds)
+	if burst.Time <= 0 || float64(burst.Tokens)/burst.Time.Seconds() > maxThroughput {
+		return s.unusable("%d tokens in %v ms is impossible", burst.Tokens, milliseconds)
 	}
-	return burst, nil
+	return nil
 }
 
 // finish records what the servers report, and ends them.
@@ -301,10 +371,8 @@ func (r *pairedRound) close(dir string) {
 func (e *Engine) serverCommand(tools toolset, job runner.RoundJob, file int) command {
 	number := strconv.Itoa
 	batch := number(max(job.PromptTokens, 1))
-	args := []string{
-		"-m", job.Files[file], "--host", socketName(file), "-np", "1",
-		"-c", number(runner.ContextOf(job.Turns) + contextSlack), "-b", batch, "-ub", batch,
-	}
+	args := []string{"-m", job.Files[file], "--host", socketName(file), "-b", batch, "-ub", batch}
+	args = append(args, cacheArgs(job.Turns, tools.server.unifies)...)
 	if threads := e.benchThreads(tools.gpu); threads > 0 {
 		args = append(args, "-t", number(threads), "-tb", number(threads))
 	}
@@ -324,5 +392,21 @@ func (e *Engine) serverCommand(tools toolset, job runner.RoundJob, file int) com
 	}
 }
 
-// contextSlack is room in the cache for the token that is generated with the prompt.
+// cacheArgs are the options for as many clients as the turns have. A build that has them share
+// one cache needs no more than they use; any other gives each an equal part of it.
+func cacheArgs(turns []runner.Turn, unifies bool) []string {
+	clients, tokens := runner.ClientsOf(turns), runner.ContextOf(turns)+contextSlack
+	args := []string{"-np", strconv.Itoa(clients)}
+	switch {
+	case clients == 1:
+	case unifies:
+		args = append(args, "--kv-unified")
+		tokens = max(tokens, runner.CellsOf(turns)+clients*contextSlack)
+	default:
+		tokens *= clients
+	}
+	return append(args, "-c", strconv.Itoa(tokens))
+}
+
+// contextSlack is room in the cache of a client for the token that is generated with the prompt.
 const contextSlack = 8

@@ -4,6 +4,8 @@ import (
 	"context"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +72,31 @@ func TestPairedRound(t *testing.T) {
 		assert.Equal(t, "CPU", m.Backends)
 		require.NotNil(t, m.Offload)
 		assert.Len(t, m.Offload.Buffers, 2)
+	}
+}
+
+// Eight clients at once are one answer, whose tokens are those of all.
+func TestClientsAtOnce(t *testing.T) {
+	p, job := pairedPlace(t, fakellama.Behaviour{})
+	eight := verdict.AtOnce(8)
+	job.Phases = append(job.Phases, eight, verdict.AtDepth(300))
+	job.Turns = slices.Concat([]runner.Turn{
+		{Phase: verdict.AtDepth(300), Depth: 300, Tokens: 32, Order: []int{0, 1}},
+		{Phase: verdict.AtDepth(300), Depth: 300, Tokens: 32, Order: []int{1, 0}},
+	}, job.Turns, []runner.Turn{
+		{Phase: eight, Depth: 1, Tokens: 32, Clients: 8, Order: []int{1, 0}},
+		{Phase: eight, Depth: 1, Tokens: 32, Clients: 8, Order: []int{0, 1}},
+	})
+	files, err := p.round(t.Context(), t, job)
+	require.NoError(t, err)
+	for i, factor := range []float64{1, 0.8} {
+		require.NoError(t, files[i].Err)
+		m := files[i].Measurement
+		assert.InEpsilon(t, 1e5/factor, m.Throughput[eight], 1e-3, "the fake is as fast with eight as with one")
+		assert.InEpsilon(t, 1e5/factor, m.Throughput[verdict.AtDepth(300)], 1e-3)
+		last := m.Bursts[len(m.Bursts)-1]
+		assert.Equal(t, []int{8, 8 * 32, 1}, []int{last.Clients, last.Tokens, last.Depth})
+		assert.Contains(t, strings.Join(m.Run.Args, " "), "-np 8 --kv-unified -c 396")
 	}
 }
 

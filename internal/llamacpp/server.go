@@ -166,7 +166,8 @@ func (s *server) broken(ctx context.Context, err error) error {
 
 // completion is what a server is asked.
 type completion struct {
-	Prompt      []int32  `json:"prompt"` // tokens
+	Prompt      any      `json:"prompt"`            // tokens, or a list of them for each of several sequences
+	Slot        *int     `json:"id_slot,omitempty"` // whose cache is used; nil: those whose prompts are most alike
 	Predict     int      `json:"n_predict"`
 	IgnoreEOS   bool     `json:"ignore_eos"`
 	Temperature float64  `json:"temperature"`
@@ -185,7 +186,8 @@ type timings struct {
 	PredictedMS *float64 `json:"predicted_ms"`
 }
 
-// answerLimit bounds the bytes of an answer: one of a hundred tokens has a few thousand.
+// answerLimit bounds the bytes of an answer: one of a hundred tokens has a few thousand, and there
+// may be some hundreds in one.
 const answerLimit = 4 << 20
 
 // answer is what a server said of an answer, and what was seen of it from outside.
@@ -198,9 +200,23 @@ type answer struct {
 // complete has the prompt evaluated, as far as it is not in the cache, and so many tokens
 // generated after it. The timings of the answer are checked.
 func (s *server) complete(ctx context.Context, prompt []int32, predict int) (answer, error) {
-	body, err := json.Marshal(completion{
-		Prompt: prompt, Predict: predict, IgnoreEOS: true, TopK: 1, Samplers: []string{"top_k"}, CachePrompt: true,
+	return s.ask(ctx, completion{Prompt: prompt, Slot: new(int), Predict: predict}, func(text []byte, wall time.Duration) (timings, error) {
+		return parseTimings(text, predict, wall)
 	})
+}
+
+// completeAll does the same with several prompts, all of which the server takes up at once. The
+// timings are those of the one that took longest to generate.
+func (s *server) completeAll(ctx context.Context, prompts [][]int32, predict int) (answer, error) {
+	return s.ask(ctx, completion{Prompt: prompts, Predict: predict}, func(text []byte, wall time.Duration) (timings, error) {
+		return parseAll(text, len(prompts), predict, wall)
+	})
+}
+
+// ask sends a request, and reads what the server says of it.
+func (s *server) ask(ctx context.Context, c completion, parse func(text []byte, wall time.Duration) (timings, error)) (answer, error) {
+	c.IgnoreEOS, c.TopK, c.Samplers, c.CachePrompt = true, 1, []string{"top_k"}, true
+	body, err := json.Marshal(c)
 	if err != nil {
 		return answer{}, err
 	}
@@ -228,7 +244,7 @@ func (s *server) complete(ctx context.Context, prompt []int32, predict int) (ans
 	case response.StatusCode != http.StatusOK:
 		return answer{}, s.unusable("it says %d: %s", response.StatusCode, clip(string(text), 240))
 	}
-	t, err := parseTimings(text, predict, wall)
+	t, err := parse(text, wall)
 	if err != nil {
 		return answer{}, s.unusable("%w", err)
 	}
@@ -239,6 +255,29 @@ func (s *server) complete(ctx context.Context, prompt []int32, predict int) (ans
 
 func (s *server) unusable(format string, args ...any) error {
 	return runner.Failf(s.reason, "%s gave no usable figure while %s: %w", s.tool, s.doing, fmt.Errorf(format, args...))
+}
+
+// parseAll reads the timings of so many sequences, and returns those of the one that took
+// longest to generate.
+func parseAll(text []byte, sequences, predict int, wall time.Duration) (timings, error) {
+	var all []json.RawMessage
+	if err := json.Unmarshal(text, &all); err != nil {
+		return timings{}, jsonError(err, text)
+	}
+	if len(all) != sequences {
+		return timings{}, fmt.Errorf("it answered %d prompts instead of %d", len(all), sequences)
+	}
+	var longest timings
+	for _, one := range all {
+		t, err := parseTimings(one, predict, wall)
+		if err != nil {
+			return timings{}, err
+		}
+		if longest.PredictedMS == nil || *t.PredictedMS > *longest.PredictedMS {
+			longest = t
+		}
+	}
+	return longest, nil
 }
 
 // parseTimings reads the timings of an answer that took so long, with so many tokens.

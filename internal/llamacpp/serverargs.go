@@ -16,6 +16,7 @@ type serverAbility struct {
 	unusable   string   // why it cannot measure pairs; "" when it can
 	always     []string // options of every call
 	translated []string // engine.bench_args, as llama-server spells them
+	unifies    bool     // several clients can share one cache
 }
 
 // Options of every call. A build that does not name one in its help is called without it,
@@ -40,7 +41,7 @@ const traceLevel = "- 4: trace"
 
 // newServerAbility reads the help of both tools: engine.bench_args have to suit both.
 func newServerAbility(found binary, help, benchHelp string, benchArgs []string) serverAbility {
-	s := serverAbility{binary: found}
+	s := serverAbility{binary: found, unifies: hasFlag(help, "--kv-unified")}
 	// UNIX sockets came with b4945, in March 2025; the reuse of a cache and the timings are older.
 	if !strings.Contains(help, ".sock") {
 		s.unusable = fmt.Sprintf("%s is too old: it does not listen on UNIX sockets; install a newer llama.cpp", found.path)

@@ -83,7 +83,7 @@ func (r *pairedRound) slicedTurn(ctx context.Context, n int, turn runner.Turn, t
 			case unasked[i]:
 				unasked[i] = false
 				go func() {
-					burst, err := s.burst(ctx, n, turn, text)
+					burst, err := r.burst(ctx, s, n, turn, text)
 					answers <- answered{i, burst, err}
 				}()
 			default:

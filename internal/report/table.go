@@ -106,7 +106,7 @@ func threadsOf(results []runner.Result) int {
 // depends on.
 func rows(w io.Writer, c Cycle, color bool) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	phases := c.Results[0].Evidence.Benchmark.Phases
+	phases := c.Results[0].Evidence.Benchmark.Measured()
 	separator := "\t\tbits/\t"
 	for _, phase := range phases {
 		fmt.Fprint(t, separator, phase)

@@ -45,7 +45,7 @@ func (c Config) Check(report func(field string, err error)) {
 	}
 	for i, phase := range c.Phases {
 		switch {
-		case phase != Generation && phase != Prompt:
+		case !phase.known():
 			add("phases", "%q is not a phase: use generation or prompt", phase)
 		case slices.Contains(c.Phases[:i], phase):
 			add("phases", "%q is named twice", phase)

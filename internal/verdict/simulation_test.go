@@ -391,6 +391,73 @@ func errorsOf(t *testing.T, config Config, kind noiseKind) {
 	t.Logf("false keeps %.4f, false rejections %.4f", float64(kept)/cyclesPerCell, float64(rejected)/cyclesPerCell)
 }
 
+// Further depths and clients are further phases: kept still needs all of them, and any of
+// them rejects. False keeps are worst where one phase is at the boundary, and false rejections
+// where all are.
+func TestErrorRatesOfMorePhases(t *testing.T) {
+	program.NotShort(t)
+	for _, phases := range []int{3, 4, 6} {
+		for _, kind := range []noiseKind{
+			{name: "iid", start: perPhase(iid(0.03))},
+			{name: "outliers", start: perPhase(outlying(0.05, 0.01))},
+			{name: "lasting", start: perPhase(lasting(0.5, 0.03))},
+			{name: "shifted, two phases alike", start: wholeRun(shifted(0.078, 0.005))},
+		} {
+			t.Run(fmt.Sprintf("%d phases, %s", phases, kind.name), func(t *testing.T) {
+				t.Parallel()
+				config := Default()
+				for n := len(config.Phases); n < phases; n++ {
+					config.Phases = append(config.Phases, AtOnce(n))
+				}
+				require.NoError(t, config.Validate())
+				p := newPlan(config)
+				random := rand.New(rand.NewPCG(uint64(phases), 13))
+				kept, rejected := 0, 0
+				for range cyclesPerCell {
+					cycles := make([]*cycle, (phases+1)/2) // of two phases each
+					for i := range cycles {
+						cycles[i] = newCycle(kind, random, config.MaxRounds)
+					}
+					decide := func(atBoundary int) Outcome {
+						_, outcome := p.decide(config.MaxRounds, func(phase, rounds int) estimate {
+							c := cycles[phase/2]
+							c.measure(rounds)
+							e := c.turned.estimate(phase%2, rounds)
+							if phase < atBoundary {
+								e.mean += math.Log1p(-0.12)
+							}
+							return e
+						})
+						return outcome
+					}
+					if decide(1) == Kept {
+						kept++
+					}
+					if decide(phases) == Rejected {
+						rejected++
+					}
+				}
+				assert.LessOrEqual(t, float64(kept)/cyclesPerCell, tolerated, "false keeps")
+				assert.LessOrEqual(t, float64(rejected)/cyclesPerCell, tolerated, "false rejections")
+				t.Logf("false keeps %.4f, false rejections %.4f", float64(kept)/cyclesPerCell, float64(rejected)/cyclesPerCell)
+			})
+		}
+	}
+}
+
+func TestFurtherPhases(t *testing.T) {
+	assert.EqualValues(t, "generation@8", AtOnce(8))
+	assert.Equal(t, Generation, AtOnce(1))
+	assert.EqualValues(t, "generation+4096", AtDepth(4096))
+	for phase, want := range map[Phase][]any{
+		"generation@8": {8, 0, true}, "generation+4096": {0, 4096, true}, Generation: {0, 0, false}, Prompt: {0, 0, false},
+		"generation@1": {1, 0, false}, "generation@08": {0, 0, false}, "prompt+4096": {0, 0, false}, "generation@8+1": {0, 0, false},
+	} {
+		clients, depth, ok := phase.Further()
+		assert.Equal(t, want, []any{clients, depth, ok}, phase)
+	}
+}
+
 // A drop of what Resolvable returns is told from no drop about four times in five.
 func TestResolvableIsResolved(t *testing.T) {
 	const spread = 0.04

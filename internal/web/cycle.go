@@ -141,7 +141,7 @@ func viewResult(id string, r *store.Record) resultView {
 			v.Looks = append(v.Looks, plot)
 		}
 	}
-	phases, rounds := r.Evidence.Benchmark.Phases, r.Evidence.Rounds
+	phases, rounds := r.Evidence.Benchmark.Measured(), r.Evidence.Rounds
 	for _, phase := range phases {
 		if plot := newRoundsPlot(id+"-rounds-"+string(phase), rounds, phase); plot != nil {
 			v.Rounds = append(v.Rounds, plot)
@@ -305,8 +305,12 @@ func facts(r *store.Record) []factView {
 		}
 	}
 	if b := e.Benchmark; b.Rounds.Max > 0 {
-		add("Benchmark", fmt.Sprintf("%d prompt tokens, %d generation tokens, depth %d; %d to %d rounds; error rate %s %%",
-			b.PromptTokens, b.GenerationTokens, b.Depth, b.Rounds.Min, b.Rounds.Max, trim(b.Alpha*100)))
+		clients := ""
+		if len(b.Clients.Further()) > 0 {
+			clients = fmt.Sprintf(", clients %v", b.Clients)
+		}
+		add("Benchmark", fmt.Sprintf("%d prompt tokens, %d generation tokens, depth %v%s; %d to %d rounds; error rate %s %%",
+			b.PromptTokens, b.GenerationTokens, b.Depth, clients, b.Rounds.Min, b.Rounds.Max, trim(b.Alpha*100)))
 	}
 	return all
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -118,16 +119,20 @@ func (s *server) completion(w http.ResponseWriter, request *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var asked struct {
-		Prompt      []int32 `json:"prompt"`
+		Prompt      prompts `json:"prompt"`
 		Predict     int     `json:"n_predict"`
 		CachePrompt bool    `json:"cache_prompt"`
 	}
-	switch err := json.NewDecoder(request.Body).Decode(&asked); {
-	case err != nil:
+	if err := json.NewDecoder(request.Body).Decode(&asked); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
-	case len(asked.Prompt) == 0 || asked.Predict < 1 || len(asked.Prompt)+asked.Predict > s.context:
-		http.Error(w, fmt.Sprintf("%d tokens and %d more do not suit a context of %d", len(asked.Prompt), asked.Predict, s.context), http.StatusBadRequest)
+	}
+	tokens, last := 0, asked.Prompt[len(asked.Prompt)-1]
+	for _, prompt := range asked.Prompt {
+		tokens += len(prompt) + asked.Predict
+	}
+	if len(last) == 0 || asked.Predict < 1 || tokens > s.context {
+		http.Error(w, fmt.Sprintf("%d tokens do not suit a context of %d", tokens, s.context), http.StatusBadRequest)
 		return
 	}
 	s.answers++
@@ -138,18 +143,41 @@ func (s *server) completion(w http.ResponseWriter, request *http.Request) {
 
 	cached := 0
 	if asked.CachePrompt {
-		cached = min(commonPrefix(s.cache, asked.Prompt), len(asked.Prompt)-1) // one is always evaluated
+		cached = min(commonPrefix(s.cache, last), len(last)-1) // one is always evaluated
 	}
-	s.cache = asked.Prompt
-	evaluated := len(asked.Prompt) - cached
+	s.cache = last
+	evaluated := len(last) - cached
 	promptMS := 1000 * float64(evaluated) / serverPromptSpeed * s.factor(s.stage, s.format, "prompt", s.run)
-	predictedMS := 1000 * float64(asked.Predict-1) / serverGenerationSpeed * s.factor(s.stage, s.format, "generation", s.run)
+	predictedMS := 1000 * float64(asked.Predict-1) * float64(len(asked.Prompt)) / serverGenerationSpeed * s.factor(s.stage, s.format, "generation", s.run)
 	if s.behaviour.Computes {
 		promptMS, predictedMS = compute(promptMS), compute(predictedMS)
 	} else { // the reported times must not be longer than the answer takes
 		time.Sleep(time.Duration((promptMS + predictedMS) * float64(time.Millisecond)))
 	}
-	answer(w, do, cached, evaluated, asked.Predict, promptMS, predictedMS)
+	text := answer(do, cached, evaluated, asked.Predict, promptMS, predictedMS)
+	if len(asked.Prompt) > 1 {
+		text = "[" + strings.Repeat(text+",", len(asked.Prompt)-1) + text + "]"
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	fmt.Fprint(w, text)
+}
+
+// prompts are one or several: tokens, or a list of them for each.
+type prompts [][]int32
+
+func (p *prompts) UnmarshalJSON(data []byte) error {
+	var one []int32
+	if json.Unmarshal(data, &one) == nil && len(one) > 0 {
+		*p = prompts{one}
+		return nil
+	}
+	if err := json.Unmarshal(data, (*[][]int32)(p)); err != nil {
+		return err
+	}
+	if len(*p) == 0 {
+		return errors.New("no prompt")
+	}
+	return nil
 }
 
 // compute uses so many milliseconds of a CPU, and gives how many it took on the clock.
@@ -190,7 +218,7 @@ func (s *server) refuse(w http.ResponseWriter, do fakellama.Do) bool {
 	return true
 }
 
-func answer(w http.ResponseWriter, do fakellama.Do, cached, evaluated, predicted int, promptMS, predictedMS float64) {
+func answer(do fakellama.Do, cached, evaluated, predicted int, promptMS, predictedMS float64) string {
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	prompt, generation := number(promptMS), figure(do, number(predictedMS))
 	switch do {
@@ -209,8 +237,7 @@ func answer(w http.ResponseWriter, do fakellama.Do, cached, evaluated, predicted
 	case fakellama.Truncated:
 		text = text[:len(text)*2/3]
 	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	fmt.Fprint(w, text)
+	return text
 }
 
 func commonPrefix(a, b []int32) int {
