@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
@@ -156,8 +159,9 @@ func (c *cycle) fits(ctx context.Context) error {
 		return err
 	}
 	exactly := "exactly"
-	for _, p := range c.copies() {
-		bytes, exact, err := c.engine.QuantizedSize(ctx, c.quantizeJob(p))
+	copies := c.copies()
+	for i, planned := range c.plannedSizes(ctx, copies) {
+		p, bytes, exact, err := copies[i], planned.bytes, planned.exact, planned.err
 		if err != nil {
 			err = fmt.Errorf("asking for the size of %s: %w", p.target, err)
 			if err := c.concernsAll(ctx, err); err != nil {
@@ -195,6 +199,30 @@ func (c *cycle) fits(ctx context.Context) error {
 		}
 	}
 	return c.room(ctx, need, exactly)
+}
+
+type plannedSize struct {
+	bytes int64
+	exact bool
+	err   error
+}
+
+// plannedSizes asks the engine for the sizes of the copies, in their order; of several at a
+// time, because each is a process that only reads a header.
+func (c *cycle) plannedSizes(ctx context.Context, copies []*pair) []plannedSize {
+	sizes := make([]plannedSize, len(copies))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, p := range copies {
+		job := c.quantizeJob(p)
+		group.Go(func() error {
+			s := &sizes[i]
+			s.bytes, s.exact, s.err = c.engine.QuantizedSize(ctx, job)
+			return nil
+		})
+	}
+	_ = group.Wait() // errors are the copies'
+	return sizes
 }
 
 // room fails unless so many bytes are free in the working directory; kept files make room.

@@ -7,8 +7,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/host"
@@ -64,9 +67,12 @@ type pairedRound struct {
 
 func socketName(file int) string { return fmt.Sprintf("s%d.sock", file) }
 
-// start starts the servers one after the other: loading two at a time would have them
-// compete for the disk. Files that do not fit into memory together are an error.
+// start starts the servers, as many at a time as their threads have cores to load on, and
+// returns when all are loaded and on the round's CPUs. Files that do not fit into memory
+// together are an error.
 func (r *pairedRound) start(ctx context.Context, e *Engine, tools toolset) error {
+	group, loading := errgroup.WithContext(ctx)
+	group.SetLimit(loadersOf(e.benchThreads(tools.gpu)))
 	for n, i := range r.job.Order {
 		r.report(-1, 0.1*float64(n)/float64(len(r.job.Order)))
 		r.files[i].Started = time.Now()
@@ -75,16 +81,31 @@ func (r *pairedRound) start(ctx context.Context, e *Engine, tools toolset) error
 			r.fail(i, fmt.Errorf("removing the socket of an earlier round: %w", err))
 			continue
 		}
-		s := e.startServer(ctx, e.serverCommand(tools, r.job, i), r.job.CPUs, socket)
-		r.servers[i] = s
-		if err := s.ready(ctx); err != nil {
+		group.Go(func() error {
+			s := e.startServer(ctx, e.serverCommand(tools, r.job, i), r.job.CPUs, socket)
+			r.servers[i] = s
+			err := s.ready(loading)
+			if err == nil {
+				return nil
+			}
 			r.fail(i, err)
 			if runner.AsFailure(err).Reason == runner.ReasonOutOfMemory {
 				return &runner.Unpaired{Err: err}
 			}
-		}
+			return nil
+		})
 	}
-	return nil
+	return group.Wait()
+}
+
+// loadersOf returns how many servers of so many threads load at a time: threads that wait for
+// each other take much longer where they do not all have a core. 0 threads are as many as
+// there are cores.
+func loadersOf(threads int) int {
+	if threads <= 0 {
+		return 1
+	}
+	return max(runtime.GOMAXPROCS(0)/threads, 1) // which knows the cpuset and the quota
 }
 
 // fail takes a file out of the round.
@@ -342,14 +363,19 @@ func (r *pairedRound) finish(observed func(ours time.Duration, threads int) *hos
 		m.Throughput = runner.Throughputs(m.Bursts)
 		m.Build, m.Commit = tools.version.build, tools.version.commit
 		m.Backends, m.GPU, m.CPU = s.log.named(), tools.gpuNames(), tools.cpu
-		m.Threads, m.CPUs = threads, r.job.CPUs
+		m.Threads, m.CPUs = threads, s.cpus
 		m.Offload = s.log.where()
 		if m.Idle = s.idle(); m.Idle >= runner.NoticeableIdle {
 			e.logger.Warn("a server used the CPU while others were measured", "file", r.job.Files[i], "cpus", m.Idle)
 		}
 	}
 	ours := time.Duration(0)
-	for i := range r.servers { // all of them rested until here
+	for _, s := range r.servers { // all of them rested until here
+		if s != nil {
+			s.stop(errStopped)
+		}
+	}
+	for i := range r.servers {
 		r.end(i)
 		ours += r.files[i].Measurement.Run.CPUTime
 	}

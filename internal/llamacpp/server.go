@@ -31,6 +31,7 @@ import (
 type server struct {
 	command
 	client   *http.Client
+	cpus     []int // that it measures on; nil leaves the choice to the system
 	watch    *host.Process
 	process  *os.Process // that listens; nil if the system does not report which
 	pauses   pauses
@@ -52,7 +53,7 @@ var errStopped = errors.New("the round is over")
 // startServer starts a server, which then loads its file: see ready.
 func (e *Engine) startServer(ctx context.Context, c command, cpus []int, socket string) *server {
 	ctx, stop := context.WithCancelCause(ctx)
-	s := &server{command: c, stop: stop, ended: make(chan struct{}), log: &loadLog{}}
+	s := &server{command: c, cpus: cpus, stop: stop, ended: make(chan struct{}), log: &loadLog{}}
 	path := filepath.Join(c.dir, socket)
 	s.client = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -74,7 +75,6 @@ func (e *Engine) startServer(ctx context.Context, c command, cpus []int, socket 
 			Dir:         c.dir,
 			Env:         e.environment,
 			Timeout:     c.limit,
-			CPUs:        cpus,
 			KillAtOnce:  true,
 			StdoutLimit: outputLimit,
 			OnStderr:    s.log.add,
@@ -94,6 +94,21 @@ func (s *server) close() {
 	}
 }
 
+// pin has the process go on on its CPUs; while it loads it may run on others, too. One that
+// is not known stays where the system has it.
+func (s *server) pin() error {
+	if s.process == nil {
+		s.cpus = nil
+	}
+	if len(s.cpus) == 0 {
+		return nil
+	}
+	if err := process.Pin(s.process.Pid, s.cpus); err != nil {
+		return runner.Failf(s.reason, "%s cannot be measured on chosen CPUs while %s: %w", s.tool, s.doing, err)
+	}
+	return nil
+}
+
 // firstLook and lastLook bound the pauses between two looks at a server that loads.
 const (
 	firstLook = 5 * time.Millisecond
@@ -102,10 +117,13 @@ const (
 
 // ready waits until the file is loaded.
 func (s *server) ready(ctx context.Context) error {
-	for pause := firstLook; ; pause = min(pause*5/4, lastLook) {
+	for pause := firstLook; ; pause = min(pause*17/16, lastLook) {
 		status, err := s.health(ctx)
 		switch {
 		case err == nil && status == http.StatusOK:
+			if err := s.pin(); err != nil {
+				return err
+			}
 			s.loaded, s.loadedAt = time.Now(), s.watch.Read()
 			return nil
 		case err == nil && status != http.StatusServiceUnavailable: // which it says while it loads
