@@ -35,11 +35,13 @@ demo: ## run a real cycle on the bundled model (fetches llama.cpp's tools if the
 	echo "  ./quant-exporter --model-dir FOLDER                      # serve: http://localhost:10180"; \
 	echo "README.md goes on from there, under Serve."
 
+# The packages below test hold the built program, so that all of their tests would skip; test/house does not.
 unit: ## the tests that run no other program and need nothing installed: under 30 s from a warm build cache
-	$(GO) test -short ./...
+	$(GO) test -short $$($(GO) list ./... | grep -v -e '/test$$' -e /test/browser -e /test/e2e)
 
 test: lint ## lint, then run all tests, those with the real llama.cpp last
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)
+	$(GO) test -timeout 30m $$(git grep --untracked -l '^//go:build !race' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's|^|./|')
 	cd test/deploy && $(GO) vet ./... && $(GO) test -count=1 ./...
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
 	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 -timeout 30m ./test/e2e/...

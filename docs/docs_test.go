@@ -1,15 +1,21 @@
 package docs_test
 
 import (
+	"encoding/json"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/command"
 	"github.com/quant-exporter/quant-exporter/internal/test/docs"
+	"github.com/quant-exporter/quant-exporter/internal/test/schemas"
 )
 
 // The tables of the documentation that list what the program has are made of the program:
@@ -40,5 +46,32 @@ func TestHelpIsSentences(t *testing.T) {
 				assert.Regexp(t, `\.$`, flag.Help, "%s --%s", command.Name, flag.Name)
 			}
 		}
+	}
+}
+
+// The events that the documentation shows fit their schemas, and every kind of object has
+// a row that links to its schema.
+func TestDocsShowWholeEvents(t *testing.T) {
+	page, err := os.ReadFile("events.md")
+	require.NoError(t, err)
+	shown := map[string]string{}
+	for line := range strings.Lines(string(page)) {
+		if !strings.HasPrefix(line, `{"event_type":`) {
+			continue
+		}
+		var event struct {
+			Type string `json:"event_type"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(line), &event))
+		require.NotContains(t, shown, event.Type, "shown once")
+		shown[event.Type] = line
+	}
+	assert.Len(t, shown, 2)
+	schemas.Check(t, schemas.RunOutput, shown["QUANT_DECISION"]) // as run prints it
+	schemas.Check(t, "quant-choice", shown["QUANT_CHOICE"])
+	files, err := schemas.Files()
+	require.NoError(t, err)
+	for _, path := range files {
+		assert.Contains(t, string(page), "(../examples/"+filepath.Base(path)+")")
 	}
 }

@@ -1,17 +1,12 @@
 package test
 
 import (
-	"encoding/json"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/test/docs"
-	"github.com/quant-exporter/quant-exporter/internal/test/schemas"
 )
 
 // Tables that say what to do about each value of a label are written by hand, and have
@@ -42,32 +37,5 @@ func TestDocsHaveEveryReason(t *testing.T) {
 			documented[name] = true
 		}
 		assert.Equal(t, values, documented, table.heading)
-	}
-}
-
-// The events that the documentation shows fit their schemas, and every kind of object has
-// a row that links to its schema.
-func TestDocsShowWholeEvents(t *testing.T) {
-	page, err := os.ReadFile("../docs/events.md")
-	require.NoError(t, err)
-	shown := map[string]string{}
-	for line := range strings.Lines(string(page)) {
-		if !strings.HasPrefix(line, `{"event_type":`) {
-			continue
-		}
-		var event struct {
-			Type string `json:"event_type"`
-		}
-		require.NoError(t, json.Unmarshal([]byte(line), &event))
-		require.NotContains(t, shown, event.Type, "shown once")
-		shown[event.Type] = line
-	}
-	assert.Len(t, shown, 2)
-	schemas.Check(t, schemas.RunOutput, shown["QUANT_DECISION"]) // as run prints it
-	schemas.Check(t, "quant-choice", shown["QUANT_CHOICE"])
-	files, err := schemas.Files()
-	require.NoError(t, err)
-	for _, path := range files {
-		assert.Contains(t, string(page), "(../examples/"+filepath.Base(path)+")")
 	}
 }
