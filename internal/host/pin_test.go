@@ -77,9 +77,9 @@ func TestGroupMemory(t *testing.T) {
 
 func TestTakenIsTheLongestWaitAndWhatWasStolen(t *testing.T) {
 	at := func(steal time.Duration, waiting ...time.Duration) Schedule {
-		s := Schedule{ok: true, steal: steal, waiting: map[int]time.Duration{}}
-		for thread, w := range waiting {
-			s.waiting[thread] = w
+		s := Schedule{ok: true, steal: steal, threads: map[int]thread{}}
+		for id, w := range waiting {
+			s.threads[id] = thread{waiting: w}
 		}
 		return s
 	}

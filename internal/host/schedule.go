@@ -26,10 +26,12 @@ func WatchProcess(pid int, cpus []int) *Process {
 type Schedule struct {
 	// Running is the CPU time of all its threads.
 	Running time.Duration
-	waiting map[int]time.Duration // of each thread, for a CPU
+	threads map[int]thread
 	steal   time.Duration
 	ok      bool
 }
+
+type thread struct{ running, waiting time.Duration } // waiting: for a CPU
 
 // Read reads the schedule; the zero value if the system does not report it. The kernel counts
 // nanoseconds, but for the time stolen by the hypervisor, which has ticks of 10 ms. (Linux's
@@ -42,14 +44,15 @@ func (p *Process) Read() Schedule {
 	if err != nil {
 		return Schedule{}
 	}
-	now := Schedule{waiting: make(map[int]time.Duration, len(threads)), ok: true}
-	for _, thread := range threads {
-		stat, err := thread.Schedstat()
+	now := Schedule{threads: make(map[int]thread, len(threads)), ok: true}
+	for _, t := range threads {
+		stat, err := t.Schedstat()
 		if err != nil { // it has ended meanwhile, or the kernel keeps none
 			continue
 		}
-		now.Running += time.Duration(stat.RunningNanoseconds)
-		now.waiting[thread.PID] = time.Duration(stat.WaitingNanoseconds)
+		found := thread{time.Duration(stat.RunningNanoseconds), time.Duration(stat.WaitingNanoseconds)}
+		now.Running += found.running
+		now.threads[t.PID] = found
 	}
 	if stat, err := p.proc.Stat(); err == nil {
 		_, now.steal = sumUsage(stat, p.cpus)
@@ -59,17 +62,30 @@ func (p *Process) Read() Schedule {
 
 // Taken returns the share, 0 to 1, that others took of the time that a process had between two
 // schedules: in which the thread that waited longest waited for a CPU, because the others of
-// its process wait for it, or the hypervisor gave the CPUs to another machine. Of the whole
-// time, running is what is left without the times in which the process was stopped. Taken is
-// 0 if the system does not report it.
+// its process wait for it, or the hypervisor gave the CPUs to another machine. Threads that
+// compute have the same work; one that ran for less than half as long as another (it logs, or
+// answers) may have waited for that other one, and the others for it, so that the time in which
+// it ran was not taken. Of the whole time, running is what is left without the times in which
+// the process was stopped. Taken is 0 if the system does not report it.
 func Taken(before, after Schedule, whole, running time.Duration) float64 {
 	if !before.ok || !after.ok || whole <= 0 || running <= 0 {
 		return 0
 	}
-	longest := time.Duration(0)
-	for thread, waited := range after.waiting {
-		longest = max(longest, waited-before.waiting[thread]) // a new thread: since it began
+	spent, busiest := map[int]thread{}, time.Duration(0)
+	for id, now := range after.threads {
+		was := before.threads[id] // a new thread: since it began
+		spent[id] = thread{now.running - was.running, now.waiting - was.waiting}
+		busiest = max(busiest, spent[id].running)
 	}
+	longest, besides := time.Duration(0), time.Duration(0)
+	for _, t := range spent {
+		if t.running >= busiest/2 {
+			longest = max(longest, t.waiting)
+		} else {
+			besides += t.running
+		}
+	}
+	waited := max(longest-besides, 0)
 	stolen := max(after.steal-before.steal, 0)
-	return min(1, float64(longest)/float64(running)+float64(stolen)/float64(whole))
+	return min(1, float64(waited)/float64(running)+float64(stolen)/float64(whole))
 }
