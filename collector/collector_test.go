@@ -74,6 +74,10 @@ func decided(source, target string, outcome verdict.Outcome, phases ...verdict.P
 			Verdict:      &verdict.Verdict{Outcome: outcome, Rounds: 4, Phases: phases},
 			Original:     runner.FileFigures{Format: source, Bytes: 1_999_999, Parameters: 999_999},
 			Quantized:    runner.FileFigures{Format: target, Bytes: 500_000, Parameters: 1_000_001},
+			Memory: &runner.MemoryFigures{
+				Original:  runner.Memory{Host: 2_500_000},
+				Quantized: runner.Memory{Host: 900_000, Devices: map[string]int64{"CUDA0": 700_000}},
+			},
 		},
 		OriginalThroughput: map[verdict.Phase]float64{},
 	}
@@ -344,6 +348,7 @@ func TestFamilies(t *testing.T) {
 		"quant_cycle_skipped_total{entry,reason} counter",
 		"quant_cycle_input_changes_total{model_name,input} counter",
 		"quant_cycle_model_size_bytes{model_name,format} gauge",
+		"quant_cycle_memory_bytes{model_name,format,device} gauge",
 		"quant_cycle_kl_divergence{model_name,format} gauge",
 		"quant_cycle_kl_divergence_upper{model_name,format} gauge",
 		"quant_cycle_kl_divergence_limit{model_name,format} gauge",

@@ -46,6 +46,7 @@ const (
 	skippedTotal
 	inputChangesTotal
 	modelSize
+	memory
 	klDivergence
 	klDivergenceUpper
 	klDivergenceLimit
@@ -188,6 +189,11 @@ var families = [...]Family{
 		"quant_cycle_model_size_bytes", gauge,
 		"Size of the model's files in bytes: of the original as it was found, of quantized formats in the last finished cycle.",
 		[]string{"model_name", "format"},
+	},
+	memory: {
+		"quant_cycle_memory_bytes", gauge,
+		"The most memory in bytes that the format took while it was measured in the last finished cycle, of the host and of each accelerator: weights, caches for what was measured, and what computing needs.",
+		[]string{"model_name", "format", "device"},
 	},
 	klDivergence: {
 		"quant_cycle_kl_divergence", gauge,

@@ -127,6 +127,9 @@ func (b *builder) zeros(p *model.Plan, deliveryReasons []string) {
 				if entry.Quality.Enabled() {
 					b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateQuality))
 				}
+				if entry.MaxMemory.Any() {
+					b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateMemory))
+				}
 				if entry.Publish.Enabled() {
 					b.add(publishFailures, 0, model.Name, target)
 				}
@@ -188,10 +191,20 @@ func (b *builder) original(m *model.Planned, d *store.Record) {
 	if m.Header == nil || d.SourceFormat == m.Baseline {
 		b.add(modelSize, float64(d.Original.Bytes), m.Name, d.SourceFormat)
 	}
+	if d.Memory != nil {
+		b.memory(m.Name, d.SourceFormat, d.Memory.Original)
+	}
 	if phase, ok := d.Verdict.Primary(); ok {
 		if median, ok := d.OriginalThroughput[phase.Phase]; ok {
 			b.add(throughput, median, m.Name, d.SourceFormat, string(runner.StageOriginal))
 		}
+	}
+}
+
+// memory adds what a file took, of the host and of each accelerator.
+func (b *builder) memory(model, format string, m runner.Memory) {
+	for device, bytes := range m.All() {
+		b.add(memory, float64(bytes), model, format, device)
 	}
 }
 
@@ -245,6 +258,9 @@ func (b *builder) pair(m *model.Planned, p *store.Pair, target string, entry *mo
 		b.add(dropUpper, valueOr(phase.Upper, math.Inf(+1)), labels()...)
 	}
 	b.add(modelSize, float64(d.Quantized.Bytes), m.Name, target)
+	if d.Memory != nil {
+		b.memory(m.Name, target, d.Memory.Quantized)
+	}
 	q := d.Quality
 	if q == nil {
 		b.limits(m.Name, target, configured)

@@ -167,6 +167,8 @@ type Measurement struct {
 	CPUs []int `json:"cpus,omitempty"`
 	// Offload is what of the file was on which device, as far as the tool reports it.
 	Offload *Offload `json:"offload,omitempty"`
+	// Memory is what the file took.
+	Memory Memory `json:"memory,omitzero"`
 	// Idle is the share of one CPU, 0 to 1 or more, that a server used while it had nothing to
 	// do and another was measured: above a few percent it disturbed the others.
 	Idle float64 `json:"idle_ratio,omitempty"`
@@ -187,8 +189,9 @@ type Offload struct {
 
 // Buffer is memory that was taken for one use on one device.
 type Buffer struct {
-	Device string `json:"device"` // as the tool names it: "CUDA0", "CPU_Mapped"
-	Use    string `json:"use"`    // "model", "KV", "compute", "output"
+	Device string `json:"device"`       // as the tool names it: "CUDA0", "CPU_Mapped"
+	On     string `json:"on,omitempty"` // the accelerator that gives it; "" for the host
+	Use    string `json:"use"`          // "model", "KV", "compute", "output"
 	Bytes  int64  `json:"bytes"`
 }
 

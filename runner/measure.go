@@ -155,6 +155,9 @@ func (m *measuring) compare(ctx context.Context, pairs []*pair) (counted bool, e
 		if err == nil {
 			err = m.sameDevice(files[0], files[i+1])
 		}
+		if err == nil {
+			err = m.memoryKnown(files[i+1].Measurement)
+		}
 		if err = m.unpaired(err); err == nil {
 			continue
 		}
@@ -276,7 +279,8 @@ func (m *measuring) look() {
 	for _, p := range m.undecided() {
 		v := verdict.Decide(m.decision, p.counted)
 		switch {
-		case p.exceedsLimit() && len(p.counted) >= m.decision.MinRounds:
+		case p.exceedsLimit() && len(p.counted) >= m.decision.MinRounds,
+			p.set == 1 && len(p.counted) > 0 && m.exceedsMemory(p):
 			m.settle(p, verdict.Conclude(m.decision, p.counted))
 		case v.Outcome != verdict.GoOn:
 			m.settle(p, v)
@@ -298,6 +302,8 @@ func (m *measuring) settle(p *pair, v verdict.Verdict) {
 	switch {
 	case p.exceedsLimit(): // not a matter of chance: nothing to confirm
 		m.decide(p, rejectedByQuality(v), false)
+	case m.exceedsMemory(p): // likewise
+		m.decide(p, rejectedByMemory(v), false)
 	case p.set == 2:
 		confirmed := confirm(p.verdicts[0], v)
 		m.decide(p, confirmed, confirmed.Outcome != p.verdicts[0].Outcome)

@@ -297,3 +297,52 @@ func TestFurtherPhasesNeedPairs(t *testing.T) {
 	assert.Equal(t, runner.ReasonOutOfMemory, failure.Reason)
 	assert.Empty(t, e.jobs)
 }
+
+func TestCopiesThatTakeTooMuchMemoryAreRejectedAtOnce(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0", "Q2_K")
+	f.request.MaxMemory = config.MaxMemory{Host: 8e9, Device: 2e9}
+	e := &pairing{engine: f.engine}
+	e.paired = func(_ runner.RoundJob, files []runner.FileRound) error {
+		for i, bytes := range []int64{4e9, 3e9, 1e9} {
+			if i < len(files) {
+				files[i].Measurement.Memory = runner.Memory{Host: 5e9, Devices: map[string]int64{"CUDA0": bytes, "CUDA1": 1}}
+			}
+		}
+		return nil
+	}
+	f.request.Previous = func(string) verdict.Outcome { return verdict.Kept }
+	results := f.runPaired(e)
+	large := results["Q8_0"]
+	require.Equal(t, verdict.Rejected, large.Outcome())
+	assert.Equal(t, verdict.GateMemory, large.Verdict.Gate)
+	assert.Len(t, large.Evidence.Rounds, 1, "it is not measured for long, nor twice to confirm")
+	assert.Equal(t, "CUDA0: 3.0 GB, limit 2.0 GB", large.Memory.Breach())
+	assert.EqualValues(t, 4e9, large.Memory.Original.Device())
+	assert.NotZero(t, large.Verdict.Phases[0].Quantized)
+	assert.Equal(t, *large.Verdict, large.Evidence.Verdict())
+
+	e.paired = func(_ runner.RoundJob, files []runner.FileRound) error {
+		for i := range files {
+			files[i].Measurement.Memory = runner.Memory{Host: 9e9}
+		}
+		return nil
+	}
+	assert.Equal(t, "host: 9.0 GB, limit 8.0 GB", f.runPaired(e)["Q8_0"].Memory.Breach())
+
+	f.request.MaxMemory = config.MaxMemory{}
+	r := f.runPaired(e)["Q8_0"]
+	assert.Equal(t, verdict.Kept, r.Outcome(), "no limit")
+	assert.Equal(t, map[string]int64{runner.HostMemory: 9e9}, r.Memory.Quantized.All())
+}
+
+func TestMemoryThatIsNotKnownPassesNoLimit(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0")
+	f.request.MaxMemory.Host = 8e9
+	failure := f.failure("Q8_0", f.runPaired(&pairing{engine: f.engine}))
+	require.ErrorContains(t, failure, "max_memory.host is set, and this system does not report")
+
+	f = newFixture(t, &engine{info: runner.EngineInfo{Devices: "CUDA0: NVIDIA"}}, "Q8_0")
+	f.request.MaxMemory.Device = 8e9
+	failure = f.failure("Q8_0", f.runPaired(&pairing{engine: f.engine}))
+	require.ErrorContains(t, failure, "max_memory.device is set, and made up does not report")
+}

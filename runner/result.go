@@ -55,6 +55,9 @@ type Result struct {
 	Failure     *Failure `json:"failure,omitempty"`
 
 	// Previous is the standing decision before this cycle; "" when there was none.
+	// Memory is what original and copy took while they were measured; nil before that.
+	Memory *MemoryFigures `json:"memory,omitempty"`
+
 	Previous  verdict.Outcome `json:"previous_decision"`
 	Threshold float64         `json:"threshold"` // the drop, a ratio, from which on a copy is rejected
 
@@ -132,6 +135,7 @@ type Evidence struct {
 	Hardware  string           `json:"hardware"`
 	Benchmark config.Benchmark `json:"benchmark"`
 	Decision  verdict.Config   `json:"decision"`
+	MaxMemory config.MaxMemory `json:"max_memory,omitzero"`
 	Isolation string           `json:"isolation"`
 	// Method is how the rounds that count were measured; "" before any. Reason says why it
 	// was not the paired one, and is "" where it was asked for or none was needed.
@@ -181,6 +185,9 @@ func (e *Evidence) Verdict() verdict.Verdict {
 	first := verdict.Conclude(e.Decision, e.counted(1))
 	if e.Quality != nil && !e.Quality.Verdict().Passed() {
 		return rejectedByQuality(first)
+	}
+	if memoryFigures(e.Rounds, e.MaxMemory).Breach() != "" {
+		return rejectedByMemory(first)
 	}
 	if !changes(e.Previous, first.Outcome) {
 		return first

@@ -183,6 +183,9 @@ func CellsOf(turns []Turn) int {
 	return tokens
 }
 
+// CacheTokens returns the number of tokens that a cache has to hold in the rounds of a benchmark.
+func CacheTokens(b config.Benchmark) int { return CellsOf(planTurns(b, 2, 0, 0)) }
+
 // ClientsOf returns the number of sequences that the turns have at once at most.
 func ClientsOf(turns []Turn) int {
 	clients := 1

@@ -12,7 +12,8 @@
 // A copy over a limit of quality is rejected at its first look, which gives the figures of its
 // throughput. The same inputs give the same quality, so that no second set of rounds has to
 // confirm it; and it comes first: it is the gate also where throughput would have rejected the
-// copy, too. Nothing but measurements makes a decision: whatever goes wrong ends a pair as a
+// copy, too. A copy that takes more memory than it may is rejected after its first round.
+// Nothing but measurements makes a decision: whatever goes wrong ends a pair as a
 // [Failure] with a reason.
 //
 // Where one of the targets is to be chosen (see package choice), those are passed over that
@@ -410,6 +411,7 @@ func (c *cycle) result(p *pair) Result {
 		SourceFormat: c.sourceFormat(),
 		TargetFormat: p.target,
 		Quality:      p.quality,
+		Memory:       memoryFigures(p.rounds, c.MaxMemory),
 		Previous:     p.previous,
 		Threshold:    c.Threshold,
 		Original:     original,
@@ -431,6 +433,7 @@ func (c *cycle) result(p *pair) Result {
 			Hardware:     c.Host.String(),
 			Benchmark:    c.Benchmark,
 			Decision:     c.Benchmark.Decision(c.Threshold),
+			MaxMemory:    c.MaxMemory,
 			Isolation:    c.isolation,
 			Method:       c.method,
 			MethodReason: c.methodReason,

@@ -12,7 +12,10 @@ import (
 
 // estimate is `run --dry-run`: nothing is started, measured, stored or published.
 func (p *Program) estimate(entry model.Resolved, output string) (int, error) {
-	load := estimate.Workload{GenerationTokens: entry.Benchmark.GenerationTokens, Depth: entry.Benchmark.Depth.First()}
+	load := estimate.Workload{
+		GenerationTokens: entry.Benchmark.GenerationTokens, Depth: entry.Benchmark.Depth.First(),
+		CacheTokens: runner.CacheTokens(entry.Benchmark), Batch: entry.Benchmark.PromptTokens,
+	}
 	var worst outcomes
 	estimated := false
 	for _, model := range entry.Models {
@@ -30,7 +33,7 @@ func (p *Program) estimate(entry model.Resolved, output string) (int, error) {
 		if output == "json" {
 			write = report.EstimateLines
 		}
-		if err := write(p.stdout, model.Name, original, estimates, entry.Threshold); err != nil {
+		if err := write(p.stdout, model.Name, original, estimates, entry.Settings); err != nil {
 			return ExitError, fmt.Errorf("writing the estimate: %w", err)
 		}
 		estimated = true

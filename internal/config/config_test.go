@@ -28,7 +28,7 @@ import (
 )
 
 // fileKeys are the keys of the file, as messages list them.
-const fileKeys = "a2a, baseline, benchmark, cache, choose, engine, fresh_for, models, publish, quality, schedule, storage, threshold, work"
+const fileKeys = "a2a, baseline, benchmark, cache, choose, engine, fresh_for, max_memory, models, publish, quality, schedule, storage, threshold, work"
 
 // checks are the program's.
 var checks = config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate}
@@ -90,6 +90,7 @@ quality:
   max_perplexity_increase: 0.2
   max_kl_divergence_p999: 3
   max_rms_dp: 0.3
+max_memory: {host: 24GB, device: 12GB}
 benchmark:
   phases: [generation]
   prompt_tokens: 1
@@ -139,6 +140,7 @@ a2a:
 	want.Threshold = 0.2
 	want.Baseline = "Q8_0"
 	want.Choose = choice.BestQuality
+	want.MaxMemory = config.MaxMemory{Host: 24e9, Device: 12e9}
 	want.Publish = config.Publish{Dir: "/published", Keep: 5}
 	want.Storage = config.Storage{Path: "/var/lib/q", Retention: config.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
 	want.A2A = config.A2A{
@@ -300,6 +302,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		"half a depth":        {"benchmark:\n  depth: 1.5", []string{`c.yml:2: benchmark.depth: "1.5" is not a whole number or a list of them`}},
 		"a depth too few":     {"benchmark:\n  depth: [0, -1]", []string{"c.yml:2: benchmark.depth: -1 tokens cannot be in the cache: use 0 to 1048576"}},
 		"depths backwards":    {"benchmark:\n  depth: [4096, 0]", []string{"c.yml:2: benchmark.depth: 0 is not deeper than the first depth, 4096: begin with the lowest, which both phases have"}},
+		"less than no memory": {"max_memory: {host: -1GB}", []string{`c.yml:1: max_memory.host: -1GB is not a size: use one such as 24GB, or 0 for no limit`}},
 		"no phase":            {"benchmark:\n  phases: []", []string{"c.yml:2: benchmark.phases: needs at least one of generation and prompt"}},
 		"unknown phase":       {"benchmark:\n  phases: [decode]", []string{`c.yml:2: benchmark.phases: "decode" is not a phase: use generation or prompt`}},
 		"empty work.dir":      {"work: {dir: ''}", []string{"c.yml:1: work.dir: it is empty: name a folder, such as data/work"}},
@@ -591,7 +594,7 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 		"suspend": false, "run_on_start": false, "against": "", "allow_requantize": false,
 		"threshold": config.Inherited("threshold"), "benchmark": config.Inherited("benchmark"), "engine": config.Inherited("engine"), "quality": config.Inherited("quality"), "publish": config.Inherited("publish"),
 		"choose": config.Inherited("choose"), "baseline": config.Inherited("baseline"),
-		"fresh_for": config.Inherited("fresh_for"),
+		"fresh_for": config.Inherited("fresh_for"), "max_memory": config.Inherited("max_memory"),
 	}, got)
 }
 

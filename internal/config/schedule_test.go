@@ -56,6 +56,7 @@ schedule:
       nice: 0
       imatrix: /i.gguf
       timeouts: {quantize: 1d, benchmark: 1h30m, evaluate: 2d}
+    max_memory: {host: 24GB, device: 12GB}
     quality:
       corpus: /text
       chunks: 64
@@ -74,7 +75,7 @@ schedule:
 		},
 		Models: []string{"llama-*", "team/qwen"}, Targets: []string{"Q4_K_M", "q8_0"}, Overlap: config.Queue, Timeout: prom.Duration(24 * time.Hour),
 		Settings: config.Settings{
-			Threshold: 0.2, Baseline: "Q8_0", FreshFor: prom.Duration(7 * 24 * time.Hour),
+			Threshold: 0.2, MaxMemory: config.MaxMemory{Host: 24e9, Device: 12e9}, Baseline: "Q8_0", FreshFor: prom.Duration(7 * 24 * time.Hour),
 			Benchmark: config.Benchmark{
 				Method: config.MethodPaired, Phases: []verdict.Phase{verdict.Generation}, PromptTokens: 1, GenerationTokens: 2, Depth: config.Depths{3, 4096}, Clients: config.Clients{1, 8},
 				Rounds: config.Rounds{Min: 4, Max: 5}, Alpha: 0.1, MaxDisturbance: 1, WaitIdle: prom.Duration(90 * time.Second),
@@ -149,7 +150,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "against, allow_requantize, baseline, benchmark, choose, cron, engine, fresh_for, jitter, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	const keys = "against, allow_requantize, baseline, benchmark, choose, cron, engine, fresh_for, jitter, max_memory, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
 	for name, test := range map[string]struct {
 		text string
 		want []string

@@ -23,6 +23,8 @@ type Settings struct {
 	// Threshold is the drop in throughput, a ratio between 0 and 1, from which on a
 	// quantized copy is rejected. Default 0.12.
 	Threshold float64 `yaml:"threshold" input:"decision"`
+	// MaxMemory is how much memory a copy may take. Default: no limit.
+	MaxMemory MaxMemory `yaml:"max_memory"`
 	// Quality is how good a copy has to be, besides. Default: not evaluated.
 	Quality Quality `yaml:"quality"`
 	// Baseline is the format that copies are compared with: the original of a cycle is
@@ -46,7 +48,7 @@ func DefaultSettings() Settings {
 
 // Validate finds every value that cannot be used.
 func (s Settings) Validate() []Problem {
-	found := problems(slices.Concat(below("benchmark", s.Benchmark.Validate()), below("quality", s.Quality.Validate()), below("publish", s.Publish.Validate())))
+	found := problems(slices.Concat(below("benchmark", s.Benchmark.Validate()), below("quality", s.Quality.Validate()), below("publish", s.Publish.Validate()), below("max_memory", s.MaxMemory.Validate())))
 	if err := verdict.ValidateThreshold(s.Threshold); err != nil {
 		found.add("threshold", "%w", err)
 	}
@@ -67,12 +69,13 @@ func (s Settings) Validate() []Problem {
 
 // Inputs returns the settings that a decision depends on, by their keys: the arguments of a
 // measurement, and what only the decision uses. If quality is not evaluated, its settings are
-// left out.
+// left out, and so are limits of memory if there are none.
 func (s Settings) Inputs() (arguments, decision map[string]string) {
 	arguments, decision = map[string]string{}, map[string]string{}
 	inputs("", reflect.ValueOf(s), func(key, tag, value string) {
 		switch {
 		case strings.HasPrefix(key, "quality.") && !s.Quality.Enabled():
+		case strings.HasPrefix(key, "max_memory.") && !s.MaxMemory.Any():
 		case tag == "argument":
 			arguments[key] = value
 		case tag == "decision":

@@ -13,7 +13,7 @@ import (
 
 func TestEverySettingHasATagOfWhetherADecisionDependsOnIt(t *testing.T) {
 	s := config.DefaultSettings()
-	s.Quality.Corpus = "/text"
+	s.Quality.Corpus, s.MaxMemory.Host = "/text", 1
 	tags := map[string][]string{}
 	for key, tag := range s.InputTags() {
 		tags[tag] = append(tags[tag], key)
@@ -24,7 +24,7 @@ func TestEverySettingHasATagOfWhetherADecisionDependsOnIt(t *testing.T) {
 	assert.Equal(t, map[string][]string{
 		"argument": {"baseline", "benchmark.clients", "benchmark.depth", "benchmark.generation_tokens", "benchmark.method", "benchmark.phases", "benchmark.prompt_tokens"},
 		"decision": {
-			"benchmark.alpha", "benchmark.budget", "benchmark.max_disturbance", "benchmark.rounds.max", "benchmark.rounds.min",
+			"benchmark.alpha", "benchmark.budget", "benchmark.max_disturbance", "benchmark.rounds.max", "benchmark.rounds.min", "max_memory.device", "max_memory.host",
 			"quality.chunks", "quality.max_kl_divergence", "quality.max_kl_divergence_p999", "quality.max_perplexity_increase", "quality.max_rms_dp", "quality.min_top1_agreement",
 			"threshold",
 		},

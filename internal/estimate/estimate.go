@@ -50,6 +50,10 @@ import (
 type Workload struct {
 	GenerationTokens int
 	Depth            int
+	// CacheTokens and Batch are the most tokens that a measurement has in the cache, and in one
+	// batch: what memory goes by.
+	CacheTokens int
+	Batch       int
 }
 
 // Estimate is what a target would come to. Every figure is computed, none measured.
@@ -62,7 +66,9 @@ type Estimate struct {
 
 	OriginalBytesPerToken  float64 // moved to generate one token
 	QuantizedBytesPerToken float64
-	DropRatio              float64 // of the generation phase; negative when faster: −1 is twice as fast
+	// Memory is about what a server takes, in bytes: weights, cache, computation.
+	Memory    int64
+	DropRatio float64 // of the generation phase; negative when faster: −1 is twice as fast
 }
 
 // DefaultWorkload returns the generation of 1024 tokens from nothing, as it is measured by
@@ -97,6 +103,7 @@ func (w Workload) Of(model *gguf.Header, target string) (Estimate, error) {
 	if model.Parameters > 0 {
 		estimate.BitsPerWeight = float64(tensorBytes(model, types)) * 8 / float64(model.Parameters)
 	}
+	estimate.Memory = estimate.Bytes + MemoryBesides(model, w.CacheTokens, w.Batch)
 	cache := w.cacheBytes(model)
 	estimate.OriginalBytesPerToken = weightBytes(model, nil) + cache
 	estimate.QuantizedBytesPerToken = weightBytes(model, types) + cache

@@ -53,7 +53,7 @@ type Decision struct {
 	Engine              string           `json:"engine"`
 	Host                string           `json:"host"`
 	Entry               string           `json:"entry"`   // of the schedule; "" from the command line
-	Gate                *verdict.Phase   `json:"gate"`    // that rejected it: a phase, or quality; else null
+	Gate                *verdict.Phase   `json:"gate"`    // that rejected it: a phase, quality or memory; else null
 	Quality             *Quality         `json:"quality"` // null where it was not evaluated
 	// ChangedInputs say what is not as it was at the decision before ("llama.cpp 11669 →
 	// 11702"); empty when nothing is.

@@ -60,6 +60,23 @@ func (p *Process) Read() Schedule {
 	return now
 }
 
+// PeakMemory returns the most bytes that the process has had in memory so far, pages of files
+// that it maps included (VmHWM; Linux's proc_pid_status(5)); 0 if the system does not report it.
+func (p *Process) PeakMemory() int64 {
+	if !p.ok {
+		return 0
+	}
+	proc, err := p.proc.Proc(p.pid)
+	if err != nil {
+		return 0
+	}
+	status, err := proc.NewStatus()
+	if err != nil {
+		return 0
+	}
+	return int64(status.VmHWM)
+}
+
 // Taken returns the share, 0 to 1, that others took of the time that a process had between two
 // schedules: in which the thread that waited longest waited for a CPU, because the others of
 // its process wait for it, or the hypervisor gave the CPUs to another machine. Threads that

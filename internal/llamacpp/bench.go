@@ -58,6 +58,7 @@ func (e *Engine) benchmark(ctx context.Context, tools toolset, job runner.RoundJ
 	}
 	measurement, err := measure(result.Stdout, tools.jsonl, job, c.limit)
 	measurement.Run, measurement.CPUs = trace, job.CPUs
+	measurement.Memory.Host = result.Peak
 	if err != nil {
 		return measurement, runner.Failf(runner.ReasonBenchmark, "%s gave no usable figure for %s: %w%s", c.tool, job.Files[file], err, lastWords(result))
 	}

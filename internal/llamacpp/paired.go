@@ -52,7 +52,7 @@ func (e *Engine) pairedRound(ctx context.Context, tools toolset, job runner.Roun
 	if err := r.turns(ctx, text); err != nil {
 		return nil, err
 	}
-	r.finish(observed, tools, e)
+	r.finish(ctx, observed, tools, e)
 	return r.files, nil
 }
 
@@ -353,8 +353,12 @@ func (s *server) time(burst *runner.Burst, a answer, milliseconds float64) error
 }
 
 // finish records what the servers report, and ends them.
-func (r *pairedRound) finish(observed func(ours time.Duration, threads int) *host.Load, tools toolset, e *Engine) {
+func (r *pairedRound) finish(ctx context.Context, observed func(ours time.Duration, threads int) *host.Load, tools toolset, e *Engine) {
 	threads := e.benchThreads(tools.gpu)
+	var ofProcesses map[int]int64
+	if tools.gpu {
+		ofProcesses = e.ofProcesses(ctx, r.job.Dir)
+	}
 	for i, s := range r.servers {
 		if s == nil {
 			continue
@@ -365,6 +369,7 @@ func (r *pairedRound) finish(observed func(ours time.Duration, threads int) *hos
 		m.Backends, m.GPU, m.CPU = s.log.named(), tools.gpuNames(), tools.cpu
 		m.Threads, m.CPUs = threads, s.cpus
 		m.Offload = s.log.where()
+		m.Memory = s.memory(m.Offload, ofProcesses)
 		if m.Idle = s.idle(); m.Idle >= runner.NoticeableIdle {
 			e.logger.Warn("a server used the CPU while others were measured", "file", r.job.Files[i], "cpus", m.Idle)
 		}
@@ -383,6 +388,21 @@ func (r *pairedRound) finish(observed func(ours time.Duration, threads int) *hos
 	for i := range r.files {
 		r.files[i].Load = load
 	}
+}
+
+// memory returns what the server has taken. Of a single accelerator the driver may know more
+// than the buffers that the server printed.
+func (s *server) memory(o *runner.Offload, ofProcesses map[int]int64) runner.Memory {
+	m := runner.Memory{Host: s.watch.PeakMemory(), Devices: onDevices(o)}
+	if m.Host == 0 { // the system does not report it
+		m.Host = onHost(o)
+	}
+	if s.process != nil && len(m.Devices) == 1 {
+		for device, bytes := range m.Devices {
+			m.Devices[device] = max(bytes, ofProcesses[s.process.Pid])
+		}
+	}
+	return m
 }
 
 // close ends what is left, and removes the sockets.

@@ -70,6 +70,10 @@ func TestPairedRound(t *testing.T) {
 			assert.Equal(t, job.Turns[n].Depth, burst.Depth)
 		}
 		assert.Equal(t, "CPU", m.Backends)
+		assert.Nil(t, m.Memory.Devices)
+		if runtime.GOOS == "linux" {
+			assert.Greater(t, m.Memory.Host, int64(1<<20))
+		}
 		require.NotNil(t, m.Offload)
 		assert.Len(t, m.Offload.Buffers, 2)
 	}

@@ -376,7 +376,7 @@ func (l *loadLog) add(line string) {
 		mebibytes, err := strconv.ParseFloat(match[3], 64)
 		if err == nil && mebibytes < 1<<40 {
 			l.offload.Buffers = append(l.offload.Buffers, runner.Buffer{
-				Device: clip(match[1], 60), Use: match[2], Bytes: int64(mebibytes * (1 << 20)),
+				Device: clip(match[1], 60), On: clip(deviceOf(match[1]), 60), Use: match[2], Bytes: int64(mebibytes * (1 << 20)),
 			})
 		}
 	}

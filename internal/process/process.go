@@ -84,6 +84,9 @@ type Result struct {
 	Tail   []string      // the last lines of standard error, the oldest first; at most 60
 	Wall   time.Duration // from before the start until all is over
 	CPU    time.Duration // user and system time of the child and of those it waited for
+	// Peak is the most bytes that the child, or one that it waited for, had in memory. Linux
+	// counts from what the starting process has, so that a smaller one is not seen.
+	Peak int64
 }
 
 // Run starts the child, with standard input from the null device, and blocks until it
@@ -133,6 +136,7 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 		Tail:   out.tail.lines(),
 		Wall:   time.Since(begin),
 		CPU:    cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
+		Peak:   peakMemory(cmd.ProcessState),
 	}
 	if stopped == nil && out.overflowed() { // it ended before it could be stopped
 		stopped = ErrFlood
@@ -141,6 +145,19 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 		return result, stopped
 	}
 	return result, exitError(waitErr)
+}
+
+// peakMemory returns what the system counted of a child; 0 where it did not.
+func peakMemory(state *os.ProcessState) int64 {
+	usage, ok := state.SysUsage().(*syscall.Rusage)
+	switch {
+	case !ok:
+		return 0
+	case runtime.GOOS == "darwin": // in bytes there, in KiB elsewhere: getrusage(2)
+		return int64(usage.Maxrss)
+	default:
+		return int64(usage.Maxrss) << 10
+	}
 }
 
 // supervise blocks until the leader has ended and its group has been killed. It returns

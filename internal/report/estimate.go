@@ -6,6 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/text"
@@ -16,19 +17,22 @@ import (
 // EstimateTable writes what a dry run computed of a model for people to read; original is
 // what its copies are compared with. It ends with an empty line, so that tables can follow
 // each other; EstimateLegend explains all of them.
-func EstimateTable(w io.Writer, model string, original runner.FileFigures, estimates []estimate.Estimate, threshold float64) error {
+func EstimateTable(w io.Writer, model string, original runner.FileFigures, estimates []estimate.Estimate, limits config.Settings) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s: %s, %s, %.2f bits per weight, %s parameters\n\n",
 		text.Name(model), original.Format, text.Size(original.Bytes), original.BitsPerWeight, text.Count(original.Parameters))
 
 	t := tabwriter.NewWriter(&out, 0, 0, 3, ' ', 0)
-	fmt.Fprint(t, "target\tsize\tbits/weight\tgeneration speed\toutlook\n")
+	fmt.Fprint(t, "target\tsize\tbits/weight\tmemory\tgeneration speed\toutlook\n")
 	for _, e := range estimates {
 		outlook := "kept"
-		if e.DropRatio >= threshold {
+		switch {
+		case e.DropRatio >= limits.Threshold:
 			outlook = "rejected"
+		case beyond(e.Memory, limits.MaxMemory):
+			outlook = "rejected by its memory"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\testimated, likely %s\n", text.Name(e.Target), text.Size(e.Bytes), e.BitsPerWeight, text.Speed(e.DropRatio), outlook)
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\testimated, likely %s\n", text.Name(e.Target), text.Size(e.Bytes), e.BitsPerWeight, text.Size(e.Memory), text.Speed(e.DropRatio), outlook)
 	}
 	t.Flush()
 
@@ -48,12 +52,20 @@ func EstimateTable(w io.Writer, model string, original runner.FileFigures, estim
 	return err
 }
 
+// beyond reports whether a copy takes more than the host and each device may give: nothing is
+// started, so that nobody knows where it would be.
+func beyond(memory int64, limits config.MaxMemory) bool {
+	most := int64(max(limits.Host, limits.Device))
+	return most > 0 && memory > most
+}
+
 // EstimateLegend explains, once for all tables of a dry run, where their figures come from.
 func EstimateLegend(w io.Writer, threshold float64) error {
 	_, err := fmt.Fprintf(w, `Estimated from the files' headers; nothing was run or measured. The speed is bytes(original) /
 bytes(copy), of those that one token of generation reads from memory: weights in use, and a
 half-full KV cache. It is the gain at best, where memory bandwidth is the limit; the prompt
-phase and the quality are not estimated. A copy is rejected at %s or below.
+phase and the quality are not estimated. A copy is rejected at %s or below. The memory is what
+weights, cache and computation take in a round.
 Only measurements decide: run without --dry-run.
 `, text.SpeedLimit(threshold))
 	return err
@@ -71,23 +83,25 @@ type estimateLine struct {
 	TargetFormat  string             `json:"target_format"`
 	CycleVersion  string             `json:"cycle_version"`
 	Phase         verdict.Phase      `json:"phase"`
+	Memory        int64              `json:"memory_bytes"`
 	OriginalFile  runner.FileFigures `json:"original_file"`
 	QuantizedFile runner.FileFigures `json:"quantized_file"`
 }
 
 // EstimateLines writes what a dry run computed, one object a line.
-func EstimateLines(w io.Writer, model string, original runner.FileFigures, estimates []estimate.Estimate, threshold float64) error {
+func EstimateLines(w io.Writer, model string, original runner.FileFigures, estimates []estimate.Estimate, limits config.Settings) error {
 	for _, e := range estimates {
 		err := Line(w, estimateLine{
 			EventType:     event.TypeEstimate,
 			Estimated:     true,
 			ModelName:     model,
 			Drop:          e.DropRatio * 100,
-			Threshold:     event.ThresholdPercent(threshold),
+			Threshold:     event.ThresholdPercent(limits.Threshold),
 			SourceFormat:  original.Format,
 			TargetFormat:  e.Target,
 			CycleVersion:  event.CycleVersion,
 			Phase:         verdict.Generation,
+			Memory:        e.Memory,
 			OriginalFile:  original,
 			QuantizedFile: EstimatedFile(e, original.Parameters),
 		})

@@ -17,6 +17,8 @@ func Gate(r *runner.Result) string {
 		return ""
 	case v.Gate == verdict.GateQuality:
 		return fmt.Sprintf("%s: %s", v.Gate, r.Quality.Breaches(r.Quality.Limits))
+	case v.Gate == verdict.GateMemory:
+		return fmt.Sprintf("%s: %s", v.Gate, r.Memory.Breach())
 	default:
 		for _, p := range v.Phases {
 			if p.Phase == v.Gate {

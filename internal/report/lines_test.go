@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
@@ -80,15 +81,15 @@ func llama() (model.Model, []estimate.Estimate) {
 		Header: &gguf.Header{Format: "F16", Parameters: 6_750_000_000, Tensors: []gguf.Tensor{{Elements: 6_750_000_000, Bytes: 13_500_000_000}}},
 	}
 	return model, []estimate.Estimate{
-		{Target: "Q4_K_M", Bytes: 4_080_000_000, BitsPerWeight: 4.84, DropRatio: -2.25},
-		{Target: "IQ2_XXS", Bytes: 1_900_000_000, BitsPerWeight: 2.25, FallbackShare: 0.0412, NeedsImatrix: true, DropRatio: 0.5},
+		{Target: "Q4_K_M", Bytes: 4_080_000_000, Memory: 4_700_000_000, BitsPerWeight: 4.84, DropRatio: -2.25},
+		{Target: "IQ2_XXS", Bytes: 1_900_000_000, Memory: 2_500_000_000, BitsPerWeight: 2.25, FallbackShare: 0.0412, NeedsImatrix: true, DropRatio: 0.5},
 	}
 }
 
 func TestEstimates(t *testing.T) {
 	model, estimates := llama()
 	var table, lines bytes.Buffer
-	require.NoError(t, report.EstimateTable(&table, model.Name, runner.FiguresOf(model), estimates, 0.12))
+	require.NoError(t, report.EstimateTable(&table, model.Name, runner.FiguresOf(model), estimates, config.Settings{Threshold: 0.12}))
 	require.NoError(t, report.EstimateLegend(&table, 0.12))
 	golden.Check(t, "estimate.txt", table.String())
 	for line := range bytes.Lines(table.Bytes()) {
@@ -96,7 +97,7 @@ func TestEstimates(t *testing.T) {
 			assert.Contains(t, string(line), "estimated", "every line about a target")
 		}
 	}
-	require.NoError(t, report.EstimateLines(&lines, model.Name, runner.FiguresOf(model), estimates, 0.07))
+	require.NoError(t, report.EstimateLines(&lines, model.Name, runner.FiguresOf(model), estimates, config.Settings{Threshold: 0.07}))
 	golden.Check(t, "estimate.json", lines.String())
 	for line := range bytes.Lines(lines.Bytes()) {
 		var object map[string]any
@@ -108,13 +109,13 @@ func TestEstimates(t *testing.T) {
 	}
 
 	lines.Reset()
-	require.NoError(t, report.EstimateLines(&lines, model.Name, report.EstimatedFile(estimates[0], 6_750_000_000), estimates[1:], 0.07))
+	require.NoError(t, report.EstimateLines(&lines, model.Name, report.EstimatedFile(estimates[0], 6_750_000_000), estimates[1:], config.Settings{Threshold: 0.07}))
 	assert.Contains(t, lines.String(), `"source_format":"Q4_K_M"`)
 	assert.Contains(t, lines.String(), `"original_file":{"format":"Q4_K_M","bytes":4080000000,"parameters":6750000000,`)
 
 	model.Name, estimates[0].Target = hostile, hostile
 	table.Reset()
-	require.NoError(t, report.EstimateTable(&table, model.Name, runner.FiguresOf(model), estimates, 0.12))
+	require.NoError(t, report.EstimateTable(&table, model.Name, runner.FiguresOf(model), estimates, config.Settings{Threshold: 0.12}))
 	harmless(t, table.String())
 }
 
@@ -124,9 +125,9 @@ func TestErrorsOfTheWriterAreNotLost(t *testing.T) {
 	for name, err := range map[string]error{
 		"table":           report.Table(full{}, report.Cycle{Results: ladder()}, false),
 		"line":            report.JSONLine(full{}, &result, event.Origin{}, "", false),
-		"estimate table":  report.EstimateTable(full{}, model.Name, runner.FiguresOf(model), estimates, 0.12),
+		"estimate table":  report.EstimateTable(full{}, model.Name, runner.FiguresOf(model), estimates, config.Settings{Threshold: 0.12}),
 		"estimate legend": report.EstimateLegend(full{}, 0.12),
-		"estimate lines":  report.EstimateLines(full{}, model.Name, runner.FiguresOf(model), estimates, 0.12),
+		"estimate lines":  report.EstimateLines(full{}, model.Name, runner.FiguresOf(model), estimates, config.Settings{Threshold: 0.12}),
 	} {
 		assert.ErrorIs(t, err, errFull, name)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/test/golden"
@@ -55,7 +56,7 @@ func printed(t *testing.T) map[string][]string {
 
 	model, estimates := llama()
 	var estimated bytes.Buffer
-	require.NoError(t, report.EstimateLines(&estimated, model.Name, runner.FiguresOf(model), estimates, 0.12))
+	require.NoError(t, report.EstimateLines(&estimated, model.Name, runner.FiguresOf(model), estimates, config.Settings{Threshold: 0.12}))
 
 	skipped := line(event.NewPassedOver("llama-7b", "Q8_0", "Q4_K_M"))
 	publications := []string{

@@ -54,3 +54,6 @@ func (p Phase) known() bool {
 // predictions are too far from the original's. It is never one of Config.Phases, and
 // Decide does not give it.
 const GateQuality Phase = "quality"
+
+// GateMemory is likewise the gate of a copy that takes more memory than it may.
+const GateMemory Phase = "memory"

@@ -21,7 +21,7 @@ type Verdict struct {
 	// look it is the number of rounds there are.
 	Rounds int `json:"rounds"`
 	// Gate is the phase that rejected the pair, the one with the largest drop when
-	// several did, or GateQuality; "" when the pair was not rejected.
+	// several did, GateQuality or GateMemory; "" when the pair was not rejected.
 	Gate Phase `json:"gate,omitempty"`
 	// Phases, in the order of the configuration.
 	Phases []PhaseVerdict `json:"phases"`

@@ -55,7 +55,7 @@ func (v *pairView) Note() string {
 		return "a change was measured but not confirmed"
 	case last.Outcome == verdict.Inconclusive && v.Pair.Standing != "":
 		return "the last measurement was inconclusive"
-	case last.Outcome == verdict.Rejected && last.Gate == verdict.GateQuality:
+	case last.Outcome == verdict.Rejected && (last.Gate == verdict.GateQuality || last.Gate == verdict.GateMemory):
 		return "by " + report.Gate(&decided.Result)
 	case last.Outcome == verdict.Rejected: // whose figures are beside it
 		return "by " + string(last.Gate)

@@ -179,6 +179,8 @@ func functions() template.FuncMap {
 		"durations": durations,
 		"commands":  commands,
 		"quality":   qualityFigures,
+		"memory":    memoryRows,
+		"first":     firstToken,
 	}
 }
 
