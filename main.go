@@ -23,6 +23,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/command"
 	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/fleet"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/web"
@@ -69,6 +70,8 @@ func do(p *command.Program, name string, f command.ServeFlags) (status int, err 
 		return command.ExitKept, p.Check(ctx)
 	case name == "run":
 		return p.Run(ctx)
+	case name == "worker":
+		return command.ExitKept, p.Worker(ctx)
 	case name == "calibrate":
 		return command.ExitKept, p.Calibrate(ctx)
 	case name == "events":
@@ -104,6 +107,7 @@ func serve(ctx context.Context, p *command.Program, f command.ServeFlags) (err e
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
 	bus := p.NewBus(state)
+	workers := fleet.NewCoordinator(fleet.SecretsOf(os.Getenv), fleet.Times{}, p.Logger)
 	cycleLog := cycle.NewLog(p.Logger.Handler())
 	dispatcher := dispatch.New(state, cycleLog)
 	scheduler := schedule.New(schedule.Options{
@@ -121,7 +125,7 @@ func serve(ctx context.Context, p *command.Program, f command.ServeFlags) (err e
 		collector.RegisterExternalURL(registry, mount.External.String())
 	}
 	reload := &reloads{
-		p: p, store: state, bus: bus, dispatcher: dispatcher, scheduler: scheduler, cycleLog: cycleLog,
+		p: p, store: state, bus: bus, workers: workers, dispatcher: dispatcher, scheduler: scheduler, cycleLog: cycleLog,
 		metrics: collector.NewReloads(registry),
 	}
 	handler := web.New(web.Options{
@@ -161,6 +165,7 @@ func serve(ctx context.Context, p *command.Program, f command.ServeFlags) (err e
 		group.Go(func() error { scheduler.Run(ctx); return nil })
 		group.Go(func() error { dispatcher.Run(ctx); return nil })
 		group.Go(func() error { bus.Run(ctx); return nil })
+		group.Go(func() error { workers.Run(ctx, dispatcher.Notify); return nil })
 		reload.on(ctx, hangUp)
 		return nil
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/fleet"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -27,6 +28,7 @@ type reloads struct {
 	p          *command.Program
 	store      *store.Store
 	bus        *a2a.Bus
+	workers    *fleet.Coordinator
 	dispatcher *dispatch.Dispatcher
 	scheduler  *schedule.Scheduler
 	cycleLog   *cycle.Log
@@ -149,6 +151,7 @@ func (r *reloads) take(ctx context.Context, c *config.Config) error {
 type prepared struct {
 	config   *config.Config
 	relay    *a2a.Relay // nil without a bus
+	fleet    fleet.Prepared
 	dispatch dispatch.Config
 	plan     *model.Plan
 }
@@ -169,13 +172,16 @@ func (r *reloads) prepare(ctx context.Context, c *config.Config) (next prepared,
 	if next.relay, err = r.bus.Prepare(c.A2A); err != nil {
 		return next, err
 	}
+	if next.fleet, err = r.workers.Prepare(c.Fleet); err != nil {
+		return next, err
+	}
 	files, err := r.p.OpenCache(ctx, c)
 	if err != nil {
 		return next, err
 	}
 	logger := slog.New(r.cycleLog)
 	engines := r.p.Engines(c, logger)
-	next.dispatch = dispatch.Config{Entries: c.Schedule, Models: models, Runners: map[string]cycle.Runner{}, Engine: engines}
+	next.dispatch = dispatch.Config{Entries: c.Schedule, Models: models, Runners: map[string]cycle.Runner{}, Engine: engines, Fleet: r.workers}
 	for _, entry := range c.Schedule {
 		next.dispatch.Runners[entry.Name] = r.p.Runner(c, engines.Of(entry.Engine), false, command.Memory{Hashes: r.store, Cache: files}, logger)
 	}
@@ -191,6 +197,7 @@ func (r *reloads) exchange(next prepared) error {
 	}
 	r.store.SetRetention(c.Storage.Retention)
 	r.bus.Set(next.relay)
+	r.workers.Set(next.fleet)
 	r.dispatcher.Configure(next.dispatch, next.plan)
 	if err := r.scheduler.Replace(c.Times()); err != nil {
 		return err // not after config.Load has validated it

@@ -89,10 +89,10 @@ func decided(source, target string, outcome verdict.Outcome, phases ...verdict.P
 
 // stateOf holds the pairs, each the latest of its model as far as no later one is.
 func stateOf(pairs ...*store.Pair) *store.State {
-	s := &store.State{Pairs: map[store.PairID]*store.Pair{}, Models: map[string]*store.Model{}}
+	s := &store.State{Pairs: map[store.PairID]*store.Pair{}, Models: map[store.ModelID]*store.Model{}}
 	for _, pair := range pairs {
 		s.Pairs[pair.PairID] = pair
-		s.Models[pair.Model] = &store.Model{Name: pair.Model, LastRun: noon, Latest: pair.PairID}
+		s.Models[pair.ModelID()] = &store.Model{ModelID: pair.ModelID(), LastRun: noon, Latest: pair.PairID}
 	}
 	return s
 }
@@ -225,11 +225,11 @@ func everything() (*model.Plan, *store.State) {
 	)
 	evaluated(s, "chat/small", "Q4_K_M", 25.25)
 	p.Entries[0].Models[0].Choose = choice.Smallest
-	s.Models["chat/small"].Choice = &store.Choice{Rule: choice.Smallest, Format: "Q4_K_M"}
+	s.Models[store.ModelID{Name: "chat/small"}].Choice = &store.Choice{Rule: choice.Smallest, Format: "Q4_K_M"}
 	p.Entries[0].Publish.Dir = "/published"
 	s.Pairs[store.PairID{Model: "chat/small", Target: "Q4_K_M"}].Published = &store.Publication{Target: "Q4_K_M", Time: noon.Add(-2 * time.Hour)}
-	s.Models["chat/small"].LastSuccess = noon.Add(-time.Hour)
-	s.Models["chat/small"].Durations = map[runner.Operation]time.Duration{
+	s.Models[store.ModelID{Name: "chat/small"}].LastSuccess = noon.Add(-time.Hour)
+	s.Models[store.ModelID{Name: "chat/small"}].Durations = map[runner.Operation]time.Duration{
 		runner.OperationIsolate: 250 * time.Millisecond, runner.OperationQuantize: 90 * time.Second,
 		runner.OperationEvaluate: 30 * time.Second, runner.OperationBenchmark: time.Hour, runner.OperationTotal: time.Hour + 91*time.Second,
 	}
@@ -502,9 +502,9 @@ func TestChosenFormat(t *testing.T) {
 		return m
 	}
 	state := stateOf(pair("a", "Q2_K", verdict.Kept, nil), pair("none", "Q2_K", verdict.Rejected, nil), pair("before", "Q2_K", "", nil), pair("not any more", "Q2_K", verdict.Kept, nil))
-	state.Models["a"].Choice = &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}
-	state.Models["none"].Choice = &store.Choice{Rule: choice.Smallest}
-	state.Models["not any more"].Choice = &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}
+	state.Models[store.ModelID{Name: "a"}].Choice = &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}
+	state.Models[store.ModelID{Name: "none"}].Choice = &store.Choice{Rule: choice.Smallest}
+	state.Models[store.ModelID{Name: "not any more"}].Choice = &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}
 	p := planOf(entry("e", chooses("a"), chooses("none"), chooses("before"), planned("not any more", "F16", "Q2_K")))
 	assert.Equal(t, []string{family + `{format="Q2_K",model_name="a"} 1`}, samples(show(t, Live{}, p, state, family)))
 }

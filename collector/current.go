@@ -15,8 +15,10 @@ func (b *builder) current(from Sources) {
 		b.add(queued, float64(entry.Queued), entry.Name)
 		b.time(nextRun, next[entry.Name], entry.Name)
 	}
-	if status.Running != nil && status.Running.Cycle != 0 {
-		b.add(progress, status.Running.Ratio, status.Running.Model)
+	for _, r := range status.All() {
+		if r.Cycle != 0 && !r.Waiting {
+			b.of(r.Class, func() { b.add(progress, r.Ratio, r.Model) })
+		}
 	}
 	b.engine(&status.Engine)
 	if bus := from.Bus.Status(); bus.Configured {

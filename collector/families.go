@@ -2,6 +2,7 @@ package collector
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -354,6 +355,20 @@ func Families() []Family {
 func (f family) desc() *prometheus.Desc {
 	return prometheus.NewDesc(families[f].Name, families[f].Help, families[f].Labels, nil)
 }
+
+// classLabel is the label of series of a fleet's entries.
+const classLabel = "hardware_class"
+
+// classDescs are the descriptors with classLabel, by family.
+var classDescs = sync.OnceValue(func() (all [len(families)]*prometheus.Desc) {
+	for f := range families {
+		all[f] = prometheus.NewDesc(families[f].Name, families[f].Help, append(slices.Clone(families[f].Labels), classLabel), nil)
+	}
+	return all
+})
+
+// classDesc is desc for a series of a fleet's entry, which has classLabel, too.
+func (f family) classDesc() *prometheus.Desc { return classDescs()[f] }
 
 // opts returns the options for a metric whose value client_golang keeps.
 func (f family) opts() prometheus.Opts {

@@ -38,7 +38,7 @@ func generation(p *model.Plan, n uint64) *store.State {
 	at := time.Unix(int64(n), 0)
 	file := runner.FileFigures{Bytes: int64(n), Parameters: int64(n)}
 	s := &store.State{
-		Pairs: map[store.PairID]*store.Pair{}, Models: map[string]*store.Model{},
+		Pairs: map[store.PairID]*store.Pair{}, Models: map[store.ModelID]*store.Model{},
 		Outbox: store.OutboxState{Pending: int(n), OldestPending: at},
 	}
 	counters := map[store.Counter]uint64{{Kind: store.CountDelivered}: n}
@@ -61,8 +61,8 @@ func generation(p *model.Plan, n uint64) *store.State {
 				},
 				OriginalThroughput: map[verdict.Phase]float64{verdict.Generation: x, verdict.Prompt: x},
 			}}
-			s.Models[m.Name] = &store.Model{
-				Name: m.Name, Latest: id, LastRun: at, LastSuccess: at,
+			s.Models[store.ModelID{Name: m.Name}] = &store.Model{
+				ModelID: store.ModelID{Name: m.Name}, Latest: id, LastRun: at, LastSuccess: at,
 				Durations: map[runner.Operation]time.Duration{
 					runner.OperationIsolate: time.Duration(n) * time.Second, runner.OperationQuantize: time.Duration(n) * time.Second,
 					runner.OperationBenchmark: time.Duration(n) * time.Second, runner.OperationTotal: time.Duration(n) * time.Second,

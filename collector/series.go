@@ -36,6 +36,9 @@ func (s *series) compare(other *series) int {
 	if s.family != other.family {
 		return cmp.Compare(s.family, other.family)
 	}
+	if order := cmp.Compare(len(s.labels), len(other.labels)); order != 0 { // one has a class
+		return order
+	}
 	for i, label := range s.labels {
 		if order := strings.Compare(label.GetValue(), other.labels[i].GetValue()); order != 0 {
 			return order
@@ -48,6 +51,14 @@ func (s *series) compare(other *series) int {
 type builder struct {
 	descs []*prometheus.Desc // by family
 	list  []*series
+	class string // of hardware: a label of what is added, unless it is ""
+}
+
+// of has what is added by do be of a class of hardware; "" is this host.
+func (b *builder) of(class string, do func()) {
+	b.class = class
+	do()
+	b.class = ""
 }
 
 // add adds a series. If two have the same labels, the first one counts: a registry that
@@ -57,7 +68,11 @@ func (b *builder) add(f family, value float64, labels ...string) {
 	for i := range labels {
 		labels[i] = strings.ToValidUTF8(labels[i], "\uFFFD")
 	}
-	s := &series{family: f, desc: b.descs[f], labels: prometheus.MakeLabelPairs(b.descs[f], labels)}
+	desc := b.descs[f]
+	if b.class != "" {
+		desc, labels = f.classDesc(), append(labels, b.class)
+	}
+	s := &series{family: f, desc: desc, labels: prometheus.MakeLabelPairs(desc, labels)}
 	if families[f].Type == counter {
 		s.counter = &dto.Counter{Value: &value}
 	} else {

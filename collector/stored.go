@@ -37,10 +37,12 @@ func (b *builder) stored(p *model.Plan, s *store.State, deliveryReasons []string
 		entry := &p.Entries[i]
 		for j := range entry.Models {
 			model := &entry.Models[j]
-			b.model(model, s)
-			for _, target := range model.Targets {
-				b.pair(model, s.Pairs[store.PairID{Model: model.Name, Target: target}], target, entry)
-			}
+			b.of(model.Class, func() {
+				b.model(model, s)
+				for _, target := range model.Targets {
+					b.pair(model, s.Pairs[store.PairID{Model: model.Name, Target: target, Class: model.Class}], target, entry)
+				}
+			})
 		}
 	}
 	b.events(&s.Outbox)
@@ -50,18 +52,18 @@ func (b *builder) stored(p *model.Plan, s *store.State, deliveryReasons []string
 // scheduled is what the plan names.
 type scheduled struct {
 	entries map[string]bool
-	models  map[string]bool
+	models  map[store.ModelID]bool
 	pairs   map[store.PairID]bool
 }
 
 func scheduledBy(p *model.Plan) scheduled {
-	s := scheduled{map[string]bool{}, map[string]bool{}, map[store.PairID]bool{}}
+	s := scheduled{map[string]bool{}, map[store.ModelID]bool{}, map[store.PairID]bool{}}
 	for i := range p.Entries {
 		s.entries[p.Entries[i].Name] = true
 		for _, model := range p.Entries[i].Models {
-			s.models[model.Name] = true
+			s.models[store.ModelID{Name: model.Name, Class: model.Class}] = true
 			for _, target := range model.Targets {
-				s.pairs[store.PairID{Model: model.Name, Target: target}] = true
+				s.pairs[store.PairID{Model: model.Name, Target: target, Class: model.Class}] = true
 			}
 		}
 	}
@@ -84,7 +86,7 @@ var countedAs = map[store.CounterKind]family{
 func (b *builder) counted(scheduled scheduled, counters store.Counters) {
 	for counter, n := range counters.All() {
 		if f, known := countedAs[counter.Kind]; known && scheduled.counts(counter) {
-			b.add(f, float64(n), counter.Labels()...)
+			b.of(counter.Class, func() { b.add(f, float64(n), counter.Labels()...) })
 		}
 	}
 }
@@ -94,9 +96,9 @@ func (s scheduled) counts(c store.Counter) bool {
 	case c.Entry != "":
 		return s.entries[c.Entry]
 	case c.Target != "":
-		return s.pairs[store.PairID{Model: c.Model, Target: c.Target}]
+		return s.pairs[store.PairID{Model: c.Model, Target: c.Target, Class: c.Class}]
 	case c.Model != "":
-		return s.models[c.Model]
+		return s.models[store.ModelID{Name: c.Model, Class: c.Class}]
 	default:
 		return true
 	}
@@ -110,37 +112,7 @@ func (b *builder) zeros(p *model.Plan, deliveryReasons []string) {
 			b.add(skippedTotal, 0, entry.Name, string(reason))
 		}
 		for j := range entry.Models {
-			model := &entry.Models[j]
-			for _, reason := range reasons {
-				b.add(failuresTotal, 0, model.Name, string(reason))
-			}
-			for _, input := range inputs {
-				b.add(inputChangesTotal, 0, model.Name, string(input))
-			}
-			for _, target := range model.Targets {
-				for _, gate := range gates {
-					b.add(rejectionsTotal, 0, model.Name, target, string(gate))
-				}
-				for _, gate := range entry.Benchmark.Measured()[len(entry.Benchmark.Phases):] { // the further ones
-					b.add(rejectionsTotal, 0, model.Name, target, string(gate))
-				}
-				if entry.Quality.Enabled() {
-					b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateQuality))
-				}
-				if entry.MaxMemory.Any() {
-					b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateMemory))
-				}
-				if entry.Publish.Enabled() {
-					b.add(publishFailures, 0, model.Name, target)
-				}
-				source := model.SourceFormat()
-				if source == "" { // it cannot be read now; nor could it be decided
-					continue
-				}
-				for _, outcome := range outcomes {
-					b.add(decisionTotal, 0, string(outcome), model.Name, source, target)
-				}
-			}
+			b.of(entry.Models[j].Class, func() { b.zerosOf(entry, &entry.Models[j]) })
 		}
 	}
 	b.add(eventsDelivered, 0)
@@ -149,11 +121,45 @@ func (b *builder) zeros(p *model.Plan, deliveryReasons []string) {
 	}
 }
 
+// zerosOf adds the counters of a model that nothing was counted by yet.
+func (b *builder) zerosOf(entry *model.Resolved, model *model.Planned) {
+	for _, reason := range reasons {
+		b.add(failuresTotal, 0, model.Name, string(reason))
+	}
+	for _, input := range inputs {
+		b.add(inputChangesTotal, 0, model.Name, string(input))
+	}
+	for _, target := range model.Targets {
+		for _, gate := range gates {
+			b.add(rejectionsTotal, 0, model.Name, target, string(gate))
+		}
+		for _, gate := range entry.Benchmark.Measured()[len(entry.Benchmark.Phases):] { // the further ones
+			b.add(rejectionsTotal, 0, model.Name, target, string(gate))
+		}
+		if entry.Quality.Enabled() {
+			b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateQuality))
+		}
+		if entry.MaxMemory.Any() {
+			b.add(rejectionsTotal, 0, model.Name, target, string(verdict.GateMemory))
+		}
+		if entry.Publish.Enabled() {
+			b.add(publishFailures, 0, model.Name, target)
+		}
+		source := model.SourceFormat()
+		if source == "" { // it cannot be read now; nor could it be decided
+			continue
+		}
+		for _, outcome := range outcomes {
+			b.add(decisionTotal, 0, string(outcome), model.Name, source, target)
+		}
+	}
+}
+
 // model adds what is known of the model itself. Its own format comes before the formats of
 // its pairs, because one of them may be the same: a model against itself.
 func (b *builder) model(m *model.Planned, s *store.State) {
 	var latest *store.Record
-	known := s.Models[m.Name]
+	known := s.Models[store.ModelID{Name: m.Name, Class: m.Class}]
 	if known != nil {
 		if pair := s.Pairs[known.Latest]; pair != nil {
 			latest = pair.Decided
@@ -213,7 +219,7 @@ func (b *builder) memory(model, format string, m runner.Memory) {
 func newest(m *model.Planned, s *store.State, kind func(*store.Record) bool) *store.Record {
 	var newest *store.Record
 	for _, target := range m.Targets {
-		pair := s.Pairs[store.PairID{Model: m.Name, Target: target}]
+		pair := s.Pairs[store.PairID{Model: m.Name, Target: target, Class: m.Class}]
 		if pair == nil || pair.Decided == nil || !kind(pair.Decided) {
 			continue
 		}

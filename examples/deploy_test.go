@@ -21,6 +21,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/command"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/redisconn"
 	"github.com/quant-exporter/quant-exporter/internal/test/golden"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 	"github.com/quant-exporter/quant-exporter/internal/web"
@@ -201,7 +202,7 @@ func TestComposeFileIsConsistent(t *testing.T) {
 	lock := path.Dir(exporter.Environment[variables()["--host.lock"]])
 	assert.Contains(t, exporter.Volumes, lock+":"+lock, "one lock for all on a host")
 
-	configuration, err := config.Load(filepath.Join("docker", path.Base(given["--config.file"])), config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
+	configuration, err := config.Load(filepath.Join("docker", path.Base(given["--config.file"])), config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate, Fleet: redisconn.ValidateFleet})
 	require.NoError(t, err)
 	assert.Equal(t, "redis://redis:6379/0", configuration.A2A.URL)
 	assert.Contains(t, c.Services, "redis")
@@ -478,6 +479,6 @@ func TestKubernetesMountsWhatTheFlagsName(t *testing.T) {
 	}
 
 	file := filepath.Join("kubernetes", "base", path.Base(given["--config.file"]))
-	_, err := config.Load(file, config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
+	_, err := config.Load(file, config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate, Fleet: redisconn.ValidateFleet})
 	require.NoError(t, err)
 }

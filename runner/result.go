@@ -45,6 +45,9 @@ type Result struct {
 	// see Request. "" for a copy.
 	Against string `json:"against,omitempty"`
 
+	// Host is where it was found, if that is not the host that stores it.
+	Host string `json:"-"`
+
 	// Verdict is the decision and what it rests on; nil exactly when Failure is set.
 	Verdict *verdict.Verdict `json:"verdict,omitempty"`
 	// Quality is what the copy's predictions are worth; nil when that was not evaluated.

@@ -67,7 +67,7 @@ func TestRunRecordsAsACycleOfTheScheduleIs(t *testing.T) {
 	state := opened.State()
 	assert.Equal(t, verdict.Rejected, state.Standing(id))
 	assert.Len(t, slices.DeleteFunc(slices.Collect(maps.Keys(maps.Collect(state.Counters.All()))), func(c store.Counter) bool { return c.Kind != store.CountDecision }), 2)
-	assert.NotEmpty(t, state.Models["m"].Durations)
+	assert.NotEmpty(t, state.Models[store.ModelID{Name: "m"}].Durations)
 	assert.Empty(t, state.Running)
 
 	newest, records, found, err := opened.Cycle(2)

@@ -77,33 +77,6 @@ func TestEndpoints(t *testing.T) {
 	})
 }
 
-// What the configuration names comes before the environment, and that before the URL.
-func TestCredentials(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "password")
-	require.NoError(t, os.WriteFile(file, []byte("from file\r\n"), 0o600))
-	both := config.A2A{Username: "config", PasswordFile: file}
-	environment := Secrets{Username: "environment", Password: "from environment"}
-	url := Endpoint{Username: "url", Password: "from url"}
-	for _, c := range []struct {
-		cfg                config.A2A
-		secrets            Secrets
-		endpoint           Endpoint
-		username, password string
-	}{
-		{config.A2A{}, Secrets{}, Endpoint{}, "", ""},
-		{config.A2A{}, Secrets{}, url, "url", "from url"},
-		{config.A2A{}, environment, url, "environment", "from environment"},
-		{both, environment, url, "config", "from file"},
-		{config.A2A{PasswordFile: file}, Secrets{}, url, "url", "from file"},
-		{config.A2A{Username: "config"}, environment, url, "config", "from environment"},
-	} {
-		username, password, err := credentials(c.cfg, c.secrets, c.endpoint)(t.Context())
-		require.NoError(t, err)
-		assert.Equal(t, c.username, username)
-		assert.Equal(t, c.password, password)
-	}
-}
-
 // A password that is changed in its file is used at the next connect, without a restart.
 func TestPasswordIsRotated(t *testing.T) {
 	server := servers.StartRedis(t, servers.RedisOptions{})
@@ -223,8 +196,8 @@ func TestSentinelsThatWantAPassword(t *testing.T) {
 
 func TestNewRefusesWhatItCannotUse(t *testing.T) {
 	for want, cfg := range map[string]config.A2A{
-		"a2a.url: ":    {URL: "http://:hunter2@h", Stream: stream, Timeout: patience},
-		"a2a.stream: ": {URL: "redis://h", Stream: "{}", Timeout: patience},
+		"a2a.url: ":    {Redis: config.Redis{URL: "http://:hunter2@h", Timeout: patience}, Stream: stream},
+		"a2a.stream: ": {Redis: config.Redis{URL: "redis://h", Timeout: patience}, Stream: "{}"},
 	} {
 		_, err := New(cfg, Secrets{}, newMemory(), slog.New(slog.DiscardHandler))
 		assert.ErrorContains(t, err, want)

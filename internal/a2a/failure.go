@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/quant-exporter/quant-exporter/internal/redisconn"
 )
 
 // Why an attempt to deliver failed: label values of
@@ -63,13 +65,13 @@ func reasonOf(err error) string {
 	if _, ok := errors.AsType[*storeError](err); ok {
 		return ReasonStore
 	}
-	if _, ok := errors.AsType[*credentialsError](err); ok {
+	if _, ok := errors.AsType[*redisconn.CredentialsError](err); ok {
 		return ReasonAuth
 	}
 	if reply, ok := errors.AsType[redis.Error](err); ok {
 		return reasonOfReply(reply.Error())
 	}
-	if errors.Is(err, errAnswer) || errors.Is(err, errReply) {
+	if errors.Is(err, errAnswer) || errors.Is(err, redisconn.ErrReply) {
 		return ReasonOther
 	}
 	if isTLS(err) {

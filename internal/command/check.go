@@ -16,6 +16,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
+	"github.com/quant-exporter/quant-exporter/internal/fleet"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
 	"github.com/quant-exporter/quant-exporter/internal/model"
@@ -31,7 +32,7 @@ const shownFires = 3
 // Check is `--config.check`: it reports everything that a start would find wrong, or that
 // would fail later, and what is due when.
 func (p *Program) Check(ctx context.Context) error {
-	bad := []error{p.checkWeb(), p.checkBus()}
+	bad := []error{p.checkWeb(), p.checkBus(), p.checkFleet(ctx)}
 	found, err := model.NewFinder(p.Config, p.Logger).Plan(nil)
 	if err != nil {
 		return errors.Join(append(bad, err)...)
@@ -93,6 +94,17 @@ func (p *Program) checkBus() error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s: a2a: %w", p.flags.ConfigFile, err)
+	}
+	return nil
+}
+
+// checkFleet connects to the fleet's Redis, and checks that it can hold a fleet.
+func (p *Program) checkFleet(ctx context.Context) error {
+	if !p.Config.Fleet.Enabled() {
+		return nil
+	}
+	if err := fleet.Check(ctx, p.Config.Fleet, fleet.SecretsOf(os.Getenv)); err != nil {
+		return fmt.Errorf("%s: fleet: %w", p.flags.ConfigFile, err)
 	}
 	return nil
 }

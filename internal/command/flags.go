@@ -20,6 +20,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/redisconn"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
@@ -45,6 +46,7 @@ type Flags struct {
 	run         runFlags
 	calibrate   calibrateFlags
 	events      eventsFlags
+	worker      workerFlags
 	backup      string // file
 	exporter    exporterFlags
 }
@@ -130,6 +132,7 @@ func NewFlags(stdout io.Writer) *Flags {
 	f.threshold.flag(serve)
 	f.run.flags(f.App, &f.threshold)
 	f.calibrate.flags(f.App, &f.threshold)
+	f.worker.flags(f.App)
 	f.exporter.flags(f.events.flags(f.App))
 	f.exporter.flags(f.App.Command("export", "Write the whole state to standard output, as JSON lines."))
 	backup := f.App.Command("backup", "Copy the state to a file; the copy is consistent.")
@@ -197,7 +200,7 @@ func (f *exporterFlags) flags(command *kingpin.CmdClause) {
 // loadConfig reads the configuration file, which has to exist only if it was named, and
 // applies the flags.
 func (f *Flags) loadConfig() (*config.Config, error) {
-	c, err := config.Load(f.ConfigFile, config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate})
+	c, err := config.Load(f.ConfigFile, config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate, Fleet: redisconn.ValidateFleet})
 	if errors.Is(err, fs.ErrNotExist) && f.ConfigFile == defaultConfigFile {
 		defaults := config.Default()
 		c, err = &defaults, nil

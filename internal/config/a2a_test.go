@@ -47,10 +47,10 @@ func TestBusRedacted(t *testing.T) {
 		"unix:///s":                         "unix:///s",
 		"redis+sentinel://:hunter2@a,b/m/0": "redis+sentinel://:<secret>@a,b/m/0",
 	} {
-		assert.Equal(t, want, config.A2A{URL: text}.Redacted().URL)
+		assert.Equal(t, want, config.A2A{Redis: config.Redis{URL: text}}.Redacted().URL)
 	}
-	c := config.A2A{TLS: promconfig.TLSConfig{Key: "hunter2", CertFile: "/c"}}
-	assert.Equal(t, config.A2A{TLS: promconfig.TLSConfig{Key: config.Secret, CertFile: "/c"}}, c.Redacted())
+	c := config.A2A{Redis: config.Redis{TLS: promconfig.TLSConfig{Key: "hunter2", CertFile: "/c"}}}
+	assert.Equal(t, config.A2A{Redis: config.Redis{TLS: promconfig.TLSConfig{Key: config.Secret, CertFile: "/c"}}}, c.Redacted())
 	assert.Equal(t, promconfig.Secret("hunter2"), c.TLS.Key, "the original stays")
 	assert.Equal(t, config.DefaultA2A(), config.DefaultA2A().Redacted())
 }

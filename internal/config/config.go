@@ -34,7 +34,8 @@ type Config struct {
 	Engine  Engine  `yaml:"engine"`
 	// Settings of cycles, which each entry may change for itself.
 	Settings `yaml:",inline"`
-	A2A      A2A `yaml:"a2a"`
+	A2A      A2A   `yaml:"a2a"`
+	Fleet    Fleet `yaml:"fleet"`
 	// Schedule has no entries by default: nothing is due.
 	Schedule []Entry `yaml:"schedule"`
 
@@ -78,6 +79,7 @@ func Default() Config {
 		Engine:   DefaultEngine(),
 		Settings: DefaultSettings(),
 		A2A:      DefaultA2A(),
+		Fleet:    DefaultFleet(),
 	}
 }
 
@@ -85,6 +87,7 @@ func Default() Config {
 type Checks struct {
 	Engine func(Engine) []Problem
 	A2A    func(A2A) []Problem
+	Fleet  func(Fleet) []Problem
 }
 
 // Load reads a file. Relative paths in it are taken from the file's own directory, as
@@ -128,6 +131,7 @@ func Parse(file string, text []byte, checks Checks) (*Config, error) {
 	c.Baseline = gguf.Canonical(c.Baseline)
 	r.rebase(c.paths())
 	c.A2A.TLS.SetDirectory(dir)
+	c.Fleet.TLS.SetDirectory(dir)
 	problems := c.problems(checks)
 	r.object(problems)
 	// The entries start from the sections, so these have to be complete, wherever they
@@ -152,6 +156,7 @@ func (c *Config) problems(checks Checks) []Problem {
 		below("cache", c.Cache.Validate()),
 		below("storage.retention", c.Storage.Retention.Validate()),
 		below("a2a", append(c.A2A.Validate(), checks.A2A(c.A2A)...)),
+		below("fleet", append(c.Fleet.Validate(), checks.Fleet(c.Fleet)...)),
 	))
 	found.check("publish.dir", c.apart(c.Publish.Dir))
 	if c.Work.Dir == "" {
@@ -166,15 +171,17 @@ func (c *Config) problems(checks Checks) []Problem {
 // paths returns the values that are paths of files, by their keys.
 func (c *Config) paths() map[string]*string {
 	return map[string]*string{
-		"models.dir":                 &c.Models.Dir,
-		"work.dir":                   &c.Work.Dir,
-		"storage.path":               &c.Storage.Path,
-		"engine.dir":                 &c.Engine.Dir,
-		"engine.imatrix":             &c.Engine.Imatrix,
-		"quality.corpus":             &c.Quality.Corpus,
-		"publish.dir":                &c.Publish.Dir,
-		"a2a.password_file":          &c.A2A.PasswordFile,
-		"a2a.sentinel_password_file": &c.A2A.SentinelPasswordFile,
+		"models.dir":                   &c.Models.Dir,
+		"work.dir":                     &c.Work.Dir,
+		"storage.path":                 &c.Storage.Path,
+		"engine.dir":                   &c.Engine.Dir,
+		"engine.imatrix":               &c.Engine.Imatrix,
+		"quality.corpus":               &c.Quality.Corpus,
+		"publish.dir":                  &c.Publish.Dir,
+		"a2a.password_file":            &c.A2A.PasswordFile,
+		"a2a.sentinel_password_file":   &c.A2A.SentinelPasswordFile,
+		"fleet.password_file":          &c.Fleet.PasswordFile,
+		"fleet.sentinel_password_file": &c.Fleet.SentinelPasswordFile,
 	}
 }
 

@@ -24,14 +24,15 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/redisconn"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
 // fileKeys are the keys of the file, as messages list them.
-const fileKeys = "a2a, baseline, benchmark, cache, choose, engine, fresh_for, max_memory, models, publish, quality, schedule, storage, threshold, work"
+const fileKeys = "a2a, baseline, benchmark, cache, choose, engine, fleet, fresh_for, max_memory, models, publish, quality, schedule, storage, threshold, work"
 
 // checks are the program's.
-var checks = config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate}
+var checks = config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate, Fleet: redisconn.ValidateFleet}
 
 // read reads a text as if it were a file of this name.
 func read(file string, text []byte) (*config.Config, error) { return config.Parse(file, text, checks) }
@@ -117,6 +118,14 @@ a2a:
   stream: s
   max_len: 0
   tls_config: {ca: A, cert: C, key: K, server_name: n, insecure_skip_verify: true, min_version: TLS12, max_version: TLS13}
+fleet:
+  url: rediss+sentinel://h/m
+  username: v
+  password_file: /etc/q/fleet
+  sentinel_username: x
+  sentinel_password_file: /etc/q/watch
+  tls_config: {ca: A}
+  prefix: p
 `))
 	require.NoError(t, err)
 	want := config.Default()
@@ -143,10 +152,14 @@ a2a:
 	want.MaxMemory = config.MaxMemory{Host: 24e9, Device: 12e9}
 	want.Publish = config.Publish{Dir: "/published", Keep: 5}
 	want.Storage = config.Storage{Path: "/var/lib/q", Retention: config.Retention{Age: model.Duration(30 * 24 * time.Hour), Cycles: 7}}
-	want.A2A = config.A2A{
-		URL: "rediss+sentinel://h/m", Username: "u", PasswordFile: "/etc/q/password", SentinelUsername: "w", SentinelPasswordFile: "/etc/q/sentinel", Stream: "s", Timeout: want.A2A.Timeout,
+	want.A2A = config.A2A{Stream: "s", Redis: config.Redis{
+		URL: "rediss+sentinel://h/m", Username: "u", PasswordFile: "/etc/q/password", SentinelUsername: "w", SentinelPasswordFile: "/etc/q/sentinel", Timeout: want.A2A.Timeout,
 		TLS: promconfig.TLSConfig{CA: "A", Cert: "C", Key: "K", ServerName: "n", InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13},
-	}
+	}}
+	want.Fleet = config.Fleet{Prefix: "p", Redis: config.Redis{
+		URL: "rediss+sentinel://h/m", Username: "v", PasswordFile: "/etc/q/fleet", SentinelUsername: "x", SentinelPasswordFile: "/etc/q/watch", Timeout: want.Fleet.Timeout,
+		TLS: promconfig.TLSConfig{CA: "A"},
+	}}
 	assert.Equal(t, want, *c)
 
 	defaults := config.Default()
@@ -434,11 +447,13 @@ func TestShippedFileShowsTheDefaults(t *testing.T) {
 func TestShippedFileHasEveryKey(t *testing.T) {
 	// The examples are keys, too, and right; of two, one takes the place of the other.
 	text := commented.ReplaceAllString(shippedText(t), "$1$2")
-	text = strings.Replace(text, "rediss://127.0.0.1:6379/0", "rediss+sentinel://127.0.0.1:26379/main/0", 1) // for the keys of Sentinels
-	c := parse(t, regexp.MustCompile(`(?m)^    against: .*\n`).ReplaceAllString(text, ""))
+	text = strings.Replace(text, "rediss://127.0.0.1:6379/0", "rediss+sentinel://127.0.0.1:26379/main/0", -1) // for the keys of Sentinels
+	c := parse(t, regexp.MustCompile(`(?m)^    (against|on): .*\n`).ReplaceAllString(text, ""))
 	assert.NotEmpty(t, c.A2A.URL)
 	one := strings.Replace(text, `models: ["*"]`, "models: [m]", 1)
-	parse(t, regexp.MustCompile(`(?m)^    (targets|choose|publish): .*\n`).ReplaceAllString(one, ""))
+	parse(t, regexp.MustCompile(`(?m)^    (targets|choose|publish|on): .*\n`).ReplaceAllString(one, ""))
+	fleet := parse(t, regexp.MustCompile(`(?m)^    (against|publish): .*\n`).ReplaceAllString(text, ""))
+	assert.Equal(t, []string{"h100", "l4"}, fleet.Schedule[0].On)
 
 	var tree map[string]any
 	require.NoError(t, yaml.Unmarshal([]byte(text), &tree))
@@ -591,7 +606,7 @@ func TestKeysOfAnEntryCome(t *testing.T) {
 	assert.Equal(t, map[string]any{
 		"name": "", "cron": "", "timezone": "", "models": []string{"*"}, "targets": []string{"Q2_K"},
 		"jitter": model.Duration(0), "overlap": config.Forbid, "starting_deadline": model.Duration(time.Hour), "timeout": model.Duration(0),
-		"suspend": false, "run_on_start": false, "against": "", "allow_requantize": false,
+		"suspend": false, "run_on_start": false, "on": []string(nil), "against": "", "allow_requantize": false,
 		"threshold": config.Inherited("threshold"), "benchmark": config.Inherited("benchmark"), "engine": config.Inherited("engine"), "quality": config.Inherited("quality"), "publish": config.Inherited("publish"),
 		"choose": config.Inherited("choose"), "baseline": config.Inherited("baseline"),
 		"fresh_for": config.Inherited("fresh_for"), "max_memory": config.Inherited("max_memory"),

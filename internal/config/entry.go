@@ -19,6 +19,9 @@ import (
 type Entry struct {
 	schedule.Entry `yaml:",inline"`
 
+	// On are the classes of hardware on whose workers the cycles run, one cycle a class.
+	// Default: this host.
+	On []string `yaml:"on"`
 	// Models are names, globs or paths; see [Excluded] for those that leave models out.
 	// Default: all.
 	Models []string `yaml:"models"`
@@ -97,6 +100,7 @@ func (e *Entry) problems(c *Config, checks Checks) []Problem {
 	if e.Against != "" && e.Publish.Enabled() {
 		found.add("publish", "publishes copies that are made, and against names a file that exists: leave one of them out")
 	}
+	found = append(found, e.checkFleet(c)...)
 	if e.Overlap != Forbid && e.Overlap != Queue {
 		found.add("overlap", "%q is not known: use %s or %s", e.Overlap, Forbid, Queue)
 	}

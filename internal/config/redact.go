@@ -82,6 +82,7 @@ func inYAML(node *yaml.Node) ([]byte, error) {
 func (c *Config) redacted() Config {
 	shown := *c
 	shown.A2A = c.A2A.Redacted()
+	shown.Fleet = c.Fleet.Redacted()
 	shown.Engine = c.Engine.redacted()
 	shown.Schedule = slices.Clone(c.Schedule)
 	for i := range shown.Schedule {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"iter"
 	"reflect"
 	"slices"
 	"strings"
@@ -40,6 +41,12 @@ func (r *reader) schedule(c *Config, problems []Problem) {
 		e := c.NewEntry(item.Line, namesFile(node))
 		r.section(path+".", node, reflect.ValueOf(&e).Elem())
 		e.Baseline = gguf.Canonical(e.Baseline)
+		switch {
+		case len(e.On) == 0:
+			e.On = nil
+		case !r.document.has(path + ".publish"): // which is of copies on this host
+			e.Publish = DefaultPublish()
+		}
 		if node.Kind != yaml.MappingNode && !isNull(node) {
 			continue // that has been said
 		}
@@ -102,11 +109,11 @@ func (r *reader) rebaseName(name *string) {
 // clashes finds what two entries cannot both have.
 type clashes struct {
 	lines  map[string]int       // by name
-	owners map[[2]string]*Entry // by pattern of models, and target
+	owners map[[3]string]*Entry // by pattern of models, target and class
 }
 
 func newClashes() clashes {
-	return clashes{map[string]int{}, map[[2]string]*Entry{}}
+	return clashes{map[string]int{}, map[[3]string]*Entry{}}
 }
 
 // name takes the name of an entry in and reports whether one before it has that already.
@@ -129,19 +136,31 @@ func (c clashes) pairs(e *Entry) []Problem {
 	if slices.ContainsFunc(e.Models, func(pattern string) bool { _, excluded := Excluded(pattern); return excluded }) {
 		return nil // its patterns name less than they would elsewhere
 	}
-	for _, pattern := range e.Models {
-		for _, target := range e.Targets {
-			pair := [2]string{pattern, gguf.Canonical(target)}
-			first, taken := c.owners[pair]
-			switch {
-			case !taken:
-				c.owners[pair] = e
-			case !reported[first]:
-				reported[first] = true
-				problems = append(problems, Problem{Path: "targets", Err: fmt.Errorf("the entry %q in line %d decides %s of the models %q as well, and they would overwrite each other's figures: name other models or targets",
-					first.Name, first.Line, pair[1], pattern)})
-			}
+	for pair := range e.pairs() {
+		first, taken := c.owners[pair]
+		switch {
+		case !taken:
+			c.owners[pair] = e
+		case !reported[first]:
+			reported[first] = true
+			problems = append(problems, Problem{Path: "targets", Err: fmt.Errorf("the entry %q in line %d decides %s of the models %q as well, and they would overwrite each other's figures: name other models or targets",
+				first.Name, first.Line, pair[1], pair[0])})
 		}
 	}
 	return problems
+}
+
+// pairs returns what the entry decides: patterns of models, with targets and classes.
+func (e *Entry) pairs() iter.Seq[[3]string] {
+	return func(yield func([3]string) bool) {
+		for _, pattern := range e.Models {
+			for _, target := range e.Targets {
+				for _, class := range e.Classes() {
+					if !yield([3]string{pattern, gguf.Canonical(target), class}) {
+						return
+					}
+				}
+			}
+		}
+	}
 }

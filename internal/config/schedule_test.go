@@ -150,7 +150,7 @@ func TestEntryChangesOnlyWhatItNames(t *testing.T) {
 }
 
 func TestMistakesInTheSchedule(t *testing.T) {
-	const keys = "against, allow_requantize, baseline, benchmark, choose, cron, engine, fresh_for, jitter, max_memory, models, name, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
+	const keys = "against, allow_requantize, baseline, benchmark, choose, cron, engine, fresh_for, jitter, max_memory, models, name, on, overlap, publish, quality, run_on_start, starting_deadline, suspend, targets, threshold, timeout, timezone"
 	for name, test := range map[string]struct {
 		text string
 		want []string
@@ -239,6 +239,17 @@ func TestMistakesInTheSchedule(t *testing.T) {
 			`c.yml:2: schedule[1].name: "n" is the name of the entry in line 2 already: use another one`,
 			`c.yml:3: schedule[1].targets: the entry "n" in line 2 decides Q2_K of the models "*" as well, and they would overwrite each other's figures: name other models or targets`,
 		}},
+		"no fleet": {"schedule:\n- {name: n, cron: '@daily', on: [h100]}", []string{
+			"c.yml:2: schedule[0].on: there is no fleet: give its Redis as fleet.url, or leave on out to run on this host",
+		}},
+		"classes that are none": {"fleet: {url: 'redis://h', prefix: 'a b'}\nschedule:\n- {name: n, cron: '@daily', on: [h100, h100]}\n- {name: m, cron: '@daily', models: [m], on: ['-x']}\n- {name: o, cron: '@daily', models: [o], on: [l4], against: p, publish: {dir: /p}}", []string{
+			`c.yml:1: fleet.prefix: "a b" cannot be used: use 1 to 63 letters, digits, dots, dashes and underscores, a letter or digit first`,
+			`c.yml:3: schedule[0].on: "h100" is named twice`,
+			`c.yml:4: schedule[1].on: "-x" cannot be used: use 1 to 63 letters, digits, dots, dashes and underscores, a letter or digit first`,
+			"c.yml:5: schedule[2].publish: publishes copies that are made, and against names a file that exists: leave one of them out",
+			"c.yml:5: schedule[2].against: names a file of this host, and on gives the cycle to others: leave one of them out",
+			"c.yml:5: schedule[2].publish: publishes on this host, and on makes the copies on others: leave one of them out, for the entry with publish: {dir: \"\"}",
+		}},
 		"several at once, by line": {"schedule:\n- name: n\n  cron: '@daily'\n  threshold: 2\n  jitter: x\n- name: n\n  cron: '@daily'\n  models: [b]\n  suspend: maybe\nengine: {nice: -1}\nstorage: {cycles: 3}", []string{
 			"c.yml:4: schedule[0].threshold: the threshold 2 is not between 0 and 1: it is a ratio, so write 2 % as 0.02",
 			`c.yml:5: schedule[0].jitter: "x" is not a duration: write one such as 90s, 15m, 4h or 1d`,
@@ -269,6 +280,15 @@ func TestBaselineIsTheSectionsAndTheEntrysUnderItsOneName(t *testing.T) {
 
 func TestWhatEntriesMayShare(t *testing.T) {
 	parse(t, "schedule:\n- {name: n, cron: '@daily', models: [a]}\n- {name: m, cron: '@daily', models: [a], targets: [Q8_0]}\n- {name: o, cron: '@daily', models: [A]}")
+}
+
+// A class decides apart from others, and publishes nothing.
+func TestEntriesOfOtherClassesShareModels(t *testing.T) {
+	c := parse(t, "fleet: {url: 'redis://h'}\npublish: {dir: /published}\nschedule:\n- {name: n, cron: '@daily', on: [h100]}\n- {name: m, cron: '@daily', on: [l4]}\n- {name: o, cron: '@daily'}")
+	assert.Equal(t, []string{"h100"}, c.Schedule[0].Classes())
+	assert.False(t, c.Schedule[0].Publish.Enabled())
+	assert.Equal(t, []string{""}, c.Schedule[2].Classes())
+	assert.True(t, c.Schedule[2].Publish.Enabled())
 }
 
 func TestAgainstTakesThePlaceOfTargets(t *testing.T) {

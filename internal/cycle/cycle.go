@@ -26,6 +26,7 @@ import (
 type Job struct {
 	Entry   string    // of the schedule; "" for none
 	Due     time.Time // zero from the command line
+	Class   string    // of the hardware that decides, in a fleet; "" for this host
 	Model   model.Model
 	Targets []string
 	// Candidates are the targets among which a format is chosen. Default: Targets.
@@ -44,12 +45,14 @@ type Job struct {
 // find it.
 func NewJob(entry config.Entry, m model.Planned, runner Runner, discovering time.Duration) Job {
 	job := Job{
-		Entry: entry.Name, Model: m.Model, Targets: m.Targets, Candidates: m.Targets, Against: m.Against,
+		Entry: entry.Name, Model: m.Model, Targets: m.Targets, Candidates: m.Targets, Against: m.Against, Class: m.Class,
 		AllowRequantize: entry.AllowRequantize, Settings: entry.Settings, Runner: runner, Discovering: discovering,
 	}
 	job.Choose = m.Choose // of which another entry may choose one
 	return job
 }
+
+func (j *Job) modelID() store.ModelID { return store.ModelID{Name: j.Model.Name, Class: j.Class} }
 
 // Runner does the work of a cycle: *runner.Runner.
 type Runner interface {
@@ -117,7 +120,33 @@ func (c *Cycles) Run(ctx context.Context, job Job, watcher Watcher) (Outcome, er
 	if err := r.begin(ctx); err != nil {
 		return Outcome{}, err
 	}
-	r.work(ctx)
+	r.work(ctx, func(request runner.Request, emit func(runner.Result)) error {
+		r.Runner.Run(ctx, request, emit)
+		return nil
+	})
+	r.end()
+	return r.outcome, errors.Join(r.errs...)
+}
+
+// Work does a recorded cycle elsewhere. It hands each result to emit, and returns nil when
+// every target has one, or else why the cycle has not ended.
+type Work func(ctx context.Context, request runner.Request, emit func(runner.Result)) error
+
+// Follow is Run for a cycle that is recorded already, and done elsewhere. Job names its
+// targets that have no result yet; its Runner is not used. When work returns an error, the
+// cycle goes on as recorded: the error is returned, and nothing is ended.
+func (c *Cycles) Follow(ctx context.Context, id uint64, job Job, work Work, watcher Watcher) (Outcome, error) {
+	r := run{
+		Cycles: c, Job: job, watcher: watcher, id: id,
+		undecided: slices.Clone(job.Targets),
+		durations: map[runner.Operation]time.Duration{runner.OperationDiscover: job.Discovering},
+	}
+	r.opened("a cycle is given to a worker")
+	err := r.work(ctx, func(request runner.Request, emit func(runner.Result)) error { return work(ctx, request, emit) })
+	if err != nil {
+		r.Log.buffer.end()
+		return Outcome{}, err
+	}
 	r.end()
 	return r.outcome, errors.Join(r.errs...)
 }
@@ -144,26 +173,31 @@ func (r *run) begin(ctx context.Context) error {
 	}
 	err := r.Writes.Begin(ctx, func() (err error) {
 		r.id, err = r.Store.BeginCycle(store.Cycle{
-			Entry: r.Entry, Model: r.Model.Name, Targets: r.Targets, Due: r.Due, Choose: r.Choose, Candidates: candidates,
+			Entry: r.Entry, Model: r.Model.Name, Class: r.Class, Targets: r.Targets, Due: r.Due, Choose: r.Choose, Candidates: candidates,
 		})
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	r.opened("a cycle begins")
+	return nil
+}
+
+// opened begins the log of the recorded cycle.
+func (r *run) opened(message string) {
 	r.Log.buffer.begin()
 	r.logger = slog.New(r.Log).With("cycle", r.id, "model", r.Model.Name)
 	r.watched = r.logger
 	if r.Quiet {
 		r.watched = slog.New(r.Log.kept).With("cycle", r.id, "model", r.Model.Name)
 	}
-	r.watched.Info("a cycle begins", "entry", r.Entry, "targets", r.Targets)
+	r.watched.Info(message, "entry", r.Entry, "targets", r.Targets)
 	r.watcher.Began(r.id)
-	return nil
 }
 
-// work has the runner do the cycle. What a panic leaves undecided fails.
-func (r *run) work(ctx context.Context) {
+// work has somebody do the cycle. What a panic leaves undecided fails.
+func (r *run) work(ctx context.Context, do func(runner.Request, func(runner.Result)) error) (err error) {
 	request := runner.Request{
 		Model:      r.Model,
 		Targets:    r.Targets,
@@ -172,9 +206,9 @@ func (r *run) work(ctx context.Context) {
 		Settings:   r.Settings,
 		OrderSeed:  rand.Uint64(),
 		PassedOver: r.passOver,
-		Chosen:     r.Store.State().StandingChoice(r.Choose, r.Model.Name),
+		Chosen:     r.Store.State().StandingChoice(r.Choose, r.modelID()),
 		Previous: func(target string) verdict.Outcome {
-			return r.Store.State().Standing(store.PairID{Model: r.Model.Name, Target: target})
+			return r.Store.State().Standing(store.PairID{Model: r.Model.Name, Target: target, Class: r.Class})
 		},
 		Progress: r.watcher.Progress,
 	}
@@ -182,13 +216,13 @@ func (r *run) work(ctx context.Context) {
 		request.Finish = r.publish
 	}
 	failure := Guard(r.logger, func() {
-		r.Runner.Run(ctx, request, func(result runner.Result) {
+		err = do(request, func(result runner.Result) {
 			result.Failure = because(ctx, result.Failure)
 			r.result(result)
 		})
 	})
 	if failure == nil {
-		return
+		return err
 	}
 	for _, target := range slices.Clone(r.undecided) {
 		now := time.Now()
@@ -197,6 +231,7 @@ func (r *run) work(ctx context.Context) {
 			Started: now, Finished: now, Failure: failure,
 		})
 	}
+	return nil
 }
 
 // end stores the end of the cycle, and its log.
@@ -204,7 +239,7 @@ func (r *run) end() {
 	ended := r.write("the end of a cycle", func() error { return r.Store.EndCycle(r.id, r.durations) })
 	log := r.Log.buffer.end()
 	r.write("the log of a cycle", func() error { return r.Store.PutLog(r.id, log) })
-	model := r.Store.State().Models[r.Model.Name]
+	model := r.Store.State().Models[r.modelID()]
 	if ended && r.Choose != choice.None && model != nil && model.Choice != nil {
 		r.outcome.Choice = &model.Choice.Event
 	}

@@ -20,7 +20,7 @@ import (
 // have to read the model for that, and tells progress so.
 func (c *Cycles) Stale(ctx context.Context, job Job, progress func(runner.Progress)) (stale, fresh []string) {
 	state := c.Store.State()
-	f := freshness{job: job, state: state, chosen: state.Choose(job.Choose, job.Model.Name, job.Targets)}
+	f := freshness{job: job, state: state, chosen: state.Choose(job.Choose, job.modelID(), job.Targets)}
 	if !slices.ContainsFunc(job.Targets, func(target string) bool { return f.young(target) != nil }) {
 		return job.Targets, nil
 	}
@@ -59,7 +59,7 @@ type freshness struct {
 }
 
 func (f *freshness) pair(target string) *store.Pair {
-	return f.state.Pairs[store.PairID{Model: f.job.Model.Name, Target: target}]
+	return f.state.Pairs[store.PairID{Model: f.job.Model.Name, Target: target, Class: f.job.Class}]
 }
 
 // fresh reports whether a target's decision is young, and its inputs have not changed.
@@ -107,7 +107,7 @@ func (f *freshness) choosesAnew() bool {
 	if f.job.Choose == choice.None {
 		return false
 	}
-	model := f.state.Models[f.job.Model.Name]
+	model := f.state.Models[f.job.modelID()]
 	return model == nil || model.Choice == nil || model.Choice.Rule != f.job.Choose || model.Choice.Format != f.chosen
 }
 

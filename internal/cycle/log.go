@@ -25,11 +25,22 @@ func NewLog(next slog.Handler) *Log {
 	return &Log{next, slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}), b}
 }
 
+// Another returns a Log of its own that passes on to the same handler, for a cycle beside
+// the one whose log this is.
+func (l *Log) Another() *Log { return NewLog(l.next) }
+
 // String returns the log, up to now, of the cycle that runs, or else of the last one.
 func (l *Log) String() string {
 	l.buffer.mu.Lock()
 	defer l.buffer.mu.Unlock()
 	return l.buffer.text()
+}
+
+// Append adds lines, each with its end, that were logged elsewhere for the cycle that runs.
+func (l *Log) Append(lines string) {
+	for line := range strings.Lines(lines) {
+		_, _ = l.buffer.Write([]byte(line)) // it never fails
+	}
 }
 
 // Enabled implements slog.Handler.

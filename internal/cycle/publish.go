@@ -35,7 +35,7 @@ func publishCopies(ctx context.Context, from Store, id uint64, settings config.P
 	var err error
 	if p.cycle, p.records, _, err = from.Cycle(id); err == nil && p.cycle.Choose != choice.None {
 		targets = nil
-		if chosen := from.State().Choose(p.cycle.Choose, p.cycle.Model, p.cycle.Candidates); chosen != "" {
+		if chosen := from.State().Choose(p.cycle.Choose, p.cycle.ModelID(), p.cycle.Candidates); chosen != "" {
 			targets = []string{chosen}
 		}
 	}

@@ -23,6 +23,7 @@ type Config struct {
 	// Runners run the cycles of the entries, each on its entry's engine, by their names.
 	Runners map[string]cycle.Runner
 	Engine  Engine
+	Fleet   Fleet // runs the cycles of entries with classes; nil where no entry has any
 }
 
 // Models finds the models and resolves the entries: model.Finder.
@@ -40,6 +41,9 @@ type Store interface {
 	cycle.Store
 	Log(cycle uint64) (string, error)
 	CountSkipped(entry string, reason store.SkipReason, n uint64) error
+	SetAttempt(cycle uint64, n int) error
+	Withdraw(cycle uint64, targets []string, why store.SkipReason) error
+	Hash(id model.FileID) (hash string, known bool)
 }
 
 // Dispatcher runs what is due. Its methods are safe for concurrent use.
@@ -62,6 +66,10 @@ type Dispatcher struct {
 	running  *Running
 	cancel   context.CancelCauseFunc // of the current cycle; nil between two
 	watchers map[chan struct{}]bool
+
+	remote     map[uint64]*remote // cycles that are given to workers, by id
+	remoteWake chan struct{}
+	following  sync.WaitGroup
 }
 
 // job is a run that waits for its turn.
@@ -87,6 +95,9 @@ func New(store Store, log *cycle.Log) *Dispatcher {
 		plan:   &model.Plan{},
 
 		watchers: map[chan struct{}]bool{},
+
+		remote:     map[uint64]*remote{},
+		remoteWake: make(chan struct{}, 1),
 	}
 }
 
@@ -169,6 +180,10 @@ func (d *Dispatcher) decides(entry, name string) bool {
 func (d *Dispatcher) Cancel(id uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if r := d.remote[id]; r != nil {
+		r.cancel(cycle.ErrCanceled)
+		return nil
+	}
 	if d.cancel == nil || d.running == nil || d.running.Cycle != id {
 		return fmt.Errorf("the cycle %d is not running", id)
 	}
@@ -181,6 +196,12 @@ func (d *Dispatcher) Cancel(id uint64) error {
 func (d *Dispatcher) CycleLog(id uint64) (string, error) {
 	if running := d.Status().Running; running != nil && running.Cycle == id {
 		return d.log.String(), nil
+	}
+	d.mu.Lock()
+	r := d.remote[id]
+	d.mu.Unlock()
+	if r != nil {
+		return r.log.String(), nil
 	}
 	return d.store.Log(id)
 }
@@ -197,6 +218,13 @@ func (d *Dispatcher) Watch() (changes <-chan struct{}, stop func()) {
 		defer d.mu.Unlock()
 		delete(d.watchers, watcher)
 	}
+}
+
+// Notify notifies the watchers of a change that Status gets from elsewhere.
+func (d *Dispatcher) Notify() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changed()
 }
 
 // changed notifies the watchers. d.mu is held.
@@ -224,7 +252,7 @@ func (d *Dispatcher) enqueue(j job) (skipped []store.SkipReason, found bool) {
 		d.queue = slices.Delete(d.queue, queued, queued+1)
 		skipped, queued = append(skipped, store.SkipDeadline), -1
 	}
-	running := d.running != nil && d.current.Entry == j.Entry
+	running := d.running != nil && d.current.Entry == j.Entry || d.remoteOf(j.Entry)
 	switch {
 	case queued >= 0 && j.models == nil && d.queue[queued].models != nil:
 		// Some models were asked for by hand, and now all of them are due.
@@ -241,11 +269,18 @@ func (d *Dispatcher) enqueue(j job) (skipped []store.SkipReason, found bool) {
 	}
 	d.queue = slices.Insert(d.queue, at, j)
 	d.changed()
-	select {
-	case d.wake <- struct{}{}:
-	default: // it is awake
-	}
+	d.awake()
 	return skipped, true
+}
+
+// awake has both loops look at the queue.
+func (d *Dispatcher) awake() {
+	for _, wake := range []chan struct{}{d.wake, d.remoteWake} {
+		select {
+		case wake <- struct{}{}:
+		default: // it is awake
+		}
+	}
 }
 
 func (d *Dispatcher) tooLate(j job) {
@@ -265,13 +300,11 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	var background sync.WaitGroup
 	background.Go(func() { d.engine.run(ctx, d.probe) })
 	background.Go(func() { d.writes.Run(ctx) })
+	background.Go(func() { d.runRemote(ctx) })
 	defer background.Wait()
 	for ctx.Err() == nil {
 		next, entry, skipped := d.next()
-		for _, j := range skipped {
-			d.tooLate(j)
-			d.writes.Skip(j.Entry, store.SkipDeadline, 1)
-		}
+		d.skipLate(skipped)
 		if next != nil {
 			d.run(ctx, *next, entry)
 			continue
@@ -283,24 +316,45 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	}
 }
 
-// next takes the job whose turn it is, nil when there is none, and those before it that have
-// waited for too long and are skipped.
+func (d *Dispatcher) skipLate(skipped []job) {
+	for _, j := range skipped {
+		d.tooLate(j)
+		d.writes.Skip(j.Entry, store.SkipDeadline, 1)
+	}
+}
+
+// next takes the job of this host whose turn it is, nil when there is none, and those before it
+// that have waited for too long and are skipped.
 func (d *Dispatcher) next() (next *job, entry config.Entry, skipped []job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for len(d.queue) > 0 {
-		first := d.queue[0]
-		d.queue = slices.Delete(d.queue, 0, 1)
-		if late(first) {
-			skipped = append(skipped, first)
-			continue
-		}
-		entry, _ = d.config.entry(first.Entry) // Configure sees that it is there
-		first.runner = d.config.Runners[first.Entry]
-		d.current = first
-		d.running = &Running{Entry: first.Entry, ByHand: first.Reason == ByHand, Due: first.Due, Started: time.Now()}
+	next, entry, skipped = d.takeJob(func(e config.Entry) bool { return len(e.On) == 0 })
+	if next != nil {
+		next.runner = d.config.Runners[next.Entry]
+		d.current = *next
+		d.running = &Running{Entry: next.Entry, ByHand: next.Reason == ByHand, Due: next.Due, Started: time.Now()}
 		d.changed()
-		return &first, entry, skipped
+	}
+	return next, entry, skipped
+}
+
+// takeJob takes the first job of an entry that is ready, nil when there is none, and those that
+// have waited for too long. d.mu is held.
+func (d *Dispatcher) takeJob(ready func(config.Entry) bool) (next *job, entry config.Entry, skipped []job) {
+	for i := 0; i < len(d.queue); {
+		j := d.queue[i]
+		entry, _ := d.config.entry(j.Entry) // Configure sees that it is there
+		switch {
+		case late(j):
+			skipped = append(skipped, j)
+		case !ready(entry):
+			i++
+			continue
+		default:
+			d.queue = slices.Delete(d.queue, i, i+1)
+			return &j, entry, skipped
+		}
+		d.queue = slices.Delete(d.queue, i, i+1)
 	}
 	return nil, config.Entry{}, skipped
 }

@@ -102,6 +102,12 @@ func (m *memory) CountSkipped(entry string, reason store.SkipReason, n uint64) e
 	return m.write(func() { m.skipped[store.Counter{Kind: store.CountSkipped, Entry: entry, By: string(reason)}] += n })
 }
 
+func (m *memory) SetAttempt(uint64, int) error { return m.write(func() {}) }
+
+func (m *memory) Withdraw(uint64, []string, store.SkipReason) error { return m.write(func() {}) }
+
+func (m *memory) Hash(model.FileID) (string, bool) { return "", false }
+
 func (m *memory) setFull(full bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -142,7 +142,7 @@ func TestPassedOverPairsAreAsFreshAsTheChoice(t *testing.T) {
 				b.change(func(c *Config) { c.Entries[0].Publish.Dir = "/published" })
 				b.memory.state.Pairs[q2].Published = &store.Publication{Target: "Q2_K", Dir: "/published/Q2_K/abc"}
 				b.memory.state.Pairs[q8] = &store.Pair{PairID: q8, PassedOver: &store.PassedOver{For: "Q2_K", Choose: choice.Smallest}}
-				b.memory.state.Models = map[string]*store.Model{"nightly": {Choice: &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}}}
+				b.memory.state.Models = map[store.ModelID]*store.Model{{Name: "nightly"}: {Choice: &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}}}
 				test.spoil(b.memory.state.Pairs[q2], b)
 				b.due("nightly")
 				b.pass(time.Hour)
@@ -165,7 +165,7 @@ func TestWhatWasPassedOverForNoCandidateIsNotFresh(t *testing.T) {
 		b.model().Choose, b.model().Targets = choice.Smallest, []string{"Q8_0", "Q6_K"}
 		q6 := store.PairID{Model: "nightly", Target: "Q6_K"}
 		b.memory.state.Pairs[q6] = &store.Pair{PairID: q6, PassedOver: &store.PassedOver{For: "Q2_K", Choose: choice.Smallest}}
-		b.memory.state.Models = map[string]*store.Model{"nightly": {Choice: &store.Choice{Rule: choice.Smallest, Format: "Q8_0"}}}
+		b.memory.state.Models = map[store.ModelID]*store.Model{{Name: "nightly"}: {Choice: &store.Choice{Rule: choice.Smallest, Format: "Q8_0"}}}
 		b.due("nightly")
 		b.pass(time.Hour)
 		if assert.Len(t, b.memory.began, 1) {
@@ -184,7 +184,7 @@ func TestAnotherChoiceNeedsACycle(t *testing.T) {
 	}{
 		"as it was":        {func(*bench) {}, nil},
 		"another rule":     {func(b *bench) { b.model().Choose = choice.BestQuality }, []string{"Q8_0"}},
-		"no choice before": {func(b *bench) { b.memory.state.Models["nightly"].Choice = nil }, []string{"Q2_K"}},
+		"no choice before": {func(b *bench) { b.memory.state.Models[store.ModelID{Name: "nightly"}].Choice = nil }, []string{"Q2_K"}},
 		"no model before":  {func(b *bench) { b.memory.state.Models = nil }, []string{"Q2_K"}},
 		"the chosen target is not named any more": {func(b *bench) { b.model().Targets = []string{"Q8_0"} }, []string{"Q8_0"}},
 		"none is kept any more": {func(b *bench) {
@@ -206,7 +206,7 @@ func TestAnotherChoiceNeedsACycle(t *testing.T) {
 					decided.Quantized.Bytes = figures.bytes
 					decided.Quality = &runner.Evaluated{Verdict: quality.Verdict{KLDivergence: quality.Interval{Estimate: figures.kld}}}
 				}
-				b.memory.state.Models = map[string]*store.Model{"nightly": {Choice: &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}}}
+				b.memory.state.Models = map[store.ModelID]*store.Model{{Name: "nightly"}: {Choice: &store.Choice{Rule: choice.Smallest, Format: "Q2_K"}}}
 				test.spoil(b)
 				targets := b.model().Targets
 				b.due("nightly")

@@ -109,7 +109,7 @@ func oldestFirst(models []model.Planned, state *store.State) {
 	oldest := func(m model.Planned) time.Time {
 		times := make([]time.Time, 0, len(m.Targets))
 		for _, target := range m.Targets {
-			times = append(times, state.Pairs[store.PairID{Model: m.Name, Target: target}].LastTried())
+			times = append(times, state.Pairs[store.PairID{Model: m.Name, Target: target, Class: m.Class}].LastTried())
 		}
 		return slices.MinFunc(times, time.Time.Compare)
 	}

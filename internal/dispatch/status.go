@@ -3,12 +3,16 @@ package dispatch
 import (
 	"time"
 
+	"github.com/quant-exporter/quant-exporter/internal/fleet"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Status is what goes on at a moment; nobody changes it, or anything it points to.
 type Status struct {
-	Running *Running // nil when nothing runs
+	Running *Running // on this host; nil when nothing runs
+	// Remote are the cycles that are given to workers, in the order in which they were.
+	Remote  []*Running
+	Fleet   fleet.Status
 	Queue   []Waiting
 	Entries []EntryStatus // in the order of the schedule
 	Engine  EngineStatus
@@ -23,6 +27,10 @@ type Running struct {
 	Cycle   uint64 // the current one; 0 between two cycles
 	Model   string // of the current cycle
 	Targets []string
+	// Class and Host say where it runs, in a fleet: "" for this host, and before a worker
+	// has begun. Waiting says that none has.
+	Class, Host string
+	Waiting     bool
 	// Done and Models count the models of the run.
 	Done, Models int
 	// Progress of the current cycle.
@@ -30,6 +38,14 @@ type Running struct {
 	// Ratio, 0 to 1, of the current cycle that is done, if its next look decides: an
 	// estimate, which falls back when it does not.
 	Ratio float64
+}
+
+// All returns the cycles that go on or are given to workers.
+func (s *Status) All() []*Running {
+	if s.Running == nil {
+		return s.Remote
+	}
+	return append([]*Running{s.Running}, s.Remote...)
 }
 
 // Waiting is a run that was due and waits for its turn.
@@ -66,8 +82,18 @@ func (d *Dispatcher) Status() *Status {
 	engine := d.engine.now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := &Status{Running: d.running, Engine: engine}
-	queued := map[string]int{}
+	s := &Status{Running: d.running, Engine: engine, Remote: d.remotes()}
+	if d.config.Fleet != nil {
+		s.Fleet = d.config.Fleet.Status()
+	}
+	queued, runs := map[string]int{}, map[string]bool{}
+	for _, r := range s.Remote {
+		if r.Waiting {
+			queued[r.Entry]++
+		} else {
+			runs[r.Entry] = true
+		}
+	}
 	for _, f := range d.queue {
 		s.Queue = append(s.Queue, Waiting{Entry: f.Entry, Due: f.Due, Until: f.Deadline})
 		queued[f.Entry]++
@@ -88,7 +114,7 @@ func (d *Dispatcher) Status() *Status {
 		s.Entries = append(s.Entries, EntryStatus{
 			Name:      entry.Name,
 			Suspended: entry.Suspend,
-			Running:   d.running != nil && d.running.Entry == entry.Name,
+			Running:   d.running != nil && d.running.Entry == entry.Name || runs[entry.Name],
 			Queued:    queued[entry.Name],
 			Problems:  problems[entry.Name],
 		})

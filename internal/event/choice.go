@@ -31,6 +31,8 @@ type Choice struct {
 	Engine                string         `json:"engine"`
 	Host                  string         `json:"host"`
 	Entry                 string         `json:"entry"` // of the schedule; "" from the command line
+	// HardwareClass is as in Decision.
+	HardwareClass string `json:"hardware_class,omitempty"`
 }
 
 // ChoiceInfo is the input of NewChoice.
@@ -63,6 +65,8 @@ func NewChoice(c ChoiceInfo, origin Origin) Choice {
 		Engine:       c.Engine,
 		Host:         origin.Host,
 		Entry:        origin.Entry,
+
+		HardwareClass: origin.Class,
 	}
 	if limit := c.Rule.MaxSize(); limit != 0 {
 		out.MaxSizeBytes = &limit

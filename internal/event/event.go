@@ -63,6 +63,9 @@ type Decision struct {
 	Against      *string `json:"against"` // name of the file that was compared in place of a copy that was made; else null
 	// Method is how the rounds were measured: paired or process; null where none was.
 	Method *config.Method `json:"method"`
+	// HardwareClass is that of the host, in a fleet; left out of decisions on the
+	// exporter's own host.
+	HardwareClass string `json:"hardware_class,omitempty"`
 }
 
 // Quality is how far the copy's predictions are from the original's, with intervals (low,
@@ -138,6 +141,7 @@ type Origin struct {
 	Entry string
 	// Chosen is the format of the model that is chosen; "" for none.
 	Chosen string
+	Class  string // of the hardware, in a fleet; "" for the exporter's own host
 }
 
 // NewDecision describes a decided result; it must not be a failure.
@@ -163,6 +167,7 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 		Host:                  origin.Host,
 		Entry:                 origin.Entry,
 		ChangedInputs:         []string{},
+		HardwareClass:         origin.Class,
 	}
 	for _, change := range r.Changes {
 		d.ChangedInputs = append(d.ChangedInputs, change.Text)

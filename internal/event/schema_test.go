@@ -54,6 +54,7 @@ func TestEventsFitTheSchema(t *testing.T) {
 	for name, d := range map[string]event.Decision{
 		"with everything":        published(nil),
 		"of a file that exists":  published(func(d *event.Decision) { d.Against = new("prod") }),
+		"of a fleet":             event.NewDecision(rejected(), event.Origin{Host: "h", Class: "h100"}),
 		"kept":                   published(func(d *event.Decision) { d.Decision = verdict.Kept }),
 		"damaged":                event.NewDecision(damaged(), event.Origin{}),
 		"faster":                 published(func(d *event.Decision) { d.ThroughputDropPercent = -50 }),
@@ -126,7 +127,8 @@ func TestFields(t *testing.T) {
 	})
 }
 
-// requireFields sees that a schema requires the fields of an object, in their order.
+// requireFields sees that a schema requires the fields of an object, in their order, and knows
+// beside them only the class of a fleet.
 func requireFields(t *testing.T, s *jsonschema.Schema, object []byte) {
 	t.Helper()
 	var names []string
@@ -135,7 +137,8 @@ func requireFields(t *testing.T, s *jsonschema.Schema, object []byte) {
 		assert.Contains(t, s.Properties, f.name)
 	}
 	assert.Equal(t, names, s.Required)
-	assert.Len(t, s.Properties, len(names))
+	assert.Contains(t, s.Properties, "hardware_class")
+	assert.Len(t, s.Properties, len(names)+1)
 }
 
 // missionFields counts those that the mission laid down.

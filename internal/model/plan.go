@@ -37,7 +37,7 @@ func (p *Plan) names() map[string]bool {
 // Resolved is an entry and the models it names now.
 type Resolved struct {
 	config.Entry
-	Models []Planned // sorted by name; without those it may not decide
+	Models []Planned // sorted by name, each once a class; without those it may not decide
 	// Unresolved are the errors of the globs that fit nothing. A model that is named and
 	// cannot be used, or is not there, is among Models, with its Err set.
 	Unresolved []error
@@ -54,6 +54,7 @@ type Planned struct {
 	Choose   choice.Rule
 	Baseline string // the entry's
 	Against  *Model // the file of the entry, with its Err set where it cannot be used; nil without one
+	Class    string // of the hardware that decides, in a fleet; "" for this host
 }
 
 // SourceFormat returns the format of the original; "" if the model cannot be read.
@@ -63,6 +64,7 @@ func (m *Planned) SourceFormat() string { return m.OriginalFormat(m.Baseline) }
 // target it is the choice of one of the model's formats, which the first one makes.
 type Conflict struct {
 	Model, Target string
+	Class         string // "" for this host
 	First, Second string // names of the entries
 }
 
@@ -83,7 +85,7 @@ func NewPlan(entries []config.Entry, found Found, last map[string]string) Plan {
 	var p Plan
 	selected := map[bool]map[string]selected{false: selectAll(entries, found, false), true: selectAll(entries, found.requantized(), true)}
 	strict := found
-	owners := map[[2]string]string{}
+	owners := map[[3]string]string{}
 	for _, entry := range entries {
 		resolved, found := Resolved{Entry: entry}, strict
 		if entry.AllowRequantize {
@@ -117,10 +119,12 @@ func NewPlan(entries []config.Entry, found Found, last map[string]string) Plan {
 		file, err := resolved.file(found, last[entry.Name])
 		resolved.Unfound = cmp.Or(resolved.Unfound, err)
 		for _, name := range slices.Sorted(maps.Keys(models)) {
-			if targets := p.claim(owners, resolved.Entry, name); len(targets) > 0 {
-				resolved.Models = append(resolved.Models, Planned{
-					Model: models[name], Targets: targets, Choose: p.claimChoice(owners, entry, name), Baseline: entry.Baseline, Against: file,
-				})
+			for _, class := range entry.Classes() {
+				if targets := p.claim(owners, resolved.Entry, name, class); len(targets) > 0 {
+					resolved.Models = append(resolved.Models, Planned{
+						Model: models[name], Targets: targets, Choose: p.claimChoice(owners, entry, name, class), Baseline: entry.Baseline, Against: file, Class: class,
+					})
+				}
 			}
 		}
 		p.Entries = append(p.Entries, resolved)
@@ -183,13 +187,13 @@ func Format(file *Model, last string) string {
 }
 
 // claim returns the targets of a model that no earlier entry decides.
-func (p *Plan) claim(owners map[[2]string]string, entry config.Entry, model string) []string {
+func (p *Plan) claim(owners map[[3]string]string, entry config.Entry, model, class string) []string {
 	var free []string
 	for _, target := range entry.Targets {
 		target = gguf.Canonical(target)
-		pair := [2]string{model, target}
+		pair := [3]string{model, target, class}
 		if owner, taken := owners[pair]; taken {
-			p.Conflicts = append(p.Conflicts, Conflict{model, target, owner, entry.Name})
+			p.Conflicts = append(p.Conflicts, Conflict{model, target, class, owner, entry.Name})
 			continue
 		}
 		owners[pair] = entry.Name
@@ -200,14 +204,14 @@ func (p *Plan) claim(owners map[[2]string]string, entry config.Entry, model stri
 
 // claimChoice returns the rule by which the entry chooses a format of the model: none where
 // an earlier entry chooses one.
-func (p *Plan) claimChoice(owners map[[2]string]string, entry config.Entry, model string) choice.Rule {
+func (p *Plan) claimChoice(owners map[[3]string]string, entry config.Entry, model, class string) choice.Rule {
 	if entry.Choose == choice.None {
 		return choice.None
 	}
-	if owner, taken := owners[[2]string{model, ""}]; taken {
-		p.Conflicts = append(p.Conflicts, Conflict{Model: model, First: owner, Second: entry.Name})
+	if owner, taken := owners[[3]string{model, "", class}]; taken {
+		p.Conflicts = append(p.Conflicts, Conflict{Model: model, Class: class, First: owner, Second: entry.Name})
 		return choice.None
 	}
-	owners[[2]string{model, ""}] = entry.Name
+	owners[[3]string{model, "", class}] = entry.Name
 	return entry.Choose
 }

@@ -70,27 +70,27 @@ func TestPairsBelongToTheFirstEntryThatNamesThem(t *testing.T) {
 		"left out by one entry, and left to another": {
 			entries:   []config.Entry{entry("n", "* !a", "Q2_K"), entry("m", "*", "Q2_K")},
 			want:      [][]string{{"b: Q2_K", "team/c: Q2_K"}, {"a: Q2_K"}},
-			conflicts: []model.Conflict{{"b", "Q2_K", "n", "m"}, {"team/c", "Q2_K", "n", "m"}},
+			conflicts: []model.Conflict{{Model: "b", Target: "Q2_K", First: "n", Second: "m"}, {Model: "team/c", Target: "Q2_K", First: "n", Second: "m"}},
 		},
 		"one pair twice": {
 			entries:   []config.Entry{entry("n", "a", "Q2_K"), entry("m", "*", "Q2_K Q8_0")},
 			want:      [][]string{{"a: Q2_K"}, {"a: Q8_0", "b: Q2_K Q8_0", "team/c: Q2_K Q8_0"}},
-			conflicts: []model.Conflict{{"a", "Q2_K", "n", "m"}},
+			conflicts: []model.Conflict{{Model: "a", Target: "Q2_K", First: "n", Second: "m"}},
 		},
 		"a model of which nothing is left": {
 			entries:   []config.Entry{entry("n", "a", "Q2_K"), entry("m", "a b", "Q2_K")},
 			want:      [][]string{{"a: Q2_K"}, {"b: Q2_K"}},
-			conflicts: []model.Conflict{{"a", "Q2_K", "n", "m"}},
+			conflicts: []model.Conflict{{Model: "a", Target: "Q2_K", First: "n", Second: "m"}},
 		},
 		"three entries: the first has it": {
 			entries:   []config.Entry{entry("n", "a", "Q2_K"), entry("m", "a", "Q2_K"), entry("o", "a", "Q2_K")},
 			want:      [][]string{{"a: Q2_K"}, nil, nil},
-			conflicts: []model.Conflict{{"a", "Q2_K", "n", "m"}, {"a", "Q2_K", "n", "o"}},
+			conflicts: []model.Conflict{{Model: "a", Target: "Q2_K", First: "n", Second: "m"}, {Model: "a", Target: "Q2_K", First: "n", Second: "o"}},
 		},
 		"names of one format": {
 			entries:   []config.Entry{entry("n", "a", "q4_k"), entry("m", "a", "Q4_K_M q3_k_s")},
 			want:      [][]string{{"a: Q4_K_M"}, {"a: Q3_K_S"}},
-			conflicts: []model.Conflict{{"a", "Q4_K_M", "n", "m"}},
+			conflicts: []model.Conflict{{Model: "a", Target: "Q4_K_M", First: "n", Second: "m"}},
 		},
 		"no entries": {},
 	} {
@@ -133,7 +133,7 @@ func TestTargetOfAFileIsItsFormat(t *testing.T) {
 	assert.Equal(t, []string{"a: Q4_K_M"}, pairs(p.Entries[0]))
 	assert.Equal(t, []string{"Q4_K_M"}, p.Entries[0].Targets)
 	assert.Equal(t, "prod", p.Entries[0].Models[0].Against.Name)
-	assert.Equal(t, []model.Conflict{{"a", "Q4_K_M", "n", "m"}}, p.Conflicts, "one pair, wherever its copy comes from")
+	assert.Equal(t, []model.Conflict{{Model: "a", Target: "Q4_K_M", First: "n", Second: "m"}}, p.Conflicts, "one pair, wherever its copy comes from")
 	assert.Equal(t, []string{"a: Q2_K", "b: Q4_K_M Q2_K"}, pairs(p.Entries[1]))
 	assert.Nil(t, p.Entries[1].Models[0].Against)
 

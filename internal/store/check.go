@@ -123,7 +123,8 @@ func (c *checker) readPoints(bucket string) error {
 		}
 		model, rest, _ := strings.Cut(string(k), "\x00")
 		target, _, _ := strings.Cut(rest, "\x00")
-		id := PairID{model, target}
+		target, class, _ := strings.Cut(target, classMark)
+		id := PairID{model, target, class}
 		if !bytes.Equal(k, historyKey(id, point.Cycle)) || point.history() != bucket {
 			c.report("the point of cycle %d of %v is under %q of %s", point.Cycle, id, k, bucket)
 		}
@@ -209,7 +210,7 @@ func (c *checker) counters() {
 	}
 	for _, cycle := range c.allCycles {
 		for _, input := range changedInputs(cycle.Changes) {
-			sums[Counter{Kind: CountInputChange, Model: cycle.Model, By: string(input)}]++
+			sums[Counter{Kind: CountInputChange, Model: cycle.Model, Class: cycle.Class, By: string(input)}]++
 		}
 	}
 	delivered := c.pruned[Counter{Kind: countEvent, By: string(Delivered)}]
@@ -239,7 +240,7 @@ func (c *checker) pairs() {
 	prunedStanding := map[PairID]uint64{}
 	for counter, n := range c.pruned {
 		if counter.Kind == CountDecision && standingOutcome(verdict.Outcome(counter.By)) {
-			prunedStanding[PairID{counter.Model, counter.Target}] += n
+			prunedStanding[PairID{counter.Model, counter.Target, counter.Class}] += n
 		}
 	}
 	for id, pair := range c.content.state.Pairs {
@@ -324,7 +325,7 @@ func (c *checker) events() {
 		if r := changed[e.Seq]; r != nil && (r.EventID != e.ID || r.PairID() != e.PairID) {
 			c.report("event %d of %v belongs to the result of cycle %d of %v", e.Seq, e.PairID, r.Cycle, r.PairID())
 		}
-		if cycle := chosen[e.Seq]; cycle != nil && (cycle.ChoiceID != e.ID || e.PairID != PairID{Model: cycle.Model}) {
+		if cycle := chosen[e.Seq]; cycle != nil && (cycle.ChoiceID != e.ID || e.PairID != PairID{Model: cycle.Model, Class: cycle.Class}) {
 			c.report("event %d of %v belongs to the choice of cycle %d of %s", e.Seq, e.PairID, cycle.ID, cycle.Model)
 		}
 		bucket, ok := indexed[e.Delivery]

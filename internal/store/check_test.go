@@ -25,7 +25,7 @@ func tamper[T any](bucket string, key []byte, change func(*T)) func(*draft) erro
 }
 
 func TestCheckFinds(t *testing.T) {
-	id := PairID{"m", "Q2_K"}
+	id := PairID{Model: "m", Target: "Q2_K"}
 	remove := func(bucket string, key []byte) func(*draft) error {
 		return func(d *draft) error { return d.delete(bucket, key) }
 	}
@@ -40,7 +40,7 @@ func TestCheckFinds(t *testing.T) {
 		"it has a result since it was passed over": tamper(bucketPairs, pairKey(id), func(p *Pair) { p.PassedOver = &PassedOver{Cycle: 4} }),
 		"which it calls passed over":               tamper(bucketCycles, number(1), func(c *Cycle) { c.PassedOver = map[string]string{"Q2_K": "Q8_0"} }),
 		"the choice of m is Q8_0, but cycle 4 chose Q2_K": func(d *draft) error {
-			model := *d.state.Models["m"]
+			model := *d.state.Models[ModelID{Name: "m"}]
 			model.Choice = &Choice{Format: "Q8_0", Cycle: 4}
 			cycle, err := get[Cycle](d.tx, bucketCycles, number(4))
 			if err != nil {

@@ -15,10 +15,10 @@ import (
 
 // Choose returns the target that a rule chooses among these targets of a model, by their
 // standing decisions; "" if none of them is kept. Among equals the previous choice stays.
-func (s *State) Choose(rule choice.Rule, model string, targets []string) string {
+func (s *State) Choose(rule choice.Rule, model ModelID, targets []string) string {
 	var candidates []choice.Candidate
 	for _, target := range targets {
-		pair := s.Pairs[PairID{model, target}]
+		pair := s.Pairs[PairID{model.Name, target, model.Class}]
 		if pair == nil || pair.Standing != verdict.Kept {
 			continue
 		}
@@ -33,7 +33,7 @@ func (s *State) Choose(rule choice.Rule, model string, targets []string) string 
 
 // StandingChoice returns the format that the rule chose for a model at the end of the last
 // cycle; "" if none was chosen, or by another rule.
-func (s *State) StandingChoice(rule choice.Rule, model string) string {
+func (s *State) StandingChoice(rule choice.Rule, model ModelID) string {
 	if known := s.Models[model]; known != nil && known.Choice != nil && known.Choice.Rule == rule {
 		return known.Choice.Format
 	}
@@ -43,7 +43,7 @@ func (s *State) StandingChoice(rule choice.Rule, model string) string {
 // Chosen returns the format that stands as chosen while the cycle runs: the choice of the
 // last finished cycle. It is "" if there is none, or if the cycle chooses none.
 func (s *State) Chosen(c *Cycle) string {
-	if model := s.Models[c.Model]; c.Choose != choice.None && model != nil && model.Choice != nil {
+	if model := s.Models[c.ModelID()]; c.Choose != choice.None && model != nil && model.Choice != nil {
 		return model.Choice.Format
 	}
 	return ""
@@ -81,7 +81,7 @@ func (s *Store) PassOver(cycle uint64, by string, targets []string) error {
 }
 
 func (d *draft) passOver(c *Cycle, by, target string) error {
-	pair := Pair{PairID: PairID{c.Model, target}}
+	pair := Pair{PairID: c.PairID(target)}
 	if known := d.state.Pairs[pair.PairID]; known != nil {
 		pair = *known
 	}
@@ -95,11 +95,11 @@ func (d *draft) passOver(c *Cycle, by, target string) error {
 // choose makes the choice of a cycle that ends.
 func (d *draft) choose(c *Cycle, model *Model) error {
 	previous := d.state.Chosen(c)
-	chosen := Choice{Rule: c.Choose, Format: d.state.Choose(c.Choose, c.Model, c.Candidates), Cycle: c.ID}
+	chosen := Choice{Rule: c.Choose, Format: d.state.Choose(c.Choose, c.ModelID(), c.Candidates), Cycle: c.ID}
 	if model.Choice != nil {
 		chosen.Since = model.Choice.Since
 	}
-	chosen.Event = event.NewChoice(d.choosing(c, previous, chosen.Format), event.Origin{Host: d.host, Entry: c.Entry})
+	chosen.Event = event.NewChoice(d.choosing(c, previous, chosen.Format), event.Origin{Host: d.host, Entry: c.Entry, Class: c.Class})
 	c.Chosen = chosen.Format
 	if err := d.leaveUnpublished(c); err != nil {
 		return err
@@ -111,7 +111,7 @@ func (d *draft) choose(c *Cycle, model *Model) error {
 		if err != nil {
 			return fmt.Errorf("writing the event: %w", err)
 		}
-		e, err := d.addEvent(Event{ID: *chosen.Event.EventID, Type: event.TypeChoice, PairID: PairID{Model: c.Model}, Data: text})
+		e, err := d.addEvent(Event{ID: *chosen.Event.EventID, Type: event.TypeChoice, PairID: PairID{Model: c.Model, Class: c.Class}, Data: text})
 		if err != nil {
 			return err
 		}
@@ -125,7 +125,7 @@ func (d *draft) choose(c *Cycle, model *Model) error {
 // them.
 func (d *draft) leaveUnpublished(c *Cycle) error {
 	for _, target := range c.Candidates {
-		known := d.state.Pairs[PairID{c.Model, target}]
+		known := d.state.Pairs[c.PairID(target)]
 		if target == c.Chosen || known == nil || known.Unpublished == nil {
 			continue
 		}
@@ -145,7 +145,7 @@ func (d *draft) choosing(c *Cycle, previous, format string) event.ChoiceInfo {
 	info := event.ChoiceInfo{Model: c.Model, Rule: c.Choose, Previous: previous, At: d.now}
 	var of *Record
 	for _, target := range c.Candidates {
-		pair := d.state.Pairs[PairID{c.Model, target}]
+		pair := d.state.Pairs[c.PairID(target)]
 		if pair == nil || pair.Decided == nil {
 			continue
 		}

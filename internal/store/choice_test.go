@@ -92,18 +92,18 @@ func TestChoiceIsMadeAtTheEndAndToldWhenItChanges(t *testing.T) {
 		EventID: events[0].EventID, Engine: "engine 1", Host: "host", Entry: "nightly",
 	}, events[0])
 	assert.Equal(t, *events[0].EventID, cycle.ChoiceID)
-	chosen := s.State().Models["m"].Choice
+	chosen := s.State().Models[ModelID{Name: "m"}].Choice
 	assert.Equal(t, &Choice{Rule: choice.Smallest, Format: "Q3_K_M", Since: start(), Cycle: cycle.ID, Event: events[0]}, chosen)
-	assert.Equal(t, start(), s.State().Models["m"].LastSuccess, "to be passed over is not a failure")
+	assert.Equal(t, start(), s.State().Models[ModelID{Name: "m"}].LastSuccess, "to be passed over is not a failure")
 	assert.EqualValues(t, 1, s.State().Counters.Of(skips(SkipPassedOver)))
-	assert.Equal(t, &PassedOver{Cycle: cycle.ID, Entry: "nightly", Finished: start(), For: "Q3_K_M", Choose: choice.Smallest}, s.State().Pairs[PairID{"m", "Q8_0"}].PassedOver)
+	assert.Equal(t, &PassedOver{Cycle: cycle.ID, Entry: "nightly", Finished: start(), For: "Q3_K_M", Choose: choice.Smallest}, s.State().Pairs[PairID{Model: "m", Target: "Q8_0"}].PassedOver)
 
 	// The same again tells nothing.
 	now.now = now.now.Add(time.Hour)
 	cycle = chooseOf(t, s, ladder, sized("Q2_K", verdict.Rejected, 200), sized("Q3_K_M", verdict.Kept, 300))
 	assert.Empty(t, cycle.ChoiceID)
 	require.Len(t, choices(t, s), 1)
-	chosen = s.State().Models["m"].Choice
+	chosen = s.State().Models[ModelID{Name: "m"}].Choice
 	assert.Equal(t, start(), chosen.Since)
 	assert.Equal(t, cycle.ID, chosen.Cycle)
 	assert.Nil(t, chosen.Event.EventID)
@@ -120,9 +120,9 @@ func TestChoiceIsMadeAtTheEndAndToldWhenItChanges(t *testing.T) {
 	assert.Nil(t, events[2].ChosenFormat)
 	assert.Equal(t, "Q2_K", *events[2].PreviousFormat)
 	assert.Equal(t, "F16", events[2].SourceFormat)
-	assert.Nil(t, s.State().Pairs[PairID{"m", "Q8_0"}].PassedOver, "it was decided")
-	assert.Empty(t, s.State().Models["m"].Choice.Format)
-	assert.Equal(t, now.now, s.State().Models["m"].Choice.Since)
+	assert.Nil(t, s.State().Pairs[PairID{Model: "m", Target: "Q8_0"}].PassedOver, "it was decided")
+	assert.Empty(t, s.State().Models[ModelID{Name: "m"}].Choice.Format)
+	assert.Equal(t, now.now, s.State().Models[ModelID{Name: "m"}].Choice.Since)
 }
 
 // The figures of what is passed over grow old: the model is another one, and smaller now.
@@ -132,13 +132,13 @@ func TestOlderFiguresOfWhatIsPassedOverDoNotCount(t *testing.T) {
 	chooseOf(t, s, ladder, sized("Q3_K_M", verdict.Rejected, 300), sized("Q8_0", verdict.Kept, 800))
 	cycle := chooseOf(t, s, ladder, sized("Q3_K_M", verdict.Kept, 3000))
 	assert.Equal(t, "Q3_K_M", cycle.Chosen)
-	assert.Equal(t, "Q3_K_M", s.State().Choose(choice.Smallest, "m", ladder), "and as things stand")
-	assert.Equal(t, "Q8_0", s.State().Choose(choice.BestQuality, "m", []string{"Q8_0"}))
-	assert.Equal(t, "Q8_0", s.State().Choose(choice.Smallest, "m", []string{"Q8_0", "Q2_K"}), "it stands kept")
+	assert.Equal(t, "Q3_K_M", s.State().Choose(choice.Smallest, ModelID{Name: "m"}, ladder), "and as things stand")
+	assert.Equal(t, "Q8_0", s.State().Choose(choice.BestQuality, ModelID{Name: "m"}, []string{"Q8_0"}))
+	assert.Equal(t, "Q8_0", s.State().Choose(choice.Smallest, ModelID{Name: "m"}, []string{"Q8_0", "Q2_K"}), "it stands kept")
 	// Once it is rejected, what was passed over stands as it did.
 	cycle = chooseOf(t, s, []string{"Q3_K_M"}, sized("Q3_K_M", verdict.Rejected, 3000))
 	assert.Empty(t, cycle.Chosen, "of the targets of this cycle")
-	assert.Equal(t, "Q8_0", s.State().Choose(choice.Smallest, "m", ladder))
+	assert.Equal(t, "Q8_0", s.State().Choose(choice.Smallest, ModelID{Name: "m"}, ladder))
 }
 
 func TestDecisionsTellTheChoiceOfTheCycleBefore(t *testing.T) {
@@ -162,7 +162,7 @@ func TestDecisionsTellTheChoiceOfTheCycleBefore(t *testing.T) {
 	assert.Equal(t, "Q2_K", *chosen)
 	assert.Nil(t, run(choice.Smallest, sized("Q2_K", verdict.Kept, 200)), "none was")
 	assert.Nil(t, run(choice.None, sized("Q2_K", verdict.Rejected, 200)), "the cycle chooses none")
-	assert.Equal(t, "Q2_K", s.State().Models["m"].Choice.Format, "nor does it change what was chosen")
+	assert.Equal(t, "Q2_K", s.State().Models[ModelID{Name: "m"}].Choice.Format, "nor does it change what was chosen")
 }
 
 // A cycle that was cut off chooses of what stands then.
@@ -175,7 +175,7 @@ func TestInterruptedCycleChooses(t *testing.T) {
 	_, err = s.Commit(id, sized("Q2_K", verdict.Rejected, 200))
 	require.NoError(t, err)
 	s = reopen(t, s, dir, Options{})
-	assert.Equal(t, "Q8_0", s.State().Models["m"].Choice.Format)
+	assert.Equal(t, "Q8_0", s.State().Models[ModelID{Name: "m"}].Choice.Format)
 	assert.Len(t, choices(t, s), 2)
 }
 
@@ -188,7 +188,7 @@ func TestPassOverRefuses(t *testing.T) {
 	require.NoError(t, s.PassOver(id, "Q2_K", nil))
 	require.ErrorIs(t, s.PassOver(id, "Q2_K", []string{"Q8_0", "Q2_K"}), ErrCommitted, "it has a result")
 	require.ErrorContains(t, s.PassOver(id, "Q2_K", []string{"Q6_K"}), "decides [Q2_K Q4_K_M Q8_0]")
-	assert.Nil(t, s.State().Pairs[PairID{"m", "Q8_0"}], "all of them or none")
+	assert.Nil(t, s.State().Pairs[PairID{Model: "m", Target: "Q8_0"}], "all of them or none")
 	require.NoError(t, s.PassOver(id, "Q2_K", []string{"Q8_0"}))
 	require.ErrorIs(t, s.PassOver(id, "Q2_K", []string{"Q8_0"}), ErrCommitted)
 	require.NoError(t, s.PassOver(id, "Q2_K", []string{"Q4_K_M"}))

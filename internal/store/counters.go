@@ -16,6 +16,7 @@ type Counter struct {
 	Kind                         CounterKind
 	Entry, Model, Source, Target string
 	By                           string // the result, reason, gate or input
+	Class                        string // as in PairID
 }
 
 // Counters are counters and how far they have come; one that is not there is 0. Each commit
@@ -112,15 +113,22 @@ func (c Counter) Labels() []string {
 
 // key returns what the counter is stored under. No name contains the separator: see checkName.
 func (c Counter) key() []byte {
-	return []byte(strings.Join([]string{string(c.Kind), c.Entry, c.Model, c.Source, c.Target, c.By}, "\x00"))
+	fields := []string{string(c.Kind), c.Entry, c.Model, c.Source, c.Target, c.By}
+	if c.Class != "" {
+		fields = append(fields, c.Class)
+	}
+	return []byte(strings.Join(fields, "\x00"))
 }
 
 func counterAt(key []byte) (Counter, error) {
 	f := strings.Split(string(key), "\x00")
-	if len(f) != 6 {
+	if len(f) == 6 {
+		f = append(f, "")
+	}
+	if len(f) != 7 {
 		return Counter{}, fmt.Errorf("%q is not a key of a counter", key)
 	}
-	return Counter{CounterKind(f[0]), f[1], f[2], f[3], f[4], f[5]}, nil
+	return Counter{CounterKind(f[0]), f[1], f[2], f[3], f[4], f[5], f[6]}, nil
 }
 
 // readCounters reads all counters of a bucket.
@@ -142,6 +150,9 @@ func exportedCounter(c Counter, n uint64) ([]byte, error) {
 	labels := map[string]string{}
 	for _, name := range c.Kind.labels() {
 		labels[name] = c.label(name)
+	}
+	if c.Class != "" {
+		labels["hardware_class"] = c.Class
 	}
 	return json.Marshal(struct {
 		Counter CounterKind       `json:"counter"`

@@ -56,7 +56,7 @@ func (s *Store) BeginCycle(c Cycle) (id uint64, err error) {
 }
 
 func checkCycle(c *Cycle) error {
-	if err := checkName("a model", c.Model); err != nil {
+	if err := errors.Join(checkName("a model", c.Model), checkFleet(c)); err != nil {
 		return err
 	}
 	if len(c.Targets) == 0 {
@@ -79,7 +79,7 @@ func checkCycle(c *Cycle) error {
 func (s *Store) giveUp(d *draft, c *Cycle) error {
 	for _, other := range slices.Clone(d.state.Running) {
 		same := func(target string) bool { return slices.Contains(c.Targets, target) }
-		if other.Model != c.Model || !slices.ContainsFunc(other.Undecided, same) {
+		if other.ModelID() != c.ModelID() || !slices.ContainsFunc(other.Undecided, same) {
 			continue
 		}
 		s.logger.Warn("a cycle had not ended when the next one of its pair began", "cycle", other.ID, "model", other.Model, "undecided", other.Undecided)
@@ -109,7 +109,7 @@ func (s *Store) Commit(cycle uint64, r *runner.Result) (Committed, error) {
 		if committed, err = d.commit(c, r); err != nil {
 			return err
 		}
-		return d.prune(PairID{r.Model, r.TargetFormat})
+		return d.prune(c.PairID(r.TargetFormat))
 	})
 	if err != nil {
 		return Committed{}, err
@@ -153,7 +153,7 @@ func checkResult(c *Cycle, r *runner.Result) error {
 
 // commit writes all that a result changes.
 func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
-	id := PairID{r.Model, r.TargetFormat}
+	id := c.PairID(r.TargetFormat)
 	pair := Pair{PairID: id}
 	if known := d.state.Pairs[id]; known != nil {
 		pair = *known
@@ -175,8 +175,8 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 		}
 	}
 
-	model := Model{Name: r.Model}
-	if known := d.state.Models[r.Model]; known != nil {
+	model := Model{ModelID: c.ModelID()}
+	if known := d.state.Models[c.ModelID()]; known != nil {
 		model = *known
 	}
 	if r.Failure != nil {
@@ -220,7 +220,7 @@ func (d *draft) countChanges(c *Cycle, changes []runner.Change) error {
 		if counted {
 			continue
 		}
-		if err := d.count(Counter{Kind: CountInputChange, Model: c.Model, By: string(change.Input)}, 1); err != nil {
+		if err := d.count(Counter{Kind: CountInputChange, Model: c.Model, Class: c.Class, By: string(change.Input)}, 1); err != nil {
 			return err
 		}
 	}
@@ -240,7 +240,7 @@ func changedInputs(changes []runner.Change) []runner.Input {
 
 // emit writes the event of a change.
 func (d *draft) emit(c *Cycle, r *Record) (*Event, error) {
-	data := event.NewDecision(&r.Result, event.Origin{Host: d.host, Entry: c.Entry, Chosen: d.state.Chosen(c)})
+	data := event.NewDecision(&r.Result, event.Origin{Host: r.Host, Entry: c.Entry, Chosen: d.state.Chosen(c), Class: c.Class})
 	data.EventID = new(rand.Text())
 	text, err := json.Marshal(data)
 	if err != nil {
@@ -288,7 +288,7 @@ func (d *draft) end(c *Cycle, extra map[runner.Operation]time.Duration, missing 
 	if err != nil {
 		return err
 	}
-	model := *d.state.Models[c.Model] // there since its first result
+	model := *d.state.Models[c.ModelID()] // there since its first result
 	model.LastRun = d.now
 	success := len(records)+len(c.PassedOver) == len(c.Targets)
 	for _, r := range records {
@@ -333,9 +333,12 @@ func durationsOf(records []outline, extra map[runner.Operation]time.Duration) ma
 	return durations
 }
 
-// interrupt ends the cycles that an earlier process began and did not end.
+// interrupt ends the cycles that an earlier process began on its host and did not end.
 func (s *Store) interrupt(d *draft) error {
 	for _, c := range slices.Clone(d.state.Running) {
+		if c.Class != "" { // it goes on, on another host
+			continue
+		}
 		s.logger.Warn("a cycle was interrupted", "cycle", c.ID, "entry", c.Entry, "model", c.Model, "begun", c.Started, "undecided", c.Undecided)
 		err := d.end(c, nil, func() *runner.Failure {
 			return runner.Failf(runner.ReasonInterrupted,

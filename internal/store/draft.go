@@ -24,7 +24,7 @@ type content struct {
 
 // load reads it.
 func load(tx *bbolt.Tx) (content, error) {
-	state := &State{Pairs: map[PairID]*Pair{}, Models: map[string]*Model{}}
+	state := &State{Pairs: map[PairID]*Pair{}, Models: map[ModelID]*Model{}}
 	c := content{state: state}
 	m, err := get[meta](tx, bucketMeta, []byte(metaState))
 	if err != nil {
@@ -36,7 +36,7 @@ func load(tx *bbolt.Tx) (content, error) {
 	}
 	err = errors.Join(
 		each(tx, bucketPairs, func(p *Pair) { state.Pairs[p.PairID] = p }),
-		each(tx, bucketModels, func(m *Model) { state.Models[m.Name] = m }),
+		each(tx, bucketModels, func(m *Model) { state.Models[m.ModelID] = m }),
 		loadRunning(tx, state),
 	)
 	if err != nil {
@@ -215,9 +215,9 @@ func (d *draft) putPair(p *Pair) error {
 }
 
 func (d *draft) putModel(m *Model) error {
-	stored, err := keep(d, bucketModels, []byte(m.Name), m)
+	stored, err := keep(d, bucketModels, modelKey(m.ModelID), m)
 	if err == nil {
-		d.state.Models[m.Name] = stored
+		d.state.Models[m.ModelID] = stored
 	}
 	return err
 }

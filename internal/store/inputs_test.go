@@ -48,7 +48,7 @@ func TestChangedInputsAreNamed(t *testing.T) {
 	s := open(t, dir, Options{})
 	engine := runner.Change{Input: runner.InputEngine, Text: "llama.cpp 11669 → 11702"}
 	threshold := runner.Change{Input: runner.InputDecision, Text: "threshold 0.12 → 0.2"}
-	q2, q8 := PairID{"m", "Q2_K"}, PairID{"m", "Q8_0"}
+	q2, q8 := PairID{Model: "m", Target: "Q2_K"}, PairID{Model: "m", Target: "Q8_0"}
 
 	ladder(t, s, decided("m", "Q2_K", verdict.Kept)) // of a version without inputs
 	_, first := ladder(t, s, with(decided("m", "Q2_K", verdict.Kept), 11669, "0.12"), with(decided("m", "Q8_0", verdict.Kept), 11669, "0.12"))

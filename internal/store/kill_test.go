@@ -162,7 +162,7 @@ func acknowledgedIsThere(t *testing.T, s *Store, line string) int {
 		}
 	}
 	// Then newer ones have pushed it out.
-	decided, failed := history(t, s, PairID{model, target})
+	decided, failed := history(t, s, PairID{Model: model, Target: target})
 	newer := decided
 	if kind == "failed" {
 		newer = failed

@@ -19,7 +19,7 @@ import (
 func flip(t testing.TB, s *Store, target string) *Event {
 	t.Helper()
 	outcome := verdict.Kept
-	if p := s.State().Pairs[PairID{"m", target}]; p != nil && p.Standing == verdict.Kept {
+	if p := s.State().Pairs[PairID{Model: "m", Target: target}]; p != nil && p.Standing == verdict.Kept {
 		outcome = verdict.Rejected
 	}
 	committed := record(t, s, decided("m", target, outcome))

@@ -30,7 +30,7 @@ func (s *Store) Published(cycle uint64, all []Publication) error {
 		changed := *c
 		for _, p := range all {
 			p.Time = p.Time.UTC()
-			if err := d.published(PairID{c.Model, p.Target}, p); err != nil {
+			if err := d.published(c.PairID(p.Target), p); err != nil {
 				return err
 			}
 			changed.Published = append(changed.Published, p)

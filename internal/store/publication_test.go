@@ -35,7 +35,7 @@ func TestPublished(t *testing.T) {
 	require.ErrorIs(t, s.Published(first, nil), ErrCommitted)
 
 	s = reopen(t, s, dir, Options{})
-	big, small := PairID{"m", "Q8_0"}, PairID{"m", "Q2_K"}
+	big, small := PairID{Model: "m", Target: "Q8_0"}, PairID{Model: "m", Target: "Q2_K"}
 	state := s.State()
 	assert.Equal(t, &done, state.Pairs[big].Published)
 	assert.Nil(t, state.Pairs[big].Unpublished)
@@ -63,7 +63,7 @@ func TestPublished(t *testing.T) {
 // longer the one to serve.
 func TestWhatIsNotToBeServedIsNotMissed(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
-	small, big := PairID{"m", "Q2_K"}, PairID{"m", "Q8_0"}
+	small, big := PairID{Model: "m", Target: "Q2_K"}, PairID{Model: "m", Target: "Q8_0"}
 	cycle := func(rule choice.Rule, outcome verdict.Outcome, publications ...Publication) *State {
 		id, err := s.BeginCycle(Cycle{Entry: "nightly", Model: "m", Targets: []string{"Q2_K", "Q8_0"}, Choose: rule})
 		require.NoError(t, err)

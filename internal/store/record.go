@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -18,6 +19,7 @@ type Record struct {
 	Cycle uint64 `json:"cycle"`
 	Entry string `json:"entry"` // "" from the command line
 	Host  string `json:"host"`
+	Class string `json:"hardware_class,omitempty"` // in a fleet; "" for the exporter's own host
 	// Result has as Previous the standing decision that it met here, and Changes from the
 	// inputs of the pair's decision before. Its Evidence, which is most of it, is stored
 	// apart, and only Store.Cycle reads it.
@@ -34,7 +36,7 @@ type Record struct {
 }
 
 // PairID of the result.
-func (r *Record) PairID() PairID { return PairID{r.Model, r.TargetFormat} }
+func (r *Record) PairID() PairID { return PairID{r.Model, r.TargetFormat, r.Class} }
 
 // Point is what a plot shows of one result.
 type Point struct {
@@ -74,7 +76,7 @@ type PointPhase struct {
 
 // newRecord makes the record of a result, which met the pair as it was before.
 func newRecord(cycle *Cycle, host string, r *runner.Result, before *Pair) Record {
-	record := Record{Cycle: cycle.ID, Entry: cycle.Entry, Host: host, Result: *r, Engine: r.Evidence.Engine}
+	record := Record{Cycle: cycle.ID, Entry: cycle.Entry, Host: cmp.Or(r.Host, host), Class: cycle.Class, Result: *r, Engine: r.Evidence.Engine}
 	record.Started, record.Finished = r.Started.UTC(), r.Finished.UTC()
 	record.Previous, record.Changes = before.Standing, nil
 	record.Changed = standingOutcome(r.Outcome()) && r.Outcome() != before.Standing
@@ -134,11 +136,11 @@ func (p *Point) history() string {
 // counters returns those that count the result.
 func (p *Point) counters(id PairID) []Counter {
 	if p.Reason != "" {
-		return []Counter{{Kind: CountFailure, Model: id.Model, By: string(p.Reason)}}
+		return []Counter{{Kind: CountFailure, Model: id.Model, Class: id.Class, By: string(p.Reason)}}
 	}
-	counters := []Counter{{Kind: CountDecision, Model: id.Model, Source: p.SourceFormat, Target: id.Target, By: string(p.Outcome)}}
+	counters := []Counter{{Kind: CountDecision, Model: id.Model, Source: p.SourceFormat, Target: id.Target, Class: id.Class, By: string(p.Outcome)}}
 	if p.Outcome == verdict.Rejected {
-		counters = append(counters, Counter{Kind: CountRejection, Model: id.Model, Target: id.Target, By: string(p.Gate)})
+		counters = append(counters, Counter{Kind: CountRejection, Model: id.Model, Target: id.Target, Class: id.Class, By: string(p.Gate)})
 	}
 	return counters
 }

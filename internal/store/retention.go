@@ -88,7 +88,7 @@ func (d *draft) pruneResult(id PairID, bucket string, key []byte, point *Point) 
 		}
 	}
 	if point.Changed {
-		if err := d.countPruned(Counter{Kind: countChange, Model: id.Model, Target: id.Target}); err != nil {
+		if err := d.countPruned(Counter{Kind: countChange, Model: id.Model, Target: id.Target, Class: id.Class}); err != nil {
 			return err
 		}
 	}
@@ -104,12 +104,12 @@ func (d *draft) pruneResult(id PairID, bucket string, key []byte, point *Point) 
 		return err
 	}
 	for _, input := range changedInputs(cycle.Changes) {
-		if err := d.countPruned(Counter{Kind: CountInputChange, Model: cycle.Model, By: string(input)}); err != nil {
+		if err := d.countPruned(Counter{Kind: CountInputChange, Model: cycle.Model, Class: cycle.Class, By: string(input)}); err != nil {
 			return err
 		}
 	}
 	if cycle.ChoiceSeq > 0 {
-		if err := d.countPruned(Counter{Kind: countChange, Model: cycle.Model}); err != nil {
+		if err := d.countPruned(Counter{Kind: countChange, Model: cycle.Model, Class: cycle.Class}); err != nil {
 			return err
 		}
 	}

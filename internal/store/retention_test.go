@@ -29,7 +29,7 @@ func history(t testing.TB, s *Store, id PairID) (decided, failed []uint64) {
 
 func TestRetentionByNumber(t *testing.T) {
 	s := open(t, t.TempDir(), Options{Bus: true, Retention: config.Retention{Cycles: 2}})
-	id := PairID{"m", "Q2_K"}
+	id := PairID{Model: "m", Target: "Q2_K"}
 	for i := range 4 {
 		record(t, s, decided("m", "Q2_K", []verdict.Outcome{verdict.Kept, verdict.Rejected}[i%2]))
 	}
@@ -64,28 +64,28 @@ func TestRetentionByAgeKeepsTheNewest(t *testing.T) {
 	record(t, s, at(decided("m", "Q2_K", verdict.Kept)))
 	clock.now = start().Add(time.Hour)
 	record(t, s, at(decided("m", "Q2_K", verdict.Kept)))
-	all, _ := history(t, s, PairID{"m", "Q2_K"})
+	all, _ := history(t, s, PairID{Model: "m", Target: "Q2_K"})
 	assert.Len(t, all, 2, "not older than the age")
 	clock.now = start().Add(time.Hour + time.Second)
 	record(t, s, at(decided("m", "Q2_K", verdict.Kept)))
-	all, _ = history(t, s, PairID{"m", "Q2_K"})
+	all, _ = history(t, s, PairID{Model: "m", Target: "Q2_K"})
 	assert.Len(t, all, 2)
 	// The other pair has no cycles any more, and has its turn all the same.
 	record(t, s, at(decided("m", "Q2_K", verdict.Kept)))
-	kept, lost := history(t, s, PairID{"old", "Q2_K"})
+	kept, lost := history(t, s, PairID{Model: "old", Target: "Q2_K"})
 	assert.Equal(t, []uint64{5}, kept)
 	assert.Equal(t, []uint64{2, 4, 6}, lost, "failures stay for longer")
 	clock.now = start().Add(2*time.Hour + time.Second)
 	record(t, s, at(decided("m", "Q2_K", verdict.Kept)))
 	record(t, s, at(decided("m", "Q2_K", verdict.Kept)))
-	_, lost = history(t, s, PairID{"old", "Q2_K"})
+	_, lost = history(t, s, PairID{Model: "old", Target: "Q2_K"})
 	assert.Equal(t, []uint64{6}, lost)
 	require.NoError(t, s.Check())
 }
 
 func TestRetentionPrunesABoundedNumberAtOnce(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
-	id := PairID{"m", "Q2_K"}
+	id := PairID{Model: "m", Target: "Q2_K"}
 	const results = 2*maxPruned + 10
 	for range results {
 		record(t, s, decided("m", "Q2_K", verdict.Kept))

@@ -22,10 +22,10 @@ const (
 	bucketLogs     = "cycles.logs"     // cycle → what was logged, gzip
 	bucketResults  = "results"         // cycle, target → Record, without its Evidence
 	bucketEvidence = "evidence"        // cycle, target → runner.Evidence
-	bucketDecided  = "history.decided" // model NUL target NUL cycle → Point
+	bucketDecided  = "history.decided" // model NUL target [SOH class] NUL cycle → Point
 	bucketFailed   = "history.failed"  // the same, of failures
-	bucketPairs    = "pairs"           // model NUL target NUL → Pair
-	bucketModels   = "models"          // model → Model
+	bucketPairs    = "pairs"           // model NUL target [SOH class] NUL → Pair
+	bucketModels   = "models"          // model [SOH class] → Model
 	bucketCounters = "counters"        // the fields of Counter, NUL between them → number
 	bucketPruned   = "pruned"          // the same, of what Retention has removed: see Check
 	bucketEvents   = "events"          // seq → Event
@@ -104,7 +104,21 @@ func numberAt(b []byte) (uint64, error) {
 
 func resultKey(cycle uint64, target string) []byte { return append(number(cycle), target...) }
 
-func pairKey(id PairID) []byte { return []byte(id.Model + "\x00" + id.Target + "\x00") }
+func pairKey(id PairID) []byte {
+	return []byte(id.Model + "\x00" + id.Target + classKey(id.Class) + "\x00")
+}
+
+func modelKey(id ModelID) []byte { return []byte(id.Name + classKey(id.Class)) }
+
+// classMark stands before a class in a key; see checkFleet.
+const classMark = "\x01"
+
+func classKey(class string) string {
+	if class == "" {
+		return ""
+	}
+	return classMark + class
+}
 
 func historyKey(id PairID, cycle uint64) []byte { return append(pairKey(id), number(cycle)...) }
 

@@ -14,13 +14,23 @@ import (
 type PairID struct {
 	Model  string `json:"model_name"`
 	Target string `json:"target_format"`
+	Class  string `json:"hardware_class,omitempty"` // in a fleet; "" for the exporter's own host
 }
+
+// ModelID names a model as a class of hardware has measured it.
+type ModelID struct {
+	Name  string `json:"model_name"`
+	Class string `json:"hardware_class,omitempty"` // as in PairID
+}
+
+// ModelID returns the model of the pair.
+func (id PairID) ModelID() ModelID { return ModelID{id.Model, id.Class} }
 
 // State is what is known after one committed transaction. Neither it nor anything it points
 // to changes any more.
 type State struct {
 	Pairs  map[PairID]*Pair
-	Models map[string]*Model
+	Models map[ModelID]*Model
 	// Counters only ever grow, and survive restarts.
 	Counters Counters
 	Outbox   OutboxState
@@ -103,7 +113,7 @@ type PassedOver struct {
 
 // Model is what is known of a model, as of its last cycle.
 type Model struct {
-	Name string `json:"model_name"`
+	ModelID
 	// LastRun is when its last cycle ended, however it did; zero before.
 	LastRun time.Time `json:"last_run"`
 	// LastSuccess is when its last cycle ended in which no pair failed; zero before.
@@ -144,6 +154,7 @@ type Cycle struct {
 	ID      uint64     `json:"cycle"` // from 1, in the order in which cycles began
 	Entry   string     `json:"entry"` // "" from the command line
 	Model   string     `json:"model_name"`
+	Class   string     `json:"hardware_class,omitempty"` // in a fleet; "" for the exporter's own host
 	Targets []string   `json:"target_formats"`
 	Due     time.Time  `json:"due"` // zero from the command line
 	Started time.Time  `json:"started"`
@@ -167,7 +178,20 @@ type Cycle struct {
 	ChoiceID  string `json:"choice_event_id,omitempty"`
 	// Changes are the changed inputs of its decisions, each once.
 	Changes []runner.Change `json:"changed_inputs,omitempty"`
+
+	// Ticket tells it from every other cycle, Attempt counts the times that it was given to the
+	// workers of its class, from 1, and Until is when it is withdrawn if none has begun it:
+	// only in a fleet.
+	Ticket  string    `json:"ticket,omitempty"`
+	Attempt int       `json:"attempt,omitempty"`
+	Until   time.Time `json:"until,omitzero"`
 }
+
+// ModelID returns the model of the cycle.
+func (c *Cycle) ModelID() ModelID { return ModelID{c.Model, c.Class} }
+
+// PairID returns the pair of the cycle's model and a target.
+func (c *Cycle) PairID(target string) PairID { return PairID{c.Model, target, c.Class} }
 
 // Delivery says where an event is on its way to the bus.
 type Delivery string

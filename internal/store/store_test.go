@@ -143,7 +143,7 @@ func TestWriteFailures(t *testing.T) {
 func TestChangesAreThoseOfTheStandingDecision(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, Options{Bus: true})
-	id := PairID{"m", "Q2_K"}
+	id := PairID{Model: "m", Target: "Q2_K"}
 	var previous []any
 	for i, step := range []struct {
 		result   *runner.Result
@@ -202,7 +202,7 @@ func TestStateSurvives(t *testing.T) {
 	entry := schedule.State{Spec: "@daily", Last: start()}
 	require.NoError(t, s.SetEntry("nightly", entry))
 	before := s.State()
-	assert.InDelta(t, 0.2, before.Pairs[PairID{"m", "Q2_K"}].Decided.Verdict.Phases[0].Drop, 0)
+	assert.InDelta(t, 0.2, before.Pairs[PairID{Model: "m", Target: "Q2_K"}].Decided.Verdict.Phases[0].Drop, 0)
 	assert.Equal(t, map[Counter]uint64{skips(SkipOverlap): 3}, counted(s, CountSkipped))
 	assert.Equal(t, map[Counter]uint64{{Kind: CountDeliveryFailure, By: "refused"}: 1}, counted(s, CountDeliveryFailure))
 
@@ -226,7 +226,7 @@ func TestDecidedFiguresAreOfTheWholeCycle(t *testing.T) {
 		})
 	}
 	record(t, s, r)
-	d := s.State().Pairs[PairID{"m", "Q2_K"}].Decided
+	d := s.State().Pairs[PairID{Model: "m", Target: "Q2_K"}].Decided
 	assert.Equal(t, map[verdict.Phase]float64{verdict.Generation: 102, verdict.Prompt: 100}, d.OriginalThroughput)
 	assert.Equal(t, "F16", d.SourceFormat)
 	assert.Equal(t, int64(500), d.Quantized.Bytes)
@@ -246,14 +246,14 @@ func TestCycleEnds(t *testing.T) {
 		require.NoError(t, err)
 	}
 	assert.Empty(t, s.State().Running[0].Undecided)
-	assert.True(t, s.State().Models["m"].LastSuccess.IsZero())
-	assert.True(t, s.State().Models["m"].LastRun.IsZero(), "the cycle goes on")
-	assert.Equal(t, PairID{"m", "Q4_K_M"}, s.State().Models["m"].Latest)
+	assert.True(t, s.State().Models[ModelID{Name: "m"}].LastSuccess.IsZero())
+	assert.True(t, s.State().Models[ModelID{Name: "m"}].LastRun.IsZero(), "the cycle goes on")
+	assert.Equal(t, PairID{Model: "m", Target: "Q4_K_M"}, s.State().Models[ModelID{Name: "m"}].Latest)
 
 	clock.now = start().Add(time.Hour)
 	require.NoError(t, s.EndCycle(id, map[runner.Operation]time.Duration{"discover": 5 * time.Second}))
 	assert.Empty(t, s.State().Running)
-	m := s.State().Models["m"]
+	m := s.State().Models[ModelID{Name: "m"}]
 	assert.Equal(t, clock.now, m.LastSuccess)
 	assert.Equal(t, clock.now, m.LastRun)
 	assert.Equal(t, map[runner.Operation]time.Duration{
@@ -268,7 +268,7 @@ func TestCycleEnds(t *testing.T) {
 	require.NoError(t, err)
 	clock.now = start().Add(2 * time.Hour)
 	require.NoError(t, s.EndCycle(id, nil))
-	assert.Equal(t, start().Add(time.Hour), s.State().Models["m"].LastSuccess)
+	assert.Equal(t, start().Add(time.Hour), s.State().Models[ModelID{Name: "m"}].LastSuccess)
 	assert.Equal(t, uint64(1), s.State().Counters.Of(failuresOf("m", runner.ReasonInternal)))
 	cycle, records, ok, err := s.Cycle(id)
 	require.NoError(t, err)
@@ -291,9 +291,9 @@ func TestInterruptedCyclesEndAtOpen(t *testing.T) {
 	s = reopen(t, s, dir, Options{Now: (&clock{now}).Now})
 	assert.Empty(t, s.State().Running)
 	assert.Equal(t, map[Counter]uint64{failuresOf("m", runner.ReasonInterrupted): 2, failuresOf("n", runner.ReasonInterrupted): 1}, counted(s, CountFailure))
-	assert.Equal(t, verdict.Kept, s.State().Pairs[PairID{"m", "Q4_K_M"}].Standing)
-	assert.True(t, s.State().Models["m"].LastSuccess.IsZero())
-	f := s.State().Pairs[PairID{"m", "Q8_0"}].Failed
+	assert.Equal(t, verdict.Kept, s.State().Pairs[PairID{Model: "m", Target: "Q4_K_M"}].Standing)
+	assert.True(t, s.State().Models[ModelID{Name: "m"}].LastSuccess.IsZero())
+	f := s.State().Pairs[PairID{Model: "m", Target: "Q8_0"}].Failed
 	assert.Equal(t, now, f.Finished)
 	assert.Contains(t, f.Error, "2026-11-23T03:00:00Z")
 	assert.Contains(t, f.Error, "not run again by itself")
@@ -403,14 +403,14 @@ func TestHistoryAndCyclesArePaged(t *testing.T) {
 		}
 		return ids
 	}
-	id := PairID{"m", "Q2_K"}
+	id := PairID{Model: "m", Target: "Q2_K"}
 	all, err := s.History(id, 0)
 	require.NoError(t, err)
 	assert.Equal(t, []uint64{1, 3, 5, 7, 9, 11}, cycles(all))
 	latest, err := s.History(id, 3)
 	require.NoError(t, err)
 	assert.Equal(t, []uint64{7, 9, 11}, cycles(latest))
-	none, err := s.History(PairID{"m", "Q8_0"}, 3)
+	none, err := s.History(PairID{Model: "m", Target: "Q8_0"}, 3)
 	require.NoError(t, err)
 	assert.Empty(t, none)
 
@@ -473,7 +473,7 @@ func TestClosedStateSaysSo(t *testing.T) {
 	require.NoError(t, s.Close())
 	_, err := s.BeginCycle(Cycle{Model: "m", Targets: []string{"Q2_K"}})
 	require.ErrorContains(t, err, "not open")
-	_, err = s.History(PairID{"m", "Q2_K"}, 1)
+	_, err = s.History(PairID{Model: "m", Target: "Q2_K"}, 1)
 	require.ErrorContains(t, err, "not open")
 	assert.Len(t, s.State().Pairs, 1)
 	assert.Positive(t, s.Stats().FileBytes)
@@ -508,7 +508,7 @@ func TestReadersAndWritersTogether(t *testing.T) {
 		}
 		// One snapshot is of one transaction: the counters and the pair agree.
 		state := s.State()
-		if pair := state.Pairs[PairID{"m", "Q2_K"}]; pair != nil {
+		if pair := state.Pairs[PairID{Model: "m", Target: "Q2_K"}]; pair != nil {
 			kept := state.Counters.Of(decisions(verdict.Kept))
 			rejected := state.Counters.Of(decisions(verdict.Rejected))
 			want := verdict.Rejected
@@ -518,7 +518,7 @@ func TestReadersAndWritersTogether(t *testing.T) {
 			require.Equal(t, want, pair.Standing, fmt.Sprint(kept, rejected))
 		}
 		require.NoError(t, s.Check())
-		_, err := s.History(PairID{"m", "Q2_K"}, 3)
+		_, err := s.History(PairID{Model: "m", Target: "Q2_K"}, 3)
 		require.NoError(t, err)
 		s.Stats()
 	}
@@ -530,7 +530,7 @@ func FuzzCounterKey(f *testing.F) {
 		{Kind: CountRejection, Model: "m", Target: "Q2_K", By: "prompt"},
 		{Kind: CountDelivered},
 		{Kind: CountDeliveryFailure, By: "refused"},
-		unpublished(PairID{"m", "Q2_K"}),
+		unpublished(PairID{Model: "m", Target: "Q2_K"}),
 		{},
 	} {
 		f.Add(counter.key(), uint64(1))

@@ -338,7 +338,7 @@ func TestChoicePages(t *testing.T) {
 	pair := &store.Pair{PairID: store.PairID{Model: "m", Target: "Q8_0"}, PassedOver: &store.PassedOver{Cycle: 5, For: "Q4_0", Choose: choice.Smallest}}
 	state := &store.State{
 		Pairs:  pairs(pair, decided(store.PairID{Model: "m", Target: "Q4_0"}, verdict.Kept, verdict.Kept, time.Hour)),
-		Models: map[string]*store.Model{"m": {Name: "m", Choice: &store.Choice{Rule: choice.Smallest, Format: "Q4_0", Since: at, Cycle: 5}}},
+		Models: map[store.ModelID]*store.Model{{Name: "m"}: {ModelID: store.ModelID{Name: "m"}, Choice: &store.Choice{Rule: choice.Smallest, Format: "Q4_0", Since: at, Cycle: 5}}},
 	}
 	scheduled := planned("m", "F16", "Q4_0", "Q8_0")
 	scheduled.Choose = choice.Smallest
@@ -369,7 +369,7 @@ func TestChoicePages(t *testing.T) {
 	scheduled.Choose = choice.None
 	assert.NotContains(t, page("/model?name=m", nightly(scheduled)), "the smallest")
 
-	state.Models["m"].Choice.Format, cycle.Chosen, cycle.ChoiceID = "", "", ""
+	state.Models[store.ModelID{Name: "m"}].Choice.Format, cycle.Chosen, cycle.ChoiceID = "", "", ""
 	scheduled.Choose = choice.Smallest
 	assert.Contains(t, page("/model?name=m", nightly(scheduled)), "none, because none is kept, since")
 	assert.Contains(t, page("/cycles/5", nightly(scheduled)), "<dd>none, because none is kept</dd>")

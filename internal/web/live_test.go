@@ -156,7 +156,7 @@ func TestLiveTokenIsOfWhatIsShown(t *testing.T) {
 	id := store.PairID{Model: "m", Target: "Q2_K"}
 	before := &store.State{
 		Pairs:  map[store.PairID]*store.Pair{id: {PairID: id}},
-		Models: map[string]*store.Model{"m": {Name: "m"}},
+		Models: map[store.ModelID]*store.Model{{Name: "m"}: {ModelID: store.ModelID{Name: "m"}}},
 	}
 	s := &stage{status: &dispatch.Status{}, state: before}
 	handler := handlerOf(s.options(t))
@@ -179,9 +179,11 @@ func TestLiveTokenIsOfWhatIsShown(t *testing.T) {
 		assert.Equal(t, token(same), token(change), name)
 	}
 	for name, change := range map[string]func(*store.State){
-		"a decision":      func(next *store.State) { next.Pairs[id] = &store.Pair{PairID: id} },
-		"a pair":          func(next *store.State) { next.Pairs[store.PairID{Model: "n"}] = &store.Pair{} },
-		"a model":         func(next *store.State) { next.Models["m"] = &store.Model{Name: "m"} },
+		"a decision": func(next *store.State) { next.Pairs[id] = &store.Pair{PairID: id} },
+		"a pair":     func(next *store.State) { next.Pairs[store.PairID{Model: "n"}] = &store.Pair{} },
+		"a model": func(next *store.State) {
+			next.Models[store.ModelID{Name: "m"}] = &store.Model{ModelID: store.ModelID{Name: "m"}}
+		},
 		"a cycle":         func(next *store.State) { next.Running = []*store.Cycle{{ID: 1}} },
 		"a pending event": func(next *store.State) { next.Outbox.Pending = 1 },
 		"a delivered event": func(next *store.State) {

@@ -31,9 +31,9 @@ type historyView struct {
 
 // model shows the history of a model's pairs.
 func (s *server) model(w http.ResponseWriter, r *http.Request) {
-	name, k := r.URL.Query().Get("name"), s.snapshot()
+	name, class, k := r.URL.Query().Get("name"), r.URL.Query().Get("class"), s.snapshot()
 	models := k.models()
-	at := slices.IndexFunc(models, func(m *modelView) bool { return m.Name == name })
+	at := slices.IndexFunc(models, func(m *modelView) bool { return m.Name == name && m.Class == class })
 	if at < 0 {
 		s.explain(w, r, "No such model", refused(errorNotFound, "the schedule has no model %q, and no results of one are stored", name))
 		return

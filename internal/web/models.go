@@ -20,7 +20,7 @@ type modelsAnswer struct {
 }
 
 type modelView struct {
-	Name         string        `json:"model_name"`
+	store.ModelID
 	SourceFormat string        `json:"source_format"` // "" when it is not known
 	LastRun      moment        `json:"last_run"`
 	LastSuccess  moment        `json:"last_success"`
@@ -66,8 +66,8 @@ func (k *snapshot) models() []*modelView {
 	chosen := k.choices()
 	var all []*modelView
 	for _, id := range slices.SortedFunc(maps.Keys(pairs), byID) {
-		if len(all) == 0 || all[len(all)-1].Name != id.Model {
-			all = append(all, k.model(id.Model, chosen[id.Model]))
+		if len(all) == 0 || all[len(all)-1].ModelID != id.ModelID() {
+			all = append(all, k.model(id.ModelID(), chosen[id.ModelID()]))
 		}
 		m, p := all[len(all)-1], pairs[id]
 		m.Targets = append(m.Targets, p)
@@ -81,9 +81,9 @@ func (k *snapshot) models() []*modelView {
 }
 
 // model has no pairs yet.
-func (k *snapshot) model(name string, chosen *store.Choice) *modelView {
-	m := &modelView{Name: name, Choice: chosen}
-	if known := k.state.Models[name]; known != nil {
+func (k *snapshot) model(id store.ModelID, chosen *store.Choice) *modelView {
+	m := &modelView{ModelID: id, Choice: chosen}
+	if known := k.state.Models[id]; known != nil {
 		m.LastRun, m.LastSuccess, m.Durations = k.at(known.LastRun), k.at(known.LastSuccess), known.Durations
 	}
 	return m
@@ -102,7 +102,7 @@ func (k *snapshot) pairs() map[store.PairID]*pairView {
 			for _, target := range planned.Targets {
 				p := &pairView{
 					planned: planned.SourceFormat(), Source: planned.SourceFormat(), file: &planned.Model,
-					id: store.PairID{Model: planned.Name, Target: target}, Target: target,
+					id: store.PairID{Model: planned.Name, Target: target, Class: planned.Class}, Target: target,
 					Scheduled: true, Entry: entry.Name, NextRun: k.at(k.next[entry.Name]),
 					Pair: &store.Pair{}, Threshold: entry.Threshold, Suspended: suspended[entry.Name],
 				}
@@ -124,9 +124,9 @@ func (k *snapshot) pairs() map[store.PairID]*pairView {
 			p.Source, p.Against, p.Threshold = decided.SourceFormat, decided.Against, decided.Threshold
 		}
 	}
-	if r := k.status.Running; r != nil {
+	for _, r := range k.status.All() {
 		for _, target := range r.Targets {
-			if p := pairs[store.PairID{Model: r.Model, Target: target}]; p != nil {
+			if p := pairs[store.PairID{Model: r.Model, Target: target, Class: r.Class}]; p != nil {
 				p.Running = true
 			}
 		}
@@ -136,18 +136,19 @@ func (k *snapshot) pairs() map[store.PairID]*pairView {
 
 // choices returns the formats that were chosen, by model: of a model in the schedule only where
 // one is still to be chosen.
-func (k *snapshot) choices() map[string]*store.Choice {
-	chosen, stopped := map[string]*store.Choice{}, map[string]bool{}
+func (k *snapshot) choices() map[store.ModelID]*store.Choice {
+	chosen, stopped := map[store.ModelID]*store.Choice{}, map[store.ModelID]bool{}
 	for _, entry := range k.scheduled.Entries {
 		for i := range entry.Models {
 			planned := &entry.Models[i]
-			before, known := stopped[planned.Name]
-			stopped[planned.Name] = planned.Choose == choice.None && (before || !known)
+			id := store.ModelID{Name: planned.Name, Class: planned.Class}
+			before, known := stopped[id]
+			stopped[id] = planned.Choose == choice.None && (before || !known)
 		}
 	}
-	for name, known := range k.state.Models {
-		if known.Choice != nil && !stopped[name] {
-			chosen[name] = known.Choice
+	for id, known := range k.state.Models {
+		if known.Choice != nil && !stopped[id] {
+			chosen[id] = known.Choice
 		}
 	}
 	return chosen
@@ -159,7 +160,9 @@ func (k *snapshot) modelsOf(entry string) []string {
 	for _, resolved := range k.scheduled.Entries {
 		if resolved.Name == entry {
 			for i := range resolved.Models {
-				all = append(all, resolved.Models[i].Name)
+				if name := resolved.Models[i].Name; len(all) == 0 || all[len(all)-1] != name { // once for all classes
+					all = append(all, name)
+				}
 			}
 		}
 	}
@@ -167,5 +170,5 @@ func (k *snapshot) modelsOf(entry string) []string {
 }
 
 func byID(a, b store.PairID) int {
-	return cmp.Or(strings.Compare(a.Model, b.Model), strings.Compare(a.Target, b.Target))
+	return cmp.Or(strings.Compare(a.Model, b.Model), strings.Compare(a.Class, b.Class), strings.Compare(a.Target, b.Target))
 }

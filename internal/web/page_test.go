@@ -195,7 +195,7 @@ func states() map[string]known {
 	damaged := decisions.state.Pairs[store.PairID{Model: llama, Target: "Q2_K"}].Decided
 	damaged.Verdict.Gate, damaged.Quality = verdict.GateQuality, evaluated(0.33, quality.MaxKLDivergence)
 	decisions.state.Pairs[store.PairID{Model: llama, Target: "Q4_K_M"}].Decided.Quality = evaluated(0.03)
-	decisions.state.Models = map[string]*store.Model{llama: {Name: llama, Choice: &store.Choice{Rule: choice.Smallest, Format: "Q4_K_M", Since: now.Add(-29 * time.Hour), Cycle: 6}}}
+	decisions.state.Models = map[store.ModelID]*store.Model{{Name: llama}: {ModelID: store.ModelID{Name: llama}, Choice: &store.Choice{Rule: choice.Smallest, Format: "Q4_K_M", Since: now.Add(-29 * time.Hour), Cycle: 6}}}
 	decisions.plan.Entries[0].Models[0].Choose, decisions.plan.Entries[0].Choose = choice.Smallest, choice.Smallest
 	passedOver := store.PairID{Model: llama, Target: "Q5_K_M"}
 	decisions.state.Pairs[passedOver] = &store.Pair{PairID: passedOver, PassedOver: &store.PassedOver{Cycle: 6, Entry: "nightly", Finished: now.Add(-5 * time.Hour), For: "Q4_K_M", Choose: choice.Smallest}}
@@ -327,7 +327,7 @@ func everywhere(text string) known {
 		ready: errors.New(text),
 		state: &store.State{
 			Pairs:  pairs(pair, &store.Pair{PairID: store.PairID{Model: text, Target: text + "2"}, PassedOver: &store.PassedOver{For: text}}),
-			Models: map[string]*store.Model{text: {Name: text, Choice: &store.Choice{Rule: choice.Rule(text), Format: text}}},
+			Models: map[store.ModelID]*store.Model{{Name: text}: {ModelID: store.ModelID{Name: text}, Choice: &store.Choice{Rule: choice.Rule(text), Format: text}}},
 		},
 		plan: &model.Plan{
 			Entries:    []model.Resolved{{Entry: config.Entry{Entry: schedule.Entry{Name: text}, Settings: config.Settings{Threshold: 0.12}}, Models: []model.Planned{chooses}}},

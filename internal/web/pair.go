@@ -15,6 +15,9 @@ import (
 // Model returns the name of the pair's model.
 func (v *pairView) Model() string { return v.id.Model }
 
+// Class returns the class of hardware that decides the pair; "" for this host.
+func (v *pairView) Class() string { return v.id.Class }
+
 // Decision in a word: kept, rejected, inconclusive, or before any why there is none:
 // undecided, or passed over or suspended, for which nobody waits.
 func (v *pairView) Decision() string {

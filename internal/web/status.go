@@ -45,17 +45,18 @@ const mostPassedOver = 200
 // latestView is the model whose cycle ended last.
 type latestView struct {
 	Model string
+	Class string // of the hardware; "" for this host
 	Cycle uint64 // 0 where it decided nothing
 	At    moment
 }
 
 func (k *snapshot) latest() *latestView {
 	var latest *latestView
-	for name, known := range k.state.Models {
-		if known.LastRun.IsZero() || latest != nil && (known.LastRun.Before(latest.At.Time) || known.LastRun.Equal(latest.At.Time) && name > latest.Model) {
+	for id, known := range k.state.Models {
+		if known.LastRun.IsZero() || latest != nil && (known.LastRun.Before(latest.At.Time) || known.LastRun.Equal(latest.At.Time) && id.Name+id.Class > latest.Model+latest.Class) {
 			continue
 		}
-		latest = &latestView{Model: name, At: k.at(known.LastRun)}
+		latest = &latestView{Model: id.Name, Class: id.Class, At: k.at(known.LastRun)}
 		if pair := k.state.Pairs[known.Latest]; pair != nil && pair.Decided != nil {
 			latest.Cycle = pair.Decided.Cycle
 		}

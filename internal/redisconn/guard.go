@@ -1,4 +1,4 @@
-package a2a
+package redisconn
 
 import (
 	"context"
@@ -18,8 +18,8 @@ const (
 	maxLine  = 64 << 10
 )
 
-// errReply says that a server answers as none does.
-var errReply = errors.New("the server's reply is none of Redis")
+// ErrReply says that a server answers as none does.
+var ErrReply = errors.New("the server's reply is none of Redis")
 
 // guard watches what arrives on a connection, and ends it before the library reads a reply of
 // which the length, the items or the depth are beyond the limits: it would believe them.
@@ -91,7 +91,7 @@ func (s *scanner) scan(p []byte) error {
 			}
 			s.line = s.line[:0]
 		case n > maxLine:
-			return fmt.Errorf("%w: a line of more than %d bytes", errReply, maxLine)
+			return fmt.Errorf("%w: a line of more than %d bytes", ErrReply, maxLine)
 		}
 	}
 	return nil
@@ -104,10 +104,10 @@ func (s *scanner) header() error {
 	case '$', '!', '=':
 		length, err := strconv.ParseInt(rest, 10, 64)
 		if err != nil || length < -1 || length > maxReply {
-			return fmt.Errorf("%w: a text of %.20q bytes", errReply, rest)
+			return fmt.Errorf("%w: a text of %.20q bytes", ErrReply, rest)
 		}
 		if s.bytes += max(length, 0); s.bytes > maxReply {
-			return fmt.Errorf("%w: more than %d bytes", errReply, maxReply)
+			return fmt.Errorf("%w: more than %d bytes", ErrReply, maxReply)
 		}
 		if length < 0 {
 			s.ended()
@@ -117,7 +117,7 @@ func (s *scanner) header() error {
 	case '*', '~', '>', '%', '|':
 		items, err := strconv.ParseInt(rest, 10, 64)
 		if err != nil || items < -1 || items > maxItems {
-			return fmt.Errorf("%w: a list of %.20q items", errReply, rest)
+			return fmt.Errorf("%w: a list of %.20q items", ErrReply, rest)
 		}
 		if kind == '%' || kind == '|' {
 			items *= 2
@@ -130,14 +130,14 @@ func (s *scanner) header() error {
 			return nil
 		}
 		if len(s.open) == maxDepth {
-			return fmt.Errorf("%w: lists more than %d deep", errReply, maxDepth)
+			return fmt.Errorf("%w: lists more than %d deep", ErrReply, maxDepth)
 		}
 		s.open = append(s.open, items)
 	default:
 		s.ended()
 	}
 	if s.bytes > maxReply {
-		return fmt.Errorf("%w: more than %d bytes", errReply, maxReply)
+		return fmt.Errorf("%w: more than %d bytes", ErrReply, maxReply)
 	}
 	return nil
 }

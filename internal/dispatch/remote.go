@@ -1,0 +1,302 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/cycle"
+	"github.com/quant-exporter/quant-exporter/internal/fleet"
+	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Fleet gives cycles to workers: *fleet.Coordinator.
+type Fleet interface {
+	Give(ctx context.Context, order fleet.Order, request runner.Request, emit func(runner.Result)) error
+	End(ctx context.Context, cycle *store.Cycle) error
+	Status() fleet.Status
+}
+
+// remote is a cycle that is given to a worker.
+type remote struct {
+	running *Running // exchanged, never changed
+	cancel  context.CancelCauseFunc
+	log     *cycle.Log
+}
+
+// remoteOf reports whether a cycle of the entry is given to a worker. d.mu is held.
+func (d *Dispatcher) remoteOf(entry string) bool {
+	for _, r := range d.remote {
+		if r.running.Entry == entry {
+			return true
+		}
+	}
+	return false
+}
+
+// remotes returns the cycles that are given to workers. d.mu is held.
+func (d *Dispatcher) remotes() []*Running {
+	var all []*Running
+	for _, id := range slices.Sorted(maps.Keys(d.remote)) {
+		all = append(all, d.remote[id].running)
+	}
+	return all
+}
+
+// runRemote gives what is due to workers until the context ends, beginning with what an
+// earlier process had given. It leaves what goes on then to the next process.
+func (d *Dispatcher) runRemote(ctx context.Context) {
+	defer d.following.Wait()
+	for _, c := range d.store.State().Running {
+		if c.Class != "" {
+			d.resume(ctx, *c)
+		}
+	}
+	for ctx.Err() == nil {
+		next, entry, skipped := d.nextRemote()
+		d.skipLate(skipped)
+		if next != nil {
+			d.give(ctx, *next, entry)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-d.remoteWake:
+		}
+	}
+}
+
+// nextRemote is next for the entries whose cycles run elsewhere, each when no cycle of it goes
+// on any more.
+func (d *Dispatcher) nextRemote() (next *job, entry config.Entry, skipped []job) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	next, entry, skipped = d.takeJob(func(e config.Entry) bool { return len(e.On) > 0 && !d.remoteOf(e.Name) })
+	if next != nil {
+		d.changed()
+	}
+	return next, entry, skipped
+}
+
+// give gives the cycles of one fire to workers, a model and a class each, and does not wait for
+// them.
+func (d *Dispatcher) give(ctx context.Context, job job, entry config.Entry) {
+	logger := d.logger.With("entry", job.Entry)
+	logger.Info("a run is given to workers", "due", job.Due, "reason", job.Reason, "classes", entry.On)
+	begin := time.Now()
+	models := d.discover(job.Entry)
+	if job.models != nil {
+		models = slices.DeleteFunc(models, func(m model.Planned) bool { return !slices.Contains(job.models, m.Name) })
+	}
+	discovering := time.Since(begin)
+	oldestFirst(models, d.store.State())
+	if len(models) == 0 {
+		logger.Warn("the entry names no model that is there")
+	}
+	for _, m := range models {
+		c := store.Cycle{
+			Entry: entry.Name, Model: m.Name, Class: m.Class, Targets: m.Targets, Undecided: m.Targets, Due: job.Due,
+			Choose: m.Choose, Candidates: m.Targets, Ticket: rand.Text(), Started: time.Now(), Until: job.Deadline,
+		}
+		err := d.writes.Begin(ctx, func() (err error) {
+			c.ID, err = d.store.BeginCycle(c)
+			return err
+		})
+		if err != nil {
+			logger.Warn("the run ends early", "err", err)
+			return
+		}
+		d.follow(ctx, c, cycle.NewJob(entry, m, nil, discovering), entry)
+	}
+}
+
+// resume goes on with a cycle that an earlier process has given.
+func (d *Dispatcher) resume(ctx context.Context, c store.Cycle) {
+	d.mu.Lock()
+	entry, known := d.config.entry(c.Entry)
+	d.mu.Unlock()
+	if !known { // its results still count
+		entry = config.Entry{Settings: config.DefaultSettings(), Engine: config.DefaultEngine()}
+		entry.Name = c.Entry
+	}
+	planned := model.Planned{Model: model.Model{Name: c.Model}}
+	for _, resolved := range d.Plan().Entries {
+		for _, m := range resolved.Models {
+			if resolved.Name == c.Entry && m.Name == c.Model && m.Class == c.Class {
+				planned = m
+			}
+		}
+	}
+	planned.Targets, planned.Class, planned.Choose = c.Undecided, c.Class, c.Choose
+	d.logger.Info("a cycle that was given to a worker is followed again", "cycle", c.ID, "entry", c.Entry, "model", c.Model, "class", c.Class, "attempt", c.Attempt)
+	job := cycle.NewJob(entry, planned, nil, 0)
+	job.Candidates = c.Candidates
+	d.follow(ctx, c, job, entry)
+}
+
+// follow follows a recorded cycle to its end, beside others.
+func (d *Dispatcher) follow(ctx context.Context, c store.Cycle, job cycle.Job, entry config.Entry) {
+	job.Due = c.Due
+	followed, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { cancel(fleet.ErrLeft) })
+	r := &remote{
+		cancel: cancel, log: d.log.Another(),
+		running: &Running{
+			Entry: c.Entry, ByHand: c.Until.IsZero() && entry.StartingDeadline > 0, Due: c.Due, Started: c.Started, Cycle: c.ID,
+			Model: c.Model, Targets: job.Targets, Class: c.Class, Waiting: true, Models: 1,
+		},
+	}
+	d.mu.Lock()
+	d.remote[c.ID] = r
+	d.changed()
+	d.mu.Unlock()
+	d.following.Go(func() {
+		defer stop()
+		defer cancel(nil)
+		d.followed(followed, r, c, job, entry)
+		d.mu.Lock()
+		delete(d.remote, c.ID)
+		d.changed()
+		d.mu.Unlock()
+		d.awake()
+	})
+}
+
+// storeAgain is how long a cycle waits whose progress could not be stored.
+const storeAgain = 15 * time.Second
+
+// followed is follow, to the end.
+func (d *Dispatcher) followed(ctx context.Context, r *remote, c store.Cycle, job cycle.Job, entry config.Entry) {
+	if timeout := time.Duration(entry.Timeout); timeout > 0 {
+		left := max(time.Until(c.Started.Add(timeout)), time.Nanosecond)
+		var cancel context.CancelFunc
+		ctx, cancel = cycle.WithTimeout(ctx, entry.Name, left)
+		defer cancel()
+	}
+	logger := slog.New(r.log).With("cycle", c.ID, "entry", c.Entry, "model", c.Model, "class", c.Class)
+	order := fleet.Order{
+		Cycle: c, Engine: entry.Engine, SHA256: d.hash(job.Model), Logger: logger, Log: r.log.Append,
+		Attempt: func(n int) error {
+			err := d.store.SetAttempt(c.ID, n)
+			if err == nil {
+				c.Attempt = n
+			}
+			return err
+		},
+		Begun: func(host string) { d.updateRemote(r, func(now *Running) { now.Host, now.Waiting = host, host == "" }) },
+	}
+	cycles := &cycle.Cycles{Store: d.store, Writes: d.writes, Log: r.log}
+	for {
+		order.Cycle = c
+		_, err := cycles.Follow(ctx, c.ID, job, func(ctx context.Context, request runner.Request, emit func(runner.Result)) error {
+			d.mu.Lock()
+			given := d.config.Fleet
+			d.mu.Unlock()
+			if given == nil {
+				return errors.New("there is no fleet")
+			}
+			return given.Give(ctx, order, request, func(result runner.Result) {
+				emit(result)
+				job.Targets = slices.DeleteFunc(slices.Clone(job.Targets), func(target string) bool { return target == result.TargetFormat })
+			})
+		}, shownRemote{d, r})
+		switch {
+		case err == nil:
+			d.endRemote(&c, logger)
+			logger.Info("a worker has done a cycle", "attempt", c.Attempt, "took", time.Since(c.Started).Round(time.Millisecond))
+			return
+		case errors.Is(err, fleet.ErrLeft):
+			return
+		case errors.Is(err, fleet.ErrLate):
+			logger.Warn("a cycle is withdrawn: no worker of its class has begun it within its starting_deadline", "due", c.Due)
+			d.withdraw(&c, job.Targets, store.SkipDeadline)
+			return
+		case errors.Is(err, fleet.ErrForeign):
+			logger.Error("a cycle is withdrawn", "err", err)
+			d.withdraw(&c, job.Targets, store.SkipConflict)
+			return
+		}
+		logger.Error("a cycle cannot be followed; it is tried again", "retry_in", storeAgain, "err", err)
+		select {
+		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), fleet.ErrLeft) {
+				return
+			}
+		case <-time.After(storeAgain):
+		}
+	}
+}
+
+// withdraw takes what is left of a cycle out of the store.
+func (d *Dispatcher) withdraw(c *store.Cycle, targets []string, why store.SkipReason) {
+	_, _ = d.writes.Write("the withdrawal of a cycle", func() error { return d.store.Withdraw(c.ID, targets, why) })
+}
+
+// endRemoteFor bounds how long is tried to tell Redis that a cycle has ended.
+const endRemoteFor = 10 * time.Second
+
+// endRemote tells Redis that the end of a cycle is stored.
+func (d *Dispatcher) endRemote(c *store.Cycle, logger *slog.Logger) {
+	d.mu.Lock()
+	given := d.config.Fleet
+	d.mu.Unlock()
+	if given == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endRemoteFor)
+	defer cancel()
+	if err := given.End(ctx, c); err != nil {
+		logger.Debug("the results of a cycle stay in Redis until they expire", "err", err)
+	}
+}
+
+// hash returns what is remembered of the content of a model of one file; "" for others.
+func (d *Dispatcher) hash(m model.Model) string {
+	if len(m.IDs) != 1 {
+		return ""
+	}
+	hash, _ := d.store.Hash(m.IDs[0])
+	return hash
+}
+
+// updateRemote changes the status that callers get from now on.
+func (d *Dispatcher) updateRemote(r *remote, change func(*Running)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := *r.running
+	change(&now)
+	r.running = &now
+	d.changed()
+}
+
+// shownRemote is the cycle.Watcher by which Status follows a cycle elsewhere.
+type shownRemote struct {
+	*Dispatcher
+	remote *remote
+}
+
+// Began implements cycle.Watcher.
+func (s shownRemote) Began(uint64) {}
+
+// Result implements cycle.Watcher.
+func (s shownRemote) Result(runner.Result, store.Committed) {}
+
+// PassedOver implements cycle.Watcher.
+func (s shownRemote) PassedOver(string, string, []string) {}
+
+// Progress implements cycle.Watcher.
+func (s shownRemote) Progress(p runner.Progress) {
+	s.updateRemote(s.remote, func(r *Running) {
+		if cmp.Or(p.Model, r.Model) == r.Model {
+			r.Progress, r.Ratio = p, ratio(p)
+		}
+	})
+}

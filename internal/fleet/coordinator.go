@@ -1,0 +1,238 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/redisconn"
+)
+
+// Times are how long a Coordinator waits; the zero value is for use, others for tests.
+type Times struct {
+	Poll   time.Duration // between two looks at a cycle; default 1 s
+	Silent time.Duration // after which a worker is taken for dead; default 60 s
+	Cancel time.Duration // for a worker to end a cycle that is canceled; default 20 s
+}
+
+func (t Times) withDefaults() Times {
+	t.Poll = cmp.Or(t.Poll, time.Second)
+	t.Silent = cmp.Or(t.Silent, time.Minute)
+	t.Cancel = cmp.Or(t.Cancel, 20*time.Second)
+	return t
+}
+
+// Coordinator gives cycles to workers by the configuration in force, which a reload exchanges:
+// Prepare does all that can fail, Set none of it. Its methods are safe for concurrent use.
+type Coordinator struct {
+	secrets redisconn.Secrets
+	logger  *slog.Logger
+	times   Times
+
+	mu   sync.Mutex
+	link *link // nil without a fleet
+
+	status atomic.Pointer[Status]
+}
+
+// Status is what is known of the fleet.
+type Status struct {
+	// Configured reports whether there is a fleet at all; if not, all else is zero.
+	Configured bool
+	// Up says that the last look at Redis succeeded, and Err why it did not.
+	Up  bool
+	Err string
+	// Workers are those that were heard of within a day, by class and name.
+	Workers []WorkerStatus
+}
+
+// WorkerStatus is what is known of a worker.
+type WorkerStatus struct {
+	Said
+	Heard time.Time // when it was last heard of, by the coordinator's clock
+	Up    bool      // it was heard of within the last half minute
+}
+
+// Said is what a worker says of itself.
+type Said struct {
+	Name    string    `json:"name"` // unique
+	Class   string    `json:"hardware_class"`
+	Host    string    `json:"host"`
+	Engine  string    `json:"engine"` // "" where it cannot be used
+	Error   string    `json:"error,omitempty"`
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	// Entry and Model are of the cycle that it runs; "" when it waits for one.
+	Entry string `json:"entry,omitempty"`
+	Model string `json:"model_name,omitempty"`
+}
+
+// NewCoordinator makes a Coordinator without a fleet, before Set.
+func NewCoordinator(secrets redisconn.Secrets, times Times, logger *slog.Logger) *Coordinator {
+	c := &Coordinator{secrets: secrets, logger: logger, times: times.withDefaults()}
+	c.status.Store(&Status{})
+	return c
+}
+
+// Prepared is a way to a fleet that has yet to be put in force.
+type Prepared struct{ link *link }
+
+// Prepare makes a way to the fleet of a configuration that redisconn.ValidateFleet accepts, or
+// the one in force if nothing has changed. It does not connect; it fails as redisconn.New does.
+func (c *Coordinator) Prepare(cfg config.Fleet) (Prepared, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !cfg.Enabled():
+		return Prepared{}, nil
+	case c.link != nil && reflect.DeepEqual(c.link.config, cfg) && cfg.TLS.CAFile == "":
+		return Prepared{c.link}, nil
+	}
+	l, err := newLink(cfg, c.secrets)
+	return Prepared{l}, err
+}
+
+// Set puts in force what Prepare returned. Cycles that are followed go on by it.
+func (c *Coordinator) Set(p Prepared) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link == p.link {
+		return
+	}
+	if c.link != nil {
+		c.link.close()
+	}
+	c.link = p.link
+	c.status.Store(&Status{Configured: c.link != nil})
+}
+
+// errNoFleet is the error of cycles whose fleet was taken out of the configuration.
+var errNoFleet = errors.New("there is no fleet in the configuration any more")
+
+func (c *Coordinator) current() (*link, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link == nil {
+		return nil, errNoFleet
+	}
+	return c.link, nil
+}
+
+// Status returns what was known at the last look. It never waits.
+func (c *Coordinator) Status() Status { return *c.status.Load() }
+
+// lookEvery is how often the workers are looked at.
+const lookEvery = 5 * time.Second
+
+// Run looks at the workers until the context ends; changed is called when there is something
+// new.
+func (c *Coordinator) Run(ctx context.Context, changed func()) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		c.look(ctx, changed)
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+}
+
+func (c *Coordinator) look(ctx context.Context, changed func()) {
+	l, err := c.current()
+	if err != nil {
+		return
+	}
+	before := c.Status()
+	next := Status{Configured: true, Up: true}
+	if err = l.check(ctx); err == nil {
+		next.Workers, err = l.workers(ctx)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		next = Status{Configured: true, Err: err.Error(), Workers: down(before.Workers)}
+	}
+	switch {
+	case err != nil && next.Err != before.Err:
+		c.logger.Error("the fleet's Redis cannot be used: no cycle is given to workers until it can; those that run go on", "err", err)
+	case err == nil && !before.Up:
+		c.logger.Info("the fleet's Redis can be used", "workers", len(next.Workers))
+	}
+	c.status.Store(&next)
+	changed()
+}
+
+// down returns the workers as they are while nothing is heard of any.
+func down(workers []WorkerStatus) []WorkerStatus {
+	workers = slices.Clone(workers)
+	for i := range workers {
+		workers[i].Up = time.Since(workers[i].Heard) < upFor
+	}
+	return workers
+}
+
+const (
+	// sayEvery is how often a worker says that it is there.
+	sayEvery = 5 * time.Second
+	// upFor is how long a worker counts as there after it was heard of.
+	upFor = 30 * time.Second
+	// forgetAfter is when a worker that is not there any more is forgotten.
+	forgetAfter = 24 * time.Hour
+)
+
+// workers reads what workers said, and forgets those that are long gone.
+func (l *link) workers(ctx context.Context) ([]WorkerStatus, error) {
+	keys := l.workersKeys()
+	said, err := l.redis.HGetAll(ctx, keys[0]).Result()
+	if err != nil {
+		return nil, fmt.Errorf("reading the workers: %w", err)
+	}
+	heard, err := l.redis.HGetAll(ctx, keys[1]).Result()
+	if err != nil {
+		return nil, fmt.Errorf("reading the workers: %w", err)
+	}
+	now, err := l.redis.Time(ctx).Result()
+	if err != nil {
+		return nil, fmt.Errorf("reading the workers: %w", err)
+	}
+	var all []WorkerStatus
+	for _, name := range slices.Sorted(maps.Keys(said)) {
+		milliseconds, _ := strconv.ParseInt(heard[name], 10, 64)
+		age := now.Sub(time.UnixMilli(milliseconds))
+		if age > forgetAfter {
+			_ = l.redis.HDel(ctx, keys[0], name).Err() // the next look tries again
+			_ = l.redis.HDel(ctx, keys[1], name).Err()
+			continue
+		}
+		w := WorkerStatus{Heard: time.Now().Add(-age), Up: age < upFor}
+		if json.Unmarshal([]byte(said[name]), &w.Said) != nil || config.CheckClass(w.Class) != nil {
+			continue // of another version, or somebody else's
+		}
+		all = append(all, w)
+	}
+	slices.SortStableFunc(all, func(a, b WorkerStatus) int { return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Name, b.Name)) })
+	return all, nil
+}
+
+// Count returns how many workers of a class are there.
+func (s *Status) Count(class string) (n int) {
+	for _, w := range s.Workers {
+		if w.Up && w.Class == class {
+			n++
+		}
+	}
+	return n
+}

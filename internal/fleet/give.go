@@ -1,0 +1,481 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// Order is a recorded cycle to give to a worker of its class.
+type Order struct {
+	Cycle  store.Cycle
+	Engine config.Engine // of the entry
+	SHA256 string        // of the model's file; "" where it is not known
+	// Attempt records that the cycle is given for the n-th time.
+	Attempt func(n int) error
+	// Begun is called when a worker has begun the cycle, with its host. May be called again.
+	Begun func(host string)
+	// Log takes lines that the worker has logged.
+	Log    func(lines string)
+	Logger *slog.Logger
+}
+
+// The errors with which Give returns, but for others of storing.
+var (
+	// ErrLeft says that the context has ended, with this as its cause, and the cycle goes on.
+	ErrLeft = errors.New("the exporter stops, and the cycle goes on")
+	// ErrLate says that no worker has begun the cycle by its Until. None will.
+	ErrLate = errors.New("no worker has begun the cycle in time")
+	// ErrForeign says that another coordinator has given a cycle of the same name.
+	ErrForeign = errors.New("another exporter gives the same cycle: two share a fleet, or the state is a copy; use another fleet.prefix for one of them")
+)
+
+// Give gives a cycle to a worker, or goes on following one that was given, and hands each of
+// its results to emit. It returns nil when each target of the request has its result, or was
+// passed over. If the context ends, the cycle is canceled, unless the cause is ErrLeft.
+func (c *Coordinator) Give(ctx context.Context, o Order, req runner.Request, emit func(runner.Result)) error {
+	f := &following{Coordinator: c, Order: o, req: req, emit: emit, name: cycleName(&o.Cycle), open: slices.Clone(req.Targets), attempt: o.Cycle.Attempt}
+	if f.attempt == 0 {
+		if err := f.next(""); err != nil {
+			return err
+		}
+	}
+	ticker := time.NewTicker(c.times.Poll)
+	defer ticker.Stop()
+	for {
+		over, err := f.step(ctx)
+		switch {
+		case over || f.final(err):
+			return err
+		case err != nil:
+			f.away(err)
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), ErrLeft) {
+				return ErrLeft
+			}
+			return f.cancel(ctx)
+		case <-ticker.C:
+		}
+	}
+}
+
+// End forgets a cycle whose end is stored. A worker that still has it is told so.
+func (c *Coordinator) End(ctx context.Context, cycle *store.Cycle) error {
+	l, err := c.current()
+	if err != nil {
+		return err
+	}
+	name := cycleName(cycle)
+	_, err = l.callNumber(ctx, endLua, l.keysOf(name), cycle.Ticket, cycle.Attempt, "stored", "", seconds(keep))
+	return err
+}
+
+// following is a cycle that is given.
+type following struct {
+	*Coordinator
+	Order
+	req  runner.Request
+	emit func(runner.Result)
+
+	name    string
+	attempt int
+	open    []string // targets without a result
+
+	given  bool   // this attempt is in the queue, or was
+	run    string // of the worker that has begun it; "" before
+	host   string
+	last   string    // what was read of the results; "" for nothing
+	heard  time.Time // when something new was heard of the worker, or Redis was away
+	since  int64     // how long before the worker had beaten, at the last look
+	looked time.Time // when the task was last looked at
+	failed string    // why the last step failed; "" when it did not
+}
+
+// final reports whether nothing is to be gained by another step.
+func (f *following) final(err error) bool {
+	return errors.Is(err, ErrLate) || errors.Is(err, ErrForeign) || errors.As(err, new(*storeError))
+}
+
+// storeError is an error of the coordinator's own state.
+type storeError struct{ error }
+
+func (e *storeError) Unwrap() error { return e.error }
+
+// away notes that Redis does not answer: silence of the worker says nothing then.
+func (f *following) away(err error) {
+	f.heard = time.Now()
+	if reason := err.Error(); reason != f.failed {
+		f.failed = reason
+		f.Logger.Warn("the cycle cannot be followed; it is tried again", "err", err)
+	}
+}
+
+// next begins the next attempt.
+func (f *following) next(why string) error {
+	if err := f.Attempt(f.attempt + 1); err != nil {
+		return &storeError{err}
+	}
+	f.attempt++
+	f.Cycle.Attempt = f.attempt
+	if why != "" {
+		f.Logger.Warn("the cycle is given to the workers of its class again", "why", why, "attempt", f.attempt, "host", f.host)
+	}
+	f.given, f.run, f.host, f.last, f.heard, f.looked = false, "", "", "", time.Now(), time.Time{}
+	return nil
+}
+
+// step looks at the cycle once, and does what is to be done. over says that it has ended.
+func (f *following) step(ctx context.Context) (over bool, err error) {
+	l, err := f.current()
+	if err != nil {
+		return false, err
+	}
+	keys := l.keysOf(f.name)
+	state, err := l.call(ctx, openLua, keys[:1], f.Cycle.Ticket, f.attempt, seconds(keep))
+	if err != nil {
+		return false, err
+	}
+	switch state.text(0) {
+	case replyOK:
+	case replyForeign, replyNewer:
+		return false, ErrForeign
+	case replyEnded:
+		return false, ErrLate
+	default:
+		return false, errReply
+	}
+	if err := f.giveOnce(ctx, l); err != nil {
+		return false, err
+	}
+	f.failed = ""
+	if run := state.text(1); run != f.run {
+		f.run, f.host, f.heard = run, state.text(2), time.Now()
+		f.Begun(f.host)
+		f.Logger.Info("a worker has begun the cycle", "host", f.host, "attempt", f.attempt)
+	}
+	if f.run == "" {
+		return false, f.wait(ctx, l)
+	}
+	if over, err := f.read(ctx, l, keys[1]); over || err != nil {
+		return over, err
+	}
+	return false, f.alive(state)
+}
+
+// giveOnce puts the attempt into the queue, once.
+func (f *following) giveOnce(ctx context.Context, l *link) error {
+	if f.given {
+		return nil
+	}
+	if err := l.check(ctx); err != nil {
+		return err
+	}
+	req := f.req
+	req.Targets = f.open
+	payload, err := json.Marshal(newTask(&f.Order, req, f.attempt))
+	if err != nil {
+		return &storeError{fmt.Errorf("writing the task: %w", err)}
+	}
+	_, err = l.queue.EnqueueContext(ctx, asynq.NewTask(taskType, payload),
+		asynq.Queue(l.queueOf(f.Cycle.Class)), asynq.TaskID(taskID(f.name, f.attempt)),
+		asynq.MaxRetry(0), asynq.Timeout(keep), asynq.Retention(keep))
+	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) { // else it is there already
+		return fmt.Errorf("giving the cycle: %w", err)
+	}
+	f.given, f.looked = true, time.Now()
+	return nil
+}
+
+// lookEvery10s is how often the task of a cycle that no worker has begun is looked at.
+const taskEvery = 10 * time.Second
+
+// wait looks after a cycle that no worker has begun.
+func (f *following) wait(ctx context.Context, l *link) error {
+	status := f.Status()
+	detail := "a worker of the class " + f.Cycle.Class
+	if status.Count(f.Cycle.Class) == 0 {
+		detail += ", of which none is there"
+	}
+	f.progress(runner.Progress{Model: f.Cycle.Model, Operation: runner.OperationWait, Detail: detail})
+	if until := f.Cycle.Until; !until.IsZero() && time.Now().After(until) && f.attempt == 1 {
+		ended, err := f.end(ctx, l, "late", true)
+		if err != nil || !ended {
+			return err
+		}
+		return ErrLate
+	}
+	if time.Since(f.looked) < taskEvery {
+		return nil
+	}
+	f.looked = time.Now()
+	lost, err := f.lost(l)
+	if err != nil || lost == "" {
+		return err
+	}
+	return f.next(lost)
+}
+
+// lost says why no worker will begin the task; "" where one may.
+func (f *following) lost(l *link) (string, error) {
+	queue, id := l.queueOf(f.Cycle.Class), taskID(f.name, f.attempt)
+	info, err := l.tasks.GetTaskInfo(queue, id)
+	switch {
+	case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
+		return "Redis has lost the task", nil
+	case err != nil:
+		return "", err
+	}
+	switch info.State {
+	case asynq.TaskStateArchived, asynq.TaskStateCompleted:
+		return "a worker has dropped the task: " + info.LastErr, nil
+	case asynq.TaskStateActive:
+		return f.orphaned(l, queue, id)
+	default:
+		return "", nil
+	}
+}
+
+// pageOfTasks is how many active tasks are read at once: there is one a worker.
+const pageOfTasks = 1000
+
+// orphaned looks for a task that asynq has left active without a lease
+// (https://github.com/hibiken/asynq/issues/1051 and 1144).
+func (f *following) orphaned(l *link, queue, id string) (string, error) {
+	active, err := l.tasks.ListActiveTasks(queue, asynq.PageSize(pageOfTasks))
+	if err != nil {
+		return "", err
+	}
+	for _, task := range active {
+		if task.ID == id && task.IsOrphaned {
+			return "the task was left active without a worker", nil
+		}
+	}
+	return "", nil
+}
+
+// end ends the cycle in Redis, and takes its task out of the queue as far as it is there.
+func (f *following) end(ctx context.Context, l *link, why string, unbegun bool) (ended bool, err error) {
+	only := ""
+	if unbegun {
+		only = "1"
+	}
+	n, err := l.callNumber(ctx, endLua, l.keysOf(f.name), f.Cycle.Ticket, f.attempt, why, only, seconds(keep))
+	if err != nil || n == 0 {
+		return false, err
+	}
+	_ = l.tasks.DeleteTask(l.queueOf(f.Cycle.Class), taskID(f.name, f.attempt)) // else the worker that takes it is told
+	return true, nil
+}
+
+// alive begins the next attempt when nothing was heard of the worker for too long.
+func (f *following) alive(state reply) error {
+	since := state.number(3)
+	if since < f.since || f.heard.IsZero() { // it has beaten
+		f.heard = time.Now()
+	}
+	f.since = since
+	if since >= 0 && since < f.times.Silent.Milliseconds() || time.Since(f.heard) < f.times.Silent {
+		var p runner.Progress
+		if json.Unmarshal([]byte(state.text(4)), &p) == nil {
+			f.progress(p)
+		}
+		return nil
+	}
+	return f.next(fmt.Sprintf("nothing was heard of the worker for %v", f.times.Silent))
+}
+
+func (f *following) progress(p runner.Progress) {
+	if f.req.Progress != nil {
+		f.req.Progress(p)
+	}
+}
+
+// The kinds of entries among the results.
+const (
+	kindResult     = "result"      // data: runner.Result
+	kindPassedOver = "passed_over" // data: passedOver
+	kindLog        = "log"         // data: lines
+	kindBack       = "back"        // data: why; the worker gives the cycle back
+	kindDone       = "done"        // it has done all
+)
+
+// passedOver are targets that a cycle passes over, for another.
+type passedOver struct {
+	By      string   `json:"by"`
+	Targets []string `json:"targets"`
+}
+
+// batch is how many results are read at once; each may have megabytes.
+const batch = 4
+
+// read takes in what the worker has found since.
+func (f *following) read(ctx context.Context, l *link, results string) (over bool, err error) {
+	for {
+		from := "-"
+		if f.last != "" {
+			from = "(" + f.last
+		}
+		entries, err := l.redis.XRangeN(ctx, results, from, "+", batch).Result()
+		if err != nil {
+			return false, fmt.Errorf("reading results: %w", err)
+		}
+		for _, entry := range entries {
+			f.last, f.heard = entry.ID, time.Now()
+			value := func(name string) string { text, _ := entry.Values[name].(string); return text }
+			if value("run") != f.run || value("attempt") != fmt.Sprint(f.attempt) {
+				continue
+			}
+			back, err := f.take(value("kind"), value("data"))
+			switch {
+			case err != nil:
+				f.Logger.Error("what a worker has sent cannot be read, and is left out", "err", err, "host", f.host)
+			case back != "":
+				return false, f.next(back)
+			case value("kind") == kindDone:
+				return true, f.done()
+			}
+		}
+		if len(entries) < batch {
+			return false, nil
+		}
+	}
+}
+
+// take takes in an entry; back says why the worker gives the cycle back.
+func (f *following) take(kind, data string) (back string, err error) {
+	switch kind {
+	case kindResult:
+		var r runner.Result
+		if err := json.Unmarshal([]byte(data), &r); err != nil {
+			return "", err
+		}
+		f.result(r)
+	case kindPassedOver:
+		var p passedOver
+		if err := json.Unmarshal([]byte(data), &p); err != nil {
+			return "", err
+		}
+		targets := slices.DeleteFunc(p.Targets, func(target string) bool { return !slices.Contains(f.open, target) })
+		f.close(targets...)
+		if len(targets) > 0 && f.req.PassedOver != nil {
+			f.req.PassedOver(p.By, targets)
+		}
+	case kindLog:
+		f.Log(strings.ToValidUTF8(data, "?"))
+	case kindBack:
+		return "its worker was asked to end: " + data, nil
+	}
+	return "", nil
+}
+
+func (f *following) close(targets ...string) {
+	f.open = slices.DeleteFunc(f.open, func(target string) bool { return slices.Contains(targets, target) })
+}
+
+// result hands on a result of a target that has none yet.
+func (f *following) result(r runner.Result) {
+	if r.Model != f.req.Model.Name || !slices.Contains(f.open, r.TargetFormat) || (r.Verdict == nil) == (r.Failure == nil) {
+		return // it was taken in before, by an earlier process; or nobody asked for it
+	}
+	f.close(r.TargetFormat)
+	r.Host = f.host
+	f.emit(r)
+}
+
+// done ends a cycle whose worker says that it has done all.
+func (f *following) done() error {
+	f.fail(runner.Failf(runner.ReasonInternal, "the worker on %s ended the cycle without a result for this target; its log says why", f.host))
+	return nil
+}
+
+// fail ends the targets that have no result.
+func (f *following) fail(failure *runner.Failure) {
+	for _, target := range slices.Clone(f.open) {
+		f.close(target)
+		now := time.Now()
+		f.emit(runner.Result{
+			Model: f.req.Model.Name, SourceFormat: f.req.Model.OriginalFormat(f.req.Baseline), TargetFormat: target, Threshold: f.req.Threshold,
+			Started: now, Finished: now, Failure: failure, Host: f.host,
+		})
+	}
+}
+
+// cancel ends the cycle on its worker, whose results up to then still count.
+func (f *following) cancel(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), f.times.Cancel)
+	defer stop()
+	ticker := time.NewTicker(min(f.times.Poll, time.Second))
+	defer ticker.Stop()
+	for asked := false; ctx.Err() == nil; {
+		over, err := f.canceling(ctx, &asked)
+		if over {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+	if l, err := f.current(); err == nil { // the worker does not answer: it is told when it comes back
+		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer stop()
+		_, _ = f.end(ctx, l, "canceled", false)
+	}
+	f.fail(runner.Failf(runner.ReasonCanceled, "%w; the worker on %q has not answered", cause, f.host))
+	return nil
+}
+
+// canceling is one look at a cycle that is canceled.
+func (f *following) canceling(ctx context.Context, asked *bool) (over bool, err error) {
+	l, err := f.current()
+	if err != nil {
+		return false, err
+	}
+	ended, err := f.end(ctx, l, "canceled", true)
+	if err != nil {
+		return false, err
+	}
+	if ended {
+		f.fail(runner.Failf(runner.ReasonCanceled, "it was canceled before a worker had begun it: %w", context.Canceled))
+		return true, nil
+	}
+	keys := l.keysOf(f.name)
+	if !*asked {
+		if err := l.redis.HSet(ctx, keys[0], "cancel", "1").Err(); err != nil {
+			return false, err
+		}
+		*asked = true
+	}
+	state, err := l.redis.HMGet(ctx, keys[0], "run", "host").Result()
+	if err != nil {
+		return false, err
+	}
+	if f.run == "" {
+		f.run, _ = state[0].(string)
+		f.host, _ = state[1].(string)
+	}
+	attempt := f.attempt
+	over, err = f.read(ctx, l, keys[1])
+	if f.attempt != attempt { // its worker has given it back meanwhile
+		ended, err := f.end(ctx, l, "canceled", false)
+		if ended {
+			f.fail(runner.Failf(runner.ReasonCanceled, "it was canceled: %w", context.Canceled))
+		}
+		return ended, err
+	}
+	return over, err
+}

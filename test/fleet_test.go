@@ -1,0 +1,103 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/schemas"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
+)
+
+// fleetHost is a host of a fleet, with tools, state, working folder and lock of its own. Its
+// models are those of another place.
+func (p *place) fleetHost(redis *servers.Redis, behaviour fakellama.Behaviour) *place {
+	host := newPlace(p.t, behaviour)
+	host.models = p.models
+	host.configure(quick + fleetOf(redis))
+	return host
+}
+
+func fleetOf(redis *servers.Redis) string {
+	return fmt.Sprintf("fleet: {url: 'redis://%s'}\n", redis.Addr)
+}
+
+// worker has the host take cycles of a class.
+func (p *place) worker(class string, more ...string) *server {
+	p.t.Helper()
+	cmd, _ := p.command(append([]string{"worker", "--class", class, "--model-dir", p.models, "--llamacpp.dir", p.tools}, more...)...)
+	s := p.begin(cmd)
+	s.endsWithTest()
+	s.mustLog("taking cycles")
+	return s
+}
+
+// decisionsByClass are the events of the place's state, by their class and target.
+func (p *place) decisionsByClass() map[string]fleetEvent {
+	p.t.Helper()
+	got := p.start("events", "--output", "json")
+	require.Zero(p.t, got.status, got.stderr)
+	all := map[string]fleetEvent{}
+	for _, event := range eventLines(p.t, got.stdout) {
+		var e fleetEvent
+		require.NoError(p.t, json.Unmarshal(event.Data, &e))
+		schemas.Check(p.t, schemas.Of(e.Type), string(event.Data))
+		key := e.Class + " " + e.Target
+		require.NotContains(p.t, all, key, "once")
+		all[key] = e
+	}
+	return all
+}
+
+type fleetEvent struct {
+	Type     string `json:"event_type"`
+	Class    string `json:"hardware_class"`
+	Target   string `json:"target_format"`
+	Decision string `json:"decision"`
+	Host     string `json:"host"`
+	Entry    string `json:"entry"`
+}
+
+// One schedule, two kinds of hardware and this host: each decides for itself, and the series
+// of each say of which they are.
+func TestFleetDecidesByClass(t *testing.T) {
+	t.Parallel()
+	redis := servers.StartRedis(t, servers.RedisOptions{})
+	p := newPlace(t, fakellama.Behaviour{})
+	p.configure(quick + fleetOf(redis) + `
+schedule:
+  - {name: fleet, cron: "@yearly", run_on_start: true, targets: [Q2_K, Q8_0], on: [fast, slow]}
+  - {name: here, cron: "@yearly", run_on_start: true, targets: [Q4_0]}
+`)
+	fast := p.fleetHost(redis, fakellama.Behaviour{}).worker("fast")
+	slow := p.fleetHost(redis, fakellama.Behaviour{Factors: []fakellama.Factor{slowed}}).worker("slow")
+	s := p.serve()
+	s.mustLog("run finished")
+	s.loggedTimes(2, "a worker has done a cycle")
+	for _, worker := range []*server{fast, slow} {
+		worker.mustLog("the cycle is over")
+	}
+	s.shows(1, "quant_cycle_decision_total", "result", "kept", "target_format", "Q2_K", "hardware_class", "fast")
+	s.shows(1, "quant_cycle_decision_total", "result", "rejected", "target_format", "Q2_K", "hardware_class", "slow")
+	for _, metric := range s.metrics()["quant_cycle_decision_total"].GetMetric() {
+		if has(metric, []string{"target_format", "Q4_0"}) {
+			assert.False(t, has(metric, []string{"hardware_class", ""}), "none for this host")
+			assert.Len(t, metric.GetLabel(), 4)
+		}
+	}
+	require.Zero(t, s.stop(), s.log())
+	require.Zero(t, fast.stop(), fast.log())
+	require.Zero(t, slow.stop(), slow.log())
+	got := map[string]string{}
+	for key, e := range p.decisionsByClass() {
+		got[key] = e.Decision + " of " + e.Entry
+	}
+	assert.Equal(t, map[string]string{
+		"fast Q2_K": "kept of fleet", "fast Q8_0": "kept of fleet", "slow Q2_K": "rejected of fleet", "slow Q8_0": "rejected of fleet", " Q4_0": "kept of here",
+	}, got)
+	p.nothingLeft()
+}
