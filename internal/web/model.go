@@ -17,7 +17,8 @@ const pointsOnPage = 200
 type modelPage struct {
 	frame
 	*modelView
-	Entries   []string // that decide pairs of it
+	Entries   []string    // that decide pairs of it
+	Serving   []*plotView // pictures of all copies
 	Histories []historyView
 }
 
@@ -51,6 +52,7 @@ func (s *server) model(w http.ResponseWriter, r *http.Request) {
 			v.Entries = append(v.Entries, pair.Entry)
 		}
 	}
+	v.Serving = servingPlots(v.Targets)
 	s.render(w, r, http.StatusOK, "model.html", v)
 }
 

@@ -25,6 +25,7 @@ type plotView struct {
 	Bands       []string
 	Strokes     []strokeView
 	Marks       []markView
+	Labels      []labelView
 }
 
 // readoutView is what a chart says while the pointer is over a part of it.

@@ -9,6 +9,9 @@
 // them, how long evaluations take that end when every limit is clear, and evaluations of all
 // chunks.
 //
+// With -serving it compares cycles that also measure eight clients, a further depth and quality
+// with cycles that measure none of these.
+//
 // Nothing else should run on the host meanwhile.
 package main
 
@@ -41,14 +44,15 @@ func main() {
 	text := flag.String("text", "examples/models/kjv-heldout.txt", "text to evaluate quality on")
 	repeat := flag.Int("repeat", 3, "times to run everything, in turn")
 	choices := flag.Int("choices", 0, "instead: evaluations, and so many cycles that choose the fastest")
+	more := flag.Bool("serving", false, "instead: cycles with clients, depths and quality, and without")
 	flag.Parse()
-	if err := run(*tools, *model, *text, *repeat, *choices); err != nil {
+	if err := run(*tools, *model, *text, *repeat, *choices, *more); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-cycle:", err)
 		os.Exit(1)
 	}
 }
 
-func run(tools, model, text string, repeat, choices int) error {
+func run(tools, model, text string, repeat, choices int, more bool) error {
 	dir, err := os.MkdirTemp("", "bench-cycle-")
 	if err != nil {
 		return err
@@ -68,6 +72,9 @@ func run(tools, model, text string, repeat, choices int) error {
 	}
 	if text, err = filepath.Abs(text); err != nil {
 		return err
+	}
+	if more {
+		return serving(binary, tools, model, text, dir, repeat)
 	}
 	if choices > 0 {
 		if err := evaluations(binary, tools, model, text, dir, repeat); err != nil {
@@ -166,6 +173,32 @@ func evaluations(binary, tools, model, text, dir string, repeat int) error {
 		fmt.Printf("| %d | %.1f s | %s | %.1f s |\n", i+1, found[0].evaluate, strings.Join(found[0].chunks, ", "), found[1].evaluate)
 	}
 	fmt.Println()
+	return nil
+}
+
+// depth of the further phase: half of what the bundled model was trained on.
+const depth = 1024
+
+// serving compares cycles that measure what people serve with plain ones, in turn.
+func serving(binary, tools, model, text, dir string, repeat int) error {
+	config := filepath.Join(dir, "serving.yml")
+	content := fmt.Sprintf("benchmark: {clients: [1, 8], depth: [0, %d]}\nquality: {corpus: %q, chunks: %d, max_kl_divergence: 0.05}\n", depth, text, chunks)
+	if err := os.WriteFile(config, []byte(content), 0o600); err != nil {
+		return err
+	}
+	fmt.Printf("| run | one cycle, ladder of five | rounds per format | clients [1, 8], depths [0, %d] and quality | rounds per format | ratio |\n|---|---|---|---|---|---|\n", depth)
+	for i := range repeat {
+		plain, err := cycle(binary, tools, model, dir, "--no-record")
+		if err != nil {
+			return fmt.Errorf("the plain cycle: %w", err)
+		}
+		more, err := cycle(binary, tools, model, dir, "--config.file", config, "--no-record")
+		if err != nil {
+			return fmt.Errorf("the cycle with further phases: %w", err)
+		}
+		fmt.Printf("| %d | %.1f s | %s | %.1f s | %s | %.2f |\n", i+1, plain.wall.Seconds(), strings.Join(plain.rounds, ", "),
+			more.wall.Seconds(), strings.Join(more.rounds, ", "), more.wall.Seconds()/plain.wall.Seconds())
+	}
 	return nil
 }
 
