@@ -10,7 +10,7 @@ LDFLAGS := -X $(COMMON).Version=$(VERSION) -X $(COMMON).Revision=$(shell git rev
 	-X $(COMMON).BuildDate=$(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
 FUZZTIME ?= 30s
 
-.PHONY: help build release demo unit test docs pictures lint fuzz chaos bench bench-verdicts simulation traces llama-cpp
+.PHONY: help build release demo fleet-demo unit test docs pictures lint fuzz chaos bench bench-verdicts simulation traces llama-cpp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ demo: ## run a real cycle on the bundled model (fetches llama.cpp's tools if the
 	echo "  ./quant-exporter --model-dir FOLDER --config.check       # what would run when"; \
 	echo "  ./quant-exporter --model-dir FOLDER                      # serve: http://localhost:10180"; \
 	echo "README.md goes on from there, under Serve."
+
+fleet-demo: build ## run a coordinator and two workers here, with the bundled model (needs redis-server)
+	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && LLAMA_CPP_DIR="$$tools" scripts/fleet-demo
 
 # The packages below test hold the built program, so that all of their tests would skip; test/house does not.
 unit: ## the tests that run no other program and need nothing installed: under 30 s from a warm build cache

@@ -21,6 +21,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	workers "github.com/quant-exporter/quant-exporter/internal/fleet"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
@@ -277,6 +278,8 @@ func busy() *dispatch.Status {
 			Checked: noon, Up: true, Info: runner.EngineInfo{Version: "0.7.0", Build: 11669},
 			Backends: "CPU", CPU: "AMD EPYC",
 		},
+		Remote: []*dispatch.Running{{Entry: "fleet", Cycle: 8, Model: "chat/small", Class: "l4", Waiting: true, Started: noon.Add(-time.Minute)}},
+		Fleet:  workers.Status{Configured: true, Up: true, Workers: []workers.WorkerStatus{{Said: workers.Said{Name: "w", Class: "l4"}, Up: true}}},
 	}
 }
 
@@ -374,6 +377,11 @@ func TestFamilies(t *testing.T) {
 		"quant_cycle_bus_up{} gauge",
 		"quant_cycle_engine_up{} gauge",
 		"quant_cycle_engine_info{version,build,backends,cpu,gpu} gauge",
+		"quant_cycle_fleet_up{} gauge",
+		"quant_cycle_workers{hardware_class} gauge",
+		"quant_cycle_fleet_running{hardware_class} gauge",
+		"quant_cycle_fleet_waiting{hardware_class} gauge",
+		"quant_cycle_fleet_oldest_waiting_timestamp_seconds{hardware_class} gauge",
 		"quant_exporter_config_last_reload_successful{} gauge",
 		"quant_exporter_config_last_reload_success_timestamp_seconds{} gauge",
 		"quant_exporter_storage_size_bytes{} gauge",

@@ -20,9 +20,24 @@ func (b *builder) current(from Sources) {
 			b.of(r.Class, func() { b.add(progress, r.Ratio, r.Model) })
 		}
 	}
+	b.fleet(status)
 	b.engine(&status.Engine)
 	if bus := from.Bus.Status(); bus.Configured {
 		b.add(busUp, boolean(bus.Up))
+	}
+}
+
+// fleet adds what workers do, by the classes of entries and of workers.
+func (b *builder) fleet(status *dispatch.Status) {
+	if !status.Fleet.Configured {
+		return
+	}
+	b.add(fleetUp, boolean(status.Fleet.Up))
+	for _, class := range status.Classes() {
+		b.add(fleetWorkers, float64(class.Workers), class.Name)
+		b.add(fleetRunning, float64(class.Running), class.Name)
+		b.add(fleetWaiting, float64(class.Waiting), class.Name)
+		b.time(fleetOldest, class.Oldest, class.Name)
 	}
 }
 

@@ -73,6 +73,11 @@ const (
 	busUp
 	engineUp
 	engineInfo
+	fleetUp
+	fleetWorkers
+	fleetRunning
+	fleetWaiting
+	fleetOldest
 
 	reloadSuccessful // from here on families of the exporter itself: see self.go
 	reloadSeconds
@@ -315,6 +320,30 @@ var families = [...]Family{
 		"quant_cycle_engine_info", gauge,
 		"Always 1, labeled with the engine and the hardware that it last measured on; absent while the engine is not up.",
 		[]string{"version", "build", "backends", "cpu", "gpu"},
+	},
+	fleetUp: {
+		"quant_cycle_fleet_up", gauge,
+		"1 if the Redis of the fleet could be used at the last look, else 0; absent if no fleet is configured.", nil,
+	},
+	fleetWorkers: {
+		"quant_cycle_workers", gauge,
+		"Workers of the class of hardware that were heard of within the last half minute; absent if no fleet is configured.",
+		[]string{"hardware_class"},
+	},
+	fleetRunning: {
+		"quant_cycle_fleet_running", gauge,
+		"Cycles that workers of the class of hardware run.",
+		[]string{"hardware_class"},
+	},
+	fleetWaiting: {
+		"quant_cycle_fleet_waiting", gauge,
+		"Cycles that are given to the class of hardware, and that no worker has begun.",
+		[]string{"hardware_class"},
+	},
+	fleetOldest: {
+		"quant_cycle_fleet_oldest_waiting_timestamp_seconds", gauge,
+		"When the cycle was given to the class of hardware that has waited for a worker for longest, in Unix seconds; absent while none waits.",
+		[]string{"hardware_class"},
 	},
 
 	reloadSuccessful: {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -100,4 +101,53 @@ schedule:
 		"fast Q2_K": "kept of fleet", "fast Q8_0": "kept of fleet", "slow Q2_K": "rejected of fleet", "slow Q8_0": "rejected of fleet", " Q4_0": "kept of here",
 	}, got)
 	p.nothingLeft()
+}
+
+// A host dies during its cycle: another of its class goes on, within 150 s.
+func TestCycleGoesOnWhenItsHostDies(t *testing.T) {
+	t.Parallel()
+	redis := servers.StartRedis(t, servers.RedisOptions{})
+	p := newPlace(t, fakellama.Behaviour{})
+	p.configure(quick + fleetOf(redis) + `schedule: [{name: fleet, cron: "@yearly", run_on_start: true, targets: [Q2_K], on: [a]}]`)
+	dies := p.fleetHost(redis, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-quantize", Do: fakellama.Hang}}}).worker("a")
+	s := p.serve()
+	s.mustLog("a worker has begun the cycle")
+	dies.kill()
+	begin := time.Now()
+	p.fleetHost(redis, fakellama.Behaviour{}).worker("a")
+	s.mustLog("a worker has done a cycle.*attempt=2")
+	t.Logf("another worker had done the cycle %v after the first one was killed", time.Since(begin).Round(time.Second))
+	assert.Less(t, time.Since(begin), 150*time.Second)
+	s.shows(1, "quant_cycle_decision_total", "result", "kept", "hardware_class", "a")
+	require.Zero(t, s.stop(), s.log())
+	assert.Len(t, p.decisionsByClass(), 1)
+}
+
+// The exporter stops and starts again during a cycle on a worker, which goes on; then somebody
+// cancels it.
+func TestRemoteCycleOutlivesTheExporterAndIsCanceled(t *testing.T) {
+	t.Parallel()
+	redis := servers.StartRedis(t, servers.RedisOptions{})
+	p := newPlace(t, fakellama.Behaviour{})
+	p.configure(quick + fleetOf(redis) + `schedule: [{name: fleet, cron: "@yearly", run_on_start: true, targets: [Q2_K], on: [a]}]`)
+	worker := p.fleetHost(redis, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-quantize", Do: fakellama.Hang}}}).worker("a")
+	s := p.serve()
+	s.mustLog("a worker has begun the cycle")
+	require.Zero(t, s.stop(), s.log())
+	p.configure(quick + fleetOf(redis) + `schedule: [{name: fleet, cron: "@yearly", targets: [Q2_K], on: [a]}]`)
+	s = p.serve("--web.enable-admin-api")
+	s.mustLog("a cycle that was given to a worker is followed again")
+	s.mustLog("a worker has begun the cycle")
+	s.shows(1, "quant_cycle_fleet_running", "hardware_class", "a")
+	_, body := s.get("/api/v1/schedule")
+	assert.Contains(t, body, `"hardware_class":"a"`)
+	_, page := s.get("/")
+	assert.Contains(t, page, "<h3>Workers</h3>")
+	begin := time.Now()
+	status, answer := s.do("POST", "/api/v1/cancel?cycle=1")
+	require.Equal(t, 202, status, answer)
+	worker.mustLog("the cycle is over")
+	assert.Less(t, time.Since(begin), 10*time.Second)
+	s.mustLog("a worker has done a cycle")
+	s.shows(1, "quant_cycle_failures_total", "reason", "canceled", "hardware_class", "a")
 }

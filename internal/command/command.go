@@ -50,7 +50,7 @@ func New(f *Flags, stdout, stderr *os.File) (*Program, error) {
 		if err := f.log.Level.Set("debug"); err != nil {
 			return p, err
 		}
-	case (f.command != "serve" || f.Serve.Check) && !f.logFormat: // for whoever typed it
+	case (f.command != "serve" && f.command != "worker" || f.Serve.Check) && !f.logFormat: // for whoever typed it
 		p.Logger = slog.New(report.NewLog(p.Stderr, f.log.Level))
 	}
 	var err error

@@ -138,12 +138,34 @@ func (w *fleetHost) do(ctx context.Context, task fleet.Task, out *fleet.Report) 
 			return
 		}
 		request.Model = found
-		engine := w.engine(task.Engine.Over(w.Config.Engine), logger)
-		w.Runner(w.Config, engine, false, w.memory, logger).Run(ctx, request, emit)
+		r := w.Runner(w.Config, w.engine(task.Engine.Over(w.Config.Engine), logger), false, w.memory, logger)
+		if task.AskFresh {
+			fresh := w.fresh(ctx, r, request, out, logger)
+			request.Targets = slices.DeleteFunc(slices.Clone(request.Targets), func(target string) bool { return slices.Contains(fresh, target) })
+			undecided = slices.Clone(request.Targets)
+		}
+		if len(request.Targets) > 0 {
+			r.Run(ctx, request, emit)
+		}
 	})
 	if failure != nil {
 		failUndecided(request, undecided, failure, emit)
 	}
+}
+
+// fresh returns the targets that need not be decided. If what the cycle depends on cannot be
+// found out, that is none.
+func (w *fleetHost) fresh(ctx context.Context, r *runner.Runner, request runner.Request, out *fleet.Report, logger *slog.Logger) []string {
+	inputs, err := r.Inputs(ctx, request)
+	if err != nil {
+		logger.Debug("cannot find out whether the inputs have changed", "err", err)
+		inputs = runner.Inputs{} // which are no other's
+	}
+	fresh, err := out.Fresh(ctx, inputs)
+	if err != nil {
+		return nil // the cycle ends
+	}
+	return fresh
 }
 
 // find returns the model of a task: one that is found in this worker's model folder, by its

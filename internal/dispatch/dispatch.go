@@ -112,6 +112,7 @@ func (d *Dispatcher) Configure(c Config, p *model.Plan) {
 		return !found || entry.Suspend && j.Reason != ByHand
 	})
 	d.planned(p)
+	d.reloaded()
 	d.mu.Unlock()
 	d.engine.again()
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 type Fleet interface {
 	Give(ctx context.Context, order fleet.Order, request runner.Request, emit func(runner.Result)) error
 	End(ctx context.Context, cycle *store.Cycle) error
+	TakeBack(ctx context.Context, cycle *store.Cycle) (bool, error)
 	Status() fleet.Status
 }
 
@@ -30,6 +32,19 @@ type remote struct {
 	running *Running // exchanged, never changed
 	cancel  context.CancelCauseFunc
 	log     *cycle.Log
+	entry   config.Entry // by which it was given
+	again   func()       // has it given again, by the entry as it is then
+}
+
+// reloaded has the cycles given again that wait for a worker, and whose entry has changed or is
+// gone. d.mu is held.
+func (d *Dispatcher) reloaded() {
+	for _, r := range d.remote {
+		entry, known := d.config.entry(r.running.Entry)
+		if r.running.Waiting && r.again != nil && (!known || entry.Suspend || !reflect.DeepEqual(entry, r.entry)) {
+			r.again()
+		}
+	}
 }
 
 // remoteOf reports whether a cycle of the entry is given to a worker. d.mu is held.
@@ -104,7 +119,7 @@ func (d *Dispatcher) give(ctx context.Context, job job, entry config.Entry) {
 	for _, m := range models {
 		c := store.Cycle{
 			Entry: entry.Name, Model: m.Name, Class: m.Class, Targets: m.Targets, Undecided: m.Targets, Due: job.Due,
-			Choose: m.Choose, Candidates: m.Targets, Ticket: rand.Text(), Started: time.Now(), Until: job.Deadline,
+			Choose: m.Choose, Candidates: m.Targets, Ticket: rand.Text(), ByHand: job.Reason == ByHand, Started: time.Now(), Until: job.Deadline,
 		}
 		err := d.writes.Begin(ctx, func() (err error) {
 			c.ID, err = d.store.BeginCycle(c)
@@ -150,7 +165,7 @@ func (d *Dispatcher) follow(ctx context.Context, c store.Cycle, job cycle.Job, e
 	r := &remote{
 		cancel: cancel, log: d.log.Another(),
 		running: &Running{
-			Entry: c.Entry, ByHand: c.Until.IsZero() && entry.StartingDeadline > 0, Due: c.Due, Started: c.Started, Cycle: c.ID,
+			Entry: c.Entry, ByHand: c.ByHand, Due: c.Due, Started: c.Started, Cycle: c.ID,
 			Model: c.Model, Targets: job.Targets, Class: c.Class, Waiting: true, Models: 1,
 		},
 	}
@@ -194,9 +209,25 @@ func (d *Dispatcher) followed(ctx context.Context, r *remote, c store.Cycle, job
 		Begun: func(host string) { d.updateRemote(r, func(now *Running) { now.Host, now.Waiting = host, host == "" }) },
 	}
 	cycles := &cycle.Cycles{Store: d.store, Writes: d.writes, Log: r.log}
+	if entry.FreshFor > 0 && !c.ByHand {
+		order.Fresh = func(inputs runner.Inputs) []string {
+			asked := job
+			asked.Runner = knownInputs(inputs)
+			_, fresh := cycles.Stale(ctx, asked, nil)
+			return fresh
+		}
+		order.Withdraw = func(targets []string) {
+			logger.Info("pairs are skipped: a decision on the same inputs is younger than fresh_for", "targets", targets, "fresh_for", job.FreshFor)
+			d.withdraw(&c, targets, store.SkipUnchanged)
+		}
+	}
 	for {
 		order.Cycle = c
-		_, err := cycles.Follow(ctx, c.ID, job, func(ctx context.Context, request runner.Request, emit func(runner.Result)) error {
+		following, leave := context.WithCancelCause(ctx)
+		d.mu.Lock()
+		r.entry, r.again = entry, func() { leave(fleet.ErrLeft) }
+		d.mu.Unlock()
+		_, err := cycles.Follow(following, c.ID, job, func(ctx context.Context, request runner.Request, emit func(runner.Result)) error {
 			d.mu.Lock()
 			given := d.config.Fleet
 			d.mu.Unlock()
@@ -208,12 +239,21 @@ func (d *Dispatcher) followed(ctx context.Context, r *remote, c store.Cycle, job
 				job.Targets = slices.DeleteFunc(slices.Clone(job.Targets), func(target string) bool { return target == result.TargetFormat })
 			})
 		}, shownRemote{d, r})
+		leave(nil)
 		switch {
+		case errors.Is(err, fleet.ErrLeft) && ctx.Err() == nil: // for a reload
+			if !d.regive(ctx, &c, &job, &entry, &order, logger) {
+				return
+			}
+			continue
 		case err == nil:
 			d.endRemote(&c, logger)
 			logger.Info("a worker has done a cycle", "attempt", c.Attempt, "took", time.Since(c.Started).Round(time.Millisecond))
 			return
 		case errors.Is(err, fleet.ErrLeft):
+			return
+		case errors.Is(err, fleet.ErrFresh):
+			d.endRemote(&c, logger)
 			return
 		case errors.Is(err, fleet.ErrLate):
 			logger.Warn("a cycle is withdrawn: no worker of its class has begun it within its starting_deadline", "due", c.Due)
@@ -234,6 +274,48 @@ func (d *Dispatcher) followed(ctx context.Context, r *remote, c store.Cycle, job
 		}
 	}
 }
+
+// regive prepares a cycle that waits for a worker to be given again, by its entry as it is after
+// a reload. It reports whether there is anything to follow: the cycle of an entry that is gone
+// or suspended is taken back, unless a worker has begun it.
+func (d *Dispatcher) regive(ctx context.Context, c *store.Cycle, job *cycle.Job, entry *config.Entry, order *fleet.Order, logger *slog.Logger) bool {
+	d.mu.Lock()
+	now, known := d.config.entry(c.Entry)
+	given := d.config.Fleet
+	d.mu.Unlock()
+	if given == nil {
+		return true
+	}
+	taken, err := given.TakeBack(ctx, c)
+	switch {
+	case err != nil || !taken: // it is followed as it was given
+		d.mu.Lock()
+		*entry = now
+		d.mu.Unlock()
+		return true
+	case !known || now.Suspend && !c.ByHand || !slices.Contains(now.On, c.Class):
+		logger.Info("a cycle that no worker has begun is taken back: its entry is gone or suspended")
+		d.withdraw(c, job.Targets, "")
+		return false
+	}
+	logger.Info("a cycle that no worker has begun is given again, by its entry as it is now")
+	job.Settings, job.AllowRequantize, order.Engine, *entry = now.Settings, now.AllowRequantize, now.Engine, now
+	if err := order.Attempt(c.Attempt + 1); err != nil {
+		logger.Error("a cycle cannot be given again; it is tried again", "err", err)
+	}
+	return true
+}
+
+// knownInputs is a cycle.Runner that knows what a cycle depends on.
+type knownInputs runner.Inputs
+
+// Inputs implements cycle.Runner.
+func (i knownInputs) Inputs(context.Context, runner.Request) (runner.Inputs, error) {
+	return runner.Inputs(i), nil
+}
+
+// Run implements cycle.Runner. Nobody calls it.
+func (knownInputs) Run(context.Context, runner.Request, func(runner.Result)) {}
 
 // withdraw takes what is left of a cycle out of the store.
 func (d *Dispatcher) withdraw(c *store.Cycle, targets []string, why store.SkipReason) {

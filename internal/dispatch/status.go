@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/fleet"
@@ -48,6 +50,53 @@ func (s *Status) All() []*Running {
 	return append([]*Running{s.Running}, s.Remote...)
 }
 
+// ClassStatus is what goes on with a class of hardware.
+type ClassStatus struct {
+	Name    string
+	Workers int // that are there
+	Running int // cycles
+	Waiting int
+	// Oldest is when the cycle was given that has waited for longest; zero while none waits.
+	Oldest time.Time
+}
+
+// Classes returns the classes that entries name, or workers have, by name.
+func (s *Status) Classes() []ClassStatus {
+	classes := map[string]*ClassStatus{}
+	of := func(name string) *ClassStatus {
+		if classes[name] == nil {
+			classes[name] = &ClassStatus{Name: name}
+		}
+		return classes[name]
+	}
+	for _, e := range s.Entries {
+		for _, class := range e.Classes {
+			of(class)
+		}
+	}
+	for _, w := range s.Fleet.Workers {
+		if c := of(w.Class); w.Up {
+			c.Workers++
+		}
+	}
+	for _, r := range s.Remote {
+		c := of(r.Class)
+		if !r.Waiting {
+			c.Running++
+			continue
+		}
+		c.Waiting++
+		if c.Oldest.IsZero() || r.Started.Before(c.Oldest) {
+			c.Oldest = r.Started
+		}
+	}
+	var all []ClassStatus
+	for _, name := range slices.Sorted(maps.Keys(classes)) {
+		all = append(all, *classes[name])
+	}
+	return all
+}
+
 // Waiting is a run that was due and waits for its turn.
 type Waiting struct {
 	Entry string
@@ -59,6 +108,7 @@ type Waiting struct {
 // EntryStatus is the state of one entry of the schedule.
 type EntryStatus struct {
 	Name      string
+	Classes   []string // on whose workers it runs; none for this host
 	Suspended bool
 	Running   bool
 	Queued    int
@@ -113,6 +163,7 @@ func (d *Dispatcher) Status() *Status {
 		}
 		s.Entries = append(s.Entries, EntryStatus{
 			Name:      entry.Name,
+			Classes:   entry.On,
 			Suspended: entry.Suspend,
 			Running:   d.running != nil && d.running.Entry == entry.Name || runs[entry.Name],
 			Queued:    queued[entry.Name],

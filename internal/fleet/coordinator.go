@@ -19,16 +19,20 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/redisconn"
 )
 
-// Times are how long a Coordinator waits; the zero value is for use, others for tests.
+// Times are how long a fleet waits; the zero value is for use, others for tests.
 type Times struct {
 	Poll   time.Duration // between two looks at a cycle; default 1 s
+	Task   time.Duration // between two looks at its task, before a worker has begun it; default 10 s
 	Silent time.Duration // after which a worker is taken for dead; default 60 s
 	Cancel time.Duration // for a worker to end a cycle that is canceled; default 20 s
+	Beat   time.Duration // between two signs of life of a worker with a cycle; default 2 s
 }
 
 func (t Times) withDefaults() Times {
 	t.Poll = cmp.Or(t.Poll, time.Second)
+	t.Task = cmp.Or(t.Task, 10*time.Second)
 	t.Silent = cmp.Or(t.Silent, time.Minute)
+	t.Beat = cmp.Or(t.Beat, 2*time.Second)
 	t.Cancel = cmp.Or(t.Cancel, 20*time.Second)
 	return t
 }

@@ -26,6 +26,11 @@ type Order struct {
 	Attempt func(n int) error
 	// Begun is called when a worker has begun the cycle, with its host. May be called again.
 	Begun func(host string)
+	// Fresh returns the targets that need not be decided, given what the cycle depends on on
+	// the worker. Nil: all are.
+	Fresh func(runner.Inputs) []string
+	// Withdraw takes targets out of the cycle that need not be decided.
+	Withdraw func(targets []string)
 	// Log takes lines that the worker has logged.
 	Log    func(lines string)
 	Logger *slog.Logger
@@ -37,6 +42,8 @@ var (
 	ErrLeft = errors.New("the exporter stops, and the cycle goes on")
 	// ErrLate says that no worker has begun the cycle by its Until. None will.
 	ErrLate = errors.New("no worker has begun the cycle in time")
+	// ErrFresh says that no target of the cycle needs to be decided, and all are withdrawn.
+	ErrFresh = errors.New("the decisions on all targets are fresh")
 	// ErrForeign says that another coordinator has given a cycle of the same name.
 	ErrForeign = errors.New("another exporter gives the same cycle: two share a fleet, or the state is a copy; use another fleet.prefix for one of them")
 )
@@ -83,6 +90,22 @@ func (c *Coordinator) End(ctx context.Context, cycle *store.Cycle) error {
 	return err
 }
 
+// TakeBack ends a cycle that no worker has begun, so that none does. It reports whether it has:
+// false says that a worker has begun it.
+func (c *Coordinator) TakeBack(ctx context.Context, cycle *store.Cycle) (bool, error) {
+	l, err := c.current()
+	if err != nil {
+		return false, err
+	}
+	name := cycleName(cycle)
+	n, err := l.callNumber(ctx, endLua, l.keysOf(name), cycle.Ticket, cycle.Attempt, "taken back", "1", seconds(keep))
+	if err != nil || n == 0 {
+		return false, err
+	}
+	_ = l.tasks.DeleteTask(l.queueOf(cycle.Class), taskID(name, cycle.Attempt)) // else the worker that takes it is told
+	return true, nil
+}
+
 // following is a cycle that is given.
 type following struct {
 	*Coordinator
@@ -102,11 +125,13 @@ type following struct {
 	since  int64     // how long before the worker had beaten, at the last look
 	looked time.Time // when the task was last looked at
 	failed string    // why the last step failed; "" when it did not
+
+	withdrawn int // targets that need not be decided
 }
 
 // final reports whether nothing is to be gained by another step.
 func (f *following) final(err error) bool {
-	return errors.Is(err, ErrLate) || errors.Is(err, ErrForeign) || errors.As(err, new(*storeError))
+	return errors.Is(err, ErrLate) || errors.Is(err, ErrForeign) || errors.Is(err, ErrFresh) || errors.As(err, new(*storeError))
 }
 
 // storeError is an error of the coordinator's own state.
@@ -199,9 +224,6 @@ func (f *following) giveOnce(ctx context.Context, l *link) error {
 	return nil
 }
 
-// lookEvery10s is how often the task of a cycle that no worker has begun is looked at.
-const taskEvery = 10 * time.Second
-
 // wait looks after a cycle that no worker has begun.
 func (f *following) wait(ctx context.Context, l *link) error {
 	status := f.Status()
@@ -217,7 +239,7 @@ func (f *following) wait(ctx context.Context, l *link) error {
 		}
 		return ErrLate
 	}
-	if time.Since(f.looked) < taskEvery {
+	if time.Since(f.looked) < f.times.Task {
 		return nil
 	}
 	f.looked = time.Now()
@@ -308,6 +330,7 @@ const (
 	kindResult     = "result"      // data: runner.Result
 	kindPassedOver = "passed_over" // data: passedOver
 	kindLog        = "log"         // data: lines
+	kindInputs     = "inputs"      // data: runner.Inputs; the worker waits for an answer
 	kindBack       = "back"        // data: why; the worker gives the cycle back
 	kindDone       = "done"        // it has done all
 )
@@ -333,12 +356,19 @@ func (f *following) read(ctx context.Context, l *link, results string) (over boo
 			return false, fmt.Errorf("reading results: %w", err)
 		}
 		for _, entry := range entries {
+			before := f.last
 			f.last, f.heard = entry.ID, time.Now()
 			value := func(name string) string { text, _ := entry.Values[name].(string); return text }
 			if value("run") != f.run || value("attempt") != fmt.Sprint(f.attempt) {
 				continue
 			}
 			back, err := f.take(value("kind"), value("data"))
+			if err == nil && value("kind") == kindInputs {
+				if err := f.answer(ctx, l, value("data")); err != nil {
+					f.last = before // it is asked again
+					return false, err
+				}
+			}
 			switch {
 			case err != nil:
 				f.Logger.Error("what a worker has sent cannot be read, and is left out", "err", err, "host", f.host)
@@ -381,6 +411,38 @@ func (f *following) take(kind, data string) (back string, err error) {
 	return "", nil
 }
 
+// answer says which targets need not be decided. The first answer stands.
+func (f *following) answer(ctx context.Context, l *link, data string) error {
+	var inputs runner.Inputs
+	fresh := []string{}
+	if err := json.Unmarshal([]byte(data), &inputs); err == nil && f.Fresh != nil {
+		fresh = append(fresh, f.Fresh(inputs)...)
+	}
+	text, err := json.Marshal(fresh)
+	if err != nil {
+		return err
+	}
+	key := l.keysOf(f.name)[0]
+	if err := l.redis.HSetNX(ctx, key, "fresh", text).Err(); err != nil {
+		return err
+	}
+	stands, err := l.redis.HGet(ctx, key, "fresh").Result()
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal([]byte(stands), &fresh); err != nil {
+		return err
+	}
+	fresh = slices.DeleteFunc(fresh, func(target string) bool { return !slices.Contains(f.open, target) })
+	if len(fresh) == 0 || f.Withdraw == nil {
+		return nil
+	}
+	f.close(fresh...)
+	f.Withdraw(fresh)
+	f.withdrawn += len(fresh)
+	return nil
+}
+
 func (f *following) close(targets ...string) {
 	f.open = slices.DeleteFunc(f.open, func(target string) bool { return slices.Contains(targets, target) })
 }
@@ -397,6 +459,9 @@ func (f *following) result(r runner.Result) {
 
 // done ends a cycle whose worker says that it has done all.
 func (f *following) done() error {
+	if len(f.open) == 0 && f.withdrawn == len(f.req.Targets) {
+		return ErrFresh
+	}
 	f.fail(runner.Failf(runner.ReasonInternal, "the worker on %s ended the cycle without a result for this target; its log says why", f.host))
 	return nil
 }

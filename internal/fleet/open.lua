@@ -12,7 +12,7 @@ local attempt = tonumber(known[2] or "0")
 if attempt > tonumber(ARGV[2]) then
 	return {"newer", attempt}
 end
-if known[3] then
+if known[3] and attempt == tonumber(ARGV[2]) then
 	return {"ended", known[3]}
 end
 redis.call("EXPIRE", KEYS[1], ARGV[3])

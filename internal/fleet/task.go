@@ -44,6 +44,9 @@ type Task struct {
 	Standing   map[string]verdict.Outcome `json:"standing"` // by target
 	Chosen     string                     `json:"chosen,omitempty"`
 	OrderSeed  uint64                     `json:"order_seed"`
+	// AskFresh has the worker say what the cycle depends on, and wait for which targets need
+	// not be decided, before it begins.
+	AskFresh bool `json:"ask_fresh,omitempty"`
 }
 
 // TaskEngine is what an entry says of llama.cpp's tools. Where they are, their environment and
@@ -87,6 +90,7 @@ func newTask(o *Order, req runner.Request, attempt int) Task {
 			Threads: o.Engine.Threads, Timeouts: o.Engine.Timeouts,
 		},
 	}
+	t.AskFresh = o.Fresh != nil
 	t.Settings.Publish = config.DefaultPublish()
 	if req.Previous != nil {
 		for _, target := range req.Targets {

@@ -29,6 +29,7 @@ type WorkerOptions struct {
 	Secrets redisconn.Secrets
 	Class   string
 	Host    string
+	Times   Times
 	Version string // of this program
 	// Engine names the engine, or says why it cannot be used.
 	Engine func(ctx context.Context) (name string, err error)
@@ -53,6 +54,7 @@ func NewWorker(o WorkerOptions) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.Times = o.Times.withDefaults()
 	w := &Worker{WorkerOptions: o, link: l}
 	w.said = Said{Name: o.Host + "-" + rand.Text()[:8], Class: o.Class, Host: o.Host, Version: o.Version, Started: time.Now().UTC().Truncate(time.Second)}
 	return w, nil
@@ -169,7 +171,7 @@ func (w *Worker) task(ctx context.Context, payload []byte) error {
 	defer cancel(nil)
 	stop := context.AfterFunc(ctx, func() { cancel(errStop) })
 	defer stop()
-	r := newReport(cycle, w.link, t, w.Host, cancel, w.Logger)
+	r := newReport(cycle, w, t, cancel)
 	if err := r.begin(cycle); err != nil {
 		w.Logger.Warn("a cycle is not begun", "entry", t.Entry, "model", t.Model, "err", err)
 		return fmt.Errorf("%w: %w", errNotTaken, err)
@@ -186,12 +188,17 @@ func (w *Worker) task(ctx context.Context, payload []byte) error {
 	switch cause := context.Cause(cycle); {
 	case errors.Is(cause, errStop):
 		r.finish(kindBack, w.Host)
-		w.Logger.Info("the cycle is given back", "model", t.Model)
 	case errors.Is(cause, errTold):
-		w.Logger.Warn("this worker was told that what it found does not count: another worker has the cycle, or it is over", "model", t.Model)
 		r.finish("", "")
 	default:
 		r.finish(kindDone, "")
+	}
+	switch cause := context.Cause(cycle); { // it may only have been told now
+	case errors.Is(cause, errStop):
+		w.Logger.Info("the cycle is given back", "model", t.Model)
+	case errors.Is(cause, errTold):
+		w.Logger.Warn("this worker was told that what it found does not count: another worker has the cycle, or it is over", "model", t.Model)
+	default:
 		w.Logger.Info("the cycle is over", "model", t.Model, "took", time.Since(begin).Round(time.Millisecond))
 	}
 	return nil
@@ -265,6 +272,8 @@ type Report struct {
 	cancel context.CancelCauseFunc
 	logger *slog.Logger
 
+	beatEvery time.Duration
+
 	ended chan struct{} // closed by finish
 	over  sync.WaitGroup
 	wake  chan struct{}
@@ -276,21 +285,20 @@ type Report struct {
 	lines    []byte // of the log, not among the entries yet
 	logged   int    // bytes
 	last     bool   // the last entry is there
+	fresh    chan []string
+	told     bool // fresh has got its value
 }
 
 // entry is one of the results.
 type entry struct{ kind, data string }
 
-// beatEvery is how often a worker says that it works on a cycle.
-const beatEvery = 2 * time.Second
-
 // maxLog bounds what is sent of a cycle's log.
 const maxLog = 256 << 10
 
-func newReport(cycle context.Context, l *link, t Task, host string, cancel context.CancelCauseFunc, logger *slog.Logger) *Report {
+func newReport(cycle context.Context, w *Worker, t Task, cancel context.CancelCauseFunc) *Report {
 	return &Report{
-		cycle: cycle, link: l, task: t, run: rand.Text(), host: host, cancel: cancel, logger: logger,
-		ended: make(chan struct{}), wake: make(chan struct{}, 1),
+		cycle: cycle, link: w.link, task: t, run: rand.Text(), host: w.Host, cancel: cancel, logger: w.Logger, beatEvery: w.Times.Beat,
+		ended: make(chan struct{}), wake: make(chan struct{}, 1), fresh: make(chan []string, 1),
 	}
 }
 
@@ -356,6 +364,22 @@ func (r *Report) Result(result runner.Result) {
 		}
 	}
 	r.add(kindResult, string(text))
+}
+
+// Fresh says what the cycle depends on here, and returns the targets that need not be decided,
+// when the coordinator has answered.
+func (r *Report) Fresh(ctx context.Context, inputs runner.Inputs) ([]string, error) {
+	text, err := json.Marshal(inputs)
+	if err != nil {
+		return nil, fmt.Errorf("writing the inputs: %w", err)
+	}
+	r.add(kindInputs, string(text))
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case fresh := <-r.fresh:
+		return fresh, nil
+	}
 }
 
 // PassedOver takes the targets that the cycle passes over.
@@ -443,7 +467,7 @@ func (r *Report) finish(kind, data string) {
 // sending beats, and sends what is to be sent, until all is.
 func (r *Report) sending(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
-	ticker := time.NewTicker(beatEvery)
+	ticker := time.NewTicker(r.beatEvery)
 	defer ticker.Stop()
 	for {
 		all := r.send(ctx)
@@ -476,8 +500,23 @@ func (r *Report) heed(answer reply) (told bool) {
 		if answer.text(1) == "1" {
 			r.cancel(errCanceled)
 		}
+		r.tell(answer.text(2))
 	}
 	return false
+}
+
+// tell hands on which targets need not be decided, once.
+func (r *Report) tell(text string) {
+	var fresh []string
+	if text == "" || json.Unmarshal([]byte(text), &fresh) != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.told {
+		r.told = true
+		r.fresh <- fresh
+	}
 }
 
 // send sends what it can, and reports whether that was the last.

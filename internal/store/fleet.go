@@ -26,8 +26,8 @@ func (s *Store) SetAttempt(cycle uint64, n int) error {
 }
 
 // Withdraw takes targets out of a running cycle of a fleet that has no result of them, and
-// counts them, or the cycle if none of its targets is left, as skipped for its entry. A cycle
-// of which no target is left is forgotten.
+// counts them, or the cycle if none of its targets is left, as skipped for its entry, unless
+// why is "". A cycle of which no target is left is forgotten.
 func (s *Store) Withdraw(cycle uint64, targets []string, why SkipReason) error {
 	return s.update(fmt.Sprintf("withdrawing %v from cycle %d", targets, cycle), func(d *draft) error {
 		c, err := d.running(cycle)
@@ -51,7 +51,7 @@ func (s *Store) Withdraw(cycle uint64, targets []string, why SkipReason) error {
 			err = errors.Join(d.delete(bucketCycles, number(c.ID)), d.delete(bucketRunning, number(c.ID)), d.delete(bucketLogs, number(c.ID)))
 			d.state.Running = slices.DeleteFunc(d.state.Running, func(r *Cycle) bool { return r.ID == c.ID })
 		}
-		if err != nil || c.Entry == "" {
+		if err != nil || c.Entry == "" || why == "" {
 			return err
 		}
 		return d.count(Counter{Kind: CountSkipped, Entry: c.Entry, By: string(why)}, n)

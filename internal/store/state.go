@@ -183,6 +183,7 @@ type Cycle struct {
 	// workers of its class, from 1, and Until is when it is withdrawn if none has begun it:
 	// only in a fleet.
 	Ticket  string    `json:"ticket,omitempty"`
+	ByHand  bool      `json:"by_hand,omitempty"` // somebody asked for it
 	Attempt int       `json:"attempt,omitempty"`
 	Until   time.Time `json:"until,omitzero"`
 }

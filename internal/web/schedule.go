@@ -6,6 +6,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
+	"github.com/quant-exporter/quant-exporter/internal/fleet"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -17,6 +18,21 @@ type scheduleView struct {
 	Queue   []waitingView `json:"queue"`   // in the order in which they begin
 	Engine  engineView    `json:"engine"`
 	Bus     busView       `json:"bus"`
+	Fleet   *fleetView    `json:"fleet,omitempty"` // nil without one
+}
+
+// fleetView is what workers on other hosts do.
+type fleetView struct {
+	Up      bool           `json:"up"`
+	Error   string         `json:"error,omitempty"`
+	Workers []workerView   `json:"workers"`
+	Cycles  []*runningView `json:"cycles"` // that are given to workers, in the order in which they were
+}
+
+type workerView struct {
+	fleet.Said
+	Heard moment `json:"heard"`
+	Up    bool   `json:"up"` // heard of within the last half minute
 }
 
 type entryView struct {
@@ -39,6 +55,9 @@ type runningView struct {
 	Started   moment           `json:"started"`
 	Cycle     uint64           `json:"cycle"`      // 0 between two cycles
 	Model     string           `json:"model_name"` // of the cycle
+	Class     string           `json:"hardware_class,omitempty"`
+	Host      string           `json:"host,omitempty"`    // of the worker that has begun it
+	Waiting   bool             `json:"waiting,omitempty"` // no worker has
 	Targets   []string         `json:"target_formats"`
 	Done      int              `json:"models_done"`
 	Models    int              `json:"models"`
@@ -101,6 +120,7 @@ func (k *snapshot) schedule() scheduleView {
 	if engine.Up {
 		v.Engine.Info = &engine.Info
 	}
+	v.Fleet = k.fleet()
 	for _, e := range k.status.Entries {
 		v.Entries = append(v.Entries, k.entry(e))
 	}
@@ -137,15 +157,35 @@ func (v *entryView) Idle(notReady string) bool {
 
 // running is nil when nothing runs.
 func (k *snapshot) running() *runningView {
-	r := k.status.Running
-	if r == nil {
+	if k.status.Running == nil {
 		return nil
 	}
+	return k.viewRunning(k.status.Running)
+}
+
+func (k *snapshot) viewRunning(r *dispatch.Running) *runningView {
 	return &runningView{
+		Class: r.Class, Host: r.Host, Waiting: r.Waiting,
 		Entry: r.Entry, ByHand: r.ByHand, Started: k.at(r.Started), Cycle: r.Cycle, Model: r.Model, Targets: orEmpty(r.Targets),
 		Done: r.Done, Models: r.Models, Operation: r.Progress.Operation, Ratio: r.Ratio,
 		Step: r.Progress.Text(), Left: r.Progress.Remaining(), Percent: int(min(max(r.Ratio, 0), 1) * 100),
 	}
+}
+
+// fleet is nil without a fleet.
+func (k *snapshot) fleet() *fleetView {
+	status := &k.status.Fleet
+	if !status.Configured {
+		return nil
+	}
+	v := &fleetView{Up: status.Up, Error: status.Err, Workers: []workerView{}, Cycles: []*runningView{}}
+	for _, w := range status.Workers {
+		v.Workers = append(v.Workers, workerView{w.Said, k.at(w.Heard), w.Up})
+	}
+	for _, r := range k.status.Remote {
+		v.Cycles = append(v.Cycles, k.viewRunning(r))
+	}
+	return v
 }
 
 // Number is which model of the run it is, counted from 1.

@@ -95,5 +95,12 @@ func (s *server) token(k snapshot) string {
 	if r := k.status.Running; r != nil {
 		fmt.Fprint(sum, r.Entry, r.Started, r.Cycle, r.Model, r.Done, r.Models)
 	}
+	fmt.Fprint(sum, k.status.Fleet.Up, k.status.Fleet.Err)
+	for _, w := range k.status.Fleet.Workers {
+		fmt.Fprint(sum, w.Said, w.Up)
+	}
+	for _, r := range k.status.Remote {
+		fmt.Fprint(sum, r.Cycle, r.Host, r.Waiting)
+	}
 	return fmt.Sprintf("%016x", sum.Sum64())
 }

@@ -1,0 +1,383 @@
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/fleet"
+	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/redisconn"
+	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
+)
+
+// patience guards against hangs.
+const patience = time.Minute
+
+// bench is a Redis with a coordinator.
+type bench struct {
+	t           *testing.T
+	redis       *servers.Redis
+	config      config.Fleet
+	coordinator *fleet.Coordinator
+}
+
+func newBench(t *testing.T, redis *servers.Redis) *bench {
+	t.Helper()
+	program.NotShort(t)
+	cfg := config.DefaultFleet()
+	cfg.URL = "redis://" + redis.Addr
+	b := &bench{t: t, redis: redis, config: cfg}
+	b.coordinator = b.another()
+	return b
+}
+
+// another is a coordinator of the same fleet.
+func (b *bench) another() *fleet.Coordinator {
+	b.t.Helper()
+	c := fleet.NewCoordinator(redisconn.Secrets{}, hasty, slog.New(slog.DiscardHandler))
+	prepared, err := c.Prepare(b.config)
+	require.NoError(b.t, err)
+	c.Set(prepared)
+	return c
+}
+
+// worker runs a worker until stop is called, or the test is over.
+func (b *bench) worker(host string, do fleet.Do, edits ...func(*fleet.WorkerOptions)) (log *book, stop func()) {
+	b.t.Helper()
+	log = &book{}
+	o := fleet.WorkerOptions{Config: b.config, Class: "h100", Host: host, Times: hasty, Do: do, Logger: slog.New(slog.NewTextHandler(log, nil))}
+	for _, edit := range edits {
+		edit(&o)
+	}
+	w, err := fleet.NewWorker(o)
+	require.NoError(b.t, err)
+	ctx, cancel := context.WithCancel(b.t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		assert.NoError(b.t, w.Run(ctx, false))
+	}()
+	stop = func() { cancel(); <-ended }
+	b.t.Cleanup(stop)
+	return log, stop
+}
+
+// book is a log that can be read while it is written.
+type book struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *book) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *book) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// queued waits until a cycle is in the queue.
+func (b *bench) queued() {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool { return b.redis.CLI("llen", "asynq:{quant:h100}:pending") == "1" }, patience, 20*time.Millisecond)
+}
+
+// given is a cycle that a test gives.
+type given struct {
+	mu       sync.Mutex
+	cycle    store.Cycle
+	attempts int
+	results  []runner.Result
+	log      string
+	ended    chan error
+	begun    chan string
+
+	fresh, withdrawn []string
+}
+
+func newCycle(edits ...func(*store.Cycle)) *given {
+	g := &given{
+		cycle: store.Cycle{ID: 1, Entry: "nightly", Model: "m", Class: "h100", Targets: []string{"Q2_K", "Q8_0"}, Due: time.Now(), Ticket: "ours"},
+		ended: make(chan error, 1), begun: make(chan string, 100),
+	}
+	for _, edit := range edits {
+		edit(&g.cycle)
+	}
+	return g
+}
+
+// by has a coordinator give the cycle, or follow it again.
+func (g *given) by(ctx context.Context, c *fleet.Coordinator) *given {
+	g.mu.Lock()
+	cycle := g.cycle
+	var targets []string
+	for _, target := range cycle.Targets {
+		if !slices.ContainsFunc(g.results, func(r runner.Result) bool { return r.TargetFormat == target }) {
+			targets = append(targets, target)
+		}
+	}
+	g.mu.Unlock()
+	order := fleet.Order{
+		Cycle: cycle, Engine: config.DefaultEngine(), Logger: slog.New(slog.DiscardHandler),
+		Attempt: func(n int) error { g.mu.Lock(); defer g.mu.Unlock(); g.attempts, g.cycle.Attempt = n, n; return nil },
+		Begun: func(host string) {
+			if host != "" {
+				g.begun <- host
+			}
+		},
+		Log: func(lines string) { g.mu.Lock(); defer g.mu.Unlock(); g.log += lines },
+	}
+	if g.fresh != nil {
+		order.Fresh = func(runner.Inputs) []string { return g.fresh }
+		order.Withdraw = func(targets []string) { g.withdrawn = append(g.withdrawn, targets...) }
+	}
+	request := runner.Request{Model: model.Model{Name: cycle.Model}, Targets: targets, Settings: config.DefaultSettings()}
+	go func() {
+		g.ended <- c.Give(ctx, order, request, func(r runner.Result) { g.mu.Lock(); defer g.mu.Unlock(); g.results = append(g.results, r) })
+	}()
+	return g
+}
+
+func (g *given) wait(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-g.ended:
+		return err
+	case <-time.After(patience):
+		require.Fail(t, "the cycle does not end")
+		return nil
+	}
+}
+
+// outcomes are the results, as "target outcome host".
+func (g *given) outcomes() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var all []string
+	for _, r := range g.results {
+		word := string(r.Outcome())
+		if r.Failure != nil {
+			word = string(r.Failure.Reason)
+		}
+		all = append(all, fmt.Sprintf("%s %s %s", r.TargetFormat, word, r.Host))
+	}
+	return all
+}
+
+func kept(task fleet.Task, target string) runner.Result {
+	return runner.Result{
+		Model: task.Model, SourceFormat: "F16", TargetFormat: target, Threshold: 0.12, Started: time.Now(), Finished: time.Now(),
+		Verdict: &verdict.Verdict{Outcome: verdict.Kept, Rounds: 3, Phases: []verdict.PhaseVerdict{{Phase: verdict.Generation, Outcome: verdict.Kept, Original: 100, Quantized: 100}}},
+	}
+}
+
+// quick decides at once.
+func quick(_ context.Context, task fleet.Task, out *fleet.Report) {
+	for _, target := range task.Targets {
+		fmt.Fprintf(out, "deciding %s\n", target)
+		out.Result(kept(task, target))
+	}
+}
+
+// untilCanceled decides the first target, and then works until it is stopped.
+func untilCanceled(ctx context.Context, task fleet.Task, out *fleet.Report) {
+	out.Result(kept(task, task.Targets[0]))
+	<-ctx.Done()
+	for _, target := range task.Targets[1:] {
+		out.Result(runner.Result{Model: task.Model, TargetFormat: target, Failure: runner.AsFailure(ctx.Err())})
+	}
+}
+
+func TestCyclesOfAFleet(t *testing.T) {
+	program.NotShort(t)
+	redis := servers.StartRedis(t, servers.RedisOptions{})
+	for name, test := range map[string]func(*testing.T, *bench){
+		"a worker does a cycle": func(t *testing.T, b *bench) {
+			begin := time.Now()
+			g := newCycle().by(t.Context(), b.coordinator)
+			log, _ := b.worker("w", quick)
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 kept w"}, g.outcomes())
+			assert.Equal(t, "deciding Q2_K\ndeciding Q8_0\n", g.log)
+			assert.Equal(t, 1, g.attempts)
+			require.NoError(t, b.coordinator.End(t.Context(), &g.cycle))
+			assert.NotContains(t, log.String(), "level=ERROR")
+			t.Logf("from giving to the last result: %v", time.Since(begin))
+		},
+		"a worker that is asked to end gives its cycle back": func(t *testing.T, b *bench) {
+			_, stop := b.worker("first", untilCanceled)
+			g := newCycle().by(t.Context(), b.coordinator)
+			<-g.begun
+			b.worker("second", quick)
+			stop()
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept first", "Q8_0 kept second"}, g.outcomes(), "what was sent counts")
+			assert.Equal(t, 2, g.attempts)
+		},
+		"a cycle is canceled on its worker": func(t *testing.T, b *bench) {
+			b.worker("w", untilCanceled)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			g := newCycle().by(ctx, b.coordinator)
+			<-g.begun
+			begin := time.Now()
+			cancel(errors.New("somebody asked"))
+			require.NoError(t, g.wait(t))
+			assert.Less(t, time.Since(begin), 10*time.Second)
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 canceled w"}, g.outcomes())
+		},
+		"a cycle is canceled before a worker has begun it": func(t *testing.T, b *bench) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			g := newCycle().by(ctx, b.coordinator)
+			cancel(errors.New("somebody asked"))
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K canceled ", "Q8_0 canceled "}, g.outcomes())
+		},
+		"nobody begins a cycle in time": func(t *testing.T, b *bench) {
+			g := newCycle(func(c *store.Cycle) { c.Until = time.Now() }).by(t.Context(), b.coordinator)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLate)
+			assert.Empty(t, g.outcomes())
+			after := newCycle(func(c *store.Cycle) { c.Due = c.Due.Add(time.Hour) }).by(t.Context(), b.coordinator)
+			b.worker("w", quick)
+			require.NoError(t, after.wait(t))
+			assert.Equal(t, 1, after.attempts)
+		},
+		"a second coordinator gives the same cycle": func(t *testing.T, b *bench) {
+			g := newCycle().by(t.Context(), b.coordinator)
+			other := newCycle(func(c *store.Cycle) { *c = g.cycle; c.Ticket = "theirs" })
+			b.queued()
+			require.ErrorIs(t, other.by(t.Context(), b.another()).wait(t), fleet.ErrForeign)
+			b.worker("w", quick)
+			require.NoError(t, g.wait(t))
+			assert.Len(t, g.outcomes(), 2)
+		},
+		"the coordinator stops, and its next process follows the cycle": func(t *testing.T, b *bench) {
+			let := make(chan struct{})
+			b.worker("w", func(_ context.Context, task fleet.Task, out *fleet.Report) {
+				out.Result(kept(task, task.Targets[0]))
+				<-let
+				out.Result(kept(task, task.Targets[1]))
+			})
+			ctx, cancel := context.WithCancelCause(t.Context())
+			g := newCycle().by(ctx, b.coordinator)
+			<-g.begun
+			cancel(fleet.ErrLeft)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLeft)
+			g.by(t.Context(), b.another())
+			close(let)
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 kept w"}, g.outcomes())
+			assert.Equal(t, 1, g.attempts)
+		},
+		"a host that was thought dead comes back": func(t *testing.T, b *bench) {
+			let := make(chan struct{})
+			log, _ := b.worker("mute", func(_ context.Context, task fleet.Task, out *fleet.Report) {
+				<-let
+				quick(context.Background(), task, out)
+			}, func(o *fleet.WorkerOptions) { o.Times.Beat = time.Hour })
+			g := newCycle().by(t.Context(), b.coordinator)
+			<-g.begun
+			b.worker("second", quick)
+			require.NoError(t, g.wait(t))
+			close(let)
+			require.Eventually(t, func() bool { return strings.Contains(log.String(), "what it found does not count") }, patience, 20*time.Millisecond)
+			assert.Equal(t, []string{"Q2_K kept second", "Q8_0 kept second"}, g.outcomes())
+			assert.Equal(t, 2, g.attempts)
+		},
+		"what is fresh is not decided": func(t *testing.T, b *bench) {
+			g := newCycle()
+			g.fresh = []string{"Q2_K"}
+			b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
+				fresh, err := out.Fresh(ctx, runner.Inputs{Source: "s"})
+				assert.NoError(t, err)
+				task.Targets = slices.DeleteFunc(task.Targets, func(target string) bool { return slices.Contains(fresh, target) })
+				quick(ctx, task, out)
+			})
+			require.NoError(t, g.by(t.Context(), b.coordinator).wait(t))
+			assert.Equal(t, []string{"Q8_0 kept w"}, g.outcomes())
+			assert.Equal(t, []string{"Q2_K"}, g.withdrawn)
+
+			all := newCycle(func(c *store.Cycle) { c.Due = c.Due.Add(time.Hour) })
+			all.fresh = []string{"Q2_K", "Q8_0"}
+			require.ErrorIs(t, all.by(t.Context(), b.coordinator).wait(t), fleet.ErrFresh)
+		},
+		"Redis loses all that it has": func(t *testing.T, b *bench) {
+			g := newCycle().by(t.Context(), b.coordinator)
+			b.queued()
+			b.redis.CLI("flushall")
+			b.worker("w", quick)
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 kept w"}, g.outcomes())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			redis.CLI("flushall")
+			test(t, newBench(t, redis))
+		})
+	}
+}
+
+// A user of Redis with the rights that the documentation names is enough.
+func TestRightsThatAreDocumented(t *testing.T) {
+	program.NotShort(t)
+	redis := servers.StartRedis(t, servers.RedisOptions{})
+	redis.CLI(append([]string{"acl", "setuser", "fleet", "on", ">hunter2"}, rights(t)...)...)
+	b := newBench(t, redis)
+	b.config.URL = "redis://fleet:hunter2@" + redis.Addr
+	b.coordinator = b.another()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go b.coordinator.Run(ctx, func() {})
+	require.NoError(t, fleet.Check(t.Context(), b.config, redisconn.Secrets{}))
+	_, stop := b.worker("first", untilCanceled)
+	g := newCycle().by(t.Context(), b.coordinator)
+	<-g.begun
+	b.worker("second", quick)
+	stop()
+	require.NoError(t, g.wait(t))
+	assert.Len(t, g.outcomes(), 2)
+	require.NoError(t, b.coordinator.End(t.Context(), &g.cycle))
+	require.Eventually(t, func() bool { s := b.coordinator.Status(); return s.Up && s.Count("h100") > 0 }, patience, 50*time.Millisecond)
+	assert.Equal(t, "", strings.TrimSpace(redis.CLI("acl", "log")))
+}
+
+func TestRedisThatCannotHoldAFleet(t *testing.T) {
+	program.NotShort(t)
+	redis := servers.StartRedis(t, servers.RedisOptions{Args: []string{"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"}})
+	b := newBench(t, redis)
+	err := fleet.Check(t.Context(), b.config, redisconn.Secrets{})
+	assert.ErrorContains(t, err, "set maxmemory-policy noeviction")
+	w, err := fleet.NewWorker(fleet.WorkerOptions{Config: b.config, Class: "h100", Host: "w", Do: quick, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	assert.ErrorContains(t, w.Run(t.Context(), true), "set maxmemory-policy noeviction")
+}
+
+// rights are those that the documentation gives a user of the prefix quant.
+func rights(t *testing.T) []string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/fleet.md")
+	require.NoError(t, err)
+	_, line, found := strings.Cut(string(page), "ACL SETUSER NAME on >PASSWORD ")
+	require.True(t, found)
+	line, _, _ = strings.Cut(line, "```")
+	return strings.Fields(line)
+}
