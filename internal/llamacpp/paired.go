@@ -44,11 +44,10 @@ func (e *Engine) pairedRound(ctx context.Context, tools toolset, job runner.Roun
 	r := &pairedRound{job: job, report: report, servers: make([]*server, len(job.Files)), files: make([]runner.FileRound, len(job.Files))}
 	defer r.close(job.Dir)
 	observed := job.Observe()
-	if err := r.start(ctx, e, tools); err != nil {
+	text := r.text()
+	if err := r.start(ctx, e, tools, text); err != nil {
 		return nil, err
 	}
-	text := r.text()
-	r.warmUp(ctx, text)
 	if err := r.turns(ctx, text); err != nil {
 		return nil, err
 	}
@@ -68,9 +67,9 @@ type pairedRound struct {
 func socketName(file int) string { return fmt.Sprintf("s%d.sock", file) }
 
 // start starts the servers, as many at a time as their threads have cores to load on, and
-// returns when all are loaded and on the round's CPUs. Files that do not fit into memory
-// together are an error.
-func (r *pairedRound) start(ctx context.Context, e *Engine, tools toolset) error {
+// returns when all are loaded, warmed up and on the round's CPUs. Files that do not fit into
+// memory together are an error.
+func (r *pairedRound) start(ctx context.Context, e *Engine, tools toolset, text []int32) error {
 	group, loading := errgroup.WithContext(ctx)
 	group.SetLimit(loadersOf(e.benchThreads(tools.gpu)))
 	for n, i := range r.job.Order {
@@ -85,6 +84,12 @@ func (r *pairedRound) start(ctx context.Context, e *Engine, tools toolset) error
 			s := e.startServer(ctx, e.serverCommand(tools, r.job, i), r.job.CPUs, socket)
 			r.servers[i] = s
 			err := s.ready(loading)
+			if err == nil {
+				err = r.warmUp(loading, s, text)
+			}
+			if err == nil {
+				err = s.pin()
+			}
 			if err == nil {
 				return nil
 			}
@@ -126,24 +131,22 @@ func (r *pairedRound) end(file int) {
 // over reports whether there is nothing left to compare with.
 func (r *pairedRound) over() bool { return r.servers[0] == nil }
 
-// warmUp has each server fill its cache as deep as the first turn begins, and compute a
-// little of both phases, which the first time takes longer.
-func (r *pairedRound) warmUp(ctx context.Context, text []int32) {
+// warmUp has a server fill its cache as deep as the first turn begins, and compute both phases
+// once: a prompt of all tokens, because the buffers that it takes get their pages when they are
+// written first, which would be a third of the time of a short prompt (llama-bench does it, too).
+func (r *pairedRound) warmUp(ctx context.Context, s *server, text []int32) error {
 	const prompt, tokens = 64, 4
 	deep := r.job.Depth + prompt
+	for _, turn := range r.job.Turns {
+		if turn.Phase == verdict.Prompt {
+			deep = max(deep, turn.Depth+turn.Tokens)
+		}
+	}
 	if len(r.job.Turns) > 0 && r.job.Turns[0].Phase != verdict.Prompt { // which has a text of its own
 		deep = max(deep, r.job.Turns[0].Depth)
 	}
-	for _, i := range r.job.Order {
-		if r.over() {
-			return
-		}
-		if s := r.servers[i]; s != nil {
-			if _, err := s.complete(ctx, text[:min(deep, len(text))], tokens); err != nil {
-				r.fail(i, err)
-			}
-		}
-	}
+	_, err := s.complete(ctx, text[:min(deep, len(text))], tokens)
+	return err
 }
 
 // text returns a new prompt, of as many tokens as the cache has to hold. Its first tokens, up

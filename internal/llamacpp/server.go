@@ -94,7 +94,7 @@ func (s *server) close() {
 	}
 }
 
-// pin has the process go on on its CPUs; while it loads it may run on others, too. One that
+// pin has the process go on on its CPUs; until then it may run on others, too. One that
 // is not known stays where the system has it.
 func (s *server) pin() error {
 	if s.process == nil {
@@ -121,9 +121,6 @@ func (s *server) ready(ctx context.Context) error {
 		status, err := s.health(ctx)
 		switch {
 		case err == nil && status == http.StatusOK:
-			if err := s.pin(); err != nil {
-				return err
-			}
 			s.loaded, s.loadedAt = time.Now(), s.watch.Read()
 			return nil
 		case err == nil && status != http.StatusServiceUnavailable: // which it says while it loads
