@@ -208,6 +208,16 @@ func TestBadModelsAreFailures(t *testing.T) {
 	}
 }
 
+func TestAPasswordFileThatNobodyWritesIsReported(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{})
+	require.NoError(t, syscall.Mkfifo(filepath.Join(p.dir, "password"), 0o600))
+	p.configure("a2a: {url: 'redis://" + nobody + "/0', password_file: password}\nschedule: [{name: never, cron: \"@yearly\", targets: [Q2_K]}]\n")
+	check := p.start("--config.check", "--model-dir", p.models)
+	assert.Equal(t, exitError, check.status)
+	assert.Contains(t, check.stderr, "not a regular file")
+}
+
 func TestAnyFileNameIsServed(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, fakellama.Behaviour{})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/fleet"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
@@ -88,7 +89,7 @@ func (p *Program) checkBus() error {
 	_, err := p.NewBus(nil).Prepare(p.Config.A2A)
 	for _, file := range []string{p.Config.A2A.PasswordFile, p.Config.A2A.SentinelPasswordFile} {
 		if file != "" {
-			_, missing := os.ReadFile(file)
+			_, missing := disk.ReadSmall(file, 64<<10)
 			err = errors.Join(err, missing)
 		}
 	}

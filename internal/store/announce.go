@@ -5,10 +5,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
 
 // announcedName is the file, beside the state, in which its process says where it answers.
 const announcedName = "exporter.json"
+
+// mostAnnounced bounds the bytes that are read of it.
+const mostAnnounced = 1 << 16
 
 // announcement is the content of that file.
 type announcement struct {
@@ -39,7 +44,7 @@ func (s *Store) Announce(url string) error {
 // announced none, or under another host name: from a container of its own, or from another
 // machine that shares the directory, the address leads elsewhere.
 func announced(dir string) string {
-	text, err := os.ReadFile(filepath.Join(dir, announcedName))
+	text, err := disk.ReadSmall(filepath.Join(dir, announcedName), mostAnnounced)
 	if err != nil {
 		return ""
 	}

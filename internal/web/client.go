@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 
@@ -19,6 +18,7 @@ import (
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"gopkg.in/yaml.v3"
 
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
@@ -139,12 +139,15 @@ func refusalIn(response *http.Response) string {
 	return cmp.Or(strings.TrimSpace(string(body)), "no reason is given")
 }
 
+// mostWebConfig bounds the bytes that are read of a web configuration.
+const mostWebConfig = 1 << 20
+
 // LocalURL returns the URL at which this host reaches a server with these flags that listens
 // on these addresses; "" when none of them is a TCP address.
 func LocalURL(flags *toolkit.FlagConfig, addresses []net.Addr, mount Mount) (string, error) {
 	u := url.URL{Scheme: "http", Path: mount.Prefix}
 	if file := *flags.WebConfigFile; file != "" {
-		text, err := os.ReadFile(file)
+		text, err := disk.ReadSmall(file, mostWebConfig)
 		var config struct {
 			TLS toolkit.TLSConfig `yaml:"tls_server_config"`
 		}
