@@ -24,6 +24,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/cycle"
 	"github.com/quant-exporter/quant-exporter/internal/dispatch"
 	"github.com/quant-exporter/quant-exporter/internal/fleet"
+	"github.com/quant-exporter/quant-exporter/internal/process"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/web"
@@ -37,6 +38,10 @@ func main() {
 // mainStatus is the program, down to its exit status.
 func mainStatus(args []string, stdout, stderr *os.File) int {
 	command.StampVersion(debug.ReadBuildInfo())
+	process.KeepDescriptors()
+	if err := process.AdoptStrays(); err != nil {
+		fmt.Fprintf(stderr, "quant-exporter: %v: a tool's processes that leave their group will run on\n", err)
+	}
 	flags := command.NewFlags(stdout)
 	name, err := flags.Parse(args)
 	if err != nil {

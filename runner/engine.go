@@ -82,9 +82,15 @@ type EngineInfo struct {
 	Arguments map[string]string `json:"-"`
 	// Threads that a measurement uses; 0 leaves it to the tool.
 	Threads int `json:"threads,omitempty"`
+	// Sandbox says how its tools are confined: "landlock 7" with the version of the kernel's
+	// interface, "none" where the kernel has none, "off" where the configuration says so.
+	Sandbox string `json:"sandbox,omitempty"`
 	// Unpaired says why it cannot measure in pairs, whatever the files; "" when it can.
 	Unpaired string `json:"unpaired,omitempty"`
 }
+
+// Confined reports whether the kernel keeps the tools from writing outside their folder.
+func (i EngineInfo) Confined() bool { return strings.HasPrefix(i.Sandbox, "landlock ") }
 
 // String names the engine as people would: "llama.cpp 0.7.0 (build 11669)".
 func (i EngineInfo) String() string {

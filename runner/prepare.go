@@ -74,6 +74,7 @@ func (c *cycle) isolate(ctx context.Context) error {
 	if err := c.sourceUnchanged(ctx); err != nil { // since its header was read
 		return err
 	}
+	c.watchSource()
 	if len(c.pairs) > 0 { // else there is nothing to decide
 		inputs, err := c.findInputs(ctx)
 		if err != nil {
@@ -119,6 +120,11 @@ func (c *cycle) clone(ctx context.Context, mode disk.Mode, source model.Model, p
 			return "", "", fmt.Errorf("bringing %s into the working folder: %w", file, c.blameSource(ctx, spaceFailure(err)))
 		}
 		done += source.IDs[i].Size
+		if how == disk.Link {
+			if err := c.linked(name, source.IDs[i].Path); err != nil {
+				return "", "", err
+			}
+		}
 	}
 	return first, how, nil
 }
@@ -189,6 +195,9 @@ func (c *cycle) fits(ctx context.Context) error {
 		}
 		need += bytes
 	}
+	if err := c.sourceUnchanged(ctx); err != nil { // since the engine was asked
+		return err
+	}
 	links, err := filepath.Glob(filepath.Join(c.dir, "plan*.gguf"))
 	if err != nil {
 		return fmt.Errorf("finding the planning links: %w", err)
@@ -198,6 +207,7 @@ func (c *cycle) fits(ctx context.Context) error {
 			return fmt.Errorf("removing a planning link: %w", err)
 		}
 	}
+	c.watchSource() // a hard link that is removed touches it
 	return c.room(ctx, need, exactly)
 }
 

@@ -203,17 +203,20 @@ type cycle struct {
 	predicted      map[int]*QualityEvidence // what the original predicts in so many chunks
 	evaluated      time.Duration            // spent on evaluations so far
 	info           EngineInfo
-	inputs         *Inputs           // nil before they are found
-	contents       map[string]string // SHA-256 of the files of the model, by path, as far as they were read
-	imatrix        string            // path of the model's own importance matrix; "" for the engine's, or none
-	dir            string            // the working directory
-	source         string            // base name in dir of the model's first file
-	isolation      string            // how the model got there
-	method         config.Method     // of the rounds; "" before the first group is measured
-	methodReason   string            // why that is not the paired one; "" where nothing had to be decided
-	atOnce         int               // files that a paired round has at most; 0 for all
-	original       string            // base name in dir of the original's first file: the model's, or the baseline's
-	baseline       *pair             // of which only the making is used; nil where the model is the original
+	inputs         *Inputs             // nil before they are found
+	contents       map[string]string   // SHA-256 of the files of the model, by path, as far as they were read
+	imatrix        string              // path of the model's own importance matrix; "" for the engine's, or none
+	dir            string              // the working directory
+	exposed        bool                // a hard link to the model lies where confined tools may write
+	shelter        *disk.Dir           // for hard links to models, beside it; nil while there are none
+	watch          map[string]*watched // the files of the model that tools may write to, by path
+	source         string              // base name in dir of the model's first file
+	isolation      string              // how the model got there
+	method         config.Method       // of the rounds; "" before the first group is measured
+	methodReason   string              // why that is not the paired one; "" where nothing had to be decided
+	atOnce         int                 // files that a paired round has at most; 0 for all
+	original       string              // base name in dir of the original's first file: the model's, or the baseline's
+	baseline       *pair               // of which only the making is used; nil where the model is the original
 	pairs          []*pair
 }
 
@@ -322,10 +325,11 @@ func (c *cycle) prepared(ctx context.Context, work func() error) (err error) {
 		return fmt.Errorf("making a working folder in %s: %w", c.WorkDir, spaceFailure(err))
 	}
 	defer func() {
-		if err := dir.Remove(); err != nil {
-			c.Logger.Error("the working folder stays behind until the next start", "dir", dir.Path(), "err", err)
+		c.removed(dir)
+		if c.shelter != nil {
+			c.removed(c.shelter)
 		}
-		c.dir = ""
+		c.dir, c.shelter = "", nil
 	}()
 	c.dir = dir.Path()
 	if err = c.isolate(ctx); err == nil {

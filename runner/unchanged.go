@@ -25,6 +25,9 @@ func (c *cycle) unchanged(ctx context.Context, m *model.Model, what string) erro
 	if err == nil {
 		err = c.settle(ctx, m, now)
 	}
+	if err == nil {
+		err = c.untouched(ctx, m)
+	}
 	switch {
 	case err == nil:
 		return nil

@@ -102,6 +102,7 @@ func TestRunOnAFullDisk(t *testing.T) {
 			require.NoError(t, os.Mkdir(p.state(), 0o700))
 			require.NoError(t, os.Mkdir(after, 0o700))
 			if test.fills {
+				p.configure(unconfined)
 				p.tools = wrapped(t, p.tools, "llama-quantize", `cat /dev/zero > "`+p.state()+`/filler" 2> /dev/null`)
 			}
 			var stdout bytes.Buffer

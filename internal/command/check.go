@@ -137,7 +137,7 @@ func describe(out *strings.Builder, probed []probe) {
 		if p.err != nil {
 			fmt.Fprintf(out, "\nwarning: the engine%s cannot be used, and cycles would fail: %s\n", text.Name(of), text.Text(p.err.Error()))
 		} else {
-			fmt.Fprintf(out, "\nengine%s: %s\n", text.Name(of), text.Name(p.info.String()))
+			fmt.Fprintf(out, "\nengine%s: %s\nsandbox: %s\n", text.Name(of), text.Name(p.info.String()), text.Name(p.info.Sandbox))
 		}
 	}
 }

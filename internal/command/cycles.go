@@ -83,6 +83,11 @@ func (p *Program) Prepare(ctx context.Context, keep bool) (release func(), err e
 	for _, dir := range removed {
 		p.Logger.Info("removed the working folder of a process that was killed", "dir", dir)
 	}
+	ended, failed := llamacpp.EndLeft(removed)
+	if ended > 0 {
+		p.Logger.Warn("ended what the tools of a killed process had left running", "processes", ended)
+	}
+	err = errors.Join(err, failed)
 	if err != nil {
 		p.Logger.Warn("could not remove from the working folder what killed processes left", "dir", p.Config.Work.Dir, "err", err)
 	}

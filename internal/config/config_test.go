@@ -79,6 +79,8 @@ engine:
   bench_args: [-ngl, 99]
   quantize_args: [--pure]
   evaluate_args: [-nr]
+  sandbox: off
+  sandbox_reads: [/opt/scripts]
   threads: 3
   nice: 0
   imatrix: /i.gguf
@@ -138,6 +140,7 @@ fleet:
 	e.Dir, e.Env, e.BenchArgs, e.QuantizeArgs = "/opt/llama", map[string]string{"CUDA_VISIBLE_DEVICES": "1", "N": "2"}, []string{"-ngl", "99"}, []string{"--pure"}
 	e.Threads, e.Nice, e.Imatrix = 3, 0, "/i.gguf"
 	e.Timeouts.Quantize, e.Timeouts.Benchmark = model.Duration(24*time.Hour), model.Duration(90*time.Minute)
+	e.Sandbox, e.SandboxReads = config.SandboxOff, []string{"/opt/scripts"}
 	e.EvaluateArgs, e.Timeouts.Evaluate = []string{"-nr"}, model.Duration(48*time.Hour)
 	want.Quality = config.Quality{Corpus: "/text", Chunks: 64, MaxKLDivergence: 0.1, MinTop1Agreement: 0.8, MaxPerplexityIncrease: 0.2, MaxKLDivergenceP999: 3, MaxRMSDeltaP: 0.3}
 	b := &want.Benchmark
@@ -277,7 +280,7 @@ func TestMistakesAreNamedWithLineAndKey(t *testing.T) {
 		}},
 		"text for a map":      {"engine: {env: A=B}", []string{`c.yml:1: engine.env: "A=B" is not a section of names and texts: write one such as {NAME: text}`}},
 		"list for a text":     {"models: {dir: [a]}", []string{"c.yml:1: models.dir: a list is not a text"}},
-		"text for a section":  {"engine: /opt/llama", []string{`c.yml:1: engine: "/opt/llama" is not a section of keys; the keys are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts`}},
+		"text for a section":  {"engine: /opt/llama", []string{`c.yml:1: engine: "/opt/llama" is not a section of keys; the keys are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, sandbox, sandbox_reads, threads, timeouts`}},
 		"list for the file":   {"- threshold: 1", []string{"c.yml:1: (the whole file): a list is not a section of keys; the keys are " + fileKeys}},
 		"text for the file":   {"hello", []string{`c.yml:1: (the whole file): "hello" is not a section of keys; the keys are ` + fileKeys}},
 		"duration in words":   {"benchmark:\n  budget: 5 hours", []string{`c.yml:2: benchmark.budget: "5 hours" is not a duration: write one such as 90s, 15m, 4h or 1d`}},
@@ -349,7 +352,7 @@ benchmark: {alpha: x, rounds: {min: 1}}
 			"c.yml:4: engine.nice: 20 is not a nice level: use 0 to 19",
 			`c.yml:5: engine.timeouts.quantize: "never" is not a duration: write one such as 90s, 15m, 4h or 1d`,
 			"c.yml:5: engine.timeouts.benchmark: 0s leaves no time: use a duration above 0, such as 2h",
-			"c.yml:6: engine.gpu: there is no such key; the keys here are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, threads, timeouts",
+			"c.yml:6: engine.gpu: there is no such key; the keys here are bench_args, dir, env, evaluate_args, imatrix, nice, quantize_args, sandbox, sandbox_reads, threads, timeouts",
 			`c.yml:7: benchmark.alpha: "x" is not a number`,
 			"c.yml:7: benchmark.rounds.min: 1 is too few rounds for a useful interval: use 3 or more",
 		}},
@@ -439,6 +442,7 @@ func TestShippedFileShowsTheDefaults(t *testing.T) {
 	want.Schedule = []config.Entry{nightly}
 	// [] and {} stand where the default is nothing.
 	for _, engine := range []*config.Engine{&want.Engine, &want.Schedule[0].Engine} {
+		engine.SandboxReads = []string{}
 		engine.Env, engine.BenchArgs, engine.QuantizeArgs, engine.EvaluateArgs = map[string]string{}, []string{}, []string{}, []string{}
 	}
 	assert.Equal(t, want, c)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"path/filepath"
 	"regexp"
 	"time"
 
@@ -42,8 +43,23 @@ type Engine struct {
 	// without .gguf: each model has a matrix of its own then, or none where that is not there.
 	Imatrix string `yaml:"imatrix,omitempty"`
 
+	// Sandbox says whether the tools are confined by the kernel; SandboxReads are further
+	// files and folders, by absolute paths, that they may read then.
+	Sandbox      Sandbox  `yaml:"sandbox"`
+	SandboxReads []string `yaml:"sandbox_reads,omitempty"`
+
 	Timeouts Timeouts `yaml:"timeouts"`
 }
+
+// Sandbox says whether tools are confined.
+type Sandbox string
+
+// The sandboxes.
+const (
+	SandboxAuto     Sandbox = "auto"     // where the kernel can
+	SandboxRequired Sandbox = "required" // nothing runs where it cannot
+	SandboxOff      Sandbox = "off"
+)
 
 // Timeouts are the times after which a tool is taken for hung and is killed. They are
 // generous: a 70-billion-parameter model on a slow disk has to fit in.
@@ -54,10 +70,11 @@ type Timeouts struct {
 }
 
 // DefaultEngine has the tools on PATH, automatic threads, quantization at nice level 10,
-// and 6 hours for a quantization or a pass over the text, 2 for a measurement.
+// a sandbox where the kernel has one, and 6 hours for a quantization or a pass over the text, 2 for a measurement.
 func DefaultEngine() Engine {
 	return Engine{
-		Nice: 10,
+		Nice:    10,
+		Sandbox: SandboxAuto,
 		Timeouts: Timeouts{
 			Quantize:  model.Duration(6 * time.Hour),
 			Benchmark: model.Duration(2 * time.Hour),
@@ -83,6 +100,16 @@ func (c Engine) Validate() []Problem {
 	positive("timeouts.quantize", c.Timeouts.Quantize)
 	positive("timeouts.benchmark", c.Timeouts.Benchmark)
 	positive("timeouts.evaluate", c.Timeouts.Evaluate)
+	switch c.Sandbox {
+	case SandboxAuto, SandboxRequired, SandboxOff:
+	default:
+		found.add("sandbox", "%q is none of auto, required and off", string(c.Sandbox))
+	}
+	for _, path := range c.SandboxReads {
+		if !filepath.IsAbs(path) || filepath.Clean(path) == "/" {
+			found.add("sandbox_reads", "%q: use the absolute path of a file or folder, and not of all", path)
+		}
+	}
 	return found
 }
 

@@ -35,6 +35,7 @@ func plain(c config.Config) config.Config {
 		e.Env = maps.Collect(maps.All(e.Env))
 		e.BenchArgs, e.QuantizeArgs = append([]string{}, e.BenchArgs...), append([]string{}, e.QuantizeArgs...)
 		e.EvaluateArgs = append([]string{}, e.EvaluateArgs...)
+		e.SandboxReads = append([]string{}, e.SandboxReads...)
 	}
 	empty(&c.Engine)
 	c.Schedule = slices.Clone(c.Schedule)

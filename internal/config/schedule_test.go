@@ -52,6 +52,8 @@ schedule:
       bench_args: [-ngl, 99]
       quantize_args: [--pure]
       evaluate_args: [-nr]
+      sandbox: required
+      sandbox_reads: [/opt/scripts]
       threads: 3
       nice: 0
       imatrix: /i.gguf
@@ -88,7 +90,8 @@ schedule:
 			Dir: "/opt/llama", Env: map[string]string{"A": "b"}, BenchArgs: []string{"-ngl", "99"}, QuantizeArgs: []string{"--pure"},
 			Threads: 3, Imatrix: "/i.gguf",
 			EvaluateArgs: []string{"-nr"},
-			Timeouts:     config.Timeouts{Quantize: prom.Duration(24 * time.Hour), Benchmark: prom.Duration(90 * time.Minute), Evaluate: prom.Duration(48 * time.Hour)},
+			Sandbox:      config.SandboxRequired, SandboxReads: []string{"/opt/scripts"},
+			Timeouts: config.Timeouts{Quantize: prom.Duration(24 * time.Hour), Benchmark: prom.Duration(90 * time.Minute), Evaluate: prom.Duration(48 * time.Hour)},
 		},
 		Line: 4,
 	}}, c.Schedule)

@@ -46,6 +46,10 @@ func New(cfg config.Engine, autoThreads int, logger *slog.Logger) *Engine {
 // Probe finds the tools and says what they are. The version is the one llama-bench
 // prints; builds whose llama-bench has no --version print it with every measurement.
 func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
+	sandbox, err := e.sandbox()
+	if err != nil {
+		return runner.EngineInfo{}, err
+	}
 	tools, err := e.tools(ctx)
 	if err != nil {
 		return runner.EngineInfo{}, err
@@ -65,6 +69,7 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 		Matrices: e.matrices(),
 		Threads:  e.benchThreads(tools.gpu),
 
+		Sandbox:   sandbox,
 		Unpaired:  tools.server.unusable,
 		Files:     e.files(imatrix),
 		Devices:   tools.devices,
@@ -192,11 +197,13 @@ type command struct {
 // run runs a tool to its end. The trace is filled in on failure too.
 func (e *Engine) run(ctx context.Context, c command) (process.Result, runner.ToolRun, error) {
 	e.logger.Debug("running", "tool", c.program.path, "args", config.RedactArgs(c.args), "dir", c.dir)
+	c.confined = e.confines()
 	result, err := process.Run(ctx, process.Spec{
 		Path:        c.program.path,
 		Args:        c.program.args(c.args...),
 		Dir:         c.dir,
-		Env:         e.environment,
+		Env:         e.environmentIn(c.dir),
+		Confinement: e.confinement(c.program, c.args, c.dir),
 		Timeout:     c.limit,
 		Nice:        c.nice,
 		CPUs:        c.cpus,
@@ -209,6 +216,9 @@ func (e *Engine) run(ctx context.Context, c command) (process.Result, runner.Too
 		CPUTime: result.CPU,
 	}
 	e.logger.Debug("ran", "tool", c.tool, "wall", result.Wall.Round(time.Millisecond), "cpu", result.CPU.Round(time.Millisecond), "err", err)
+	if result.Strays > 0 {
+		e.logger.Warn("a tool left processes behind, which were ended", "tool", c.tool, "processes", result.Strays)
+	}
 	for i, line := range result.Tail {
 		result.Tail[i] = config.HideArgs(line, c.args)
 	}

@@ -161,6 +161,8 @@ func TestProbeOfOldBuilds(t *testing.T) {
 
 func TestProbeAsksOncePerBinary(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{})
+	other := fakellama.Build(t)
+	p.config.SandboxReads = []string{other}
 	engine := p.engine()
 	for range 3 {
 		_, err := engine.Probe(t.Context())
@@ -169,7 +171,6 @@ func TestProbeAsksOncePerBinary(t *testing.T) {
 	assert.Len(t, fakellama.Calls(t, p.tools), 4, "help of both, version and devices of one")
 
 	// The tool is exchanged for another file.
-	other := fakellama.Build(t)
 	path := filepath.Join(p.tools, "llama-bench")
 	require.NoError(t, os.Remove(path))
 	script := "#!/bin/sh\nexec '" + filepath.Join(other, "llama-bench") + "' \"$@\"\n"
@@ -573,6 +574,7 @@ func TestOneProgramIsAllTools(t *testing.T) {
 	script := "#!/bin/sh\ntool=$1\nshift\nexec '" + p.tools + "'/llama-$tool \"$@\"\n"
 	require.NoError(t, os.WriteFile(one, []byte(script), 0o755)) //nolint:gosec // it is to be run
 	p.config.Dir = filepath.Dir(one)
+	p.config.SandboxReads = []string{p.tools} // which the script runs
 	e := p.engine()
 	info, err := e.Probe(t.Context())
 	require.NoError(t, err)

@@ -22,6 +22,7 @@ type operation struct {
 	reason   runner.Reason // when nothing more precise is known
 	limit    time.Duration
 	limitKey string // configuration key that raises the limit; "" when none does
+	confined bool   // ran in the sandbox
 }
 
 // failure turns the end of a process into a reason and a message that says what to do.
@@ -39,7 +40,7 @@ func (op operation) failure(ctx context.Context, result process.Result, err erro
 	case errors.As(err, &start) && inGoneDir(err):
 		return runner.Failf(runner.ReasonWorkDir, "%s %w: its working folder has gone", op.tool, err)
 	case errors.As(err, &start):
-		return runner.Failf(runner.ReasonEngineMissing, "%s %w: is it built for this machine, and whole?", op.tool, err)
+		return runner.Failf(runner.ReasonEngineMissing, "%s %w: is it built for this machine, and whole?%s", op.tool, err, op.refused(err.Error()))
 	case errors.As(err, &timeout):
 		return op.timedOut(timeout, result)
 	case errors.Is(err, process.ErrFlood):
@@ -49,6 +50,14 @@ func (op operation) failure(ctx context.Context, result process.Result, err erro
 	default: // no defect of the tool's
 		return fmt.Errorf("running %s: %w", op.tool, err)
 	}
+}
+
+// refused returns a hint where what a confined tool said may come from the sandbox.
+func (op operation) refused(said string) string {
+	if !op.confined {
+		return ""
+	}
+	return refusedBySandbox(said)
 }
 
 // inGoneDir reports whether a tool was to start in a directory that is not there.
@@ -88,7 +97,7 @@ func (op operation) died(exit *process.ExitError, result process.Result) error {
 	quantizing := op.reason == runner.ReasonQuantize
 	sig := signalOf(exit)
 	fail := func(reason runner.Reason, what, advice string) error {
-		return runner.Failf(reason, "%s %s while %s%s%s", op.tool, what, op.doing, advice, lastWords(result))
+		return runner.Failf(reason, "%s %s while %s%s%s", op.tool, what, op.doing, advice+op.refused(text), lastWords(result))
 	}
 	switch {
 	case outOfMemory.MatchString(text):

@@ -18,8 +18,8 @@ import (
 )
 
 var (
-	quantizing = operation{quantizeTool, "quantizing original.gguf to Q2_K", runner.ReasonQuantize, time.Hour, "engine.timeouts.quantize"}
-	measuring  = operation{benchTool, "measuring original.gguf", runner.ReasonBenchmark, time.Hour, "engine.timeouts.benchmark"}
+	quantizing = operation{quantizeTool, "quantizing original.gguf to Q2_K", runner.ReasonQuantize, time.Hour, "engine.timeouts.quantize", false}
+	measuring  = operation{benchTool, "measuring original.gguf", runner.ReasonBenchmark, time.Hour, "engine.timeouts.benchmark", false}
 )
 
 // What the real tools print, and the reason that it gets.

@@ -53,6 +53,7 @@ var errStopped = errors.New("the round is over")
 // startServer starts a server, which then loads its file: see ready.
 func (e *Engine) startServer(ctx context.Context, c command, cpus []int, socket string) *server {
 	ctx, stop := context.WithCancelCause(ctx)
+	c.confined = e.confines()
 	s := &server{command: c, cpus: cpus, stop: stop, ended: make(chan struct{}), log: &loadLog{}}
 	path := filepath.Join(c.dir, socket)
 	s.client = &http.Client{Transport: &http.Transport{
@@ -73,7 +74,8 @@ func (e *Engine) startServer(ctx context.Context, c command, cpus []int, socket 
 			Path:        c.program.path,
 			Args:        c.program.args(c.args...),
 			Dir:         c.dir,
-			Env:         e.environment,
+			Env:         e.environmentIn(c.dir),
+			Confinement: e.confinement(c.program, c.args, c.dir),
 			Timeout:     c.limit,
 			KillAtOnce:  true,
 			StdoutLimit: outputLimit,

@@ -224,6 +224,7 @@ type printed struct {
 	path           string
 	stdout, stderr string
 	err            error // how it ended; some tools exit 1 after their help
+	confined       bool
 }
 
 // print asks a tool about itself. Its exit status does not count, a crash does.
@@ -233,16 +234,19 @@ func (e *Engine) print(ctx context.Context, program binary, flag string) (printe
 		doing:  "printing its " + strings.TrimPrefix(flag, "--"),
 		reason: runner.ReasonEngineMissing,
 		limit:  probeLimit,
+
+		confined: e.confines(),
 	}
 	result, err := process.Run(ctx, process.Spec{
 		Path:        program.path,
 		Args:        program.args(flag),
 		Dir:         string(filepath.Separator),
 		Env:         e.environment,
+		Confinement: e.confinement(program, nil, ""),
 		Timeout:     probeLimit,
 		StdoutLimit: outputLimit,
 	})
-	said := printed{path: program.path, stdout: string(result.Stdout), stderr: strings.Join(result.Tail, "\n"), err: err}
+	said := printed{confined: op.confined, path: program.path, stdout: string(result.Stdout), stderr: strings.Join(result.Tail, "\n"), err: err}
 	var exit *process.ExitError
 	if err == nil || errors.As(err, &exit) && signalOf(exit) == 0 {
 		return said, nil
@@ -257,6 +261,10 @@ func (p printed) notThe(tool, why string) error {
 	if p.err != nil {
 		ended = p.err.Error()
 	}
-	return runner.Failf(runner.ReasonEngineMissing, "%s does not work as llama.cpp's %s: its --help %s (%s%s)",
-		p.path, tool, why, ended, lastWords(process.Result{Stdout: []byte(p.stdout), Tail: strings.Split(p.stderr, "\n")}))
+	advice := ""
+	if p.confined {
+		advice = refusedBySandbox(p.stdout + p.stderr)
+	}
+	return runner.Failf(runner.ReasonEngineMissing, "%s does not work as llama.cpp's %s: its --help %s (%s%s)%s",
+		p.path, tool, why, ended, lastWords(process.Result{Stdout: []byte(p.stdout), Tail: strings.Split(p.stderr, "\n")}), advice)
 }

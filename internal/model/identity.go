@@ -6,6 +6,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // FileID is what tells whether a file is still the same. The time of the last change
@@ -39,6 +41,16 @@ func Identify(path string) (FileID, error) {
 	}
 	key := keyOf(info)
 	return FileID{Path: path, Device: key.device, Inode: key.inode, Size: info.Size(), Modified: info.ModTime()}, nil
+}
+
+// Touched returns when a file, or anything that the file system notes of it, last changed
+// (ctime): no program can set that back, and a link to the file moves it, too.
+func Touched(path string) (time.Time, error) {
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil {
+		return time.Time{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return time.Unix(stat.Ctim.Unix()), nil
 }
 
 // SameFiles compares what Identity gave at two times. The error names the first file

@@ -18,12 +18,19 @@
 // On Linux the leader is killed with us (PR_SET_PDEATHSIG), also by SIGKILL. The
 // kernel ties that to the thread that started the child, therefore Run keeps its
 // goroutine on one thread until it returns. It concerns the leader only: a child of
-// the leader survives us if it does not notice that its pipes are broken. Wrapper
-// scripts should therefore end in exec.
+// the leader survives us if it does not notice that its pipes are broken. [EndMarked]
+// finds it by its environment, at the next start.
+//
+// # What a child may do
+//
+// A [Confinement] is the kernel's (Landlock). It belongs to the thread that the child is
+// started from, which ends with Run: nothing has to run between us and the tool, and no
+// other thread of ours is confined. A library that confines a whole process is of no use
+// for that, therefore the three system calls are made here.
 //
 // # What is not covered
 //
-// A descendant that leaves the group (setsid) is not found. A process in
-// uninterruptible sleep, waiting for a disk or a network file system, cannot be
+// A descendant that leaves the group (setsid) is found on Linux only, by a program that
+// has called [AdoptStrays]. A process in uninterruptible sleep, waiting for a disk or a network file system, cannot be
 // killed by anyone, and Run waits for it.
 package process

@@ -52,12 +52,17 @@ type Spec struct {
 	Dir  string   // working directory; must exist
 	Env  []string // the whole environment, "KEY=value"; nothing is inherited
 
-	// Timeout is the time after which the child is killed; 0 means no limit.
+	// Timeout is the time after which the child is killed; 0 means no limit. Time in which
+	// this process was stopped itself does not count.
 	Timeout time.Duration
 
 	// Nice is the child's nice level, 0 to 19, set right after the start on the whole
 	// group. A child that is nicer already, because we are, stays as it is.
 	Nice int
+
+	// Confinement bounds what the child may do; nil lets it do what we may. Where the kernel
+	// has none, Run fails with ErrNoLandlock.
+	Confinement *Confinement
 
 	// CPUs are the logical CPUs that the child, and what it starts, may run on; nil leaves
 	// them as ours are. They are heeded on Linux only.
@@ -87,6 +92,8 @@ type Result struct {
 	// Peak is the most bytes that the child, or one that it waited for, had in memory. Linux
 	// counts from what the starting process has, so that a smaller one is not seen.
 	Peak int64
+	// Strays are the processes that had left the group, and were ended: see AdoptStrays.
+	Strays int
 }
 
 // Run starts the child, with standard input from the null device, and blocks until it
@@ -95,7 +102,7 @@ type Result struct {
 // *ExitError or ErrFlood.
 //
 // Run may be called from any number of goroutines.
-func Run(ctx context.Context, spec Spec) (Result, error) {
+func Run(ctx context.Context, spec Spec) (result Result, err error) {
 	if ctx.Err() != nil {
 		return Result{}, context.Cause(ctx)
 	}
@@ -103,10 +110,26 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 	if _, err := os.Stat(spec.Dir); err != nil {
 		return Result{}, fmt.Errorf("working folder of %s: %w", filepath.Base(spec.Path), err)
 	}
-	// The kernel sends the parent-death signal when the starting thread ends.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if spec.Confinement == nil {
+		// The kernel sends the parent-death signal when the starting thread ends.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		return run(ctx, spec)
+	}
+	// A child inherits the confinement of the thread that starts it, so that no program of our
+	// own has to run before the tool.
+	onOwnThread(func() {
+		if err = spec.Confinement.confineThread(); err != nil {
+			err = fmt.Errorf("confining %s: %w", filepath.Base(spec.Path), err)
+			return
+		}
+		result, err = run(ctx, spec)
+	})
+	return result, err
+}
 
+// run is Run, on a thread of its own.
+func run(ctx context.Context, spec Spec) (Result, error) {
 	begin := time.Now()
 	out, err := newOutput(spec)
 	if err != nil {
@@ -121,7 +144,13 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 		Stderr:      out.stderr.writer,
 		SysProcAttr: attributes(),
 	}
-	if err := startOn(spec.CPUs, cmd); err != nil {
+	err = adopt(func() (int, error) {
+		if err := startOn(spec.CPUs, cmd); err != nil {
+			return 0, err
+		}
+		return cmd.Process.Pid, nil
+	})
+	if err != nil {
 		out.abandon()
 		return Result{}, err
 	}
@@ -129,15 +158,16 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 
 	stopped := supervise(ctx, spec, cmd.Process.Pid, out.flooded)
 	waitErr := cmd.Wait() // the leader has ended: this reaps it
+	disown(cmd.Process.Pid)
+	strays := make(chan int, 1)
+	go func() { strays <- endStrays(cmd.Process.Pid) }() // from a thread that may signal those of others, too
+	result := Result{Strays: <-strays}
 	out.finish()
 
-	result := Result{
-		Stdout: out.kept(),
-		Tail:   out.tail.lines(),
-		Wall:   time.Since(begin),
-		CPU:    cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
-		Peak:   peakMemory(cmd.ProcessState),
-	}
+	result.Stdout, result.Tail = out.kept(), out.tail.lines()
+	result.Wall = time.Since(begin)
+	result.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	result.Peak = peakMemory(cmd.ProcessState)
 	if stopped == nil && out.overflowed() { // it ended before it could be stopped
 		stopped = ErrFlood
 	}
@@ -170,11 +200,11 @@ func supervise(ctx context.Context, spec Spec, pid int, flooded <-chan struct{})
 		waitErr = waitEnded(pid)
 	}()
 
-	var deadline <-chan time.Time
+	var deadline <-chan struct{}
 	if spec.Timeout > 0 {
-		timer := time.NewTimer(spec.Timeout)
-		defer timer.Stop()
-		deadline = timer.C
+		over, stop := awake(spec.Timeout)
+		defer stop()
+		deadline = over
 	}
 	if cause = renice(pid, spec.Nice); cause == nil {
 		select {

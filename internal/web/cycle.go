@@ -285,6 +285,7 @@ func facts(r *store.Record) []factView {
 	}
 	add("Host", r.Host)
 	add("Isolation", e.Isolation)
+	add("Sandbox", sandboxText(e.Engine.Sandbox))
 	for _, file := range e.Against {
 		add("Compared file", file.Path)
 	}
@@ -438,4 +439,19 @@ func (v *roundView) Began() string {
 		return ""
 	}
 	return began.UTC().Format(time.TimeOnly)
+}
+
+// sandboxText says how the tools were confined.
+func sandboxText(sandbox string) string {
+	version, landlock := strings.CutPrefix(sandbox, "landlock ")
+	switch {
+	case landlock:
+		return "Landlock " + version
+	case sandbox == "none":
+		return "none: this kernel has no Landlock"
+	case sandbox == "off":
+		return "off, by engine.sandbox"
+	default:
+		return sandbox
+	}
 }

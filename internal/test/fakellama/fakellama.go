@@ -16,6 +16,8 @@ package fakellama
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -162,13 +164,29 @@ type Call struct {
 	Env  []string `json:"env"`
 }
 
-// Names of files beside the tools.
+// BehaviourFile is a file beside the tools.
+const BehaviourFile = "fake.json"
+
+// Names of files in the folder that Notes returns.
 const (
-	BehaviourFile = "fake.json"
-	callsFile     = "fake.calls"   // a Call a line
-	OutputsFile   = "fake.outputs" // an Output a line
-	LockFile      = "fake.lock"    // locked by every process of the fake while it lives
+	callsFile   = "fake.calls"   // a Call a line
+	outputsFile = "fake.outputs" // an Output a line
+	lockFile    = "fake.lock"    // locked by every process of the fake while it lives
 )
+
+// Notes returns the folder in which the tools of dir note what they did: in shared memory,
+// where a tool may write although it is confined, or beside the tools on a system without it.
+func Notes(dir string) string {
+	const shared = "/dev/shm"
+	if _, err := os.Stat(shared); err != nil {
+		return dir
+	}
+	sum := sha256.Sum256([]byte(dir))
+	return filepath.Join(shared, "fakellama-"+hex.EncodeToString(sum[:8]))
+}
+
+// LockPath returns the file that the processes of the tools in dir lock.
+func LockPath(dir string) string { return filepath.Join(Notes(dir), lockFile) }
 
 // Output is a file that the fake llama-quantize made.
 type Output struct {
@@ -179,10 +197,11 @@ type Output struct {
 // LogCall is for the fake itself: it appends a call and says how many there were of its
 // tool and step, this one included.
 func LogCall(dir string, call Call) (nth int, err error) {
-	if err := AppendLine(filepath.Join(dir, callsFile), call); err != nil {
+	path := filepath.Join(Notes(dir), callsFile)
+	if err := appendLine(path, call); err != nil {
 		return 0, err
 	}
-	calls, err := readLines[Call](filepath.Join(dir, callsFile))
+	calls, err := readLines[Call](path)
 	for _, c := range calls {
 		if c.Tool == call.Tool && c.Step == call.Step {
 			nth++
@@ -192,10 +211,16 @@ func LogCall(dir string, call Call) (nth int, err error) {
 }
 
 // Outputs are all that the fake in dir has made so far.
-func Outputs(dir string) ([]Output, error) { return readLines[Output](filepath.Join(dir, OutputsFile)) }
+func Outputs(dir string) ([]Output, error) {
+	return readLines[Output](filepath.Join(Notes(dir), outputsFile))
+}
 
-// AppendLine is for the fake itself.
-func AppendLine(path string, value any) error {
+// LogOutput is for the fake itself: it notes a file that was made.
+func LogOutput(dir string, output Output) error {
+	return appendLine(filepath.Join(Notes(dir), outputsFile), output)
+}
+
+func appendLine(path string, value any) error {
 	line, err := json.Marshal(value)
 	if err != nil {
 		return err
@@ -236,6 +261,12 @@ func Build(t testing.TB) (dir string) {
 	t.Helper()
 	tools := program.Build(t, "./internal/test/fakellama/tools")
 	dir = t.TempDir()
+	if notes := Notes(dir); notes != dir {
+		if err := os.MkdirAll(notes, 0o700); err != nil {
+			t.Fatalf("making a folder for what the fake llama.cpp does: %v", err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(notes) })
+	}
 	for _, tool := range Tools {
 		if err := os.Symlink(tools, filepath.Join(dir, tool)); err != nil {
 			t.Fatalf("installing the fake llama.cpp: %v", err)
@@ -287,7 +318,7 @@ func installServer(dir string, wanted bool) error {
 // Calls are all runs of the tools in dir so far, in order.
 func Calls(t testing.TB, dir string) []Call {
 	t.Helper()
-	calls, err := readLines[Call](filepath.Join(dir, callsFile))
+	calls, err := readLines[Call](filepath.Join(Notes(dir), callsFile))
 	if err != nil {
 		t.Fatalf("reading the calls of the fake llama.cpp: %v", err)
 	}
@@ -299,7 +330,7 @@ func Calls(t testing.TB, dir string) []Call {
 // waits a little.
 func NoneLeft(t testing.TB, dir string) {
 	t.Helper()
-	file, err := os.OpenFile(filepath.Join(dir, LockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := os.OpenFile(LockPath(dir), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatalf("opening the lock of the fake llama.cpp: %v", err)
 	}

@@ -91,7 +91,10 @@ func start() (*fake, error) {
 
 // holdLock takes a lock that only the end of this process releases.
 func (f *fake) holdLock() error {
-	fd, err := syscall.Open(filepath.Join(f.home, fakellama.LockFile), syscall.O_RDWR|syscall.O_CREAT|syscall.O_CLOEXEC, 0o600)
+	if err := os.MkdirAll(fakellama.Notes(f.home), 0o700); err != nil {
+		return err
+	}
+	fd, err := syscall.Open(fakellama.LockPath(f.home), syscall.O_RDWR|syscall.O_CREAT|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}

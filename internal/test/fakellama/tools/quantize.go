@@ -103,7 +103,7 @@ func (f *fake) write(m model, output, format string, fileType uint32, do fakella
 	}
 	path, err := filepath.Abs(output)
 	if err == nil {
-		err = fakellama.AppendLine(filepath.Join(f.home, fakellama.OutputsFile), fakellama.Output{Path: path, Format: format})
+		err = fakellama.LogOutput(f.home, fakellama.Output{Path: path, Format: format})
 	}
 	if err != nil {
 		f.fail(err.Error())

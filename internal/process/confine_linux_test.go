@@ -1,0 +1,155 @@
+package process_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/process"
+)
+
+func init() { moreParts["try"] = try }
+
+// try plays a tool that does what its environment says, and prints what was refused.
+func try() {
+	say := func(what string, err error) {
+		var errno syscall.Errno
+		switch {
+		case err == nil:
+			fmt.Println(what, "done")
+		case errors.As(err, &errno):
+			fmt.Println(what, errno)
+		default:
+			fmt.Println(what, err)
+		}
+	}
+	readable, secret, address := os.Getenv("READABLE"), os.Getenv("SECRET"), os.Getenv("ADDRESS")
+	_, err := os.ReadFile(readable)
+	say("read the model:", err)
+	_, err = os.OpenFile(readable, os.O_WRONLY, 0)
+	say("write to the model:", err)
+	say("truncate the model:", os.Truncate(readable, 0))
+	_, err = os.OpenFile("link", os.O_WRONLY, 0)
+	say("write through a symbolic link:", err)
+	say("link the model:", os.Link(readable, "mine"))
+	say("remove the model:", os.Remove(readable))
+	_, err = os.ReadFile(secret)
+	say("read a secret:", err)
+	say("write a result:", os.WriteFile("result", []byte("x"), 0o600))
+	say("rename the result:", os.Rename("result", "renamed"))
+	say("write to nothing:", os.WriteFile("/dev/null", nil, 0))
+	say("signal the parent:", syscall.Kill(os.Getppid(), 0))
+	connection, err := net.Dial("tcp", address)
+	say("connect:", err)
+	if err == nil {
+		_ = connection.Close()
+	}
+	listener, err := net.Listen("unix", "socket")
+	say("listen on a socket of its own:", err)
+	if err == nil {
+		_ = listener.Close()
+	}
+}
+
+func confined(t *testing.T) (s process.Spec, model string) {
+	t.Helper()
+	if process.Landlock() < 6 {
+		t.Skip("this kernel's Landlock does not confine all that is tried here")
+	}
+	lock := newLock(t)
+	models, secrets := t.TempDir(), t.TempDir()
+	model, secret := filepath.Join(models, "model.gguf"), filepath.Join(secrets, "secret")
+	require.NoError(t, os.WriteFile(model, []byte("model"), 0o600))
+	require.NoError(t, os.WriteFile(secret, []byte("secret"), 0o600))
+	require.NoError(t, os.Symlink(model, filepath.Join(filepath.Dir(lock), "link")))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+
+	s = spec(lock, "try")
+	s.Env = append(s.Env, "READABLE="+model, "SECRET="+secret, "ADDRESS="+listener.Addr().String())
+	s.Confinement = &process.Confinement{
+		Reads:   []string{filepath.Dir(os.Args[0]), models, "/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/proc", "/sys", "/is/not/there"},
+		Writes:  []string{s.Dir},
+		Devices: []string{"/dev/null"},
+	}
+	return s, model
+}
+
+func TestConfinedChildDoesWhatItMayAndNoMore(t *testing.T) {
+	s, model := confined(t)
+	result, err := process.Run(t.Context(), s)
+	require.NoError(t, err, result.Tail)
+	assert.Equal(t, strings.TrimSpace(`
+read the model: done
+write to the model: permission denied
+truncate the model: permission denied
+write through a symbolic link: permission denied
+link the model: invalid cross-device link
+remove the model: permission denied
+read a secret: permission denied
+write a result: done
+rename the result: done
+write to nothing: done
+signal the parent: operation not permitted
+connect: permission denied
+listen on a socket of its own: done
+`), strings.TrimSpace(string(result.Stdout)))
+	text, err := os.ReadFile(model)
+	require.NoError(t, err)
+	assert.Equal(t, "model", string(text))
+}
+
+// The confinement is the child's: this process may do all that it might before.
+func TestConfinementEndsWithItsRun(t *testing.T) {
+	s, model := confined(t)
+	for range 20 {
+		_, err := process.Run(t.Context(), s)
+		require.NoError(t, err)
+	}
+	require.NoError(t, os.WriteFile(model, []byte("ours"), 0o600))
+	s.Confinement = nil
+	result, err := process.Run(t.Context(), s)
+	require.NoError(t, err)
+	assert.Contains(t, string(result.Stdout), "read a secret: done\n")
+}
+
+func TestConfinedChildIsTimedOutAndKilled(t *testing.T) {
+	s, _ := confined(t)
+	s.Env[0] = helperEnv + "=hang with stubborn child"
+	s.Timeout = 50 * time.Millisecond
+	_, err := process.Run(t.Context(), s)
+	var timeout *process.TimeoutError
+	require.ErrorAs(t, err, &timeout)
+	requireNobodyLeft(t, filepath.Join(s.Dir, "lock"))
+}
+
+func BenchmarkStart(b *testing.B) {
+	for name, confinement := range map[string]*process.Confinement{
+		"plain": nil,
+		"confined": {
+			Reads:  []string{"/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/proc", "/sys", "/opt", "/nix", "/tmp", "/var/lib", "/home"},
+			Writes: []string{b.TempDir(), "/dev/shm"}, Devices: []string{"/dev/null", "/dev/zero", "/dev/urandom"},
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			if confinement != nil && process.Landlock() == 0 {
+				b.Skip("no Landlock")
+			}
+			for b.Loop() {
+				if _, err := process.Run(b.Context(), process.Spec{Path: "/bin/true", Dir: "/", Confinement: confinement}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
