@@ -148,6 +148,10 @@ func serve(ctx context.Context, p *command.Program, f command.ServeFlags) (err e
 	})
 
 	group, ctx := errgroup.WithContext(ctx)
+	command.StopAfter(ctx, command.StopLimit, func() {
+		p.Logger.Error("something hangs: ending without it, as a kill would; the next start tidies up", "waited", command.StopLimit)
+		os.Exit(command.ExitError)
+	})
 	listening := make(chan struct{})
 	group.Go(func() error {
 		return web.Serve(ctx, web.ServeOptions{
