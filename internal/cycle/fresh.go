@@ -15,14 +15,19 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// Stale divides the targets of a job into those that a cycle has to decide, and those whose
-// decision is fresh: younger than the job's FreshFor, and made of the same inputs. It may
-// have to read the model for that, and tells progress so.
-func (c *Cycles) Stale(ctx context.Context, job Job, progress func(runner.Progress)) (stale, fresh []string) {
+// Stale divides the targets of a job into those that a cycle has to decide, those whose
+// decision is fresh, which is younger than the job's FreshFor, and those that would fail again
+// in the same way: see [store.Failed]. Both are made of the same inputs. It may have to read the
+// model for that, and tells progress so.
+func (c *Cycles) Stale(ctx context.Context, job Job, progress func(runner.Progress)) (stale, fresh, failing []string) {
 	state := c.Store.State()
 	f := freshness{job: job, state: state, chosen: state.Choose(job.Choose, job.modelID(), job.Targets)}
-	if !slices.ContainsFunc(job.Targets, func(target string) bool { return f.young(target) != nil }) {
-		return job.Targets, nil
+	if !slices.ContainsFunc(job.Targets, func(target string) bool { return f.young(target) != nil || f.lasting(target) != nil }) {
+		return job.Targets, nil, nil
+	}
+	if job.Model.Err != nil {
+		stale, failing = f.unreadable()
+		return stale, nil, failing
 	}
 	var err error
 	logger := slog.New(c.Log).With("entry", job.Entry, "model", job.Model.Name)
@@ -34,20 +39,37 @@ func (c *Cycles) Stale(ctx context.Context, job Job, progress func(runner.Progre
 	}
 	if err != nil {
 		logger.Debug("cannot find out whether the inputs have changed", "err", err)
-		return job.Targets, nil
+		return job.Targets, nil, nil
 	}
 	for _, target := range job.Targets {
-		if f.fresh(target) || f.passedOver(target) {
+		switch {
+		case f.fresh(target) || f.passedOver(target):
 			fresh = append(fresh, target)
+		case f.fails(target):
+			failing = append(failing, target)
+		default:
+			stale = append(stale, target)
+		}
+	}
+	if len(stale) == 0 && len(fresh) > 0 && f.choosesAnew() {
+		target := cmp.Or(f.chosen, fresh[0])
+		stale, fresh = []string{target}, slices.DeleteFunc(fresh, func(other string) bool { return other == target })
+	}
+	return stale, fresh, failing
+}
+
+// unreadable divides the targets of a model whose header cannot be read, for which there are no
+// inputs: what is wrong with it tells whether it is still the same.
+func (f *freshness) unreadable() (stale, failing []string) {
+	for _, target := range f.job.Targets {
+		failed := f.lasting(target)
+		if failed != nil && failed.Inputs == nil && failed.Error == f.job.Model.Err.Error() {
+			failing = append(failing, target)
 		} else {
 			stale = append(stale, target)
 		}
 	}
-	if len(stale) == 0 && f.choosesAnew() {
-		target := cmp.Or(f.chosen, fresh[0])
-		stale, fresh = []string{target}, slices.DeleteFunc(fresh, func(other string) bool { return other == target })
-	}
-	return stale, fresh
+	return stale, failing
 }
 
 // freshness is the question which targets of a job are fresh.
@@ -66,6 +88,25 @@ func (f *freshness) pair(target string) *store.Pair {
 func (f *freshness) fresh(target string) bool {
 	decided := f.young(target)
 	return decided != nil && f.inputs.Same(*decided.Inputs)
+}
+
+// lasting returns the failure of a target that would most likely repeat itself; else nil.
+func (f *freshness) lasting(target string) *store.Failed {
+	pair := f.pair(target)
+	if pair == nil || pair.Failed == nil {
+		return nil
+	}
+	failed := pair.Failed
+	if now := time.Now(); now.Before(failed.Finished) || !now.Before(failed.Again()) { // of the future: the clock was ahead
+		return nil
+	}
+	return failed
+}
+
+// fails reports whether a target would fail as it did, because its inputs have not changed.
+func (f *freshness) fails(target string) bool {
+	failed := f.lasting(target)
+	return failed != nil && failed.Inputs != nil && f.inputs.Same(*failed.Inputs)
 }
 
 // passedOver reports whether a target was passed over for a choice that is fresh, and would

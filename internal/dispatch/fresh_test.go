@@ -79,6 +79,54 @@ func TestUnchangedPairsAreSkippedWhileTheyAreFresh(t *testing.T) {
 	})
 }
 
+func TestPairsThatWouldFailAgainAreLeftAlone(t *testing.T) {
+	damaged := errors.New("the header is damaged")
+	for name, test := range map[string]struct {
+		failed  func(*store.Failed)
+		change  func(*model.Planned)
+		skipped bool
+		by      func() (runner.Inputs, error)
+	}{
+		"a bad model":             {skipped: true},
+		"a crash":                 {failed: func(f *store.Failed) { f.Reason = runner.ReasonCrash }},
+		"the same crash twice":    {failed: func(f *store.Failed) { f.Reason, f.Times = runner.ReasonCrash, 2 }, skipped: true},
+		"no space, however often": {failed: func(f *store.Failed) { f.Reason, f.Times = runner.ReasonNoSpace, 9 }},
+		"of an earlier version":   {failed: func(f *store.Failed) { f.Times = 0 }},
+		"a week ago":              {failed: func(f *store.Failed) { f.Finished = f.Finished.Add(-store.RetryFailed) }},
+		"in the future":           {failed: func(f *store.Failed) { f.Finished = f.Finished.Add(2 * time.Hour) }},
+		"of another build":        {by: func() (runner.Inputs, error) { return inputsOf(11700), nil }},
+		"without inputs":          {failed: func(f *store.Failed) { f.Inputs = nil }},
+		"unreadable as before":    {failed: func(f *store.Failed) { f.Inputs, f.Error = nil, damaged.Error() }, change: func(m *model.Planned) { m.Err = damaged }, skipped: true},
+		"unreadable in a new way": {failed: func(f *store.Failed) { f.Inputs, f.Error = nil, "it is cut off" }, change: func(m *model.Planned) { m.Err = damaged }},
+		"unreadable, and was not": {change: func(m *model.Planned) { m.Err = damaged }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				by := test.by
+				if by == nil {
+					by = same
+				}
+				b := freshBench(t, by)
+				b.change(func(c *Config) { c.Entries[0].FreshFor = 0 })
+				b.model().Targets = []string{"Q2_K"}
+				if test.change != nil {
+					test.change(b.model())
+				}
+				before := inputsOf(11669)
+				failed := &store.Failed{Reason: runner.ReasonBadModel, Finished: time.Now(), Times: 1, Inputs: &before}
+				if test.failed != nil {
+					test.failed(failed)
+				}
+				b.memory.state.Pairs[store.PairID{Model: "nightly", Target: "Q2_K"}].Failed = failed
+				b.due("nightly")
+				b.pass(time.Hour)
+				assert.Equal(t, test.skipped, len(b.memory.began) == 0)
+				assert.Equal(t, test.skipped, b.skips("nightly", store.SkipUnchanged) == 1)
+			})
+		})
+	}
+}
+
 func TestByHandAlwaysMeasures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := freshBench(t, same)

@@ -213,7 +213,7 @@ func (d *Dispatcher) followed(ctx context.Context, r *remote, c store.Cycle, job
 		order.Fresh = func(inputs runner.Inputs) []string {
 			asked := job
 			asked.Runner = knownInputs(inputs)
-			_, fresh := cycles.Stale(ctx, asked, nil)
+			_, fresh, _ := cycles.Stale(ctx, asked, nil)
 			return fresh
 		}
 		order.Withdraw = func(targets []string) {

@@ -37,7 +37,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry config.Entry) {
 	for i, model := range models {
 		next := cycle.NewJob(entry, model, job.runner, discovering)
 		next.Due = job.Due
-		if ctx.Err() == nil && job.Reason != ByHand && entry.FreshFor > 0 {
+		if ctx.Err() == nil && job.Reason != ByHand {
 			next.Targets = d.stale(ctx, next)
 		}
 		if ctx.Err() != nil { // also while a large file was read
@@ -118,11 +118,15 @@ func oldestFirst(models []model.Planned, state *store.State) {
 
 // stale returns the targets of a job that are to be decided. The others are counted as skipped.
 func (d *Dispatcher) stale(ctx context.Context, job cycle.Job) []string {
-	stale, fresh := d.cycles.Stale(ctx, job, shown{d, job}.Progress)
+	stale, fresh, failing := d.cycles.Stale(ctx, job, shown{d, job}.Progress)
 	d.update(func(r *Running) { r.Progress, r.Ratio = runner.Progress{}, 0 })
 	if len(fresh) > 0 {
 		d.logger.Info("pairs are skipped: a decision on the same inputs is younger than fresh_for", "entry", job.Entry, "model", job.Model.Name, "targets", fresh, "fresh_for", job.FreshFor)
 		d.writes.Skip(job.Entry, store.SkipUnchanged, uint64(len(fresh)))
+	}
+	if len(failing) > 0 {
+		d.logger.Info("pairs are skipped: they failed, and nothing has changed since", "entry", job.Entry, "model", job.Model.Name, "targets", failing, "retry_after", store.RetryFailed)
+		d.writes.Skip(job.Entry, store.SkipUnchanged, uint64(len(failing)))
 	}
 	return stale
 }

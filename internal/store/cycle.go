@@ -180,7 +180,7 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 		model = *known
 	}
 	if r.Failure != nil {
-		pair.Failed = &Failed{c.ID, c.Entry, record.Finished, r.Failure.Reason, r.Failure.Error()}
+		pair.Failed = newFailed(c, &record, pair.Failed)
 	} else {
 		pair.Failed = nil
 		pair.Decided = record.withoutEvidence()

@@ -99,6 +99,56 @@ type Failed struct {
 	Finished time.Time     `json:"finished"`
 	Reason   runner.Reason `json:"reason"`
 	Error    string        `json:"error"`
+	// Inputs are the result's; nil where the cycle did not come so far.
+	Inputs *runner.Inputs `json:"inputs,omitempty"`
+	// Since is when the first of these failures in a row ended, and Times how many there are:
+	// for the same reason, with the same inputs.
+	Since time.Time `json:"since,omitzero"`
+	Times int       `json:"times,omitempty"`
+}
+
+// RetryFailed is how long a pair that fails in the same way each time is left alone as long as
+// its inputs are the same.
+const RetryFailed = 7 * 24 * time.Hour
+
+// attempts are how often a pair has to fail for a reason, in a row and with the same inputs,
+// before another attempt is taken to end alike. Reasons that are not here pass by themselves,
+// or when somebody sees to the host.
+var attempts = map[runner.Reason]int{
+	runner.ReasonBadModel: 1, runner.ReasonQuantize: 1,
+	runner.ReasonCrash: 2, runner.ReasonBenchmark: 2, runner.ReasonEvaluate: 2, runner.ReasonOutOfMemory: 2, runner.ReasonTimeout: 2,
+}
+
+// Again returns when a pair is due to be tried again although its inputs are the same; zero
+// where it is tried whenever its entry is due.
+func (f *Failed) Again() time.Time {
+	needed, lasts := attempts[f.Reason]
+	if !lasts || f.Times < needed {
+		return time.Time{}
+	}
+	return f.Finished.Add(RetryFailed)
+}
+
+// newFailed makes the latest failure of a pair; before is the one before it, nil if it did not
+// fail then.
+func newFailed(c *Cycle, r *Record, before *Failed) *Failed {
+	f := &Failed{
+		Cycle: c.ID, Entry: c.Entry, Finished: r.Finished, Reason: r.Failure.Reason, Error: r.Failure.Error(),
+		Inputs: r.Inputs, Since: r.Finished, Times: 1,
+	}
+	if before != nil && before.Times > 0 && before.Reason == f.Reason && before.sameInputs(f) {
+		f.Since, f.Times = before.Since, before.Times+1
+	}
+	return f
+}
+
+// sameInputs reports whether two failures depend on the same. Of a cycle that did not come so
+// far the message says as much.
+func (f *Failed) sameInputs(later *Failed) bool {
+	if f.Inputs == nil || later.Inputs == nil {
+		return f.Inputs == later.Inputs && f.Error == later.Error
+	}
+	return later.Inputs.Same(*f.Inputs)
 }
 
 // PassedOver is a pair that a cycle passed over: whatever it is, another one is chosen
@@ -144,7 +194,7 @@ type SkipReason string
 const (
 	SkipOverlap    SkipReason = "overlap"     // an earlier run of the entry was not over
 	SkipDeadline   SkipReason = "deadline"    // it would have begun too late
-	SkipUnchanged  SkipReason = "unchanged"   // nothing has changed since the last decision
+	SkipUnchanged  SkipReason = "unchanged"   // nothing has changed since the last decision, or failure
 	SkipConflict   SkipReason = "conflict"    // another entry decides this pair
 	SkipPassedOver SkipReason = "passed_over" // another target is chosen before this one, whatever it is
 )
