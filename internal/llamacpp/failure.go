@@ -153,6 +153,10 @@ var hints = []struct {
 	{regexp.MustCompile(`requantizing from type`), "the model is quantized already; models.allow_requantize: true does it again, at a loss"},
 	{regexp.MustCompile(`requires an (imatrix|importance matrix)`), "name an importance matrix in engine.imatrix, or choose another format"},
 	{regexp.MustCompile(`unknown model architecture`), "this build of llama.cpp does not know the model: install a newer one"},
+	// Assertions of the tools whose cure is known.
+	{regexp.MustCompile(`GGML_ASSERT\(!llama(_vocab_get)?_add_eos`), `the model ends every text with a token, which llama-perplexity does not evaluate: add ["--override-kv", "tokenizer.ggml.add_eos_token=bool:false"] to engine.evaluate_args`},
+	{regexp.MustCompile(`GGML_ASSERT\(cplan->n_threads > 0\)`), "it was to use no thread: use 1 or more in engine.threads, and in -t of the arguments"},
+	{regexp.MustCompile(`n_attention_wv is unexpected`), "this build of llama.cpp does not know how the model's layers differ: install a newer one"},
 	{regexp.MustCompile(`invalid parameter for argument|unknown argument|invalid argument`), "look at engine.bench_args, engine.quantize_args and engine.evaluate_args"},
 }
 

@@ -140,3 +140,17 @@ func TestLastWords(t *testing.T) {
 	assert.Less(t, len(long), 320)
 	assert.Contains(t, long, "… |  [31mred")
 }
+
+// Where it is known what to do about an assertion, the failure says so.
+func TestAssertionsNameTheirCure(t *testing.T) {
+	for said, cure := range map[string]string{
+		"tools/perplexity/perplexity.cpp:455: GGML_ASSERT(!llama_vocab_get_add_eos(vocab)) failed":                           "tokenizer.ggml.add_eos_token=bool:false",
+		"examples/perplexity/perplexity.cpp:340: GGML_ASSERT(!llama_add_eos_token(model)) failed":                            "engine.evaluate_args",
+		"ggml-cpu.c:3395: GGML_ASSERT(cplan->n_threads > 0) failed":                                                          "engine.threads",
+		`src/llama-quant.cpp:689: GGML_ASSERT((qs.n_attention_wv == n_attn_layer) && "n_attention_wv is unexpected") failed`: "install a newer one",
+	} {
+		err := measuring.failure(t.Context(), process.Result{Tail: []string{said}}, &process.ExitError{Code: -1, Signal: syscall.SIGABRT})
+		require.ErrorContains(t, err, cure)
+		require.ErrorContains(t, err, "SIGABRT")
+	}
+}
