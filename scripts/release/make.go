@@ -33,8 +33,8 @@ const (
 // generate puts into work what every platform's files have in common: what the program
 // says about itself, and what lies in the repository.
 func (m *maker) generate(ctx context.Context) error {
-	self := filepath.Join(m.work, "self")
-	if err := m.build(ctx, platform{runtime.GOOS, runtime.GOARCH}, self); err != nil {
+	self, err := m.program(ctx, platform{runtime.GOOS, runtime.GOARCH})
+	if err != nil {
 		return err
 	}
 	for file, flag := range map[string]string{
@@ -58,9 +58,12 @@ func (m *maker) generate(ctx context.Context) error {
 
 // make makes the files for one platform.
 func (m *maker) make(ctx context.Context, p platform) error {
+	program, err := m.program(ctx, p)
+	if err != nil {
+		return err
+	}
 	folder := fmt.Sprintf("quant-exporter-%s.%s-%s", m.version, p.os, p.arch)
-	program := filepath.Join(m.work, folder, "quant-exporter")
-	if err := m.build(ctx, p, program); err != nil {
+	if err := m.copy(program, filepath.Join(folder, "quant-exporter")); err != nil {
 		return err
 	}
 	if err := m.copyTree(filepath.Join(m.work, common), folder); err != nil {
@@ -69,7 +72,7 @@ func (m *maker) make(ctx context.Context, p platform) error {
 	if err := m.archive(folder); err != nil {
 		return err
 	}
-	err := command(ctx, nil, "", "go", "run", cyclonedx, "bin", "-json", "-noserial", "-notimestamp",
+	err = command(ctx, nil, "", "go", "run", cyclonedx, "bin", "-json", "-noserial", "-notimestamp",
 		"-version", "v"+m.version, "-output", filepath.Join(m.out, folder+".sbom.json"), program)
 	if err != nil || p.os != "linux" {
 		return err
@@ -77,14 +80,18 @@ func (m *maker) make(ctx context.Context, p platform) error {
 	return m.pack(ctx, p, program)
 }
 
-// build compiles the program. It is static, so that it runs on any Linux of the architecture,
-// and has no path of this host in it.
-func (m *maker) build(ctx context.Context, p platform, file string) error {
+// program compiles the program, once for each platform, and returns its path. It is static, so
+// that it runs on any Linux of the architecture, and has no path of this host in it.
+func (m *maker) program(ctx context.Context, p platform) (string, error) {
+	file := filepath.Join(m.work, "programs", p.os+"-"+p.arch)
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		return file, err
+	}
 	const version = "github.com/prometheus/common/version"
 	flags := fmt.Sprintf("-s -w -buildid= -X %s.Version=%s -X %s.Revision=%s -X %s.BuildDate=%s",
 		version, m.version, version, m.revision, version, m.date().Format(time.RFC3339))
 	env := []string{"CGO_ENABLED=0", "GOOS=" + p.os, "GOARCH=" + p.arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS="}
-	return command(ctx, env, "", "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", file, ".")
+	return file, command(ctx, env, "", "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", file, ".")
 }
 
 // pack makes the deb and the rpm package.
