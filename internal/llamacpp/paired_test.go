@@ -2,6 +2,7 @@ package llamacpp_test
 
 import (
 	"context"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -24,10 +25,10 @@ func pairedPlace(t *testing.T, behaviour fakellama.Behaviour) (*place, runner.Ro
 	t.Helper()
 	behaviour.Server = true
 	p := newPlace(t, behaviour)
-	quantize := p.quantizeJob()
-	quantize.Output = "Q2_K.gguf"
-	_, err := p.engine().Quantize(t.Context(), quantize, noTensors)
-	require.NoError(t, err)
+	quantize := exec.CommandContext(t.Context(), filepath.Join(p.tools, "llama-quantize"), "original.gguf", "Q2_K.gguf", "Q2_K")
+	quantize.Dir = p.dir
+	said, err := quantize.CombinedOutput()
+	require.NoError(t, err, "%s", said)
 	job := p.roundJob()
 	job.Files, job.Order, job.Method = []string{"original.gguf", "Q2_K.gguf"}, []int{1, 0}, config.MethodPaired
 	job.Vocabulary, job.Seed, job.MaxDisturbance = 1024, 1, 1

@@ -371,23 +371,35 @@ const mostBuffers = 256
 func (l *loadLog) add(line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if match := bufferLine.FindStringSubmatch(line); match != nil && len(l.offload.Buffers) < mostBuffers {
-		mebibytes, err := strconv.ParseFloat(match[3], 64)
-		if err == nil && mebibytes < 1<<40 {
-			l.offload.Buffers = append(l.offload.Buffers, runner.Buffer{
-				Device: clip(match[1], 60), On: clip(deviceOf(match[1]), 60), Use: match[2], Bytes: int64(mebibytes * (1 << 20)),
-			})
+	// Most lines are none of these. Expressions on long ones would take a CPU that is measured.
+	switch {
+	case strings.Contains(line, " buffer size"):
+		l.addBuffer(line)
+	case strings.Contains(line, "offloaded "):
+		if match := offloadLine.FindStringSubmatch(line); match != nil {
+			l.offload.Layers, _ = strconv.Atoi(match[1]) // six digits
+			l.offload.AllLayers, _ = strconv.Atoi(match[2])
+		}
+	case strings.Contains(line, "system_info: "):
+		if text := systemLine.FindString(line); text != "" {
+			l.backends = nil
+			for _, match := range backendName.FindAllStringSubmatch(text, -1) {
+				l.backends = append(l.backends, match[1])
+			}
 		}
 	}
-	if match := offloadLine.FindStringSubmatch(line); match != nil {
-		l.offload.Layers, _ = strconv.Atoi(match[1]) // six digits
-		l.offload.AllLayers, _ = strconv.Atoi(match[2])
+}
+
+func (l *loadLog) addBuffer(line string) {
+	match := bufferLine.FindStringSubmatch(line)
+	if match == nil || len(l.offload.Buffers) == mostBuffers {
+		return
 	}
-	if text := systemLine.FindString(line); text != "" {
-		l.backends = nil
-		for _, match := range backendName.FindAllStringSubmatch(text, -1) {
-			l.backends = append(l.backends, match[1])
-		}
+	mebibytes, err := strconv.ParseFloat(match[3], 64)
+	if err == nil && mebibytes < 1<<40 {
+		l.offload.Buffers = append(l.offload.Buffers, runner.Buffer{
+			Device: clip(match[1], 60), On: clip(deviceOf(match[1]), 60), Use: match[2], Bytes: int64(mebibytes * (1 << 20)),
+		})
 	}
 }
 
