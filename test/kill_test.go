@@ -54,14 +54,17 @@ schedule:
 func TestKilledAtAnyMoment(t *testing.T) {
 	program.NotShort(t)
 	t.Parallel()
-	const states, kills = 8, 26 // of each
+	states, kills := uint64(4), 13 // of each
+	if chaosIsLong() {
+		states, kills = 8, 26
+	}
 	seed := *killSeed
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
 	var all tally
 	t.Run("states", func(t *testing.T) {
-		for i := range uint64(states) {
+		for i := range states {
 			t.Run(fmt.Sprintf("kill-seed=%d,state=%d", seed, i), func(t *testing.T) {
 				t.Parallel()
 				v := newVictim(t, rand.New(rand.NewPCG(seed, i)))
@@ -78,7 +81,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	}
 	t.Logf("%d kills, %d of them before it listened and %d in a cycle; %d results, %d events, %d scrapes",
 		all.kills, all.starting, all.inCycle, all.results, all.events, all.scrapes)
-	assert.GreaterOrEqual(t, all.kills, 200)
+	assert.Equal(t, int(states)*kills, all.kills)
 	// How many there are is a matter of the host's speed; without any, nothing was tested.
 	assert.Positive(t, all.inCycle, "it is to be under load")
 	assert.Positive(t, all.results, "it must get somewhere")

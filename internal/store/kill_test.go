@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -21,6 +22,8 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
+
+var kills = flag.Int("kills", 30, "how often TestKilledAtAnyMoment kills a process that stores")
 
 // The child keeps this many results of each kind.
 const keptCycles = 4
@@ -91,10 +94,9 @@ func relay(s *Store) error {
 // nothing contradicts itself.
 func TestKilledAtAnyMoment(t *testing.T) {
 	program.NotShort(t)
-	const kills = 100
 	dir := t.TempDir()
 	acknowledged := 0
-	for i := range kills {
+	for i := range *kills {
 		if i%10 == 0 { // the making of a state is among the moments
 			dir = filepath.Join(t.TempDir(), "state")
 		}
@@ -108,8 +110,8 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		}
 		require.NoError(t, s.Close())
 	}
-	t.Logf("%d kills, %d acknowledged commits", kills, acknowledged)
-	assert.Greater(t, acknowledged, kills, "the children must get somewhere")
+	t.Logf("%d kills, %d acknowledged commits", *kills, acknowledged)
+	assert.Greater(t, acknowledged, *kills, "the children must get somewhere")
 }
 
 // killAtRandom runs the child and kills it, and gives the lines that it has written.
