@@ -15,6 +15,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/test/docs"
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 )
 
 // Every command of the documentation runs, in the order of its page, in a copy of the
@@ -64,7 +65,7 @@ func newClone(t *testing.T) *clone {
 	c.write("heldout.txt", strings.Repeat("word ", 20_000))
 	c.env = []string{
 		"PATH=" + filepath.Join(c.dir, "bin") + ":" + os.Getenv("PATH"), "HOME=" + c.dir,
-		"MODEL_DIR=" + models, "LLAMA_CPP_DIR=" + c.tools,
+		"MODEL_DIR=" + models, "LLAMA_CPP_DIR=" + c.tools, program.EndsAtOnce,
 	}
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} { // that HOME would move
 		value, err := exec.CommandContext(t.Context(), "go", "env", name).Output()

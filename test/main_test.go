@@ -132,7 +132,7 @@ func (p *place) command(args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
 	cmd = exec.CommandContext(ctx, built, append(args, "--config.file", p.config, "--work.dir", p.work(), "--storage.path", p.state(), "--host.lock", filepath.Join(p.dir, "lock"))...)
 	cmd.Dir = p.dir
 	cmd.Stderr = stderr
-	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + p.dir}, p.env...)
+	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + p.dir, program.EndsAtOnce}, p.env...)
 	return cmd, stderr
 }
 

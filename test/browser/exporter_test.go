@@ -73,7 +73,7 @@ func (p *place) serve(config string, args ...string) *exporter {
 		"--model-dir", p.models, "--llamacpp.dir", p.tools, "--web.listen-address=127.0.0.1:0",
 	}, args...)...)
 	cmd.Dir = p.dir
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + p.dir}
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + p.dir, program.EndsAtOnce}
 	stderr, err := cmd.StderrPipe()
 	require.NoError(p.t, err)
 	require.NoError(p.t, cmd.Start())

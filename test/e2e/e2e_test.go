@@ -119,7 +119,7 @@ func newHost(t *testing.T, config string, args ...string) *host {
 func (h *host) command(args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(h.t.Context(), program.Build(h.t, ".", "-race"), append(args, h.args...)...)
 	cmd.Dir = shared.root
-	cmd.Env = append(os.Environ(), "LLAMA_CPP_DIR="+shared.tools)
+	cmd.Env = append(os.Environ(), "LLAMA_CPP_DIR="+shared.tools, program.EndsAtOnce)
 	return cmd
 }
 

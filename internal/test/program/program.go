@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -17,20 +18,27 @@ import (
 var built sync.Map // of func() (string, error)
 
 // Build compiles the package at this path of the module, as in "./scripts/neighbour", with
-// these flags of go build, and returns the program's path. It compiles once per test
-// binary, into a directory beside that, which go test removes in the end. It fails the test
-// when the program does not compile, and is safe for concurrent use.
+// these flags of go build, and returns the program's path. Test binaries share what they
+// build in .tools/built of the module, so that it is linked once; each has a copy, in a
+// directory beside itself, which go test removes in the end. It fails the test when the program
+// does not compile, and is safe for concurrent use, by other processes too.
 func Build(t testing.TB, pkg string, flags ...string) string {
 	t.Helper()
 	NotShort(t)
-	key := strings.Join(append(flags, pkg), " ")
-	build, _ := built.LoadOrStore(key, sync.OnceValues(func() (string, error) { return compile(pkg, flags) }))
+	build, _ := built.LoadOrStore(key(pkg, flags), sync.OnceValues(func() (string, error) { return compile(pkg, flags) }))
 	path, err := build.(func() (string, error))()
 	if err != nil {
 		t.Fatalf("building %s to test it: %v", pkg, err)
 	}
 	return path
 }
+
+// EndsAtOnce is a variable of the environment with which a program that was built with -race ends
+// when main returns. Otherwise it sleeps for a second first, in which a goroutine that is left
+// may race.
+const EndsAtOnce = "GORACE=atexit_sleep_ms=0"
+
+func key(pkg string, flags []string) string { return strings.Join(append(flags, pkg), " ") }
 
 // NotShort leaves a test out of the short ones (go test -short, which is make unit): it runs
 // another program than the test itself, or takes longer than a second. Build and
@@ -59,12 +67,39 @@ func compile(pkg string, flags []string) (path string, err error) {
 		return "", err
 	}
 	path = filepath.Join(dir, "program")
-	build := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), pkg)...)
+	shared := filepath.Join(root, ".tools", "built")
+	if err := os.MkdirAll(shared, 0o755); err != nil {
+		return "", err
+	}
+	release, err := lock(filepath.Join(shared, "lock"))
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	kept := filepath.Join(shared, "program "+strings.ReplaceAll(key(pkg, flags), "/", "_"))
+	build := exec.Command("go", append(append([]string{"build", "-o", kept}, flags...), pkg)...)
 	build.Dir = root
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, output)
 	}
+	// Not by this process: what it starts meanwhile would hold the file open for writing, and
+	// such a file cannot be started.
+	if output, err := exec.Command("cp", kept, path).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("copying %s: %w\n%s", kept, err, output)
+	}
 	return path, nil
+}
+
+// lock waits for a lock file, which others wait for until it is released.
+func lock(path string) (release func(), err error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return func() { file.Close() }, nil
 }
 
 // look reads the names of all sources. go test keeps the result of a test until a file or
