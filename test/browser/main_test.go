@@ -16,15 +16,19 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/test/program"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
-// kit is what all tests share.
+// kit is what all tests share. They run one after another.
 type kit struct {
 	root   string // of the repository
 	output string // folder of the screenshots
+
+	chromium context.Context // nil until the first test needs it
+	quit     func()          // ends it, and waits until it has ended
 }
 
 var shared kit
@@ -35,11 +39,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "preparing the browser tests:", err)
 	} else {
 		status = m.Run()
+		shared.quit()
 	}
 	os.Exit(status)
 }
 
 func (k *kit) prepare() (err error) {
+	k.quit = func() {}
 	if k.root, err = program.Root(); err != nil {
 		return err
 	}
@@ -64,9 +70,13 @@ func (k *kit) llamaCpp(t *testing.T) string {
 	return string(out[:len(out)-1])
 }
 
-// startBrowser starts a Chromium of the test's own, without a window.
-func startBrowser(t *testing.T) context.Context {
+// browser is the Chromium of all tests, without a window: to start one takes longer than most
+// of what is looked at in it.
+func (k *kit) browser(t *testing.T) context.Context {
 	t.Helper()
+	if k.chromium != nil {
+		return k.chromium
+	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(servers.Tool(t, "chromium")),
 		chromedp.NoSandbox,                           // tests may run as root, and in containers
@@ -74,7 +84,10 @@ func startBrowser(t *testing.T) context.Context {
 		chromedp.Flag("hide-scrollbars", true),
 		chromedp.WSURLReadTimeout(patience),
 	)
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
-	t.Cleanup(cancel) // waits for the browser to end
+	allocator, end := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, cancel := chromedp.NewContext(allocator)
+	k.quit = func() { cancel(); end() }
+	require.NoError(t, chromedp.Do(ctx)) // the browser ends with the context that it began with
+	k.chromium = ctx
 	return ctx
 }

@@ -309,8 +309,9 @@ func TestFiveHundredModels(t *testing.T) {
 	p := newPlace(t, fakellama.Behaviour{})
 	random := rand.New(rand.NewPCG(5, 6))
 	var crowd []past
+	typical := household()[2]
 	for i := range 500 {
-		one := household()[2]
+		one := typical
 		one.model = fmt.Sprintf("family-%02d/model-%03d-instruct", i%12, i)
 		one.generation *= 1 + random.Float64()
 		one.failed = nil

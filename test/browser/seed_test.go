@@ -27,8 +27,10 @@ type past struct {
 	generationDrop, promptDrop []float64
 	noise                      float64 // of a round
 	failed                     map[int]*runner.Failure
-	divergence                 float64  // of the predictions, in nats; 0 where quality is not evaluated
 	candidates                 []string // the smallest that is kept of them is chosen
+	// How good the copy is: the same each night, as the files are; nil where it is not evaluated.
+	quality         *runner.Evaluated
+	qualityEvidence *runner.QualityEvidence
 }
 
 // nights is how many of them are made up.
@@ -81,9 +83,7 @@ func (p *past) result(random *rand.Rand, night int, start time.Time, standing ve
 	}
 	r.Quantized = quantized
 	r.Evidence.Quantize = runner.ToolRun{Args: []string{"llama-quantize", "original.gguf", p.target + ".gguf", p.target, "7"}, Wall: 41 * time.Second}
-	if p.divergence > 0 {
-		r.Quality, r.Evidence.Quality = p.evaluated()
-	}
+	r.Quality, r.Evidence.Quality = p.quality, p.qualityEvidence
 	drop := func(of []float64) float64 { return of[min(night, len(of)-1)] }
 	at := start.Add(time.Minute)
 	var v verdict.Verdict
@@ -103,23 +103,23 @@ func (p *past) result(random *rand.Rand, night int, start time.Time, standing ve
 	return r
 }
 
-// evaluated is how good the copy is: the same each night, as the files are.
-func (p *past) evaluated() (*runner.Evaluated, *runner.QualityEvidence) {
+// evaluated is how good a copy is whose predictions are so far off, in nats.
+func evaluated(target string, divergence float64) (*runner.Evaluated, *runner.QualityEvidence) {
 	random := rand.New(rand.NewPCG(5, 6))
 	evidence := &runner.QualityEvidence{
 		Settings: config.Quality{Corpus: "heldout.txt", Chunks: 32, MaxKLDivergence: 0.05},
 		Corpus:   runner.CorpusID{Bytes: 127_893, SHA256: "cc30195f4fa16d8ff69e84256cb91eb20a3bc1da21e38cfe992db54b12ec4b59"},
 		Predict:  runner.ToolRun{Args: []string{"llama-perplexity", "-m", "original.gguf", "-f", "corpus.txt", "--kl-divergence-base", "original.predictions"}},
-		Evaluate: runner.ToolRun{Args: []string{"llama-perplexity", "-m", p.target + ".gguf", "--kl-divergence-base", "original.predictions", "--kl-divergence"}},
+		Evaluate: runner.ToolRun{Args: []string{"llama-perplexity", "-m", target + ".gguf", "--kl-divergence-base", "original.predictions", "--kl-divergence"}},
 	}
 	for range evidence.Settings.Chunks {
-		divergence := p.divergence * math.Exp(0.15*random.NormFloat64())
+		d := divergence * math.Exp(0.15*random.NormFloat64())
 		evidence.Chunks = append(evidence.Chunks, quality.Chunk{
-			KLDivergence: divergence, Top1Agreement: 1 - 0.6*math.Sqrt(divergence), LogPerplexityRatio: 0.7 * divergence,
+			KLDivergence: d, Top1Agreement: 1 - 0.6*math.Sqrt(d), LogPerplexityRatio: 0.7 * d,
 		})
 	}
 	return &runner.Evaluated{
-		Verdict: evidence.Verdict(), Limits: evidence.Settings.Limits(), Perplexity: 11.2 * math.Exp(0.7*p.divergence), OriginalPerplexity: 11.2,
+		Verdict: evidence.Verdict(), Limits: evidence.Settings.Limits(), Perplexity: 11.2 * math.Exp(0.7*divergence), OriginalPerplexity: 11.2,
 		Corpus: "heldout.txt", Chunks: 32,
 	}, evidence
 }
@@ -187,8 +187,9 @@ func household() []past {
 		p.target, p.bits, p.generationDrop, p.promptDrop = target, bits, generation, prompt
 		return p
 	}
-	evaluated := func(p past, divergence float64, target string, bits float64, generation, prompt []float64) past {
-		p.divergence, p.candidates = divergence, []string{"Q2_K", "Q4_K_M"}
+	rated := func(p past, divergence float64, target string, bits float64, generation, prompt []float64) past {
+		p.candidates = []string{"Q2_K", "Q4_K_M"}
+		p.quality, p.qualityEvidence = evaluated(target, divergence)
 		return with(p, target, bits, generation, prompt)
 	}
 	broken := with(gemma, "Q8_0", 8.5, wander(-0.8, -0.8, 0), wander(-0.02, -0.02, 0))
@@ -199,8 +200,8 @@ func household() []past {
 	return []past{
 		broken,
 		with(gemma, "Q2_K", 3.1, wander(-0.62, 0.19, 17), wander(0.05, 0.23, 17)),
-		evaluated(llama, 0.31, "Q2_K", 2.9, wander(-2.1, -2.1, 0), wander(-0.11, -0.11, 0)),
-		evaluated(llama, 0.021, "Q4_K_M", 4.9, wander(-1.55, -1.55, 0), wander(0.02, 0.02, 0)),
+		rated(llama, 0.31, "Q2_K", 2.9, wander(-2.1, -2.1, 0), wander(-0.11, -0.11, 0)),
+		rated(llama, 0.021, "Q4_K_M", 4.9, wander(-1.55, -1.55, 0), wander(0.02, 0.02, 0)),
 		with(qwen, "Q2_K", 3.3, wander(0.21, 0.2, 9), wander(0.31, 0.3, 9)),
 		with(qwen, "Q4_0", 4.7, wander(-0.3, -0.31, 9), wander(0.07, 0.118, 20)),
 	}

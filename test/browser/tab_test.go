@@ -36,7 +36,7 @@ var (
 	narrow = look{width: 390, height: 844}
 )
 
-// tab is one page in a browser of its own.
+// tab is one page in a browser, with cookies, storage and cache of its own.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
@@ -50,10 +50,10 @@ type tab struct {
 func open(t *testing.T, url string, as look) *tab {
 	t.Helper()
 	b := &tab{t: t}
-	ctx, cancel := chromedp.NewContext(startBrowser(t), chromedp.WithListener(b.notice))
+	ctx, cancel := chromedp.NewContext(shared.browser(t), chromedp.WithNewBrowserContext(), chromedp.WithListener(b.notice))
 	t.Cleanup(cancel)
 	b.ctx = ctx
-	require.NoError(t, chromedp.Do(ctx)) // the browser ends with the context that it began with
+	require.NoError(t, chromedp.Do(ctx)) // the tab ends with the context that it began with
 	scheme := "light"
 	if as.dark {
 		scheme = "dark"
@@ -66,6 +66,7 @@ func open(t *testing.T, url string, as look) *tab {
 		command(network.Enable, network.EnableParams{}),
 		chromedp.EmulateViewport(as.width, as.height, viewport...),
 		command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}),
+		command(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}), // whichever tab is in front
 		command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: as.noScript}),
 		watchShifts(),
 		chromedp.Navigate(url),
