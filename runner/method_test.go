@@ -317,7 +317,7 @@ func TestCopiesThatTakeTooMuchMemoryAreRejectedAtOnce(t *testing.T) {
 	assert.Equal(t, verdict.GateMemory, large.Verdict.Gate)
 	assert.Len(t, large.Evidence.Rounds, 1, "it is not measured for long, nor twice to confirm")
 	assert.Equal(t, "CUDA0: 3.0 GB, limit 2.0 GB", large.Memory.Breach())
-	assert.EqualValues(t, 4e9, large.Memory.Original.Device())
+	assert.Equal(t, int64(4e9), large.Memory.Original.Device())
 	assert.NotZero(t, large.Verdict.Phases[0].Quantized)
 	assert.Equal(t, *large.Verdict, large.Evidence.Verdict())
 

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -97,7 +98,7 @@ func newSpeedBySize(pairs []*pairView) *plotView {
 		points[i].at = y.at(p.Drop)
 		points[i].low, points[i].high = y.ends(p.Lower, p.Upper)
 	}
-	return bySize("sizes-speed", "Speed beside the original, by size", points, pairs, y.ticksOfSpeeds(tickApart))
+	return bySize("sizes-speed", "Speed beside the original", points, pairs, y.ticksOfSpeeds(tickApart))
 }
 
 func newDivergenceBySize(pairs []*pairView) *plotView {
@@ -117,7 +118,7 @@ func newDivergenceBySize(pairs []*pairView) *plotView {
 		d := points[i].divergence()
 		points[i].at, points[i].low, points[i].high = y.at(d.Estimate), y.at(d.Lower), y.at(d.Upper)
 	}
-	return bySize("sizes-divergence", "KL divergence by size (down is worse)", points, pairs, y.ticks())
+	return bySize("sizes-divergence", "KL divergence (down is worse)", points, pairs, y.ticks())
 }
 
 // bySize draws copies over their sizes.
@@ -132,7 +133,7 @@ func bySize(id, title string, points []copyPoint, pairs []*pairView, rows []tick
 		sizes = append(sizes, float64(p.bytes())/unit)
 	}
 	x := linearAxis(sizes, plotLeft+16, plotRight-16)
-	p := &plotView{ID: id, Title: title + " in " + name, Rows: rows}
+	p := &plotView{ID: id, Title: title + ", by size in " + name, Rows: rows}
 	for _, tick := range x.ticks() {
 		tick.Anchor = "middle"
 		p.Columns = append(p.Columns, tick)
@@ -160,12 +161,12 @@ func bySize(id, title string, points []copyPoint, pairs []*pairView, rows []tick
 
 // atDepths returns generation and its further depths, as far as any pair was measured at one.
 func atDepths(pairs []*pairView) []verdict.Phase {
-	return furtherPhases(pairs, func(clients, depth int) int { return depth })
+	return furtherPhases(pairs, func(_, depth int) int { return depth })
 }
 
 // atOnce returns generation and its further numbers of clients.
 func atOnce(pairs []*pairView) []verdict.Phase {
-	return furtherPhases(pairs, func(clients, depth int) int { return clients })
+	return furtherPhases(pairs, func(clients, _ int) int { return clients })
 }
 
 // furtherPhases returns generation, then the phases of a kind, of which number is above 0, in
@@ -186,6 +187,9 @@ func furtherPhases(pairs []*pairView, number func(clients, depth int) int) []ver
 	slices.SortFunc(phases, func(a, b verdict.Phase) int { return of(a) - of(b) })
 	return phases
 }
+
+// labelApart is how far apart labels are in pixels, for each to be read.
+const labelApart = 11
 
 // newFurtherPlot draws throughputs in phases that belong together, a line for the original and
 // one for each copy. It is nil where there is but one phase.
@@ -237,10 +241,15 @@ func newFurtherPlot(id, title string, pairs []*pairView, phases []verdict.Phase)
 			p.Marks = append(p.Marks, markView{Class: l.class, X: pixel(x(i)), Y: pixel(y.at(value)), R: "3", Title: fmt.Sprintf("%s, %s: %s tokens/s", l.name, phases[i], text.Throughput(value))})
 			figures = append(figures, text.Throughput(value))
 		}
-		last := len(l.values) - 1
 		p.Strokes = append(p.Strokes, strokeView{"line", "M" + strings.Join(path, "L")})
-		p.Labels = append(p.Labels, labelView{pixel(x(last) + 40), pixel(y.at(l.values[last]) + 3.5), l.name})
 		told = append(told, l.name+": "+strings.Join(figures, ", "))
+	}
+	last := len(phases) - 1
+	slices.SortFunc(lines, func(a, b line) int { return cmp.Compare(b.values[last], a.values[last]) }) // from the top
+	lowest := math.Inf(-1)
+	for _, l := range lines { // beside the ends of their lines, and not on top of each other
+		lowest = math.Max(lowest+labelApart, y.at(l.values[last])+3.5)
+		p.Labels = append(p.Labels, labelView{pixel(x(last) + 40), pixel(lowest), l.name})
 	}
 	p.Description = fmt.Sprintf("Tokens per second in %v. %s.", phases, strings.Join(told, "; "))
 	return p
