@@ -451,7 +451,7 @@ func TestShippedFileShowsTheDefaults(t *testing.T) {
 func TestShippedFileHasEveryKey(t *testing.T) {
 	// The examples are keys, too, and right; of two, one takes the place of the other.
 	text := commented.ReplaceAllString(shippedText(t), "$1$2")
-	text = strings.Replace(text, "rediss://127.0.0.1:6379/0", "rediss+sentinel://127.0.0.1:26379/main/0", -1) // for the keys of Sentinels
+	text = strings.ReplaceAll(text, "rediss://127.0.0.1:6379/0", "rediss+sentinel://127.0.0.1:26379/main/0") // for the keys of Sentinels
 	c := parse(t, regexp.MustCompile(`(?m)^    (against|on): .*\n`).ReplaceAllString(text, ""))
 	assert.NotEmpty(t, c.A2A.URL)
 	one := strings.Replace(text, `models: ["*"]`, "models: [m]", 1)

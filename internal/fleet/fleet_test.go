@@ -262,8 +262,9 @@ func TestCyclesOfAFleet(t *testing.T) {
 			assert.Equal(t, 1, after.attempts)
 		},
 		"a second coordinator gives the same cycle": func(t *testing.T, b *bench) {
-			g := newCycle().by(t.Context(), b.coordinator)
+			g := newCycle()
 			other := newCycle(func(c *store.Cycle) { *c = g.cycle; c.Ticket = "theirs" })
+			g.by(t.Context(), b.coordinator)
 			b.queued()
 			require.ErrorIs(t, other.by(t.Context(), b.another()).wait(t), fleet.ErrForeign)
 			b.worker("w", quick)
@@ -357,7 +358,7 @@ func TestRightsThatAreDocumented(t *testing.T) {
 	assert.Len(t, g.outcomes(), 2)
 	require.NoError(t, b.coordinator.End(t.Context(), &g.cycle))
 	require.Eventually(t, func() bool { s := b.coordinator.Status(); return s.Up && s.Count("h100") > 0 }, patience, 50*time.Millisecond)
-	assert.Equal(t, "", strings.TrimSpace(redis.CLI("acl", "log")))
+	assert.Empty(t, strings.TrimSpace(redis.CLI("acl", "log")))
 }
 
 func TestRedisThatCannotHoldAFleet(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -359,7 +360,7 @@ func (f *following) read(ctx context.Context, l *link, results string) (over boo
 			before := f.last
 			f.last, f.heard = entry.ID, time.Now()
 			value := func(name string) string { text, _ := entry.Values[name].(string); return text }
-			if value("run") != f.run || value("attempt") != fmt.Sprint(f.attempt) {
+			if value("run") != f.run || value("attempt") != strconv.Itoa(f.attempt) {
 				continue
 			}
 			back, err := f.take(value("kind"), value("data"))

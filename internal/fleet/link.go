@@ -120,6 +120,7 @@ func (l queueLog) Warn(args ...any)  { l.Logger.Debug(said(args)) }
 func (l queueLog) Error(args ...any) {
 	l.Logger.Warn("the queue cannot be used; it is tried again", "err", said(args))
 }
+
 func (l queueLog) Fatal(args ...any) { l.Logger.Error("the queue cannot be used", "err", said(args)) }
 
 func said(args []any) string { return fmt.Sprint(args...) }

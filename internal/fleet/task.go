@@ -128,7 +128,7 @@ func (t *Task) check() error {
 		return errors.New("the task names no cycle, no model or no targets")
 	}
 	engine := config.DefaultEngine()
-	problems := t.Settings.Validate() //nolint:staticcheck // of the settings alone
+	problems := t.Settings.Validate()
 	for _, problem := range append(problems, append(t.Engine.Over(engine).Validate(), llamacpp.Validate(t.Engine.Over(engine))...)...) {
 		return fmt.Errorf("the task has settings that cannot be used: %s: %w", problem.Path, problem.Err)
 	}

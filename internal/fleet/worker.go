@@ -320,7 +320,7 @@ func (r *Report) begin(ctx context.Context) error {
 		case err == nil && answer.text(0) != replyUnknown:
 			return errTold
 		case time.Now().After(deadline):
-			return cmpErr(err, errors.New("Redis knows nothing of the cycle"))
+			return cmpErr(err, errors.New("the cycle is not known to Redis"))
 		}
 		select {
 		case <-ctx.Done():
