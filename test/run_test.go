@@ -100,6 +100,7 @@ var differs = map[string]string{
 	"cpu_ns":       "what a tool took",
 	"first":        "a coin chooses the order of the stages",
 	"load":         "what others took of the host",
+	"host_bytes":   "what a process had in memory at most",
 	"device":       "where the model's file is",
 	"inode":        "where the model's file is",
 }
