@@ -120,7 +120,7 @@ func (c *Cycles) Run(ctx context.Context, job Job, watcher Watcher) (Outcome, er
 	if err := r.begin(ctx); err != nil {
 		return Outcome{}, err
 	}
-	r.work(ctx, func(request runner.Request, emit func(runner.Result)) error {
+	_ = r.work(ctx, func(request runner.Request, emit func(runner.Result)) error { // returns nothing else
 		r.Runner.Run(ctx, request, emit)
 		return nil
 	})

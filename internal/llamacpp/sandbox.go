@@ -124,12 +124,12 @@ func (e *Engine) confinement(program binary, args []string, dir string) *process
 // programPaths are the folders of a program and of its libraries, as a build, a prefix
 // such as /opt/llama.cpp, or a package manager lays them out.
 func programPaths(path string, whole func(string) bool) []string {
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		real = path
+		resolved = path
 	}
 	var all []string
-	for _, program := range []string{path, real} {
+	for _, program := range []string{path, resolved} {
 		folder := filepath.Dir(program)
 		if !whole(folder) {
 			all = append(all, folder)

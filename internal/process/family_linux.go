@@ -62,7 +62,7 @@ func strays() []int {
 	var found []int
 	for _, list := range lists {
 		text, _ := os.ReadFile(list) // a thread that has ended has no children
-		for _, field := range strings.Fields(string(text)) {
+		for field := range strings.FieldsSeq(string(text)) {
 			pid, err := strconv.Atoi(field)
 			if err != nil || family.leaders[pid] {
 				continue

@@ -184,9 +184,9 @@ func peakMemory(state *os.ProcessState) int64 {
 	case !ok:
 		return 0
 	case runtime.GOOS == "darwin": // in bytes there, in KiB elsewhere: getrusage(2)
-		return int64(usage.Maxrss)
+		return int64(usage.Maxrss) //nolint:unconvert // an int32 on systems of 32 bits
 	default:
-		return int64(usage.Maxrss) << 10
+		return int64(usage.Maxrss) << 10 //nolint:unconvert // likewise
 	}
 }
 
