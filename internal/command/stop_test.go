@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,17 +13,17 @@ import (
 func TestStopTakesNoLongerWhateverHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		ended := false
-		StopAfter(ctx, StopLimit, func() { ended = true })
+		var ended atomic.Bool
+		StopAfter(ctx, StopLimit, func() { ended.Store(true) })
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		assert.False(t, ended, "it was not to stop")
+		assert.False(t, ended.Load(), "it was not to stop")
 		cancel()
 		time.Sleep(StopLimit - time.Nanosecond)
 		synctest.Wait()
-		assert.False(t, ended)
+		assert.False(t, ended.Load())
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		assert.True(t, ended)
+		assert.True(t, ended.Load())
 	})
 }

@@ -71,7 +71,7 @@ func TestRunEndsWhatLeftTheGroup(t *testing.T) {
 }
 
 // stoppedLimit is the limit of a child whose parent is stopped for longer.
-const stoppedLimit = 200 * time.Millisecond
+const stoppedLimit = time.Second
 
 // waitForRelease plays a tool that ends when it can open a FIFO.
 func waitForRelease(path string) {
@@ -98,11 +98,11 @@ func TestStoppedTimeIsNotTheChilds(t *testing.T) {
 	require.Equal(t, "waiting", lines.Text())
 
 	require.NoError(t, program.Process.Signal(syscall.SIGSTOP))
-	<-time.After(3 * stoppedLimit)
+	<-time.After(3 * stoppedLimit / 2)
 	file, err := os.OpenFile(release, os.O_WRONLY, 0)
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
-	<-time.After(stoppedLimit / 2) // for the child to end
+	<-time.After(stoppedLimit / 8) // for the child to end
 	require.NoError(t, program.Process.Signal(syscall.SIGCONT))
 
 	require.True(t, lines.Scan())
