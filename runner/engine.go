@@ -80,6 +80,9 @@ type EngineInfo struct {
 	// Arguments are the engine's settings that its results depend on, by their keys, and
 	// without secrets: a part of the Inputs.
 	Arguments map[string]string `json:"-"`
+	// Attempt names the settings, and their values, that decide whether a tool can do its
+	// work, and change nothing in what it makes or measures: timeouts and confinement.
+	Attempt string `json:"-"`
 	// Threads that a measurement uses; 0 leaves it to the tool.
 	Threads int `json:"threads,omitempty"`
 	// Sandbox says how its tools are confined: "landlock 7" with the version of the kernel's

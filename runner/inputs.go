@@ -42,6 +42,9 @@ type Inputs struct {
 	Decision  map[string]string `json:"decision,omitempty"`
 	// Corpus is the SHA-256 of the text; "" where quality is not evaluated.
 	Corpus string `json:"corpus,omitempty"`
+	// Attempt are the engine's settings on which no figure depends, but whether its tools can
+	// do their work at all; see EngineInfo. Changes leaves it out: a decision stays fresh.
+	Attempt string `json:"attempt,omitempty"`
 }
 
 // EngineID tells builds of an engine apart.
@@ -124,6 +127,10 @@ func (i Inputs) Changes(before Inputs) []Change {
 func (i Inputs) Same(before Inputs) bool {
 	return i.Source != "" && i.Engine.known() && len(i.Changes(before)) == 0
 }
+
+// SameAttempt reports whether a cycle on the inputs would fare as one on those before: they are
+// the Same, and so is the Attempt.
+func (i Inputs) SameAttempt(before Inputs) bool { return i.Same(before) && i.Attempt == before.Attempt }
 
 // String names the build as people would.
 func (e EngineID) String() string {
@@ -231,6 +238,7 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 		Hardware: c.Host.Machine(),
 		Driver:   c.Host.Driver(),
 		Devices:  c.info.Devices,
+		Attempt:  c.info.Attempt,
 	}
 	i.Arguments, i.Decision = c.Settings.Inputs()
 	for name, value := range c.info.Arguments {

@@ -106,7 +106,7 @@ func (f *freshness) lasting(target string) *store.Failed {
 // fails reports whether a target would fail as it did, because its inputs have not changed.
 func (f *freshness) fails(target string) bool {
 	failed := f.lasting(target)
-	return failed != nil && failed.Inputs != nil && f.inputs.Same(*failed.Inputs)
+	return failed != nil && failed.Inputs != nil && f.inputs.SameAttempt(*failed.Inputs)
 }
 
 // passedOver reports whether a target was passed over for a choice that is fresh, and would

@@ -74,6 +74,7 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 		Files:     e.files(imatrix),
 		Devices:   tools.devices,
 		Arguments: e.arguments(),
+		Attempt:   fmt.Sprintf("sandbox: %v, sandbox_reads: %q, timeouts: %v", e.cfg.Sandbox, e.cfg.SandboxReads, e.cfg.Timeouts),
 	}, nil
 }
 

@@ -113,17 +113,19 @@ const RetryFailed = 7 * 24 * time.Hour
 
 // attempts are how often a pair has to fail for a reason, in a row and with the same inputs,
 // before another attempt is taken to end alike. Reasons that are not here pass by themselves,
-// or when somebody sees to the host.
+// or when somebody sees to the host; a timeout may be the cycle's, which ends pairs that no
+// tool has touched.
 var attempts = map[runner.Reason]int{
 	runner.ReasonBadModel: 1, runner.ReasonQuantize: 1,
-	runner.ReasonCrash: 2, runner.ReasonBenchmark: 2, runner.ReasonEvaluate: 2, runner.ReasonOutOfMemory: 2, runner.ReasonTimeout: 2,
+	runner.ReasonCrash: 2, runner.ReasonBenchmark: 2, runner.ReasonEvaluate: 2, runner.ReasonOutOfMemory: 2,
 }
 
 // Again returns when a pair is due to be tried again although its inputs are the same; zero
 // where it is tried whenever its entry is due.
 func (f *Failed) Again() time.Time {
 	needed, lasts := attempts[f.Reason]
-	if !lasts || f.Times < needed {
+	known := f.Inputs != nil || f.Reason == runner.ReasonBadModel // else nobody can say that nothing has changed
+	if !lasts || f.Times < needed || !known {
 		return time.Time{}
 	}
 	return f.Finished.Add(RetryFailed)
@@ -148,7 +150,7 @@ func (f *Failed) sameInputs(later *Failed) bool {
 	if f.Inputs == nil || later.Inputs == nil {
 		return f.Inputs == later.Inputs && f.Error == later.Error
 	}
-	return later.Inputs.Same(*f.Inputs)
+	return later.Inputs.SameAttempt(*f.Inputs)
 }
 
 // PassedOver is a pair that a cycle passed over: whatever it is, another one is chosen
