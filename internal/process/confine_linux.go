@@ -113,11 +113,11 @@ func onOwnThread(f func()) {
 // allow adds the rights to a path to a ruleset.
 func allow(set int, path string, rights uint64) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EACCES) {
-		return nil // what we cannot reach the child cannot either
-	}
-	if err != nil {
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) {
 		return err
+	}
+	if err != nil { // a dead mount, say: what we cannot reach the child cannot either
+		return nil
 	}
 	defer unix.Close(fd)
 	var stat unix.Stat_t

@@ -19,8 +19,14 @@ import (
 // comes from is over. Such a child is ended, too, while a tool of another Run is still at
 // work: call it in a program that starts processes by Run only.
 func AdoptStrays() error {
+	before := strays() // a shell may have started them and then become us: they are not ours to end
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("becoming the parent of processes whose own has ended: %w", err)
+	}
+	family.mu.Lock()
+	defer family.mu.Unlock()
+	for _, pid := range before {
+		family.leaders[pid] = true
 	}
 	return nil
 }
