@@ -82,7 +82,9 @@ func (e *Engine) ofProcesses(ctx context.Context, dir string) map[int]int64 {
 }
 
 // parseSMI reads lines such as "4711, 5321"; in a container, or on some systems, the memory is
-// "[N/A]". A process on several GPUs has a line for each.
+// "[N/A]". A process on several GPUs has a line
+// for each; where only one has its model, it has no more than a context on the others, so that the
+// largest counts.
 func parseSMI(printed string) map[int]int64 {
 	all := map[int]int64{}
 	for line := range strings.Lines(printed) {
@@ -90,7 +92,7 @@ func parseSMI(printed string) map[int]int64 {
 		pid, err := strconv.Atoi(strings.TrimSpace(number))
 		mebibytes, unknown := strconv.ParseInt(strings.TrimSpace(memory), 10, 32)
 		if found && err == nil && unknown == nil {
-			all[pid] += mebibytes << 20
+			all[pid] = max(all[pid], mebibytes<<20)
 		}
 	}
 	return all

@@ -20,5 +20,5 @@ func TestBuffersBelongToDevices(t *testing.T) {
 }
 
 func TestProcessesOfNvidiaSMI(t *testing.T) {
-	assert.Equal(t, map[int]int64{4711: (5321 + 10) << 20, 12: 0}, parseSMI("4711, 5321\n4711, 10\n12, 0\n13, [N/A]\n[Not Found], 7\n\n"))
+	assert.Equal(t, map[int]int64{4711: 5321 << 20, 12: 0}, parseSMI("4711, 5321\n4711, 10\n12, 0\n13, [N/A]\n[Not Found], 7\n\n"))
 }

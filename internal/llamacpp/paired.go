@@ -238,14 +238,15 @@ func (r *pairedRound) turn(ctx context.Context, n int, turn runner.Turn, text []
 	return bursts, nil
 }
 
-// fill has each server compute what all clients of a turn have in their caches, and a little
-// more, before the first such turn of a round: a server that computes prompts generates more
+// fill has each server compute what the clients of all turns have in their caches, and a little
+// more, before the first turn of several in a round: a server that computes prompts generates more
 // slowly meanwhile.
 func (r *pairedRound) fill(ctx context.Context, turn runner.Turn) {
 	if r.filled {
 		return
 	}
 	r.filled = true
+	turn.Clients = runner.ClientsOf(r.job.Turns) // the texts of fewer are the first of them
 	const tokens = 4
 	for _, i := range turn.Order {
 		if s := r.servers[i]; s != nil {

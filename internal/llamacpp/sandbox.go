@@ -1,6 +1,7 @@
 package llamacpp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -171,7 +172,7 @@ func linkedFrom(dir string) []string {
 // measurement of every process would compile it again. The tools cannot make them, so that
 // CUDA's is made here where there is such a device.
 func (e *Engine) caches(home string) []string {
-	all := []string{"/tmp/nvidia-mps"}
+	all := []string{cmp.Or(e.variable("CUDA_MPS_PIPE_DIRECTORY"), "/tmp/nvidia-mps")} // of pipes that clients write to
 	if own := e.variable("CUDA_CACHE_PATH"); own != "" {
 		all = append(all, own)
 	}
