@@ -70,6 +70,7 @@ func do(p *command.Program, name string, f command.ServeFlags) (status int, err 
 	}
 	ctx, stop := hangUpContext()
 	defer stop()
+	endHanging(ctx, p.Logger)
 	switch {
 	case f.Check:
 		return command.ExitKept, p.Check(ctx)
@@ -148,10 +149,7 @@ func serve(ctx context.Context, p *command.Program, f command.ServeFlags) (err e
 	})
 
 	group, ctx := errgroup.WithContext(ctx)
-	command.StopAfter(ctx, command.StopLimit, func() {
-		p.Logger.Error("something hangs: ending without it, as a kill would; the next start tidies up", "waited", command.StopLimit)
-		os.Exit(command.ExitError)
-	})
+	endHanging(ctx, p.Logger)
 	listening := make(chan struct{})
 	group.Go(func() error {
 		return web.Serve(ctx, web.ServeOptions{
@@ -199,6 +197,14 @@ func announce(state *store.Store, flags *toolkit.FlagConfig, addresses []net.Add
 	if err != nil {
 		logger.Warn("commands such as events and backup need --url to ask this exporter", "err", err)
 	}
+}
+
+// endHanging ends the process when it is still there so long after the context has ended.
+func endHanging(ctx context.Context, logger *slog.Logger) {
+	command.StopAfter(ctx, command.StopLimit, func() {
+		logger.Error("something hangs: ending without it, as a kill would; the next start tidies up", "waited", command.StopLimit)
+		os.Exit(command.ExitError)
+	})
 }
 
 // signalContext is cancelled by the first signal that asks the process to end; the
