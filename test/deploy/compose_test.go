@@ -13,7 +13,12 @@ import (
 // load reads the compose file as Docker Compose does: against its schema, with variables.
 func load(t *testing.T, environment ...string) (*types.Project, error) {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{"../../examples/docker/compose.yml"}, cli.WithEnv(environment))
+	return loadFile(t, "../../examples/docker/compose.yml", environment...)
+}
+
+func loadFile(t *testing.T, file string, environment ...string) (*types.Project, error) {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{file}, cli.WithEnv(environment))
 	require.NoError(t, err)
 	return options.LoadProject(t.Context())
 }
