@@ -56,7 +56,7 @@ func (s *server) scrape(accept string) (text, contentType string) {
 // release of Go to the next.
 var (
 	foreign   = regexp.MustCompile(`(?m)^(# (HELP|TYPE) )?(go|process)_.*\n`)
-	varying   = regexp.MustCompile(`(?m)^(quant_\w+_timestamp(?:_seconds)?|quant_cycle_duration_seconds|quant_exporter_storage_(?:size|free)_bytes)(\{.*\})? \S+$`)
+	varying   = regexp.MustCompile(`(?m)^(quant_\w+_timestamp(?:_seconds)?|quant_cycle_duration_seconds|quant_cycle_memory_bytes|quant_exporter_storage_(?:size|free)_bytes)(\{.*\})? \S+$`)
 	buildInfo = regexp.MustCompile(`(?m)^quant_exporter_build_info\{.*\} 1$`)
 	labelText = regexp.MustCompile(`="[^"]*"`)
 	sample    = regexp.MustCompile(`(?m)^([^#\s]\S*(?:\{.*\})?) (\S+)$`)
