@@ -253,12 +253,13 @@ func (d *Dispatcher) enqueue(j job) (skipped []store.SkipReason, found bool) {
 		d.queue = slices.Delete(d.queue, queued, queued+1)
 		skipped, queued = append(skipped, store.SkipDeadline), -1
 	}
-	running := d.running != nil && d.current.Entry == j.Entry || d.remoteOf(j.Entry)
+	local := d.running != nil && d.current.Entry == j.Entry
+	running := local || d.remoteOf(j.Entry)
 	switch {
 	case queued >= 0 && j.models == nil && d.queue[queued].models != nil:
 		// Some models were asked for by hand, and now all of them are due.
 		d.queue = slices.Delete(d.queue, queued, queued+1)
-	case queued >= 0, running && entry.Overlap != config.Queue && !(d.current.models != nil && j.models == nil):
+	case queued >= 0, running && entry.Overlap != config.Queue && !(local && d.current.models != nil && j.models == nil):
 		if j.Reason != ByHand {
 			d.logger.Warn("a run is skipped: an earlier one of the entry is not over", "entry", j.Entry, "due", j.Due)
 		}

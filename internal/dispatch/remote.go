@@ -57,6 +57,20 @@ func (d *Dispatcher) remoteOf(entry string) bool {
 	return false
 }
 
+// otherRemote returns another entry of which a worker has a cycle for the same hardware that is
+// to decide a target of the model too; "" for none.
+func (d *Dispatcher) otherRemote(entry string, m model.Planned) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.remotes() {
+		same := func(target string) bool { return slices.Contains(m.Targets, target) }
+		if r.Entry != entry && r.Model == m.Name && r.Class == m.Class && slices.ContainsFunc(r.Targets, same) {
+			return r.Entry
+		}
+	}
+	return ""
+}
+
 // remotes returns the cycles that are given to workers. d.mu is held.
 func (d *Dispatcher) remotes() []*Running {
 	var all []*Running
@@ -117,6 +131,11 @@ func (d *Dispatcher) give(ctx context.Context, job job, entry config.Entry) {
 		logger.Warn("the entry names no model that is there")
 	}
 	for _, m := range models {
+		if other := d.otherRemote(entry.Name, m); other != "" { // as after a reload that has renamed an entry
+			logger.Warn("a model is skipped: a cycle of another entry, which workers have, decides it", "model", m.Name, "class", m.Class, "other", other)
+			d.writes.Skip(entry.Name, store.SkipOverlap, 1)
+			continue
+		}
 		c := store.Cycle{
 			Entry: entry.Name, Model: m.Name, Class: m.Class, Targets: m.Targets, Undecided: m.Targets, Due: job.Due,
 			Choose: m.Choose, Candidates: m.Targets, Ticket: rand.Text(), ByHand: job.Reason == ByHand, Started: time.Now(), Until: job.Deadline,
@@ -176,7 +195,7 @@ func (d *Dispatcher) follow(ctx context.Context, c store.Cycle, job cycle.Job, e
 	d.following.Go(func() {
 		defer stop()
 		defer cancel(nil)
-		d.followed(followed, r, c, job, entry)
+		d.followed(ctx, followed, r, c, job, entry)
 		d.mu.Lock()
 		delete(d.remote, c.ID)
 		d.changed()
@@ -188,8 +207,8 @@ func (d *Dispatcher) follow(ctx context.Context, c store.Cycle, job cycle.Job, e
 // storeAgain is how long a cycle waits whose progress could not be stored.
 const storeAgain = 15 * time.Second
 
-// followed is follow, to the end.
-func (d *Dispatcher) followed(ctx context.Context, r *remote, c store.Cycle, job cycle.Job, entry config.Entry) {
+// followed is follow, to the end, or until the exporter stops.
+func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.Cycle, job cycle.Job, entry config.Entry) {
 	if timeout := time.Duration(entry.Timeout); timeout > 0 {
 		left := max(time.Until(c.Started.Add(timeout)), time.Nanosecond)
 		var cancel context.CancelFunc
@@ -208,7 +227,19 @@ func (d *Dispatcher) followed(ctx context.Context, r *remote, c store.Cycle, job
 		},
 		Begun: func(host string) { d.updateRemote(r, func(now *Running) { now.Host, now.Waiting = host, host == "" }) },
 	}
+	decided := func(targets ...string) { // they are not asked for again
+		job.Targets = slices.DeleteFunc(slices.Clone(job.Targets), func(target string) bool { return slices.Contains(targets, target) })
+	}
 	cycles := &cycle.Cycles{Store: d.store, Writes: d.writes, Log: r.log}
+	// withdraw withdraws what is left. A cycle that has results ends with these.
+	withdraw := func(why store.SkipReason) {
+		d.withdraw(&c, job.Targets, why)
+		if len(job.Targets) == len(c.Targets) {
+			return // all: it is forgotten
+		}
+		job.Targets = nil
+		_, _ = cycles.Follow(ctx, c.ID, job, func(context.Context, runner.Request, func(runner.Result)) error { return nil }, shownRemote{d, r})
+	}
 	if entry.FreshFor > 0 && !c.ByHand {
 		order.Fresh = func(inputs runner.Inputs) []string {
 			asked := job
@@ -219,6 +250,8 @@ func (d *Dispatcher) followed(ctx context.Context, r *remote, c store.Cycle, job
 		order.Withdraw = func(targets []string) {
 			logger.Info("pairs are skipped: a decision on the same inputs is younger than fresh_for", "targets", targets, "fresh_for", job.FreshFor)
 			d.withdraw(&c, targets, store.SkipUnchanged)
+			decided(targets...)
+			c.Targets = slices.DeleteFunc(slices.Clone(c.Targets), func(target string) bool { return slices.Contains(targets, target) })
 		}
 	}
 	for {
@@ -234,9 +267,14 @@ func (d *Dispatcher) followed(ctx context.Context, r *remote, c store.Cycle, job
 			if given == nil {
 				return errors.New("there is no fleet")
 			}
+			passedOver := request.PassedOver
+			request.PassedOver = func(by string, targets []string) {
+				passedOver(by, targets)
+				decided(targets...)
+			}
 			return given.Give(ctx, order, request, func(result runner.Result) {
 				emit(result)
-				job.Targets = slices.DeleteFunc(slices.Clone(job.Targets), func(target string) bool { return target == result.TargetFormat })
+				decided(result.TargetFormat)
 			})
 		}, shownRemote{d, r})
 		leave(nil)
@@ -247,29 +285,32 @@ func (d *Dispatcher) followed(ctx context.Context, r *remote, c store.Cycle, job
 			}
 			continue
 		case err == nil:
-			d.endRemote(&c, logger)
+			d.endRemote(exporter, &c, logger)
 			logger.Info("a worker has done a cycle", "attempt", c.Attempt, "took", time.Since(c.Started).Round(time.Millisecond))
 			return
 		case errors.Is(err, fleet.ErrLeft):
 			return
 		case errors.Is(err, fleet.ErrFresh):
-			d.endRemote(&c, logger)
+			d.endRemote(exporter, &c, logger)
 			return
 		case errors.Is(err, fleet.ErrLate):
 			logger.Warn("a cycle is withdrawn: no worker of its class has begun it within its starting_deadline", "due", c.Due)
-			d.withdraw(&c, job.Targets, store.SkipDeadline)
+			withdraw(store.SkipDeadline)
 			return
 		case errors.Is(err, fleet.ErrForeign):
 			logger.Error("a cycle is withdrawn", "err", err)
-			d.withdraw(&c, job.Targets, store.SkipConflict)
+			withdraw(store.SkipConflict)
 			return
 		}
 		logger.Error("a cycle cannot be followed; it is tried again", "retry_in", storeAgain, "err", err)
+		canceled := ctx.Done()
+		if ctx.Err() != nil { // it has failed in spite of that
+			canceled = nil
+		}
 		select {
-		case <-ctx.Done():
-			if errors.Is(context.Cause(ctx), fleet.ErrLeft) {
-				return
-			}
+		case <-exporter.Done():
+			return
+		case <-canceled:
 		case <-time.After(storeAgain):
 		}
 	}
@@ -319,14 +360,32 @@ func (knownInputs) Run(context.Context, runner.Request, func(runner.Result)) {}
 
 // withdraw takes what is left of a cycle out of the store.
 func (d *Dispatcher) withdraw(c *store.Cycle, targets []string, why store.SkipReason) {
-	_, _ = d.writes.Write("the withdrawal of a cycle", func() error { return d.store.Withdraw(c.ID, targets, why) })
+	_, _ = d.writes.Write("the withdrawal of a cycle", func() error {
+		err := d.store.Withdraw(c.ID, targets, why)
+		if errors.Is(err, store.ErrCommitted) { // it has ended: there is nothing to withdraw
+			return nil
+		}
+		return err
+	})
 }
 
 // endRemoteFor bounds how long is tried to tell Redis that a cycle has ended.
 const endRemoteFor = 10 * time.Second
 
-// endRemote tells Redis that the end of a cycle is stored.
-func (d *Dispatcher) endRemote(c *store.Cycle, logger *slog.Logger) {
+// endRemote tells Redis that the end of a cycle is stored, once it is: until then Redis has the
+// only copy of its results. If the exporter stops before, the next process follows the cycle.
+func (d *Dispatcher) endRemote(exporter context.Context, c *store.Cycle, logger *slog.Logger) {
+	stored := make(chan struct{})
+	_, _ = d.writes.Write("what came before the end of a cycle", func() error { close(stored); return nil })
+	select {
+	case <-stored:
+	default:
+		select {
+		case <-stored:
+		case <-exporter.Done():
+			return
+		}
+	}
 	d.mu.Lock()
 	given := d.config.Fleet
 	d.mu.Unlock()

@@ -228,8 +228,9 @@ func TestCyclesOfAFleet(t *testing.T) {
 			_, stop := b.worker("first", untilCanceled)
 			g := newCycle().by(t.Context(), b.coordinator)
 			<-g.begun
-			b.worker("second", quick)
 			stop()
+			assert.Equal(t, "0", b.redis.CLI("hlen", "quant:{workers}:said"), "it is not there any more")
+			b.worker("second", quick)
 			require.NoError(t, g.wait(t))
 			assert.Equal(t, []string{"Q2_K kept first", "Q8_0 kept second"}, g.outcomes(), "what was sent counts")
 			assert.Equal(t, 2, g.attempts)
@@ -288,6 +289,58 @@ func TestCyclesOfAFleet(t *testing.T) {
 			require.NoError(t, g.wait(t))
 			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 kept w"}, g.outcomes())
 			assert.Equal(t, 1, g.attempts)
+		},
+		"the coordinator stops between the last result and the end": func(t *testing.T, b *bench) {
+			let := make(chan struct{})
+			b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
+				quick(ctx, task, out)
+				<-let
+			})
+			ctx, cancel := context.WithCancelCause(t.Context())
+			g := newCycle().by(ctx, b.coordinator)
+			require.Eventually(t, func() bool { return len(g.outcomes()) == 2 }, patience, 20*time.Millisecond)
+			cancel(fleet.ErrLeft)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLeft)
+			g.by(t.Context(), b.another())
+			close(let)
+			require.NoError(t, g.wait(t))
+			assert.Len(t, g.outcomes(), 2)
+			assert.Equal(t, 1, g.attempts)
+		},
+		"some targets are decided, and the rest is found fresh by the next process": func(t *testing.T, b *bench) {
+			let := make(chan struct{})
+			b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
+				out.Result(kept(task, "Q2_K"))
+				<-let
+				_, err := out.Fresh(ctx, runner.Inputs{Source: "s"})
+				assert.NoError(t, err)
+			})
+			ctx, cancel := context.WithCancelCause(t.Context())
+			g := newCycle()
+			g.fresh = []string{"Q8_0"}
+			g.by(ctx, b.coordinator)
+			require.Eventually(t, func() bool { return len(g.outcomes()) == 1 }, patience, 20*time.Millisecond)
+			cancel(fleet.ErrLeft)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLeft)
+			g.by(t.Context(), b.another())
+			close(let)
+			require.NoError(t, g.wait(t), "the cycle has a result, and is to be ended")
+			assert.Equal(t, []string{"Q8_0"}, g.withdrawn)
+		},
+		"a worker takes one cycle and exits": func(t *testing.T, b *bench) {
+			w, err := fleet.NewWorker(fleet.WorkerOptions{Config: b.config, Class: "h100", Host: "w", Times: hasty, Do: quick, Logger: slog.New(slog.DiscardHandler)})
+			require.NoError(t, err)
+			ended := make(chan error, 1)
+			go func() { ended <- w.Run(t.Context(), true) }()
+			g := newCycle().by(t.Context(), b.coordinator)
+			require.NoError(t, g.wait(t))
+			select {
+			case err := <-ended:
+				require.NoError(t, err)
+			case <-time.After(patience):
+				require.Fail(t, "the worker does not exit")
+			}
+			assert.Equal(t, "0", b.redis.CLI("hlen", "quant:{workers}:said"), "it is not there any more")
 		},
 		"a host that was thought dead comes back": func(t *testing.T, b *bench) {
 			let := make(chan struct{})

@@ -25,7 +25,8 @@ type Order struct {
 	SHA256 string        // of the model's file; "" where it is not known
 	// Attempt records that the cycle is given for the n-th time.
 	Attempt func(n int) error
-	// Begun is called when a worker has begun the cycle, with its host. May be called again.
+	// Begun is called when a worker has begun the cycle, with its host, and with "" when that
+	// worker has it no more and others may begin it.
 	Begun func(host string)
 	// Fresh returns the targets that need not be decided, given what the cycle depends on on
 	// the worker. Nil: all are.
@@ -127,7 +128,7 @@ type following struct {
 	looked time.Time // when the task was last looked at
 	failed string    // why the last step failed; "" when it did not
 
-	withdrawn int // targets that need not be decided
+	withdrawn int // how many targets were taken out of the cycle, as it was when Give began
 }
 
 // final reports whether nothing is to be gained by another step.
@@ -159,6 +160,9 @@ func (f *following) next(why string) error {
 	if why != "" {
 		f.Logger.Warn("the cycle is given to the workers of its class again", "why", why, "attempt", f.attempt, "host", f.host)
 	}
+	if f.run != "" {
+		f.Begun("")
+	}
 	f.given, f.run, f.host, f.last, f.heard, f.looked = false, "", "", "", time.Now(), time.Time{}
 	return nil
 }
@@ -182,6 +186,9 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 		return false, ErrLate
 	default:
 		return false, errReply
+	}
+	if state.text(1) == "" && len(f.open) == 0 { // no worker has anything to do
+		return true, f.done()
 	}
 	if err := f.giveOnce(ctx, l); err != nil {
 		return false, err
@@ -460,7 +467,7 @@ func (f *following) result(r runner.Result) {
 
 // done ends a cycle whose worker says that it has done all.
 func (f *following) done() error {
-	if len(f.open) == 0 && f.withdrawn == len(f.req.Targets) {
+	if f.withdrawn > 0 && f.withdrawn == len(f.Cycle.Targets) { // not only those that an earlier process had left
 		return ErrFresh
 	}
 	f.fail(runner.Failf(runner.ReasonInternal, "the worker on %s ended the cycle without a result for this target; its log says why", f.host))

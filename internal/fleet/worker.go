@@ -76,9 +76,11 @@ func (w *Worker) Run(ctx context.Context, once bool) error {
 	if err := w.link.check(ctx); errors.As(err, new(*UnfitError)) {
 		return err
 	}
+	saying, quiet := context.WithCancel(context.WithoutCancel(ctx)) // it is there until its cycle is over
 	var background sync.WaitGroup
+	background.Go(func() { w.saying(saying) })
 	defer background.Wait()
-	background.Go(func() { w.saying(ctx) })
+	defer quiet()
 	for ctx.Err() == nil {
 		took, err := w.serve(ctx, once)
 		if err != nil {
