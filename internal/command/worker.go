@@ -115,6 +115,7 @@ func safeClass(name string) string {
 // do does the cycle of a task.
 func (w *fleetHost) do(ctx context.Context, task fleet.Task, out *fleet.Report) {
 	logger := slog.New(tee{w.Logger.Handler(), slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})})
+	task.Requantize = task.Requantize && w.Config.Models.AllowRequantize // both have to allow it
 	request := runner.Request{
 		Model: model.Model{Name: task.Model}, Targets: task.Targets, Requantize: task.Requantize, Settings: task.Settings, OrderSeed: task.OrderSeed,
 		Chosen: task.Chosen, Previous: func(target string) verdict.Outcome { return task.Standing[target] },
@@ -171,7 +172,7 @@ func (w *fleetHost) fresh(ctx context.Context, r *runner.Runner, request runner.
 // find returns the model of a task: one that is found in this worker's model folder, by its
 // name there. Nothing else is looked for, so that no name leaves the folder.
 func (w *fleetHost) find(task *fleet.Task) (model.Model, error) {
-	found, err := model.Discover(w.Config.Models.Dir, w.Config.Models.AllowRequantize || task.Requantize, w.Logger)
+	found, err := model.Discover(w.Config.Models.Dir, task.Requantize, w.Logger)
 	if err != nil {
 		return model.Model{}, err
 	}

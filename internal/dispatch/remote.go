@@ -225,7 +225,11 @@ func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.
 			}
 			return err
 		},
-		Begun: func(host string) { d.updateRemote(r, func(now *Running) { now.Host, now.Waiting = host, host == "" }) },
+		Started: c.Attempt > 1 || len(c.Undecided) < len(c.Targets), // else by an earlier process, as far as this one knows
+	}
+	order.Begun = func(host string) {
+		order.Started = order.Started || host != ""
+		d.updateRemote(r, func(now *Running) { now.Host, now.Waiting = host, host == "" })
 	}
 	decided := func(targets ...string) { // they are not asked for again
 		job.Targets = slices.DeleteFunc(slices.Clone(job.Targets), func(target string) bool { return slices.Contains(targets, target) })
@@ -280,7 +284,7 @@ func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.
 		leave(nil)
 		switch {
 		case errors.Is(err, fleet.ErrLeft) && ctx.Err() == nil: // for a reload
-			if !d.regive(ctx, &c, &job, &entry, &order, logger) {
+			if !d.regive(exporter, ctx, &c, &job, &entry, &order, logger) {
 				return
 			}
 			continue
@@ -319,17 +323,30 @@ func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.
 // regive prepares a cycle that waits for a worker to be given again, by its entry as it is after
 // a reload. It reports whether there is anything to follow: the cycle of an entry that is gone
 // or suspended is taken back, unless a worker has begun it.
-func (d *Dispatcher) regive(ctx context.Context, c *store.Cycle, job *cycle.Job, entry *config.Entry, order *fleet.Order, logger *slog.Logger) bool {
-	d.mu.Lock()
-	now, known := d.config.entry(c.Entry)
-	given := d.config.Fleet
-	d.mu.Unlock()
-	if given == nil {
-		return true
+func (d *Dispatcher) regive(exporter, ctx context.Context, c *store.Cycle, job *cycle.Job, entry *config.Entry, order *fleet.Order, logger *slog.Logger) bool {
+	var now config.Entry
+	var known, taken bool
+	for { // while Redis is away, nobody knows whether a worker has it
+		d.mu.Lock()
+		now, known = d.config.entry(c.Entry)
+		given := d.config.Fleet
+		d.mu.Unlock()
+		if given == nil {
+			return true
+		}
+		var err error
+		if taken, err = given.TakeBack(ctx, c); err == nil {
+			break
+		}
+		logger.Warn("a cycle that waits for a worker cannot be taken back after a reload; it is tried again", "retry_in", storeAgain, "err", err)
+		select {
+		case <-ctx.Done():
+			return true
+		case <-time.After(storeAgain):
+		}
 	}
-	taken, err := given.TakeBack(ctx, c)
 	switch {
-	case err != nil || !taken: // it is followed as it was given
+	case !taken: // it is followed as it was given
 		d.mu.Lock()
 		*entry = now
 		d.mu.Unlock()
@@ -341,10 +358,8 @@ func (d *Dispatcher) regive(ctx context.Context, c *store.Cycle, job *cycle.Job,
 	}
 	logger.Info("a cycle that no worker has begun is given again, by its entry as it is now")
 	job.Settings, job.AllowRequantize, order.Engine, *entry = now.Settings, now.AllowRequantize, now.Engine, now
-	if err := order.Attempt(c.Attempt + 1); err != nil {
-		logger.Error("a cycle cannot be given again; it is tried again", "err", err)
-	}
-	return true
+	// The attempt before is over in Redis: there is none to go on with.
+	return d.writes.Begin(exporter, func() error { return order.Attempt(c.Attempt + 1) }) == nil
 }
 
 // knownInputs is a cycle.Runner that knows what a cycle depends on.

@@ -140,3 +140,17 @@ func TestACycleOfAnotherEntryThatWorkersHaveIsNotDoubled(t *testing.T) {
 		assert.EqualValues(t, 1, b.skips("renamed", store.SkipOverlap))
 	})
 }
+
+func TestRedisIsAwayWhileACycleIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		away := errors.New("connection refused")
+		w := &workers{give: untilItEnds, takeBacks: []error{away, away}}
+		b := newRemoteBench(t, w, "a")
+		b.due("a")
+		b.change(func(c *Config) { c.Entries[0].Threshold = 0.5 })
+		b.pass(time.Minute)
+		orders := w.orders()
+		require.Len(t, orders, 2)
+		assert.Equal(t, orders[0].Cycle.Attempt+1, orders[1].Cycle.Attempt, "it is given again when Redis is back")
+	})
+}

@@ -262,6 +262,24 @@ func TestCyclesOfAFleet(t *testing.T) {
 			require.NoError(t, after.wait(t))
 			assert.Equal(t, 1, after.attempts)
 		},
+		"nobody begins a cycle in time that a reload has had given again": func(t *testing.T, b *bench) {
+			g := newCycle(func(c *store.Cycle) { c.Until, c.Attempt = time.Now(), 2 }).by(t.Context(), b.coordinator)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLate)
+		},
+		"a result is too large for a reply of Redis": func(t *testing.T, b *bench) {
+			b.worker("w", func(_ context.Context, task fleet.Task, out *fleet.Report) {
+				large := kept(task, "Q2_K")
+				large.Evidence.Rounds = make([]runner.Round, 40000)
+				out.Result(large)
+				larger := kept(task, "Q8_0")
+				larger.Evidence.Isolation = strings.Repeat("x", 5<<20)
+				out.Result(larger)
+			})
+			g := newCycle().by(t.Context(), b.coordinator)
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 internal w"}, g.outcomes())
+			assert.Empty(t, g.results[0].Evidence.Rounds)
+		},
 		"a second coordinator gives the same cycle": func(t *testing.T, b *bench) {
 			g := newCycle()
 			other := newCycle(func(c *store.Cycle) { *c = g.cycle; c.Ticket = "theirs" })

@@ -23,6 +23,8 @@ type Order struct {
 	Cycle  store.Cycle
 	Engine config.Engine // of the entry
 	SHA256 string        // of the model's file; "" where it is not known
+	// Started says that a worker had begun the cycle before: it is not late any more.
+	Started bool
 	// Attempt records that the cycle is given for the n-th time.
 	Attempt func(n int) error
 	// Begun is called when a worker has begun the cycle, with its host, and with "" when that
@@ -195,7 +197,7 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 	}
 	f.failed = ""
 	if run := state.text(1); run != f.run {
-		f.run, f.host, f.heard = run, state.text(2), time.Now()
+		f.run, f.host, f.heard, f.Started = run, state.text(2), time.Now(), true
 		f.Begun(f.host)
 		f.Logger.Info("a worker has begun the cycle", "host", f.host, "attempt", f.attempt)
 	}
@@ -240,7 +242,7 @@ func (f *following) wait(ctx context.Context, l *link) error {
 		detail += ", of which none is there"
 	}
 	f.progress(runner.Progress{Model: f.Cycle.Model, Operation: runner.OperationWait, Detail: detail})
-	if until := f.Cycle.Until; !until.IsZero() && time.Now().After(until) && f.attempt == 1 {
+	if until := f.Cycle.Until; !until.IsZero() && time.Now().After(until) && !f.Started {
 		ended, err := f.end(ctx, l, "late", true)
 		if err != nil || !ended {
 			return err
@@ -349,8 +351,8 @@ type passedOver struct {
 	Targets []string `json:"targets"`
 }
 
-// batch is how many results are read at once; each may have megabytes.
-const batch = 4
+// batch is how many results are read at once: each may have as much as one reply can (maxResult).
+const batch = 1
 
 // read takes in what the worker has found since.
 func (f *following) read(ctx context.Context, l *link, results string) (over bool, err error) {

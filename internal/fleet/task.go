@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -132,21 +133,42 @@ func (t *Task) check() error {
 	for _, problem := range append(problems, append(t.Engine.Over(engine).Validate(), llamacpp.Validate(t.Engine.Over(engine))...)...) {
 		return fmt.Errorf("the task has settings that cannot be used: %s: %w", problem.Path, problem.Err)
 	}
-	for _, args := range [][]string{t.Engine.BenchArgs, t.Engine.QuantizeArgs, t.Engine.EvaluateArgs} {
-		for _, arg := range args {
-			if err := checkArgument(arg); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return errors.Join(
+		checkArguments(t.Engine.BenchArgs, divided), checkArguments(t.Engine.EvaluateArgs, divided), checkArguments(t.Engine.QuantizeArgs, nil))
 }
 
 // networked are the options by which llama.cpp's tools use the network, as far as they are not
 // refused everywhere.
 var networked = []string{
-	"--rpc", "-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft", "--hf-token", "-hfd", "--hf-repo-draft", "-hfv", "--hf-repo-v",
+	"--rpc", "-rpc", "-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft", "--hf-token", "-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf", "-hfv", "--hf-repo-v",
 	"-mu", "--model-url", "--mmproj-url", "-mmu", "-dr", "--docker-repo",
+}
+
+// divided are the options whose values a slash divides: devices, and the shares of these.
+var divided = []string{"-ts", "--tensor-split", "-dev", "--device"}
+
+// checkArguments refuses what names a file, or a host. The values of the options in divided may
+// have slashes, if they are no paths.
+func checkArguments(args, divided []string) error {
+	option := ""
+	for _, arg := range args {
+		name, value, assigned := strings.Cut(arg, "=")
+		switch {
+		case slices.Contains(divided, option):
+			value = arg
+		case !assigned || !slices.Contains(divided, name):
+			value = ""
+		}
+		option = arg
+		parts := strings.Split(strings.ReplaceAll(value, ",", "/"), "/")
+		if !slices.ContainsFunc(parts, func(part string) bool { return part == "" || part[0] == '.' }) {
+			arg = strings.ReplaceAll(arg, "/", ",")
+		}
+		if err := checkArgument(arg); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkArgument refuses what names a file, or a host.

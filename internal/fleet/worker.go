@@ -189,11 +189,11 @@ func (w *Worker) task(ctx context.Context, payload []byte) error {
 	}
 	switch cause := context.Cause(cycle); {
 	case errors.Is(cause, errStop):
-		r.finish(kindBack, w.Host)
+		r.finish(ctx, kindBack, w.Host)
 	case errors.Is(cause, errTold):
-		r.finish("", "")
+		r.finish(ctx, "", "")
 	default:
-		r.finish(kindDone, "")
+		r.finish(ctx, kindDone, "")
 	}
 	switch cause := context.Cause(cycle); { // it may only have been told now
 	case errors.Is(cause, errStop):
@@ -294,6 +294,9 @@ type Report struct {
 // entry is one of the results.
 type entry struct{ kind, data string }
 
+// maxResult bounds a result in JSON: redisconn reads no larger replies than of 4 MiB.
+const maxResult = 3 << 20
+
 // maxLog bounds what is sent of a cycle's log.
 const maxLog = 256 << 10
 
@@ -363,6 +366,21 @@ func (r *Report) Result(result runner.Result) {
 		if text, err = json.Marshal(result); err != nil {
 			r.logger.Error("a result cannot be written", "err", err)
 			return
+		}
+	}
+	if len(text) > maxResult {
+		r.logger.Warn("a result is too large to be sent: the rounds that it rests on are left out", "target", result.TargetFormat, "bytes", len(text), "rounds", len(result.Evidence.Rounds))
+		result.Evidence.Rounds = nil
+		if text, err = json.Marshal(result); err != nil || len(text) > maxResult {
+			result = runner.Result{
+				Model: result.Model, SourceFormat: result.SourceFormat, TargetFormat: result.TargetFormat, Threshold: result.Threshold,
+				Started: result.Started, Finished: result.Finished,
+				Failure: runner.Failf(runner.ReasonInternal, "the result has more than %d bytes, which is too much to be sent through Redis", maxResult),
+			}
+			if text, err = json.Marshal(result); err != nil {
+				r.logger.Error("a result cannot be written", "err", err)
+				return
+			}
 		}
 	}
 	r.add(kindResult, string(text))
@@ -441,12 +459,12 @@ func (r *Report) awake() {
 // is away. What could not be sent then is measured again.
 const finishFor = 24 * time.Hour
 
-// backFor is the same for a worker that is asked to end.
+// backFor is the same for a worker that was asked to end, from the later of both.
 const backFor = 10 * time.Second
 
 // finish sends the rest, with a last entry of this kind, or, without one, drops it. It returns
-// when that is done, or given up.
-func (r *Report) finish(kind, data string) {
+// when that is done, or given up: soon after the context of the worker has ended.
+func (r *Report) finish(worker context.Context, kind, data string) {
 	r.mu.Lock()
 	r.last = true
 	if kind == "" {
@@ -456,14 +474,12 @@ func (r *Report) finish(kind, data string) {
 		r.entries = append(r.entries, entry{kind, data})
 	}
 	r.mu.Unlock()
-	limit := finishFor
-	if kind == kindBack {
-		limit = backFor
-	}
-	timer := time.AfterFunc(limit, func() { close(r.ended) })
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(worker), finishFor)
+	defer cancel()
+	defer context.AfterFunc(worker, func() { time.AfterFunc(backFor, cancel) })()
+	defer context.AfterFunc(ctx, func() { close(r.ended) })()
 	r.awake()
 	r.over.Wait()
-	timer.Stop()
 }
 
 // sending beats, and sends what is to be sent, until all is.
