@@ -216,6 +216,11 @@ func (f *fleet) overTime(query string, start, end time.Time) model.Matrix {
 var noData = map[string]string{
 	"Overdue entries A":         "the scheduler would have to stand still",
 	"Original against itself B": "it is recorded once a model was measured for more than a day",
+	"Fleet's Redis A":           "there is no fleet",
+	"Oldest waiting A":          "there is no fleet",
+	"Workers by class A":        "there is no fleet",
+	"Cycles by class A":         "there is no fleet",
+	"Cycles by class B":         "there is no fleet",
 }
 
 // withoutFallback is the query less what it shows when there is nothing: 0 for everybody.
