@@ -228,7 +228,7 @@ type outcomes struct {
 // cycle reads how one ended for each of its targets.
 func (o *outcomes) cycle(c *store.Cycle) (results []outcomeView, err error) {
 	for _, target := range c.Targets {
-		words, err := o.pair(store.PairID{Model: c.Model, Target: target})
+		words, err := o.pair(c.PairID(target))
 		if err != nil {
 			return nil, err
 		}

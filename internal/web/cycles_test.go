@@ -160,6 +160,18 @@ func TestCyclesAreSelected(t *testing.T) {
 	assert.Contains(t, got.Error, "give one of kept, rejected")
 }
 
+// A cycle of a fleet ends as the pair of its class of hardware did, whatever this host's did.
+func TestCyclesOfAFleetAreSelectedByTheirClass(t *testing.T) {
+	o := options(t)
+	o.Store = &fakeStore{
+		cycles: []store.Cycle{{ID: 1, Entry: "nightly", Model: "m", Class: "h100", Targets: []string{"Q2_K"}, Ended: new(now)}},
+		points: map[store.PairID][]store.Point{{Model: "m", Target: "Q2_K", Class: "h100"}: {{Cycle: 1, Outcome: verdict.Kept}}},
+	}
+	status, got := askCycles(t, handlerOf(o), "outcome=kept")
+	require.Equal(t, http.StatusOK, status)
+	assert.Len(t, got.Data.Cycles, 1)
+}
+
 func TestCyclesPageIsSelected(t *testing.T) {
 	o := options(t)
 	from := selected()
