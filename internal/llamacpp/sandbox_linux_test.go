@@ -33,11 +33,8 @@ func TestProbeSaysHowToolsAreConfined(t *testing.T) {
 	}
 }
 
-// A wrapper script that runs a tool from elsewhere is told which key lets it.
+// A wrapper script that runs a tool from elsewhere is refused with the key that lets it.
 func TestRefusalOfTheSandboxNamesTheKey(t *testing.T) {
-	if process.Landlock() == 0 {
-		t.Skip("this kernel has no Landlock")
-	}
 	p := newPlace(t, fakellama.Behaviour{})
 	wrappers := t.TempDir()
 	for _, tool := range fakellama.Tools {
@@ -46,6 +43,10 @@ func TestRefusalOfTheSandboxNamesTheKey(t *testing.T) {
 	}
 	p.config.Dir = wrappers
 	_, err := p.engine().Probe(t.Context())
+	if process.Landlock() == 0 { // nothing is refused
+		require.NoError(t, err)
+		return
+	}
 	requireFailure(t, err, runner.ReasonEngineMissing, "name the folders that it must read as engine.sandbox_reads")
 
 	p.config.SandboxReads = []string{p.tools}

@@ -62,9 +62,6 @@ func try() {
 
 func confined(t *testing.T) (s process.Spec, model string) {
 	t.Helper()
-	if process.Landlock() < 6 {
-		t.Skip("this kernel's Landlock does not confine all that is tried here")
-	}
 	lock := newLock(t)
 	models, secrets := t.TempDir(), t.TempDir()
 	model, secret := filepath.Join(models, "model.gguf"), filepath.Join(secrets, "secret")
@@ -88,11 +85,21 @@ func confined(t *testing.T) (s process.Spec, model string) {
 func TestConfinedChildDoesWhatItMayAndNoMore(t *testing.T) {
 	s, model := confined(t)
 	result, err := process.Run(t.Context(), s)
-	require.NoError(t, err, result.Tail)
+	requireStarted(t, err)
+	version := process.Landlock()
+	if version == 0 {
+		return
+	}
+	since := func(first int, refused string) string {
+		if version < first {
+			return "done"
+		}
+		return refused
+	}
 	assert.Equal(t, strings.TrimSpace(`
 read the model: done
 write to the model: permission denied
-truncate the model: permission denied
+truncate the model: `+since(3, "permission denied")+`
 write through a symbolic link: permission denied
 link the model: invalid cross-device link
 remove the model: permission denied
@@ -100,13 +107,26 @@ read a secret: permission denied
 write a result: done
 rename the result: done
 write to nothing: done
-signal the parent: operation not permitted
-connect: permission denied
+signal the parent: `+since(6, "operation not permitted")+`
+connect: `+since(4, "permission denied")+`
 listen on a socket of its own: done
 `), strings.TrimSpace(string(result.Stdout)))
 	text, err := os.ReadFile(model)
 	require.NoError(t, err)
-	assert.Equal(t, "model", string(text))
+	if version >= 3 {
+		assert.Equal(t, "model", string(text))
+	}
+}
+
+// requireStarted says that a confined child was started, where the kernel has Landlock; else that
+// it was not.
+func requireStarted(t *testing.T, err error) {
+	t.Helper()
+	if process.Landlock() == 0 {
+		require.ErrorIs(t, err, process.ErrNoLandlock)
+	} else {
+		require.NoError(t, err)
+	}
 }
 
 // The confinement is the child's: this process may do all that it might before.
@@ -114,7 +134,7 @@ func TestConfinementEndsWithItsRun(t *testing.T) {
 	s, model := confined(t)
 	for range 20 {
 		_, err := process.Run(t.Context(), s)
-		require.NoError(t, err)
+		requireStarted(t, err)
 	}
 	require.NoError(t, os.WriteFile(model, []byte("ours"), 0o600))
 	s.Confinement = nil
@@ -128,6 +148,10 @@ func TestConfinedChildIsTimedOutAndKilled(t *testing.T) {
 	s.Env[0] = helperEnv + "=hang with stubborn child"
 	s.Timeout = 50 * time.Millisecond
 	_, err := process.Run(t.Context(), s)
+	if process.Landlock() == 0 {
+		requireStarted(t, err)
+		return
+	}
 	var timeout *process.TimeoutError
 	require.ErrorAs(t, err, &timeout)
 	requireNobodyLeft(t, filepath.Join(s.Dir, "lock"))
