@@ -65,6 +65,7 @@ type Collector struct {
 	sources          Sources
 	deliveryFailures []string
 	descs            []*prometheus.Desc // by family
+	classDescs       []*prometheus.Desc // of series of a fleet's entries
 
 	mu     sync.Mutex // guards the snapshot: the series of what is stored, by what they were made of
 	plan   *model.Plan
@@ -77,9 +78,13 @@ type Collector struct {
 func New(sources Sources, deliveryFailures []string) *Collector {
 	c := &Collector{sources: sources, deliveryFailures: deliveryFailures}
 	for f := range firstOfExporter {
-		c.descs = append(c.descs, f.desc())
+		c.descs, c.classDescs = append(c.descs, f.desc()), append(c.classDescs, f.classDesc())
 	}
 	return c
+}
+
+func (c *Collector) builder() builder {
+	return builder{descs: c.descs, classDescs: c.classDescs}
 }
 
 // stored returns the series of what is stored. They are made again only when the plan or the
@@ -89,7 +94,7 @@ func (c *Collector) stored() []*series {
 	defer c.mu.Unlock()
 	p, s := c.sources.Dispatcher.Plan(), c.sources.Store.State()
 	if p != c.plan || s != c.state {
-		b := builder{descs: c.descs}
+		b := c.builder()
 		b.stored(p, s, c.deliveryFailures)
 		c.plan, c.state, c.series = p, s, b.build()
 	}
@@ -108,7 +113,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, s := range c.stored() {
 		ch <- s
 	}
-	b := builder{descs: c.descs}
+	b := c.builder()
 	b.current(c.sources)
 	for _, s := range b.build() {
 		ch <- s

@@ -2,7 +2,6 @@ package collector
 
 import (
 	"slices"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -388,16 +387,10 @@ func (f family) desc() *prometheus.Desc {
 // classLabel is the label of series of a fleet's entries.
 const classLabel = "hardware_class"
 
-// classDescs are the descriptors with classLabel, by family.
-var classDescs = sync.OnceValue(func() (all [len(families)]*prometheus.Desc) {
-	for f := range families {
-		all[f] = prometheus.NewDesc(families[f].Name, families[f].Help, append(slices.Clone(families[f].Labels), classLabel), nil)
-	}
-	return all
-})
-
 // classDesc is desc for a series of a fleet's entry, which has classLabel, too.
-func (f family) classDesc() *prometheus.Desc { return classDescs()[f] }
+func (f family) classDesc() *prometheus.Desc {
+	return prometheus.NewDesc(families[f].Name, families[f].Help, append(slices.Clone(families[f].Labels), classLabel), nil)
+}
 
 // opts returns the options for a metric whose value client_golang keeps.
 func (f family) opts() prometheus.Opts {

@@ -49,7 +49,8 @@ func (s *series) compare(other *series) int {
 
 // builder collects series.
 type builder struct {
-	descs []*prometheus.Desc // by family
+	descs, classDescs []*prometheus.Desc // by family; without and with a class
+
 	list  []*series
 	class string // of hardware: a label of what is added, unless it is ""
 }
@@ -70,7 +71,7 @@ func (b *builder) add(f family, value float64, labels ...string) {
 	}
 	desc := b.descs[f]
 	if b.class != "" {
-		desc, labels = f.classDesc(), append(labels, b.class)
+		desc, labels = b.classDescs[f], append(labels, b.class)
 	}
 	s := &series{family: f, desc: desc, labels: prometheus.MakeLabelPairs(desc, labels)}
 	if families[f].Type == counter {

@@ -40,7 +40,7 @@ func (b *builder) stored(p *model.Plan, s *store.State, deliveryReasons []string
 			b.of(model.Class, func() {
 				b.model(model, s)
 				for _, target := range model.Targets {
-					b.pair(model, s.Pairs[store.PairID{Model: model.Name, Target: target, Class: model.Class}], target, entry)
+					b.pair(model, s.Pairs[store.ModelOf(model).Pair(target)], target, entry)
 				}
 			})
 		}
@@ -61,9 +61,10 @@ func scheduledBy(p *model.Plan) scheduled {
 	for i := range p.Entries {
 		s.entries[p.Entries[i].Name] = true
 		for _, model := range p.Entries[i].Models {
-			s.models[store.ModelID{Name: model.Name, Class: model.Class}] = true
+			id := store.ModelOf(&model)
+			s.models[id] = true
 			for _, target := range model.Targets {
-				s.pairs[store.PairID{Model: model.Name, Target: target, Class: model.Class}] = true
+				s.pairs[id.Pair(target)] = true
 			}
 		}
 	}
@@ -159,7 +160,7 @@ func (b *builder) zerosOf(entry *model.Resolved, model *model.Planned) {
 // its pairs, because one of them may be the same: a model against itself.
 func (b *builder) model(m *model.Planned, s *store.State) {
 	var latest *store.Record
-	known := s.Models[store.ModelID{Name: m.Name, Class: m.Class}]
+	known := s.Models[store.ModelOf(m)]
 	if known != nil {
 		if pair := s.Pairs[known.Latest]; pair != nil {
 			latest = pair.Decided
@@ -219,7 +220,7 @@ func (b *builder) memory(model, format string, m runner.Memory) {
 func newest(m *model.Planned, s *store.State, kind func(*store.Record) bool) *store.Record {
 	var newest *store.Record
 	for _, target := range m.Targets {
-		pair := s.Pairs[store.PairID{Model: m.Name, Target: target, Class: m.Class}]
+		pair := s.Pairs[store.ModelOf(m).Pair(target)]
 		if pair == nil || pair.Decided == nil || !kind(pair.Decided) {
 			continue
 		}

@@ -64,8 +64,8 @@ type MemoryFigures struct {
 	Limits    config.MaxMemory `json:"limits,omitzero"`
 }
 
-// memoryFigures returns the most that the rounds of the first set say, which those of a second
-// one, if there is any, only confirm; nil before a round.
+// memoryFigures returns the most that the rounds of the first set say; nil before a round. A
+// second set, if there is one, only confirms the first.
 func memoryFigures(rounds []Round, limits config.MaxMemory) *MemoryFigures {
 	f := MemoryFigures{Limits: limits}
 	for _, r := range rounds {

@@ -91,6 +91,16 @@ func (r Result) Outcome() verdict.Outcome {
 	return r.Verdict.Outcome
 }
 
+// Undecided returns the result of a target of a request that ends without a verdict before it
+// has been begun, now.
+func Undecided(req Request, target string, why *Failure) Result {
+	now := time.Now()
+	return Result{
+		Model: req.Model.Name, SourceFormat: req.Model.OriginalFormat(req.Baseline), TargetFormat: target, Threshold: req.Threshold,
+		Started: now, Finished: now, Failure: why,
+	}
+}
+
 // Candidate returns what a choice among the kept copies of a model goes by.
 func Candidate(target string, v *verdict.Verdict, q *Evaluated, file FileFigures) choice.Candidate {
 	c := choice.Candidate{Target: target, Bytes: file.Bytes}

@@ -92,8 +92,8 @@ const burstTokens = 32
 // median is to shrug off a disturbed one.
 const leastBursts = 8
 
-// furtherBursts are those of each further phase in a round: two of opposite order. Every round
-// measures each of them, and what several rounds show is what decides.
+// furtherBursts is how many bursts a round has of each further phase: two of opposite order. The
+// rounds together decide.
 const furtherBursts = 2
 
 // planTurns returns the turns of a paired round of so many files: generation at further

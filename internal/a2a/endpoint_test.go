@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/test/logbook"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
@@ -87,8 +88,8 @@ func TestPasswordIsRotated(t *testing.T) {
 		require.NoError(t, os.WriteFile(cfg.PasswordFile, []byte(password+"\n"), 0o600))
 	}
 	outbox := newMemory()
-	book := &logBook{}
-	relay, err := New(cfg, Secrets{}, outbox, book.logger())
+	book := &logbook.Book{}
+	relay, err := New(cfg, Secrets{}, outbox, book.Logger())
 	require.NoError(t, err)
 	defer relay.server.close()
 	attempt := func() string {
@@ -132,11 +133,11 @@ func TestSentinelsThatWantAPassword(t *testing.T) {
 	}
 	outcome := func(t *testing.T, cfg config.A2A, secrets Secrets) string {
 		server.CLI("flushall")
-		book := &logBook{}
+		book := &logbook.Book{}
 		outbox := newMemory()
 		outbox.add(2)
 		require.Empty(t, Validate(cfg))
-		relay, err := New(cfg, secrets, outbox, book.logger())
+		relay, err := New(cfg, secrets, outbox, book.Logger())
 		require.NoError(t, err)
 		defer relay.server.close()
 		err = relay.attempt(t.Context(), true)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/test/logbook"
 )
 
 // script stands in for Redis, where only time and what is logged are looked at.
@@ -119,8 +121,8 @@ func TestEventGoesOutAtOnce(t *testing.T) {
 // The log has a line per change, not one per attempt.
 func TestLogAndStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus, book, outbox := &script{}, &logBook{}, newMemory()
-		relay := newRelay(bus, stream, outbox, book.logger())
+		bus, book, outbox := &script{}, &logbook.Book{}, newMemory()
+		relay := newRelay(bus, stream, outbox, book.Logger())
 		run(t, relay)
 		began := time.Now()
 		step := func(err error) {

@@ -125,7 +125,8 @@ func (w *fleetHost) do(ctx context.Context, task fleet.Task, out *fleet.Report) 
 	emit := func(r runner.Result) {
 		undecided = slices.DeleteFunc(undecided, func(target string) bool { return target == r.TargetFormat })
 		if r.Inputs != nil && task.SHA256 != "" && r.Inputs.Source != "" && r.Inputs.Source != task.SHA256 {
-			r = failed(&r, runner.Failf(runner.ReasonBadModel, "the model on %s is another file than the coordinator's: give all hosts of the fleet the same models", w.Host.Name))
+			r.Verdict, r.Quality, r.Unconfirmed = nil, nil, false
+			r.Failure = runner.Failf(runner.ReasonBadModel, "the model on %s is another file than the coordinator's: give all hosts of the fleet the same models", w.Host.Name)
 		}
 		out.Result(r)
 	}
@@ -205,15 +206,8 @@ func (w *fleetHost) files(s *config.Settings) error {
 
 func failUndecided(req runner.Request, targets []string, failure *runner.Failure, emit func(runner.Result)) {
 	for _, target := range slices.Clone(targets) {
-		emit(failed(&runner.Result{Model: req.Model.Name, SourceFormat: req.Model.OriginalFormat(req.Baseline), TargetFormat: target, Threshold: req.Threshold}, failure))
+		emit(runner.Undecided(req, target, failure))
 	}
-}
-
-// failed makes a failure of a result.
-func failed(r *runner.Result, failure *runner.Failure) runner.Result {
-	out := *r
-	out.Verdict, out.Quality, out.Unconfirmed, out.Failure = nil, nil, false, failure
-	return out
 }
 
 // tee is a slog.Handler that hands what it gets to two.

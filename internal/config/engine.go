@@ -43,7 +43,7 @@ type Engine struct {
 	// without .gguf: each model has a matrix of its own then, or none where that is not there.
 	Imatrix string `yaml:"imatrix,omitempty"`
 
-	// Sandbox says whether the tools are confined by the kernel; SandboxReads are further
+	// Sandbox has the kernel confine the tools, or not; SandboxReads are further
 	// files and folders, by absolute paths, that they may read then.
 	Sandbox      Sandbox  `yaml:"sandbox"`
 	SandboxReads []string `yaml:"sandbox_reads,omitempty"`
@@ -51,7 +51,7 @@ type Engine struct {
 	Timeouts Timeouts `yaml:"timeouts"`
 }
 
-// Sandbox says whether tools are confined.
+// Sandbox is when tools are confined.
 type Sandbox string
 
 // The sandboxes.

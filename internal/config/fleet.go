@@ -40,7 +40,7 @@ const maxClass = 63
 
 var className = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// CheckClass returns an error if a name cannot be that of a class of hardware.
+// CheckClass returns an error if a class of hardware cannot have the name.
 func CheckClass(name string) error {
 	if len(name) > maxClass || !className.MatchString(name) {
 		return fmt.Errorf("%s cannot be used: use 1 to %d letters, digits, dots, dashes and underscores, a letter or digit first", strconv.Quote(clip(name)), maxClass)
@@ -48,8 +48,8 @@ func CheckClass(name string) error {
 	return nil
 }
 
-// Classes returns the classes on which the entry decides: those of On, or else "", which stands
-// for this host.
+// Classes returns the classes on which the entry decides: On, or else "", which stands for this
+// host.
 func (e *Entry) Classes() []string {
 	if len(e.On) == 0 {
 		return []string{""}

@@ -9,8 +9,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Depths are numbers of tokens in the KV cache: that of both phases, then further ones. A file
-// may give a number in place of a list of one. None is 0.
+// Depths are numbers of tokens in the KV cache. Both phases begin at the first, and generation is
+// measured again at each of the others. A file may give a number in place of a list of one. An
+// empty list stands for 0.
 type Depths []int
 
 // First returns the depth of both phases.

@@ -2,7 +2,7 @@ package config
 
 // MaxMemory is the section `max_memory:`, how much memory a copy may take while it is measured.
 type MaxMemory struct {
-	// Host bounds the memory of the host, and Device that of each accelerator. Default 0: no
+	// Host bounds the memory of the host, and Device the memory of each accelerator. Default 0: no
 	// limit.
 	Host   Size `yaml:"host" input:"decision" json:"host,omitempty"`
 	Device Size `yaml:"device" input:"decision" json:"device,omitempty"`

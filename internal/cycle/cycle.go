@@ -54,6 +54,8 @@ func NewJob(entry config.Entry, m model.Planned, runner Runner, discovering time
 
 func (j *Job) modelID() store.ModelID { return store.ModelID{Name: j.Model.Name, Class: j.Class} }
 
+func (j *Job) pairID(target string) store.PairID { return j.modelID().Pair(target) }
+
 // Runner does the work of a cycle: *runner.Runner.
 type Runner interface {
 	// Inputs finds what a cycle would depend on, without running one.
@@ -112,15 +114,11 @@ type Cycles struct {
 // with Retry, waits for the disk. It returns an error only if storing fails: the beginning of
 // the cycle, which then did not run, or its results.
 func (c *Cycles) Run(ctx context.Context, job Job, watcher Watcher) (Outcome, error) {
-	r := run{
-		Cycles: c, Job: job, watcher: watcher,
-		undecided: slices.Clone(job.Targets),
-		durations: map[runner.Operation]time.Duration{runner.OperationDiscover: job.Discovering},
-	}
+	r := c.newRun(job, watcher)
 	if err := r.begin(ctx); err != nil {
 		return Outcome{}, err
 	}
-	_ = r.work(ctx, func(request runner.Request, emit func(runner.Result)) error { // returns nothing else
+	_ = r.work(ctx, func(ctx context.Context, request runner.Request, emit func(runner.Result)) error { // returns nothing else
 		r.Runner.Run(ctx, request, emit)
 		return nil
 	})
@@ -136,14 +134,10 @@ type Work func(ctx context.Context, request runner.Request, emit func(runner.Res
 // targets that have no result yet; its Runner is not used. When work returns an error, the
 // cycle goes on as recorded: the error is returned, and nothing is ended.
 func (c *Cycles) Follow(ctx context.Context, id uint64, job Job, work Work, watcher Watcher) (Outcome, error) {
-	r := run{
-		Cycles: c, Job: job, watcher: watcher, id: id,
-		undecided: slices.Clone(job.Targets),
-		durations: map[runner.Operation]time.Duration{runner.OperationDiscover: job.Discovering},
-	}
+	r := c.newRun(job, watcher)
+	r.id = id
 	r.opened("a cycle is given to a worker")
-	err := r.work(ctx, func(request runner.Request, emit func(runner.Result)) error { return work(ctx, request, emit) })
-	if err != nil {
+	if err := r.work(ctx, work); err != nil {
 		r.Log.buffer.end()
 		return Outcome{}, err
 	}
@@ -163,6 +157,14 @@ type run struct {
 	durations map[runner.Operation]time.Duration
 	outcome   Outcome
 	errs      []error // of storing
+}
+
+func (c *Cycles) newRun(job Job, watcher Watcher) *run {
+	return &run{
+		Cycles: c, Job: job, watcher: watcher,
+		undecided: slices.Clone(job.Targets),
+		durations: map[runner.Operation]time.Duration{runner.OperationDiscover: job.Discovering},
+	}
 }
 
 // begin records the cycle.
@@ -197,7 +199,7 @@ func (r *run) opened(message string) {
 }
 
 // work has somebody do the cycle. What a panic leaves undecided fails.
-func (r *run) work(ctx context.Context, do func(runner.Request, func(runner.Result)) error) (err error) {
+func (r *run) work(ctx context.Context, do Work) (err error) {
 	request := runner.Request{
 		Model:      r.Model,
 		Targets:    r.Targets,
@@ -208,7 +210,7 @@ func (r *run) work(ctx context.Context, do func(runner.Request, func(runner.Resu
 		PassedOver: r.passOver,
 		Chosen:     r.Store.State().StandingChoice(r.Choose, r.modelID()),
 		Previous: func(target string) verdict.Outcome {
-			return r.Store.State().Standing(store.PairID{Model: r.Model.Name, Target: target, Class: r.Class})
+			return r.Store.State().Standing(r.pairID(target))
 		},
 		Progress: r.watcher.Progress,
 	}
@@ -216,7 +218,7 @@ func (r *run) work(ctx context.Context, do func(runner.Request, func(runner.Resu
 		request.Finish = r.publish
 	}
 	failure := Guard(r.logger, func() {
-		err = do(request, func(result runner.Result) {
+		err = do(ctx, request, func(result runner.Result) {
 			result.Failure = because(ctx, result.Failure)
 			r.result(result)
 		})
@@ -225,11 +227,7 @@ func (r *run) work(ctx context.Context, do func(runner.Request, func(runner.Resu
 		return err
 	}
 	for _, target := range slices.Clone(r.undecided) {
-		now := time.Now()
-		r.result(runner.Result{
-			Model: r.Model.Name, SourceFormat: r.Model.OriginalFormat(r.Baseline), TargetFormat: target, Threshold: r.Threshold,
-			Started: now, Finished: now, Failure: failure,
-		})
+		r.result(runner.Undecided(request, target, failure))
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ type freshness struct {
 }
 
 func (f *freshness) pair(target string) *store.Pair {
-	return f.state.Pairs[store.PairID{Model: f.job.Model.Name, Target: target, Class: f.job.Class}]
+	return f.state.Pairs[f.job.pairID(target)]
 }
 
 // fresh reports whether a target's decision is young, and its inputs have not changed.

@@ -120,16 +120,7 @@ func (d *Dispatcher) nextRemote() (next *job, entry config.Entry, skipped []job)
 func (d *Dispatcher) give(ctx context.Context, job job, entry config.Entry) {
 	logger := d.logger.With("entry", job.Entry)
 	logger.Info("a run is given to workers", "due", job.Due, "reason", job.Reason, "classes", entry.On)
-	begin := time.Now()
-	models := d.discover(job.Entry)
-	if job.models != nil {
-		models = slices.DeleteFunc(models, func(m model.Planned) bool { return !slices.Contains(job.models, m.Name) })
-	}
-	discovering := time.Since(begin)
-	oldestFirst(models, d.store.State())
-	if len(models) == 0 {
-		logger.Warn("the entry names no model that is there")
-	}
+	models, discovering := d.modelsOf(job, logger)
 	for _, m := range models {
 		if other := d.otherRemote(entry.Name, m); other != "" { // as after a reload that has renamed an entry
 			logger.Warn("a model is skipped: a cycle of another entry, which workers have, decides it", "model", m.Name, "class", m.Class, "other", other)

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -24,15 +25,7 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry config.Entry) {
 	logger.Info("a run begins", "due", job.Due, "reason", job.Reason)
 	d.engine.again() // it is not to be seen missing while it works
 	begin := time.Now()
-	models := d.discover(job.Entry)
-	if job.models != nil {
-		models = slices.DeleteFunc(models, func(m model.Planned) bool { return !slices.Contains(job.models, m.Name) })
-	}
-	discovering := time.Since(begin)
-	oldestFirst(models, d.store.State())
-	if len(models) == 0 {
-		logger.Warn("the entry names no model that is there")
-	}
+	models, discovering := d.modelsOf(job, logger)
 	d.update(func(r *Running) { r.Models = len(models) })
 	for i, model := range models {
 		next := cycle.NewJob(entry, model, job.runner, discovering)
@@ -52,6 +45,22 @@ func (d *Dispatcher) run(ctx context.Context, job job, entry config.Entry) {
 	d.engine.again()
 	over() // first: it is not to be seen running once it is said to be over
 	logger.Info("run finished", "models", len(models), "took", time.Since(begin).Round(time.Millisecond))
+}
+
+// modelsOf looks for the models of a job, and says how long that took: those that were asked for,
+// or all of its entry, the one that was looked at longest ago first.
+func (d *Dispatcher) modelsOf(job job, logger *slog.Logger) (models []model.Planned, discovering time.Duration) {
+	begin := time.Now()
+	models = d.discover(job.Entry)
+	if job.models != nil {
+		models = slices.DeleteFunc(models, func(m model.Planned) bool { return !slices.Contains(job.models, m.Name) })
+	}
+	discovering = time.Since(begin)
+	oldestFirst(models, d.store.State())
+	if len(models) == 0 {
+		logger.Warn("the entry names no model that is there")
+	}
+	return models, discovering
 }
 
 // discover makes a new plan and gives the models of the entry in it; of the old one when
@@ -109,7 +118,7 @@ func oldestFirst(models []model.Planned, state *store.State) {
 	oldest := func(m model.Planned) time.Time {
 		times := make([]time.Time, 0, len(m.Targets))
 		for _, target := range m.Targets {
-			times = append(times, state.Pairs[store.PairID{Model: m.Name, Target: target, Class: m.Class}].LastTried())
+			times = append(times, state.Pairs[store.ModelOf(&m).Pair(target)].LastTried())
 		}
 		return slices.MinFunc(times, time.Time.Compare)
 	}

@@ -63,8 +63,8 @@ type Decision struct {
 	Against      *string `json:"against"` // name of the file that was compared in place of a copy that was made; else null
 	// Method is how the rounds were measured: paired or process; null where none was.
 	Method *config.Method `json:"method"`
-	// HardwareClass is that of the host, in a fleet; left out of decisions on the
-	// exporter's own host.
+	// HardwareClass is the class of the worker that measured, in a fleet; decisions on the
+	// exporter's own host leave it out.
 	HardwareClass string `json:"hardware_class,omitempty"`
 }
 

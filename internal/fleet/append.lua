@@ -3,18 +3,8 @@
 -- ARGV: token of the cycle, attempt, run, number (from 1 within the run), kind, data, seconds
 -- to live.
 -- Returns {"ok", mark}, where the mark is the number of the last one that is there: below the
--- number given when some before it are missing; else as beat.lua.
-local known = redis.call("HMGET", KEYS[1], "token", "attempt", "ended", "run", "host", "mark")
-if not known[2] then
-	return {"unknown"}
-end
-if known[1] ~= ARGV[1] or known[2] ~= ARGV[2] or known[3] then
-	return {"superseded"}
-end
-if known[4] and known[4] ~= ARGV[3] then
-	return {"taken", known[5] or ""}
-end
-local mark = tonumber(known[6] or "0")
+-- number given when some before it are missing; else as guard.lua.
+local mark = tonumber(known[8] or "0")
 if tonumber(ARGV[4]) == mark + 1 then
 	redis.call("XADD", KEYS[2], "*", "attempt", ARGV[2], "run", ARGV[3], "number", ARGV[4], "kind", ARGV[5], "data", ARGV[6])
 	redis.call("EXPIRE", KEYS[2], ARGV[7])

@@ -1,6 +1,6 @@
 // Package fleet gives cycles to workers on other hosts, through asynq's queues in Redis, and
 // brings back what becomes of them. A [Coordinator] gives recorded cycles and follows them; a
-// [Worker] takes those of its class of hardware, one at a time.
+// [Worker] takes cycles of its class of hardware, one at a time.
 //
 // # What it guarantees
 //
@@ -9,8 +9,8 @@
 // second one, changes nothing. The newest attempt is kept beside the results in Redis, and
 // with the cycle in the coordinator's store. A worker begins an attempt, and adds each of its
 // results in order, by scripts that take nothing of an earlier attempt, of a second worker, or
-// twice: see the files *.lua. A worker whose attempt is not the newest any more is told so,
-// and gives up.
+// twice: see the files *.lua. A worker learns by the same scripts that its attempt is not
+// the newest any more, and gives up.
 //
 // A cycle ends. A worker that begins a cycle beats while it works. When nothing is heard of it
 // for a minute in which Redis answered, the next attempt is given to the others of the class.

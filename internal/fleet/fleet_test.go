@@ -20,6 +20,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/redisconn"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/test/logbook"
 	"github.com/quant-exporter/quant-exporter/internal/test/program"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -58,10 +59,10 @@ func (b *bench) another() *fleet.Coordinator {
 }
 
 // worker runs a worker until stop is called, or the test is over.
-func (b *bench) worker(host string, do fleet.Do, edits ...func(*fleet.WorkerOptions)) (log *book, stop func()) {
+func (b *bench) worker(host string, do fleet.Do, edits ...func(*fleet.WorkerOptions)) (log *logbook.Book, stop func()) {
 	b.t.Helper()
-	log = &book{}
-	o := fleet.WorkerOptions{Config: b.config, Class: "h100", Host: host, Times: hasty, Do: do, Logger: slog.New(slog.NewTextHandler(log, nil))}
+	log = &logbook.Book{}
+	o := fleet.WorkerOptions{Config: b.config, Class: "h100", Host: host, Times: hasty, Do: do, Logger: log.Logger()}
 	for _, edit := range edits {
 		edit(&o)
 	}
@@ -76,24 +77,6 @@ func (b *bench) worker(host string, do fleet.Do, edits ...func(*fleet.WorkerOpti
 	stop = func() { cancel(); <-ended }
 	b.t.Cleanup(stop)
 	return log, stop
-}
-
-// book is a log that can be read while it is written.
-type book struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *book) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *book) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // queued waits until a cycle is in the queue.
@@ -371,7 +354,7 @@ func TestCyclesOfAFleet(t *testing.T) {
 			b.worker("second", quick)
 			require.NoError(t, g.wait(t))
 			close(let)
-			require.Eventually(t, func() bool { return strings.Contains(log.String(), "what it found does not count") }, patience, 20*time.Millisecond)
+			require.Eventually(t, func() bool { return strings.Contains(log.String(), "what this worker found does not count") }, patience, 20*time.Millisecond)
 			assert.Equal(t, []string{"Q2_K kept second", "Q8_0 kept second"}, g.outcomes())
 			assert.Equal(t, 2, g.attempts)
 		},

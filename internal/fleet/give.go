@@ -56,8 +56,8 @@ var (
 // its results to emit. It returns nil when each target of the request has its result, or was
 // passed over. If the context ends, the cycle is canceled, unless the cause is ErrLeft.
 func (c *Coordinator) Give(ctx context.Context, o Order, req runner.Request, emit func(runner.Result)) error {
-	f := &following{Coordinator: c, Order: o, req: req, emit: emit, name: cycleName(&o.Cycle), open: slices.Clone(req.Targets), attempt: o.Cycle.Attempt}
-	if f.attempt == 0 {
+	f := &following{Coordinator: c, Order: o, req: req, emit: emit, name: cycleName(&o.Cycle), open: slices.Clone(req.Targets)}
+	if f.Cycle.Attempt == 0 {
 		if err := f.next(""); err != nil {
 			return err
 		}
@@ -83,14 +83,13 @@ func (c *Coordinator) Give(ctx context.Context, o Order, req runner.Request, emi
 	}
 }
 
-// End forgets a cycle whose end is stored. A worker that still has it is told so.
+// End forgets a cycle whose end is stored. A worker that still has it gets to know that.
 func (c *Coordinator) End(ctx context.Context, cycle *store.Cycle) error {
 	l, err := c.current()
 	if err != nil {
 		return err
 	}
-	name := cycleName(cycle)
-	_, err = l.callNumber(ctx, endLua, l.keysOf(name), cycle.Ticket, cycle.Attempt, "stored", "", seconds(keep))
+	_, err = l.endCycle(ctx, cycle, "stored", false)
 	return err
 }
 
@@ -101,13 +100,27 @@ func (c *Coordinator) TakeBack(ctx context.Context, cycle *store.Cycle) (bool, e
 	if err != nil {
 		return false, err
 	}
-	name := cycleName(cycle)
-	n, err := l.callNumber(ctx, endLua, l.keysOf(name), cycle.Ticket, cycle.Attempt, "taken back", "1", seconds(keep))
-	if err != nil || n == 0 {
-		return false, err
+	return l.takeBack(ctx, cycle, "taken back", true)
+}
+
+// endCycle ends a cycle in Redis, with unbegun only if no worker has begun it. It reports whether
+// the cycle is over.
+func (l *link) endCycle(ctx context.Context, cycle *store.Cycle, why string, unbegun bool) (ended bool, err error) {
+	only := ""
+	if unbegun {
+		only = "1"
 	}
-	_ = l.tasks.DeleteTask(l.queueOf(cycle.Class), taskID(name, cycle.Attempt)) // else the worker that takes it is told
-	return true, nil
+	n, err := l.callNumber(ctx, endLua, l.keysOf(cycleName(cycle)), cycle.Ticket, cycle.Attempt, why, only, seconds(keep))
+	return n == 1, err
+}
+
+// takeBack does the same, and takes the task out of the queue as far as it is there.
+func (l *link) takeBack(ctx context.Context, cycle *store.Cycle, why string, unbegun bool) (ended bool, err error) {
+	ended, err = l.endCycle(ctx, cycle, why, unbegun)
+	if ended {
+		_ = l.tasks.DeleteTask(l.queueOf(cycle.Class), taskID(cycleName(cycle), cycle.Attempt)) // else the worker that takes it finds that it is over
+	}
+	return ended, err
 }
 
 // following is a cycle that is given.
@@ -117,9 +130,8 @@ type following struct {
 	req  runner.Request
 	emit func(runner.Result)
 
-	name    string
-	attempt int
-	open    []string // targets without a result
+	name string
+	open []string // targets without a result
 
 	given  bool   // this attempt is in the queue, or was
 	run    string // of the worker that has begun it; "" before
@@ -154,13 +166,12 @@ func (f *following) away(err error) {
 
 // next begins the next attempt.
 func (f *following) next(why string) error {
-	if err := f.Attempt(f.attempt + 1); err != nil {
+	if err := f.Attempt(f.Cycle.Attempt + 1); err != nil {
 		return &storeError{err}
 	}
-	f.attempt++
-	f.Cycle.Attempt = f.attempt
+	f.Cycle.Attempt++
 	if why != "" {
-		f.Logger.Warn("the cycle is given to the workers of its class again", "why", why, "attempt", f.attempt, "host", f.host)
+		f.Logger.Warn("the cycle is given to the workers of its class again", "why", why, "attempt", f.Cycle.Attempt, "host", f.host)
 	}
 	if f.run != "" {
 		f.Begun("")
@@ -176,7 +187,7 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 		return false, err
 	}
 	keys := l.keysOf(f.name)
-	state, err := l.call(ctx, openLua, keys[:1], f.Cycle.Ticket, f.attempt, seconds(keep))
+	state, err := l.call(ctx, openLua, keys[:1], f.Cycle.Ticket, f.Cycle.Attempt, seconds(keep))
 	if err != nil {
 		return false, err
 	}
@@ -199,7 +210,7 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 	if run := state.text(1); run != f.run {
 		f.run, f.host, f.heard, f.Started = run, state.text(2), time.Now(), true
 		f.Begun(f.host)
-		f.Logger.Info("a worker has begun the cycle", "host", f.host, "attempt", f.attempt)
+		f.Logger.Info("a worker has begun the cycle", "host", f.host, "attempt", f.Cycle.Attempt)
 	}
 	if f.run == "" {
 		return false, f.wait(ctx, l)
@@ -220,12 +231,12 @@ func (f *following) giveOnce(ctx context.Context, l *link) error {
 	}
 	req := f.req
 	req.Targets = f.open
-	payload, err := json.Marshal(newTask(&f.Order, req, f.attempt))
+	payload, err := json.Marshal(newTask(&f.Order, req, f.Cycle.Attempt))
 	if err != nil {
 		return &storeError{fmt.Errorf("writing the task: %w", err)}
 	}
 	_, err = l.queue.EnqueueContext(ctx, asynq.NewTask(taskType, payload),
-		asynq.Queue(l.queueOf(f.Cycle.Class)), asynq.TaskID(taskID(f.name, f.attempt)),
+		asynq.Queue(l.queueOf(f.Cycle.Class)), asynq.TaskID(taskID(f.name, f.Cycle.Attempt)),
 		asynq.MaxRetry(0), asynq.Timeout(keep), asynq.Retention(keep))
 	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) { // else it is there already
 		return fmt.Errorf("giving the cycle: %w", err)
@@ -243,7 +254,7 @@ func (f *following) wait(ctx context.Context, l *link) error {
 	}
 	f.progress(runner.Progress{Model: f.Cycle.Model, Operation: runner.OperationWait, Detail: detail})
 	if until := f.Cycle.Until; !until.IsZero() && time.Now().After(until) && !f.Started {
-		ended, err := f.end(ctx, l, "late", true)
+		ended, err := l.takeBack(ctx, &f.Cycle, "late", true)
 		if err != nil || !ended {
 			return err
 		}
@@ -262,7 +273,7 @@ func (f *following) wait(ctx context.Context, l *link) error {
 
 // lost says why no worker will begin the task; "" where one may.
 func (f *following) lost(l *link) (string, error) {
-	queue, id := l.queueOf(f.Cycle.Class), taskID(f.name, f.attempt)
+	queue, id := l.queueOf(f.Cycle.Class), taskID(f.name, f.Cycle.Attempt)
 	info, err := l.tasks.GetTaskInfo(queue, id)
 	switch {
 	case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
@@ -296,20 +307,6 @@ func (f *following) orphaned(l *link, queue, id string) (string, error) {
 		}
 	}
 	return "", nil
-}
-
-// end ends the cycle in Redis, and takes its task out of the queue as far as it is there.
-func (f *following) end(ctx context.Context, l *link, why string, unbegun bool) (ended bool, err error) {
-	only := ""
-	if unbegun {
-		only = "1"
-	}
-	n, err := l.callNumber(ctx, endLua, l.keysOf(f.name), f.Cycle.Ticket, f.attempt, why, only, seconds(keep))
-	if err != nil || n == 0 {
-		return false, err
-	}
-	_ = l.tasks.DeleteTask(l.queueOf(f.Cycle.Class), taskID(f.name, f.attempt)) // else the worker that takes it is told
-	return true, nil
 }
 
 // alive begins the next attempt when nothing was heard of the worker for too long.
@@ -369,7 +366,7 @@ func (f *following) read(ctx context.Context, l *link, results string) (over boo
 			before := f.last
 			f.last, f.heard = entry.ID, time.Now()
 			value := func(name string) string { text, _ := entry.Values[name].(string); return text }
-			if value("run") != f.run || value("attempt") != strconv.Itoa(f.attempt) {
+			if value("run") != f.run || value("attempt") != strconv.Itoa(f.Cycle.Attempt) {
 				continue
 			}
 			back, err := f.take(value("kind"), value("data"))
@@ -480,11 +477,9 @@ func (f *following) done() error {
 func (f *following) fail(failure *runner.Failure) {
 	for _, target := range slices.Clone(f.open) {
 		f.close(target)
-		now := time.Now()
-		f.emit(runner.Result{
-			Model: f.req.Model.Name, SourceFormat: f.req.Model.OriginalFormat(f.req.Baseline), TargetFormat: target, Threshold: f.req.Threshold,
-			Started: now, Finished: now, Failure: failure, Host: f.host,
-		})
+		r := runner.Undecided(f.req, target, failure)
+		r.Host = f.host
+		f.emit(r)
 	}
 }
 
@@ -505,10 +500,10 @@ func (f *following) cancel(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
-	if l, err := f.current(); err == nil { // the worker does not answer: it is told when it comes back
+	if l, err := f.current(); err == nil { // the worker does not answer: it learns of that when it comes back
 		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer stop()
-		_, _ = f.end(ctx, l, "canceled", false)
+		_, _ = l.takeBack(ctx, &f.Cycle, "canceled", false)
 	}
 	f.fail(runner.Failf(runner.ReasonCanceled, "%w; the worker on %q has not answered", cause, f.host))
 	return nil
@@ -520,7 +515,7 @@ func (f *following) canceling(ctx context.Context, asked *bool) (over bool, err 
 	if err != nil {
 		return false, err
 	}
-	ended, err := f.end(ctx, l, "canceled", true)
+	ended, err := l.takeBack(ctx, &f.Cycle, "canceled", true)
 	if err != nil {
 		return false, err
 	}
@@ -543,10 +538,10 @@ func (f *following) canceling(ctx context.Context, asked *bool) (over bool, err 
 		f.run, _ = state[0].(string)
 		f.host, _ = state[1].(string)
 	}
-	attempt := f.attempt
+	attempt := f.Cycle.Attempt
 	over, err = f.read(ctx, l, keys[1])
-	if f.attempt != attempt { // its worker has given it back meanwhile
-		ended, err := f.end(ctx, l, "canceled", false)
+	if f.Cycle.Attempt != attempt { // its worker has given it back meanwhile
+		ended, err := l.takeBack(ctx, &f.Cycle, "canceled", false)
 		if ended {
 			f.fail(runner.Failf(runner.ReasonCanceled, "it was canceled: %w", context.Canceled))
 		}

@@ -14,6 +14,8 @@ import (
 var (
 	//go:embed open.lua
 	openLua string
+	//go:embed guard.lua
+	guardLua string
 	//go:embed beat.lua
 	beatLua string
 	//go:embed append.lua

@@ -1,13 +1,13 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/redisconn"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -167,7 +168,7 @@ func (w *Worker) task(ctx context.Context, payload []byte) error {
 	t, err := parseTask(payload)
 	if errors.Is(err, errVersion) || t.Cycle == "" || t.Class != w.Class {
 		w.Logger.Error("a task cannot be taken", "err", err, "class", t.Class)
-		return fmt.Errorf("%w: %w", errNotTaken, cmpErr(err, errors.New("it is of another class")))
+		return fmt.Errorf("%w: %w", errNotTaken, cmp.Or(err, errors.New("it is of another class")))
 	}
 	cycle, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -195,20 +196,15 @@ func (w *Worker) task(ctx context.Context, payload []byte) error {
 	default:
 		r.finish(ctx, kindDone, "")
 	}
-	switch cause := context.Cause(cycle); { // it may only have been told now
+	switch cause := context.Cause(cycle); { // it may only have learned of that now
 	case errors.Is(cause, errStop):
 		w.Logger.Info("the cycle is given back", "model", t.Model)
 	case errors.Is(cause, errTold):
-		w.Logger.Warn("this worker was told that what it found does not count: another worker has the cycle, or it is over", "model", t.Model)
+		w.Logger.Warn("what this worker found does not count: another worker has the cycle, or it is over", "model", t.Model)
 	default:
 		w.Logger.Info("the cycle is over", "model", t.Model, "took", time.Since(begin).Round(time.Millisecond))
 	}
 	return nil
-}
-
-func cmpErr(errs ...error) error {
-	i := slices.IndexFunc(errs, func(err error) bool { return err != nil })
-	return errs[i]
 }
 
 // now notes what the worker does.
@@ -288,7 +284,7 @@ type Report struct {
 	logged   int    // bytes
 	last     bool   // the last entry is there
 	fresh    chan []string
-	told     bool // fresh has got its value
+	answered bool // fresh has got its value
 }
 
 // entry is one of the results.
@@ -325,7 +321,7 @@ func (r *Report) begin(ctx context.Context) error {
 		case err == nil && answer.text(0) != replyUnknown:
 			return errTold
 		case time.Now().After(deadline):
-			return cmpErr(err, errors.New("the cycle is not known to Redis"))
+			return cmp.Or(err, errors.New("the cycle is not known to Redis"))
 		}
 		select {
 		case <-ctx.Done():
@@ -344,7 +340,7 @@ func (r *Report) beat(ctx context.Context) (reply, error) {
 	if err != nil { // of a number that is none
 		progress = []byte("{}")
 	}
-	return r.link.call(ctx, beatLua, r.keys()[:1], r.task.Token, r.task.Attempt, r.run, r.host, progress)
+	return r.link.call(ctx, guardLua+beatLua, r.keys()[:1], r.task.Token, r.task.Attempt, r.run, r.host, progress)
 }
 
 // Progress takes what the cycle does.
@@ -361,27 +357,24 @@ func (r *Report) Result(result runner.Result) {
 		return
 	}
 	text, err := json.Marshal(result)
-	if err != nil {
-		result.Verdict, result.Failure, result.Evidence = nil, runner.Failf(runner.ReasonInternal, "the result cannot be written: %w", err), runner.Evidence{}
-		if text, err = json.Marshal(result); err != nil {
-			r.logger.Error("a result cannot be written", "err", err)
-			return
-		}
-	}
 	if len(text) > maxResult {
 		r.logger.Warn("a result is too large to be sent: the rounds that it rests on are left out", "target", result.TargetFormat, "bytes", len(text), "rounds", len(result.Evidence.Rounds))
 		result.Evidence.Rounds = nil
-		if text, err = json.Marshal(result); err != nil || len(text) > maxResult {
-			result = runner.Result{
-				Model: result.Model, SourceFormat: result.SourceFormat, TargetFormat: result.TargetFormat, Threshold: result.Threshold,
-				Started: result.Started, Finished: result.Finished,
-				Failure: runner.Failf(runner.ReasonInternal, "the result has more than %d bytes, which is too much to be sent through Redis", maxResult),
-			}
-			if text, err = json.Marshal(result); err != nil {
-				r.logger.Error("a result cannot be written", "err", err)
-				return
-			}
-		}
+		text, err = json.Marshal(result)
+	}
+	if err == nil && len(text) > maxResult {
+		err = fmt.Errorf("it has more than %d bytes, which is too much for Redis", maxResult)
+	}
+	if err != nil {
+		text, err = json.Marshal(runner.Result{
+			Model: result.Model, SourceFormat: result.SourceFormat, TargetFormat: result.TargetFormat, Threshold: result.Threshold,
+			Started: result.Started, Finished: result.Finished,
+			Failure: runner.Failf(runner.ReasonInternal, "the result cannot be sent: %w", err),
+		})
+	}
+	if err != nil {
+		r.logger.Error("a result cannot be sent", "err", err)
+		return
 	}
 	r.add(kindResult, string(text))
 }
@@ -423,12 +416,9 @@ func (r *Report) Write(lines []byte) (int, error) {
 
 // refuse fails every target.
 func (r *Report) refuse(err error) {
+	request := runner.Request{Model: model.Model{Name: r.task.Model}, Settings: r.task.Settings}
 	for _, target := range r.task.Targets {
-		now := time.Now()
-		r.Result(runner.Result{
-			Model: r.task.Model, TargetFormat: target, Threshold: r.task.Settings.Threshold, Started: now, Finished: now,
-			Failure: runner.Failf(runner.ReasonInternal, "the worker on %s refuses the cycle: %w", r.host, err),
-		})
+		r.Result(runner.Undecided(request, target, runner.Failf(runner.ReasonInternal, "the worker on %s refuses the cycle: %w", r.host, err)))
 	}
 }
 
@@ -508,8 +498,8 @@ func (r *Report) sending(ctx context.Context) {
 	}
 }
 
-// heed does what an answer says. told reports that nothing more is to be sent.
-func (r *Report) heed(answer reply) (told bool) {
+// heed does what an answer says, and reports whether nothing more is to be sent.
+func (r *Report) heed(answer reply) (over bool) {
 	switch answer.text(0) {
 	case replySuperseded, replyTaken:
 		r.cancel(errTold)
@@ -531,8 +521,8 @@ func (r *Report) tell(text string) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.told {
-		r.told = true
+	if !r.answered {
+		r.answered = true
 		r.fresh <- fresh
 	}
 }
@@ -548,7 +538,7 @@ func (r *Report) send(ctx context.Context) (all bool) {
 		}
 		next, number := r.entries[r.sent], r.sent+1
 		r.mu.Unlock()
-		answer, err := r.link.call(ctx, appendLua, r.keys(), r.task.Token, r.task.Attempt, r.run, number, next.kind, next.data, seconds(keep))
+		answer, err := r.link.call(ctx, guardLua+appendLua, r.keys(), r.task.Token, r.task.Attempt, r.run, number, next.kind, next.data, seconds(keep))
 		if err != nil {
 			return false // it is tried again with the next beat
 		}

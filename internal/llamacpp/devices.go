@@ -11,9 +11,9 @@ import (
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// deviceOf returns the accelerator that a buffer is on, as llama.cpp names buffers: that of
-// "CUDA0" is CUDA0, that of "MTL0_Mapped" is MTL0, and "CPU_REPACK" or "CUDA_Host" are in the
-// memory of the host, "".
+// deviceOf returns the accelerator that a buffer is on, as llama.cpp names buffers: CUDA0 for
+// "CUDA0", and MTL0 for "MTL0_Mapped". "CPU_REPACK" and "CUDA_Host" are in the memory of the
+// host, for which it returns "".
 func deviceOf(buffer string) string {
 	name, _ := strings.CutSuffix(buffer, "_Mapped")
 	for _, host := range []string{"CPU", "BLAS", "AMX", "HBM"} {
@@ -82,9 +82,8 @@ func (e *Engine) ofProcesses(ctx context.Context, dir string) map[int]int64 {
 }
 
 // parseSMI reads lines such as "4711, 5321"; in a container, or on some systems, the memory is
-// "[N/A]". A process on several GPUs has a line
-// for each; where only one has its model, it has no more than a context on the others, so that the
-// largest counts.
+// "[N/A]". A process on several GPUs has a line for each. Where only one of them has its model, it
+// has no more than a context on the others, so that the largest counts.
 func parseSMI(printed string) map[int]int64 {
 	all := map[int]int64{}
 	for line := range strings.Lines(printed) {

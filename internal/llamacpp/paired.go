@@ -337,7 +337,8 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 		}
 		milliseconds = *a.PromptMS
 	}
-	return burst, s.time(&burst, a, milliseconds)
+	err = s.time(&burst, a, milliseconds)
+	return burst, err
 }
 
 // time gives a burst the time that a server said it took, without the pauses in it.

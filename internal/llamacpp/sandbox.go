@@ -46,7 +46,7 @@ var systemPaths = []string{
 	"/etc/os-release", "/etc/lsb-release", "/etc/debian_version", "/etc/machine-id", "/etc/hostname", "/etc/hosts", "/etc/profile", "/etc/bash.bashrc",
 }
 
-// devicePatterns are the devices that everybody uses, and those of accelerators.
+// devicePatterns are the devices that every program uses, and the devices of accelerators.
 var devicePatterns = []string{
 	"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom",
 	"/dev/dri", "/dev/kfd", "/dev/dxg", "/dev/accel", "/dev/udmabuf",

@@ -223,7 +223,7 @@ func (s *server) complete(ctx context.Context, prompt []int32, predict int) (ans
 }
 
 // completeAll does the same with several prompts, all of which the server takes up at once. The
-// timings are those of the one that took longest to generate.
+// timings belong to the prompt that took longest to generate.
 func (s *server) completeAll(ctx context.Context, prompts [][]int32, predict int) (answer, error) {
 	return s.ask(ctx, completion{Prompt: prompts, Predict: predict}, func(text []byte, wall time.Duration) (timings, error) {
 		return parseAll(text, len(prompts), predict, wall)
@@ -274,8 +274,8 @@ func (s *server) unusable(format string, args ...any) error {
 	return runner.Failf(s.reason, "%s gave no usable figure while %s: %w", s.tool, s.doing, fmt.Errorf(format, args...))
 }
 
-// parseAll reads the timings of so many sequences, and returns those of the one that took
-// longest to generate.
+// parseAll reads the timings of so many sequences, and returns the timings of the sequence that
+// took longest to generate.
 func parseAll(text []byte, sequences, predict int, wall time.Duration) (timings, error) {
 	var all []json.RawMessage
 	if err := json.Unmarshal(text, &all); err != nil {

@@ -28,13 +28,11 @@ func waitEnded(pid int) error {
 // starts it, so the caller must have locked that thread; it gets its own CPUs back.
 func startOn(cpus []int, cmd *exec.Cmd) error {
 	if len(cpus) > 0 {
-		var own, wanted unix.CPUSet
+		var own unix.CPUSet
 		if err := unix.SchedGetaffinity(0, &own); err != nil {
 			return fmt.Errorf("reading the CPUs of this thread: %w", err)
 		}
-		for _, cpu := range cpus {
-			wanted.Set(cpu)
-		}
+		wanted := setOf(cpus)
 		if err := unix.SchedSetaffinity(0, &wanted); err != nil {
 			return fmt.Errorf("starting %s on the CPUs %v: %w", filepath.Base(cmd.Path), cpus, err)
 		}

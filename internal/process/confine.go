@@ -15,6 +15,6 @@ type Confinement struct {
 	Devices []string // to read, write and control
 }
 
-// ErrNoLandlock says that the kernel cannot confine: it is no Linux, was built without
+// ErrNoLandlock says that the kernel cannot confine: it is not Linux, was built without
 // Landlock, or was started without it.
 var ErrNoLandlock = errors.New("this kernel has no Landlock (Linux 5.13 or newer has it, unless it was built without, or lsm= of its command line leaves it out)")

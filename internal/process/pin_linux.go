@@ -14,10 +14,7 @@ import (
 // may run on none of them stays where it is: whoever wraps a tool may have placed it. It
 // fails when the process is gone.
 func Pin(pid int, cpus []int) error {
-	var wanted unix.CPUSet
-	for _, cpu := range cpus {
-		wanted.Set(cpu)
-	}
+	wanted := setOf(cpus)
 	// A thread that is not pinned yet may start another while they are listed.
 	for pinned := map[int]bool{}; ; {
 		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
@@ -39,6 +36,13 @@ func Pin(pid int, cpus []int) error {
 			return nil
 		}
 	}
+}
+
+func setOf(cpus []int) (set unix.CPUSet) {
+	for _, cpu := range cpus {
+		set.Set(cpu)
+	}
+	return set
 }
 
 func pinThread(id int, wanted unix.CPUSet) error {

@@ -160,7 +160,7 @@ func run(ctx context.Context, spec Spec) (Result, error) {
 	waitErr := cmd.Wait() // the leader has ended: this reaps it
 	disown(cmd.Process.Pid)
 	strays := make(chan int, 1)
-	go func() { strays <- endStrays(cmd.Process.Pid) }() // from a thread that may signal those of others, too
+	go func() { strays <- endStrays(cmd.Process.Pid) }() // from a thread that is not confined, and may signal every stray
 	result := Result{Strays: <-strays}
 	out.finish()
 

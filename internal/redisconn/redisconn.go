@@ -25,7 +25,7 @@ import (
 )
 
 // Secrets come from the environment: see SecretsOf. Each is used if the configuration does not
-// set its counterpart, and takes precedence over the URL. No URL can set those of Sentinels.
+// set its counterpart, and takes precedence over the URL. No URL can set the secrets of Sentinels.
 type Secrets struct {
 	Username, Password                 string
 	SentinelUsername, SentinelPassword string

@@ -18,7 +18,7 @@ import (
 func (s *State) Choose(rule choice.Rule, model ModelID, targets []string) string {
 	var candidates []choice.Candidate
 	for _, target := range targets {
-		pair := s.Pairs[PairID{model.Name, target, model.Class}]
+		pair := s.Pairs[model.Pair(target)]
 		if pair == nil || pair.Standing != verdict.Kept {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -22,6 +23,12 @@ type ModelID struct {
 	Name  string `json:"model_name"`
 	Class string `json:"hardware_class,omitempty"` // as in PairID
 }
+
+// Pair returns the pair of the model and a target.
+func (id ModelID) Pair(target string) PairID { return PairID{id.Name, target, id.Class} }
+
+// ModelOf returns the model of an entry.
+func ModelOf(m *model.Planned) ModelID { return ModelID{m.Name, m.Class} }
 
 // ModelID returns the model of the pair.
 func (id PairID) ModelID() ModelID { return ModelID{id.Model, id.Class} }
@@ -244,7 +251,7 @@ type Cycle struct {
 func (c *Cycle) ModelID() ModelID { return ModelID{c.Model, c.Class} }
 
 // PairID returns the pair of the cycle's model and a target.
-func (c *Cycle) PairID(target string) PairID { return PairID{c.Model, target, c.Class} }
+func (c *Cycle) PairID(target string) PairID { return c.ModelID().Pair(target) }
 
 // Delivery says where an event is on its way to the bus.
 type Delivery string

@@ -16,7 +16,7 @@ const (
 )
 
 // AtOnce returns the phase in which so many sequences are generated at once, such as
-// "generation@8". Its throughput is that of all together. One sequence is Generation itself.
+// "generation@8". Its throughput counts the tokens of all of them. One sequence is Generation itself.
 func AtOnce(clients int) Phase {
 	if clients <= 1 {
 		return Generation

@@ -102,7 +102,7 @@ func (k *snapshot) pairs() map[store.PairID]*pairView {
 			for _, target := range planned.Targets {
 				p := &pairView{
 					planned: planned.SourceFormat(), Source: planned.SourceFormat(), file: &planned.Model,
-					id: store.PairID{Model: planned.Name, Target: target, Class: planned.Class}, Target: target,
+					id: store.ModelOf(planned).Pair(target), Target: target,
 					Scheduled: true, Entry: entry.Name, NextRun: k.at(k.next[entry.Name]),
 					Pair: &store.Pair{}, Threshold: entry.Threshold, Suspended: suspended[entry.Name],
 				}
@@ -141,7 +141,7 @@ func (k *snapshot) choices() map[store.ModelID]*store.Choice {
 	for _, entry := range k.scheduled.Entries {
 		for i := range entry.Models {
 			planned := &entry.Models[i]
-			id := store.ModelID{Name: planned.Name, Class: planned.Class}
+			id := store.ModelOf(planned)
 			before, known := stopped[id]
 			stopped[id] = planned.Choose == choice.None && (before || !known)
 		}

@@ -138,7 +138,7 @@ func bySize(id, title string, points []copyPoint, pairs []*pairView, rows []tick
 		tick.Anchor = "middle"
 		p.Columns = append(p.Columns, tick)
 	}
-	var told []string
+	var sentences []string
 	for i, point := range points {
 		at := pixel(x.at(sizes[i]))
 		said := fmt.Sprintf("%s: %s, %s, %s", text.Name(point.id.Target), text.Size(point.bytes()), point.said, point.Decision())
@@ -153,9 +153,9 @@ func bySize(id, title string, points []copyPoint, pairs []*pairView, rows []tick
 		p.Strokes = append(p.Strokes, strokeView{"pair", fmt.Sprintf("M%s %sV%s", at, pixel(point.low), pixel(point.high))})
 		p.Marks = append(p.Marks, markView{Class: class, X: at, Y: pixel(point.at), R: radius, Title: said})
 		p.Labels = append(p.Labels, labelView{at, pixel(math.Max(point.at-8, plotTop+2)), text.Name(point.id.Target)})
-		told = append(told, said)
+		sentences = append(sentences, said)
 	}
-	p.Description = strings.Join(told, ". ") + "."
+	p.Description = strings.Join(sentences, ". ") + "."
 	return p
 }
 
@@ -233,7 +233,7 @@ func newFurtherPlot(id, title string, pairs []*pairView, phases []verdict.Phase)
 	for i, phase := range phases {
 		p.Columns = append(p.Columns, tickView{At: pixel(x(i)), Label: string(phase), Anchor: "middle"})
 	}
-	var told []string
+	var sentences []string
 	for _, l := range lines {
 		var path, figures []string
 		for i, value := range l.values {
@@ -242,7 +242,7 @@ func newFurtherPlot(id, title string, pairs []*pairView, phases []verdict.Phase)
 			figures = append(figures, text.Throughput(value))
 		}
 		p.Strokes = append(p.Strokes, strokeView{"line", "M" + strings.Join(path, "L")})
-		told = append(told, l.name+": "+strings.Join(figures, ", "))
+		sentences = append(sentences, l.name+": "+strings.Join(figures, ", "))
 	}
 	last := len(phases) - 1
 	slices.SortFunc(lines, func(a, b line) int { return cmp.Compare(b.values[last], a.values[last]) }) // from the top
@@ -251,6 +251,6 @@ func newFurtherPlot(id, title string, pairs []*pairView, phases []verdict.Phase)
 		lowest = math.Max(lowest+labelApart, y.at(l.values[last])+3.5)
 		p.Labels = append(p.Labels, labelView{pixel(x(last) + 40), pixel(lowest), l.name})
 	}
-	p.Description = fmt.Sprintf("Tokens per second in %v. %s.", phases, strings.Join(told, "; "))
+	p.Description = fmt.Sprintf("Tokens per second in %v. %s.", phases, strings.Join(sentences, "; "))
 	return p
 }
