@@ -45,9 +45,13 @@ func (a *abilities) gpuNames() string {
 
 // hasFlag reports whether a tool's help names the flag.
 func hasFlag(help, flag string) bool {
-	return slices.Contains(strings.FieldsFunc(help, func(r rune) bool {
-		return strings.ContainsRune(" \t\r\n,[]<>|()", r)
-	}), flag)
+	between := func(r rune) bool { return strings.ContainsRune(" \t\r\n,[]<>|()", r) }
+	for word := range strings.FieldsFuncSeq(help, between) {
+		if word == flag {
+			return true
+		}
+	}
+	return false
 }
 
 var formatLine = regexp.MustCompile(`(?m)^\s*\d+\s+or\s+([A-Za-z0-9_]+)\s*:(.*)$`)
