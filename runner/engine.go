@@ -3,6 +3,8 @@ package runner
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -194,6 +196,31 @@ type Offload struct {
 	Layers    int      `json:"layers"`     // on devices other than the CPU
 	AllLayers int      `json:"all_layers"` // that there are; 0 when the tool does not say
 	Buffers   []Buffer `json:"buffers,omitempty"`
+}
+
+// places names the accelerators that hold a part of the file, with the size of the cache on each.
+func (o *Offload) places() string {
+	if o == nil {
+		return "the host"
+	}
+	caches := map[string]int64{}
+	for _, b := range o.Buffers {
+		switch {
+		case b.On == "":
+		case b.Use == "KV", b.Use == "RS":
+			caches[b.On] += b.Bytes
+		case b.Use == "model":
+			caches[b.On] += 0
+		}
+	}
+	if o.Layers == 0 && len(caches) == 0 {
+		return "the host"
+	}
+	text := fmt.Sprintf("%d of %d layers on devices", o.Layers, o.AllLayers)
+	for _, device := range slices.Sorted(maps.Keys(caches)) {
+		text += fmt.Sprintf(", %s with a cache of %d bytes", device, caches[device])
+	}
+	return text
 }
 
 // Buffer is memory that was taken for one use on one device.

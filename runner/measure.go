@@ -123,6 +123,7 @@ func (m *measuring) round(ctx context.Context) error {
 	for _, pairs := range m.together(m.undecided()) {
 		measured, err := m.compare(ctx, pairs)
 		if no, ok := errors.AsType[*Unpaired](err); ok { // nothing of this round is lost but time
+			m.turn += 2 - m.turn%2 // some pairs may have had it: they are not measured in its order again
 			return m.fallBack(no, len(pairs)+1)
 		}
 		if err != nil {
@@ -205,9 +206,30 @@ func (m *measuring) roundJob(pairs []*pair) (job RoundJob, first Stage) {
 		first = StageQuantized
 	}
 	if m.method == config.MethodPaired {
-		job.Turns = planTurns(m.Benchmark, len(job.Files), m.OrderSeed, m.turn)
+		job.Turns = m.turnsOf(pairs)
 	}
 	return job, first
+}
+
+// turnsOf returns the turns of the next round of pairs. Their order is drawn for all files of the
+// cycle, so that those which are measured keep the opposite order of the round before when others
+// are decided in between.
+func (m *measuring) turnsOf(pairs []*pair) []Turn {
+	numbers := map[int]int{0: 0} // of the round's files, by the numbers of the cycle's
+	for i, p := range pairs {
+		numbers[slices.Index(m.pairs, p)+1] = i + 1
+	}
+	turns := planTurns(m.Benchmark, len(m.pairs)+1, m.OrderSeed, m.turn)
+	for i := range turns {
+		order := []int{}
+		for _, file := range turns[i].Order {
+			if number, measured := numbers[file]; measured {
+				order = append(order, number)
+			}
+		}
+		turns[i].Order = order
+	}
+	return turns
 }
 
 // add takes a round in, and reports whether it counts.

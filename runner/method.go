@@ -3,7 +3,6 @@ package runner
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
@@ -19,13 +18,13 @@ func (c *cycle) pairsFurther() error {
 	return c.noPairs(Failf(ReasonEngineMissing, "%s", c.info.Unpaired))
 }
 
-// chooseMethod decides, once in a cycle, how its rounds are measured: in pairs where that
-// can be, unless another method is asked for.
+// chooseMethod decides how the rounds of a group are measured: in pairs where that can be, unless
+// another method is asked for. A cycle that has begun to measure by a process a file goes on so.
 func (c *cycle) chooseMethod(ctx context.Context, group []*pair) error {
-	if c.method != "" {
+	if c.method == config.MethodProcess {
 		return nil
 	}
-	c.method, c.atOnce = config.MethodPaired, 0
+	c.method = config.MethodPaired
 	if c.Benchmark.Method == config.MethodProcess {
 		c.method = config.MethodProcess
 		return nil
@@ -45,7 +44,12 @@ func (c *cycle) chooseMethod(ctx context.Context, group []*pair) error {
 	if free > 0 && fit < 2 {
 		return c.noPairs(Failf(ReasonOutOfMemory, "two files take about %s of memory and %s are free", bytesText(need), bytesText(free)))
 	}
-	c.atOnce = fit
+	if c.atOnce = fit; fit > len(undecided(group)) {
+		c.atOnce = 0
+	}
+	if c.mostAtOnce > 0 && (c.atOnce == 0 || c.atOnce > c.mostAtOnce) {
+		c.atOnce = c.mostAtOnce
+	}
 	return nil
 }
 
@@ -115,14 +119,15 @@ func (m *measuring) unpaired(err error) error {
 	return err
 }
 
-// sameDevice fails where a copy got less of a device than its original: what is compared
-// then are the devices.
+// sameDevice fails where a copy is on other devices than its original, or got less of one: what is
+// compared then are the devices. The caches of both are equally large, so that they tell which
+// layers lie where.
 func (m *measuring) sameDevice(original, quantized FileRound) error {
-	was, is := original.Measurement.Offload, quantized.Measurement.Offload
-	if m.method != config.MethodPaired || was == nil || is == nil || is.Layers >= was.Layers {
+	was, is := original.Measurement.Offload.places(), quantized.Measurement.Offload.places()
+	if m.method != config.MethodPaired || was == is {
 		return nil
 	}
-	return &Unpaired{fmt.Errorf("%d of %d layers of the original were on a device, and %d of %d of the copy", was.Layers, was.AllLayers, is.Layers, is.AllLayers)}
+	return &Unpaired{Failf(ReasonOutOfMemory, "the original and the copy were not on the same devices: %s, and %s", was, is)}
 }
 
 // fallBack measures fewer files at a time, where they did not fit into memory, and else by a
@@ -132,6 +137,7 @@ func (m *measuring) fallBack(no *Unpaired, files int) error {
 	failure, failed := errors.AsType[*Failure](no.Err)
 	if failed && failure.Reason == ReasonOutOfMemory && files > 2 {
 		m.atOnce = max(files/2, 2)
+		m.mostAtOnce = m.atOnce
 		m.Logger.Info("measuring fewer files at a time", "model", m.Model.Name, "files", m.atOnce, "reason", no)
 		return nil
 	}
@@ -142,6 +148,7 @@ func (m *measuring) fallBack(no *Unpaired, files int) error {
 	if err := m.noPairs(why); err != nil {
 		return err
 	}
+	m.rounds, m.longest = 0, 0 // the group gets at least one round of the new method
 	for _, p := range m.undecided() {
 		for i := range p.rounds {
 			p.rounds[i].Counted = false

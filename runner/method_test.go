@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -216,7 +217,7 @@ func TestCopyWithLessOfADeviceIsNotComparedInPairs(t *testing.T) {
 	}
 	r := f.runPaired(e)["Q8_0"]
 	assert.Equal(t, config.MethodProcess, r.Evidence.Method)
-	assert.Equal(t, "33 of 33 layers of the original were on a device, and 20 of 33 of the copy", r.Evidence.MethodReason)
+	assert.Equal(t, "the original and the copy were not on the same devices: 33 of 33 layers on devices, and 20 of 33 layers on devices", r.Evidence.MethodReason)
 }
 
 func TestServerOfOneCopyThatFailsLeavesTheOthers(t *testing.T) {
@@ -252,6 +253,64 @@ func TestCopyThatIsWrittenToWhileItIsMeasuredIsNotDecided(t *testing.T) {
 	assert.Equal(t, verdict.Kept, results["Q8_0"].Outcome())
 	require.NotNil(t, results["Q2_K"].Failure)
 	require.ErrorContains(t, results["Q2_K"].Failure, "nothing can be said about the copy: it is no longer the file that was made")
+}
+
+func TestCopyThatIsWrittenToInPlaceIsNotDecidedWhateverItsTime(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0", "Q2_K")
+	e := &pairing{engine: f.engine}
+	e.paired = func(job runner.RoundJob, _ []runner.FileRound) error {
+		path := filepath.Join(job.Dir, "Q2_K.gguf")
+		before, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = file.WriteAt([]byte("x"), before.Size()-1)
+		return errors.Join(err, file.Close(), os.Chtimes(path, before.ModTime(), before.ModTime()))
+	}
+	results := f.runPaired(e)
+	assert.Equal(t, verdict.Kept, results["Q8_0"].Outcome())
+	require.NotNil(t, results["Q2_K"].Failure)
+	require.ErrorContains(t, results["Q2_K"].Failure, "holds something else, although its size and time of modification are what they were")
+}
+
+func TestBaselineThatIsExchangedWhileItIsMeasuredDecidesNothing(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q4_K_M", "Q2_K")
+	f.request.Baseline = "Q8_0"
+	e := &pairing{engine: f.engine}
+	e.paired = func(job runner.RoundJob, _ []runner.FileRound) error {
+		return errors.Join(copyFile(f.model.Path, job.Dir+"/new"), os.Rename(job.Dir+"/new", filepath.Join(job.Dir, job.Files[0])))
+	}
+	for _, r := range f.runPaired(e) {
+		require.NotNil(t, r.Failure, r.TargetFormat)
+		require.ErrorContains(t, r.Failure, "nothing can be said about the baseline, Q8_0: it is no longer the file that was made")
+	}
+}
+
+func TestPairsKeepTheirOppositeOrderWhenOthersAreDecided(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0", "Q6_K", "Q4_K_M", "Q3_K_M")
+	e := &pairing{engine: f.engine}
+	orders := [][]string{}
+	e.paired = func(job runner.RoundJob, files []runner.FileRound) error {
+		order := []string{}
+		for _, file := range job.Turns[0].Order {
+			order = append(order, job.Files[file])
+		}
+		orders = append(orders, order)
+		if i := slices.Index(job.Files, "Q6_K.gguf"); i >= 0 && len(orders) == 3 {
+			files[i].Err = runner.Failf(runner.ReasonCrash, "it died") // between two rounds of opposite order
+		}
+		return nil
+	}
+	f.request.Benchmark.Rounds = config.Rounds{Min: 4, Max: 4}
+	f.runPaired(e)
+	require.GreaterOrEqual(t, len(orders), 4)
+	left := slices.DeleteFunc(slices.Clone(orders[2]), func(name string) bool { return name == "Q6_K.gguf" })
+	slices.Reverse(left)
+	assert.Equal(t, left, orders[3])
 }
 
 func TestFurtherPhasesAreMeasuredAndJudged(t *testing.T) {

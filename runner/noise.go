@@ -43,7 +43,7 @@ func (r *Runner) MeasureNoise(ctx context.Context, req Request, rounds int) (Noi
 			if self.done { // measuring the second of the two files failed
 				return self.failure
 			}
-			if err := c.sourceUnchanged(ctx); err != nil {
+			if err := c.filesUnchanged(ctx, nil); err != nil {
 				return err
 			}
 		}

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,7 +50,7 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 			if p.quantizeRun.Args, err = c.engine.QuantizeArgs(ctx, c.quantizeJob(p)); err != nil {
 				return err
 			}
-			return p.copied(ctx, path, header, bytes)
+			return errors.Join(p.copied(ctx, path, header, bytes), p.watched(path))
 		} else if err := c.discard(ctx, p, path, err); err != nil {
 			return err
 		}
@@ -66,7 +67,13 @@ func (c *cycle) quantizeOne(ctx context.Context, p *pair, report func(done, tota
 		return err
 	}
 	c.keep(ctx, key, p.file)
-	return nil
+	return p.watched(path) // after that: a link to it touches it
+}
+
+// watched notes when the copy was last touched: see untouched.
+func (p *pair) watched(path string) (err error) {
+	p.watch.touched, err = model.Touched(path)
+	return err
 }
 
 // copied notes what the copy is, and what it holds.

@@ -57,10 +57,10 @@ type Result struct {
 	Unconfirmed bool     `json:"unconfirmed,omitempty"`
 	Failure     *Failure `json:"failure,omitempty"`
 
-	// Previous is the standing decision before this cycle; "" when there was none.
 	// Memory is what original and copy took while they were measured; nil before that.
 	Memory *MemoryFigures `json:"memory,omitempty"`
 
+	// Previous is the standing decision before this cycle; "" when there was none.
 	Previous  verdict.Outcome `json:"previous_decision"`
 	Threshold float64         `json:"threshold"` // the drop, a ratio, from which on a copy is rejected
 

@@ -214,7 +214,8 @@ type cycle struct {
 	isolation      string              // how the model got there
 	method         config.Method       // of the rounds; "" before the first group is measured
 	methodReason   string              // why that is not the paired one; "" where nothing had to be decided
-	atOnce         int                 // files that a paired round has at most; 0 for all
+	atOnce         int                 // files that a paired round of the group has at most; 0 for all
+	mostAtOnce     int                 // likewise of any group, because more have failed to load; 0 for all
 	original       string              // base name in dir of the original's first file: the model's, or the baseline's
 	baseline       *pair               // of which only the making is used; nil where the model is the original
 	pairs          []*pair
@@ -227,7 +228,8 @@ type pair struct {
 	file   string       // base name in the working directory
 	id     model.FileID // of the copy as it was made; zero before
 	holds  string       // SHA-256 of the copy as it was made
-	size   int64        // bytes that the copy will have; 0 while only a bound is known
+	watch  watched
+	size   int64 // bytes that the copy will have; 0 while only a bound is known
 
 	// renumbered says that the working directory gives files new numbers.
 	renumbered bool

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
@@ -80,11 +81,20 @@ func (c *cycle) settle(ctx context.Context, m *model.Model, now []model.FileID) 
 	return nil
 }
 
-// filesUnchanged fails the cycle when the model changed, and pairs whose copy is not the file
-// that was made any more: no tool but the one that makes it writes to it.
+// filesUnchanged fails the cycle when the model or the baseline changed, and pairs whose copy is
+// not the file that was made any more: no tool but the one that makes it writes to it.
 func (c *cycle) filesUnchanged(ctx context.Context, pairs []*pair) error {
 	if err := c.sourceUnchanged(ctx); err != nil {
 		return err
+	}
+	if c.baseline != nil {
+		err := c.baseline.unchanged(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return fmt.Errorf("looking whether the baseline has changed: %w", context.Cause(ctx))
+		case err != nil:
+			return Failf(ReasonBenchmark, "nothing can be said about the baseline, %s: %w", c.baseline.target, err)
+		}
 	}
 	for _, p := range undecided(pairs) {
 		err := p.unchanged(ctx)
@@ -120,9 +130,33 @@ func (p *pair) unchanged(ctx context.Context) error {
 			return nil
 		}
 	}
+	if err == nil {
+		err = p.untouched(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("it is no longer the file that was made: %w", err)
 	}
+	return nil
+}
+
+// untouched fails where the copy was written to although its size and time of modification are
+// what they were: where it was touched its content decides.
+func (p *pair) untouched(ctx context.Context) error {
+	if p.watch.touched.IsZero() || p.watch.proved == mostProofs {
+		return nil
+	}
+	touched, err := model.Touched(p.id.Path)
+	if err != nil || touched.Equal(p.watch.touched) {
+		return err
+	}
+	holds, _, err := disk.Hash(ctx, p.id.Path, nil)
+	if err != nil {
+		return err
+	}
+	if holds != p.holds {
+		return fmt.Errorf("%q holds something else, although its size and time of modification are what they were: it was written to at %s", p.id.Path, touched.Format(time.RFC3339Nano))
+	}
+	p.watch = watched{touched: touched, proved: p.watch.proved + 1}
 	return nil
 }
 

@@ -48,7 +48,10 @@ func (e *Engine) pairedRound(ctx context.Context, tools toolset, job runner.Roun
 	if err := r.start(ctx, e, tools, text); err != nil {
 		return nil, err
 	}
-	if err := r.turns(ctx, text); err != nil {
+	if r.over() {
+		return r.files, nil
+	}
+	if err := r.turns(ctx, text, r.turn); err != nil {
 		return nil, err
 	}
 	r.finish(ctx, observed, tools, e)
@@ -67,8 +70,8 @@ type pairedRound struct {
 func socketName(file int) string { return fmt.Sprintf("s%d.sock", file) }
 
 // start starts the servers, as many at a time as their threads have cores to load on, and
-// returns when all are loaded, warmed up and on the round's CPUs. Files that do not fit into
-// memory together are an error.
+// returns when all are loaded, warmed up and on the round's CPUs. When the original fails, the
+// others are given up. Files that do not fit into memory together are an error.
 func (r *pairedRound) start(ctx context.Context, e *Engine, tools toolset, text []int32) error {
 	group, loading := errgroup.WithContext(ctx)
 	group.SetLimit(loadersOf(e.benchThreads(tools.gpu)))
@@ -94,14 +97,23 @@ func (r *pairedRound) start(ctx context.Context, e *Engine, tools toolset, text 
 				return nil
 			}
 			r.fail(i, err)
-			if runner.AsFailure(err).Reason == runner.ReasonOutOfMemory {
+			switch {
+			case runner.AsFailure(err).Reason == runner.ReasonOutOfMemory:
 				return &runner.Unpaired{Err: err}
+			case i == 0:
+				return errNoOriginal
 			}
 			return nil
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); !errors.Is(err, errNoOriginal) {
+		return err
+	}
+	return nil
 }
+
+// errNoOriginal ends the loading of a round whose original has failed.
+var errNoOriginal = errors.New("the original has failed")
 
 // loadersOf returns how many servers of so many threads load at a time: threads that wait for
 // each other take much longer where they do not all have a core. 0 threads are as many as
@@ -175,8 +187,8 @@ func (r *pairedRound) text() []int32 {
 // it counts all the same. All turns together are repeated no more often than there are.
 const maxTurns = 4
 
-// turns measures every turn, and repeats a turn when others took too much of its time.
-func (r *pairedRound) turns(ctx context.Context, text []int32) error {
+// turns has every turn measured, and repeated when others took too much of its time.
+func (r *pairedRound) turns(ctx context.Context, text []int32, measure func(ctx context.Context, n int, turn runner.Turn, text []int32) (map[int]runner.Burst, error)) error {
 	repeats := 0
 	for n, turn := range r.job.Turns {
 		for try := 1; ; try++ {
@@ -184,7 +196,7 @@ func (r *pairedRound) turns(ctx context.Context, text []int32) error {
 			if turn.Phase == verdict.Prompt {
 				text = r.text()
 			}
-			bursts, err := r.turn(ctx, n, turn, text)
+			bursts, err := measure(ctx, n, turn, text)
 			if err != nil || r.over() {
 				return err
 			}

@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/process"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -32,8 +33,9 @@ type server struct {
 	command
 	client   *http.Client
 	cpus     []int // that it measures on; nil leaves the choice to the system
-	watch    *host.Process
-	process  *os.Process // that listens; nil if the system does not report which
+	peer     peer
+	watch    *host.Process // the peer's, once it is loaded
+	process  *os.Process   // the peer's; nil if the system does not report which it is
 	pauses   pauses
 	stop     context.CancelCauseFunc
 	ended    chan struct{}  // closed when the process is gone
@@ -59,15 +61,14 @@ func (e *Engine) startServer(ctx context.Context, c command, cpus []int, socket 
 	s.client = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := dialIn(ctx, path)
-			if err == nil && s.watch == nil {
-				pid := peerOf(conn)
-				s.watch, s.process = host.WatchProcess(pid, cpus), processOf(pid)
+			if err == nil {
+				s.peer.meet(conn)
 			}
 			return conn, err
 		},
 		MaxIdleConns: 1, MaxConnsPerHost: 1, DisableCompression: true,
 	}}
-	e.logger.Debug("starting", "tool", c.program.path, "args", c.args, "dir", c.dir, "cpus", cpus)
+	e.logger.Debug("starting", "tool", c.program.path, "args", config.RedactArgs(c.args), "dir", c.dir, "cpus", cpus)
 	go func() {
 		defer close(s.ended)
 		s.result, s.err = process.Run(ctx, process.Spec{
@@ -81,7 +82,14 @@ func (e *Engine) startServer(ctx context.Context, c command, cpus []int, socket 
 			StdoutLimit: outputLimit,
 			OnStderr:    s.log.add,
 		})
-		s.trace = runner.ToolRun{Args: append([]string{c.tool}, c.args...), Wall: s.result.Wall, CPUTime: s.result.CPU}
+		s.trace = runner.ToolRun{Args: append([]string{c.tool}, config.RedactArgs(c.args)...), Wall: s.result.Wall, CPUTime: s.result.CPU}
+		if s.result.Strays > 0 {
+			e.logger.Warn("a tool left processes behind, which were ended", "tool", c.tool, "processes", s.result.Strays)
+		}
+		for i, line := range s.result.Tail {
+			s.result.Tail[i] = config.HideArgs(line, c.args)
+		}
+		s.result.Stdout = []byte(config.HideArgs(string(s.result.Stdout), c.args))
 	}()
 	return s
 }
@@ -91,9 +99,7 @@ func (s *server) close() {
 	s.stop(errStopped)
 	<-s.ended
 	s.client.CloseIdleConnections()
-	if s.process != nil {
-		_ = s.process.Release()
-	}
+	s.peer.forget()
 }
 
 // pin has the process go on on its CPUs; until then it may run on others, too. One that
@@ -123,6 +129,8 @@ func (s *server) ready(ctx context.Context) error {
 		status, err := s.health(ctx)
 		switch {
 		case err == nil && status == http.StatusOK:
+			s.process = s.peer.process()
+			s.watch = host.WatchProcess(pidOf(s.process), s.cpus)
 			s.loaded, s.loadedAt = time.Now(), s.watch.Read()
 			return nil
 		case err == nil && status != http.StatusServiceUnavailable: // which it says while it loads
@@ -259,7 +267,7 @@ func (s *server) ask(ctx context.Context, c completion, parse func(text []byte, 
 	case len(text) > answerLimit:
 		return answer{}, s.unusable("its answer has more than %d bytes", answerLimit)
 	case response.StatusCode != http.StatusOK:
-		return answer{}, s.unusable("it says %d: %s", response.StatusCode, clip(string(text), 240))
+		return answer{}, s.unusable("it says %d: %s", response.StatusCode, clip(config.HideArgs(string(text), s.args), 240))
 	}
 	t, err := parse(text, wall)
 	if err != nil {

@@ -2,6 +2,7 @@ package llamacpp
 
 import (
 	"context"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -182,15 +183,52 @@ func (p *pauses) within(whole span) (stopped time.Duration, parts int) {
 	return stopped, parts
 }
 
-// processOf returns a handle of a process, which still means this process after its number
-// has been given to another; nil if there is no number.
-func processOf(pid int) *os.Process {
-	if pid <= 0 {
-		return nil
+// peer is the process that listens on a socket. It is safe for concurrent use: a connection may
+// come about when nobody waits for it any more.
+type peer struct {
+	mu    sync.Mutex
+	known *os.Process // a handle, which still means this process after its number has been given to another
+	over  bool
+}
+
+// meet notes which process a connection leads to, the first time.
+func (p *peer) meet(conn net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pid := peerOf(conn)
+	if p.known != nil || p.over || pid <= 0 {
+		return
 	}
-	process, err := os.FindProcess(pid)
-	if err != nil {
-		return nil
+	if found, err := os.FindProcess(pid); err == nil {
+		p.known = found
 	}
-	return process
+}
+
+// process returns the handle; nil if it is not known, which no connection changes then.
+func (p *peer) process() *os.Process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.known == nil {
+		p.over = true
+	}
+	return p.known
+}
+
+// forget releases the handle.
+func (p *peer) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	if p.known != nil {
+		_ = p.known.Release()
+		p.known = nil
+	}
+}
+
+// pidOf returns the number of a process; 0 for nil.
+func pidOf(process *os.Process) int {
+	if process == nil {
+		return 0
+	}
+	return process.Pid
 }
