@@ -138,6 +138,9 @@ func describe(out *strings.Builder, probed []probe) {
 			fmt.Fprintf(out, "\nwarning: the engine%s cannot be used, and cycles would fail: %s\n", text.Name(of), text.Text(p.err.Error()))
 		} else {
 			fmt.Fprintf(out, "\nengine%s: %s\nsandbox: %s\n", text.Name(of), text.Name(p.info.String()), text.Name(p.info.Sandbox))
+			if p.info.Unpaired != "" {
+				fmt.Fprintf(out, "warning: files cannot be measured in pairs, which takes many times as long: %s\n", text.Text(p.info.Unpaired))
+			}
 		}
 	}
 }

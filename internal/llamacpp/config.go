@@ -58,6 +58,7 @@ var reservedBenchOptions = []reserved{
 	{"use benchmark.depth", []string{"-d", "--n-depth"}},
 	{"a prompt is measured in one batch, benchmark.prompt_tokens long", []string{"-b", "--batch-size", "-ub", "--ubatch-size"}},
 	{"use benchmark.rounds", []string{"-r", "--repetitions"}},
+	{"it may put the original and the copy on different devices", []string{"-fit", "--fit", "-fitt", "--fit-target", "-fitc", "--fit-ctx"}},
 	{"the exporter reads the tool's JSON", []string{"-o", "--output", "-oe", "--output-err"}},
 	{"with it the tool measures nothing", []string{"-h", "--help", "--version", "--list-devices"}},
 }

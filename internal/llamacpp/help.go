@@ -18,8 +18,6 @@ type abilities struct {
 	progress bool // llama-bench --progress: b3677 and later
 	depth    bool // llama-bench -d: b5212 and later
 
-	benchHelp string // all of it: what arguments llama-bench knows
-
 	gpu     bool
 	devices string // accelerators, as --list-devices names them
 	version version

@@ -336,7 +336,7 @@ func parseRowsOfChunks(text string, chunks int) (rows []quality.Chunk, perplexit
 			return nil, 0, fmt.Errorf("chunk %d: the probability of a token differs by %v %%", number, row[3])
 		}
 		if row[4] < 0 || row[4] > 100 {
-			return nil, 0, fmt.Errorf("chunk %d: the same token is the likeliest in %v %%", number, row[4])
+			return nil, 0, fmt.Errorf("chunk %d: original and copy agree on the most likely token in %v %%", number, row[4])
 		}
 		perplexity = row[0]
 		rows = append(rows, quality.Chunk{LogPerplexityRatio: row[1], KLDivergence: row[2], SquaredDeltaP: square(row[3] / 100), Top1Agreement: row[4] / 100})

@@ -13,7 +13,7 @@ import (
 )
 
 func TestServerArguments(t *testing.T) {
-	help, benchHelp := read(t, "recorded", "server-help.txt"), read(t, "recorded", "bench-help.txt")
+	help := read(t, "recorded", "server-help.txt")
 	for args, want := range map[string]string{
 		"":                               "",
 		"-fa 1":                          "--flash-attn on",
@@ -36,7 +36,7 @@ func TestServerArguments(t *testing.T) {
 		"-lm none":                       "-lm none",
 	} {
 		t.Run(args, func(t *testing.T) {
-			got, err := serverArgs(strings.Fields(args), help, benchHelp)
+			got, err := serverArgs(strings.Fields(args), help)
 			require.NoError(t, err)
 			assert.Equal(t, want, strings.Join(got, " "))
 		})
@@ -46,32 +46,30 @@ func TestServerArguments(t *testing.T) {
 		"-nkvo maybe": "-nkvo maybe: use 0 or 1",
 		"-fa":         "-fa has no value",
 		"99":          `"99" is not an option`,
-		"--lora x":    "llama-bench does not know --lora",
-		"-mu http://": "llama-bench does not know -mu",
 	} {
 		t.Run(args, func(t *testing.T) {
-			_, err := serverArgs(strings.Fields(args), help, benchHelp)
+			_, err := serverArgs(strings.Fields(args), help)
 			assert.EqualError(t, err, want)
 		})
 	}
-	_, err := serverArgs([]string{"-nkvo", "1"}, "-m --host FILE.sock", benchHelp)
+	_, err := serverArgs([]string{"-nkvo", "1"}, "-m --host FILE.sock")
 	assert.EqualError(t, err, "llama-server does not know --no-kv-offload, which stands for -nkvo of llama-bench")
 }
 
 func TestServerIsCalledWithWhatItsBuildHas(t *testing.T) {
 	found := binary{path: "/opt/llama-server"}
-	s := newServerAbility(found, read(t, "recorded", "server-help.txt"), "", nil)
+	s := newServerAbility(found, read(t, "recorded", "server-help.txt"), nil)
 	assert.Empty(t, s.unusable)
 	assert.Equal(t, "--poll 0 --cache-ram 0 --ctx-checkpoints 0 -fit off --offline --no-slots --no-webui --no-jinja -lv 4", strings.Join(s.always, " "))
 
-	s = newServerAbility(found, "--host HOST  ip address or path of a .sock\n--poll <0...100>\n", "", nil)
+	s = newServerAbility(found, "--host HOST  ip address or path of a .sock\n--poll <0...100>\n", nil)
 	assert.Empty(t, s.unusable)
 	assert.Equal(t, "--poll 0", strings.Join(s.always, " "))
 
-	assert.Contains(t, newServerAbility(found, "--host HOST  ip address\n--poll N", "", nil).unusable, "/opt/llama-server is too old")
-	assert.Contains(t, newServerAbility(found, "--host HOST  .sock", "", nil).unusable, "has no --poll")
+	assert.Contains(t, newServerAbility(found, "--host HOST  ip address\n--poll N", nil).unusable, "/opt/llama-server is too old")
+	assert.Contains(t, newServerAbility(found, "--host HOST  .sock", nil).unusable, "has no --poll")
 	assert.Equal(t, "engine.bench_args: llama-server does not know -embd, which is for llama-bench",
-		newServerAbility(found, read(t, "recorded", "server-help.txt"), "", []string{"-embd", "1"}).unusable)
+		newServerAbility(found, read(t, "recorded", "server-help.txt"), []string{"-embd", "1"}).unusable)
 }
 
 func TestTimings(t *testing.T) {

@@ -39,8 +39,24 @@ var serverOptions = []struct {
 // traceLevel is the verbosity at which some builds print where they put a file.
 const traceLevel = "- 4: trace"
 
-// newServerAbility reads the help of both tools: engine.bench_args have to suit both.
-func newServerAbility(found binary, help, benchHelp string, benchArgs []string) serverAbility {
+// isOption reports whether an argument is an option; -1 is a value.
+func isOption(arg string) bool {
+	return len(arg) > 1 && arg[0] == '-' && (arg[1] < '0' || arg[1] > '9')
+}
+
+// unknownOption returns the first option that a tool's help does not name; "" if there is none.
+func unknownOption(args []string, help string) string {
+	for _, arg := range args {
+		if isOption(arg) && !hasFlag(help, canonical(arg)) {
+			return arg
+		}
+	}
+	return ""
+}
+
+// newServerAbility reads the help: engine.bench_args, which llama-bench knows, have to suit
+// llama-server, too.
+func newServerAbility(found binary, help string, benchArgs []string) serverAbility {
 	s := serverAbility{binary: found, unifies: hasFlag(help, "--kv-unified")}
 	// UNIX sockets came with b4945, in March 2025; the reuse of a cache and the timings are older.
 	if !strings.Contains(help, ".sock") {
@@ -61,31 +77,28 @@ func newServerAbility(found binary, help, benchHelp string, benchArgs []string) 
 		s.always = append(s.always, "-lv", "4")
 	}
 	var err error
-	if s.translated, err = serverArgs(benchArgs, help, benchHelp); err != nil {
+	if s.translated, err = serverArgs(benchArgs, help); err != nil {
 		s.unusable = fmt.Sprintf("engine.bench_args: %v", err)
 	}
 	return s
 }
 
-// serverArgs spells llama-bench's arguments as llama-server does. An argument that only one
-// of the two knows is an error: llama-server has many that would have it load or serve
-// something else.
-func serverArgs(args []string, help, benchHelp string) ([]string, error) {
+// serverArgs spells llama-bench's arguments as llama-server does. One that llama-server does not
+// know is an error.
+func serverArgs(args []string, help string) ([]string, error) {
 	var all []string
 	spellings := serverSpellings(help)
 	for i := 0; i < len(args); i++ {
 		option := canonical(args[i])
 		t, special := spellings[option]
 		switch {
-		case !strings.HasPrefix(option, "-"):
+		case !isOption(option):
 			return nil, fmt.Errorf("%q is not an option", args[i])
 		case !special && !hasFlag(help, option):
 			return nil, fmt.Errorf("llama-server does not know %s, which is for llama-bench", args[i])
-		case !special && !hasFlag(benchHelp, option):
-			return nil, fmt.Errorf("llama-bench does not know %s", args[i])
 		case !special:
 			all = append(all, option)
-			if i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") {
+			if i+1 < len(args) && !isOption(args[i+1]) {
 				i++
 				all = append(all, args[i])
 			}

@@ -80,7 +80,7 @@ func (e *Engine) tools(ctx context.Context) (toolset, error) {
 	if err := e.ask(ctx, &known); err != nil {
 		return toolset{}, err
 	}
-	known.server = e.askServer(ctx, server, serverErr, known.benchHelp)
+	known.server = e.askServer(ctx, server, serverErr)
 	e.logger.Debug("llama.cpp probed", "quantize", quantize.path, "bench", bench.path,
 		"version", known.version.name, "build", known.version.build, "formats", len(known.formats), "gpu", known.gpu,
 		"dry_run", known.dryRun, "jsonl", known.jsonl, "progress", known.progress, "depth", known.depth)
@@ -89,7 +89,7 @@ func (e *Engine) tools(ctx context.Context) (toolset, error) {
 }
 
 // askServer asks llama-server for its abilities. Nothing fails without it.
-func (e *Engine) askServer(ctx context.Context, found binary, err error, benchHelp string) serverAbility {
+func (e *Engine) askServer(ctx context.Context, found binary, err error) serverAbility {
 	if err != nil {
 		return serverAbility{unusable: fmt.Sprintf("%v (Debian testing: apt install llama.cpp-tools)", err)}
 	}
@@ -97,7 +97,7 @@ func (e *Engine) askServer(ctx context.Context, found binary, err error, benchHe
 	if err != nil {
 		return serverAbility{binary: found, unusable: err.Error()}
 	}
-	return newServerAbility(found, help.stdout, benchHelp, e.cfg.BenchArgs)
+	return newServerAbility(found, help.stdout, e.cfg.BenchArgs)
 }
 
 // perplexity finds the tool that evaluates quality and, unless it knows this very file,
@@ -195,7 +195,9 @@ func (e *Engine) ask(ctx context.Context, t *toolset) error {
 	if !hasFlag(help.stdout, "--n-prompt") || !hasFlag(help.stdout, "--n-gen") {
 		return help.notThe(benchTool, "names no --n-prompt and --n-gen")
 	}
-	t.benchHelp = help.stdout
+	if option := unknownOption(e.cfg.BenchArgs, help.stdout); option != "" {
+		return runner.Failf(runner.ReasonEngineMissing, "engine.bench_args: %s does not know %s; remove it, or use a build that knows it", t.bench, option)
+	}
 	t.jsonl = hasFlag(help.stdout, "jsonl")
 	t.progress = hasFlag(help.stdout, "--progress")
 	t.depth = hasFlag(help.stdout, "--n-depth")
