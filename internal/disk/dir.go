@@ -59,10 +59,10 @@ type Dir struct {
 func NewDir(parent string) (*Dir, error) {
 	parent, err := filepath.Abs(parent)
 	if err != nil {
-		return nil, fmt.Errorf("finding the folder for working directories: %w", err)
+		return nil, fmt.Errorf("finding the folder for working folders: %w", err)
 	}
 	if err := os.MkdirAll(parent, 0o750); err != nil {
-		return nil, fmt.Errorf("making the folder for working directories: %w", err)
+		return nil, fmt.Errorf("making the folder for working folders: %w", err)
 	}
 	for {
 		path := filepath.Join(parent, newName())
@@ -185,14 +185,14 @@ func openDirs(path string) error {
 func Sweep(parent string) (removed []string, err error) {
 	parent, err = filepath.Abs(parent)
 	if err != nil {
-		return nil, fmt.Errorf("finding the folder of working directories: %w", err)
+		return nil, fmt.Errorf("finding the folder of working folders: %w", err)
 	}
 	entries, err := os.ReadDir(parent)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("looking for abandoned working directories: %w", err)
+		return nil, fmt.Errorf("looking for abandoned working folders: %w", err)
 	}
 	var all []error
 	for _, entry := range entries {

@@ -6,9 +6,9 @@
 //
 // Over every token that is predicted in a text: the mean Kullback-Leibler divergence of
 // the copy's distribution from the original's (0 when they are the same), how often both
-// hold the same token for the likeliest, and by how much the perplexity grows.
+// agree on the most likely token, and by how much the perplexity grows.
 // Perplexity alone can lie: on random weights a copy's was better than its original's
-// while the likeliest token agreed 1 % of the time.
+// while they agreed on the most likely token 1 % of the time.
 //
 // Of the tails: the quantiles of the divergence over single tokens, and the root of the mean
 // square of the difference in the probability of the text's own token (RMS Δp). A mean hides

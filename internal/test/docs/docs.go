@@ -69,6 +69,9 @@ func Check(t *testing.T, root string, tables map[string]Table) {
 				return old
 			}
 			rows := table.of(words[1:])
+			for _, group := range words[1:] {
+				assert.NotEmpty(t, table.of([]string{group}), "%s: the table %q has no rows of the group %q", page, words[0], group)
+			}
 			for _, row := range rows {
 				written[words[0]+" "+row.Name]++
 			}
