@@ -27,7 +27,7 @@ type cyclePage struct {
 	frame
 	store.Cycle
 	Choice         *store.Choice // nil before its end, and where none is to be chosen
-	Running        *runningView  // nil unless it is the one that runs
+	Running        *runningView  // nil unless it goes on, here or on a worker
 	Results        []resultView
 	Shared         []factView // of all results
 	Log, LogNotice string
@@ -98,9 +98,7 @@ func (s *server) cyclePage(w http.ResponseWriter, r *http.Request) {
 	v.Log, v.LogNotice = s.log(v.ID)
 	if v.Ended == nil {
 		v.Token = s.token(k)
-		if running := k.running(); running != nil && running.Cycle == v.ID {
-			v.Running = running
-		}
+		v.Running = k.runningCycle(v.ID)
 	} else if v.Choose != choice.None {
 		v.Choice = &store.Choice{Rule: v.Choose, Format: v.Chosen}
 	}

@@ -26,6 +26,8 @@ type liveStatus struct {
 	Token string `json:"token"`
 	// Running is nil when nothing runs.
 	Running *runningView `json:"running"`
+	// Cycles are those that are given to workers; absent without any.
+	Cycles []*runningView `json:"cycles,omitempty"`
 }
 
 // live streams what goes on as server-sent events, until the client or the server ends.
@@ -75,7 +77,11 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) liveEvent() string {
 	k := s.snapshot()
-	data, err := json.Marshal(liveStatus{Token: s.token(k), Running: k.running()})
+	status := liveStatus{Token: s.token(k), Running: k.running()}
+	for _, r := range k.status.Remote {
+		status.Cycles = append(status.Cycles, k.viewRunning(r))
+	}
+	data, err := json.Marshal(status)
 	if err != nil { // a progress that is not a number
 		s.Logger.Error("the live status cannot be written", "err", err)
 		return ": " + "the status cannot be written\n\n"

@@ -98,6 +98,11 @@ type liveEvent struct {
 		Percent int
 		Model   string `json:"model_name"`
 	}
+	Cycles []struct {
+		Cycle   uint64
+		Step    string
+		Percent int
+	}
 }
 
 func parseEvent(t *testing.T, text string) liveEvent {

@@ -125,6 +125,9 @@ func (k *snapshot) pairs() map[store.PairID]*pairView {
 		}
 	}
 	for _, r := range k.status.All() {
+		if r.Waiting { // for a worker
+			continue
+		}
 		for _, target := range r.Targets {
 			if p := pairs[store.PairID{Model: r.Model, Target: target, Class: r.Class}]; p != nil {
 				p.Running = true

@@ -163,6 +163,16 @@ func (k *snapshot) running() *runningView {
 	return k.viewRunning(k.status.Running)
 }
 
+// runningCycle returns a cycle that goes on, here or on a worker; nil for another.
+func (k *snapshot) runningCycle(id uint64) *runningView {
+	for _, r := range k.status.All() {
+		if r.Cycle == id {
+			return k.viewRunning(r)
+		}
+	}
+	return nil
+}
+
 func (k *snapshot) viewRunning(r *dispatch.Running) *runningView {
 	return &runningView{
 		Class: r.Class, Host: r.Host, Waiting: r.Waiting,

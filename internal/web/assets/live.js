@@ -119,13 +119,14 @@
     again = setTimeout(() => exchange(location.href), later);
   }
 
-  function show(running) {
-    const progress = document.getElementById("progress");
-    if (!progress || !running) return;
-    progress.value = running.percent;
-    document.getElementById("percent").textContent = running.percent + " %";
-    document.getElementById("step").textContent = running.step;
-    document.getElementById("left").textContent = running.left;
+  // show writes the progress of a cycle wherever the page shows it: by its number, or as
+  // the one that runs here.
+  function show(name, cycle) {
+    const text = { percent: cycle.percent + " %", step: cycle.step, left: cycle.left };
+    for (const place of document.querySelectorAll(`[data-cycle="${name}"] :is(#progress, #percent, #step, #left, [data-shows])`)) {
+      if (place.id === "progress") place.value = cycle.percent;
+      else place.textContent = text[place.dataset.shows || place.id];
+    }
   }
 
   function listen() {
@@ -136,7 +137,8 @@
       offline.hidden = true;
       if (request) named = status.token;
       else if (status.token !== body.dataset.token) refresh();
-      show(status.running);
+      if (status.running) show("here", status.running);
+      for (const cycle of [status.running, ...(status.cycles || [])]) if (cycle) show(cycle.cycle, cycle);
     });
     stream.addEventListener("error", () => {
       if (stream.readyState === EventSource.CLOSED) { // refused: look from time to time
