@@ -124,29 +124,36 @@ func (w *fleetHost) do(ctx context.Context, task fleet.Task, out *fleet.Report) 
 	undecided := slices.Clone(task.Targets)
 	emit := func(r runner.Result) {
 		undecided = slices.DeleteFunc(undecided, func(target string) bool { return target == r.TargetFormat })
-		if r.Inputs != nil && task.SHA256 != "" && r.Inputs.Source != "" && r.Inputs.Source != task.SHA256 {
-			r.Verdict, r.Quality, r.Unconfirmed = nil, nil, false
-			r.Failure = runner.Failf(runner.ReasonBadModel, "the model on %s is another file than the coordinator's: give all hosts of the fleet the same models", w.Host.Name)
+		if r.Inputs != nil {
+			if other := w.another(&task, *r.Inputs); other != nil {
+				r.Verdict, r.Quality, r.Unconfirmed, r.Inputs, r.Failure = nil, nil, false, nil, runner.AsFailure(other)
+			}
 		}
 		out.Result(r)
 	}
 	failure := cycle.Guard(logger, func() {
 		found, err := w.find(&task)
 		if err == nil {
+			request.Model = found
 			err = w.files(&request.Settings)
 		}
-		if err != nil {
-			failUndecided(request, undecided, runner.AsFailure(err), emit)
-			return
-		}
-		request.Model = found
 		r := w.Runner(w.Config, w.engine(task.Engine.Over(w.Config.Engine), logger), false, w.memory, logger)
 		if task.AskFresh {
-			fresh := w.fresh(ctx, r, request, out, logger)
+			inputs := fleet.Inputs{}
+			if err == nil {
+				inputs, err = w.inputs(ctx, r, &task, request, logger)
+			} else {
+				inputs.Cannot = err.Error()
+			}
+			fresh, _ := out.Fresh(ctx, inputs) // else the cycle ends
 			request.Targets = slices.DeleteFunc(slices.Clone(request.Targets), func(target string) bool { return slices.Contains(fresh, target) })
 			undecided = slices.Clone(request.Targets)
 		}
-		if len(request.Targets) > 0 {
+		switch {
+		case len(request.Targets) == 0:
+		case err != nil:
+			failUndecided(request, undecided, runner.AsFailure(err), emit)
+		default:
 			r.Run(ctx, request, emit)
 		}
 	})
@@ -155,19 +162,31 @@ func (w *fleetHost) do(ctx context.Context, task fleet.Task, out *fleet.Report) 
 	}
 }
 
-// fresh returns the targets that need not be decided. If what the cycle depends on cannot be
-// found out, that is none.
-func (w *fleetHost) fresh(ctx context.Context, r *runner.Runner, request runner.Request, out *fleet.Report, logger *slog.Logger) []string {
+// inputs finds what a cycle depends on here; where that cannot be found out, it is zero, which is
+// like no other. The error says that the model is not the coordinator's.
+func (w *fleetHost) inputs(ctx context.Context, r *runner.Runner, task *fleet.Task, request runner.Request, logger *slog.Logger) (fleet.Inputs, error) {
+	if err := request.Model.Err; err != nil { // its cycle says so, too
+		return fleet.Inputs{Cannot: err.Error()}, nil
+	}
 	inputs, err := r.Inputs(ctx, request)
 	if err != nil {
 		logger.Debug("cannot find out whether the inputs have changed", "err", err)
-		inputs = runner.Inputs{} // which are no other's
+		return fleet.Inputs{}, nil
 	}
-	fresh, err := out.Fresh(ctx, inputs)
-	if err != nil {
-		return nil // the cycle ends
+	if err := w.another(task, inputs); err != nil {
+		return fleet.Inputs{Cannot: err.Error()}, err
 	}
-	return fresh
+	return fleet.Inputs{Inputs: inputs}, nil
+}
+
+// another returns an error if the model that a cycle depends on here has other content than the
+// coordinator's, as far as both know it.
+func (w *fleetHost) another(task *fleet.Task, inputs runner.Inputs) error {
+	if task.SHA256 == "" || inputs.Source == "" || inputs.Source == task.SHA256 {
+		return nil
+	}
+	return runner.Failf(runner.ReasonBadModel, "the model on %s is another file than the coordinator's, by their SHA-256 (%.12s and %.12s): give all hosts of the fleet the same models",
+		w.Host.Name, inputs.Source, task.SHA256)
 }
 
 // find returns the model of a task: one that is found in this worker's model folder, by its

@@ -20,9 +20,8 @@ import (
 // in the same way: see [store.Failed]. Both are made of the same inputs. It may have to read the
 // model for that, and tells progress so.
 func (c *Cycles) Stale(ctx context.Context, job Job, progress func(runner.Progress)) (stale, fresh, failing []string) {
-	state := c.Store.State()
-	f := freshness{job: job, state: state, chosen: state.Choose(job.Choose, job.modelID(), job.Targets)}
-	if !slices.ContainsFunc(job.Targets, func(target string) bool { return f.young(target) != nil || f.lasting(target) != nil }) {
+	f := c.freshness(job)
+	if !f.mayRest() {
 		return job.Targets, nil, nil
 	}
 	if job.Model.Err != nil {
@@ -56,6 +55,24 @@ func (c *Cycles) Stale(ctx context.Context, job Job, progress func(runner.Progre
 		stale, fresh = []string{target}, slices.DeleteFunc(fresh, func(other string) bool { return other == target })
 	}
 	return stale, fresh, failing
+}
+
+// MayRest reports whether Stale may find that a target need not be decided. If it is false, what
+// the job depends on makes no difference.
+func (c *Cycles) MayRest(job Job) bool {
+	f := c.freshness(job)
+	return f.mayRest()
+}
+
+func (c *Cycles) freshness(job Job) freshness {
+	state := c.Store.State()
+	return freshness{job: job, state: state, chosen: state.Choose(job.Choose, job.modelID(), job.Targets)}
+}
+
+// mayRest reports whether a target has a decision that is young, or a failure that may repeat
+// itself.
+func (f *freshness) mayRest() bool {
+	return slices.ContainsFunc(f.job.Targets, func(target string) bool { return f.young(target) != nil || f.lasting(target) != nil })
 }
 
 // unreadable divides the targets of a model whose header cannot be read, for which there are no

@@ -41,7 +41,7 @@ type Store interface {
 	cycle.Store
 	Log(cycle uint64) (string, error)
 	CountSkipped(entry string, reason store.SkipReason, n uint64) error
-	SetAttempt(cycle uint64, n int) error
+	SetAttempt(cycle uint64, n int, begun bool) error
 	Withdraw(cycle uint64, targets []string, why store.SkipReason) error
 	Hash(id model.FileID) (hash string, known bool)
 }

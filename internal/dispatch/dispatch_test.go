@@ -31,6 +31,7 @@ type memory struct {
 	panics  bool // every Commit does
 	state   store.State
 	began   []store.Cycle
+	begun   []bool // of attempts
 	results []runner.Result
 	// passedOver are targets, as "target for target".
 	passedOver []string
@@ -102,7 +103,16 @@ func (m *memory) CountSkipped(entry string, reason store.SkipReason, n uint64) e
 	return m.write(func() { m.skipped[store.Counter{Kind: store.CountSkipped, Entry: entry, By: string(reason)}] += n })
 }
 
-func (m *memory) SetAttempt(uint64, int) error { return m.write(func() {}) }
+func (m *memory) SetAttempt(_ uint64, _ int, begun bool) error {
+	return m.write(func() { m.begun = append(m.begun, begun) })
+}
+
+// attempts are whether a worker had begun the cycle, at each attempt.
+func (m *memory) attempts() []bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.begun
+}
 
 func (m *memory) Withdraw(uint64, []string, store.SkipReason) error { return m.write(func() {}) }
 

@@ -209,14 +209,14 @@ func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.
 	logger := slog.New(r.log).With("cycle", c.ID, "entry", c.Entry, "model", c.Model, "class", c.Class)
 	order := fleet.Order{
 		Cycle: c, Engine: entry.Engine, SHA256: d.hash(job.Model), Logger: logger, Log: r.log.Append,
-		Attempt: func(n int) error {
-			err := d.store.SetAttempt(c.ID, n)
-			if err == nil {
-				c.Attempt = n
-			}
-			return err
-		},
-		Started: c.Attempt > 1 || len(c.Undecided) < len(c.Targets), // else by an earlier process, as far as this one knows
+		Started: c.Begun || len(c.Undecided) < len(c.Targets), // of this attempt Redis knows
+	}
+	order.Attempt = func(n int) error {
+		err := d.store.SetAttempt(c.ID, n, order.Started)
+		if err == nil {
+			c.Attempt = n
+		}
+		return err
 	}
 	order.Begun = func(host string) {
 		order.Started = order.Started || host != ""
@@ -235,22 +235,26 @@ func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.
 		job.Targets = nil
 		_, _ = cycles.Follow(ctx, c.ID, job, func(context.Context, runner.Request, func(runner.Result)) error { return nil }, shownRemote{d, r})
 	}
-	if entry.FreshFor > 0 && !c.ByHand {
-		order.Fresh = func(inputs runner.Inputs) []string {
-			asked := job
-			asked.Runner = knownInputs(inputs)
-			_, fresh, _ := cycles.Stale(ctx, asked, nil)
-			return fresh
+	fresh := func(on fleet.Inputs) []string {
+		asked := job
+		asked.Runner, asked.Model.Err = knownInputs(on.Inputs), nil // as it is on the worker
+		if on.Cannot != "" {
+			asked.Model.Err = errors.New(on.Cannot)
 		}
-		order.Withdraw = func(targets []string) {
-			logger.Info("pairs are skipped: a decision on the same inputs is younger than fresh_for", "targets", targets, "fresh_for", job.FreshFor)
-			d.withdraw(&c, targets, store.SkipUnchanged)
-			decided(targets...)
-			c.Targets = slices.DeleteFunc(slices.Clone(c.Targets), func(target string) bool { return slices.Contains(targets, target) })
-		}
+		_, fresh, failing := cycles.Stale(ctx, asked, nil)
+		return append(fresh, failing...)
+	}
+	order.Withdraw = func(targets []string) {
+		logger.Info("pairs are skipped: nothing that they depend on has changed since they were decided, or failed", "targets", targets, "fresh_for", job.FreshFor, "retry_after", store.RetryFailed)
+		d.withdraw(&c, targets, store.SkipUnchanged)
+		decided(targets...)
+		c.Targets = slices.DeleteFunc(slices.Clone(c.Targets), func(target string) bool { return slices.Contains(targets, target) })
 	}
 	for {
-		order.Cycle = c
+		order.Cycle, order.Fresh = c, nil
+		if !c.ByHand && cycles.MayRest(job) {
+			order.Fresh = fresh
+		}
 		following, leave := context.WithCancelCause(ctx)
 		d.mu.Lock()
 		r.entry, r.again = entry, func() { leave(fleet.ErrLeft) }

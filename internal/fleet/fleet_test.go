@@ -131,7 +131,7 @@ func (g *given) by(ctx context.Context, c *fleet.Coordinator) *given {
 		Log: func(lines string) { g.mu.Lock(); defer g.mu.Unlock(); g.log += lines },
 	}
 	if g.fresh != nil {
-		order.Fresh = func(runner.Inputs) []string { return g.fresh }
+		order.Fresh = func(fleet.Inputs) []string { return g.fresh }
 		order.Withdraw = func(targets []string) { g.withdrawn = append(g.withdrawn, targets...) }
 	}
 	request := runner.Request{Model: model.Model{Name: cycle.Model}, Targets: targets, Settings: config.DefaultSettings()}
@@ -313,7 +313,7 @@ func TestCyclesOfAFleet(t *testing.T) {
 			b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
 				out.Result(kept(task, "Q2_K"))
 				<-let
-				_, err := out.Fresh(ctx, runner.Inputs{Source: "s"})
+				_, err := out.Fresh(ctx, fleet.Inputs{Inputs: runner.Inputs{Source: "s"}})
 				assert.NoError(t, err)
 			})
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -362,7 +362,7 @@ func TestCyclesOfAFleet(t *testing.T) {
 			g := newCycle()
 			g.fresh = []string{"Q2_K"}
 			b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
-				fresh, err := out.Fresh(ctx, runner.Inputs{Source: "s"})
+				fresh, err := out.Fresh(ctx, fleet.Inputs{Inputs: runner.Inputs{Source: "s"}})
 				assert.NoError(t, err)
 				task.Targets = slices.DeleteFunc(task.Targets, func(target string) bool { return slices.Contains(fresh, target) })
 				quick(ctx, task, out)

@@ -30,9 +30,9 @@ type Order struct {
 	// Begun is called when a worker has begun the cycle, with its host, and with "" when that
 	// worker has it no more and others may begin it.
 	Begun func(host string)
-	// Fresh returns the targets that need not be decided, given what the cycle depends on on
-	// the worker. Nil: all are.
-	Fresh func(runner.Inputs) []string
+	// Fresh returns the targets that need not be decided, given what the cycle depends on
+	// there. If it is nil, the worker is not asked for that, and all are.
+	Fresh func(Inputs) []string
 	// Withdraw takes targets out of the cycle that need not be decided.
 	Withdraw func(targets []string)
 	// Log takes lines that the worker has logged.
@@ -337,10 +337,18 @@ const (
 	kindResult     = "result"      // data: runner.Result
 	kindPassedOver = "passed_over" // data: passedOver
 	kindLog        = "log"         // data: lines
-	kindInputs     = "inputs"      // data: runner.Inputs; the worker waits for an answer
+	kindInputs     = "inputs"      // data: Inputs; the worker waits for an answer
 	kindBack       = "back"        // data: why; the worker gives the cycle back
 	kindDone       = "done"        // it has done all
 )
+
+// Inputs are what a cycle depends on, on the host of a worker.
+type Inputs struct {
+	runner.Inputs
+	// Cannot is why a cycle cannot be done there, such as that there is no such model; "" where it
+	// can. The rest is then zero.
+	Cannot string `json:"cannot,omitempty"`
+}
 
 // passedOver are targets that a cycle passes over, for another.
 type passedOver struct {
@@ -420,7 +428,7 @@ func (f *following) take(kind, data string) (back string, err error) {
 
 // answer says which targets need not be decided. The first answer stands.
 func (f *following) answer(ctx context.Context, l *link, data string) error {
-	var inputs runner.Inputs
+	var inputs Inputs
 	fresh := []string{}
 	if err := json.Unmarshal([]byte(data), &inputs); err == nil && f.Fresh != nil {
 		fresh = append(fresh, f.Fresh(inputs)...)

@@ -381,7 +381,7 @@ func (r *Report) Result(result runner.Result) {
 
 // Fresh says what the cycle depends on here, and returns the targets that need not be decided,
 // when the coordinator has answered.
-func (r *Report) Fresh(ctx context.Context, inputs runner.Inputs) ([]string, error) {
+func (r *Report) Fresh(ctx context.Context, inputs Inputs) ([]string, error) {
 	text, err := json.Marshal(inputs)
 	if err != nil {
 		return nil, fmt.Errorf("writing the inputs: %w", err)

@@ -8,9 +8,9 @@ import (
 )
 
 // SetAttempt records that a running cycle of a fleet is given to the workers of its class for
-// the n-th time. The results of earlier times do not count any more. A lower n than before is
-// an error.
-func (s *Store) SetAttempt(cycle uint64, n int) error {
+// the n-th time, and whether one of them has begun it before. The results of earlier times do
+// not count any more. A lower n than before is an error.
+func (s *Store) SetAttempt(cycle uint64, n int, begun bool) error {
 	return s.update(fmt.Sprintf("storing attempt %d at cycle %d", n, cycle), func(d *draft) error {
 		c, err := d.running(cycle)
 		if err != nil {
@@ -20,7 +20,7 @@ func (s *Store) SetAttempt(cycle uint64, n int) error {
 			return fmt.Errorf("attempt %d has begun", c.Attempt)
 		}
 		next := *c
-		next.Attempt = n
+		next.Attempt, next.Begun = n, begun
 		return d.putCycle(&next)
 	})
 }

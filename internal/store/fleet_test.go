@@ -62,8 +62,8 @@ func TestRemoteCyclesGoOn(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, Options{})
 	id := remoteCycle(t, s, "h100", "Q2_K", "Q8_0")
-	require.NoError(t, s.SetAttempt(id, 2))
-	require.Error(t, s.SetAttempt(id, 1), "it has been")
+	require.NoError(t, s.SetAttempt(id, 2, true))
+	require.Error(t, s.SetAttempt(id, 1, false), "it has been")
 	_, err := s.Commit(id, decided("m", "Q2_K", verdict.Kept))
 	require.NoError(t, err)
 	s = reopen(t, s, dir, Options{})
@@ -72,6 +72,7 @@ func TestRemoteCyclesGoOn(t *testing.T) {
 	assert.Equal(t, 2, c.Attempt)
 	assert.Equal(t, "t", c.Ticket)
 	assert.Equal(t, []string{"Q8_0"}, c.Undecided)
+	assert.True(t, c.Begun)
 	assert.Equal(t, uint64(0), s.State().Counters.Of(failuresOf("m", "interrupted")))
 }
 

@@ -240,13 +240,14 @@ type Cycle struct {
 
 	// Ticket tells it from every other cycle, Attempt counts the times that it was given to the
 	// workers of its class, from 1, and Until is when it is withdrawn if none has begun it:
-	// only in a fleet.
+	// only in a fleet. Begun says that one has begun an earlier attempt.
 	Ticket  string    `json:"ticket,omitempty"`
 	ByHand  bool      `json:"by_hand,omitempty"` // somebody asked for it
 	Attempt int       `json:"attempt,omitempty"`
 	Until   time.Time `json:"until,omitzero"`
 }
 
+	Begun   bool      `json:"begun,omitempty"`
 // ModelID returns the model of the cycle.
 func (c *Cycle) ModelID() ModelID { return ModelID{c.Model, c.Class} }
 
