@@ -216,7 +216,9 @@ func everything() (*model.Plan, *store.State) {
 	p := planOf(
 		entry("nightly", planned("chat/small", "F16", "Q2_K", "Q4_K_M"), planned(nasty, "BF16", "Q2_K")),
 		entry("weekly", planned("chat/small", "F16", "Q8_0"), planned("damaged", "", "Q2_K")),
+		entry("fleet", planned("chat/small", "F16", "Q2_K")),
 	)
+	p.Entries[2].Models[0].Class = "l4"
 	s := stateOf(
 		pair("chat/small", "Q4_K_M", verdict.Kept, decided("F16", "Q4_K_M", verdict.Kept,
 			phase(verdict.Generation, -0.25, -0.3, -0.2), phase(verdict.Prompt, 0.0625, 0.05, 0.07))),
@@ -224,6 +226,12 @@ func everything() (*model.Plan, *store.State) {
 			phase(verdict.Generation, 0.25, 0.2, 0.3), phase(verdict.Prompt, 0.5, 0.4, 0.6))),
 		pair("gone", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept, phase(verdict.Generation, 0, -0.1, 0.1))),
 	)
+	remote := store.ModelID{Name: "chat/small", Class: "l4"}
+	s.Models[remote] = &store.Model{ModelID: remote, LastRun: noon, Hosts: map[string]*store.Found{
+		"node1": {Decided: noon, Failed: noon.Add(-time.Hour), Basis: "b", Originals: tokens(99, 101)},
+		"node2": {Decided: noon.Add(-time.Hour), Basis: "b", Originals: tokens(49.5, 50.5)},
+		"node3": {Failed: noon},
+	}}
 	evaluated(s, "chat/small", "Q4_K_M", 25.25)
 	p.Entries[0].Models[0].Choose = choice.Smallest
 	s.Models[store.ModelID{Name: "chat/small"}].Choice = &store.Choice{Rule: choice.Smallest, Format: "Q4_K_M"}
@@ -259,6 +267,11 @@ func everything() (*model.Plan, *store.State) {
 	})
 	s.Outbox = store.OutboxState{Pending: 2, Held: 9, OldestPending: noon.Add(-time.Minute)}
 	return p, s
+}
+
+// tokens are the throughputs of an original.
+func tokens(lower, upper float64) map[verdict.Phase]quality.Interval {
+	return map[verdict.Phase]quality.Interval{verdict.Generation: {Estimate: (lower + upper) / 2, Lower: lower, Upper: upper}}
 }
 
 // decision is the counter of a pair's decisions.
@@ -382,6 +395,9 @@ func TestFamilies(t *testing.T) {
 		"quant_cycle_fleet_running{hardware_class} gauge",
 		"quant_cycle_fleet_waiting{hardware_class} gauge",
 		"quant_cycle_fleet_oldest_waiting_timestamp_seconds{hardware_class} gauge",
+		"quant_cycle_worker_last_decision_timestamp_seconds{hardware_class,host} gauge",
+		"quant_cycle_worker_last_failure_timestamp_seconds{hardware_class,host} gauge",
+		"quant_cycle_worker_disagreement_ratio{model_name,hardware_class,host} gauge",
 		"quant_exporter_config_last_reload_successful{} gauge",
 		"quant_exporter_config_last_reload_success_timestamp_seconds{} gauge",
 		"quant_exporter_storage_size_bytes{} gauge",

@@ -77,6 +77,9 @@ const (
 	fleetRunning
 	fleetWaiting
 	fleetOldest
+	workerDecided
+	workerFailed
+	workerDisagreement
 
 	reloadSuccessful // from here on families of the exporter itself: see self.go
 	reloadSeconds
@@ -343,6 +346,21 @@ var families = [...]Family{
 		"quant_cycle_fleet_oldest_waiting_timestamp_seconds", gauge,
 		"When the cycle was given to the class of hardware that has waited for a worker for longest, in Unix seconds; absent while none waits.",
 		[]string{"hardware_class"},
+	},
+	workerDecided: {
+		"quant_cycle_worker_last_decision_timestamp_seconds", gauge,
+		"When a pair was last decided on a host of the class of hardware, in Unix seconds; absent where none was.",
+		[]string{"hardware_class", "host"},
+	},
+	workerFailed: {
+		"quant_cycle_worker_last_failure_timestamp_seconds", gauge,
+		"When a pair last failed on a host of the class of hardware, for another reason than that somebody canceled it, in Unix seconds; absent where none did.",
+		[]string{"hardware_class", "host"},
+	},
+	workerDisagreement: {
+		"quant_cycle_worker_disagreement_ratio", gauge,
+		"How much faster the original runs on a host than on the nearest other host of its class of hardware, by as much as their intervals are apart, a ratio; negative when it is slower, 0 while the intervals overlap, and absent where no other host has measured the same.",
+		[]string{"model_name", "hardware_class", "host"},
 	},
 
 	reloadSuccessful: {

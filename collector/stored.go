@@ -32,7 +32,9 @@ var (
 // stored adds what the state says of what is scheduled. Zeros come last, and count only
 // where the state says nothing.
 func (b *builder) stored(p *model.Plan, s *store.State, deliveryReasons []string) {
-	b.counted(scheduledBy(p), s.Counters)
+	scheduled := scheduledBy(p)
+	b.counted(scheduled, s.Counters)
+	b.hosts(scheduled, s)
 	for i := range p.Entries {
 		entry := &p.Entries[i]
 		for j := range entry.Models {
@@ -103,6 +105,36 @@ func (s scheduled) counts(c store.Counter) bool {
 	default:
 		return true
 	}
+}
+
+// hosts adds what the hosts of a fleet have found of what is scheduled.
+func (b *builder) hosts(scheduled scheduled, s *store.State) {
+	type worker struct{ class, host string }
+	decided, failed := map[worker]time.Time{}, map[worker]time.Time{}
+	for id := range scheduled.models {
+		known := s.Models[id]
+		if known == nil {
+			continue
+		}
+		for host, found := range known.Hosts {
+			w := worker{id.Class, host}
+			decided[w], failed[w] = later(decided[w], found.Decided), later(failed[w], found.Failed)
+			if ratio, known := known.Disagreement(host); known {
+				b.add(workerDisagreement, ratio, id.Name, id.Class, host)
+			}
+		}
+	}
+	for w := range decided {
+		b.time(workerDecided, decided[w], w.class, w.host)
+		b.time(workerFailed, failed[w], w.class, w.host)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // zeros adds the counters that nothing was counted by yet.

@@ -84,6 +84,9 @@ schedule:
 	}
 	s.shows(1, "quant_cycle_decision_total", "result", "kept", "target_format", "Q2_K", "hardware_class", "fast")
 	s.shows(1, "quant_cycle_decision_total", "result", "rejected", "target_format", "Q2_K", "hardware_class", "slow")
+	for _, class := range []string{"fast", "slow"} {
+		assert.Positive(t, s.mustHave(ofWorkers[0], "hardware_class", class))
+	}
 	for _, metric := range s.metrics()["quant_cycle_decision_total"].GetMetric() {
 		if has(metric, []string{"target_format", "Q4_0"}) {
 			assert.False(t, has(metric, []string{"hardware_class", ""}), "none for this host")
@@ -150,4 +153,55 @@ func TestRemoteCycleOutlivesTheExporterAndIsCanceled(t *testing.T) {
 	assert.Less(t, time.Since(begin), 10*time.Second)
 	s.mustLog("a worker has done a cycle")
 	s.shows(1, "quant_cycle_failures_total", "reason", "canceled", "hardware_class", "a")
+}
+
+// A pair that fails on a worker is not tried again while nothing has changed there.
+func TestAPairThatFailsOnAWorkerIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	redis := servers.StartRedis(t, servers.RedisOptions{})
+	p := newPlace(t, fakellama.Behaviour{})
+	p.configure(quick + fleetOf(redis) + `schedule: [{name: fleet, cron: "@yearly", run_on_start: true, targets: [Q2_K], on: [fails, lacks]}]`)
+	p.fleetHost(redis, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-quantize", Do: fakellama.ExitWithMessage}}}).worker("fails")
+	lacks := p.fleetHost(redis, fakellama.Behaviour{})
+	lacks.models = t.TempDir()
+	lacks.worker("lacks")
+	s := p.serve()
+	s.loggedTimes(2, "a worker has done a cycle")
+	failedOnce := func() {
+		t.Helper()
+		s.shows(1, "quant_cycle_failures_total", "reason", "quantize", "hardware_class", "fails")
+		s.shows(1, "quant_cycle_failures_total", "reason", "bad_model", "hardware_class", "lacks")
+	}
+	failedOnce()
+	assert.Positive(t, s.mustHave(ofWorkers[1], "hardware_class", "fails"))
+	require.Zero(t, s.stop(), s.log())
+	s = p.serve()
+	s.loggedTimes(2, "pairs are skipped: nothing that they depend on has changed")
+	require.Eventually(t, func() bool {
+		n, _ := s.value("quant_cycle_skipped_total", "reason", "unchanged", "entry", "fleet")
+		return n == 2
+	}, patience, 100*time.Millisecond)
+	failedOnce()
+}
+
+// A reload applies to what no worker has begun, and not to what one has.
+func TestReloadAppliesToWhatNoWorkerHasBegun(t *testing.T) {
+	t.Parallel()
+	redis := servers.StartRedis(t, servers.RedisOptions{})
+	p := newPlace(t, fakellama.Behaviour{})
+	with := func(threshold string) {
+		p.configure(quick + fleetOf(redis) + `schedule: [{name: fleet, cron: "@yearly", run_on_start: true, targets: [Q2_K], on: [begun, waits], threshold: ` + threshold + `}]`)
+	}
+	with("0.12")
+	p.fleetHost(redis, fakellama.Behaviour{Faults: []fakellama.Fault{{Tool: "llama-quantize", Do: fakellama.Hang}}}).worker("begun")
+	s := p.serve()
+	s.mustLog("a worker has begun the cycle.*class=begun")
+	with("0.9")
+	s.reload()
+	s.mustLog("a cycle that no worker has begun is given again.*class=waits")
+	p.fleetHost(redis, fakellama.Behaviour{Factors: []fakellama.Factor{slowed}}).worker("waits")
+	s.mustLog("a worker has done a cycle.*class=waits")
+	s.shows(1, "quant_cycle_decision_total", "result", "kept", "hardware_class", "waits")
+	s.shows(1, "quant_cycle_fleet_running", "hardware_class", "begun")
+	assert.Equal(t, 1, s.count("is given again"))
 }

@@ -134,6 +134,12 @@ func promtoolReads(t *testing.T, text string) {
 	assert.NoError(t, err, output)
 }
 
+// ofWorkers are the families that there are only once workers have done cycles; for the last one,
+// two hosts of a class have to.
+var ofWorkers = []string{
+	"quant_cycle_worker_last_decision_timestamp_seconds", "quant_cycle_worker_last_failure_timestamp_seconds", "quant_cycle_worker_disagreement_ratio",
+}
+
 // Every family is there that the documentation names: of one model after its first cycle,
 // of another one within it, and of a bus that nobody answers on.
 func TestEveryFamilyIsServed(t *testing.T) {
@@ -153,6 +159,9 @@ func TestEveryFamilyIsServed(t *testing.T) {
 	families := s.metrics()
 	for _, family := range collector.Families() {
 		found := families[family.Name]
+		if slices.Contains(ofWorkers, family.Name) { // see TestFleetDecidesByClass
+			continue
+		}
 		if !assert.NotNil(t, found, family.Name) {
 			continue
 		}

@@ -186,6 +186,7 @@ func (d *draft) commit(c *Cycle, r *runner.Result) (Committed, error) {
 		pair.Decided = record.withoutEvidence()
 		model.Latest = id
 	}
+	model.Hosts = found(model.Hosts, &record)
 	pair.PassedOver = nil
 	if pair.Standing != verdict.Kept { // there is nothing to publish any more
 		pair.Unpublished = nil

@@ -151,12 +151,7 @@ func (p *Point) counters(id PairID) []Counter {
 func originals(r *runner.Result) map[verdict.Phase]float64 {
 	medians := map[verdict.Phase]float64{}
 	for _, phase := range r.Verdict.Phases {
-		var samples []float64
-		for _, round := range r.Evidence.Rounds {
-			if throughput, ok := round.Original.Measurement.Throughput[phase.Phase]; ok && round.Counted {
-				samples = append(samples, throughput)
-			}
-		}
+		samples := samples(r, phase.Phase)
 		if len(samples) == 0 {
 			samples = []float64{phase.Original}
 		}
@@ -168,6 +163,17 @@ func originals(r *runner.Result) map[verdict.Phase]float64 {
 		}
 	}
 	return medians
+}
+
+// samples are the original's throughputs in the rounds that counted.
+func samples(r *runner.Result, phase verdict.Phase) []float64 {
+	var all []float64
+	for _, round := range r.Evidence.Rounds {
+		if throughput, ok := round.Original.Measurement.Throughput[phase]; ok && round.Counted {
+			all = append(all, throughput)
+		}
+	}
+	return all
 }
 
 // Cycle reads a cycle and its results with their evidence, sorted by target; false if there is

@@ -183,6 +183,9 @@ type Model struct {
 	Latest PairID `json:"latest"`
 	// Choice is the choice of the last cycle that chose one of its formats; nil before.
 	Choice *Choice `json:"choice,omitempty"`
+	// Hosts are what the hosts of its class have found of it within a month, in a fleet, by their
+	// names.
+	Hosts map[string]*Found `json:"hosts,omitempty"`
 }
 
 // Choice is the format that was chosen among the formats of a model.
@@ -244,10 +247,10 @@ type Cycle struct {
 	Ticket  string    `json:"ticket,omitempty"`
 	ByHand  bool      `json:"by_hand,omitempty"` // somebody asked for it
 	Attempt int       `json:"attempt,omitempty"`
+	Begun   bool      `json:"begun,omitempty"`
 	Until   time.Time `json:"until,omitzero"`
 }
 
-	Begun   bool      `json:"begun,omitempty"`
 // ModelID returns the model of the cycle.
 func (c *Cycle) ModelID() ModelID { return ModelID{c.Model, c.Class} }
 
