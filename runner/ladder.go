@@ -106,32 +106,34 @@ func (c *cycle) bestFirst(ctx context.Context, pairs []*pair) error {
 }
 
 // inOrder puts pairs whose sizes, and quality where the rule goes by it, are known into the
-// order of the rule. Those beyond its limit can never be chosen.
+// order of the rule. Those beyond its limit of size can never be chosen.
 func (c *cycle) inOrder(pairs []*pair) (ordered, beyond []*pair) {
 	var candidates []choice.Candidate
 	byTarget := map[string]*pair{}
+	rule := c.Choose.Unmeasured()
 	for _, p := range pairs {
-		if !c.Choose.Chooses(p.size) {
+		candidate := choice.Candidate{Target: p.target, Bytes: p.size, KLDivergence: divergence(p.quality)}
+		if !rule.Chooses(candidate) {
 			beyond = append(beyond, p)
 			continue
 		}
-		candidates = append(candidates, choice.Candidate{Target: p.target, Bytes: p.size, KLDivergence: divergence(p.quality)})
+		candidates = append(candidates, candidate)
 		byTarget[p.target] = p
 	}
-	for _, target := range c.Choose.Order(candidates, c.Chosen) {
+	for _, target := range rule.Order(candidates, c.Chosen) {
 		ordered = append(ordered, byTarget[target])
 	}
 	return ordered, beyond
 }
 
-// decideGroup measures a group, of which the last is the candidate. If that stands as kept,
-// the rest, which the rule puts behind it, is passed over, and the search over.
+// decideGroup measures a group, of which the last is the candidate. If that stands as kept, and
+// took no more memory than the rule allows, the rest, which the rule puts behind it, is passed over, and the search over.
 func (c *cycle) decideGroup(ctx context.Context, group, rest []*pair) (over bool, err error) {
 	if err := c.measure(ctx, group); err != nil || len(group) == 0 {
 		return false, err
 	}
 	candidate := group[len(group)-1]
-	if !candidate.kept() {
+	if !candidate.kept() || !c.Choose.Chooses(choice.Candidate{Bytes: candidate.size, Memory: memoryFigures(candidate.rounds, c.MaxMemory).taken()}) {
 		return false, nil
 	}
 	if len(rest) == 0 {

@@ -268,10 +268,45 @@ func TestLimitOfTheRule(t *testing.T) {
 				return os.Truncate(path, info.Size()+padding[job.Format])
 			}
 			f := newLadder(t, test.by, e, map[string]float64{"Q8_0.gguf": 0.001, "Q4_K_M.gguf": 0.01, "Q2_K.gguf": 0.02})
-			f.request.Choose = choice.Limited(test.by, f.model.Size+test.limit)
+			f.request.Choose = choice.Limited(test.by, choice.Limits{Size: f.model.Size + test.limit})
 			assert.Equal(t, test.want, outcomes(f.run(t.Context())))
 			assert.Equal(t, test.passed, f.passed)
 		})
+	}
+}
+
+// What a copy takes shows in its first round only.
+func TestSearchGoesOnBeyondALimitOfMemory(t *testing.T) {
+	for rule, want := range map[choice.Rule]struct {
+		outcomes map[string]verdict.Outcome
+		passed   []string
+	}{
+		choice.Smallest: {map[string]verdict.Outcome{"Q2_K": verdict.Kept, "Q4_K_M": verdict.Kept}, []string{"Q8_0 for Q4_K_M"}},
+		choice.Fastest:  {map[string]verdict.Outcome{"Q2_K": verdict.Kept, "Q4_K_M": verdict.Kept, "Q8_0": verdict.Kept}, nil},
+	} {
+		f := newLadder(t, choice.Limited(rule, choice.Limits{Host: 5e9}), &engine{}, nil)
+		e := &pairing{engine: f.engine}
+		e.paired = func(job runner.RoundJob, files []runner.FileRound) error {
+			for i, file := range job.Files {
+				files[i].Measurement.Memory.Host = 4e9
+				if file == "Q2_K.gguf" {
+					files[i].Measurement.Memory.Host = 6e9
+				}
+			}
+			return nil
+		}
+		var passed []string
+		f.request.PassedOver = func(by string, targets []string) {
+			for _, target := range targets {
+				passed = append(passed, target+" for "+by)
+			}
+		}
+		results := f.runPaired(e)
+		assert.Equal(t, want.outcomes, outcomes(results), rule)
+		assert.Equal(t, want.passed, passed, rule)
+		small := results["Q2_K"]
+		assert.Equal(t, &choice.Memory{Host: 6e9}, small.Candidate().Memory)
+		assert.False(t, f.request.Choose.Chooses(small.Candidate()))
 	}
 }
 

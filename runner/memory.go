@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -97,6 +98,14 @@ func (f *MemoryFigures) Breach() string {
 	return ""
 }
 
+// taken returns what the copy took, as a choice goes by it; nil before a round.
+func (f *MemoryFigures) taken() *choice.Memory {
+	if f == nil {
+		return nil
+	}
+	return &choice.Memory{Host: f.Quantized.Host, Device: f.Quantized.Device()}
+}
+
 func breach(device string, bytes, limit int64) string {
 	return fmt.Sprintf("%s: %s, limit %s", device, text.Size(bytes), text.Size(limit))
 }
@@ -107,12 +116,13 @@ func (c *cycle) exceedsMemory(p *pair) bool {
 	return memoryFigures(p.rounds, c.MaxMemory).Breach() != ""
 }
 
-// memoryKnown fails where a limit is set and its figure is missing.
+// memoryKnown fails where a limit is set, also one of the choice, and its figure is missing.
 func (c *cycle) memoryKnown(m Measurement) error {
+	chooses := c.Choose.Limits()
 	switch {
-	case c.MaxMemory.Host > 0 && m.Memory.Host == 0:
+	case (c.MaxMemory.Host > 0 || chooses.Host > 0) && m.Memory.Host == 0:
 		return Failf(ReasonBenchmark, "max_memory.host is set, and this system does not report what a process has in memory: remove the limit")
-	case c.MaxMemory.Device > 0 && c.info.Devices != "" && m.Offload == nil:
+	case (c.MaxMemory.Device > 0 || chooses.Device > 0) && c.info.Devices != "" && m.Offload == nil:
 		return Failf(ReasonBenchmark, "max_memory.device is set, and %s does not report what a file takes of a device: measure by the paired method, with a build of llama-server that prints its buffers, or remove the limit", c.info.Name)
 	}
 	return nil

@@ -101,13 +101,13 @@ func Undecided(req Request, target string, why *Failure) Result {
 	}
 }
 
-// Candidate returns what a choice among the kept copies of a model goes by.
-func Candidate(target string, v *verdict.Verdict, q *Evaluated, file FileFigures) choice.Candidate {
-	c := choice.Candidate{Target: target, Bytes: file.Bytes}
-	if phase, measured := v.Primary(); measured {
+// Candidate returns what a choice among the kept copies of a model goes by. The result has to
+// have a verdict.
+func (r *Result) Candidate() choice.Candidate {
+	c := choice.Candidate{Target: r.TargetFormat, Bytes: r.Quantized.Bytes, KLDivergence: divergence(r.Quality), Memory: r.Memory.taken()}
+	if phase, measured := r.Verdict.Primary(); measured {
 		c.Drop = &choice.Figure{Estimate: phase.Drop, Lower: end(phase.Lower, -1), Upper: end(phase.Upper, +1)}
 	}
-	c.KLDivergence = divergence(q)
 	return c
 }
 

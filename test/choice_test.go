@@ -97,6 +97,19 @@ schedule: [{name: nightly, cron: "@daily", targets: ` + rungs + `}]`)
 	assert.Equal(t, 4, strings.Count(events.stdout, "held"), "%s: three decisions and a choice", events.stdout)
 }
 
+// Every process takes more than a kilobyte.
+func TestRunChoosesNoCopyThatTakesTooMuchMemory(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{})
+	for limit, want := range map[string]string{"1KB": "QUANT_CHOICE", "100GB": "QUANT_CHOICE chosen Q4_K_M"} {
+		p.configure(quick + "choose: {by: smallest, max_memory: {host: " + limit + "}}\n")
+		got := p.run("--target", "Q8_0", "--target", "Q4_K_M", "--output", "json", "--no-record")
+		_, last := got.lines(t)
+		assert.Equal(t, want, last.String(), "%s%s", limit, got.stderr)
+		assert.Equal(t, limit == "1KB", strings.Contains(got.stdout, `"target_format":"Q8_0"`) && !strings.Contains(got.stdout, "QUANT_SKIPPED"), "the search goes on beyond the limit")
+	}
+}
+
 func TestRunChoosesByTheFlag(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, fakellama.Behaviour{Factors: []fakellama.Factor{{Stage: "quantized", Format: "Q4_K_M", By: 0.5}}})

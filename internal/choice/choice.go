@@ -14,7 +14,7 @@ import (
 )
 
 // Rule is how a format is chosen: one of the words of the configuration, or such a word with
-// a limit, as Limited writes it.
+// limits, as Limited writes it.
 type Rule string
 
 // The rules.
@@ -28,43 +28,100 @@ const (
 // Rules returns the rules that choose.
 func Rules() []Rule { return []Rule{Smallest, Fastest, BestQuality} }
 
-// limit separates the word of a rule from the size of the largest copy that it chooses.
-const limit = ", max_size "
+// Limits bound the copies that a rule chooses, in bytes; 0 means no limit.
+type Limits struct {
+	Size   int64 // of the file
+	Host   int64 // of the host's memory that the copy took while it was measured
+	Device int64 // likewise, of each accelerator's memory
+}
 
-// Limited returns the rule by, limited to copies of at most so many bytes; 0 means no limit.
-// The rule is text that people can read: "fastest, max_size 8GB".
-func Limited(by Rule, maxSize int64) Rule {
-	switch {
-	case maxSize == 0:
-		return by
-	case maxSize%1000 == 0:
-		return by + limit + Rule(units.MetricBytes(maxSize).String())
+// names of the limits in a rule, as the configuration has them.
+const (
+	maxSize         = "max_size"
+	maxMemoryHost   = "max_memory.host"
+	maxMemoryDevice = "max_memory.device"
+)
+
+// named returns the limit of a name; nil if there is none.
+func (l *Limits) named(name string) *int64 {
+	switch name {
+	case maxSize:
+		return &l.Size
+	case maxMemoryHost:
+		return &l.Host
+	case maxMemoryDevice:
+		return &l.Device
 	default:
-		return by + limit + Rule(units.Base2Bytes(maxSize).String())
+		return nil
 	}
 }
 
-// By returns the rule without its limit.
+// separator is what parts the word of a rule and its limits.
+const separator = ", "
+
+// Limited returns the rule by, limited to the copies within the limits. The rule is text that
+// people can read: "fastest, max_size 8GB, max_memory.host 24GB".
+func Limited(by Rule, limits Limits) Rule {
+	for _, name := range []string{maxSize, maxMemoryHost, maxMemoryDevice} {
+		if bytes := *limits.named(name); bytes != 0 {
+			by += Rule(separator + name + " " + written(bytes))
+		}
+	}
+	return by
+}
+
+// written returns a size so that it reads back as the same.
+func written(bytes int64) string {
+	if bytes%1000 == 0 {
+		return units.MetricBytes(bytes).String()
+	}
+	return units.Base2Bytes(bytes).String()
+}
+
+// By returns the rule without its limits.
 func (r Rule) By() Rule {
-	by, _, _ := strings.Cut(string(r), limit)
+	by, _, _ := strings.Cut(string(r), separator)
 	return Rule(by)
 }
 
-// MaxSize returns the size of the largest copy that the rule chooses, in bytes; 0 without a limit.
-func (r Rule) MaxSize() int64 {
-	bytes, _ := r.maxSize()
-	return bytes
+// Limits returns the limits of a rule that Validate accepts.
+func (r Rule) Limits() Limits {
+	limits, _ := r.limits()
+	return limits
 }
 
-func (r Rule) maxSize() (bytes int64, err error) {
-	if _, size, limited := strings.Cut(string(r), limit); limited {
-		bytes, err = units.ParseStrictBytes(size)
+func (r Rule) limits() (limits Limits, err error) {
+	for _, limit := range strings.Split(string(r), separator)[1:] {
+		name, size, _ := strings.Cut(limit, " ")
+		bytes := limits.named(name)
+		if bytes == nil {
+			return limits, fmt.Errorf("%q is not a limit: use %s, %s or %s", name, maxSize, maxMemoryHost, maxMemoryDevice)
+		}
+		if *bytes, err = units.ParseStrictBytes(size); err != nil || *bytes < 0 {
+			return limits, fmt.Errorf("%s: %q is not a size: use one such as 8GB, or 0 for no limit", name, size)
+		}
 	}
-	return bytes, err
+	return limits, nil
 }
 
-// Chooses reports whether a copy of so many bytes is within the limit.
-func (r Rule) Chooses(bytes int64) bool { return r.MaxSize() == 0 || bytes <= r.MaxSize() }
+// Unmeasured returns the rule without the limits that only a measurement can hold a copy to.
+func (r Rule) Unmeasured() Rule { return Limited(r.By(), Limits{Size: r.Limits().Size}) }
+
+// Chooses reports whether a copy is within the limits. A copy of which a limited figure is not
+// known is not.
+func (r Rule) Chooses(c Candidate) bool {
+	limits := r.Limits()
+	switch {
+	case limits.Size > 0 && c.Bytes > limits.Size:
+		return false
+	case (limits.Host > 0 || limits.Device > 0) && c.Memory == nil:
+		return false
+	case limits.Host > 0 && (c.Memory.Host == 0 || c.Memory.Host > limits.Host):
+		return false
+	default:
+		return limits.Device == 0 || c.Memory.Device <= limits.Device
+	}
+}
 
 // Validate returns an error for anything that is not a rule.
 func (r Rule) Validate() error {
@@ -72,32 +129,38 @@ func (r Rule) Validate() error {
 		return nil
 	}
 	if r.By() == None {
-		return fmt.Errorf("max_size limits no choice: say how to choose, as in {by: %s, max_size: 8GB}", Fastest)
+		name, _, _ := strings.Cut(strings.TrimPrefix(string(r), separator), " ")
+		return fmt.Errorf("%s limits no choice: say how to choose, as in {by: %s, max_size: 8GB}", name, Fastest)
 	}
 	if !slices.Contains(Rules(), r.By()) {
 		return fmt.Errorf("%q is not a way to choose a format: use %s, %s or %s, or leave it out", string(r.By()), Smallest, Fastest, BestQuality)
 	}
-	if bytes, err := r.maxSize(); err != nil || bytes < 0 {
-		return fmt.Errorf("max_size: %d bytes is not a size: use one such as 8GB, or 0 for no limit", bytes)
-	}
-	return nil
+	_, err := r.limits()
+	return err
 }
 
 // Superlative names the format that the rule chooses: "the smallest that is kept".
 func (r Rule) Superlative() string {
-	if _, size, limited := strings.Cut(string(r), limit); limited {
-		return r.By().Superlative() + ", of at most " + size
-	}
-	switch r {
+	said := string(r.By())
+	switch r.By() {
 	case Smallest:
-		return "the smallest that is kept"
+		said = "the smallest that is kept"
 	case Fastest:
-		return "the fastest that is kept"
+		said = "the fastest that is kept"
 	case BestQuality:
-		return "the one that is kept with the least KL divergence"
-	default:
-		return string(r)
+		said = "the one that is kept with the least KL divergence"
 	}
+	limits := r.Limits()
+	if limits.Size > 0 {
+		said += ", of at most " + written(limits.Size)
+	}
+	if limits.Host > 0 {
+		said += ", in at most " + written(limits.Host) + " of the host's memory"
+	}
+	if limits.Device > 0 {
+		said += ", in at most " + written(limits.Device) + " of a device's memory"
+	}
+	return said
 }
 
 // Candidate is a format whose standing decision is kept, with its latest figures.
@@ -109,10 +172,18 @@ type Candidate struct {
 	Drop *Figure
 	// KLDivergence is the mean, in nats; nil when quality was not evaluated.
 	KLDivergence *Figure
+	// Memory is what the copy took while it was measured; nil when no round was.
+	Memory *Memory
 	// PassedOverFor is the target for which this one was last passed over by the rule; "" when
 	// it was not. While that one is a candidate, this one's figures, which are older, do
 	// not count.
 	PassedOverFor string
+}
+
+// Memory is in bytes.
+type Memory struct {
+	Host   int64 // 0 where the system does not report it
+	Device int64 // the most of any one accelerator; 0 without one
 }
 
 // Figure is what was measured, and between which ends it may well be. Ends that do not hold
@@ -133,13 +204,13 @@ func (f Figure) ends() (lower, upper float64) {
 const Tolerance = 0.005
 
 // Choose returns the target that the rule chooses; "" when there is none. A candidate without
-// the figure that the rule goes by, or beyond its limit, is none. Those are equal of which none is better than
-// another beyond its interval. Of equals the standing choice stays, else the smallest is
+// the figure that the rule goes by, or beyond its limits, is none. Those are equal of which none
+// is better than another beyond its interval. Of equals the standing choice stays, else the smallest is
 // chosen, then the one with the better figure, then the first by name.
 func (r Rule) Choose(candidates []Candidate, standing string) string {
 	running := slices.DeleteFunc(slices.Clone(candidates), func(c Candidate) bool {
 		passedOver := slices.ContainsFunc(candidates, func(other Candidate) bool { return other.Target == c.PassedOverFor })
-		return passedOver || r.figure(c) == nil || !r.Chooses(c.Bytes)
+		return passedOver || r.figure(c) == nil || !r.Chooses(c)
 	})
 	equal := slices.DeleteFunc(slices.Clone(running), func(c Candidate) bool {
 		return slices.ContainsFunc(running, func(other Candidate) bool { return r.better(other, c) })

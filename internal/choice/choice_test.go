@@ -150,27 +150,60 @@ func TestValidate(t *testing.T) {
 }
 
 func TestRuleWithALimit(t *testing.T) {
-	rule := choice.Limited(choice.Fastest, 8_000_000_000)
+	of := func(bytes int64) choice.Candidate { return choice.Candidate{Bytes: bytes} }
+	rule := choice.Limited(choice.Fastest, choice.Limits{Size: 8_000_000_000})
 	assert.EqualValues(t, "fastest, max_size 8GB", rule)
 	assert.Equal(t, choice.Fastest, rule.By())
-	assert.EqualValues(t, 8_000_000_000, rule.MaxSize())
+	assert.Equal(t, choice.Limits{Size: 8_000_000_000}, rule.Limits())
 	assert.Equal(t, "the fastest that is kept, of at most 8GB", rule.Superlative())
 	require.NoError(t, rule.Validate())
-	assert.True(t, rule.Chooses(8_000_000_000))
-	assert.False(t, rule.Chooses(8_000_000_001))
+	assert.True(t, rule.Chooses(of(8_000_000_000)))
+	assert.False(t, rule.Chooses(of(8_000_000_001)))
 
 	for _, bytes := range []int64{1, 1000, 1024, 1025, 1_500_000, 7<<30 + 1} {
-		assert.Equal(t, bytes, choice.Limited(choice.Smallest, bytes).MaxSize())
+		assert.Equal(t, bytes, choice.Limited(choice.Smallest, choice.Limits{Size: bytes}).Limits().Size)
 	}
-	assert.Equal(t, choice.Fastest, choice.Limited(choice.Fastest, 0))
-	assert.True(t, choice.Fastest.Chooses(1<<62))
-	require.ErrorContains(t, choice.Limited(choice.None, 1000).Validate(), "max_size limits no choice: say how to choose, as in {by: fastest, max_size: 8GB}")
-	require.ErrorContains(t, choice.Limited("biggest", 1000).Validate(), `"biggest" is not a way to choose a format`)
+	assert.Equal(t, choice.Fastest, choice.Limited(choice.Fastest, choice.Limits{}))
+	assert.True(t, choice.Fastest.Chooses(of(1<<62)))
+	require.ErrorContains(t, choice.Limited(choice.None, choice.Limits{Size: 1000}).Validate(), "max_size limits no choice: say how to choose, as in {by: fastest, max_size: 8GB}")
+	require.ErrorContains(t, choice.Limited(choice.None, choice.Limits{Host: 1000}).Validate(), "max_memory.host limits no choice")
+	require.ErrorContains(t, choice.Limited("biggest", choice.Limits{Size: 1000}).Validate(), `"biggest" is not a way to choose a format`)
 	require.ErrorContains(t, choice.Rule("fastest, max_size much").Validate(), "max_size")
+	require.ErrorContains(t, choice.Rule("fastest, max_age 1d").Validate(), `"max_age" is not a limit`)
 
 	ladder := []choice.Candidate{candidate("Q8_0", 800, -0.4, 0.001), candidate("Q4_K_M", 400, -0.9, 0.01), candidate("Q3_K_M", 300, -0.8, 0.04)}
-	assert.Equal(t, "Q3_K_M", choice.Limited(choice.Fastest, 300).Choose(ladder, ""))
-	assert.Equal(t, "Q3_K_M", choice.Limited(choice.Fastest, 300).Choose(ladder, "Q4_K_M"), "the choice does not stay beyond the limit")
-	assert.Equal(t, "Q4_K_M", choice.Limited(choice.BestQuality, 799).Choose(ladder, ""))
-	assert.Empty(t, choice.Limited(choice.Smallest, 299).Choose(ladder, ""))
+	upTo := func(by choice.Rule, size int64) choice.Rule { return choice.Limited(by, choice.Limits{Size: size}) }
+	assert.Equal(t, "Q3_K_M", upTo(choice.Fastest, 300).Choose(ladder, ""))
+	assert.Equal(t, "Q3_K_M", upTo(choice.Fastest, 300).Choose(ladder, "Q4_K_M"), "the choice does not stay beyond the limit")
+	assert.Equal(t, "Q4_K_M", upTo(choice.BestQuality, 799).Choose(ladder, ""))
+	assert.Empty(t, upTo(choice.Smallest, 299).Choose(ladder, ""))
+}
+
+func TestRuleWithLimitsOfMemory(t *testing.T) {
+	rule := choice.Limited(choice.Fastest, choice.Limits{Size: 8_000_000_000, Host: 24_000_000_000, Device: 12 << 30})
+	assert.EqualValues(t, "fastest, max_size 8GB, max_memory.host 24GB, max_memory.device 12GiB", rule)
+	assert.Equal(t, choice.Limits{Size: 8_000_000_000, Host: 24_000_000_000, Device: 12 << 30}, rule.Limits())
+	require.NoError(t, rule.Validate())
+	assert.Equal(t, "the fastest that is kept, of at most 8GB, in at most 24GB of the host's memory, in at most 12GiB of a device's memory", rule.Superlative())
+	assert.EqualValues(t, "fastest, max_size 8GB", rule.Unmeasured())
+
+	took := func(host, device int64) choice.Candidate {
+		return choice.Candidate{Memory: &choice.Memory{Host: host, Device: device}}
+	}
+	for name, test := range map[string]struct {
+		limits choice.Limits
+		copied choice.Candidate
+		want   bool
+	}{
+		"within":                     {choice.Limits{Host: 100, Device: 50}, took(100, 50), true},
+		"too much of the host":       {choice.Limits{Host: 100, Device: 50}, took(101, 50), false},
+		"too much of a device":       {choice.Limits{Host: 100, Device: 50}, took(100, 51), false},
+		"nothing of a device":        {choice.Limits{Device: 50}, took(0, 0), true},
+		"the system does not say":    {choice.Limits{Host: 100}, took(0, 0), false},
+		"not measured":               {choice.Limits{Host: 100}, choice.Candidate{}, false},
+		"not measured, and no limit": {choice.Limits{Size: 1}, choice.Candidate{}, true},
+		"no limit of what it took":   {choice.Limits{}, took(1<<60, 1<<60), true},
+	} {
+		assert.Equal(t, test.want, choice.Limited(choice.Smallest, test.limits).Chooses(test.copied), name)
+	}
 }

@@ -552,6 +552,7 @@ func FuzzParse(f *testing.F) {
 		"schedule: &s [*s]", "schedule: [*a]", "schedule: &a\n- &e {name: n, cron: '0 3 * * *', models: [./x], threshold: 0.5}\n- *e", "schedule: [null, 1, [], {}]",
 		"schedule: {name: n}", "storage: {retention: {age: 1d, cycles: 3}}", "a2a: {url: 'redis+sentinel://a,b/m', stream: s, tls_config: {ca: x}}",
 		"a2a: {url: 'rediss://h', tls_config: {min_version: TLS12, cert: c, key: k}}", "a2a: {tls_config: &t {tls_config: *t}}", "\xff\xfe( 00", "threshold: 'x",
+		"choose: {by: fastest, max_size: 8GB, max_memory: {host: 24GB, device: 12GiB}}",
 	} {
 		f.Add([]byte(seed))
 	}

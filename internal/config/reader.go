@@ -109,15 +109,18 @@ func (r *reader) section(path string, node *yaml.Node, into reflect.Value) {
 	}
 }
 
-// rule reads a rule with a limit, a section in the place of its word.
+// rule reads a rule with limits, a section in the place of its word.
 func (r *reader) rule(path string, node *yaml.Node, into reflect.Value) {
 	rule := choice.Rule(into.String())
+	limits := rule.Limits()
 	limited := struct {
-		By      choice.Rule `yaml:"by"`
-		MaxSize Size        `yaml:"max_size"`
-	}{rule.By(), Size(rule.MaxSize())}
+		By        choice.Rule `yaml:"by"`
+		MaxSize   Size        `yaml:"max_size"`
+		MaxMemory MaxMemory   `yaml:"max_memory"`
+	}{rule.By(), Size(limits.Size), MaxMemory{Size(limits.Host), Size(limits.Device)}}
 	r.section(path, node, reflect.ValueOf(&limited).Elem())
-	into.SetString(string(choice.Limited(limited.By, int64(limited.MaxSize))))
+	limits = choice.Limits{Size: int64(limited.MaxSize), Host: int64(limited.MaxMemory.Host), Device: int64(limited.MaxMemory.Device)}
+	into.SetString(string(choice.Limited(limited.By, limits)))
 }
 
 // instead says what could have been meant by an unknown key.

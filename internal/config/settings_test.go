@@ -47,14 +47,22 @@ func TestChoiceWithALimit(t *testing.T) {
 	assert.EqualValues(t, "fastest, max_size 8GB", c.Schedule[0].Choose)
 	assert.EqualValues(t, "smallest", c.Schedule[1].Choose, "the plain word has no limit")
 	assert.EqualValues(t, "fastest, max_size 500MB", c.Schedule[2].Choose, "the rule is that of the section above")
+	c, err = read("c.yml", []byte("choose: {by: fastest, max_size: 8GB, max_memory: {host: 24GB, device: 12GiB}}\nschedule: [{name: n, cron: '@daily', choose: {max_memory: {host: 0}}}]"))
+	require.NoError(t, err)
+	assert.EqualValues(t, "fastest, max_size 8GB, max_memory.host 24GB, max_memory.device 12GiB", c.Choose)
+	assert.EqualValues(t, "fastest, max_size 8GB, max_memory.device 12GiB", c.Schedule[0].Choose)
 
 	for text, want := range map[string]string{
-		"choose: {max_size: 8GB}":             "c.yml:1: choose: max_size limits no choice",
-		"choose: {by: best, max_size: 8GB}":   `c.yml:1: choose: "best" is not a way to choose a format`,
-		"choose: {by: fastest, max_size: -1}": "c.yml:1: choose",
-		"choose: {by: fastest, size: 8GB}":    "c.yml:1: choose.size: there is no such key; the keys here are by, max_size",
-		"choose: {by: fastest, max_size: x}":  `c.yml:1: choose.max_size: "x" is not a size`,
-		"choose: {by: best-quality}":          "best-quality needs a text",
+		"choose: {max_size: 8GB}":                         "c.yml:1: choose: max_size limits no choice",
+		"choose: {by: best, max_size: 8GB}":               `c.yml:1: choose: "best" is not a way to choose a format`,
+		"choose: {by: fastest, max_size: -1}":             "c.yml:1: choose",
+		"choose: {by: fastest, size: 8GB}":                "c.yml:1: choose.size: there is no such key; the keys here are by, max_memory, max_size",
+		"choose: {by: fastest, max_size: x}":              `c.yml:1: choose.max_size: "x" is not a size`,
+		"choose: {max_memory: {host: 8GB}}":               "c.yml:1: choose: max_memory.host limits no choice",
+		"choose: {by: fastest, max_memory: {host: x}}":    `c.yml:1: choose.max_memory.host: "x" is not a size`,
+		"choose: {by: fastest, max_memory: {gpu: 8GB}}":   "c.yml:1: choose.max_memory.gpu: there is no such key; the keys here are device, host",
+		"choose: {by: fastest, max_memory: {device: -1}}": `c.yml:1: choose.max_memory.device: "-1" is not a size`,
+		"choose: {by: best-quality}":                      "best-quality needs a text",
 	} {
 		_, err := read("c.yml", []byte(text))
 		assert.ErrorContains(t, err, want, text)

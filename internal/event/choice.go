@@ -33,6 +33,10 @@ type Choice struct {
 	Entry                 string         `json:"entry"` // of the schedule; "" from the command line
 	// HardwareClass is as in Decision.
 	HardwareClass string `json:"hardware_class,omitempty"`
+	// What a copy may take of the host's memory, and of each accelerator's, to be chosen; left
+	// out without such a limit.
+	MaxMemoryHostBytes   int64 `json:"max_memory_host_bytes,omitempty"`
+	MaxMemoryDeviceBytes int64 `json:"max_memory_device_bytes,omitempty"`
 }
 
 // ChoiceInfo is the input of NewChoice.
@@ -68,9 +72,11 @@ func NewChoice(c ChoiceInfo, origin Origin) Choice {
 
 		HardwareClass: origin.Class,
 	}
-	if limit := c.Rule.MaxSize(); limit != 0 {
-		out.MaxSizeBytes = &limit
+	limits := c.Rule.Limits()
+	if limits.Size != 0 {
+		out.MaxSizeBytes = &limits.Size
 	}
+	out.MaxMemoryHostBytes, out.MaxMemoryDeviceBytes = limits.Host, limits.Device
 	if c.Previous != "" {
 		out.PreviousFormat = &c.Previous
 	}

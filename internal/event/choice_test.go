@@ -27,6 +27,15 @@ func chosen() event.ChoiceInfo {
 func TestChoice(t *testing.T) {
 	origin := event.Origin{Host: "build-7", Entry: "nightly"}
 	check(t, "choice.json", event.NewChoice(chosen(), origin))
+	t.Run("with limits", func(t *testing.T) {
+		c := chosen()
+		c.Rule = choice.Limited(choice.Smallest, choice.Limits{Size: 8e9, Host: 24e9, Device: 12e9})
+		got := event.NewChoice(c, origin)
+		assert.Equal(t, choice.Smallest, got.Choose)
+		assert.EqualValues(t, 8e9, *got.MaxSizeBytes)
+		assert.EqualValues(t, 24e9, got.MaxMemoryHostBytes)
+		assert.EqualValues(t, 12e9, got.MaxMemoryDeviceBytes)
+	})
 	t.Run("of none", func(t *testing.T) {
 		c := chosen()
 		c.Chosen = nil
@@ -41,16 +50,17 @@ func TestChoice(t *testing.T) {
 
 func TestChoicesFitTheirSchema(t *testing.T) {
 	s := schemas.Get(t, "quant-choice")
-	none, first, odd := chosen(), chosen(), chosen()
+	none, first, odd, limited := chosen(), chosen(), chosen(), chosen()
+	limited.Rule = choice.Limited(choice.Smallest, choice.Limits{Size: 8e9, Host: 24e9, Device: 12e9})
 	none.Chosen = nil
 	first.Previous, first.Chosen.Quality, first.Chosen.Verdict.Rounds = "", nil, 0
 	odd.Chosen.Verdict.Phases[0].Drop = -math.MaxFloat64 // its percentage is beyond every number
-	for name, c := range map[string]event.ChoiceInfo{"with everything": chosen(), "none": none, "first": first, "odd": odd} {
+	for name, c := range map[string]event.ChoiceInfo{"with everything": chosen(), "none": none, "first": first, "odd": odd, "limited": limited} {
 		got := event.NewChoice(c, event.Origin{Host: "build-7"})
 		got.EventID = new("id")
 		text, err := json.Marshal(got)
 		require.NoError(t, err)
-		requireFields(t, s, text)
+		requireFields(t, s, text, "max_memory_host_bytes", "max_memory_device_bytes")
 		assert.NoError(t, s.Validate(instance(t, got)), name)
 	}
 	got := event.NewChoice(chosen(), event.Origin{})

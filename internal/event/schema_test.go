@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -128,17 +129,22 @@ func TestFields(t *testing.T) {
 }
 
 // requireFields sees that a schema requires the fields of an object, in their order, and knows
-// beside them only the class of a fleet.
-func requireFields(t *testing.T, s *jsonschema.Schema, object []byte) {
+// beside them only the optional ones: the class of a fleet, and these.
+func requireFields(t *testing.T, s *jsonschema.Schema, object []byte, optional ...string) {
 	t.Helper()
+	optional = append([]string{"hardware_class"}, optional...)
 	var names []string
 	for _, f := range members(t, object) {
-		names = append(names, f.name)
+		if !slices.Contains(optional, f.name) {
+			names = append(names, f.name)
+		}
 		assert.Contains(t, s.Properties, f.name)
 	}
 	assert.Equal(t, names, s.Required)
-	assert.Contains(t, s.Properties, "hardware_class")
-	assert.Len(t, s.Properties, len(names)+1)
+	for _, name := range optional {
+		assert.Contains(t, s.Properties, name)
+	}
+	assert.Len(t, s.Properties, len(names)+len(optional))
 }
 
 // missionFields counts those that the mission laid down.

@@ -10,7 +10,6 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
-	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // Choose returns the target that a rule chooses among these targets of a model, by their
@@ -22,7 +21,8 @@ func (s *State) Choose(rule choice.Rule, model ModelID, targets []string) string
 		if pair == nil || pair.Standing != verdict.Kept {
 			continue
 		}
-		candidate := runner.Candidate(target, pair.Decided.Verdict, pair.Decided.Quality, pair.Decided.Quantized)
+		candidate := pair.Decided.Candidate()
+		candidate.Target = target
 		if pair.PassedOver != nil && pair.PassedOver.Choose == rule {
 			candidate.PassedOverFor = pair.PassedOver.For
 		}
