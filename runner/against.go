@@ -3,6 +3,8 @@ package runner
 import (
 	"cmp"
 	"context"
+
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 )
 
 // usable returns the failure of a cycle that need not begin; nil when it may.
@@ -28,7 +30,7 @@ func (c *cycle) attach(ctx context.Context) error {
 	}
 	for _, p := range c.undecided() {
 		p.file = file
-		p.quantized = copyFigures(p.target, c.Against.Header, c.Against.Size)
+		p.quantized = copyFigures(gguf.Canonical(c.Against.Header.Format), c.Against.Header, c.Against.Size)
 	}
 	return nil
 }

@@ -131,6 +131,40 @@ func TestServeMeasuresAFile(t *testing.T) {
 	assert.Zero(t, s.stop(), s.log())
 }
 
+// Two files whose headers say the same format are two pairs.
+func TestServeMeasuresFilesOfOneFormat(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{})
+	p.production()
+	gguftest.Model(gguftest.TinyQuantized()).Write(t, filepath.Join(p.models, "m-UD-Q4_K_XL.gguf"))
+	p.configure(quick + `
+schedule:
+  - {name: prod, cron: "@yearly", run_on_start: true, models: [m], against: prod}
+  - {name: dynamic, cron: "@yearly", run_on_start: true, models: [m], against: m-UD-Q4_K_XL}`)
+	got := p.check()
+	assert.Zero(t, got.status, got.stderr)
+	assert.Contains(t, got.stdout, "\n  against  m-UD-Q4_K_XL (m-UD-Q4_K_XL.gguf)\n")
+	for _, args := range [][]string{{"--entry", "prod"}, {"--model", "m", "--against", "prod"}} {
+		got = p.run(append(args, "--output", "json", "--no-record")...)
+		assert.Equal(t, exitKept, got.status, got.stderr)
+		assert.Contains(t, got.stdout, `"target_format":"prod.gguf"`)
+		assert.Contains(t, got.stdout, `"quantized_file":{"format":"Q4_K_M"`)
+	}
+
+	s := p.serve()
+	s.mustLog(`run finished.* entry=prod`)
+	s.mustLog(`run finished.* entry=dynamic`)
+	for _, target := range []string{"prod.gguf", "m-UD-Q4_K_XL.gguf"} {
+		s.shows(1, "quant_cycle_decision_total", "model_name", "m", "target_format", target, "source_format", "F16", "result", "kept")
+		s.shows(1, "quant_cycle_last_decision", "model_name", "m", "target_format", target, "source_format", "F16", "result", "kept")
+	}
+	for _, path := range []string{"/", "/model?name=m"} {
+		_, page := s.get(path)
+		assert.Contains(t, page, "<bdi>m-UD-Q4_K_XL.gguf</bdi>", path)
+	}
+	assert.Zero(t, s.stop(), s.log())
+}
+
 // A file that the fake llama-quantize made before, on another path.
 func TestAgainstAFileBesideTheModelsFolder(t *testing.T) {
 	t.Parallel()

@@ -196,13 +196,13 @@ func (p *Program) checked(out *strings.Builder, entry model.Resolved) error {
 		out.WriteString(", and at each start")
 	}
 	var targets, names []string
-	for _, target := range entry.Targets {
-		targets = append(targets, text.Name(gguf.Canonical(target)))
-	}
 	if entry.Against == "" {
+		for _, target := range entry.Targets {
+			targets = append(targets, text.Name(gguf.Canonical(target)))
+		}
 		fmt.Fprintf(out, "\n  targets  %s\n", strings.Join(targets, ", "))
 	} else {
-		fmt.Fprintf(out, "\n  against  %s (%s)\n", text.Name(entry.Against), strings.Join(targets, ", "))
+		fmt.Fprintf(out, "\n  against  %s (%s)\n", text.Name(entry.Against), text.Name(strings.Join(entry.Targets, ", ")))
 	}
 	if entry.Baseline != "" {
 		fmt.Fprintf(out, "  baseline %s\n", entry.Baseline)

@@ -99,7 +99,13 @@ func (p *Program) resolve(entry config.Entry) (model.Resolved, error) {
 	if err != nil {
 		return model.Resolved{}, err
 	}
-	resolved := model.NewPlan([]config.Entry{entry}, found, nil).Entries[0]
+	entries := []config.Entry{entry}
+	for _, other := range p.Config.Schedule { // by which files of one format are told apart
+		if entry.Against != "" && other.Against != "" && other.Name != entry.Name {
+			entries = append(entries, other)
+		}
+	}
+	resolved := model.NewPlan(entries, found, nil).Entries[0]
 	switch {
 	case resolved.Unfound != nil:
 		return resolved, resolved.Unfound

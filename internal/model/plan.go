@@ -81,56 +81,100 @@ func (c Conflict) Error() string {
 // NewPlan resolves the entries, in their order: a pair belongs to the first that names it.
 // An entry that compares a model with a file has the file's format as its target. While the
 // file cannot be read, that is the one in last, by the entry's name, or else UnknownFormat.
+// Files of one format that are compared with the same model are targets by their own names: see
+// nameFiles.
 func NewPlan(entries []config.Entry, found Found, last map[string]string) Plan {
-	var p Plan
 	selected := map[bool]map[string]selected{false: selectAll(entries, found, false), true: selectAll(entries, found.requantized(), true)}
-	strict := found
-	owners := map[[3]string]string{}
-	for _, entry := range entries {
-		resolved, found := Resolved{Entry: entry}, strict
+	all := make([]resolving, len(entries))
+	for i, entry := range entries {
+		within := found
 		if entry.AllowRequantize {
-			found = strict.requantized()
+			within = found.requantized()
 		}
-		models := map[string]Model{}
-		leftOut, err := found.leftOut(entry.Models)
-		if err != nil {
-			resolved.Unfound = err
-			resolved.Unresolved = append(resolved.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, err))
-			p.Entries = append(p.Entries, resolved)
-			continue
-		}
-		for _, pattern := range config.Included(entry.Models) {
-			s := selected[entry.AllowRequantize][pattern]
-			if s.err != nil && config.IsGlob(pattern) {
-				resolved.Unresolved = append(resolved.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, s.err))
-			}
-			resolved.Unfound = cmp.Or(resolved.Unfound, s.err)
-			for _, model := range s.models {
-				if !leftOut(model) {
-					models[model.Name] = model
-				}
-			}
-		}
-		if len(models) == 0 && len(resolved.Unresolved) == 0 && len(entry.Models) > 0 {
-			err := fmt.Errorf("entry %q: its patterns with ! leave out every model that the others name: %q", entry.Name, entry.Models)
-			resolved.Unresolved = append(resolved.Unresolved, err)
-			resolved.Unfound = cmp.Or(resolved.Unfound, err)
-		}
-		file, err := resolved.file(found, last[entry.Name])
-		resolved.Unfound = cmp.Or(resolved.Unfound, err)
-		for _, name := range slices.Sorted(maps.Keys(models)) {
-			for _, class := range entry.Classes() {
-				if targets := p.claim(owners, resolved.Entry, name, class); len(targets) > 0 {
-					resolved.Models = append(resolved.Models, Planned{
-						Model: models[name], Targets: targets, Choose: p.claimChoice(owners, entry, name, class), Baseline: entry.Baseline, Against: file, Class: class,
+		all[i] = resolve(entry, within, selected[entry.AllowRequantize], last[entry.Name])
+	}
+	nameFiles(all)
+	var p Plan
+	owners := map[[3]string]string{}
+	for i, r := range all {
+		for _, name := range slices.Sorted(maps.Keys(r.models)) {
+			for _, class := range entries[i].Classes() {
+				if targets := p.claim(owners, r.Resolved.Entry, name, class); len(targets) > 0 {
+					r.Models = append(r.Models, Planned{
+						Model: r.models[name], Targets: targets, Choose: p.claimChoice(owners, entries[i], name, class), Baseline: entries[i].Baseline, Against: r.file, Class: class,
 					})
 				}
 			}
 		}
-		p.Entries = append(p.Entries, resolved)
+		p.Entries = append(p.Entries, r.Resolved)
 	}
 	p.PassedOver = p.passedOver(found)
 	return p
+}
+
+// resolving is an entry whose pairs are not claimed yet.
+type resolving struct {
+	Resolved
+	models map[string]Model // that it names, by name
+	file   *Model           // that it compares them with; nil without one
+	format string           // of the file
+}
+
+// resolve finds what an entry names. selected are the models of its patterns.
+func resolve(entry config.Entry, found Found, selected map[string]selected, last string) resolving {
+	r := resolving{Resolved: Resolved{Entry: entry}, models: map[string]Model{}}
+	leftOut, err := found.leftOut(entry.Models)
+	if err != nil {
+		r.Unfound = err
+		r.Unresolved = append(r.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, err))
+		return r
+	}
+	for _, pattern := range config.Included(entry.Models) {
+		s := selected[pattern]
+		if s.err != nil && config.IsGlob(pattern) {
+			r.Unresolved = append(r.Unresolved, fmt.Errorf("entry %q: %w", entry.Name, s.err))
+		}
+		r.Unfound = cmp.Or(r.Unfound, s.err)
+		for _, model := range s.models {
+			if !leftOut(model) {
+				r.models[model.Name] = model
+			}
+		}
+	}
+	if len(r.models) == 0 && len(r.Unresolved) == 0 && len(entry.Models) > 0 {
+		err := fmt.Errorf("entry %q: its patterns with ! leave out every model that the others name: %q", entry.Name, entry.Models)
+		r.Unresolved = append(r.Unresolved, err)
+		r.Unfound = cmp.Or(r.Unfound, err)
+	}
+	r.Unfound = cmp.Or(r.Unfound, r.findFile(found, last))
+	return r
+}
+
+// nameFiles names the targets of files after the files where entries compare several of one
+// format with the same model: by format, they would be one pair. A file that is alone keeps its
+// format as its name, whoever else makes copies in that.
+func nameFiles(all []resolving) {
+	files := map[[2]string]map[string]bool{} // names, by model and format
+	each := func(do func(r *resolving, pair [2]string)) {
+		for i := range all {
+			if r := &all[i]; r.file != nil {
+				for name := range r.models {
+					do(r, [2]string{name, r.format})
+				}
+			}
+		}
+	}
+	each(func(r *resolving, pair [2]string) {
+		if files[pair] == nil {
+			files[pair] = map[string]bool{}
+		}
+		files[pair][r.file.Name] = true
+	})
+	each(func(r *resolving, pair [2]string) {
+		if len(files[pair]) > 1 {
+			r.Targets = []string{r.file.Name + extension}
+		}
+	})
 }
 
 // passedOver returns what was found and the plan does not decide.
@@ -162,35 +206,32 @@ func selectAll(entries []config.Entry, found Found, requantize bool) map[string]
 // UnknownFormat is the target of a file that cannot be read, and never was.
 const UnknownFormat = "UNKNOWN"
 
-// file finds the file that the entry compares a model with, and makes its format the
-// target; nil where copies are made. A file that is not there has its Err set, which is
-// the error, too.
-func (r *Resolved) file(found Found, last string) (*Model, error) {
+// findFile finds the file that the entry compares a model with, if it does, and makes its
+// format the target. last is its format at the last look, if that is known. A file that is not
+// there has its Err set, which is the error, too.
+func (r *resolving) findFile(found Found, last string) error {
 	if r.Against == "" {
-		return nil, nil
+		return nil
 	}
 	file, err := found.File(r.Against)
 	if err != nil { // the cycles fail, and say why
 		file = found.missing(r.Against, err)
 	}
-	r.Targets = []string{Format(&file, last)}
-	return &file, err
-}
-
-// Format returns the format of a file, as a target. last is its format at the last look, if
-// that is known.
-func Format(file *Model, last string) string {
-	if file.Err != nil {
-		return cmp.Or(last, UnknownFormat)
+	r.file, r.format = &file, cmp.Or(last, UnknownFormat)
+	if file.Err == nil {
+		r.format = gguf.Canonical(file.Header.Format)
 	}
-	return gguf.Canonical(file.Header.Format)
+	r.Targets = []string{r.format}
+	return err
 }
 
 // claim returns the targets of a model that no earlier entry decides.
 func (p *Plan) claim(owners map[[3]string]string, entry config.Entry, model, class string) []string {
 	var free []string
 	for _, target := range entry.Targets {
-		target = gguf.Canonical(target)
+		if entry.Against == "" { // else it is named already
+			target = gguf.Canonical(target)
+		}
 		pair := [3]string{model, target, class}
 		if owner, taken := owners[pair]; taken {
 			p.Conflicts = append(p.Conflicts, Conflict{model, target, class, owner, entry.Name})

@@ -155,6 +155,39 @@ func TestTargetOfAFileIsItsFormat(t *testing.T) {
 	}
 }
 
+func TestFilesOfOneFormatHaveTheirOwnNames(t *testing.T) {
+	found := discover(t, "a", "b")
+	file := production(t, found)
+	gguftest.Model(gguftest.TinyQuantized()).Write(t, filepath.Join(found.Dir, "m-UD-Q4_K_XL.gguf"))
+	again := func() model.Found {
+		found, err := model.Discover(found.Dir, false, nil)
+		require.NoError(t, err)
+		return found
+	}
+	against := func(name, of, file string) config.Entry {
+		return config.Entry{Entry: schedule.Entry{Name: name}, Models: []string{of}, Against: file}
+	}
+	prod, other := against("n", "a", "prod"), against("m", "a", "m-UD-Q4_K_XL")
+	p := model.NewPlan([]config.Entry{prod, other, against("o", "b", "prod"), entry("k", "a b", "Q4_K_M")}, again(), nil)
+	assert.Equal(t, []string{"a: prod.gguf"}, pairs(p.Entries[0]))
+	assert.Equal(t, []string{"a: m-UD-Q4_K_XL.gguf"}, pairs(p.Entries[1]))
+	assert.Equal(t, []string{"b: Q4_K_M"}, pairs(p.Entries[2]), "the file is alone there")
+	assert.Equal(t, []string{"a: Q4_K_M"}, pairs(p.Entries[3]), "what is made has the name of its format")
+	assert.Equal(t, []string{"prod.gguf"}, p.Entries[0].Targets)
+	assert.Equal(t, []model.Conflict{{Model: "b", Target: "Q4_K_M", First: "o", Second: "k"}}, p.Conflicts)
+
+	turned := model.NewPlan([]config.Entry{other, prod}, again(), nil)
+	assert.Equal(t, []string{"a: prod.gguf"}, pairs(turned.Entries[1]), "the order of the entries does not matter")
+	same := model.NewPlan([]config.Entry{prod, other, against("p", "a", "prod.gguf")}, again(), nil)
+	assert.Equal(t, []model.Conflict{{Model: "a", Target: "prod.gguf", First: "n", Second: "p"}}, same.Conflicts, "one file is one pair")
+	assert.Equal(t, []string{"a: Q4_K_M"}, pairs(model.NewPlan([]config.Entry{other}, again(), nil).Entries[0]))
+
+	require.NoError(t, os.Remove(file))
+	gone := model.NewPlan([]config.Entry{prod, other}, again(), map[string]string{"n": "Q4_K_M", "m": "Q4_K_M"})
+	assert.Equal(t, []string{"a: prod.gguf"}, pairs(gone.Entries[0]), "what it was tells which one it is")
+	assert.Equal(t, []string{"a: m-UD-Q4_K_XL.gguf"}, pairs(gone.Entries[1]))
+}
+
 func TestOneEntryChoosesAFormatOfAModel(t *testing.T) {
 	entries := []config.Entry{entry("n", "a b", "Q2_K Q8_0"), entry("m", "a", "Q4_K_M"), entry("o", "*", "Q6_K"), entry("p", "a", "Q2_K")}
 	entries[0].Choose, entries[2].Choose, entries[3].Choose = choice.Smallest, choice.Fastest, choice.Fastest

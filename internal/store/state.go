@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 
@@ -93,7 +94,7 @@ func (s *State) ComparedFormats() map[string]string {
 			continue
 		}
 		if before := last[d.Entry]; before == nil || d.Finished.After(before.Finished) {
-			last[d.Entry], formats[d.Entry] = d, id.Target
+			last[d.Entry], formats[d.Entry] = d, cmp.Or(d.Quantized.Format, id.Target) // which may be the file's name
 		}
 	}
 	return formats
