@@ -202,7 +202,7 @@ func TestComposeFileIsConsistent(t *testing.T) {
 	lock := path.Dir(exporter.Environment[variables()["--host.lock"]])
 	assert.Contains(t, exporter.Volumes, lock+":"+lock, "one lock for all on a host")
 
-	configuration, err := config.Load(filepath.Join("docker", path.Base(given["--config.file"])), config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate, Fleet: redisconn.ValidateFleet})
+	configuration, err := config.Load(filepath.Join("docker", path.Base(given["--config.file"])), config.Checks{Engine: llamacpp.Validate, QuantizeArgs: llamacpp.CheckQuantizeArgs, A2A: a2a.Validate, Fleet: redisconn.ValidateFleet})
 	require.NoError(t, err)
 	assert.Equal(t, "redis://redis:6379/0", configuration.A2A.URL)
 	assert.Contains(t, c.Services, "redis")
@@ -479,6 +479,6 @@ func TestKubernetesMountsWhatTheFlagsName(t *testing.T) {
 	}
 
 	file := filepath.Join("kubernetes", "base", path.Base(given["--config.file"]))
-	_, err := config.Load(file, config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate, Fleet: redisconn.ValidateFleet})
+	_, err := config.Load(file, config.Checks{Engine: llamacpp.Validate, QuantizeArgs: llamacpp.CheckQuantizeArgs, A2A: a2a.Validate, Fleet: redisconn.ValidateFleet})
 	require.NoError(t, err)
 }

@@ -25,7 +25,7 @@ func (c *cycle) resolveBaseline() error {
 		c.Baseline = ""
 		return nil
 	}
-	formats, errs := resolveFormats(c.info, []string{c.Baseline})
+	formats, errs := resolveFormats(c.info, []string{c.Baseline}, nil)
 	if errs[0] != nil {
 		return Failf(ReasonQuantize, "baseline: %w", errs[0])
 	}

@@ -709,7 +709,7 @@ func TestFormatsAreThoseTheEngineMakes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.targets, " "), func(t *testing.T) {
-			names, err := runner.Formats(t.Context(), &engine{}, tt.targets)
+			names, err := runner.Formats(t.Context(), &engine{}, tt.targets, nil)
 			if tt.want == "" {
 				require.NoError(t, err)
 				assert.Equal(t, []string{"Q2_K", "Q4_K_M"}, names)

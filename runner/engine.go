@@ -122,8 +122,9 @@ type QuantizeJob struct {
 	Dir             string
 	Input           string // the (first) file of the original
 	Output          string
-	Format          string // one of EngineInfo.Formats, aliases resolved
-	Imatrix         string // absolute path of the model's own importance matrix; "" for the engine's, or none
+	Format          string   // one of EngineInfo.Formats, aliases resolved
+	Imatrix         string   // absolute path of the model's own importance matrix; "" for the engine's, or none
+	Args            []string // of the copy's recipe, besides the engine's own; none for a plain format
 	AllowRequantize bool
 }
 

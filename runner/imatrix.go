@@ -1,10 +1,12 @@
 package runner
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
@@ -37,6 +39,22 @@ func matrixOf(matrices string, m model.Model) string {
 		return ""
 	}
 	return path
+}
+
+// recipeMatrix gives the path of the importance matrix of a recipe; "" where it names none, or
+// none of this model is there.
+func recipeMatrix(r *config.Recipe, m model.Model) (string, error) {
+	if r.Imatrix == "" || PerModel(r.Imatrix) {
+		return matrixOf(r.Imatrix, m), nil
+	}
+	path, err := filepath.Abs(r.Imatrix)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("imatrix of %s: %w: name a file that llama-imatrix made, or take the key out", r.Name, err)
+	}
+	return path, nil
 }
 
 // ownMatrix notes which importance matrix the model has, of an engine that has one for each.

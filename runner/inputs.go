@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -40,11 +42,24 @@ type Inputs struct {
 	// A file that one names is there by its hash.
 	Arguments map[string]string `json:"arguments,omitempty"`
 	Decision  map[string]string `json:"decision,omitempty"`
+	// ByTarget are further Arguments, of targets that are made by a recipe: see Of.
+	ByTarget map[string]map[string]string `json:"by_target,omitempty"`
 	// Corpus is the SHA-256 of the text; "" where quality is not evaluated.
 	Corpus string `json:"corpus,omitempty"`
 	// Attempt are the engine's settings on which no figure depends, but whether its tools can
 	// do their work at all; see EngineInfo. Changes leaves it out: a decision stays fresh.
 	Attempt string `json:"attempt,omitempty"`
+}
+
+// Of returns the inputs of a target: its own Arguments are among the others.
+func (i Inputs) Of(target string) Inputs {
+	if own := i.ByTarget[target]; own != nil {
+		all := maps.Clone(own)
+		maps.Copy(all, i.Arguments)
+		i.Arguments = all
+	}
+	i.ByTarget = nil
+	return i
 }
 
 // EngineID tells builds of an engine apart.
@@ -218,6 +233,9 @@ func (c *cycle) hashesKnown() bool {
 		ids = append(ids, c.Against.IDs...)
 	}
 	paths := slices.Collect(maps.Values(c.info.Files))
+	for i := range c.Recipes {
+		paths = slices.AppendSeq(paths, maps.Values(recipeFiles(&c.Recipes[i], c.Model)))
+	}
 	if c.Quality.Enabled() {
 		paths = append(paths, c.Quality.Corpus)
 	}
@@ -266,12 +284,40 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 			return nil, Failf(ReasonQuantize, "engine.imatrix: %w", err)
 		}
 	}
+	for n := range c.Recipes {
+		recipe := &c.Recipes[n]
+		own := map[string]string{"recipe.format": recipe.Format, "recipe.args": fmt.Sprint(config.RedactArgs(recipe.Args))}
+		for name, path := range recipeFiles(recipe, c.Model) {
+			if own["recipe."+name], err = c.hashPath(ctx, path); err != nil {
+				return nil, Failf(ReasonQuantize, "%s of the recipe %s: %w", name, recipe.Name, err)
+			}
+		}
+		if i.ByTarget == nil {
+			i.ByTarget = map[string]map[string]string{}
+		}
+		i.ByTarget[recipe.Name] = own
+	}
 	if c.Quality.Enabled() {
 		if i.Corpus, err = c.hashPath(ctx, c.Quality.Corpus); err != nil {
 			return nil, Failf(ReasonEvaluate, "quality.corpus: %w: name the file of a text", err)
 		}
 	}
 	return i, nil
+}
+
+// recipeFiles returns the files that a recipe names, as far as they are there: its importance
+// matrix, and what its arguments name by an absolute path.
+func recipeFiles(r *config.Recipe, m model.Model) map[string]string {
+	all := map[string]string{}
+	if matrix, err := recipeMatrix(r, m); err == nil && matrix != "" {
+		all["imatrix"] = matrix
+	}
+	for _, path := range r.Args {
+		if info, err := os.Stat(path); err == nil && filepath.IsAbs(path) && info.Mode().IsRegular() {
+			all["args "+path] = path
+		}
+	}
+	return all
 }
 
 func (c *cycle) hashModel(ctx context.Context, m model.Model) (string, error) {
@@ -350,10 +396,13 @@ func (c *cycle) hash(ctx context.Context, id model.FileID, weights bool, report 
 // inputsOf returns the inputs of a pair, with what its measurements reported; nil if the
 // cycle did not get that far.
 func (c *cycle) inputsOf(p *pair) *Inputs {
-	if c.inputs == nil || len(p.rounds) == 0 {
-		return c.inputs
+	if c.inputs == nil {
+		return nil
 	}
-	i := *c.inputs
+	i := c.inputs.Of(p.target)
+	if len(p.rounds) == 0 {
+		return &i
+	}
 	last := p.rounds[len(p.rounds)-1]
 	m := last.Original.Measurement
 	i.Method, i.Backends, i.GPU = last.Method, m.Backends, m.GPU

@@ -13,28 +13,37 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
-// resolveFormats finds each target among the formats that the engine makes. A target
-// that is not among them gets an error in its place.
-func resolveFormats(info EngineInfo, targets []string) ([]Format, []error) {
+// resolveFormats finds each target, or the format of its recipe, among the formats that the
+// engine makes. A target that is not among them gets an error in its place.
+func resolveFormats(info EngineInfo, targets []string, recipes config.Recipes) ([]Format, []error) {
 	resolved, errs := make([]Format, len(targets)), make([]error, len(targets))
+	plain := map[string]string{} // targets without a recipe, by format
 	for i, target := range targets {
-		format, ok := findFormat(info.Formats, target)
-		twice := slices.IndexFunc(resolved[:i], func(earlier Format) bool { return earlier.Name == format.Name })
+		recipe, name := recipes.Of(target), recipes.Format(target)
+		format, ok := findFormat(info.Formats, name)
+		_, isFormat := findFormat(info.Formats, target)
+		first, twice := plain[format.Name]
 		switch {
+		case recipe != nil && isFormat:
+			errs[i] = fmt.Errorf("the recipe %q has the name of a format that this %s makes: give it another one", target, info.Name)
 		case !ok:
-			errs[i] = fmt.Errorf("%q is not a format that this %s makes; it makes %s", target, info.Name, formatNames(info.Formats))
-		case format.NeedsImatrix && !info.Imatrix:
+			errs[i] = fmt.Errorf("%q is not a format that this %s makes; it makes %s", name, info.Name, formatNames(info.Formats))
+		case format.NeedsImatrix && !info.Imatrix && (recipe == nil || recipe.Imatrix == ""):
 			errs[i] = fmt.Errorf("%s is useless without an importance matrix: make one with llama-imatrix and name its file as engine.imatrix, or choose another format", target)
-		case twice >= 0:
-			errs[i] = fmt.Errorf("the targets %q and %q are the same format: name it once", targets[twice], target)
+		case recipe == nil && twice:
+			errs[i] = fmt.Errorf("the targets %q and %q are the same format: name it once", first, target)
 		default:
 			resolved[i] = format
+			if recipe == nil {
+				plain[format.Name] = target
+			}
 		}
 	}
 	return resolved, errs
@@ -182,7 +191,11 @@ func (c *cycle) fits(ctx context.Context) error {
 		if exact {
 			p.size = bytes
 		} else {
-			bytes, exactly = estimate.UpperBound(c.Model.Header, p.format.Name), "at most"
+			format := p.format.Name
+			if p.recipe != nil { // which may make any type of any tensor
+				format = ""
+			}
+			bytes, exactly = estimate.UpperBound(c.Model.Header, format), "at most"
 		}
 		if !c.kept(c.copyKey(p)) {
 			need += bytes

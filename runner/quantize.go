@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,14 +15,18 @@ import (
 )
 
 func (c *cycle) quantizeJob(p *pair) QuantizeJob {
-	return QuantizeJob{
+	job := QuantizeJob{
 		Dir:             c.dir,
 		Input:           c.source,
 		Output:          p.file,
 		Format:          p.format.Name,
-		Imatrix:         c.imatrix,
+		Imatrix:         cmp.Or(p.matrix, c.imatrix),
 		AllowRequantize: c.AllowRequantize || c.Requantize || c.Model.Header.Native,
 	}
+	if p.recipe != nil {
+		job.Args = p.recipe.Args
+	}
+	return job
 }
 
 // quantize makes the copies of pairs. A pair whose copy cannot be made fails by itself;
@@ -87,6 +92,9 @@ func (p *pair) copied(ctx context.Context, path string, header *gguf.Header, byt
 		}
 	}
 	p.quantized, p.size = copyFigures(p.format.Name, header, bytes), bytes
+	if p.recipe != nil { // its larger types are there on purpose
+		p.quantized.FallbackShare = 0
+	}
 	return nil
 }
 

@@ -44,6 +44,9 @@ type Result struct {
 	// Against is the name of the file that was measured in place of a copy that was made:
 	// see Request. "" for a copy.
 	Against string `json:"against,omitempty"`
+	// Recipe is how the copy was made: "Q4_K_M with --tensor-type ffn_down=q6_k". "" where the
+	// target says it.
+	Recipe string `json:"recipe,omitempty"`
 
 	// Host is where it was found, if that is not the host that stores it.
 	Host string `json:"-"`

@@ -51,8 +51,8 @@ func (c *cycle) copyKey(p *pair) string {
 	if !c.keepsFiles() {
 		return ""
 	}
-	i := c.inputs
-	return keyOfParts(append([]string{"copy", i.Source, i.Engine.key(), p.format.Name}, i.arguments("engine.quantize_args", "engine.imatrix")...)...)
+	i := c.inputs.Of(p.target)
+	return keyOfParts(append([]string{"copy", i.Source, i.Engine.key(), p.format.Name}, i.arguments("engine.quantize_args", "engine.imatrix", "recipe.")...)...)
 }
 
 // predictionsKey returns the key of what the original predicts in so many chunks; "" for none. It depends on the

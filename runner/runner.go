@@ -109,7 +109,7 @@ func (unknownHost) FreeMemory() int64                                     { retu
 // Request is one cycle.
 type Request struct {
 	Model   model.Model
-	Targets []string // formats; see Formats
+	Targets []string // formats, and names of recipes; see Formats
 	// Against is a file that exists, to be measured in place of a copy that is made: see
 	// model.Found.File. Targets then has nothing but its format. Nil: copies are made.
 	Against *model.Model
@@ -158,21 +158,23 @@ func New(engine Engine, options Options) *Runner {
 	return &Runner{engine: engine, Options: options}
 }
 
-// Formats gives the targets the names by which results will call them: the engine's own
-// spelling, aliases resolved. The error is a *Failure when the engine cannot be asked,
+// Formats gives the targets the names by which results will call them: the recipe's name, or
+// the engine's own spelling of a format, aliases resolved. The error is a *Failure when the engine cannot be asked,
 // any other when a target cannot be made.
-func Formats(ctx context.Context, engine Engine, targets []string) ([]string, error) {
+func Formats(ctx context.Context, engine Engine, targets []string, recipes config.Recipes) ([]string, error) {
 	info, err := engine.Probe(ctx)
 	if err != nil {
 		return nil, AsFailure(fmt.Errorf("looking at the engine: %w", err))
 	}
-	formats, errs := resolveFormats(info, targets)
+	formats, errs := resolveFormats(info, targets, recipes)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	names := make([]string, len(formats))
 	for i, f := range formats {
-		names[i] = f.Name
+		if names[i] = f.Name; recipes.Of(targets[i]) != nil {
+			names[i] = recipes.Canonical(targets[i])
+		}
 	}
 	return names, nil
 }
@@ -225,9 +227,11 @@ type cycle struct {
 type pair struct {
 	target string // as it was asked for
 	format Format
-	file   string       // base name in the working directory
-	id     model.FileID // of the copy as it was made; zero before
-	holds  string       // SHA-256 of the copy as it was made
+	recipe *config.Recipe // nil for a plain format
+	matrix string         // path of the recipe's importance matrix; "" for the cycle's
+	file   string         // base name in the working directory
+	id     model.FileID   // of the copy as it was made; zero before
+	holds  string         // SHA-256 of the copy as it was made
 	watch  watched
 	size   int64 // bytes that the copy will have; 0 while only a bound is known
 
@@ -356,14 +360,21 @@ func (c *cycle) resolveTargets() {
 	if c.Against != nil { // whatever its format, nobody has to make it
 		return
 	}
-	formats, errs := resolveFormats(c.info, c.Targets)
+	formats, errs := resolveFormats(c.info, c.Targets, c.Recipes)
 	for i, p := range c.pairs {
-		if errs[i] != nil {
-			c.fail(p, Failf(ReasonQuantize, "%w", errs[i]))
+		err := errs[i]
+		if p.recipe = c.Recipes.Of(p.target); p.recipe != nil && err == nil {
+			p.matrix, err = recipeMatrix(p.recipe, c.Model)
+		}
+		if err != nil {
+			c.fail(p, Failf(ReasonQuantize, "%w", err))
 			continue
 		}
 		p.format = formats[i]
 		p.file = formats[i].Name + ".gguf"
+		if p.recipe != nil {
+			p.file = "recipe-" + p.recipe.Name + ".gguf"
+		}
 	}
 }
 
@@ -454,6 +465,9 @@ func (c *cycle) result(p *pair) Result {
 	}
 	if c.Against != nil {
 		result.Against, result.Evidence.Against = c.Against.Name, c.Against.IDs
+	}
+	if p.recipe != nil {
+		result.Recipe = p.recipe.String()
 	}
 	if c.Quality.Enabled() {
 		result.Durations[OperationEvaluate] = p.evaluating

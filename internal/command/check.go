@@ -152,17 +152,18 @@ func (p *Program) checkFormats(ctx context.Context, text *strings.Builder, entry
 	if entry.Baseline != "" {
 		asked["baseline"] = []string{entry.Baseline}
 	}
+	recipes := map[string]config.Recipes{"targets": entry.Recipes}
 	var bad []error
 	for _, key := range slices.Sorted(maps.Keys(asked)) {
 		if !usable {
-			for _, format := range asked[key] {
-				if !slices.Contains(estimate.Formats(), gguf.Canonical(format)) {
+			for _, target := range asked[key] {
+				if format := recipes[key].Format(target); !slices.Contains(estimate.Formats(), gguf.Canonical(format)) {
 					fmt.Fprintf(text, "  warning  %q is not a format that is known here\n", format)
 				}
 			}
 			continue
 		}
-		if _, err := runner.Formats(ctx, engine, asked[key]); err != nil {
+		if _, err := runner.Formats(ctx, engine, asked[key], recipes[key]); err != nil {
 			bad = append(bad, fmt.Errorf("%s:%d: schedule: entry %q: %s: %w", p.flags.ConfigFile, entry.Line, entry.Name, key, err))
 		}
 	}
@@ -198,7 +199,11 @@ func (p *Program) checked(out *strings.Builder, entry model.Resolved) error {
 	var targets, names []string
 	if entry.Against == "" {
 		for _, target := range entry.Targets {
-			targets = append(targets, text.Name(gguf.Canonical(target)))
+			name := entry.Recipes.Canonical(target)
+			if how := entry.Recipes.How(target); how != "" {
+				name += " (" + how + ")"
+			}
+			targets = append(targets, text.Name(name))
 		}
 		fmt.Fprintf(out, "\n  targets  %s\n", strings.Join(targets, ", "))
 	} else {

@@ -10,10 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // checkFiles finds what an entry names and a cycle would miss at night: the text that
-// quality is evaluated on, and a directory to publish in.
+// quality is evaluated on, importance matrices of recipes, and a directory to publish in.
 func (p *Program) checkFiles(entry config.Entry) error {
 	var bad []error
 	check := func(key string, err error) {
@@ -23,6 +24,14 @@ func (p *Program) checkFiles(entry config.Entry) error {
 	}
 	if entry.Quality.Enabled() {
 		check("quality.corpus", readable(entry.Quality.Corpus))
+	}
+	for _, recipe := range entry.Recipes {
+		if recipe.Imatrix == "" || runner.PerModel(recipe.Imatrix) {
+			continue
+		}
+		if _, err := os.Stat(recipe.Imatrix); err != nil {
+			check("targets", fmt.Errorf("imatrix of %s: %w: name a file that llama-imatrix made, or take the key out", recipe.Name, err))
+		}
 	}
 	if entry.Publish.Enabled() {
 		check("publish.dir", writable(entry.Publish.Dir))

@@ -3,6 +3,7 @@ package command
 import (
 	"fmt"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/model"
@@ -25,7 +26,7 @@ func (p *Program) estimate(entry model.Resolved, output string) (int, error) {
 			}
 			continue
 		}
-		original, estimates, err := estimates(model, load)
+		original, estimates, err := estimates(model, load, entry.Recipes)
 		if err != nil {
 			return ExitError, fmt.Errorf("estimating %s: %w", model.Name, err)
 		}
@@ -46,8 +47,9 @@ func (p *Program) estimate(entry model.Resolved, output string) (int, error) {
 	return worst.status(), nil
 }
 
-// estimates returns the estimates for the copies of a model, and the figures of the original.
-func estimates(model model.Planned, load estimate.Workload) (original runner.FileFigures, copies []estimate.Estimate, err error) {
+// estimates returns the estimates for the copies of a model, and the figures of the original. A
+// copy by a recipe is estimated as one in the recipe's format.
+func estimates(model model.Planned, load estimate.Workload, recipes config.Recipes) (original runner.FileFigures, copies []estimate.Estimate, err error) {
 	original = runner.FiguresOf(model.Model)
 	var baseline *estimate.Estimate
 	if model.Baseline != "" && model.Baseline != original.Format {
@@ -58,9 +60,12 @@ func estimates(model model.Planned, load estimate.Workload) (original runner.Fil
 		original, baseline = report.EstimatedFile(e, model.Header.Parameters), &e
 	}
 	for _, target := range model.Targets {
-		e, err := load.Of(model.Header, target)
+		e, err := load.Of(model.Header, recipes.Format(target))
 		if err != nil {
 			return original, nil, fmt.Errorf("%s: %w", target, err)
+		}
+		if recipe := recipes.Of(target); recipe != nil {
+			e.Target, e.NeedsImatrix = recipe.Name, e.NeedsImatrix && recipe.Imatrix == ""
 		}
 		if baseline != nil {
 			e = e.Beside(*baseline)

@@ -200,7 +200,7 @@ func (f *exporterFlags) flags(command *kingpin.CmdClause) {
 // loadConfig reads the configuration file, which has to exist only if it was named, and
 // applies the flags.
 func (f *Flags) loadConfig() (*config.Config, error) {
-	c, err := config.Load(f.ConfigFile, config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate, Fleet: redisconn.ValidateFleet})
+	c, err := config.Load(f.ConfigFile, config.Checks{Engine: llamacpp.Validate, QuantizeArgs: llamacpp.CheckQuantizeArgs, A2A: a2a.Validate, Fleet: redisconn.ValidateFleet})
 	if errors.Is(err, fs.ErrNotExist) && f.ConfigFile == defaultConfigFile {
 		defaults := config.Default()
 		c, err = &defaults, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,7 +38,7 @@ func (p *Program) entry(f runFlags) (entry config.Entry, candidates []string, er
 		}
 		entry = p.Config.Schedule[i]
 		for _, target := range entry.Targets {
-			candidates = append(candidates, gguf.Canonical(target))
+			candidates = append(candidates, entry.Recipes.Canonical(target))
 		}
 	}
 	if len(f.models) > 0 {
@@ -52,10 +53,13 @@ func (p *Program) entry(f runFlags) (entry config.Entry, candidates []string, er
 		return entry, nil, errors.New("--against takes the place of --target, and the file has a format of its own: leave one of them out")
 	case len(f.targets) > 0:
 		entry.Targets, entry.Against = f.targets, ""
+		if err := p.findRecipes(&entry); err != nil {
+			return entry, nil, err
+		}
 	case f.against != "":
 		entry.Targets, entry.Against = nil, f.against
 	}
-	if first, second, twice := config.Twice(entry.Targets, gguf.Canonical); twice {
+	if first, second, twice := config.Twice(entry.Targets, entry.Recipes.Canonical); twice {
 		return entry, nil, fmt.Errorf("the targets %q and %q are the same format: name it once", first, second)
 	}
 	if f.choose != "" {
@@ -79,6 +83,28 @@ func (p *Program) entry(f runFlags) (entry config.Entry, candidates []string, er
 	}
 	entry.Choose, entry.Publish = choice.None, config.DefaultPublish() // it is served already
 	return entry, nil, nil
+}
+
+// findRecipes adds the recipes of an entry's targets that it has not itself, from the entries of
+// the schedule.
+func (p *Program) findRecipes(entry *config.Entry) error {
+	for _, target := range entry.Targets {
+		if entry.Recipes.Of(target) != nil {
+			continue
+		}
+		owner := ""
+		for _, other := range p.Config.Schedule {
+			theirs, found := other.Recipes.Of(target), entry.Recipes.Of(target)
+			switch {
+			case theirs == nil:
+			case found == nil:
+				entry.Recipes, owner = append(slices.Clone(entry.Recipes), *theirs), other.Name
+			case !reflect.DeepEqual(*theirs, *found):
+				return fmt.Errorf("--target %s: the entries %q and %q make it in different ways: name one of them with --entry", target, owner, other.Name)
+			}
+		}
+	}
+	return nil
 }
 
 func (p *Program) entryNames() string {
@@ -189,9 +215,9 @@ func (p *Program) Run(ctx context.Context) (status int, err error) {
 // checkFormats returns an error if the engine cannot make a target, or the baseline. An
 // engine that cannot be asked is not an error here: every cycle will report it.
 func checkFormats(ctx context.Context, engine runner.Engine, entry config.Entry) error {
-	_, err := runner.Formats(ctx, engine, entry.Targets)
+	_, err := runner.Formats(ctx, engine, entry.Targets, entry.Recipes)
 	if err == nil && entry.Baseline != "" {
-		if _, err = runner.Formats(ctx, engine, []string{entry.Baseline}); err != nil {
+		if _, err = runner.Formats(ctx, engine, []string{entry.Baseline}, nil); err != nil {
 			err = fmt.Errorf("baseline: %w", err)
 		}
 	}

@@ -86,8 +86,10 @@ func Default() Config {
 // Checks find what cannot be used in a section, as only the packages know that use it.
 type Checks struct {
 	Engine func(Engine) []Problem
-	A2A    func(A2A) []Problem
-	Fleet  func(Fleet) []Problem
+	// QuantizeArgs checks the arguments of a recipe.
+	QuantizeArgs func([]string) error
+	A2A          func(A2A) []Problem
+	Fleet        func(Fleet) []Problem
 }
 
 // Load reads a file. Relative paths in it are taken from the file's own directory, as

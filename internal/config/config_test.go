@@ -32,7 +32,7 @@ import (
 const fileKeys = "a2a, baseline, benchmark, cache, choose, engine, fleet, fresh_for, max_memory, models, publish, quality, schedule, storage, threshold, work"
 
 // checks are the program's.
-var checks = config.Checks{Engine: llamacpp.Validate, A2A: a2a.Validate, Fleet: redisconn.ValidateFleet}
+var checks = config.Checks{Engine: llamacpp.Validate, QuantizeArgs: llamacpp.CheckQuantizeArgs, A2A: a2a.Validate, Fleet: redisconn.ValidateFleet}
 
 // read reads a text as if it were a file of this name.
 func read(file string, text []byte) (*config.Config, error) { return config.Parse(file, text, checks) }
@@ -553,6 +553,7 @@ func FuzzParse(f *testing.F) {
 		"schedule: {name: n}", "storage: {retention: {age: 1d, cycles: 3}}", "a2a: {url: 'redis+sentinel://a,b/m', stream: s, tls_config: {ca: x}}",
 		"a2a: {url: 'rediss://h', tls_config: {min_version: TLS12, cert: c, key: k}}", "a2a: {tls_config: &t {tls_config: *t}}", "\xff\xfe( 00", "threshold: 'x",
 		"choose: {by: fastest, max_size: 8GB, max_memory: {host: 24GB, device: 12GiB}}",
+		"schedule: [{name: n, cron: '@daily', targets: [Q4_K_M, {name: mix, format: Q4_K_M, args: [--tensor-type, a=b], imatrix: x}, {name: m2, format: Q8_0, imatrix: '{file}.x'}]}]",
 	} {
 		f.Add([]byte(seed))
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
-	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/schedule"
 )
 
@@ -25,7 +24,7 @@ type Entry struct {
 	// Models are names, globs or paths; see [Excluded] for those that leave models out.
 	// Default: all.
 	Models []string `yaml:"models"`
-	// Targets are the formats to quantize to. Default: Q2_K.
+	// Targets are the formats to quantize to, and the names of the Recipes. Default: Q2_K.
 	Targets []string `yaml:"targets"`
 	// Against is a file to compare with the model, by name or path, in place of targets:
 	// nothing is quantized then. Models has to name one model. Default: none.
@@ -90,7 +89,7 @@ func (e *Entry) problems(c *Config, checks Checks) []Problem {
 		}
 	}
 	if e.Against == "" {
-		found.check("targets", checkList(e.Targets, "formats such as Q2_K", gguf.Canonical))
+		found = append(found, e.checkTargets(checks)...)
 	} else {
 		found.check("against", e.checkAgainst())
 	}
@@ -168,7 +167,7 @@ func checkList(items []string, what string, key func(string) string) error {
 }
 
 // Twice finds the first two items with the same key. For the formats of targets the key is
-// gguf.Canonical.
+// Recipes.Canonical.
 func Twice(items []string, key func(string) string) (first, second string, twice bool) {
 	seen := map[string]string{}
 	for _, item := range items {

@@ -15,6 +15,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/quant-exporter/quant-exporter/internal/choice"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
@@ -99,6 +100,8 @@ func (r *reader) section(path string, node *yaml.Node, into reflect.Value) {
 		lines[name] = key.Line
 		switch {
 		case field.Type() == scheduleType: // read when all sections are
+		case name == "targets" && value.Kind == yaml.SequenceNode:
+			r.targets(path+name, value, into)
 		case field.Type() == reflect.TypeFor[choice.Rule]() && value.Kind == yaml.MappingNode:
 			r.rule(path+name+".", value, field)
 		case field.Kind() == reflect.Struct:
@@ -121,6 +124,30 @@ func (r *reader) rule(path string, node *yaml.Node, into reflect.Value) {
 	r.section(path, node, reflect.ValueOf(&limited).Elem())
 	limits = choice.Limits{Size: int64(limited.MaxSize), Host: int64(limited.MaxMemory.Host), Device: int64(limited.MaxMemory.Device)}
 	into.SetString(string(choice.Limited(limited.By, limits)))
+}
+
+// targets reads the list of an entry: formats, and recipes, which are sections.
+func (r *reader) targets(path string, list *yaml.Node, into reflect.Value) {
+	e, isEntry := reflect.TypeAssert[*Entry](into.Addr())
+	if !isEntry || !slices.ContainsFunc(list.Content, func(item *yaml.Node) bool { return !noSection(item) }) {
+		field, _ := fieldOf(into, "targets")
+		r.value(path, list, field)
+		return
+	}
+	e.Targets = nil
+	for i, node := range list.Content {
+		at, item := fmt.Sprintf("%s[%d]", path, i), resolve(node)
+		if noSection(item) {
+			var target string
+			r.value(at, item, reflect.ValueOf(&target).Elem())
+			e.Targets = append(e.Targets, target)
+			continue
+		}
+		var recipe Recipe
+		r.section(at+".", item, reflect.ValueOf(&recipe).Elem())
+		recipe.Format, recipe.Imatrix = gguf.Canonical(recipe.Format), config.JoinDir(r.dir, recipe.Imatrix)
+		e.Targets, e.Recipes = append(e.Targets, recipe.Name), append(e.Recipes, recipe)
+	}
 }
 
 // instead says what could have been meant by an unknown key.

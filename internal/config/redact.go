@@ -87,6 +87,7 @@ func (c *Config) redacted() Config {
 	shown.Schedule = slices.Clone(c.Schedule)
 	for i := range shown.Schedule {
 		shown.Schedule[i].Engine = shown.Schedule[i].Engine.redacted()
+		shown.Schedule[i].Recipes = shown.Schedule[i].Recipes.redacted()
 	}
 	return shown
 }
@@ -127,7 +128,11 @@ func encoded(value reflect.Value) (*yaml.Node, error) {
 	case value.Kind() == reflect.Struct && value.Type() != tlsConfig:
 		node.Kind = yaml.MappingNode
 		for key, f := range fields(value.Type()) {
-			item, err := encoded(value.FieldByIndex(f.Index))
+			of := value.FieldByIndex(f.Index)
+			if e, ok := reflect.TypeAssert[Entry](value); ok && key == "targets" && len(e.Recipes) > 0 {
+				of = reflect.ValueOf(e.items())
+			}
+			item, err := encoded(of)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", key, err)
 			}

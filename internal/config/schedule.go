@@ -156,7 +156,7 @@ func (e *Entry) pairs() iter.Seq[[3]string] {
 		for _, pattern := range e.Models {
 			for _, target := range e.Targets {
 				for _, class := range e.Classes() {
-					if !yield([3]string{pattern, gguf.Canonical(target), class}) {
+					if !yield([3]string{pattern, e.Recipes.Canonical(target), class}) {
 						return
 					}
 				}

@@ -30,6 +30,8 @@ type Settings struct {
 	// Baseline is the format that copies are compared with: the original of a cycle is
 	// then a copy of the model in it. Default "": the model as it is.
 	Baseline string `yaml:"baseline" input:"argument"`
+	// Recipes make the targets of an entry that are no formats.
+	Recipes Recipes `yaml:"-" json:",omitempty"`
 	// Publish says where copies that are kept are put. Default: nowhere.
 	Publish Publish `yaml:"publish"`
 	// Choose is how one of the formats that are kept is chosen. Default "": none is.
@@ -88,6 +90,9 @@ func (s Settings) Inputs() (arguments, decision map[string]string) {
 // inputs gives every setting with its tag.
 func inputs(prefix string, section reflect.Value, each func(key, tag, value string)) {
 	for field, value := range section.Fields() {
+		if field.Tag.Get("yaml") == "-" { // each target has its own
+			continue
+		}
 		key := prefix + field.Tag.Get("yaml")
 		if value.Kind() == reflect.Struct {
 			inputs(key+".", value, each)

@@ -104,7 +104,7 @@ func (f *freshness) pair(target string) *store.Pair {
 // fresh reports whether a target's decision is young, and its inputs have not changed.
 func (f *freshness) fresh(target string) bool {
 	decided := f.young(target)
-	return decided != nil && f.inputs.Same(*decided.Inputs)
+	return decided != nil && f.inputs.Of(target).Same(*decided.Inputs)
 }
 
 // lasting returns the failure of a target that would most likely repeat itself; else nil.
@@ -123,7 +123,7 @@ func (f *freshness) lasting(target string) *store.Failed {
 // fails reports whether a target would fail as it did, because its inputs have not changed.
 func (f *freshness) fails(target string) bool {
 	failed := f.lasting(target)
-	return failed != nil && failed.Inputs != nil && f.inputs.SameAttempt(*failed.Inputs)
+	return failed != nil && failed.Inputs != nil && f.inputs.Of(target).SameAttempt(*failed.Inputs)
 }
 
 // passedOver reports whether a target was passed over for a choice that is fresh, and would

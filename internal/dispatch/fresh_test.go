@@ -53,6 +53,21 @@ func freshBench(t *testing.T, inputs func() (runner.Inputs, error)) *bench {
 	return b
 }
 
+func TestAPairWhoseRecipeChangedIsNotFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := freshBench(t, func() (runner.Inputs, error) {
+			inputs := inputsOf(11669)
+			inputs.ByTarget = map[string]map[string]string{"Q8_0": {"recipe.args": "[--pure]"}}
+			return inputs, nil
+		})
+		b.pass(time.Hour)
+		b.due("nightly")
+		if assert.Len(t, b.memory.began, 1) {
+			assert.Equal(t, []string{"Q8_0"}, b.memory.began[0].Targets)
+		}
+	})
+}
+
 // model is the one that the next run will find.
 func (b *bench) model() *model.Planned {
 	p, err := b.find()

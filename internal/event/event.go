@@ -66,6 +66,9 @@ type Decision struct {
 	// HardwareClass is the class of the worker that measured, in a fleet; decisions on the
 	// exporter's own host leave it out.
 	HardwareClass string `json:"hardware_class,omitempty"`
+	// Recipe is how the copy was made ("Q4_K_M with --tensor-type ffn_down=q6_k"); left out
+	// where the target says it.
+	Recipe string `json:"recipe,omitempty"`
 }
 
 // Quality is how far the copy's predictions are from the original's, with intervals (low,
@@ -168,6 +171,7 @@ func NewDecision(r *runner.Result, origin Origin) Decision {
 		Entry:                 origin.Entry,
 		ChangedInputs:         []string{},
 		HardwareClass:         origin.Class,
+		Recipe:                r.Recipe,
 	}
 	for _, change := range r.Changes {
 		d.ChangedInputs = append(d.ChangedInputs, change.Text)

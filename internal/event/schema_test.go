@@ -124,7 +124,7 @@ func TestFields(t *testing.T) {
 	golden.Check(t, "fields.txt", strings.Join(fields, "\n")+"\n")
 
 	t.Run("and the schema has the same, in the same order", func(t *testing.T) {
-		requireFields(t, schema(t), text)
+		requireFields(t, schema(t), text, "recipe")
 	})
 }
 

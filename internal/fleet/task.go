@@ -133,6 +133,17 @@ func (t *Task) check() error {
 	for _, problem := range append(problems, append(t.Engine.Over(engine).Validate(), llamacpp.Validate(t.Engine.Over(engine))...)...) {
 		return fmt.Errorf("the task has settings that cannot be used: %s: %w", problem.Path, problem.Err)
 	}
+	for _, recipe := range t.Settings.Recipes {
+		for _, problem := range recipe.Validate() {
+			return fmt.Errorf("the task has a recipe that cannot be used: %s: %w", problem.Path, problem.Err)
+		}
+		if recipe.Imatrix != "" {
+			return fmt.Errorf("the recipe %q of the task names the importance matrix %q: workers refuse files of others", recipe.Name, recipe.Imatrix)
+		}
+		if err := errors.Join(llamacpp.CheckQuantizeArgs(recipe.Args), checkArguments(recipe.Args, nil)); err != nil {
+			return err
+		}
+	}
 	return errors.Join(
 		checkArguments(t.Engine.BenchArgs, divided), checkArguments(t.Engine.EvaluateArgs, divided), checkArguments(t.Engine.QuantizeArgs, nil))
 }

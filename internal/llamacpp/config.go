@@ -36,8 +36,8 @@ func Validate(c config.Engine) []config.Problem {
 		}
 	}
 	for _, arg := range c.QuantizeArgs {
-		if instead, ok := refused(arg, reservedQuantizeOptions); ok {
-			add("quantize_args", "%s is not allowed here: %s", arg, instead)
+		if err := CheckQuantizeArgs([]string{arg}); err != nil {
+			add("quantize_args", "%w", err)
 		}
 	}
 	for _, arg := range c.EvaluateArgs {
@@ -46,6 +46,17 @@ func Validate(c config.Engine) []config.Problem {
 		}
 	}
 	return problems
+}
+
+// CheckQuantizeArgs returns an error for the first argument that llama-quantize must not be
+// given, be it by quantize_args or by a recipe.
+func CheckQuantizeArgs(args []string) error {
+	for _, arg := range args {
+		if instead, ok := refused(arg, reservedQuantizeOptions); ok {
+			return fmt.Errorf("%s is not allowed here: %s", arg, instead)
+		}
+	}
+	return nil
 }
 
 // reservedBenchOptions are the options of llama-bench that the exporter sets, and what to do
@@ -66,7 +77,7 @@ var reservedBenchOptions = []reserved{
 // reservedQuantizeOptions are the options of llama-quantize that have keys of their own or
 // would spoil the result.
 var reservedQuantizeOptions = []reserved{
-	{"use engine.imatrix", []string{"--imatrix"}},
+	{"use engine.imatrix, or imatrix of a recipe", []string{"--imatrix"}},
 	{"use models.allow_requantize", []string{"--allow-requantize"}},
 	{"the result must be one file", []string{"--keep-split"}},
 	{"with it the tool quantizes nothing", []string{"-h", "--help", "--version", "--dry-run"}},

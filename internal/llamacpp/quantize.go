@@ -130,6 +130,7 @@ func (e *Engine) quantizeCommand(ctx context.Context, job runner.QuantizeJob, dr
 		args = append(args, "--imatrix", imatrix)
 	}
 	args = append(args, e.cfg.QuantizeArgs...)
+	args = append(args, job.Args...)
 	args = append(args, job.Input, job.Output, job.Format)
 	threads := e.cfg.Threads
 	if threads == 0 {

@@ -230,7 +230,7 @@ func (p *Plan) claim(owners map[[3]string]string, entry config.Entry, model, cla
 	var free []string
 	for _, target := range entry.Targets {
 		if entry.Against == "" { // else it is named already
-			target = gguf.Canonical(target)
+			target = entry.Recipes.Canonical(target)
 		}
 		pair := [3]string{model, target, class}
 		if owner, taken := owners[pair]; taken {

@@ -38,6 +38,9 @@ func EstimateTable(w io.Writer, model string, original runner.FileFigures, estim
 
 	out.WriteString("\n")
 	for _, e := range estimates {
+		if how := limits.Recipes.How(e.Target); how != "" {
+			fmt.Fprintf(&out, "%s, estimated as a plain %s: it is %s.\n", text.Name(e.Target), limits.Recipes.Format(e.Target), text.Name(how))
+		}
 		if e.FallbackShare > 0 {
 			fmt.Fprintf(&out, "%s, estimated: %s\n", text.Name(e.Target), fallback(e.FallbackShare))
 		}
@@ -86,11 +89,14 @@ type estimateLine struct {
 	Memory        int64              `json:"memory_bytes"`
 	OriginalFile  runner.FileFigures `json:"original_file"`
 	QuantizedFile runner.FileFigures `json:"quantized_file"`
+	Recipe        string             `json:"recipe,omitempty"` // as in event.Decision; it is not estimated
 }
 
 // EstimateLines writes what a dry run computed, one object a line.
 func EstimateLines(w io.Writer, model string, original runner.FileFigures, estimates []estimate.Estimate, limits config.Settings) error {
 	for _, e := range estimates {
+		file := EstimatedFile(e, original.Parameters)
+		file.Format = limits.Recipes.Format(e.Target)
 		err := Line(w, estimateLine{
 			EventType:     event.TypeEstimate,
 			Estimated:     true,
@@ -103,7 +109,8 @@ func EstimateLines(w io.Writer, model string, original runner.FileFigures, estim
 			Phase:         verdict.Generation,
 			Memory:        e.Memory,
 			OriginalFile:  original,
-			QuantizedFile: EstimatedFile(e, original.Parameters),
+			QuantizedFile: file,
+			Recipe:        limits.Recipes.How(e.Target),
 		})
 		if err != nil {
 			return err

@@ -221,6 +221,9 @@ func remarks(w io.Writer, results []runner.Result) {
 		remark := func(format string, args ...any) {
 			fmt.Fprintf(w, "%s: %s\n", text.Name(r.TargetFormat), fmt.Sprintf(format, args...))
 		}
+		if r.Recipe != "" {
+			remark("made as %s.", text.Name(r.Recipe))
+		}
 		if r.Against != "" {
 			remark("the file %s as it is.", text.Name(r.Against))
 		}

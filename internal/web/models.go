@@ -47,6 +47,7 @@ type pairView struct {
 	Source    string      `json:"-"` // format of the original; "" when it is not known
 	Baseline  bool        `json:"-"` // whether Source is what the original is made in, and not the model's own format
 	Against   string      `json:"-"` // the file that is the copy; "" where one is made
+	Recipe    string      `json:"-"` // how the copy is made; "" where the target says it
 	Threshold float64     `json:"-"`
 	Running   bool        `json:"-"` // its cycle goes on
 	Suspended bool        `json:"-"` // its entry is
@@ -104,7 +105,7 @@ func (k *snapshot) pairs() map[store.PairID]*pairView {
 					planned: planned.SourceFormat(), Source: planned.SourceFormat(), file: &planned.Model,
 					id: store.ModelOf(planned).Pair(target), Target: target,
 					Scheduled: true, Entry: entry.Name, NextRun: k.at(k.next[entry.Name]),
-					Pair: &store.Pair{}, Threshold: entry.Threshold, Suspended: suspended[entry.Name],
+					Pair: &store.Pair{}, Threshold: entry.Threshold, Suspended: suspended[entry.Name], Recipe: entry.Recipes.How(target),
 				}
 				p.Baseline = planned.Header != nil && p.Source != planned.Header.Format
 				if planned.Against != nil {
@@ -121,7 +122,7 @@ func (k *snapshot) pairs() map[store.PairID]*pairView {
 		p := pairs[id]
 		p.Known, p.Pair = known, known
 		if decided := known.Decided; decided != nil {
-			p.Source, p.Against, p.Threshold = decided.SourceFormat, decided.Against, decided.Threshold
+			p.Source, p.Against, p.Recipe, p.Threshold = decided.SourceFormat, decided.Against, decided.Recipe, decided.Threshold
 		}
 	}
 	for _, r := range k.status.All() {

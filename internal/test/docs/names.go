@@ -21,7 +21,7 @@ var (
 )
 
 // others are flags of other programs that the documentation speaks of.
-var others = []string{"--config", "--build", "--now", "--from-file", "--storage.tsdb.path", "--rm"}
+var others = []string{"--config", "--build", "--now", "--from-file", "--storage.tsdb.path", "--rm", "--tensor-type", "--tensor-type-file"}
 
 // CheckNames fails where the documentation, or an example, names a flag, key or metric
 // that does not exist.
