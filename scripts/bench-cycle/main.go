@@ -9,8 +9,8 @@
 // them, how long evaluations take that end when every limit is clear, and evaluations of all
 // chunks.
 //
-// With -serving it compares cycles that also measure eight clients, a further depth and quality
-// with cycles that measure none of these.
+// With -serving it compares cycles that also measure eight clients, a further depth (-depth) and
+// quality with cycles that measure none of these.
 //
 // Nothing else should run on the host meanwhile.
 package main
@@ -45,14 +45,18 @@ func main() {
 	repeat := flag.Int("repeat", 3, "times to run everything, in turn")
 	choices := flag.Int("choices", 0, "instead: evaluations, and so many cycles that choose the fastest")
 	more := flag.Bool("serving", false, "instead: cycles with clients, depths and quality, and without")
+	depth := flag.Int("depth", 4096, "further depth of -serving")
 	flag.Parse()
-	if err := run(*tools, *model, *text, *repeat, *choices, *more); err != nil {
+	if !*more {
+		*depth = 0
+	}
+	if err := run(*tools, *model, *text, *repeat, *choices, *depth); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-cycle:", err)
 		os.Exit(1)
 	}
 }
 
-func run(tools, model, text string, repeat, choices int, more bool) error {
+func run(tools, model, text string, repeat, choices, depth int) error {
 	dir, err := os.MkdirTemp("", "bench-cycle-")
 	if err != nil {
 		return err
@@ -73,8 +77,8 @@ func run(tools, model, text string, repeat, choices int, more bool) error {
 	if text, err = filepath.Abs(text); err != nil {
 		return err
 	}
-	if more {
-		return serving(binary, tools, model, text, dir, repeat)
+	if depth > 0 {
+		return serving(binary, tools, model, text, dir, repeat, depth)
 	}
 	if choices > 0 {
 		if err := evaluations(binary, tools, model, text, dir, repeat); err != nil {
@@ -176,11 +180,9 @@ func evaluations(binary, tools, model, text, dir string, repeat int) error {
 	return nil
 }
 
-// depth of the further phase: half of what the bundled model was trained on.
-const depth = 1024
-
-// serving compares cycles that measure what people serve with plain ones, in turn.
-func serving(binary, tools, model, text, dir string, repeat int) error {
+// serving compares cycles that measure what people serve with plain ones, in turn. The model
+// need not be made for so many tokens: the speed is the same.
+func serving(binary, tools, model, text, dir string, repeat, depth int) error {
 	config := filepath.Join(dir, "serving.yml")
 	content := fmt.Sprintf("benchmark: {clients: [1, 8], depth: [0, %d]}\nquality: {corpus: %q, chunks: %d, max_kl_divergence: 0.05}\n", depth, text, chunks)
 	if err := os.WriteFile(config, []byte(content), 0o600); err != nil {
