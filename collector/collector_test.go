@@ -78,6 +78,7 @@ func decided(source, target string, outcome verdict.Outcome, phases ...verdict.P
 			Memory: &runner.MemoryFigures{
 				Original:  runner.Memory{Host: 2_500_000},
 				Quantized: runner.Memory{Host: 900_000, Devices: map[string]int64{"CUDA0": 700_000}},
+				Limits:    config.MaxMemory{Host: 1_000_000, Device: 750_000},
 			},
 		},
 		OriginalThroughput: map[verdict.Phase]float64{},
@@ -365,6 +366,7 @@ func TestFamilies(t *testing.T) {
 		"quant_cycle_input_changes_total{model_name,input} counter",
 		"quant_cycle_model_size_bytes{model_name,format} gauge",
 		"quant_cycle_memory_bytes{model_name,format,device} gauge",
+		"quant_cycle_memory_limit_bytes{model_name,format,device} gauge",
 		"quant_cycle_kl_divergence{model_name,format} gauge",
 		"quant_cycle_kl_divergence_upper{model_name,format} gauge",
 		"quant_cycle_kl_divergence_limit{model_name,format} gauge",

@@ -47,6 +47,7 @@ const (
 	inputChangesTotal
 	modelSize
 	memory
+	memoryLimit
 	klDivergence
 	klDivergenceUpper
 	klDivergenceLimit
@@ -203,6 +204,11 @@ var families = [...]Family{
 		"The most memory in bytes that the format took while it was measured in the last finished cycle, of the host and of each accelerator: weights, caches for what was measured, and what computing needs.",
 		[]string{"model_name", "format", "device"},
 	},
+	memoryLimit: {
+		"quant_cycle_memory_limit_bytes", gauge,
+		"Memory in bytes, of the host or of the accelerator, above which a copy is rejected, in the last finished cycle; absent without this limit.",
+		[]string{"model_name", "format", "device"},
+	},
 	klDivergence: {
 		"quant_cycle_kl_divergence", gauge,
 		"Mean Kullback-Leibler divergence of the quantized format's predictions from the original's in the last finished cycle, in nats; absent if quality is not evaluated.",
@@ -295,11 +301,11 @@ var families = [...]Family{
 	},
 	eventsDelivered: {
 		"quant_cycle_events_published_total", counter,
-		"Events that the A2A bus has accepted since the state was created.", nil,
+		"Events that the A2A bus (a Redis stream that agents read) has accepted since the state was created.", nil,
 	},
 	eventsPending: {
 		"quant_cycle_events_pending", gauge,
-		"Events that wait for the A2A bus; events that are held because no bus was ever configured do not count.", nil,
+		"Events that wait to be delivered to the event stream; events that are held because no stream was ever configured do not count.", nil,
 	},
 	eventsOldest: {
 		"quant_cycle_events_oldest_pending_timestamp_seconds", gauge,
@@ -307,12 +313,12 @@ var families = [...]Family{
 	},
 	deliveryFailures: {
 		"quant_cycle_event_publish_failures_total", counter,
-		"Failed attempts to deliver events to the A2A bus since the state was created, by reason.",
+		"Failed attempts to deliver events to the event stream since the state was created, by reason.",
 		[]string{"reason"},
 	},
 	busUp: {
 		"quant_cycle_bus_up", gauge,
-		"1 if the A2A bus answered the last time, else 0; absent if no bus is configured.", nil,
+		"1 if the event stream answered the last time, else 0; absent if none is configured.", nil,
 	},
 	engineUp: {
 		"quant_cycle_engine_up", gauge,

@@ -247,6 +247,19 @@ func (b *builder) memory(model, format string, m runner.Memory) {
 	}
 }
 
+// memoryLimits adds the limits that the figures of a copy are held to.
+func (b *builder) memoryLimits(model, target string, m *runner.MemoryFigures) {
+	if m.Limits.Host > 0 {
+		b.add(memoryLimit, float64(m.Limits.Host), model, target, runner.HostMemory)
+	}
+	if m.Limits.Device == 0 {
+		return
+	}
+	for device := range m.Quantized.Devices {
+		b.add(memoryLimit, float64(m.Limits.Device), model, target, device)
+	}
+}
+
 // newest returns the newest decision of such a kind on a target of the model; nil when there is
 // none.
 func newest(m *model.Planned, s *store.State, kind func(*store.Record) bool) *store.Record {
@@ -299,6 +312,7 @@ func (b *builder) pair(m *model.Planned, p *store.Pair, target string, entry *mo
 	b.add(modelSize, float64(d.Quantized.Bytes), m.Name, target)
 	if d.Memory != nil {
 		b.memory(m.Name, target, d.Memory.Quantized)
+		b.memoryLimits(m.Name, target, d.Memory)
 	}
 	q := d.Quality
 	if q == nil {

@@ -102,6 +102,8 @@ func TestDockerfileFitsTheProgram(t *testing.T) {
 	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "../go.mod"))
 	require.NotNil(t, version)
 	assert.Equal(t, []string{"golang:" + version[1] + " AS build", "${LLAMA_CPP}"}, image["FROM"])
+	assert.Contains(t, image["ARG"], "VERSION")
+	assert.Regexp(t, `^LLAMA_CPP=ghcr\.io/ggml-org/llama\.cpp:full-b\d+$`, image["ARG"][0], "one build: what is measured must not change by itself")
 	assert.Equal(t, []string{`["/usr/local/bin/quant-exporter"]`}, image["ENTRYPOINT"])
 	assert.Contains(t, image["COPY"], "--from=build /quant-exporter /usr/local/bin/quant-exporter")
 	assert.Equal(t, []string{"10180:10180"}, image["USER"], "a number: Kubernetes has to see that it is not root")
@@ -126,8 +128,11 @@ func TestDockerIgnoresNothingThatTheBuildNeeds(t *testing.T) {
 type compose struct {
 	Name     string
 	Services map[string]struct {
-		Image           string
-		Build           struct{ Context, Dockerfile string }
+		Image string
+		Build struct {
+			Context, Dockerfile string
+			Args                map[string]string
+		}
 		Command         []string
 		Environment     map[string]string
 		Ports           []string
@@ -195,6 +200,7 @@ func TestComposeFileIsConsistent(t *testing.T) {
 	exporter := c.Services["exporter"]
 	assert.FileExists(t, filepath.Join("docker", exporter.Build.Context, "go.mod"))
 	assert.FileExists(t, filepath.Join("docker", exporter.Build.Context, exporter.Build.Dockerfile))
+	assert.Equal(t, map[string]string{"VERSION": "${VERSION:-}"}, exporter.Build.Args)
 	assert.Equal(t, []string{"127.0.0.1:10180:10180"}, exporter.Ports, "nobody else's: there is no password")
 	given := flags(exporter.Command)
 	assert.Contains(t, exporter.Volumes, ".:"+path.Dir(given["--config.file"])+":ro")

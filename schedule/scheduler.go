@@ -189,7 +189,7 @@ func (s *Scheduler) pass(ctx context.Context) time.Time {
 		}
 		s.save(o) // an error is logged, and tried again at the next pass
 		if o.late {
-			s.options.Logger.Warn("a run is dropped: it was due longer ago than its starting_deadline allows",
+			s.options.Logger.Warn("a run is skipped: it was due longer ago than its starting_deadline allows",
 				"entry", o.fire.Entry, "due", o.fire.Due, "deadline", o.fire.Deadline)
 			s.options.Missed(o.fire.Entry, o.fire.Due)
 			continue

@@ -71,11 +71,11 @@ func TestTheFirstBusGetsTheLatestOfEachPair(t *testing.T) {
 
 	fakellama.Set(t, p.tools, fakellama.Behaviour{})
 	got := p.run()
-	assert.Contains(t, got.stdout, "1 event was raised, and sent to the bus.", got.stderr)
+	assert.Contains(t, got.stdout, "1 event was raised, and sent to the event stream.", got.stderr)
 	redis.Stop()
 	fakellama.Set(t, p.tools, fakellama.Behaviour{Factors: []fakellama.Factor{slowed}})
 	got = p.run()
-	assert.NotContains(t, got.stdout, "sent to the bus")
-	assert.Contains(t, got.stderr, "some events have not reached the bus: they are stored")
+	assert.NotContains(t, got.stdout, "sent to the event stream")
+	assert.Contains(t, got.stderr, "some events have not reached the event stream: they are stored")
 	assert.Equal(t, []store.Delivery{store.Superseded, store.Delivered, store.Delivered, store.Delivered, store.Pending}, p.deliveries())
 }

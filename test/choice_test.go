@@ -131,7 +131,7 @@ func TestServeChooses(t *testing.T) {
 	p.configure(quick + p.evaluated() + `
 schedule: [{name: nightly, cron: "@yearly", run_on_start: true, choose: best-quality, targets: ` + rungs + `}]`)
 	s := p.serve()
-	s.mustLog("pairs are skipped: another one is chosen before them")
+	s.mustLog("targets are skipped: another one is chosen before them")
 	s.mustLog("run finished")
 	text, _ := s.scrape("")
 	for _, line := range []string{

@@ -176,7 +176,7 @@ func TestAPairThatFailsOnAWorkerIsLeftAlone(t *testing.T) {
 	assert.Positive(t, s.mustHave(ofWorkers[1], "hardware_class", "fails"))
 	require.Zero(t, s.stop(), s.log())
 	s = p.serve()
-	s.loggedTimes(2, "pairs are skipped: nothing that they depend on has changed")
+	s.loggedTimes(2, "targets are skipped: nothing that they depend on has changed")
 	require.Eventually(t, func() bool {
 		n, _ := s.value("quant_cycle_skipped_total", "reason", "unchanged", "entry", "fleet")
 		return n == 2

@@ -421,8 +421,17 @@ func TestOnlyTheResultIsOnStandardOutput(t *testing.T) {
 	got := p.run("--verbose", "--output", "json")
 	require.Zero(t, got.status, got.stderr)
 	assert.Equal(t, "QUANT_DECISION", got.one(t).EventType)
-	assert.Contains(t, got.stderr, "level=DEBUG")
+	assert.Contains(t, got.stderr, "debug: running (tool: ")
+	assert.NotContains(t, got.stderr, "level=", "it is for whoever typed it")
 	assert.Contains(t, got.stderr, "quantizing to Q2_K", "progress goes to standard error")
+}
+
+func TestVerboseInAFormat(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{})
+	got := p.run("--verbose", "--log.format=logfmt", "--output", "json")
+	require.Zero(t, got.status, got.stderr)
+	assert.Contains(t, got.stderr, "level=DEBUG")
 }
 
 // Durations differ from run to run.

@@ -158,7 +158,7 @@ func TestRunStoresItsLog(t *testing.T) {
 	s := p.serve()
 	_, page := s.get("/cycles/1")
 	_, exported := s.get("/api/v1/export")
-	for _, line := range []string{"a cycle begins", "msg=decision ", "a pair could not be decided", "something went wrong in the fake", "--progress"} {
+	for _, line := range []string{"a cycle begins", "msg=decision ", "no decision", "something went wrong in the fake", "--progress"} {
 		assert.Contains(t, page, line)
 		assert.Contains(t, exported, line)
 	}

@@ -297,7 +297,7 @@ func hanging(t *testing.T) (p *place, free string) {
 // look starts `run --no-record` with these tools.
 func (p *place) look(tools string, args ...string) *server {
 	p.t.Helper()
-	cmd, _ := p.command(append([]string{"run", "--no-record", "--verbose", "--model-dir", p.models, "--llamacpp.dir", tools}, args...)...)
+	cmd, _ := p.command(append([]string{"run", "--no-record", "--verbose", "--log.format=logfmt", "--model-dir", p.models, "--llamacpp.dir", tools}, args...)...)
 	s := p.begin(cmd)
 	s.endsWithTest()
 	return s

@@ -1,6 +1,6 @@
-// Command a2a follows the decisions of quant-exporter on the A2A bus, as one of a group
-// of consumers: it prints each decision, and each choice of a format, once. It is an example to start from; see its
-// README.
+// Command a2a follows the decisions of quant-exporter on the A2A bus (a Redis stream that agents
+// read), as one of a group of consumers: it prints each decision, and each choice of a format,
+// once. It is an example to start from; see its README.
 package main
 
 import (
@@ -47,18 +47,28 @@ func main() {
 // decision has the fields of an event that are printed; see
 // examples/quant-decision.schema.json for all of them.
 type decision struct {
-	Model     string  `json:"model_name"`
-	Target    string  `json:"target_format"`
-	Decision  string  `json:"decision"`
-	Previous  *string `json:"previous_decision"` // null the first time
-	Gate      *string `json:"gate"`              // that rejected it: a phase, or quality; else null
-	Phase     string  `json:"phase"`             // in which the speed was measured
-	Drop      float64 `json:"throughput_drop_percent"`
-	Threshold float64 `json:"threshold_percent"`
-	Quality   *struct {
-		Exceeded []string `json:"exceeded_limits"`
-	} `json:"quality"` // null where it was not evaluated
-	Timestamp float64 `json:"timestamp"`
+	Model     string      `json:"model_name"`
+	Target    string      `json:"target_format"`
+	Decision  string      `json:"decision"`
+	Previous  *string     `json:"previous_decision"` // null the first time
+	Gate      *string     `json:"gate"`              // that rejected it: a phase, quality or memory; else null
+	Phase     string      `json:"phase"`             // in which the speed was measured
+	Drop      float64     `json:"throughput_drop_percent"`
+	Interval  [2]*float64 `json:"drop_interval_percent"` // low, high; null where it is open
+	Threshold float64     `json:"threshold_percent"`
+	Quality   *figures    `json:"quality"` // null where it was not evaluated
+	Timestamp float64     `json:"timestamp"`
+}
+
+// figures are those of the quality that limits are for; intervals are low, high.
+type figures struct {
+	KLDivergence       [2]float64         `json:"kl_divergence_interval"`
+	Top1Agreement      [2]float64         `json:"top1_agreement_interval_percent"`
+	PerplexityIncrease [2]float64         `json:"perplexity_increase_interval_percent"`
+	RMSDeltaP          [2]float64         `json:"rms_delta_p_interval_percent"`
+	P999               float64            `json:"kl_divergence_p999"` // null, 0 here, where it is not known
+	Exceeded           []string           `json:"exceeded_limits"`
+	Limits             map[string]float64 `json:"limits"` // as configured; absent in old events
 }
 
 // choice has the fields of an event that are printed; see
@@ -168,8 +178,8 @@ func (c *consumer) decided(data []byte) error {
 	if err := json.Unmarshal(data, &d); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "%s %s %s is %s, before: %s (%s at %.2f× the original's speed, rejected at %.4g× or below)\n",
-		at(d.Timestamp), d.Model, d.Target, d.verdict(), orNothing(d.Previous), d.Phase, 1-d.Drop/100, 1-d.Threshold/100)
+	fmt.Fprintf(c.out, "%s %s %s is %s, before: %s (%s at %s× [%s–%s] the original's speed, rejected at %.4g× or below)\n",
+		at(d.Timestamp), d.Model, d.Target, d.verdict(), orNothing(d.Previous), d.Phase, speed(&d.Drop), speed(d.Interval[1]), speed(d.Interval[0]), 1-d.Threshold/100)
 	return nil
 }
 
@@ -179,9 +189,55 @@ func (d *decision) verdict() string {
 	case d.Gate == nil:
 		return d.Decision
 	case d.Quality != nil && len(d.Quality.Exceeded) > 0:
-		return fmt.Sprintf("%s by %s (%s)", d.Decision, *d.Gate, strings.Join(d.Quality.Exceeded, ", "))
+		return fmt.Sprintf("%s by %s (%s)", d.Decision, *d.Gate, strings.Join(d.Quality.breaches(), "; "))
 	default:
 		return d.Decision + " by " + *d.Gate
+	}
+}
+
+// breaches says which figures are beyond their limits: "KL divergence up to 0.176, limit 0.05".
+func (f *figures) breaches() []string {
+	var all []string
+	for _, name := range f.Exceeded {
+		limit := f.Limits[name]
+		switch name {
+		case "max_kl_divergence":
+			all = append(all, fmt.Sprintf("KL divergence up to %.3g, limit %.3g", f.KLDivergence[1], limit))
+		case "min_top1_agreement":
+			all = append(all, fmt.Sprintf("top token agrees in as little as %.1f %%, limit %.4g %%", f.Top1Agreement[0], limit*100))
+		case "max_perplexity_increase":
+			all = append(all, fmt.Sprintf("perplexity higher by up to %.1f %%, limit %.4g %%", f.PerplexityIncrease[1], limit*100))
+		case "max_kl_divergence_p999":
+			all = append(all, fmt.Sprintf("KL divergence of 1 token in 1000 above %.3g, limit %.3g", f.P999, limit))
+		case "max_rms_dp":
+			all = append(all, fmt.Sprintf("RMS Δp up to %.1f %%, limit %.4g %%", f.RMSDeltaP[1], limit*100))
+		default: // a later version's
+			all = append(all, name)
+		}
+		if limit == 0 {
+			all[len(all)-1] = name
+		}
+	}
+	return all
+}
+
+// speed is the copy's beside the original's; what is beyond a hundred times as fast, or as slow, is
+// noise. The end of an interval may be open.
+func speed(dropPercent *float64) string {
+	if dropPercent == nil {
+		return "open"
+	}
+	switch v := 1 - *dropPercent/100; {
+	case v > 100:
+		return "> 100"
+	case v < 0.01:
+		return "< 0.01"
+	case v >= 9.95:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 1.995:
+		return fmt.Sprintf("%.1f", v)
+	default:
+		return fmt.Sprintf("%.2f", v)
 	}
 }
 

@@ -26,7 +26,7 @@ func publish(t *testing.T, server *servers.Redis, id, model string) {
 	t.Helper()
 	data, err := json.Marshal(event.Decision{
 		EventType: event.TypeDecision, ModelName: model, Decision: verdict.Rejected, PreviousDecision: new(verdict.Kept),
-		Gate: new(verdict.Prompt), Phase: verdict.Prompt, ThroughputDropPercent: 25, ThresholdPercent: 12.5, TargetFormat: "Q2_K", Timestamp: 1782907200.25, EventID: &id,
+		Gate: new(verdict.Prompt), Phase: verdict.Prompt, ThroughputDropPercent: 25, DropIntervalPercent: [2]*float64{new(22.0), new(28.0)}, ThresholdPercent: 12.5, TargetFormat: "Q2_K", Timestamp: 1782907200.25, EventID: &id,
 	})
 	require.NoError(t, err)
 	server.CLI("xadd", stream, "*", "event_type", event.TypeDecision, "event_id", id, "data", string(data))
@@ -55,18 +55,34 @@ func TestChoicesArePrinted(t *testing.T) {
 }
 
 func line(model string) string {
-	return "2026-07-01T12:00:00Z " + model + " Q2_K is rejected by prompt, before: kept (prompt at 0.75× the original's speed, rejected at 0.875× or below)\n"
+	return "2026-07-01T12:00:00Z " + model + " Q2_K is rejected by prompt, before: kept (prompt at 0.75× [0.72–0.78] the original's speed, rejected at 0.875× or below)\n"
 }
 
 func TestDecisionsNameTheGate(t *testing.T) {
+	// Made before events had limits, and by what is not made yet.
+	const old = `{"decision":"rejected","gate":"quality","quality":{"exceeded_limits":["max_kl_divergence","max_later"]}}`
+	const damaged = `{"decision":"rejected","gate":"quality","quality":{
+		"kl_divergence_interval":[0.1,0.1764],"top1_agreement_interval_percent":[73.1,80],"kl_divergence_p999":2.654,
+		"rms_delta_p_interval_percent":[9,10.64],"perplexity_increase_interval_percent":[5,12],
+		"limits":{"max_kl_divergence":0.05,"min_top1_agreement":0.9,"max_kl_divergence_p999":1,"max_rms_dp":0.05,"max_perplexity_increase":0.1},
+		"exceeded_limits":["max_kl_divergence","min_top1_agreement","max_kl_divergence_p999","max_rms_dp","max_perplexity_increase"]}}`
 	for data, want := range map[string]string{
-		`{"decision":"kept","gate":null,"quality":{"exceeded_limits":[]}}`:                         "kept",
-		`{"decision":"rejected","gate":"generation","quality":null}`:                               "rejected by generation",
-		`{"decision":"rejected","gate":"quality","quality":{"exceeded_limits":["max_a","max_b"]}}`: "rejected by quality (max_a, max_b)",
+		`{"decision":"kept","gate":null,"quality":{"exceeded_limits":[]}}`:         "kept",
+		`{"decision":"rejected","gate":"generation","quality":null}`:               "rejected by generation",
+		`{"decision":"rejected","gate":"memory","quality":{"exceeded_limits":[]}}`: "rejected by memory",
+		old:     "rejected by quality (max_kl_divergence; max_later)",
+		damaged: "rejected by quality (KL divergence up to 0.176, limit 0.05; top token agrees in as little as 73.1 %, limit 90 %; KL divergence of 1 token in 1000 above 2.65, limit 1; RMS Δp up to 10.6 %, limit 5 %; perplexity higher by up to 12.0 %, limit 10 %)",
 	} {
 		var d decision
 		require.NoError(t, json.Unmarshal([]byte(data), &d))
 		assert.Equal(t, want, d.verdict())
+	}
+}
+
+func TestSpeedOfNoise(t *testing.T) {
+	assert.Equal(t, "open", speed(nil))
+	for drop, want := range map[float64]string{-267.7: "3.7", -220787.2: "> 100", -900: "10", 25: "0.75", 99.5: "< 0.01"} {
+		assert.Equal(t, want, speed(&drop), drop)
 	}
 }
 

@@ -533,7 +533,7 @@ func TestFlush(t *testing.T) {
 		server.Kill()
 		outbox.add(2)
 		err := relayTo(t, cfg, outbox).Flush(t.Context())
-		assert.ErrorContains(t, err, "2 events wait in the store for the A2A bus: ")
+		assert.ErrorContains(t, err, "2 events wait in the store for the event stream: ")
 		assert.Equal(t, []string{ReasonConnection}, outbox.failures)
 		server.Restart()
 	})

@@ -156,7 +156,7 @@ func (r *Relay) Flush(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%d events wait in the store for the A2A bus: %w", r.outbox.State().Outbox.Pending, err)
+	return fmt.Errorf("%d events wait in the store for the event stream: %w", r.outbox.State().Outbox.Pending, err)
 }
 
 // closeWith closes the bus when ctx ends, which ends a call that waits for the server,
@@ -229,7 +229,7 @@ type foreign struct{ why string }
 func (f *foreign) Error() string { return f.why }
 
 // errBehind says that the server came back older after we had looked at what it has.
-var errBehind = errors.New("the A2A bus has lost events of earlier producers since the last look at them")
+var errBehind = errors.New("the event stream has lost events of earlier producers since the last look at them")
 
 // deliver is attempt without what is said about it.
 func (r *Relay) deliver(ctx context.Context, check bool) error {
@@ -407,10 +407,10 @@ func (r *Relay) resume(producer string, event store.Event, a answer) (next uint6
 		return 0, &storeError{fmt.Errorf("looking up a delivered event: %w", err)}
 	}
 	if !ours {
-		return 0, &foreign{fmt.Sprintf("the last event of producer %s on the bus, number %d with the ID %s, is not known here", producer, a.mark, a.id)}
+		return 0, &foreign{fmt.Sprintf("the last event of producer %s on the event stream, number %d with the ID %s, is not known here", producer, a.mark, a.id)}
 	}
 	if a.outcome == gap {
-		r.log.Warn("the A2A bus lacks events: it lost them, or is another server; the events that are kept are delivered again",
+		r.log.Warn("the event stream lacks events: it lost them, or is another server; the events that are kept are delivered again",
 			"stream", r.stream, "producer", producer, "from", a.mark+1, "through", event.Number-1)
 	}
 	return a.mark + 1, nil

@@ -46,6 +46,8 @@ func New(f *Flags, stdout, stderr *os.File) (*Program, error) {
 	f.log.Writer = p.Stderr
 	p.Logger = promslog.New(f.log)
 	switch {
+	case f.run.verbose && !f.logFormat:
+		p.Logger = slog.New(report.NewLog(p.Stderr, slog.LevelDebug))
 	case f.run.verbose:
 		if err := f.log.Level.Set("debug"); err != nil {
 			return p, err

@@ -113,6 +113,7 @@ type exporterFlags struct{ url, httpConfig string }
 func NewFlags(stdout io.Writer) *Flags {
 	f := &Flags{App: kingpin.New("quant-exporter", "Finds out, by measuring, whether quantized copies of GGUF models are still worth serving on this host."), log: new(promslog.Config)}
 	f.App.UsageWriter(plainNegatives{stdout})
+	f.App.PreAction(f.before)
 	f.App.HelpFlag.Short('h').Help("Show this help; after a command, that command's.")
 	f.App.Version(version.Print("quant-exporter"))
 	f.App.VersionFlag.Short('V').Help("Show the version.")
@@ -181,7 +182,7 @@ func (f *calibrateFlags) flags(app *kingpin.Application, t *threshold) {
 }
 
 func (f *eventsFlags) flags(app *kingpin.Application) *kingpin.CmdClause {
-	events := app.Command("events", "List the stored events, oldest first, and whether the bus has them.")
+	events := app.Command("events", "List the stored events, oldest first, whether they were delivered, and why a copy was rejected.")
 	var deliveries []string
 	for _, d := range store.Deliveries() {
 		deliveries = append(deliveries, string(d))

@@ -3,11 +3,14 @@ package command
 import (
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/common/version"
 
 	"github.com/quant-exporter/quant-exporter/internal/text"
 )
@@ -24,12 +27,39 @@ func (f *Flags) Parse(args []string) (command string, err error) {
 	return "", f.explained(err, context, slices.Contains(args, "serve"))
 }
 
-// What kingpin says about a word that it does not know.
+// before does what kingpin would do otherwise, before it does it: it prints the manual page,
+// and refuses to help with a command that does not exist.
+func (f *Flags) before(context *kingpin.ParseContext) error {
+	for _, element := range context.Elements {
+		if flag, ok := element.Clause.(*kingpin.FlagClause); ok && flag == f.App.GetFlag("help-man") {
+			if err := f.App.UsageForContextWithTemplate(context, 2, manual()); err != nil {
+				return fmt.Errorf("writing the manual page: %w", err)
+			}
+			os.Exit(ExitKept) // as kingpin does after a help text
+		}
+		if _, ok := element.Clause.(*kingpin.ArgClause); ok && context.SelectedCommand == f.App.HelpCommand && element.Value != nil {
+			if !slices.Contains(f.commands(), *element.Value) {
+				return f.noCommand(*element.Value)
+			}
+		}
+	}
+	return nil
+}
+
+// manual is kingpin's template of the manual page, with a title that has one line: kingpin writes
+// all of --version into it.
+func manual() string {
+	return strings.Replace(kingpin.ManPageTemplate, `{{.App.Version}} "{{.App.Author}}"`, fmt.Sprintf("%q %q", "", "quant-exporter "+version.Version), 1)
+}
+
+// What kingpin says about a word that it does not know, or that is missing.
 var (
 	unknownFlag    = regexp.MustCompile(`^unknown (?:long|short) flag '(.*)'$`)
 	unexpectedWord = regexp.MustCompile(`^unexpected (.*)$`)
 	notOneOf       = regexp.MustCompile(`^enum value must be one of (.*), got '(.*)'$`)
-	notANumber     = regexp.MustCompile(`^strconv\.Parse\w+: parsing ("(?:[^"\\]|\\.)*"): `)
+	unparsable     = regexp.MustCompile(`^strconv\.Parse(\w+): parsing ("(?:[^"\\]|\\.)*"): `)
+	noLevel        = regexp.MustCompile(`^unrecognized log (level|format) (.*)$`)
+	missing        = regexp.MustCompile(`^required argument '(.*)' not provided$`)
 )
 
 // explained is kingpin's error in our words, where it is about a word that is not known or
@@ -49,8 +79,19 @@ func (f *Flags) explained(err error, context *kingpin.ParseContext, serve bool) 
 		options := strings.Split(match[1], ",")
 		return fmt.Errorf("%s%q is not one of %s%s", flagOf(context, match[2]), match[2], strings.Join(options, ", "), text.DidYouMean(match[2], options))
 	}
-	if match := notANumber.FindStringSubmatch(err.Error()); match != nil {
-		return fmt.Errorf("%s%s is not a whole number", flagOf(context, strings.Trim(match[1], `"`)), match[1])
+	if match := unparsable.FindStringSubmatch(err.Error()); match != nil {
+		value := strings.Trim(match[2], `"`)
+		if match[1] == "Bool" {
+			return fmt.Errorf("%s%s is not true or false", f.variableOf(value), match[2])
+		}
+		return fmt.Errorf("%s%s is not a whole number", flagOf(context, value), match[2])
+	}
+	if match := noLevel.FindStringSubmatch(err.Error()); match != nil {
+		options := map[string][]string{"level": promslog.LevelFlagOptions, "format": promslog.FormatFlagOptions}[match[1]]
+		return fmt.Errorf("--log.%s: %q is not one of %s%s", match[1], match[2], strings.Join(options, ", "), text.DidYouMean(match[2], options))
+	}
+	if match := missing.FindStringSubmatch(err.Error()); match != nil {
+		return fmt.Errorf("%s needs a %s", command, strings.ToUpper(match[1]))
 	}
 	return err
 }
@@ -66,8 +107,12 @@ func (f *Flags) noWord(word, command string, serve bool) error {
 	case slices.Contains(f.commands(), word):
 		return fmt.Errorf("%q stands behind a flag of serve, which is done without a command: leave that flag out", word)
 	default:
-		return fmt.Errorf("unknown command %q%s", word, text.DidYouMean(word, f.commands()))
+		return f.noCommand(word)
 	}
+}
+
+func (f *Flags) noCommand(word string) error {
+	return fmt.Errorf("unknown command %q%s", word, text.DidYouMean(word, f.commands()))
 }
 
 // noFlag says which flag was probably meant, or whose flag it is.
@@ -122,6 +167,19 @@ func flagOf(context *kingpin.ParseContext, value string) string {
 	for _, element := range context.Elements {
 		if flag, ok := element.Clause.(*kingpin.FlagClause); ok && element.Value != nil && *element.Value == value {
 			return "--" + flag.Model().Name + ": "
+		}
+	}
+	return ""
+}
+
+// variableOf names the environment variable that gave a switch this value, for an error to begin
+// with: on the command line a switch takes none.
+func (f *Flags) variableOf(value string) string {
+	for _, c := range f.App.Model().Commands {
+		for _, flag := range c.Flags {
+			if flag.Envar != "" && flag.IsBoolFlag() && os.Getenv(flag.Envar) == value {
+				return flag.Envar + ": "
+			}
 		}
 	}
 	return ""

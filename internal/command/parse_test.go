@@ -28,7 +28,13 @@ func TestParseSaysWhatWasMeant(t *testing.T) {
 		"events --delivery foo":       `--delivery: "foo" is not one of held, pending, delivered, superseded`,
 		"run --choose smalest":        `--choose: "smalest" is not one of none, smallest, fastest, best-quality; did you mean "smallest"?`,
 		"calibrate m --rounds x":      `--rounds: "x" is not a whole number`,
-		"calibrate":                   `required argument 'model' not provided`,
+		"calibrate":                   `calibrate needs a MODEL`,
+		"backup":                      `backup needs a FILE`,
+		"help rnu":                    `unknown command "rnu"; did you mean "run"?`,
+		"--config x.yml":              `serve has no flag --config; did you mean "--config.file"?`,
+		"run --storage x":             `run has no flag --storage; did you mean "--storage.path"?`,
+		"--log.level=loud":            `--log.level: "loud" is not one of debug, info, warn, error`,
+		"--log.format=jsn":            `--log.format: "jsn" is not one of logfmt, json; did you mean "json"?`,
 		"run --model":                 `expected argument for flag '--model'`,
 	} {
 		t.Run(line, func(t *testing.T) {
@@ -36,6 +42,12 @@ func TestParseSaysWhatWasMeant(t *testing.T) {
 			assert.EqualError(t, err, want)
 		})
 	}
+}
+
+func TestParseNamesTheVariable(t *testing.T) {
+	t.Setenv("DRY_RUN", "yes")
+	_, err := NewFlags(io.Discard).Parse([]string{"run"})
+	assert.EqualError(t, err, `DRY_RUN: "yes" is not true or false`)
 }
 
 func TestFlagsOfTheServerNeedNoCommand(t *testing.T) {
@@ -56,4 +68,16 @@ func TestHelpNegatesNoNegation(t *testing.T) {
 	_, err := plainNegatives{&out}.Write([]byte("--[no-]no-wait  Fail\n--[no-]verbose  Log\n"))
 	require.NoError(t, err)
 	assert.Equal(t, "--no-wait       Fail\n--[no-]verbose  Log\n", out.String())
+}
+
+// The title of a manual page has to be one line, whatever --version prints.
+func TestManualBeginsWithItsTitle(t *testing.T) {
+	var out bytes.Buffer
+	f := NewFlags(&out)
+	context, err := f.App.ParseContext([]string{"--help-man"})
+	require.NoError(t, err)
+	require.NoError(t, f.App.UsageForContextWithTemplate(context, 2, manual()))
+	lines := strings.Split(out.String(), "\n")
+	assert.Regexp(t, `^\.TH quant-exporter 1 "" "quant-exporter .*"$`, lines[0])
+	assert.Equal(t, `.SH "NAME"`, lines[1])
 }

@@ -141,7 +141,7 @@ func (o *printer) deliver(ctx context.Context) {
 		}
 	}
 	if o.Config.A2A.URL == "" {
-		say("kept: no bus is configured (quant-exporter events lists them)")
+		say("kept: no event stream is configured (a2a.url); quant-exporter events lists them")
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliverWithin)
@@ -151,8 +151,8 @@ func (o *printer) deliver(ctx context.Context) {
 		err = relay.Flush(ctx)
 	}
 	if err != nil {
-		o.Logger.Warn("some events have not reached the bus: they are stored, and the next run or the exporter delivers them", "err", err)
+		o.Logger.Warn("some events have not reached the event stream: they are stored, and the next run or the exporter delivers them", "err", err)
 		return
 	}
-	say("sent to the bus")
+	say("sent to the event stream")
 }

@@ -232,7 +232,11 @@ func (p *Program) openRecords(noRecord bool) (*store.Store, error) {
 	if noRecord {
 		return store.Temporary(p.Config.Work.Dir, store.Options{Host: p.Host.Name, Logger: p.Logger})
 	}
-	return p.OpenStore("--no-record runs without it, and keeps nothing; a serving exporter with --web.enable-admin-api takes POST /api/v1/run")
+	s, err := p.OpenStore("--no-record runs without it, and keeps nothing")
+	if locked, ok := errors.AsType[*store.LockedError](err); ok && locked.URL != "" {
+		err = fmt.Errorf("%w; or have the exporter that serves run it: POST /api/v1/run (docs/http.md)", err)
+	}
+	return s, err
 }
 
 // cycles runs one cycle after the other, until the context ends.

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/event"
+	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 )
@@ -61,13 +63,13 @@ func (p *Program) eventTable(events []store.Event) error {
 		return err
 	}
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "made\tmodel\ttarget\tdecision\tbefore\tdelivery\tevent_id")
+	fmt.Fprintln(t, "made\tmodel\ttarget\tdecision\tbefore\tdelivery\tevent_id\twhy")
 	for _, e := range events {
-		target, decision, before, err := parts(e)
+		target, decision, before, why, err := parts(e)
 		if err != nil {
 			return fmt.Errorf("reading the event %s: %w", e.ID, err)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Created.UTC().Format(time.RFC3339), text.Name(e.Model), text.Name(target), decision, text.Name(before), e.Delivery, e.ID)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Created.UTC().Format(time.RFC3339), text.Name(e.Model), text.Name(target), decision, text.Name(before), e.Delivery, e.ID, why)
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("writing the events: %w", err)
@@ -75,27 +77,24 @@ func (p *Program) eventTable(events []store.Event) error {
 	return nil
 }
 
-// parts returns what an event says: the outcomes of a decision, or the formats of a choice.
-func parts(e store.Event) (target, decision, before string, err error) {
-	var data struct {
-		Decision       string  `json:"decision"`
-		Previous       *string `json:"previous_decision"`
-		Chosen         *string `json:"chosen_format"`
-		PreviousFormat *string `json:"previous_format"`
-	}
-	if err := json.Unmarshal(e.Data, &data); err != nil {
-		return "", "", "", err
-	}
-	text := func(name *string) string {
-		if name == nil {
-			return "-"
-		}
-		return *name
-	}
+// parts returns what an event says: the outcomes of a decision and why a copy was rejected, or
+// the formats of a choice.
+func parts(e store.Event) (target, decision, before, why string, err error) {
 	if e.Type == event.TypeChoice {
-		return text(data.Chosen), "chosen", text(data.PreviousFormat), nil
+		var c event.Choice
+		err := json.Unmarshal(e.Data, &c)
+		return orNone(c.ChosenFormat), "chosen", orNone(c.PreviousFormat), "-", err
 	}
-	return e.Target, data.Decision, text(data.Previous), nil
+	var d event.Decision
+	err = json.Unmarshal(e.Data, &d)
+	return e.Target, string(d.Decision), string(orNone(d.PreviousDecision)), cmp.Or(report.GateOfEvent(&d), "-"), err
+}
+
+func orNone[S ~string](word *S) S {
+	if word == nil {
+		return "-"
+	}
+	return *word
 }
 
 // Export is the command `export`.

@@ -275,10 +275,10 @@ func (r *run) result(result runner.Result) {
 func logResult(logger *slog.Logger, r *runner.Result) {
 	switch {
 	case r.Failure != nil && r.Failure.Reason == runner.ReasonCanceled:
-		logger.Warn("a pair is not decided: its cycle was canceled", "err", r.Failure)
+		logger.Warn("no decision: the cycle was canceled", "err", r.Failure)
 		return
 	case r.Failure != nil:
-		logger.Error("a pair could not be decided", "reason", r.Failure.Reason, "err", r.Failure)
+		logger.Error("no decision", "reason", r.Failure.Reason, "err", r.Failure)
 		return
 	}
 	figures := []any{"decision", r.Verdict.Outcome}
@@ -294,7 +294,7 @@ func logResult(logger *slog.Logger, r *runner.Result) {
 // passOver stores that targets are passed over.
 func (r *run) passOver(by string, targets []string) {
 	r.undecided = slices.DeleteFunc(r.undecided, func(target string) bool { return slices.Contains(targets, target) })
-	r.watched.Info("pairs are skipped: another one is chosen before them", "targets", targets, "chosen", by)
+	r.watched.Info("targets are skipped: another one is chosen before them", "targets", targets, "chosen", by)
 	r.write("what is skipped", func() error { return r.Store.PassOver(r.id, by, targets) })
 	r.watcher.PassedOver(r.Model.Name, by, targets)
 }

@@ -245,7 +245,7 @@ func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.
 		return append(fresh, failing...)
 	}
 	order.Withdraw = func(targets []string) {
-		logger.Info("pairs are skipped: nothing that they depend on has changed since they were decided, or failed", "targets", targets, "fresh_for", job.FreshFor, "retry_after", store.RetryFailed)
+		logger.Info("targets are skipped: nothing that they depend on has changed since they were decided, or failed", "targets", targets, "fresh_for", job.FreshFor, "retry_after", store.RetryFailed)
 		d.withdraw(&c, targets, store.SkipUnchanged)
 		decided(targets...)
 		c.Targets = slices.DeleteFunc(slices.Clone(c.Targets), func(target string) bool { return slices.Contains(targets, target) })

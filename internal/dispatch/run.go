@@ -130,11 +130,11 @@ func (d *Dispatcher) stale(ctx context.Context, job cycle.Job) []string {
 	stale, fresh, failing := d.cycles.Stale(ctx, job, shown{d, job}.Progress)
 	d.update(func(r *Running) { r.Progress, r.Ratio = runner.Progress{}, 0 })
 	if len(fresh) > 0 {
-		d.logger.Info("pairs are skipped: a decision on the same inputs is younger than fresh_for", "entry", job.Entry, "model", job.Model.Name, "targets", fresh, "fresh_for", job.FreshFor)
+		d.logger.Info("targets are skipped: a decision on the same inputs is younger than fresh_for", "entry", job.Entry, "model", job.Model.Name, "targets", fresh, "fresh_for", job.FreshFor)
 		d.writes.Skip(job.Entry, store.SkipUnchanged, uint64(len(fresh)))
 	}
 	if len(failing) > 0 {
-		d.logger.Info("pairs are skipped: they failed, and nothing has changed since", "entry", job.Entry, "model", job.Model.Name, "targets", failing, "retry_after", store.RetryFailed)
+		d.logger.Info("targets are skipped: they failed, and nothing has changed since", "entry", job.Entry, "model", job.Model.Name, "targets", failing, "retry_after", store.RetryFailed)
 		d.writes.Skip(job.Entry, store.SkipUnchanged, uint64(len(failing)))
 	}
 	return stale

@@ -90,6 +90,7 @@ type Quality struct {
 	QuantizedPerplexity       float64         `json:"quantized_perplexity"`
 	IntervalConfidence        float64         `json:"interval_confidence"`
 	ExceededLimits            []quality.Limit `json:"exceeded_limits"` // by which it is rejected; empty when none is
+	Limits                    quality.Limits  `json:"limits"`          // that the figures were held to, as configured; without those that are not set
 }
 
 // Failure is a pair that could not be decided.
@@ -218,6 +219,7 @@ func newQuality(e *runner.Evaluated) *Quality {
 		QuantizedPerplexity:       e.Perplexity,
 		IntervalConfidence:        e.Confidence,
 		ExceededLimits:            append([]quality.Limit{}, e.Exceeded...),
+		Limits:                    e.Limits,
 	}
 }
 

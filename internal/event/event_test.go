@@ -65,6 +65,7 @@ func damaged() *runner.Result {
 			Confidence:         0.95,
 			Exceeded:           []quality.Limit{quality.MaxKLDivergence},
 		},
+		Limits:     quality.Limits{MaxKLDivergence: 0.25, MinTop1Agreement: 0.25},
 		Perplexity: 22.5, OriginalPerplexity: 20, Chunks: 8, Planned: 32,
 	}
 	return r

@@ -1,10 +1,14 @@
 package text
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+)
 
 // Closest returns the candidate that somebody probably meant by a mistyped word: the one that
 // fewest edits lead to (a letter more, less, another, or two swapped), regardless of case.
-// It is "" where all are too far away for that: by more than a third of the word.
+// Where all are too far away for that, by more than a third of the word, it is the first that
+// begins with the word, if that has at least four letters; else "".
 func Closest(word string, candidates []string) string {
 	best, fewest := "", max(len(word)/3, 1)+1
 	for _, candidate := range candidates {
@@ -12,7 +16,23 @@ func Closest(word string, candidates []string) string {
 			best, fewest = candidate, n
 		}
 	}
+	if best == "" && letters(word) >= 4 {
+		for _, candidate := range candidates {
+			if strings.HasPrefix(strings.ToLower(candidate), strings.ToLower(word)) {
+				return candidate
+			}
+		}
+	}
 	return best
+}
+
+func letters(word string) (n int) {
+	for _, r := range word {
+		if unicode.IsLetter(r) {
+			n++
+		}
+	}
+	return n
 }
 
 // DidYouMean writes the closest candidate as a question to be appended to an error:

@@ -14,6 +14,12 @@ func TestClosest(t *testing.T) {
 	} {
 		assert.Equal(t, want, Closest(word, commands), word)
 	}
+	flags := []string{"--config.file", "--config.check", "--storage.path", "--log.level"}
+	for word, want := range map[string]string{
+		"--config": "--config.file", "--CONF": "--config.file", "--storage": "--storage.path", "--config.check": "--config.check", "--con": "", "--log": "",
+	} {
+		assert.Equal(t, want, Closest(word, flags), word)
+	}
 	assert.Empty(t, Closest("run", nil))
 	assert.Equal(t, `; did you mean "run"?`, DidYouMean("rnu", commands))
 	assert.Empty(t, DidYouMean("start", commands))

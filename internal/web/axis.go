@@ -120,6 +120,10 @@ func timeAxis(first, last time.Time, from, to float64) axis {
 type tickView struct {
 	At, Label string
 	Anchor    string // what of the label is there: start, middle or end
+	// Form is how the label writes At's moment, which the script does in another time zone: day,
+	// clock, or zone, which is the day with the zone; "" for what is no moment.
+	Form   string
+	Moment string
 }
 
 // pixel writes a coordinate: a tenth of a pixel is finer than anybody sees.

@@ -243,9 +243,7 @@ func qualityFigures(q *runner.Evaluated) []qualityFigure {
 	add(between("Top token agrees", q.Top1Agreement, text.Percent), quality.MinTop1Agreement, q.Limits.MinTop1Agreement, "at least", text.Percent)
 	add(between("RMS Δp", q.RMSDeltaP, text.Percent), quality.MaxRMSDeltaP, q.Limits.MaxRMSDeltaP, "at most", text.Percent)
 	add(between("Perplexity increase", q.PerplexityIncrease, text.Percent), quality.MaxPerplexityIncrease, q.Limits.MaxPerplexityIncrease, "at most", text.Percent)
-	return append(all,
-		qualityFigure{Name: "Perplexity of the original", Value: fmt.Sprintf("%.4g", q.OriginalPerplexity)},
-		qualityFigure{Name: "Perplexity of the copy", Value: fmt.Sprintf("%.4g", q.Perplexity)})
+	return append(all, qualityFigure{Name: "Perplexity of the copy", Value: fmt.Sprintf("%.4g", q.Perplexity)})
 }
 
 // facts returns the conditions under which a result came about.
@@ -256,6 +254,13 @@ func facts(r *store.Record) []factView {
 		if value != "" {
 			all = append(all, factView{name, value})
 		}
+	}
+	if r.Threshold > 0 {
+		add("Rejected at", text.SpeedLimit(r.Threshold)+" of the original’s speed or below")
+	}
+	if q := r.Quality; q != nil {
+		add("Text", fmt.Sprintf("%s, %d chunks of %d tokens", text.Name(q.Corpus), q.Planned, q.Context))
+		add("Perplexity of the original", fmt.Sprintf("%.4g, over %d chunks", q.OriginalPerplexity, q.Chunks))
 	}
 	add("Engine", e.Engine.String())
 	add("Commit", e.Engine.Commit)
@@ -427,16 +432,16 @@ func viewRound(number int, r runner.Round, phases []verdict.Phase) roundView {
 	return v
 }
 
-// Began returns the time of day at which the round began; "" when it is not known.
-func (v *roundView) Began() string {
+// Began returns when the round began; nil when that is not known.
+func (v *roundView) Began() *moment {
 	began := v.Original.Started
 	if v.First == runner.StageQuantized {
 		began = v.Quantized.Started
 	}
 	if began.IsZero() {
-		return ""
+		return nil
 	}
-	return began.UTC().Format(time.TimeOnly)
+	return &moment{Time: began}
 }
 
 // sandboxText says how the tools were confined.

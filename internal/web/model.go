@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -35,6 +36,13 @@ func (s *server) model(w http.ResponseWriter, r *http.Request) {
 	name, class, k := r.URL.Query().Get("name"), r.URL.Query().Get("class"), s.snapshot()
 	models := k.models()
 	at := slices.IndexFunc(models, func(m *modelView) bool { return m.Name == name && m.Class == class })
+	if at < 0 && class == "" { // a link from where classes are not known, such as a dashboard
+		if at = slices.IndexFunc(models, func(m *modelView) bool { return m.Name == name }); at >= 0 {
+			query := url.Values{"name": {name}, "class": {models[at].Class}}
+			http.Redirect(w, r, s.links+"/model?"+query.Encode(), http.StatusFound)
+			return
+		}
+	}
 	if at < 0 {
 		s.explain(w, r, "No such model", refused(errorNotFound, "the schedule has no model %q, and no results of one are stored", name))
 		return

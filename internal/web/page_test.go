@@ -265,7 +265,7 @@ func TestStatesOfTheStatusPage(t *testing.T) {
 			"<strong>Nothing is scheduled.</strong>",
 		},
 		"no-models": {
-			"<strong>No model was found.</strong>", `<span class="soft">Next:</span> <bdi>nightly</bdi> <time datetime="2000-01-01T01:00:00Z" title="2000-01-01 01:00:00 UTC" data-relative>in 60 min</time></p>`,
+			"<strong>No model was found.</strong>", `<span class="soft">Next:</span><span class="due"> <bdi>nightly</bdi> <time datetime="2000-01-01T01:00:00Z" title="2000-01-01 01:00:00 UTC" data-relative>in 60 min</time></span></p>`,
 			`<span class="message line">&#34;*&#34;: there is no model in &#34;/srv/models&#34;</span>`,
 			`<span class="badge failed">no models</span>`, `<td role="cell" data-label="Models" class="number">0</td>`,
 		},
@@ -598,4 +598,41 @@ func TestUnpublished(t *testing.T) {
 	assert.Contains(t, api, `"unpublished":{"target_format":"Q4_0"`)
 	pair.Unpublished = nil
 	assert.NotContains(t, ask(handler, "GET", "/").Body.String(), "could not be published")
+}
+
+// A dashboard does not know the classes of a fleet: its link leads to the first one.
+func TestModelOfAnyClass(t *testing.T) {
+	handler := handlerOf(known{
+		state: &store.State{Pairs: pairs(
+			decided(store.PairID{Model: "a & b", Target: "Q2_K", Class: "l4"}, verdict.Kept, verdict.Kept, time.Hour, phase(verdict.Generation, verdict.Kept, 40, 0.01)),
+			decided(store.PairID{Model: "a & b", Target: "Q2_K", Class: "h100"}, verdict.Kept, verdict.Kept, time.Hour, phase(verdict.Generation, verdict.Kept, 40, 0.01)),
+		)},
+		plan: nightly(),
+	}.options(t))
+	answer := ask(handler, "GET", "/model?name=a+%26+b")
+	assert.Equal(t, http.StatusFound, answer.Code)
+	assert.Equal(t, "/model?class=h100&name=a+%26+b", answer.Header().Get("Location"))
+	assert.Equal(t, http.StatusOK, ask(handler, "GET", answer.Header().Get("Location")).Code)
+	assert.Equal(t, http.StatusNotFound, ask(handler, "GET", "/model?name=a+%26+b&class=a100").Code)
+	assert.Equal(t, http.StatusNotFound, ask(handler, "GET", "/model?name=c").Code)
+}
+
+// While nothing runs, the page says how the last cycle ended.
+func TestResultsOfTheLastCycle(t *testing.T) {
+	state := &store.State{Pairs: map[store.PairID]*store.Pair{}, Models: map[store.ModelID]*store.Model{}}
+	for i, target := range []string{"Q2_K", "Q3_K_M", "Q4_0", "Q4_K_M", "Q5_0", "Q6_K"} {
+		id := store.PairID{Model: "m", Target: target}
+		outcome := verdict.Kept
+		if i == 0 {
+			outcome = verdict.Rejected
+		}
+		state.Pairs[id] = decided(id, outcome, outcome, time.Hour, phase(verdict.Generation, outcome, 40, 0.01))
+		state.Pairs[id].Decided.Cycle = 7
+	}
+	before := state.Pairs[store.PairID{Model: "m", Target: "Q6_K"}]
+	before.Decided.Cycle = 6
+	state.Models[store.ModelID{Name: "m"}] = &store.Model{LastRun: now.Add(-time.Hour), Latest: store.PairID{Model: "m", Target: "Q2_K"}}
+	page := statusPage(t, known{state: state, plan: nightly(planned("m", "F16", "Q2_K"))})
+	assert.Contains(t, page, `<span class="ended"><span class="format"><bdi>Q2_K</bdi></span> <span class="badge rejected">rejected</span> <span class="format"><bdi>Q3_K_M</bdi></span> <span class="badge kept">kept</span>`)
+	assert.Contains(t, page, `<span class="soft">and 1 more</span></span></p>`)
 }

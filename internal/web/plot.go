@@ -350,15 +350,18 @@ func changeTexts(changes []runner.Change) string {
 
 // timeTicks label the ends of a horizontal axis: with dates, or with times of the one day.
 func timeTicks(first, last time.Time) []tickView {
-	label, day1, day2 := day, day(first), day(last)
+	form, label := "day", day
 	var ticks []tickView
-	if day1 == day2 {
-		label = func(t time.Time) string { return t.UTC().Format("15:04") }
-		ticks = append(ticks, tickView{pixel((plotLeft + plotRight) / 2), day1 + ", UTC", "middle"})
+	add := func(at float64, anchor, form, label string, t time.Time) {
+		ticks = append(ticks, tickView{At: pixel(at), Label: label, Anchor: anchor, Form: form, Moment: t.UTC().Format(time.RFC3339)})
 	}
-	ticks = append(ticks, tickView{pixel(plotLeft), label(first), "start"})
+	if day(first) == day(last) {
+		form, label = "clock", func(t time.Time) string { return t.UTC().Format("15:04") }
+		add((plotLeft+plotRight)/2, "middle", "zone", day(first)+", UTC", first)
+	}
+	add(plotLeft, "start", form, label(first), first)
 	if label(first) != label(last) {
-		ticks = append(ticks, tickView{pixel(plotRight), label(last), "end"})
+		add(plotRight, "end", form, label(last), last)
 	}
 	return ticks
 }
@@ -387,7 +390,7 @@ func newLooksPlot(id string, v *verdict.PhaseVerdict, threshold float64) *plotVi
 		x := plotLeft + (float64(i)+0.5)*step
 		low, high := y.ends(look.Lower, look.Upper)
 		class := string(look.Outcome)
-		p.Columns = append(p.Columns, tickView{pixel(x), strconv.Itoa(look.Rounds), "middle"})
+		p.Columns = append(p.Columns, tickView{At: pixel(x), Label: strconv.Itoa(look.Rounds), Anchor: "middle"})
 		p.Strokes = append(p.Strokes, strokeView{"interval " + class, fmt.Sprintf("M%s %sV%s", pixel(x), pixel(low), pixel(high))})
 		p.Marks = append(p.Marks, markSpeed(class, x, y, dropAt(look), 4,
 			fmt.Sprintf("after %d rounds: %s", look.Rounds, text.SpeedWithin(dropAt(look), look.Lower, look.Upper))))
@@ -433,7 +436,7 @@ func newRoundsPlot(id string, rounds []runner.Round, phase verdict.Phase) *plotV
 			radii[0], radii[1] = radii[1], radii[0]
 		}
 		if every := len(rounds)/12 + 1; i%every == 0 {
-			p.Columns = append(p.Columns, tickView{pixel(x), strconv.Itoa(i + 1), "middle"})
+			p.Columns = append(p.Columns, tickView{At: pixel(x), Label: strconv.Itoa(i + 1), Anchor: "middle"})
 		}
 		if i > 0 && round.Set != rounds[i-1].Set {
 			p.Strokes = append(p.Strokes, strokeView{"set", fmt.Sprintf("M%s %dV%d", pixel(x-step/2), plotTop, plotBottom)})

@@ -129,6 +129,9 @@ func (m moment) Machine() string {
 	return m.UTC().Format(time.RFC3339)
 }
 
+// Clock returns the time of day in UTC.
+func (m moment) Clock() string { return m.UTC().Format("15:04:05 UTC") }
+
 // Text returns the time in UTC: reader and host may live in different zones.
 func (m moment) Text() string { return m.UTC().Format("2006-01-02 15:04:05 UTC") }
 

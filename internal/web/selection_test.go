@@ -78,7 +78,7 @@ func TestFilterAndSort(t *testing.T) {
 	}
 	models, _ := shown(t, handler, "?sort=time")
 	assert.Equal(t, []string{"llama-7b", "team/qwen-0.5b", "llama-7b", "gone", "llama-7b"}, models, "a model is named again where others come between")
-	assert.Contains(t, ask(handler, "GET", "/?q=nothing").Body.String(), "None of the 8 pairs matches")
+	assert.Contains(t, ask(handler, "GET", "/?q=nothing").Body.String(), "None of the 8 pairs of model and target matches")
 }
 
 // The links of the page keep the rest of what was selected.

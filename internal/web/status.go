@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
 // page shows all that is known, as of the request.
@@ -48,7 +49,16 @@ type latestView struct {
 	Class string // of the hardware; "" for this host
 	Cycle uint64 // 0 where it decided nothing
 	At    moment
+	// Results of the cycle, up to mostResults, and how many more there are.
+	Results []resultWord
+	More    int
 }
+
+// resultWord is how a target ended.
+type resultWord struct{ Target, Outcome string }
+
+// mostResults are named, which fit into two lines.
+const mostResults = 4
 
 func (k *snapshot) latest() *latestView {
 	var latest *latestView
@@ -61,7 +71,28 @@ func (k *snapshot) latest() *latestView {
 			latest.Cycle = pair.Decided.Cycle
 		}
 	}
+	if latest != nil && latest.Cycle > 0 {
+		results := k.endings(store.ModelID{Name: latest.Model, Class: latest.Class}, latest.Cycle)
+		latest.Results = results[:min(len(results), mostResults)]
+		latest.More = len(results) - len(latest.Results)
+	}
 	return latest
+}
+
+// endings returns how the targets of a model ended in a cycle.
+func (k *snapshot) endings(m store.ModelID, cycle uint64) []resultWord {
+	var all []resultWord
+	for id, pair := range k.state.Pairs {
+		switch {
+		case id.ModelID() != m:
+		case pair.Failed != nil && pair.Failed.Cycle == cycle:
+			all = append(all, resultWord{id.Target, ending("", pair.Failed.Reason)})
+		case pair.Decided != nil && pair.Decided.Cycle == cycle:
+			all = append(all, resultWord{id.Target, string(pair.Decided.Verdict.Outcome)})
+		}
+	}
+	slices.SortFunc(all, func(a, b resultWord) int { return cmp.Compare(a.Target, b.Target) })
+	return all
 }
 
 // countView is how many pairs are in a state, and the link to them alone.

@@ -340,6 +340,12 @@ func TestConfigurationAsPageAndAsYAML(t *testing.T) {
 	assert.Equal(t, "text/html; charset=utf-8", page.Header().Get("Content-Type"))
 	assert.Contains(t, page.Body.String(), html.EscapeString(want))
 	assert.Contains(t, page.Body.String(), `href="/config" aria-current="page"`)
+	changed, all, found := strings.Cut(page.Body.String(), "Every key")
+	require.True(t, found)
+	assert.Contains(t, changed, `<pre class="config" tabindex="0">models:
+  dir: /srv/models`, "what differs comes first")
+	assert.NotContains(t, changed, html.EscapeString(want))
+	assert.Contains(t, all, html.EscapeString(want))
 }
 
 // The API has no answers of another form, wherever it is mounted.

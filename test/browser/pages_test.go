@@ -75,6 +75,12 @@ func TestHousehold(t *testing.T) {
 		assert.Equal(t, 2, counts["narrow"]["table"])
 		assert.Greater(t, counts["narrow"]["row"], 10)
 	})
+	t.Run("idle on a phone", func(t *testing.T) {
+		b := open(t, e.url, look{width: 390, height: 844})
+		gap := "(() => { const box = document.querySelector('.now .running'); return (box.getBoundingClientRect().bottom - box.lastElementChild.getBoundingClientRect().bottom) / parseFloat(getComputedStyle(document.documentElement).fontSize) })()"
+		assert.Contains(t, b.text("#now"), "Nothing is running")
+		assert.Less(t, value[float64](b, gap), 2.0, "the place that a run will take is not empty")
+	})
 	t.Run("keyboard", func(t *testing.T) {
 		b := open(t, e.url, wide)
 		b.do(chromedp.KeyEvent(kb.Tab))
@@ -92,7 +98,7 @@ func TestHousehold(t *testing.T) {
 		assert.Equal(t, "?q=qwen+q4", value[string](b, "location.search"), "a reload shows the same")
 		assert.Equal(t, "q", value[string](b, "document.activeElement.id"))
 		b.do(chromedp.Click(chromedp.CSS(".counts a.rejected")))
-		b.untilText("#results", "None of the 10 pairs matches")
+		b.untilText("#results", "None of the 10 pairs of model and target matches")
 		b.do(chromedp.Click(chromedp.CSS(".empty a")))
 		b.until("document.querySelectorAll('#results tbody').length === 3")
 		b.do(chromedp.Click(chromedp.CSS("th.speeds a")))
@@ -144,8 +150,17 @@ func TestHousehold(t *testing.T) {
 		assert.Regexp(t, ` \+09$`, value[string](b, first+"textContent"), "the browser remembers it")
 		b.assertStill("/cycles", 0.01)
 		assert.Equal(t, "Times: Asia/Tokyo", b.text("#zone"))
+		b.goTo(e.url + "/model?name=gemma-3-1b-it")
+		readout := "document.querySelector('.readout tspan').textContent"
+		assert.Regexp(t, `^cycle \d+, \d{4}-\d\d-\d\d 12:\d\d \+09: `, value[string](b, readout), "at 03:00 UTC, in a chart, too")
+		assert.Regexp(t, `^\d{4}-\d\d-\d\d$`, value[string](b, "document.querySelector('.chart [data-form]').textContent"))
+		b.goTo(e.url + "/cycles/1")
+		assert.Regexp(t, `^\d\d:\d\d:\d\d \+09$`, value[string](b, "document.querySelector('.rounds time').textContent"))
+		b.goTo(e.url + "/cycles")
 		b.do(chromedp.Click(chromedp.CSS("#zone")))
 		b.until(first + "textContent === '" + utc + "'")
+		b.goTo(e.url + "/model?name=gemma-3-1b-it")
+		assert.Regexp(t, `\d\d UTC: `, value[string](b, readout))
 		assert.Equal(t, "hidden", value[string](open(t, e.url, looks["no-script"]), "getComputedStyle(document.getElementById('zone')).visibility"))
 	})
 	t.Run("pruned", func(t *testing.T) {
@@ -241,7 +256,7 @@ func TestFailure(t *testing.T) {
 	b.follow("#results .why a")
 	b.untilText("h1", "Cycle 1")
 	assert.Contains(t, b.text("pre.message"), "llama-bench")
-	assert.Contains(t, b.text("pre.log"), "a pair could not be decided")
+	assert.Contains(t, b.text("pre.log"), "no decision")
 	b.screenshot("failure-cycle")
 }
 
@@ -414,7 +429,7 @@ func TestWindowWidths(t *testing.T) {
 	e := p.serve(quick + `
 schedule: [{name: nightly, cron: "0 3 * * *", timezone: UTC, models: ["*"], targets: [Q2_K, Q4_K_M]}]
 `)
-	for _, width := range []int64{390, 1024, 1190, 1200, 1285, 1340, 1360, 1450} {
+	for _, width := range []int64{390, 760, 800, 950, 1024, 1190, 1200, 1285, 1340, 1360, 1450} {
 		t.Run(strconv.FormatInt(width, 10), func(t *testing.T) {
 			b := open(t, e.url, look{width: width, height: 900})
 			b.untilText("#results", "llama-quantize ended")

@@ -23,6 +23,12 @@ func TestDemo(t *testing.T) {
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	require.NoError(t, err, "%s", out)
+	before, _, _ := strings.Cut(string(out), "kjv-4m-f16")
+	assert.Contains(t, before, "this takes 2 to 4 minutes", "nobody takes the silence of a compiler for a hang")
+	_, next, found := strings.Cut(string(out), "\nThat was a real decision on a tiny model. Next, on models of your own:\n")
+	require.True(t, found, "%s", out)
+	assert.Contains(t, next, "--dry-run")
+	assert.NotContains(t, next, "kept", "the table is before it")
 
 	readme, err := os.ReadFile(filepath.Join(shared.root, "README.md"))
 	require.NoError(t, err)

@@ -80,7 +80,7 @@ func TestNothingTwice(t *testing.T) {
 	h.configure(config + `schedule: [{name: often, cron: "@every 1s", targets: [Q8_0, Q2_K], fresh_for: 7d}]`)
 	d := h.serve("--web.listen-address", "127.0.0.1:0")
 	for range 2 {
-		d.logged("pairs are skipped: a decision on the same inputs is younger than fresh_for")
+		d.logged("targets are skipped: a decision on the same inputs is younger than fresh_for")
 		d.logged("run finished")
 	}
 	d.stop()

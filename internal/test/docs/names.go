@@ -33,6 +33,11 @@ func CheckNames(t *testing.T, root string, app *kingpin.ApplicationModel) {
 		_, flag, _ := strings.Cut(row.Name, "--")
 		flags["--"+flag] = true
 	}
+	for _, flag := range app.Flags {
+		if flag.Hidden { // which the tables leave out
+			flags["--"+flag.Name] = true
+		}
+	}
 	for _, name := range others {
 		flags[name] = true
 	}

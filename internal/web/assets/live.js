@@ -26,11 +26,33 @@
     return `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())} ${offset}`;
   }
 
+  // A picture has no <time>: its ticks say which form they have, and what it reads out names moments
+  // in UTC within a sentence.
+  const moment = /\d{4}-\d\d-\d\d \d\d:\d\d UTC/g;
+  const zoneless = (t) => localText(t).replace(/:\d\d (\S+)$/, " $1");
+  const written = { // by data-form
+    day: (t) => localText(t).slice(0, 10),
+    clock: (t) => localText(t).slice(11, 16),
+    zone: (t) => localText(t).slice(0, 10) + ", " + here,
+  };
+  function showForms(root) {
+    for (const e of root.querySelectorAll("[data-form]")) {
+      const utc = e.dataset.utc || (e.dataset.utc = e.textContent);
+      e.textContent = local ? written[e.dataset.form](new Date(e.dataset.at)) : utc;
+    }
+    for (const e of root.querySelectorAll(".readout tspan")) {
+      const utc = e.dataset.utc || (e.dataset.utc = e.textContent);
+      e.textContent = local ? utc.replace(moment, (m) => zoneless(new Date(m.replace(" ", "T").replace(" UTC", "Z")))) : utc;
+    }
+  }
+
   function showZone(root) {
+    showForms(root);
     for (const time of root.querySelectorAll("time[datetime]")) {
       const utc = time.dataset.utc || (time.dataset.utc = "relative" in time.dataset ? time.title : time.textContent);
       if (!utc) continue; // beside one that is written out
-      const text = local ? localText(new Date(time.dateTime)) : utc;
+      const whole = localText(new Date(time.dateTime));
+      const text = !local ? utc : "clock" in time.dataset ? whole.slice(11) : whole;
       if ("relative" in time.dataset) time.title = text;
       else {
         time.textContent = text;
