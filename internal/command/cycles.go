@@ -12,6 +12,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/llamacpp"
+	"github.com/quant-exporter/quant-exporter/internal/publish"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -80,6 +81,10 @@ func (p *Program) Prepare(ctx context.Context, keep bool) (release func(), err e
 		release()
 	}
 	removed, err := disk.Sweep(p.Config.Work.Dir)
+	for _, published := range p.Config.PublishDirs() { // where the engine loads what is published
+		left, failed := publish.Sweep(published)
+		removed, err = append(removed, left...), errors.Join(err, failed)
+	}
 	for _, dir := range removed {
 		p.Logger.Info("removed the working folder of a process that was killed", "dir", dir)
 	}
@@ -89,7 +94,7 @@ func (p *Program) Prepare(ctx context.Context, keep bool) (release func(), err e
 	}
 	err = errors.Join(err, failed)
 	if err != nil {
-		p.Logger.Warn("could not remove from the working folder what killed processes left", "dir", p.Config.Work.Dir, "err", err)
+		p.Logger.Warn("could not remove what killed processes left", "dir", p.Config.Work.Dir, "err", err)
 	}
 	dir, err := disk.NewDir(p.Config.Work.Dir)
 	if err == nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 )
 
 // Publish is the section `publish:`, where copies that are kept are published. See package
@@ -27,6 +28,22 @@ func (p Publish) Validate() []Problem {
 		return []Problem{{Path: "keep", Err: fmt.Errorf("%d versions cannot be kept: use 1 or more, or 0 for all", p.Keep)}}
 	}
 	return nil
+}
+
+// PublishDirs returns the directories that copies are published in, each once.
+func (c *Config) PublishDirs() []string {
+	dirs := []string{c.Publish.Dir}
+	for _, e := range c.Schedule {
+		dirs = append(dirs, e.Publish.Dir)
+	}
+	slices.Sort(dirs)
+	return slices.DeleteFunc(slices.Compact(dirs), func(dir string) bool { return dir == "" })
+}
+
+// OwnDirs returns the directories that the program itself writes to. What looks like a model in
+// them was made from one, by whichever link it is found.
+func (c *Config) OwnDirs() []string {
+	return append(c.PublishDirs(), c.Work.Dir, c.Storage.Path)
 }
 
 // Apart returns an error if copies would be published within the model directory, where

@@ -26,7 +26,9 @@
 //
 // Files that are not ours are left as they are, and the publication fails if they are in the
 // way: a link that leads elsewhere, a version without a manifest, or with one that names
-// another model or target.
+// another model or target. No symbolic link of another user is followed below DIR, and no
+// version that is a link is taken for one. After the engine has loaded a copy, its content is
+// compared with what was measured once more.
 //
 // Several processes, also on several hosts, may publish in one directory, as far as its
 // file system locks files with flock(2); of the same pair the last one wins.

@@ -73,7 +73,7 @@ func TestKilledPublishing(t *testing.T) {
 				old++
 			}
 			versionsIn(t, filepath.Join(dir, "a", "m", "Q4_K_M"))
-			next[layout] = max(cycle, before) + 1
+			next[layout] = max(cycle, before, 1) + 1 // 0 and 1 stand for none
 		})
 		if !ok {
 			torn++

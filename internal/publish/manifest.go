@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -92,14 +93,41 @@ type Version struct {
 // errNoVersion says that there is nothing at all.
 var errNoVersion = errors.New("there is no such version")
 
-// readVersion reads the manifest of a version.
+// Read reads the published version in a directory.
+func Read(dir string) (Version, error) {
+	v, err := readVersion(dir)
+	if err != nil {
+		return Version{}, fmt.Errorf("reading a published version: %w", err)
+	}
+	return v, nil
+}
+
+// Path returns the path of the version's copy.
+func (v Version) Path() string { return filepath.Join(v.Dir, filepath.Base(v.File)) }
+
+// Check fails where the copy is not what was published. It reads all of it, and stops soon after
+// ctx ends.
+func (v Version) Check(ctx context.Context) error {
+	if err := holds(ctx, v.Path(), v.SHA256); err != nil {
+		return fmt.Errorf("checking %s: %w", v.Path(), err)
+	}
+	return nil
+}
+
+// readVersion reads the manifest of a version, which is a directory and no link to one.
 func readVersion(dir string) (Version, error) {
 	v := Version{Dir: dir}
+	info, err := os.Lstat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return v, errNoVersion
+	case err != nil:
+		return v, err
+	case !info.IsDir():
+		return v, fmt.Errorf("%s is not a folder", dir)
+	}
 	text, err := disk.ReadSmall(filepath.Join(dir, manifestFile), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, missing := os.Lstat(dir); errors.Is(missing, fs.ErrNotExist) {
-			return v, errNoVersion
-		}
 		return v, fmt.Errorf("%s has no %s", dir, manifestFile)
 	}
 	if err != nil {

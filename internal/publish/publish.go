@@ -105,6 +105,9 @@ func (d *Directory) publish(ctx context.Context, c Copy) (Version, error) {
 	if err != nil {
 		return Version{}, err
 	}
+	if err := d.noForeignLinks(pair.dir); err != nil {
+		return Version{}, err
+	}
 	link := pair.link(c.Chosen)
 	if err := link.check(pair.model); err != nil {
 		return Version{}, err
@@ -177,6 +180,9 @@ func (d *Directory) Choose(model, target string) (v Version, ok, moved bool, err
 	if err != nil {
 		return Version{}, false, false, err
 	}
+	if err := d.noForeignLinks(pair.dir); err != nil {
+		return Version{}, false, false, err
+	}
 	versions, err := pair.versions()
 	if err != nil || len(versions) == 0 {
 		return Version{}, false, false, err
@@ -217,6 +223,10 @@ func (d *Directory) bring(ctx context.Context, c Copy, v Version, incoming strin
 	if err := c.Load(ctx, incoming, staged); err != nil {
 		return fmt.Errorf("the copy does not load: %w", err)
 	}
+	// A tool had the file, with the right to write to it.
+	if err := holds(ctx, file, v.SHA256); err != nil {
+		return fmt.Errorf("after the engine loaded it, the copy is not what was measured: %w", err)
+	}
 	made := filepath.Join(incoming, filepath.Base(v.Dir))
 	if err := os.Mkdir(made, 0o755); err != nil {
 		return err
@@ -240,17 +250,36 @@ func (d *Directory) bring(ctx context.Context, c Copy, v Version, incoming strin
 	return d.system.sync(filepath.Dir(v.Dir))
 }
 
+// errChanged says that a file holds something else than it should.
+var errChanged = errors.New("it holds something else")
+
+// holds fails where a file is not a regular one of its own with this content; it follows no
+// link.
+func holds(ctx context.Context, path, sha256 string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	sum, _, err := disk.Hash(ctx, path, nil)
+	if err == nil && sum != sha256 {
+		err = fmt.Errorf("%w: its SHA-256 was %s, and is %s now", errChanged, sha256, sum)
+	}
+	return err
+}
+
 // clone brings the copy into a directory: without copying it, if that is possible.
 func clone(ctx context.Context, from, to, sha256 string) error {
 	how, err := disk.Keep(ctx, from, to)
 	if err != nil || how != disk.Copy {
 		return err
 	}
-	copied, _, err := disk.Hash(ctx, to, nil)
-	if err == nil && copied != sha256 {
-		err = errors.New("the disk did not give back what was written to it")
+	if err := holds(ctx, to, sha256); err != nil {
+		return fmt.Errorf("the disk did not give back what was written to it: %w", err)
 	}
-	return err
+	return nil
 }
 
 // sameMode lets everybody read a file who may read another one, which was made as the umask
@@ -276,12 +305,12 @@ func (d *Directory) renew(ctx context.Context, v Version, incoming string) error
 	case there.Model != v.Model || there.TargetFormat != v.TargetFormat || there.File != v.File:
 		return fmt.Errorf("%s is a version of %s of %q: publish that elsewhere", v.Dir, there.TargetFormat, there.Model)
 	}
-	sum, _, err := disk.Hash(ctx, filepath.Join(v.Dir, v.File), nil)
+	err = holds(ctx, filepath.Join(v.Dir, v.File), v.SHA256)
+	if errors.Is(err, errChanged) {
+		return fmt.Errorf("%s was changed after it was published: remove the folder, for it to be made again", filepath.Join(v.Dir, v.File))
+	}
 	if err != nil {
 		return fmt.Errorf("reading the version that is there: %w; remove the folder, for it to be made again", err)
-	}
-	if sum != v.SHA256 {
-		return fmt.Errorf("%s was changed after it was published: remove the folder, for it to be made again", filepath.Join(v.Dir, v.File))
 	}
 	made := filepath.Join(incoming, manifestFile)
 	if err := errors.Join(d.writeManifest(made, v.Manifest), ctx.Err()); err != nil {
@@ -374,7 +403,11 @@ func (p pair) versions() ([]Version, error) {
 // incoming makes a directory for a publication, which is removed when that ends, or is
 // killed.
 func (d *Directory) incoming() (*disk.Dir, error) {
-	return disk.NewDir(filepath.Join(d.path, incomingDir))
+	parent := filepath.Join(d.path, incomingDir)
+	if err := noForeignLink(parent); err != nil {
+		return nil, err
+	}
+	return disk.NewDir(parent)
 }
 
 func (d *Directory) remove(incoming *disk.Dir) {
@@ -385,11 +418,21 @@ func (d *Directory) remove(incoming *disk.Dir) {
 
 // sweep removes what killed publications left.
 func (d *Directory) sweep() {
-	removed, err := disk.Sweep(filepath.Join(d.path, incomingDir))
+	removed, err := Sweep(d.path)
 	for _, dir := range removed {
 		d.logger.Info("removed what a killed publication left", "dir", dir)
 	}
 	if err != nil {
 		d.logger.Warn("cannot remove what killed publications left", "err", err)
 	}
+}
+
+// Sweep removes what killed publications left in a directory to publish in, and returns the
+// paths of the folders in which they made their versions: processes may still run there.
+func Sweep(dir string) (removed []string, err error) {
+	incoming := filepath.Join(dir, incomingDir)
+	if err := noForeignLink(incoming); err != nil {
+		return nil, err
+	}
+	return disk.Sweep(incoming)
 }

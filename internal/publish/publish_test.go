@@ -169,6 +169,20 @@ func TestWhatFailsChangesNothing(t *testing.T) {
 		"it does not load": {t.Context(), func(c *Copy) {
 			c.Load = func(context.Context, string, string) error { return missing }
 		}, "the copy does not load: llama-bench: no such tensor"},
+		"the engine writes to it": {t.Context(), func(c *Copy) {
+			c.Load = func(_ context.Context, dir, file string) error {
+				return rewrite(filepath.Join(dir, file))
+			}
+		}, "after the engine loaded it, the copy is not what was measured: it holds something else"},
+		"the engine leaves a link": {t.Context(), func(c *Copy) {
+			c.Load = func(_ context.Context, dir, file string) error {
+				path := filepath.Join(dir, file)
+				return errors.Join(os.Rename(path, path+".moved"), os.Symlink(path+".moved", path))
+			}
+		}, "is not a regular file"},
+		"the engine removes it": {t.Context(), func(c *Copy) {
+			c.Load = func(_ context.Context, dir, file string) error { return os.Remove(filepath.Join(dir, file)) }
+		}, "no such file"},
 		"it is canceled":          {ended, func(*Copy) {}, "context canceled"},
 		"there is no copy":        {t.Context(), func(c *Copy) { c.File += ".gone" }, "no such file"},
 		"a name that leads out":   {t.Context(), func(c *Copy) { c.Manifest.Model = "../m" }, `"../m" cannot be a folder here`},
@@ -193,6 +207,20 @@ func TestWhatFailsChangesNothing(t *testing.T) {
 			assertNothingIncoming(t, dir)
 		})
 	}
+}
+
+// rewrite changes a byte of a file, and sets back its times.
+func rewrite(path string) error {
+	before, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt([]byte("x"), 100)
+	return errors.Join(err, file.Close(), os.Chtimes(path, before.ModTime(), before.ModTime()))
 }
 
 // What somebody else has put there stays, and the error says what to do.
@@ -245,6 +273,18 @@ func TestForeign(t *testing.T) {
 			write(t, filepath.Join(pair, "0123456789ab", "file"), "")
 			symlink(t, filepath.Join(pair, "stable"), "0123456789ab")
 		}, "has no manifest.json"},
+		"a version that is a link": {func(t *testing.T, pair string) {
+			elsewhere := t.TempDir()
+			write(t, filepath.Join(elsewhere, "manifest.json"), `{"model_name": "a/m", "target_format": "Q4_K_M", "file": "m-Q4_K_M.gguf"}`)
+			write(t, filepath.Join(elsewhere, "m-Q4_K_M.gguf"), string(content(2)))
+			symlink(t, filepath.Join(pair, version), elsewhere)
+		}, "is not a folder: it was not made by quant-exporter"},
+		"a copy that is a link": {func(t *testing.T, pair string) {
+			elsewhere := filepath.Join(t.TempDir(), "file")
+			write(t, elsewhere, string(content(2)))
+			write(t, filepath.Join(pair, version, "manifest.json"), `{"model_name": "a/m", "target_format": "Q4_K_M", "file": "m-Q4_K_M.gguf"}`)
+			symlink(t, filepath.Join(pair, version, "m-Q4_K_M.gguf"), elsewhere)
+		}, "is not a regular file; remove the folder"},
 		"a file of the model's name": {func(t *testing.T, pair string) {
 			write(t, filepath.Dir(pair), "mine")
 		}, "not a directory"},
@@ -257,6 +297,41 @@ func TestForeign(t *testing.T) {
 			_, err := d.Publish(t.Context(), copyOf(t, 2))
 			require.ErrorContains(t, err, test.want)
 			assert.Equal(t, before, tree(t, dir))
+		})
+	}
+}
+
+// A link that another user has planted leads no publication anywhere; the administrator's does.
+func TestForeignLinks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a link to another user: run this test as root, too")
+	}
+	for _, planted := range []string{"a", "a/m", "a/m/Q4_K_M", ".incoming"} {
+		t.Run(planted, func(t *testing.T) {
+			dir, elsewhere := t.TempDir(), t.TempDir()
+			d := open(t, dir)
+			require.NoError(t, os.RemoveAll(filepath.Join(dir, planted)))
+			require.NoError(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(planted)), 0o700))
+			link := filepath.Join(dir, planted)
+			require.NoError(t, os.Symlink(elsewhere, link))
+			require.NoError(t, os.Lchown(link, 12345, 12345))
+			_, err := d.Publish(t.Context(), copyOf(t, 2))
+			require.ErrorContains(t, err, link+" is a symbolic link of another user")
+			if planted == ".incoming" {
+				_, err = Open(dir, nil)
+			} else {
+				_, _, _, err = d.Choose("a/m", "Q4_K_M")
+			}
+			require.ErrorContains(t, err, "is a symbolic link of another user")
+			entries, err := os.ReadDir(elsewhere)
+			require.NoError(t, err)
+			assert.Empty(t, entries)
+
+			require.NoError(t, os.Lchown(link, 0, 0))
+			_, err = d.Publish(t.Context(), copyOf(t, 2))
+			if planted != ".incoming" { // which may be on another file system
+				require.NoError(t, err)
+			}
 		})
 	}
 }
