@@ -192,7 +192,7 @@ func (w *fleetHost) another(task *fleet.Task, inputs runner.Inputs) error {
 // find returns the model of a task: one that is found in this worker's model folder, by its
 // name there. Nothing else is looked for, so that no name leaves the folder.
 func (w *fleetHost) find(task *fleet.Task) (model.Model, error) {
-	found, err := model.Discover(w.Config.Models.Dir, task.Requantize, w.Logger)
+	found, err := model.Discover(w.Config.Models.Dir, task.Requantize, w.Logger, w.Config.OwnDirs()...)
 	if err != nil {
 		return model.Model{}, err
 	}

@@ -1,6 +1,9 @@
 package gguf
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // formats names llama.cpp's enum llama_ftype (include/llama.h), which files carry as
 // general.file_type, in llama-quantize's spelling, each with the type that most of
@@ -101,18 +104,39 @@ const (
 	FormatFromTensors FormatRule = "tensors"
 )
 
+// bornInMXFP4 are architectures whose makers publish the experts' matrices in MXFP4 and nothing
+// better. Who converts them stores the rest in Q8_0 as well, as ggml-org does with gpt-oss (98
+// matrices in Q8_0 beside 72 in MXFP4): no file holds more of those models.
+var bornInMXFP4 = []string{"gpt-oss", "gptoss", "deepseek4"}
+
+// native reports whether a matrix is as the maker of the model publishes it.
+func (h *Header) native(t *Tensor) bool {
+	switch t.Type {
+	case MXFP4, NVFP4:
+		return true
+	case Q8_0:
+		return slices.Contains(bornInMXFP4, h.Architecture) && !strings.Contains(t.Name, expertPart)
+	}
+	return !t.Type.Quantized()
+}
+
+// expertPart is in the names of the matrices of experts.
+const expertPart = "_exps."
+
 // nameFormat sets Format, FormatRule, Quantized and Native from the tensors and the file type.
 func (h *Header) nameFormat() {
 	var parameters [len(layouts)]int64
-	h.Quantized, h.Native = false, true
-	for _, tensor := range h.Tensors {
+	native := true
+	h.Quantized = false
+	for i := range h.Tensors {
+		tensor := &h.Tensors[i]
 		if tensor.matrix() {
 			parameters[tensor.Type] += tensor.Elements
 			h.Quantized = h.Quantized || tensor.Type.Quantized()
-			h.Native = h.Native && (!tensor.Type.Quantized() || tensor.Type == MXFP4 || tensor.Type == NVFP4)
+			native = native && h.native(tensor)
 		}
 	}
-	h.Native = h.Native && h.Quantized
+	h.Native = native && parameters[MXFP4]+parameters[NVFP4] > 0
 	dominant := F32
 	for t := range parameters {
 		if parameters[t] > parameters[dominant] {

@@ -34,7 +34,8 @@ type Header struct {
 	Format     string     // quantization format in llama.cpp's spelling: "F16", "Q4_K_M"
 	FormatRule FormatRule // how Format was found
 	// Native says that a model is quantized, and only in a format in which makers train and
-	// publish models: MXFP4 or NVFP4, beside plain numbers. There is no other original.
+	// publish models: MXFP4 or NVFP4, beside plain numbers, or beside Q8_0 where such a model is
+	// not stored otherwise. There is no other original.
 	Native    bool
 	Quantized bool // at least one weight matrix is of a block-quantized type; llama-quantize refuses such a file
 

@@ -1,12 +1,15 @@
 package model
 
 import (
+	"cmp"
 	"crypto/sha1" //nolint:gosec // a name that huggingface_hub makes so, no secret
 	"encoding/base64"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 )
 
 // companion is what clients call a file that they write, or keep beside the file that they
@@ -14,13 +17,40 @@ import (
 // name of the file that is to be, perhaps with something of the client's own behind it.
 //
 // aria2, axel, lftp, wget and curl wrappers, rclone and rsync; Chromium, Firefox, Safari,
-// Opera, Edge; qBittorrent, Transmission, µTorrent, BitComet; Free Download Manager,
-// JDownloader, DownThemAll, FlashGet, Xunlei, WinSCP and FileZilla; gsutil, azcopy,
-// Syncthing, Nextcloud; huggingface_hub, LM Studio, Ollama, and llama.cpp itself.
-var companion = regexp.MustCompile(`(?i)^(?:\.syncthing\.|downloading_|\.azdownload-[0-9a-f-]+-|[.~]+)?(.+?)` +
+// Epiphany, Opera, Edge; qBittorrent, Transmission, µTorrent, BitComet, Vuze; Free Download
+// Manager, JDownloader, DownThemAll, FlashGet, Orbit, Xunlei, WinSCP, Cyberduck and FileZilla;
+// gsutil, azcopy, MEGA, Syncthing, Resilio, Nextcloud; huggingface_hub, LM Studio, Ollama, and
+// llama.cpp itself.
+var companion = regexp.MustCompile(`(?i)^(?:[.~]syncthing[.~]|downloading_|\.azdownload-[0-9a-f-]+-|\.in\.|incomplete-|[.~]+)?(.+?)` +
 	`(?:\.aria2|\.aria2__temp|\.st|\.lftp-pget-status|\.incomplete|\.part|\.part\.met|\.partial|-partial(?:-[0-9]+)?|\.filepart|\.tmp|\.temp` +
 	`|\.download|\.downloading|\.downloadinprogress|\.crdownload|\.opdownload|\.fdmdownload|\.dtapart|\.dltmp|\.getright` +
-	`|\.!qb|\.!ut|\.bc!|\.jc!|\.xltd|\.xltd\.cfg|\.td|\.td\.cfg|_\.gstmp|\.~[0-9a-f]+)$`)
+	`|\.!qb|\.!ut|\.!sync|\.bc!|\.jc!|\.az!|\.ob!|\.xltd|\.xltd\.cfg|\.td|\.td\.cfg|_\.gstmp|\.~[0-9a-f]+` +
+	`|\.wkdownload|\.cyberducksegment|\.parts|\.mega)$`)
+
+// prefixed is what clients put before a name only, and rsync on both sides.
+var prefixed = regexp.MustCompile(`^(?:(?i:[.~]syncthing[.~]|\.in\.|incomplete-)(.+)|\.(.+\.gguf)\.[A-Za-z0-9]{6})$`)
+
+// hashSuffixes are endings that rsync's could be, and are not.
+var hashSuffixes = []string{".sha256", ".sha512", ".backup"}
+
+// brought returns the name of the file that a client brings under another name, perhaps with
+// something behind it; "" where the name is no client's.
+func brought(name string) string {
+	if match := companion.FindStringSubmatch(name); match != nil {
+		return match[1]
+	}
+	if slices.Contains(hashSuffixes, filepath.Ext(name)) {
+		return ""
+	}
+	if match := prefixed.FindStringSubmatch(name); match != nil {
+		return cmp.Or(match[1], match[2])
+	}
+	return ""
+}
+
+// youngSet is how long after its last file a set of which others are missing is taken to be
+// still arriving, where nothing else shows it: some clients write each file elsewhere.
+const youngSet = 24 * time.Hour
 
 // arrivals finds the companions of downloads in progress. It remembers the directories that it
 // looked into, by their paths.
@@ -31,6 +61,7 @@ type arrival struct {
 	dir   string
 	files map[string]string // companions by the name of the file that they bring
 	hub   bool              // huggingface_hub names them by hubName
+	whole string            // path of what shows that all of the directory arrives; "" for none
 }
 
 // of returns the path of a file that shows that a file, or a set of files, is still
@@ -76,6 +107,9 @@ func (a arrivals) bringing(path string) string {
 		a[dir] = arrivalsIn(dir)
 	}
 	for _, in := range a[dir] {
+		if in.whole != "" {
+			return in.whole
+		}
 		name := in.files[base]
 		if name == "" && in.hub {
 			name = in.files[hubName(base)]
@@ -99,16 +133,26 @@ func arrivalsIn(dir string) []arrival {
 			all = append(all, in)
 		}
 	}
-	add(arrival{dir, companions(dir, false), false})
+	add(arrival{dir: dir, files: companions(dir, false)})
 	below := ""
 	for range levels {
-		hub := filepath.Join(dir, ".cache", "huggingface", "download", below)
-		add(arrival{hub, companions(hub, false), true})
+		for _, cache := range []string{".cache/huggingface", ".huggingface"} { // the second until 0.23
+			hub := filepath.Join(dir, cache, "download", below)
+			add(arrival{dir: hub, files: companions(hub, false), hub: true})
+		}
 		scope := filepath.Join(dir, "._____temp", below) // ModelScope's
-		add(arrival{scope, companions(scope, true), false})
+		add(arrival{dir: scope, files: companions(scope, true)})
+		if torrent := dir + ".aria2"; exists(torrent) { // of several files
+			all = append(all, arrival{whole: torrent})
+		}
 		below, dir = filepath.Join(filepath.Base(dir), below), filepath.Dir(dir)
 	}
 	return all
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // hubName returns how huggingface_hub shortens the name of a file that it downloads into a local
@@ -132,11 +176,10 @@ func companions(dir string, all bool) map[string]string {
 		if all {
 			found[name] = name
 		}
-		match := companion.FindStringSubmatch(name)
-		if match == nil {
+		of := brought(name)
+		if of == "" {
 			continue
 		}
-		of := match[1]
 		found[of] = name
 		if file, _, more := strings.Cut(of, extension+"."); more { // NAME.gguf.ETAG.incomplete
 			found[file+extension] = name

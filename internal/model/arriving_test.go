@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -41,6 +42,22 @@ func TestFilesThatAreStillArriving(t *testing.T) {
 		"Xunlei":              {"one.gguf.xltd.cfg", "one"},
 		"gsutil":              {"one.gguf_.gstmp", "one"},
 		"any":                 {"one.gguf.tmp", "one"},
+		"aria2, a torrent":    {"sub.aria2", "sub/two"},
+		"Vuze":                {"one.gguf.az!", "one"},
+		"Orbit":               {"one.gguf.ob!", "one"},
+		"Resilio":             {"one.gguf.!sync", "one"},
+		"Epiphany":            {"one.gguf.wkdownload", "one"},
+		"Cyberduck":           {"one.gguf.cyberducksegment", "one"},
+		"parts":               {"one.gguf.parts", "one"},
+		"MEGA":                {"one.gguf.mega", "one"},
+		"Syncthing, Windows":  {"~syncthing~one.gguf.tmp", "one"},
+		"lftp, by its prefix": {".in.one.gguf", "one"},
+		"another prefix":      {"incomplete-one.gguf", "one"},
+		"rsync":               {".one.gguf.Xa3Zk9", "one"},
+		"rsync, a shard":      {"." + second + ".Xa3Zk9", set},
+		"Hub, of old":         {".huggingface/download/sub/two.gguf.4c1c9db1.incomplete", "sub/two"},
+		"a hidden checksum":   {".one.gguf.sha256", ""},
+		"another folder's":    {"other.aria2", ""},
 		"Hub, by its name":    {".cache/huggingface/download/one.gguf.4c1c9db1.incomplete", "one"},
 		"Hub, by its hash":    {".cache/huggingface/download/bfQEY4W92vlayXjpmO8xJt1zWhA=.4c1c9db1.incomplete", "one"},
 		"Hub, in a folder":    {".cache/huggingface/download/sub/two.gguf.4c1c9db1.incomplete", "sub/two"},
@@ -58,7 +75,7 @@ func TestFilesThatAreStillArriving(t *testing.T) {
 			m.model("sub/two.gguf")
 			m.split("m", 2, 1)
 			whole := []string{set, "one", "sub/two"}
-			if tt.beside != second+".part" {
+			if tt.want != set || tt.beside == set+".gguf.aria2" {
 				m.split("m", 2, 2)
 			}
 			m.text(tt.beside, "\x00\x01")
@@ -110,6 +127,7 @@ func TestSetOfWhichTheLastShardIsCutOff(t *testing.T) {
 	m := newModels(t)
 	m.model("good.gguf")
 	m.split("m", 3, 1, 2)
+	m.age("m", 3, 1, 2)
 	all, err := m.discover().Select([]string{"*"})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"good", "m-00001-of-00003"}, names(all), "a shard is missing, and nobody brings it")
@@ -120,9 +138,41 @@ func TestSetOfWhichTheLastShardIsCutOff(t *testing.T) {
 	assert.Equal(t, []string{"good"}, names(all))
 }
 
+// Some clients write each file elsewhere: nothing shows that the next one is on its way.
+func TestSetWhoseLastShardIsYoung(t *testing.T) {
+	m := newModels(t)
+	m.model("good.gguf")
+	m.split("m", 3, 1, 2)
+	m.age("m", 3, 1)
+	found := m.discover()
+	all, err := found.Select([]string{"*"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"good"}, names(all))
+	assert.Contains(t, skipped(found)["m-00001-of-00003"], "they may still arrive")
+	all, err = found.Select([]string{"m-00001-of-00003"})
+	require.NoError(t, err)
+	require.ErrorIs(t, all[0].Err, gguf.ErrIncomplete)
+	require.ErrorContains(t, all[0].Err, gguf.ShardPath("m", 3, 3))
+
+	ahead := time.Now().Add(time.Hour)
+	require.NoError(t, os.Chtimes(m.path(gguf.ShardPath("m", 2, 3)), ahead, ahead))
+	all, err = m.discover().Select([]string{"*"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"good", "m-00001-of-00003"}, names(all), "of the future: nobody knows how old it is")
+}
+
+// age makes shards three days old.
+func (m models) age(prefix string, count int, numbers ...int) {
+	old := time.Now().Add(-72 * time.Hour)
+	for _, no := range numbers {
+		require.NoError(m.t, os.Chtimes(m.path(gguf.ShardPath(prefix, no, count)), old, old))
+	}
+}
+
 func TestManyShardsThatAreNotThere(t *testing.T) {
 	m := newModels(t)
 	gguftest.Split(gguftest.Model(gguftest.Tiny()), 2)[0].Write(t, m.path("m-00001-of-99999.gguf"))
+	m.age("m", 99999, 1)
 	all, err := m.discover().Select([]string{"*"})
 	require.NoError(t, err)
 	require.ErrorContains(t, all[0].Err, "and 99995 more")

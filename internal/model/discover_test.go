@@ -240,6 +240,7 @@ func passedOver(m models) {
 	m.text("half.gguf", "\x00\x00\x00\x00 the rest")
 	require.NoError(m.t, os.Truncate(m.model("cut.gguf"), 100_000))
 	m.split("set", 3, 2)
+	m.age("set", 3, 2)
 	m.link("nowhere", "dangling.gguf")
 	m.split("renamed", 2, 2)
 	require.NoError(m.t, os.Rename(m.path("renamed-00002-of-00002.gguf"), m.path("renamed.gguf")))
@@ -580,7 +581,7 @@ func TestFilesThatAreCalledLikePatterns(t *testing.T) {
 	for pattern, want := range map[string][]string{
 		"*": all, "*.gguf": all, "a*": {"a", "a*"}, "?": {"*", "1", "?", "a", "b"}, "?.gguf": {"*", "1", "?", "a", "b"},
 		`\*`: {"*"}, `a\*.gguf`: {"a*"}, `\!a`: {"!a"}, "!a": {"!a", "*", "1", "?", "[1]", "a*", "b"},
-		"[1]": {"[1]"}, m.path("*.gguf"): {"*"}, "./*.gguf": {"*"},
+		"[1]": {"1"}, `\[1\]`: {"[1]"}, "[1].gguf": {"1"}, m.path("*.gguf"): {"*"}, "./*.gguf": {"*"},
 	} {
 		selected, err := found.Select([]string{pattern})
 		require.NoError(t, err, pattern)
@@ -743,4 +744,48 @@ func TestFile(t *testing.T) {
 	}
 	_, err = found.Select([]string{"llama/8b-prod"})
 	assert.ErrorContains(t, err, "quantized already", "as a model it is none")
+}
+
+// What a file is called takes the place of no pattern that fits other models.
+func TestAFileWithThePatternAsItsName(t *testing.T) {
+	m := newModels(t)
+	for _, name := range []string{"model-1", "model-2", "model-[12]", "alone-[3]"} {
+		m.model(name + ".gguf")
+	}
+	for pattern, want := range map[string][]string{
+		"model-[12]":              {"model-1", "model-2"},
+		"model-[12].gguf":         {"model-1", "model-2"},
+		`model-\[12\]`:            {"model-[12]"},
+		m.path("model-[12].gguf"): {"model-[12]"},
+		"alone-[3]":               {"alone-[3]"},
+		"model-[1":                nil,
+	} {
+		selected, err := m.discover().Select([]string{pattern})
+		if want == nil {
+			require.ErrorContains(t, err, "malformed", pattern)
+			continue
+		}
+		require.NoError(t, err, pattern)
+		assert.Equal(t, want, names(selected), pattern)
+	}
+}
+
+// Published copies and working folders are no sources, by whichever link they are found.
+func TestTheProgramsOwnFoldersYieldNoModels(t *testing.T) {
+	m, own := newModels(t), newModels(t)
+	m.model("good.gguf")
+	c := config.Default()
+	c.Models.Dir, c.Work.Dir, c.Storage.Path = m.dir, own.path("work"), own.path("data")
+	c.Publish.Dir = own.path("published")
+	c.Schedule = make([]config.Entry, 1)
+	c.Schedule[0].Publish.Dir = own.path("entry")
+	for _, dir := range []string{"work", "data", "published", "entry"} {
+		own.model(dir + "/copy.gguf")
+		m.link(own.path(dir), "link-"+dir)
+		m.link(own.path(dir+"/copy.gguf"), "link-to-"+dir+".gguf")
+	}
+	m.model("data/other.gguf")
+	found, err := model.NewFinder(&c, nil).Discover()
+	require.NoError(t, err)
+	assert.Equal(t, []string{"data/other", "good"}, names(found.Models))
 }

@@ -11,17 +11,18 @@ import (
 type Finder struct {
 	models  config.Models
 	entries []config.Entry
+	without []string
 	logger  *slog.Logger
 }
 
 // NewFinder makes a Finder, which logs as Discover does.
 func NewFinder(c *config.Config, logger *slog.Logger) Finder {
-	return Finder{c.Models, c.Schedule, logger}
+	return Finder{c.Models, c.Schedule, c.OwnDirs(), logger}
 }
 
-// Discover finds the models, as the function does.
+// Discover finds the models, as the function does: none in the program's own directories.
 func (f Finder) Discover() (Found, error) {
-	return Discover(f.models.Dir, f.models.AllowRequantize, f.logger)
+	return Discover(f.models.Dir, f.models.AllowRequantize, f.logger, f.without...)
 }
 
 // ErrNoModels says that there is nothing to find models in.

@@ -8,8 +8,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
@@ -134,7 +136,11 @@ func (u *unit) read(dir string) (Model, error) {
 				return model, err
 			}
 		}
-		return model, fmt.Errorf("%q is a split model of which files are missing: %s", model.Path, list(u.missing, 3))
+		err := fmt.Errorf("%q is a split model of which files are missing: %s", model.Path, list(u.missing, 3))
+		if age := time.Since(u.newest(dir)); 0 <= age && age < youngSet {
+			err = fmt.Errorf("%w: %w, and the last one came within a day, so they may still arrive", gguf.ErrIncomplete, err)
+		}
+		return model, err
 	}
 	if u.err != nil {
 		return model, u.err
@@ -158,6 +164,17 @@ func (u *unit) read(dir string) (Model, error) {
 		model.Size += id.Size
 	}
 	return model, nil
+}
+
+// newest returns when the last of the files came, or was written to; zero when nobody knows.
+func (u *unit) newest(dir string) time.Time {
+	var last time.Time
+	for _, file := range u.files {
+		if info, err := os.Stat(under(dir, file)); err == nil && info.ModTime().After(last) {
+			last = info.ModTime()
+		}
+	}
+	return last
 }
 
 func under(dir, path string) string {

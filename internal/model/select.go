@@ -20,7 +20,7 @@ import (
 //     model directory or not; any file of a split set will do;
 //   - a glob over names: * matches anything, also nothing and across slashes, ? one
 //     character, [a-z] one of a range, and \ takes the next character as it is. A glob
-//     that fits itself, such as *, is never taken for the name of a file.
+//     that fits itself, such as *, or a model, is never taken for the name of a file.
 //
 // A pattern behind an exclamation mark excludes models from what the others name, or from
 // all models.
@@ -124,7 +124,7 @@ func (f Found) File(name string) (Model, error) {
 // match finds what one pattern names: models of the directory, or one file beside them,
 // which is named by its absolute path.
 func (f Found) match(pattern string) (inside []Model, outside *Model, err error) {
-	if fitsItself(pattern) { // whatever a file is called: it takes the place of no pattern
+	if f.isPattern(pattern) { // whatever a file is called: it takes the place of no pattern
 		inside, err = f.glob(pattern)
 		return inside, nil, err
 	}
@@ -206,10 +206,18 @@ func explicit(pattern string) bool {
 	return filepath.IsAbs(pattern) || strings.HasPrefix(pattern, "./") || strings.HasPrefix(pattern, "../")
 }
 
-// fitsItself reports whether a pattern is a glob that fits a model of its own name, too.
-func fitsItself(pattern string) bool {
+// isPattern reports whether a glob is one, even if a file has its name: it fits a model, or a
+// model of its own name.
+func (f Found) isPattern(pattern string) bool {
+	if !config.IsGlob(pattern) || explicit(pattern) {
+		return false
+	}
 	fits, err := globbed(pattern)
-	return config.IsGlob(pattern) && !explicit(pattern) && err == nil && fits(strings.TrimSuffix(pattern, extension))
+	if err != nil {
+		return false
+	}
+	return fits(strings.TrimSuffix(pattern, extension)) ||
+		slices.ContainsFunc(f.Models, func(m Model) bool { return fits(m.Name) })
 }
 
 // nameOf returns the name under which Discover knows a file: by its path, else by the file
