@@ -8,7 +8,7 @@ import (
 
 // secretOption is what options are called whose value must not be shown: --hf-token,
 // --api-key, and llama.cpp's short -hft. --token-embedding-type is none of them.
-var secretOption = regexp.MustCompile(`(?i)^-+(hft|([a-z0-9_-]+[-_])?(token|apikey|key|secret|pass|passwd|password|passphrase|pwd|credentials?|auth|bearer|cookie|session|dsn|pat))$`)
+var secretOption = regexp.MustCompile(`(?i)^-+(hft|([a-z0-9_-]+[-_])?(token|apikey|key|secret|pass|passwd|password|passphrase|pwd|creds?|credentials?|auth|bearer|jwt|cookie|session|sid|dsn|sas|t?otp|webhook|conn(ection)?[-_]?str(ing)?|pat))$`)
 
 // RedactArgs returns the arguments of a tool as others may see them: values of options such as
 // --hf-token, behind an equals sign or as the next argument, and credentials in URLs are

@@ -19,6 +19,7 @@ func TestSecretsInArguments(t *testing.T) {
 		{[]string{"--API_KEY", "hunter2", "--password", "-hunter2"}, []string{"--API_KEY", "<secret>", "--password", "<secret>"}},
 		{[]string{"--rpc", "http://u:hunter2@h"}, []string{"--rpc", "http://u:<secret>@h"}},
 		{[]string{"--token-embedding-type", "q8_0", "--api-key-file", "/run/k", "--keep-split", "-ctk", "q8_0"}, []string{"--token-embedding-type", "q8_0", "--api-key-file", "/run/k", "--keep-split", "-ctk", "q8_0"}},
+		{[]string{"--gh-pat", "hunter2", "--jwt=hunter2", "--db-connection-string", "hunter2", "--sas", "hunter2"}, []string{"--gh-pat", "<secret>", "--jwt=<secret>", "--db-connection-string", "<secret>", "--sas", "<secret>"}},
 		{[]string{"--hf-token"}, []string{"--hf-token"}},
 		{[]string{"--hf-token", ""}, []string{"--hf-token", ""}},
 	} {

@@ -113,7 +113,10 @@ func (c Engine) Validate() []Problem {
 	return found
 }
 
-var secretName = regexp.MustCompile(`(?i)token|key|secret|pass|pwd|credential|auth|cookie|session|dsn|(^|_)pat(_|$)`)
+// secretName finds the words by themselves where they are in others, too: a PAT (a personal
+// access token, perhaps of GH) is no PATH.
+var secretName = regexp.MustCompile(`(?i)token|key|secret|pass|pwd|cred(s|ential)|auth|cookie|session|sessid|dsn|jwt|bearer|webhook|conn(ection)?_?str(ing)?(_|[0-9]|$)` +
+	`|(^|_)(sas|t?otp|sid|signature|(gh|gl|ado|git|github|gitlab|azure)?pat)[0-9]*(_|$)`)
 
 // SecretName reports whether the value of a variable of this name must not be shown.
 func SecretName(name string) bool { return secretName.MatchString(name) }

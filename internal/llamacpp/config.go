@@ -27,12 +27,13 @@ func Validate(c config.Engine) []config.Problem {
 	if c.Threads > 0 && hasOption(c.EvaluateArgs, "-t", "--threads") {
 		add("threads", "it is %d and evaluate_args sets the threads as well: use one of them", c.Threads)
 	}
-	for _, arg := range c.BenchArgs {
+	shown := config.RedactArgs(c.BenchArgs)
+	for i, arg := range c.BenchArgs {
 		if instead, ok := refused(arg, reservedBenchOptions); ok {
 			add("bench_args", "%s is not allowed here: %s", arg, instead)
 		}
 		if strings.Contains(arg, ",") {
-			add("bench_args", "%q: llama-bench takes a comma for several values and would measure each: give one", arg)
+			add("bench_args", "%q: llama-bench takes a comma for several values and would measure each: give one", shown[i])
 		}
 	}
 	for _, arg := range c.QuantizeArgs {

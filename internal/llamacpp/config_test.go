@@ -59,10 +59,23 @@ func TestEnvironmentIsPickedByName(t *testing.T) {
 	assert.Contains(t, Environment([]string{"GGML_NO_BACKTRACE=0"}, nil), "GGML_NO_BACKTRACE=0", "whoever wants a backtrace may have it")
 }
 
+func TestProblemsShowNoSecret(t *testing.T) {
+	cfg := config.DefaultEngine()
+	cfg.BenchArgs = []string{"--hf-token", "a,hunter2", "--api-key=b,hunter2"}
+	problems := Validate(cfg)
+	require.Len(t, problems, 2)
+	for _, problem := range problems {
+		assert.NotContains(t, problem.Err.Error(), "hunter2")
+		assert.Contains(t, problem.Err.Error(), "takes a comma")
+	}
+}
+
 func TestNoVariableTakesAToolOver(t *testing.T) {
 	for _, name := range []string{
 		"LLAMA_ARG_MODEL", "LLAMA_ARG_MODEL_URL", "llama_arg_hf_repo", "LLAMA_LOG_FILE", "LLAMA_CACHE", "HF_TOKEN", "HF_ENDPOINT", "MODEL_ENDPOINT",
 		"LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "BASH_ENV", "CUDA_INJECTION64_PATH", "VK_INSTANCE_LAYERS", "GLIBC_TUNABLES",
+		"LD_TRACE_LOADED_OBJECTS", "LD_SHOW_AUXV", "LD_BIND_NOT", "ld_debug_output", "DYLD_PRINT_LIBRARIES", "HSA_TOOLS_LIB", "OMP_TOOL_LIBRARIES", "OMP_DISPLAY_ENV",
+		"OPENSSL_CONF", "ROCP_TOOL_LIB", "VK_IMPLICIT_LAYER_PATH", "VK_ADD_IMPLICIT_LAYER_PATH", "XPTI_SUBSCRIBERS", "ZE_ENABLE_TRACING_LAYER", "MALLOC_TRACE",
 	} {
 		cfg := config.DefaultEngine()
 		cfg.Env = map[string]string{name: "x"}
@@ -71,7 +84,7 @@ func TestNoVariableTakesAToolOver(t *testing.T) {
 		assert.NotContains(t, Environment([]string{name + "=x"}, cfg.Env), name+"=x", "it is left out even where nobody validated")
 	}
 	cfg := config.DefaultEngine()
-	cfg.Env = map[string]string{"CUDA_VISIBLE_DEVICES": "0", "GGML_OF_TOMORROW": "1", "LD_LIBRARY_PATH": "/opt/lib", "MY_WRAPPER": "x"}
+	cfg.Env = map[string]string{"CUDA_VISIBLE_DEVICES": "0", "GGML_OF_TOMORROW": "1", "LD_LIBRARY_PATH": "/opt/lib", "DYLD_LIBRARY_PATH": "/opt/lib", "OMP_PLACES": "cores", "MY_WRAPPER": "x"}
 	assert.Empty(t, Validate(cfg), "who configures a variable by name may")
 }
 

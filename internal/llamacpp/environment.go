@@ -46,13 +46,22 @@ var steeringNames = []string{
 // takenOver are the names, and the beginnings of names, of variables by which a tool
 // loads, runs or prints something else than it was asked to. No tool gets them, not even
 // from engine.env. LLAMA_ARG_ stands for arguments, HF_ for downloads and their keys,
-// the rest for code that a loader puts into the process.
+// the rest for code that a loader, a driver or a runtime puts into the process, and for what
+// makes them print.
 var takenOver = []string{
 	"LLAMA_*", "HF_*", "HUGGING_FACE_*", "HUGGINGFACE_*", "MODEL_ENDPOINT",
-	"LD_AUDIT", "LD_PRELOAD", "LD_DEBUG*", "LD_PROFILE*", "DYLD_INSERT_LIBRARIES", "DYLD_FORCE_FLAT_NAMESPACE", "DYLD_PRINT_*",
-	"GCONV_PATH", "GLIBC_TUNABLES", "BASH_ENV", "BASH_FUNC_*", "ENV", "SHELLOPTS",
-	"CUDA_INJECTION*", "NVTX_INJECTION*", "VK_ADD_LAYER_PATH", "VK_INSTANCE_LAYERS", "VK_LAYER_PATH", "VK_LOADER_*",
+	"LD_*", "DYLD_*", "GCONV_PATH", "LOCPATH", "NLSPATH", "GLIBC_TUNABLES", "MALLOC_TRACE",
+	"BASH_ENV", "BASH_FUNC_*", "BASHOPTS", "ENV", "SHELLOPTS", "PS4",
+	"OPENSSL_CONF", "OPENSSL_ENGINES", "OPENSSL_MODULES",
+	"CUDA_INJECTION*", "NVTX_INJECTION*", "COMPUTE_PROFILE*", "CUDBG_*",
+	"HSA_TOOLS_*", "ROCP_*", "ROCPROFILER_*", "ROCTRACER_*", "ROCTX_*", "AMD_LOG_*",
+	"OMP_TOOL*", "OMP_DISPLAY_*", "KMP_SETTINGS", "KMP_VERSION",
+	"VK_ADD_LAYER_PATH", "VK_INSTANCE_LAYERS", "VK_LAYER_*", "VK_LOADER_*", "VK_IMPLICIT_LAYER_PATH", "VK_ADD_IMPLICIT_LAYER_PATH", "VK_APIDUMP_*",
+	"OPENCL_LAYERS", "OPENCL_LAYER_PATH", "XPTI_*", "ZE_ENABLE_*", "ZET_ENABLE_*", "UR_ENABLE_LAYERS", "UR_ADAPTERS_*", "PTI_*",
 }
+
+// libraryPaths are the variables of loaders that only say where libraries are.
+var libraryPaths = []string{"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "DYLD_FRAMEWORK_PATH", "DYLD_FALLBACK_FRAMEWORK_PATH"}
 
 // Environment picks from ours ("KEY=value" each) what a tool gets, and puts extra on top
 // of it. Only variables that are known by name are picked; those that take a tool over are
@@ -106,7 +115,7 @@ func checkVariable(name, value string) error {
 
 func takesOver(name string) bool {
 	name = strings.ToUpper(name)
-	return slices.ContainsFunc(takenOver, func(pattern string) bool {
+	return !slices.Contains(libraryPaths, name) && slices.ContainsFunc(takenOver, func(pattern string) bool {
 		prefix, isPrefix := strings.CutSuffix(pattern, "*")
 		return name == pattern || isPrefix && strings.HasPrefix(name, prefix)
 	})
