@@ -23,6 +23,8 @@ type Engine struct {
 	autoThreads int
 	environment []string
 	logger      *slog.Logger
+	probing     probing
+	hung        sync.Map // hung by question
 
 	mu              sync.Mutex
 	known           toolset
@@ -40,6 +42,7 @@ func New(cfg config.Engine, autoThreads int, logger *slog.Logger) *Engine {
 		autoThreads: autoThreads,
 		environment: Environment(os.Environ(), cfg.Env),
 		logger:      logger,
+		probing:     patience,
 	}
 }
 
@@ -168,6 +171,10 @@ func (e *Engine) matrices() string {
 	return e.cfg.Imatrix
 }
 
+// mostImatrix bounds the size in bytes of an importance matrix, which is read whole: the largest
+// models' have some hundred megabytes.
+const mostImatrix = 16 << 30
+
 // imatrix returns the absolute path of the importance matrix of all models, "" when none is
 // configured.
 func (e *Engine) imatrix() (string, error) {
@@ -175,8 +182,12 @@ func (e *Engine) imatrix() (string, error) {
 		return "", nil
 	}
 	path, err := filepath.Abs(e.cfg.Imatrix)
+	var info os.FileInfo
 	if err == nil {
-		_, err = os.Stat(path)
+		info, err = os.Stat(path)
+	}
+	if err == nil && info.Size() > mostImatrix {
+		err = fmt.Errorf("%s has %d bytes, more than any importance matrix", path, info.Size())
 	}
 	if err != nil {
 		return "", runner.Failf(runner.ReasonQuantize, "engine.imatrix: %w: name a file that llama-imatrix made, or take the key out", err)

@@ -37,6 +37,8 @@ func (op operation) failure(ctx context.Context, result process.Result, err erro
 		return op.stopped(ctx)
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EAGAIN):
 		return runner.Failf(runner.ReasonHostLimit, "%s %w: too few files may be open, or processes run, at a time; raise the limits (ulimit -n and -u, LimitNOFILE= and TasksMax= of the service)", op.tool, err)
+	case errors.As(err, &start) && errors.Is(err, syscall.ENOMEM):
+		return runner.Failf(runner.ReasonOutOfMemory, "%s %w: this host, or the limit of the service, has no memory left for another process", op.tool, err)
 	case errors.As(err, &start) && inGoneDir(err):
 		return runner.Failf(runner.ReasonWorkDir, "%s %w: its working folder has gone", op.tool, err)
 	case errors.As(err, &start):

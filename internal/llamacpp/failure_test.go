@@ -74,6 +74,7 @@ func TestSystemThatStartsNothing(t *testing.T) {
 		{&fs.PathError{Op: "fork/exec", Path: "/usr/bin/llama-bench", Err: syscall.EMFILE}, runner.ReasonHostLimit},
 		{&fs.PathError{Op: "fork/exec", Path: "/usr/bin/llama-bench", Err: syscall.EAGAIN}, runner.ReasonHostLimit},
 		{&os.SyscallError{Syscall: "pipe2", Err: syscall.ENFILE}, runner.ReasonHostLimit},
+		{&fs.PathError{Op: "fork/exec", Path: "/usr/bin/llama-bench", Err: syscall.ENOMEM}, runner.ReasonOutOfMemory},
 		{&fs.PathError{Op: "chdir", Path: "/var/lib/cycles/cycle-x", Err: syscall.ENOENT}, runner.ReasonWorkDir},
 		{&fs.PathError{Op: "fork/exec", Path: "/usr/bin/llama-bench", Err: syscall.ENOENT}, runner.ReasonEngineMissing},
 		{&fs.PathError{Op: "fork/exec", Path: "/usr/bin/llama-bench", Err: syscall.ENOEXEC}, runner.ReasonEngineMissing},

@@ -4,28 +4,41 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/process"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// sandbox says how the tools are confined: "landlock 7" with the version of the kernel's
-// interface, "none" where the kernel has none, "off" where the configuration says so. It fails
-// where a sandbox is required that the kernel has not.
-func (e *Engine) sandbox() (string, error) {
-	version := process.Landlock()
+// wholeLandlock is the first version of Landlock's interface that keeps a tool from every way of
+// writing to a file: those before it allow truncate(2). Linux 6.2 has it.
+const wholeLandlock = 3
+
+// sandbox says how the tools are confined: see sandboxBy.
+func (e *Engine) sandbox() (string, error) { return sandboxBy(e.cfg.Sandbox, process.Landlock()) }
+
+// sandboxBy says how tools are confined with a version of Landlock's interface, 0 for none:
+// "landlock 7", "partial landlock 2" where they can still cut files off, "none" where the kernel
+// has none, "off" where the configuration says so. It fails where a whole sandbox is required
+// that the kernel has not.
+func sandboxBy(wanted config.Sandbox, version int) (string, error) {
 	switch {
-	case e.cfg.Sandbox == config.SandboxOff:
+	case wanted == config.SandboxOff:
 		return "off", nil
-	case version > 0:
+	case version >= wholeLandlock:
 		return fmt.Sprintf("landlock %d", version), nil
-	case e.cfg.Sandbox == config.SandboxRequired:
+	case wanted == config.SandboxRequired && version > 0:
+		return "", runner.Failf(runner.ReasonEngineMissing, "engine.sandbox is required, but the Landlock of this kernel (version %d) lets tools cut files off: use auto, or Linux 6.2 or newer", version)
+	case wanted == config.SandboxRequired:
 		return "", runner.Failf(runner.ReasonEngineMissing, "engine.sandbox is required, but %w: use auto, or another kernel", process.ErrNoLandlock)
+	case version > 0:
+		return fmt.Sprintf("partial landlock %d", version), nil
 	default:
 		return "none", nil
 	}
@@ -65,7 +78,7 @@ var noPaths = []string{"HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "X
 
 // confinement returns what a program may do that is run with these arguments in a working
 // folder, "" for one that is only asked about itself; nil where tools are not confined. It
-// reads the tools, the system, what links in the working folder lead to, and what its
+// reads the tools, the system, the models that links in the working folder lead to, and what its
 // arguments and variables name by an absolute path. It writes its working folder, shared memory
 // and the caches of drivers.
 func (e *Engine) confinement(program binary, args []string, dir string) *process.Confinement {
@@ -108,7 +121,7 @@ func (e *Engine) confinement(program binary, args []string, dir string) *process
 	}
 	writes := append(e.caches(home), "/dev/shm")
 	if dir != "" {
-		reads = append(reads, linkedFrom(dir)...)
+		reads = append(reads, linkedModels(dir)...)
 		writes = append(writes, dir)
 	}
 	if own := e.cfg.Env["TMPDIR"]; own != "" {
@@ -166,6 +179,26 @@ func linkedFrom(dir string) []string {
 		}
 	}
 	return all
+}
+
+// linkedModels are the models that symbolic links in a working folder lead to: links of the
+// exporter's. A tool before may have left another one, or exchanged ours, to let the next tool
+// read what it could not. Therefore only regular files count that begin as a model does; a tool
+// that wants to read another model gains nothing that way that is a secret.
+func linkedModels(dir string) []string {
+	return slices.DeleteFunc(linkedFrom(dir), func(path string) bool { return !isModel(path) })
+}
+
+// isModel reports whether a file is a regular one that begins as GGUF files do.
+func isModel(path string) bool {
+	file, _, err := disk.OpenRegular(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	var magic [4]byte
+	_, err = io.ReadFull(file, magic[:])
+	return err == nil && string(magic[:]) == "GGUF"
 }
 
 // caches are the folders in which drivers keep what they compiled: without them the first

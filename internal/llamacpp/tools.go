@@ -23,9 +23,28 @@ const (
 	perplexityTool = "llama-perplexity" // needed only where quality is evaluated
 )
 
-// probeLimit is how long a tool may take to print its help. Listing the devices of a
-// host with several GPUs takes seconds.
-const probeLimit = time.Minute
+// probing bounds how long a tool may take to say something about itself.
+type probing struct {
+	quiet   time.Duration // before somebody is told that it takes long
+	limit   time.Duration // of --help and --version
+	devices time.Duration // of the list of devices, which takes seconds with several GPUs
+	again   time.Duration // before a tool that hung is asked once more
+}
+
+// patience is how long tools are waited for: a cycle asks one that hangs only once.
+var patience = probing{quiet: 5 * time.Second, limit: 15 * time.Second, devices: time.Minute, again: time.Minute}
+
+// question is what a tool was asked about itself.
+type question struct {
+	program binary
+	flag    string
+}
+
+// hung is the failure of a tool that did not answer.
+type hung struct {
+	err error
+	at  time.Time
+}
 
 // outputLimit is how much a tool may print to its standard output: the largest, a help,
 // is 10 KB.
@@ -229,23 +248,36 @@ type printed struct {
 	confined       bool
 }
 
-// print asks a tool about itself. Its exit status does not count, a crash does.
+// print asks a tool about itself. Its exit status does not count, a crash does. One that hung a
+// moment ago is not asked again.
 func (e *Engine) print(ctx context.Context, program binary, flag string) (printed, error) {
+	asked := question{program, flag}
+	if before, ok := e.hung.Load(asked); ok && time.Since(before.(hung).at) < e.probing.again {
+		return printed{}, before.(hung).err
+	}
+	limit := e.probing.limit
+	if flag == "--list-devices" {
+		limit = e.probing.devices
+	}
 	op := operation{
 		tool:   program.String(),
 		doing:  "printing its " + strings.TrimPrefix(flag, "--"),
 		reason: runner.ReasonEngineMissing,
-		limit:  probeLimit,
+		limit:  limit,
 
 		confined: e.confines(),
 	}
+	slow := time.AfterFunc(e.probing.quiet, func() {
+		e.logger.Warn("a tool does not answer: it is waited for", "tool", program.path, "asked", flag, "for", e.probing.quiet, "at_most", limit)
+	})
+	defer slow.Stop()
 	result, err := process.Run(ctx, process.Spec{
 		Path:        program.path,
 		Args:        program.args(flag),
 		Dir:         string(filepath.Separator),
 		Env:         e.environment,
 		Confinement: e.confinement(program, nil, ""),
-		Timeout:     probeLimit,
+		Timeout:     limit,
 		StdoutLimit: outputLimit,
 	})
 	said := printed{confined: op.confined, path: program.path, stdout: string(result.Stdout), stderr: strings.Join(result.Tail, "\n"), err: err}
@@ -253,7 +285,11 @@ func (e *Engine) print(ctx context.Context, program binary, flag string) (printe
 	if err == nil || errors.As(err, &exit) && signalOf(exit) == 0 {
 		return said, nil
 	}
-	return said, op.failure(ctx, result, err)
+	failure := op.failure(ctx, result, err)
+	if errors.As(err, new(*process.TimeoutError)) {
+		e.hung.Store(asked, hung{failure, time.Now()})
+	}
+	return said, failure
 }
 
 // notThe says that a program is not the tool it is named after. The usual cause is one

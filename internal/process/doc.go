@@ -26,7 +26,8 @@
 // A [Confinement] is the kernel's (Landlock). It belongs to the thread that the child is
 // started from, which ends with Run: nothing has to run between us and the tool, and no
 // other thread of ours is confined. A library that confines a whole process is of no use
-// for that, therefore the three system calls are made here.
+// for that (go-landlock restricts all threads of its caller), and none confines one child:
+// therefore the three system calls are made here.
 //
 // # What is not covered
 //
