@@ -3,6 +3,9 @@ package cycle
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +18,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/event"
 	"github.com/quant-exporter/quant-exporter/internal/model"
+	"github.com/quant-exporter/quant-exporter/internal/process"
 	"github.com/quant-exporter/quant-exporter/internal/report"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/text"
@@ -35,6 +39,9 @@ type Job struct {
 	Against *model.Model
 	// AllowRequantize is runner.Request.Requantize.
 	AllowRequantize bool
+	// DependsOn stands for the files and settings on which failures depend that come before the
+	// inputs are known; "" where nobody knows them, and such a failure is always tried again.
+	DependsOn string
 	config.Settings
 	Runner Runner
 	// Discovering is how long it took to find the model.
@@ -49,7 +56,25 @@ func NewJob(entry config.Entry, m model.Planned, runner Runner, discovering time
 		AllowRequantize: entry.AllowRequantize, Settings: entry.Settings, Runner: runner, Discovering: discovering,
 	}
 	job.Choose = m.Choose // of which another entry may choose one
+	if job.Class == "" {  // else the files are a worker's
+		job.DependsOn = dependsOn(entry, m)
+	}
 	return job
+}
+
+// dependsOn names what a cycle depends on that is known without reading a file, but for the
+// engine's build.
+func dependsOn(entry config.Entry, m model.Planned) string {
+	files := m.Model.IDs
+	if m.Against != nil {
+		files = slices.Concat(files, m.Against.IDs)
+	}
+	text, err := json.Marshal([]any{files, entry.Settings, entry.Engine, entry.AllowRequantize})
+	if err != nil {
+		return ""
+	}
+	hash := sha256.Sum256(text)
+	return hex.EncodeToString(hash[:])
 }
 
 func (j *Job) modelID() store.ModelID { return store.ModelID{Name: j.Model.Name, Class: j.Class} }
@@ -176,6 +201,7 @@ func (r *run) begin(ctx context.Context) error {
 	err := r.Writes.Begin(ctx, func() (err error) {
 		r.id, err = r.Store.BeginCycle(store.Cycle{
 			Entry: r.Entry, Model: r.Model.Name, Class: r.Class, Targets: r.Targets, Due: r.Due, Choose: r.Choose, Candidates: candidates,
+			DependsOn: r.DependsOn,
 		})
 		return err
 	})
@@ -341,12 +367,12 @@ func (e *timeoutError) Error() string {
 }
 
 // WithTimeout bounds a run of an entry, of one cycle or more; 0 means no bound. A cycle that it
-// ends fails for the reason timeout.
+// ends fails for the reason timeout. The time in which this process was stopped does not count.
 func WithTimeout(ctx context.Context, entry string, timeout time.Duration) (context.Context, context.CancelFunc) {
 	if timeout == 0 {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeoutCause(ctx, timeout, &timeoutError{entry, timeout})
+	return process.WithTimeout(ctx, timeout, &timeoutError{entry, timeout})
 }
 
 // because gives a failure its true reason when something else than the end of the process

@@ -28,6 +28,12 @@ func (c *Cycles) Stale(ctx context.Context, job Job, progress func(runner.Progre
 		stale, failing = f.unreadable()
 		return stale, nil, failing
 	}
+	if !slices.ContainsFunc(job.Targets, func(target string) bool {
+		return f.young(target) != nil || f.lasting(target) != nil && !f.damaged(target)
+	}) {
+		stale, failing = f.divided(f.damaged)
+		return stale, nil, failing
+	}
 	var err error
 	logger := slog.New(c.Log).With("entry", job.Entry, "model", job.Model.Name)
 	failure := Guard(logger, func() {
@@ -38,7 +44,11 @@ func (c *Cycles) Stale(ctx context.Context, job Job, progress func(runner.Progre
 	}
 	if err != nil {
 		logger.Debug("cannot find out whether the inputs have changed", "err", err)
-		return job.Targets, nil, nil
+		reason := runner.AsFailure(err).Reason
+		stale, failing = f.divided(func(target string) bool {
+			return f.damaged(target) || f.failsEarly(target) && f.pair(target).Failed.Reason == reason
+		})
+		return stale, nil, failing
 	}
 	for _, target := range job.Targets {
 		switch {
@@ -78,9 +88,16 @@ func (f *freshness) mayRest() bool {
 // unreadable divides the targets of a model whose header cannot be read, for which there are no
 // inputs: what is wrong with it tells whether it is still the same.
 func (f *freshness) unreadable() (stale, failing []string) {
-	for _, target := range f.job.Targets {
+	return f.divided(func(target string) bool {
 		failed := f.lasting(target)
-		if failed != nil && failed.Inputs == nil && failed.Error == f.job.Model.Err.Error() {
+		return failed != nil && failed.Inputs == nil && failed.Error == f.job.Model.Err.Error()
+	})
+}
+
+// divided divides the targets into those that would fail again and the others.
+func (f *freshness) divided(fails func(target string) bool) (stale, failing []string) {
+	for _, target := range f.job.Targets {
+		if fails(target) {
 			failing = append(failing, target)
 		} else {
 			stale = append(stale, target)
@@ -120,10 +137,31 @@ func (f *freshness) lasting(target string) *store.Failed {
 	return failed
 }
 
-// fails reports whether a target would fail as it did, because its inputs have not changed.
+// fails reports whether a target would fail as it did, because its inputs have not changed, or,
+// where it failed before they were known, what was known then.
 func (f *freshness) fails(target string) bool {
 	failed := f.lasting(target)
-	return failed != nil && failed.Inputs != nil && f.inputs.Of(target).SameAttempt(*failed.Inputs)
+	switch {
+	case failed == nil:
+		return false
+	case failed.Inputs != nil:
+		return f.inputs.Of(target).SameAttempt(*failed.Inputs)
+	}
+	_, imatrix := f.inputs.Arguments["engine.imatrix"]
+	return f.damaged(target) || f.failsEarly(target) && failed.Engine == f.inputs.Engine && failed.Imatrix == imatrix
+}
+
+// failsEarly reports whether a target failed before its inputs were known, with the same files
+// and settings.
+func (f *freshness) failsEarly(target string) bool {
+	failed := f.lasting(target)
+	return failed != nil && failed.Inputs == nil && failed.DependsOn != "" && failed.DependsOn == f.job.DependsOn
+}
+
+// damaged reports whether a target failed early because of the files themselves, which need not
+// be read again as long as they are the same.
+func (f *freshness) damaged(target string) bool {
+	return f.failsEarly(target) && f.pair(target).Failed.Reason == runner.ReasonBadModel
 }
 
 // passedOver reports whether a target was passed over for a choice that is fresh, and would

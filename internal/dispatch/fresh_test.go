@@ -96,21 +96,42 @@ func TestUnchangedPairsAreSkippedWhileTheyAreFresh(t *testing.T) {
 
 func TestPairsThatWouldFailAgainAreLeftAlone(t *testing.T) {
 	damaged := errors.New("the header is damaged")
+	dependsOn := ""
+	early := func(f *store.Failed) { // before its inputs were known
+		f.Reason, f.Inputs, f.DependsOn, f.Engine = runner.ReasonQuantize, nil, dependsOn, inputsOf(11669).Engine
+	}
 	for name, test := range map[string]struct {
 		failed  func(*store.Failed)
 		change  func(*model.Planned)
 		skipped bool
 		by      func() (runner.Inputs, error)
 	}{
-		"a bad model":             {skipped: true},
-		"a crash":                 {failed: func(f *store.Failed) { f.Reason = runner.ReasonCrash }},
-		"the same crash twice":    {failed: func(f *store.Failed) { f.Reason, f.Times = runner.ReasonCrash, 2 }, skipped: true},
-		"no space, however often": {failed: func(f *store.Failed) { f.Reason, f.Times = runner.ReasonNoSpace, 9 }},
-		"of an earlier version":   {failed: func(f *store.Failed) { f.Times = 0 }},
-		"a week ago":              {failed: func(f *store.Failed) { f.Finished = f.Finished.Add(-store.RetryFailed) }},
-		"in the future":           {failed: func(f *store.Failed) { f.Finished = f.Finished.Add(2 * time.Hour) }},
-		"of another build":        {by: func() (runner.Inputs, error) { return inputsOf(11700), nil }},
-		"without inputs":          {failed: func(f *store.Failed) { f.Inputs = nil }},
+		"a bad model":                         {skipped: true},
+		"a crash":                             {failed: func(f *store.Failed) { f.Reason = runner.ReasonCrash }},
+		"the same crash twice":                {failed: func(f *store.Failed) { f.Reason, f.Times = runner.ReasonCrash, 2 }, skipped: true},
+		"no space, however often":             {failed: func(f *store.Failed) { f.Reason, f.Times = runner.ReasonNoSpace, 9 }},
+		"of an earlier version":               {failed: func(f *store.Failed) { f.Times = 0 }},
+		"a week ago":                          {failed: func(f *store.Failed) { f.Finished = f.Finished.Add(-store.RetryFailed) }},
+		"in the future":                       {failed: func(f *store.Failed) { f.Finished = f.Finished.Add(2 * time.Hour) }},
+		"of another build":                    {by: func() (runner.Inputs, error) { return inputsOf(11700), nil }},
+		"without inputs":                      {failed: func(f *store.Failed) { f.Inputs = nil }},
+		"early, as before":                    {failed: early, skipped: true},
+		"early, with other files or settings": {failed: early, change: func(m *model.Planned) { m.IDs = []model.FileID{{Path: "/m", Size: 2}} }},
+		"early, with another build":           {failed: early, by: func() (runner.Inputs, error) { return inputsOf(11700), nil }},
+		"early, with a matrix now": {failed: early, by: func() (runner.Inputs, error) {
+			inputs := inputsOf(11669)
+			inputs.Arguments = map[string]string{"engine.imatrix": "abc"}
+			return inputs, nil
+		}},
+		"early, and still refused": {failed: early, by: func() (runner.Inputs, error) {
+			return runner.Inputs{}, runner.Failf(runner.ReasonQuantize, "the baseline is no format")
+		}, skipped: true},
+		"early, and refused in a new way": {failed: early, by: func() (runner.Inputs, error) {
+			return runner.Inputs{}, runner.Failf(runner.ReasonEngineMissing, "llama-bench is not on PATH")
+		}},
+		"damaged, and not read again": {failed: func(f *store.Failed) { early(f); f.Reason = runner.ReasonBadModel }, by: func() (runner.Inputs, error) {
+			panic("it is read again")
+		}, skipped: true},
 		"unreadable as before":    {failed: func(f *store.Failed) { f.Inputs, f.Error = nil, damaged.Error() }, change: func(m *model.Planned) { m.Err = damaged }, skipped: true},
 		"unreadable in a new way": {failed: func(f *store.Failed) { f.Inputs, f.Error = nil, "it is cut off" }, change: func(m *model.Planned) { m.Err = damaged }},
 		"unreadable, and was not": {change: func(m *model.Planned) { m.Err = damaged }},
@@ -127,6 +148,7 @@ func TestPairsThatWouldFailAgainAreLeftAlone(t *testing.T) {
 				if test.change != nil {
 					test.change(b.model())
 				}
+				dependsOn = cycle.NewJob(b.config.Entries[0], model.Planned{}, nil, 0).DependsOn
 				before := inputsOf(11669)
 				failed := &store.Failed{Reason: runner.ReasonBadModel, Finished: time.Now(), Times: 1, Inputs: &before}
 				if test.failed != nil {

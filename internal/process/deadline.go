@@ -1,9 +1,29 @@
 package process
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // mostTick is the longest time between two looks at the clock of a deadline.
 const mostTick = time.Second
+
+// WithTimeout returns a context that is canceled, with the cause, once this process has been
+// awake for the limit. What follows a clock, as [context.WithTimeout] does, would end the work
+// of a process that was stopped (SIGSTOP, a frozen container) as soon as it goes on.
+func WithTimeout(parent context.Context, limit time.Duration, cause error) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(parent)
+	over, stop := awake(limit)
+	go func() {
+		defer stop()
+		select {
+		case <-over:
+			cancel(cause)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
 
 // awake returns a channel that is closed once this process has been awake for the limit, and
 // a function that ends the counting. The time in which it was itself stopped (SIGSTOP, a

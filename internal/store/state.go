@@ -107,8 +107,12 @@ type Failed struct {
 	Finished time.Time     `json:"finished"`
 	Reason   runner.Reason `json:"reason"`
 	Error    string        `json:"error"`
-	// Inputs are the result's; nil where the cycle did not come so far.
-	Inputs *runner.Inputs `json:"inputs,omitempty"`
+	// Inputs are the result's; nil where the cycle did not come so far. DependsOn is the cycle's
+	// then, Engine what it had found, and Imatrix whether the model had an importance matrix.
+	Inputs    *runner.Inputs  `json:"inputs,omitempty"`
+	DependsOn string          `json:"depends_on,omitempty"`
+	Engine    runner.EngineID `json:"engine,omitzero"`
+	Imatrix   bool            `json:"imatrix,omitempty"`
 	// Since is when the first of these failures in a row ended, and Times how many there are:
 	// for the same reason, with the same inputs.
 	Since time.Time `json:"since,omitzero"`
@@ -132,7 +136,7 @@ var attempts = map[runner.Reason]int{
 // where it is tried whenever its entry is due.
 func (f *Failed) Again() time.Time {
 	needed, lasts := attempts[f.Reason]
-	known := f.Inputs != nil || f.Reason == runner.ReasonBadModel // else nobody can say that nothing has changed
+	known := f.Inputs != nil || f.DependsOn != "" || f.Reason == runner.ReasonBadModel // else nobody can say that nothing has changed
 	if !lasts || f.Times < needed || !known {
 		return time.Time{}
 	}
@@ -146,6 +150,11 @@ func newFailed(c *Cycle, r *Record, before *Failed) *Failed {
 		Cycle: c.ID, Entry: c.Entry, Finished: r.Finished, Reason: r.Failure.Reason, Error: r.Failure.Error(),
 		Inputs: r.Inputs, Since: r.Finished, Times: 1,
 	}
+	if r.Inputs == nil {
+		e := r.Engine
+		f.DependsOn, f.Imatrix = c.DependsOn, e.Imatrix
+		f.Engine = runner.EngineID{Name: e.Name, Version: e.Version, Build: e.Build, Commit: e.Commit}
+	}
 	if before != nil && before.Times > 0 && before.Reason == f.Reason && before.sameInputs(f) {
 		f.Since, f.Times = before.Since, before.Times+1
 	}
@@ -156,7 +165,7 @@ func newFailed(c *Cycle, r *Record, before *Failed) *Failed {
 // far the message says as much.
 func (f *Failed) sameInputs(later *Failed) bool {
 	if f.Inputs == nil || later.Inputs == nil {
-		return f.Inputs == later.Inputs && f.Error == later.Error
+		return f.Inputs == later.Inputs && f.Error == later.Error && f.DependsOn == later.DependsOn && f.Engine == later.Engine
 	}
 	return later.Inputs.SameAttempt(*f.Inputs)
 }
@@ -241,6 +250,9 @@ type Cycle struct {
 	ChoiceID  string `json:"choice_event_id,omitempty"`
 	// Changes are the changed inputs of its decisions, each once.
 	Changes []runner.Change `json:"changed_inputs,omitempty"`
+	// DependsOn stands for the files and settings that it had; "" where nobody knows them. See
+	// Failed.
+	DependsOn string `json:"depends_on,omitempty"`
 
 	// Ticket tells it from every other cycle, Attempt counts the times that it was given to the
 	// workers of its class, from 1, and Until is when it is withdrawn if none has begun it:
