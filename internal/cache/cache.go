@@ -224,6 +224,7 @@ func (c *Cache) Get(ctx context.Context, key, path string) (hash string, found b
 	err = errors.Join(err, os.Remove(path))
 	if is != "" && is != e.hash {
 		c.logger.Warn("a kept file was damaged on the disk: it is removed, and made again", "file", e.path)
+		c.warnOfNames(e)
 		err = errors.Join(err, c.locked(ctx, func() error { return remove(e.path) }))
 	}
 	if err != nil {
@@ -281,16 +282,34 @@ func (c *Cache) put(ctx context.Context, key, path string, size int64) (err erro
 	return disk.Sync(c.dir)
 }
 
-// Drop removes the file of a key, if there is one.
+// warnOfNames says that a damaged file has other names, which are as damaged.
+func (c *Cache) warnOfNames(e entry) {
+	if e.shared {
+		c.logger.Error("a damaged file has other names: a copy of it that is published is damaged as well", "sha256", e.hash, "file", e.path)
+	}
+}
+
+// Drop removes the file of a key, if there is one. Where the file has other names and was written
+// to, it says so.
 func (c *Cache) Drop(ctx context.Context, key string) error {
+	var e entry
 	err := c.locked(ctx, func() error {
-		e, found, err := c.find(key)
-		if err != nil || !found {
+		var found bool
+		var err error
+		if e, found, err = c.find(key); err != nil || !found {
 			return err
 		}
 		c.logger.Debug("a kept file is dropped", "file", e.path)
-		return remove(e.path)
+		return nil
 	})
+	if err == nil && e.shared {
+		if is, _, err := disk.Hash(ctx, e.path, nil); err == nil && is != e.hash {
+			c.warnOfNames(e)
+		}
+	}
+	if err == nil && e.path != "" {
+		err = c.locked(ctx, func() error { return remove(e.path) })
+	}
 	if err != nil {
 		return fmt.Errorf("dropping a kept file: %w", err)
 	}

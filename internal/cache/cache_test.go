@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -246,4 +247,34 @@ func TestDrop(t *testing.T) {
 	require.NoError(t, c.Drop(t.Context(), key(1)))
 	require.NoError(t, c.Drop(t.Context(), key(1)), "there is none")
 	assert.Equal(t, []int{2}, kept(t, c))
+}
+
+// A file that was written to through another name is dropped, and whoever serves it is told.
+func TestDamageUnderOtherNamesIsTold(t *testing.T) {
+	for _, take := range []string{"drop", "get"} {
+		for _, written := range []bool{true, false} {
+			t.Run(fmt.Sprint(take, written), func(t *testing.T) {
+				var log bytes.Buffer
+				c, err := Open(t.Context(), t.TempDir(), 1000, slog.New(slog.NewTextHandler(&log, nil)))
+				require.NoError(t, err)
+				put(t, c, 1, 100)
+				e, _, err := c.find(key(1))
+				require.NoError(t, err)
+				published := filepath.Join(c.dir, "published")
+				require.NoError(t, os.Link(e.path, published))
+				if written {
+					require.NoError(t, os.WriteFile(published, []byte("else"), 0o600))
+				}
+				if take == "drop" {
+					require.NoError(t, c.Drop(t.Context(), key(1)))
+				} else {
+					_, found, err := c.Get(t.Context(), key(1), filepath.Join(t.TempDir(), "copy"))
+					require.NoError(t, err)
+					assert.Equal(t, !written, found)
+				}
+				assert.Equal(t, written, strings.Contains(log.String(), "a damaged file has other names"), log.String())
+				assert.Equal(t, take == "get" && !written, c.Has(key(1), c.dir))
+			})
+		}
+	}
 }

@@ -21,8 +21,8 @@ import (
 // decisions are stored: the copies that it decided as kept or, where a format is chosen, the
 // chosen one. A chosen format of which the cycle has no such copy is served as it was last
 // published, if it was. A copy that cannot be published does not fail the cycle: what became
-// of each is in the result, for store.Store.Published, and in the log. Nil when there was
-// nothing to publish.
+// of each is in the result, for store.Store.Published, and in the log; so is what was published
+// before and was damaged since. Nil when there was nothing to publish, and nothing is damaged.
 func publishCopies(ctx context.Context, from Store, id uint64, settings config.Publish, f runner.Finished, logger *slog.Logger) []store.Publication {
 	p := promotion{from: from, settings: settings, finished: f, logger: logger, copies: map[string]runner.Copy{}}
 	var targets []string
@@ -40,7 +40,7 @@ func publishCopies(ctx context.Context, from Store, id uint64, settings config.P
 		}
 	}
 	if len(targets) == 0 {
-		return nil
+		return p.damaged(ctx)
 	}
 	if err == nil {
 		err = p.prepare(ctx, slices.ContainsFunc(targets, func(target string) bool { _, made := p.copies[target]; return made }))
@@ -50,6 +50,33 @@ func publishCopies(ctx context.Context, from Store, id uint64, settings config.P
 		if done := p.target(ctx, target, err); done != nil {
 			all = append(all, *done)
 		}
+	}
+	return append(all, p.damaged(ctx)...)
+}
+
+// damaged finds the published copies of pairs that failed that are not what was published any
+// more. Without reflinks a published copy may be another name of a kept one, which the cycle
+// took and a tool may have written to. Only what was touched since the cycle began is read.
+func (p *promotion) damaged(ctx context.Context) (all []store.Publication) {
+	for _, r := range p.records {
+		pair := p.from.State().Pairs[p.cycle.PairID(r.TargetFormat)]
+		if r.Failure == nil || pair == nil || pair.Published == nil {
+			continue
+		}
+		v, err := publish.Read(pair.Published.Dir)
+		if err != nil { // it was removed since
+			continue
+		}
+		touched, err := model.Touched(v.Path())
+		if err != nil || touched.Before(p.cycle.Started) {
+			continue
+		}
+		if err = v.Check(ctx); err == nil || ctx.Err() != nil {
+			continue
+		}
+		err = fmt.Errorf("the published copy is damaged: %w; remove the folder, for it to be made again", err)
+		p.logger.Error("a published copy is not what was published: do not serve it", "target", r.TargetFormat, "dir", v.Dir, "err", err)
+		all = append(all, store.Publication{Target: r.TargetFormat, Time: time.Now(), Error: err.Error()})
 	}
 	return all
 }

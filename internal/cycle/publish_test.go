@@ -35,6 +35,7 @@ type fixture struct {
 	// stored are the targets whose results are; nil for all.
 	stored  []string
 	load    error
+	during  func() // what happens while a cycle runs
 	changed error  // of the model
 	holds   string // SHA-256 of the copies as they were made; "" where that is not known
 }
@@ -103,6 +104,9 @@ func (f *fixture) cycle(ctx context.Context, version string, outcomes map[string
 			_, err = f.store.Commit(id, r)
 			require.NoError(f, err)
 		}
+	}
+	if f.during != nil {
+		f.during()
 	}
 	all = publishCopies(ctx, f.store, id, config.Publish{Dir: f.dir, Keep: 2}, finished, slog.New(slog.DiscardHandler))
 	require.NoError(f, f.store.Published(id, all))
@@ -234,6 +238,47 @@ func TestAStoppedCycleLeavesTheChosenPublished(t *testing.T) {
 		assert.Empty(t, all)
 		assert.Equal(t, "Q4_K_M 1", f.served("m/stable"))
 		assert.Nil(t, f.store.State().Pairs[store.PairID{Model: "m", Target: "Q4_K_M"}].Unpublished)
+	}
+}
+
+// A tool that writes to a kept copy writes to the published one, too, where that is a second name
+// of it: the pair fails, and what is served is said to be damaged.
+func TestADamagedPublishedCopyIsTold(t *testing.T) {
+	for name, test := range map[string]struct {
+		write   bool
+		outcome verdict.Outcome
+		want    string
+	}{
+		"it was written to":     {true, "", "the published copy is damaged"},
+		"it was only linked":    {false, "", ""},
+		"the pair did not fail": {true, verdict.Rejected, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.cycle(t.Context(), "1", map[string]verdict.Outcome{"Q4_K_M": verdict.Kept})
+			id := store.PairID{Model: "m", Target: "Q4_K_M"}
+			path := filepath.Join(f.store.State().Pairs[id].Published.Dir, "m-Q4_K_M.gguf")
+			before, err := os.Stat(path)
+			require.NoError(t, err)
+			f.during = func() {
+				require.NoError(t, os.Link(path, filepath.Join(f.work, "linked")))
+				if test.write {
+					require.NoError(t, os.WriteFile(path, []byte("Q4_K_M x"), 0o600))
+				}
+				require.NoError(t, os.Chtimes(path, before.ModTime(), before.ModTime()))
+			}
+			_, all := f.cycle(t.Context(), "2", map[string]verdict.Outcome{"Q4_K_M": test.outcome})
+			pair := f.store.State().Pairs[id]
+			if test.want == "" {
+				assert.Empty(t, all)
+				assert.Nil(t, pair.Unpublished)
+				return
+			}
+			require.Len(t, all, 1)
+			assert.Contains(t, all[0].Error, test.want)
+			assert.Contains(t, all[0].Error, path)
+			assert.Equal(t, all[0].Error, pair.Unpublished.Error)
+		})
 	}
 }
 
