@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -112,4 +114,31 @@ func TestAPanicEndsItsCycleOnly(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A failure that comes before the inputs are known depends on files and settings.
+func TestWhatEarlyFailuresDependOn(t *testing.T) {
+	base := func() (config.Entry, model.Planned) {
+		c := config.Default()
+		return c.NewEntry(1, false), model.Planned{Model: model.Model{Name: "m", IDs: []model.FileID{{Path: "/m.gguf", Size: 1}}}}
+	}
+	of := func(change func(*config.Entry, *model.Planned)) string {
+		entry, m := base()
+		change(&entry, &m)
+		return NewJob(entry, m, nil, 0).DependsOn
+	}
+	same := of(func(*config.Entry, *model.Planned) {})
+	assert.Equal(t, same, of(func(e *config.Entry, m *model.Planned) { e.Line, m.Targets = 7, []string{"Q8_0"} }))
+	for name, change := range map[string]func(*config.Entry, *model.Planned){
+		"another file":     func(_ *config.Entry, m *model.Planned) { m.IDs = []model.FileID{{Path: "/m.gguf", Size: 2}} },
+		"a file beside it": func(_ *config.Entry, m *model.Planned) { m.Against = &m.Model },
+		"a setting":        func(e *config.Entry, _ *model.Planned) { e.Baseline = "BF16" },
+		"the engine":       func(e *config.Entry, _ *model.Planned) { e.Engine.Imatrix = "{model}.imatrix" },
+		"requantizing":     func(e *config.Entry, _ *model.Planned) { e.AllowRequantize = true },
+	} {
+		changed := of(change)
+		assert.NotEmpty(t, changed)
+		assert.NotEqual(t, same, changed, name)
+	}
+	assert.Empty(t, of(func(_ *config.Entry, m *model.Planned) { m.Class = "h100" }), "a worker's files are its own")
 }

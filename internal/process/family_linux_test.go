@@ -3,6 +3,7 @@ package process_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,6 +28,13 @@ func init() {
 		wait.OnStderr = func(line string) { fmt.Println(line) }
 		_, err := process.Run(context.Background(), wait)
 		fmt.Println("ended:", err)
+	}
+	moreParts["wait within a timeout"] = func() {
+		ctx, cancel := process.WithTimeout(context.Background(), stoppedLimit, errors.New("too long"))
+		defer cancel()
+		fmt.Println("waiting")
+		waitForRelease(os.Getenv(lockEnv) + ".release")
+		fmt.Println("ended:", context.Cause(ctx))
 	}
 	moreParts["hold a descriptor and run"] = func() {
 		process.KeepDescriptors()
@@ -83,31 +91,36 @@ func waitForRelease(path string) {
 	_ = file.Close()
 }
 
-// A tool that ends while the exporter is stopped has not run into its limit.
-func TestStoppedTimeIsNotTheChilds(t *testing.T) {
-	lock := newLock(t)
-	release := lock + ".release"
-	require.NoError(t, syscall.Mkfifo(release, 0o600))
-	program := exec.Command(os.Args[0])
-	program.Env = []string{helperEnv + "=run one that waits", lockEnv + "=" + lock, raceEnv}
-	said, err := program.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, program.Start())
-	lines := bufio.NewScanner(said)
-	require.True(t, lines.Scan())
-	require.Equal(t, "waiting", lines.Text())
+// What ends while the exporter is stopped, a tool or a run of an entry, has not run into its
+// limit.
+func TestStoppedTimeDoesNotCount(t *testing.T) {
+	for _, part := range []string{"run one that waits", "wait within a timeout"} {
+		t.Run(part, func(t *testing.T) {
+			lock := newLock(t)
+			release := lock + ".release"
+			require.NoError(t, syscall.Mkfifo(release, 0o600))
+			program := exec.Command(os.Args[0])
+			program.Env = []string{helperEnv + "=" + part, lockEnv + "=" + lock, raceEnv}
+			said, err := program.StdoutPipe()
+			require.NoError(t, err)
+			require.NoError(t, program.Start())
+			lines := bufio.NewScanner(said)
+			require.True(t, lines.Scan())
+			require.Equal(t, "waiting", lines.Text())
 
-	require.NoError(t, program.Process.Signal(syscall.SIGSTOP))
-	<-time.After(3 * stoppedLimit / 2)
-	file, err := os.OpenFile(release, os.O_WRONLY, 0)
-	require.NoError(t, err)
-	require.NoError(t, file.Close())
-	<-time.After(stoppedLimit / 8) // for the child to end
-	require.NoError(t, program.Process.Signal(syscall.SIGCONT))
+			require.NoError(t, program.Process.Signal(syscall.SIGSTOP))
+			<-time.After(3 * stoppedLimit / 2)
+			file, err := os.OpenFile(release, os.O_RDWR, 0) // a stopped program opens nothing, which would be waited for
+			require.NoError(t, err)
+			defer file.Close()
+			<-time.After(stoppedLimit / 8) // for the child to end
+			require.NoError(t, program.Process.Signal(syscall.SIGCONT))
 
-	require.True(t, lines.Scan())
-	assert.Equal(t, "ended: <nil>", lines.Text())
-	require.NoError(t, program.Wait())
+			require.True(t, lines.Scan())
+			assert.Equal(t, "ended: <nil>", lines.Text())
+			require.NoError(t, program.Wait())
+		})
+	}
 }
 
 func TestNoDescriptorIsInherited(t *testing.T) {

@@ -45,6 +45,26 @@ func TestFailuresInARowAreOne(t *testing.T) {
 	assert.Equal(t, 2, again.Times)
 	assert.NotZero(t, again.Again())
 	assert.Equal(t, 1, fail(runner.ReasonBadModel, 0, "no such file").Times, "with another message")
+	ladderOf := func(dependsOn string, build int) *Failed {
+		t.Helper()
+		r := failed("m", "Q2_K", runner.ReasonQuantize)
+		r.Evidence.Engine = runner.EngineInfo{Name: "llama.cpp", Build: build, Imatrix: true}
+		cycle, err := s.BeginCycle(Cycle{Entry: "nightly", Model: "m", Targets: []string{"Q2_K"}, DependsOn: dependsOn})
+		require.NoError(t, err)
+		_, err = s.Commit(cycle, r)
+		require.NoError(t, err)
+		require.NoError(t, s.EndCycle(cycle, nil))
+		return s.State().Pairs[id].Failed
+	}
+	assert.Zero(t, ladderOf("", 11669).Again(), "nobody knows what it depends on")
+	early := ladderOf("files and settings", 11669)
+	assert.Equal(t, 1, early.Times)
+	assert.NotZero(t, early.Again())
+	assert.Equal(t, runner.EngineID{Name: "llama.cpp", Build: 11669}, early.Engine)
+	assert.True(t, early.Imatrix)
+	assert.Equal(t, 2, ladderOf("files and settings", 11669).Times)
+	assert.Equal(t, 1, ladderOf("files and settings", 11702).Times, "of another build")
+	assert.Equal(t, 1, ladderOf("other files", 11702).Times)
 	for range 5 {
 		assert.Zero(t, fail(runner.ReasonNoSpace, 11702, "full").Again(), "that passes")
 	}
