@@ -78,7 +78,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 chaos: ## kill exporter and Redis, freeze, cut off: 10,000 events by the relay, 100 by the whole exporter; kill that 208 times, the store 100, 1,000 publications; 25 power losses each on ext4 and XFS, as root
 	$(GO) test -race -count=1 -timeout 1h -v -run '^TestKilledAtAnyMoment$$' ./internal/store -args -kills 100
 	$(GO) test -race -count=1 -timeout 1h -v -run '^TestKilledPublishing$$' ./internal/publish -args -kills 1000
-	$(GO) test -race -count=1 -timeout 1h -v -run '^TestPowerLoss$$' ./internal/publish -args -losses 25
+	$(GO) test -race -count=1 -timeout 1h -v -run '^TestPowerLoss$$' ./internal/publish ./internal/store -args -losses 25
 	$(GO) test -race -count=1 -timeout 1h -v -run '^TestChaos$$' ./internal/a2a -args -chaos-events 10000
 	CHAOS=long $(GO) test -race -count=1 -timeout 1h -v -run '^(TestChaos|TestKilledAtAnyMoment)$$' ./test
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
 // FileSystems are those that a test should lose power on.
@@ -34,15 +36,13 @@ func New(t *testing.T, fileSystem string) *Disk {
 	if os.Geteuid() != 0 {
 		misses("only root mounts file systems")
 	}
-	if _, err := exec.LookPath("mkfs." + fileSystem); err != nil {
-		misses("mkfs." + fileSystem + " is not installed")
-	}
+	mkfs := servers.Tool(t, "mkfs."+fileSystem)
 	dir := t.TempDir()
 	d := &Disk{Path: filepath.Join(dir, "mounted"), t: t, image: filepath.Join(dir, "image")}
 	require.NoError(t, os.Mkdir(d.Path, 0o700))
 	require.NoError(t, os.WriteFile(d.image, nil, 0o600))
 	require.NoError(t, os.Truncate(d.image, size))
-	if out, err := exec.Command("mkfs."+fileSystem, "-q", d.image).CombinedOutput(); err != nil {
+	if out, err := exec.Command(mkfs, "-q", d.image).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.%s: %v: %s", fileSystem, err, out)
 	}
 	if out, err := exec.Command("mount", "-o", "loop", d.image, d.Path).CombinedOutput(); err != nil {

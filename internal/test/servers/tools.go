@@ -28,6 +28,8 @@ var packages = map[string]string{
 	"systemd-sysusers":             "systemd",
 	"dpkg":                         "dpkg",
 	"rpm":                          "rpm",
+	"mkfs.ext4":                    "e2fsprogs",
+	"mkfs.xfs":                     "xfsprogs",
 }
 
 // fetched remembers, per package, the folder of its programs or why there is none: the
@@ -36,7 +38,8 @@ var fetched sync.Map // of func() (string, error)
 
 // Tool is the path of a program, downloaded first if need be: redis-server, redis-cli,
 // prometheus, promtool, prometheus-alertmanager, amtool, prometheus-node-exporter,
-// prometheus-blackbox-exporter, chromium, systemd-analyze, systemd-sysusers, dpkg or rpm.
+// prometheus-blackbox-exporter, chromium, systemd-analyze, systemd-sysusers, dpkg, rpm,
+// mkfs.ext4 or mkfs.xfs.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
 	program.NotShort(t)
