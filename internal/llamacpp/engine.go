@@ -61,6 +61,10 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 	if err != nil {
 		return runner.EngineInfo{}, err
 	}
+	files, err := e.files(imatrix)
+	if err != nil {
+		return runner.EngineInfo{}, err
+	}
 	return runner.EngineInfo{
 		Name:    "llama.cpp",
 		Version: tools.version.name,
@@ -74,7 +78,7 @@ func (e *Engine) Probe(ctx context.Context) (runner.EngineInfo, error) {
 
 		Sandbox:   sandbox,
 		Unpaired:  tools.server.unusable,
-		Files:     e.files(imatrix),
+		Files:     files,
 		Devices:   tools.devices,
 		Arguments: e.arguments(),
 		Attempt:   fmt.Sprintf("sandbox: %v, sandbox_reads: %q, timeouts: %v", e.cfg.Sandbox, e.cfg.SandboxReads, e.cfg.Timeouts),
@@ -105,20 +109,27 @@ func (e *Engine) FreeDeviceMemory(ctx context.Context) (int64, error) {
 }
 
 // files returns those that the settings name: the importance matrix, if there is one, and what
-// the arguments of the tools name by an absolute path, such as --tensor-type-file.
-func (e *Engine) files(imatrix string) map[string]string {
+// the arguments of the tools name by an absolute path, such as --tensor-type-file. All are read
+// whole to be told apart, so that one of an absurd size is refused.
+func (e *Engine) files(imatrix string) (map[string]string, error) {
+	reasons := map[string]runner.Reason{"bench_args": runner.ReasonBenchmark, "quantize_args": runner.ReasonQuantize, "evaluate_args": runner.ReasonEvaluate}
 	all := map[string]string{}
 	if imatrix != "" {
 		all["imatrix"] = imatrix
 	}
 	for name, args := range e.toolArgs() {
 		for _, path := range args {
-			if info, err := os.Stat(path); err == nil && filepath.IsAbs(path) && info.Mode().IsRegular() {
-				all[name+" "+path] = path
+			info, err := os.Stat(path)
+			if err != nil || !filepath.IsAbs(path) || !info.Mode().IsRegular() {
+				continue
 			}
+			if info.Size() > mostBytes {
+				return nil, runner.Failf(reasons[name], "engine.%s names %s, which has %d bytes: no file for the tools but a model has more than %d", name, path, info.Size(), int64(mostBytes))
+			}
+			all[name+" "+path] = path
 		}
 	}
-	return all
+	return all, nil
 }
 
 // toolArgs returns the arguments of the tools, by their keys.
@@ -171,9 +182,9 @@ func (e *Engine) matrices() string {
 	return e.cfg.Imatrix
 }
 
-// mostImatrix bounds the size in bytes of an importance matrix, which is read whole: the largest
-// models' have some hundred megabytes.
-const mostImatrix = 16 << 30
+// mostBytes bounds the size of an importance matrix, and of what arguments name, which are read
+// whole: the matrices of the largest models have some hundred megabytes.
+const mostBytes = 16 << 30
 
 // imatrix returns the absolute path of the importance matrix of all models, "" when none is
 // configured.
@@ -186,7 +197,7 @@ func (e *Engine) imatrix() (string, error) {
 	if err == nil {
 		info, err = os.Stat(path)
 	}
-	if err == nil && info.Size() > mostImatrix {
+	if err == nil && info.Size() > mostBytes {
 		err = fmt.Errorf("%s has %d bytes, more than any importance matrix", path, info.Size())
 	}
 	if err != nil {

@@ -109,3 +109,22 @@ func TestPlantedLinksOpenNothing(t *testing.T) {
 	assert.NotContains(t, reads, secret)
 	assert.NotContains(t, reads, outside)
 }
+
+// 100 GB of nothing are not read to the end.
+func TestAbsurdFilesAreRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "nothing")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.NoError(t, os.Truncate(file, 100<<30))
+	for name, set := range map[string]func(*config.Engine){
+		"engine.imatrix":       func(c *config.Engine) { c.Imatrix = file },
+		"engine.quantize_args": func(c *config.Engine) { c.QuantizeArgs = []string{"--tensor-type-file", file} },
+		"engine.evaluate_args": func(c *config.Engine) { c.EvaluateArgs = []string{"--grammar-file", file} },
+	} {
+		cfg := config.DefaultEngine()
+		cfg.Dir = fakellama.Build(t)
+		set(&cfg)
+		_, err := New(cfg, 3, slog.New(slog.DiscardHandler)).Probe(t.Context())
+		require.ErrorContains(t, err, name)
+		require.ErrorContains(t, err, "107374182400 bytes")
+	}
+}
