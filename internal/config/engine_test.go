@@ -37,12 +37,16 @@ func TestEngineThatCannotBeUsed(t *testing.T) {
 }
 
 func TestSecretsAreKnownByTheirNames(t *testing.T) {
-	for _, name := range []string{"HF_TOKEN", "API_KEY", "GITHUB_PAT", "PAT", "SESSION_ID", "COOKIE", "SENTRY_DSN", "DB_PASSWORD",
-		"GOOGLE_CREDS", "MY_JWT", "BEARER", "AZURE_SAS", "CONNECTION_STRING", "DB_CONNSTR", "SLACK_WEBHOOK_URL", "OTP", "TOTP", "CONNECT_SID", "PHPSESSID", "GHPAT", "GH_PAT1"} {
+	for _, name := range []string{
+		"HF_TOKEN", "API_KEY", "GITHUB_PAT", "PAT", "SESSION_ID", "COOKIE", "SENTRY_DSN", "DB_PASSWORD",
+		"GOOGLE_CREDS", "MY_JWT", "BEARER", "AZURE_SAS", "CONNECTION_STRING", "DB_CONNSTR", "SLACK_WEBHOOK_URL", "OTP", "TOTP", "CONNECT_SID", "PHPSESSID", "GHPAT", "GH_PAT1",
+	} {
 		assert.True(t, config.SecretName(name), name)
 	}
-	for _, name := range []string{"PATH", "GGML_BACKEND_PATH", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "PATTERN",
-		"GGML_CUDA_COMPAT", "OTPAUSE", "SIDE", "SASL", "INSIDE", "ROCM_PATH", "MY_PATCH", "PATIENCE"} {
+	for _, name := range []string{
+		"PATH", "GGML_BACKEND_PATH", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "PATTERN",
+		"GGML_CUDA_COMPAT", "OTPAUSE", "SIDE", "SASL", "INSIDE", "ROCM_PATH", "MY_PATCH", "PATIENCE",
+	} {
 		assert.False(t, config.SecretName(name), name)
 	}
 }

@@ -65,7 +65,7 @@ func NewJob(entry config.Entry, m model.Planned, runner Runner, discovering time
 // dependsOn names what a cycle depends on that is known without reading a file, but for the
 // engine's build.
 func dependsOn(entry config.Entry, m model.Planned) string {
-	files := m.Model.IDs
+	files := m.IDs
 	if m.Against != nil {
 		files = slices.Concat(files, m.Against.IDs)
 	}
