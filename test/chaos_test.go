@@ -3,15 +3,12 @@ package test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,7 +80,7 @@ type chaos struct {
 	program  string
 	redis    *servers.Redis
 	client   *redis.Client
-	proxy    *proxy
+	proxy    *servers.Proxy
 	exporter *server
 
 	events                                   int // that were made so far
@@ -96,7 +93,7 @@ type chaos struct {
 func newChaos(t *testing.T, args []string, random *rand.Rand) *chaos {
 	server := servers.StartRedis(t, servers.RedisOptions{Args: args})
 	c := &chaos{
-		place: newPlace(t, fakellama.Behaviour{}), random: random, program: plain(t), redis: server, proxy: newProxy(t, server.Addr),
+		place: newPlace(t, fakellama.Behaviour{}), random: random, program: plain(t), redis: server, proxy: servers.StartProxy(t, server.Addr),
 		client: redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, ReadTimeout: time.Minute, Protocol: 2}),
 	}
 	t.Cleanup(func() {
@@ -115,7 +112,7 @@ func newChaos(t *testing.T, args []string, random *rand.Rand) *chaos {
 
 func (c *chaos) schedule(entry string) {
 	c.t.Helper()
-	c.configure(fmt.Sprintf("%s\na2a: {url: 'redis://%s'}\nschedule: [%s]\n", quick, c.proxy.addr(), entry))
+	c.configure(fmt.Sprintf("%s\na2a: {url: 'redis://%s'}\nschedule: [%s]\n", quick, c.proxy.Addr, entry))
 }
 
 // start starts the exporter, with tools of its own: they read all that they have logged
@@ -191,10 +188,10 @@ func (c *chaos) freeze() {
 }
 
 func (c *chaos) cut() {
-	c.proxy.swallow()
+	c.proxy.Swallow()
 	c.cuts++
 	<-c.after(50, 500)
-	c.proxy.pass()
+	c.proxy.Pass()
 }
 
 // save makes the snapshot that an RDB-only server comes back to.
@@ -269,93 +266,4 @@ func (c *chaos) compare() {
 func (c *chaos) row() string {
 	return fmt.Sprintf("| %d | %d | %d | %d | %d | %d | %d | %d | %d | %d |",
 		c.events, c.exporterKills, c.redisKills, c.freezes, c.cuts, c.older, c.resent, c.lost, c.twice, c.disordered)
-}
-
-// proxy forwards connections to a server, and at times loses what it answers.
-type proxy struct {
-	listener net.Listener
-	server   string
-	mute     atomic.Bool
-
-	mu      sync.Mutex
-	clients map[net.Conn]bool
-}
-
-func newProxy(t *testing.T, server string) *proxy {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	p := &proxy{listener: listener, server: server, clients: map[net.Conn]bool{}}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() { p.serve(client) })
-		}
-	})
-	t.Cleanup(func() {
-		listener.Close()
-		p.cut()
-		serving.Wait()
-	})
-	return p
-}
-
-func (p *proxy) addr() string { return p.listener.Addr().String() }
-
-// swallow begins to lose answers.
-func (p *proxy) swallow() { p.mute.Store(true) }
-
-// pass ends that, and cuts the connections: on none of them comes an answer after one
-// that was lost.
-func (p *proxy) pass() {
-	p.cut()
-	p.mute.Store(false)
-}
-
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for client := range p.clients {
-		client.Close()
-	}
-}
-
-// serve ends when either side does.
-func (p *proxy) serve(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", p.server)
-	if err != nil {
-		return
-	}
-	p.mu.Lock()
-	p.clients[client] = true
-	p.mu.Unlock()
-	var answers sync.WaitGroup
-	answers.Go(func() {
-		defer client.Close()
-		_, _ = io.Copy(muted{client, &p.mute}, server)
-	})
-	_, _ = io.Copy(server, client)
-	server.Close()
-	answers.Wait()
-	p.mu.Lock()
-	delete(p.clients, client)
-	p.mu.Unlock()
-}
-
-// muted drops what is written while mute is set.
-type muted struct {
-	net.Conn
-	mute *atomic.Bool
-}
-
-func (m muted) Write(b []byte) (int, error) {
-	if m.mute.Load() {
-		return len(b), nil
-	}
-	return m.Conn.Write(b)
 }

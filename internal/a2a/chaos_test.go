@@ -11,13 +11,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,7 +184,7 @@ type chaos struct {
 	t      *testing.T
 	random *rand.Rand
 	redis  *servers.Redis
-	proxy  *proxy
+	proxy  *servers.Proxy
 	dir    string
 
 	producer *exec.Cmd
@@ -203,7 +201,7 @@ type chaos struct {
 
 func newChaos(t *testing.T, args []string, random *rand.Rand) *chaos {
 	redis := servers.StartRedis(t, servers.RedisOptions{Args: args})
-	c := &chaos{t: t, random: random, redis: redis, proxy: newProxy(t, redis.Addr), dir: t.TempDir()}
+	c := &chaos{t: t, random: random, redis: redis, proxy: servers.StartProxy(t, redis.Addr), dir: t.TempDir()}
 	t.Cleanup(func() {
 		if c.producer != nil {
 			c.killProducer()
@@ -214,7 +212,7 @@ func newChaos(t *testing.T, args []string, random *rand.Rand) *chaos {
 
 func (c *chaos) startProducer() {
 	c.t.Helper()
-	text, err := json.Marshal(production{c.dir, "redis://" + c.proxy.addr(), uint64(*chaosEvents)})
+	text, err := json.Marshal(production{c.dir, "redis://" + c.proxy.Addr, uint64(*chaosEvents)})
 	require.NoError(c.t, err)
 	c.producer = exec.Command(os.Args[0])
 	c.producer.Env = append(os.Environ(), producerEnv+"="+string(text))
@@ -318,10 +316,10 @@ func (c *chaos) freeze() {
 }
 
 func (c *chaos) cut() {
-	c.proxy.swallow(true)
+	c.proxy.Swallow()
 	c.cuts++
 	<-c.after(50, 500)
-	c.proxy.swallow(false)
+	c.proxy.Pass()
 }
 
 // save makes the snapshot that an RDB-only server comes back to.
@@ -385,96 +383,3 @@ func (c *chaos) compare() {
 	assert.Zero(c.t, c.twice, "twice")
 	assert.Zero(c.t, c.disordered, "out of order")
 }
-
-// proxy forwards connections to a server, and at times swallows what it answers.
-type proxy struct {
-	listener net.Listener
-	server   string
-	mute     atomic.Bool
-	asked    chan struct{} // sent to when something is asked that is not to be answered
-
-	mu    sync.Mutex
-	conns map[net.Conn]bool
-}
-
-func newProxy(t *testing.T, server string) *proxy {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	p := &proxy{listener: listener, server: server, conns: map[net.Conn]bool{}, asked: make(chan struct{}, 1)}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() { p.serve(client) })
-		}
-	})
-	t.Cleanup(func() {
-		listener.Close()
-		p.cut()
-		serving.Wait()
-	})
-	return p
-}
-
-func (p *proxy) addr() string { return p.listener.Addr().String() }
-
-// swallow begins to lose answers, or ends it and cuts the connections, as no answer comes
-// after one that was lost.
-func (p *proxy) swallow(mute bool) {
-	p.mute.Store(mute)
-	if !mute {
-		p.cut()
-	}
-}
-
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for conn := range p.conns {
-		conn.Close()
-	}
-}
-
-func (p *proxy) serve(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", p.server)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	p.mu.Lock()
-	p.conns[client], p.conns[server] = true, true
-	p.mu.Unlock()
-	var copying sync.WaitGroup
-	copying.Go(func() {
-		defer client.Close()
-		_, _ = io.Copy(writer(func(b []byte) (int, error) {
-			if p.mute.Load() {
-				return len(b), nil
-			}
-			return client.Write(b)
-		}), server)
-	})
-	_, _ = io.Copy(writer(func(b []byte) (int, error) {
-		if p.mute.Load() {
-			select {
-			case p.asked <- struct{}{}:
-			default:
-			}
-		}
-		return server.Write(b)
-	}), client)
-	server.Close()
-	copying.Wait()
-	p.mu.Lock()
-	delete(p.conns, client)
-	delete(p.conns, server)
-	p.mu.Unlock()
-}
-
-type writer func([]byte) (int, error)
-
-func (w writer) Write(b []byte) (int, error) { return w(b) }

@@ -554,16 +554,16 @@ const never = 24 * 60 * patience
 // before, or in one that is being made.
 func TestStopWhileNobodyAnswers(t *testing.T) {
 	t.Run("to an event", func(t *testing.T) {
-		proxy := newProxy(t, servers.StartRedis(t, servers.RedisOptions{}).Addr)
-		cfg := configOf("redis://" + proxy.addr())
+		proxy := servers.StartProxy(t, servers.StartRedis(t, servers.RedisOptions{}).Addr)
+		cfg := configOf("redis://" + proxy.Addr)
 		cfg.Timeout = never
 		outbox := newMemory()
 		stop := run(t, relayTo(t, cfg, outbox))
 		outbox.add(1)
 		outbox.wait(func() bool { return outbox.delivered == 1 })
-		proxy.swallow(true)
+		proxy.Swallow()
 		outbox.add(1)
-		<-proxy.asked
+		<-proxy.Asked
 		stop()
 		assert.Equal(t, store.Pending, outbox.events[1].Delivery)
 	})

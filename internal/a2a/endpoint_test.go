@@ -18,9 +18,9 @@ import (
 
 // Every kind of server, for real: what is delivered is in its stream.
 func TestEndpoints(t *testing.T) {
-	certificates := newCertificates(t)
+	certificates := servers.NewCertificates(t)
 	tlsPort := servers.FreePort(t)
-	server := servers.StartRedis(t, servers.RedisOptions{Args: certificates.args(tlsPort)})
+	server := servers.StartRedis(t, servers.RedisOptions{Args: certificates.RedisArgs(tlsPort)})
 	host, port, err := net.SplitHostPort(server.Addr)
 	require.NoError(t, err)
 	sentinel := servers.StartRedis(t, servers.RedisOptions{
@@ -38,7 +38,7 @@ func TestEndpoints(t *testing.T) {
 	}{
 		"TCP":                         {configOf("redis://" + server.Addr), server},
 		"Unix socket":                 {configOf("unix://" + server.Socket), server},
-		"TLS":                         {certificates.config(tlsPort), server},
+		"TLS":                         {configTLS(certificates, tlsPort), server},
 		"Sentinel":                    {configOf("redis+sentinel://" + sentinel.Addr + "/main/0"), server},
 		"Sentinels, one of them down": {configOf("redis+sentinel://" + nobody + "," + sentinel.Addr + "/main"), server},
 		"Cluster":                     {configOf("redis+cluster://" + cluster.Addr), cluster},

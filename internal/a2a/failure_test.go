@@ -244,13 +244,13 @@ func TestReasonOfAReply(t *testing.T) {
 
 // A frozen server costs the timeout, and no more than one entry.
 func TestTimeout(t *testing.T) {
-	certificates := newCertificates(t)
+	certificates := servers.NewCertificates(t)
 	tlsPort := servers.FreePort(t)
-	server := servers.StartRedis(t, servers.RedisOptions{Args: certificates.args(tlsPort)})
+	server := servers.StartRedis(t, servers.RedisOptions{Args: certificates.RedisArgs(tlsPort)})
 	for name, cfg := range map[string]config.A2A{
 		"TCP":  configOf("redis://" + server.Addr),
 		"Unix": configOf("unix://" + server.Socket),
-		"TLS":  certificates.config(tlsPort),
+		"TLS":  configTLS(certificates, tlsPort),
 	} {
 		t.Run(name, func(t *testing.T) {
 			server.CLI("flushall")
@@ -308,14 +308,14 @@ func TestLoading(t *testing.T) {
 }
 
 func TestTLSRefusals(t *testing.T) {
-	certificates, others := newCertificates(t), newCertificates(t)
+	certificates, others := servers.NewCertificates(t), servers.NewCertificates(t)
 	tlsPort := servers.FreePort(t)
-	server := servers.StartRedis(t, servers.RedisOptions{Args: certificates.args(tlsPort)})
-	good := certificates.config(tlsPort)
+	server := servers.StartRedis(t, servers.RedisOptions{Args: certificates.RedisArgs(tlsPort)})
+	good := configTLS(certificates, tlsPort)
 
 	unknownServer, unknownClient, noClient, wrongName, noTLS := good, good, good, good, good
-	unknownServer.TLS.CAFile = others.path("ca.crt")
-	unknownClient.TLS.CertFile, unknownClient.TLS.KeyFile = others.path("leaf.crt"), others.path("leaf.key")
+	unknownServer.TLS.CAFile = others.Path("ca.crt")
+	unknownClient.TLS.CertFile, unknownClient.TLS.KeyFile = others.Path("leaf.crt"), others.Path("leaf.key")
 	noClient.TLS.CertFile, noClient.TLS.KeyFile = "", ""
 	wrongName.TLS.ServerName = "redis.example.org"
 	noTLS.URL = "rediss://" + server.Addr
@@ -342,7 +342,7 @@ func TestTLSRefusals(t *testing.T) {
 	}
 	t.Run("a file that is not there", func(t *testing.T) {
 		cfg := good
-		cfg.TLS.CAFile = certificates.path("none")
+		cfg.TLS.CAFile = certificates.Path("none")
 		_, err := New(cfg, Secrets{}, newMemory(), nil)
 		assert.ErrorContains(t, err, "a2a.tls_config: ")
 	})

@@ -35,6 +35,7 @@ type bench struct {
 	t           *testing.T
 	redis       *servers.Redis
 	config      config.Fleet
+	times       fleet.Times
 	coordinator *fleet.Coordinator
 }
 
@@ -43,7 +44,7 @@ func newBench(t *testing.T, redis *servers.Redis) *bench {
 	program.NotShort(t)
 	cfg := config.DefaultFleet()
 	cfg.URL = "redis://" + redis.Addr
-	b := &bench{t: t, redis: redis, config: cfg}
+	b := &bench{t: t, redis: redis, config: cfg, times: hasty}
 	b.coordinator = b.another()
 	return b
 }
@@ -51,7 +52,7 @@ func newBench(t *testing.T, redis *servers.Redis) *bench {
 // another is a coordinator of the same fleet.
 func (b *bench) another() *fleet.Coordinator {
 	b.t.Helper()
-	c := fleet.NewCoordinator(redisconn.Secrets{}, hasty, slog.New(slog.DiscardHandler))
+	c := fleet.NewCoordinator(redisconn.Secrets{}, b.times, slog.New(slog.DiscardHandler))
 	prepared, err := c.Prepare(b.config)
 	require.NoError(b.t, err)
 	c.Set(prepared)
@@ -62,7 +63,7 @@ func (b *bench) another() *fleet.Coordinator {
 func (b *bench) worker(host string, do fleet.Do, edits ...func(*fleet.WorkerOptions)) (log *logbook.Book, stop func()) {
 	b.t.Helper()
 	log = &logbook.Book{}
-	o := fleet.WorkerOptions{Config: b.config, Class: "h100", Host: host, Times: hasty, Do: do, Logger: log.Logger()}
+	o := fleet.WorkerOptions{Config: b.config, Class: "h100", Host: host, Times: b.times, Do: do, Logger: log.Logger()}
 	for _, edit := range edits {
 		edit(&o)
 	}
@@ -150,6 +151,13 @@ func (g *given) wait(t *testing.T) error {
 		require.Fail(t, "the cycle does not end")
 		return nil
 	}
+}
+
+// given is how often it was given.
+func (g *given) given() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.attempts
 }
 
 // outcomes are the results, as "target outcome host".

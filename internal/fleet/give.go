@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/store"
@@ -264,15 +265,21 @@ func (f *following) wait(ctx context.Context, l *link) error {
 		return nil
 	}
 	f.looked = time.Now()
-	lost, err := f.lost(l)
+	lost, err := f.lost(ctx, l)
 	if err != nil || lost == "" {
 		return err
+	}
+	switch run, err := l.redis.HGet(ctx, l.keysOf(f.name)[0], "run").Result(); {
+	case err != nil && !errors.Is(err, redis.Nil):
+		return err
+	case run != "": // a worker has begun it since, and may be through: the next look takes that in
+		return nil
 	}
 	return f.next(lost)
 }
 
 // lost says why no worker will begin the task; "" where one may.
-func (f *following) lost(l *link) (string, error) {
+func (f *following) lost(ctx context.Context, l *link) (string, error) {
 	queue, id := l.queueOf(f.Cycle.Class), taskID(f.name, f.Cycle.Attempt)
 	info, err := l.tasks.GetTaskInfo(queue, id)
 	switch {
@@ -285,28 +292,23 @@ func (f *following) lost(l *link) (string, error) {
 	case asynq.TaskStateArchived, asynq.TaskStateCompleted:
 		return "a worker has dropped the task: " + info.LastErr, nil
 	case asynq.TaskStateActive:
-		return f.orphaned(l, queue, id)
+		return f.orphaned(ctx, l, queue, id)
 	default:
 		return "", nil
 	}
 }
 
-// pageOfTasks is how many active tasks are read at once: there is one a worker.
-const pageOfTasks = 1000
-
 // orphaned looks for a task that asynq has left active without a lease
-// (https://github.com/hibiken/asynq/issues/1051 and 1144).
-func (f *following) orphaned(l *link, queue, id string) (string, error) {
-	active, err := l.tasks.ListActiveTasks(queue, asynq.PageSize(pageOfTasks))
-	if err != nil {
+// (https://github.com/hibiken/asynq/issues/1051 and 1144). TaskInfo.IsOrphaned knows of leases that
+// have expired; a task that has none at all stays active for ever.
+func (f *following) orphaned(ctx context.Context, l *link, queue, id string) (string, error) {
+	until, err := l.redis.ZScore(ctx, "asynq:{"+queue+"}:lease", id).Result()
+	switch {
+	case errors.Is(err, redis.Nil), err == nil && time.Unix(int64(until), 0).Before(time.Now()):
+		return "the task was left active without a worker", nil
+	default:
 		return "", err
 	}
-	for _, task := range active {
-		if task.ID == id && task.IsOrphaned {
-			return "the task was left active without a worker", nil
-		}
-	}
-	return "", nil
 }
 
 // alive begins the next attempt when nothing was heard of the worker for too long.
