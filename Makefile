@@ -86,7 +86,8 @@ bench: build ## Go benchmarks, whole cycles beside the same tools by hand, the e
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
 	$(GO) run ./scripts/bench-cycle -tools "$$tools" && \
-	$(GO) run ./scripts/bench-exporter -tools "$$tools"
+	$(GO) run ./scripts/bench-exporter -tools "$$tools" && \
+	$(GO) run ./scripts/bench-fleet -tools "$$tools"
 
 bench-verdicts: ## count right and wrong verdicts of real cycles: hours, on a host that does nothing else
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
