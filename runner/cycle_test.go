@@ -124,8 +124,8 @@ func (e *engine) benchmark(file string, phases []verdict.Phase) (runner.Measurem
 	return found, err
 }
 
-func (e *engine) PredictionsSize(_ context.Context, vocabulary int64, job runner.EvaluateJob) (int64, error) {
-	return vocabulary * int64(job.Chunks), nil
+func (e *engine) PredictionsSize(_ context.Context, job runner.EvaluateJob) (int64, error) {
+	return job.Vocabulary * int64(job.Chunks), nil
 }
 
 func (e *engine) Predict(_ context.Context, job runner.EvaluateJob) (runner.ToolRun, error) {

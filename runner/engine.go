@@ -49,9 +49,9 @@ type Engine interface {
 	// job.Files, or −1 where they take turns, and with how much of the round is done, 0 to 1.
 	Round(ctx context.Context, job RoundJob, report func(file int, done float64)) ([]FileRound, error)
 
-	// PredictionsSize says how many bytes Predict writes for a model with so many tokens
-	// in its vocabulary. It fails when the engine cannot evaluate quality.
-	PredictionsSize(ctx context.Context, vocabulary int64, job EvaluateJob) (int64, error)
+	// PredictionsSize says how many bytes Predict writes. It fails when the engine cannot
+	// evaluate quality.
+	PredictionsSize(ctx context.Context, job EvaluateJob) (int64, error)
 
 	// Predict writes what the model predicts in the corpus to job.Predictions. When it
 	// returns nil that file is whole.
@@ -149,6 +149,7 @@ type EvaluateJob struct {
 	Predictions string // of the original: Predict writes it, Evaluate reads it
 	Context     int    // tokens of a chunk, of which the second half is predicted
 	Chunks      int    // of the text, from its beginning
+	Vocabulary  int64  // tokens that the model knows; 0 where that is not known
 	Quantiles   bool   // Evaluate fails without the quantiles of the divergence
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -196,9 +197,14 @@ func (m *measuring) roundJob(pairs []*pair) (job RoundJob, first Stage) {
 		Seed:             m.OrderSeed + uint64(m.turn),
 		MaxDisturbance:   m.Benchmark.MaxDisturbance,
 	}
-	job.Order = append(job.Order, 0)
+	job.Order, job.Parameters = append(job.Order, 0), append(job.Parameters, parameters(m.Model.Header))
 	for i, p := range pairs {
 		job.Files, job.Order = append(job.Files, p.file), append(job.Order, i+1)
+		header := m.Model.Header // whose tensors a copy has
+		if m.Against != nil {
+			header = m.Against.Header
+		}
+		job.Parameters = append(job.Parameters, parameters(header))
 	}
 	first = StageOriginal
 	if verdict.QuantizedFirst(m.OrderSeed, m.turn) {
@@ -230,6 +236,14 @@ func (m *measuring) turnsOf(pairs []*pair) []Turn {
 		turns[i].Order = order
 	}
 	return turns
+}
+
+func parameters(h *gguf.Header) Parameters {
+	found := Parameters{All: h.Parameters}
+	if embedding := h.Tensor("token_embd.weight"); embedding != nil && h.Tensor("output.weight") == nil {
+		found.Tied = embedding.Elements
+	}
+	return found
 }
 
 // add takes a round in, and reports whether it counts.

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -41,7 +42,7 @@ func (c *cycle) proved(p *pair, path string) (*gguf.Header, int64, error) {
 	if is, ok := header.FileFormat(); gguf.Known(p.format.Name) && (!ok || is != p.format.Name) {
 		return nil, 0, Failf(ReasonQuantize, said+"a file that says it is %s instead of %s", is, p.format.Name)
 	}
-	if err := sameTensors(c.Model.Header, header); err != nil {
+	if err := cmp.Or(sameShape(c.Model.Header, header), sameTensors(c.Model.Header, header)); err != nil {
 		return nil, 0, Failf(ReasonQuantize, said+"a file of another model: %w", err)
 	}
 	return header, info.Size(), nil
@@ -54,6 +55,18 @@ const maxPadding = 64 << 10
 // sizeTolerance is by how many bytes, and a hundredth besides, a copy may miss the size that
 // the engine reports beforehand, which is rounded.
 const sizeTolerance = 64 << 10
+
+// sameShape returns an error if a copy says to be of another kind or vocabulary than its model.
+func sameShape(model, copied *gguf.Header) error {
+	switch {
+	case copied.Architecture != model.Architecture:
+		return fmt.Errorf("its architecture is %q, and the model's is %q", copied.Architecture, model.Architecture)
+	case copied.Tokenizer != model.Tokenizer || copied.Vocabulary != model.Vocabulary:
+		return fmt.Errorf("its vocabulary has %d tokens of the kind %q, and the model's has %d of the kind %q",
+			copied.Vocabulary, copied.Tokenizer, model.Vocabulary, model.Tokenizer)
+	}
+	return nil
+}
 
 // sameTensors returns an error if a copy's tensors differ from its model's in anything but
 // types and order.

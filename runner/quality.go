@@ -81,7 +81,7 @@ func predictionsFile(chunks int) string { return fmt.Sprintf("original-%d.predic
 func (c *cycle) evaluateJob(file string, chunks int) EvaluateJob {
 	return EvaluateJob{
 		Dir: c.dir, Model: file, Corpus: corpusFile, Predictions: predictionsFile(chunks),
-		Context: chunkTokens, Chunks: chunks, Quantiles: c.Quality.MaxKLDivergenceP999 != 0,
+		Context: chunkTokens, Chunks: chunks, Vocabulary: c.Model.Header.Vocabulary, Quantiles: c.Quality.MaxKLDivergenceP999 != 0,
 	}
 }
 
@@ -100,7 +100,7 @@ func (c *cycle) evaluationSize(ctx context.Context) (int64, error) {
 	}
 	size := corpus.Size()
 	for _, chunks := range c.looks() {
-		predictions, err := c.engine.PredictionsSize(ctx, c.Model.Header.Vocabulary, c.evaluateJob(c.original, chunks))
+		predictions, err := c.engine.PredictionsSize(ctx, c.evaluateJob(c.original, chunks))
 		if err != nil {
 			return 0, fmt.Errorf("preparing to evaluate quality: %w", err)
 		}

@@ -31,6 +31,8 @@ type RoundJob struct {
 	PromptTokens     int // tokens of the prompt phase, processed in one batch
 	GenerationTokens int // tokens of the generation phase, one at a time
 	Depth            int // tokens in the KV cache before either phase, further ones aside
+	// Parameters are what each of Files has; nil where that is not known.
+	Parameters []Parameters
 
 	// The rest is for the paired method.
 
@@ -43,6 +45,12 @@ type RoundJob struct {
 	// MaxDisturbance is the share of a burst's time, 0 to 1, that others may take from it
 	// before its turn is repeated; 1 repeats nothing.
 	MaxDisturbance float64
+}
+
+// Parameters are the elements of a file's tensors.
+type Parameters struct {
+	All  int64
+	Tied int64 // of the token embedding, where that is the output as well; else 0
 }
 
 // Turn is a part of a paired round: each file is measured once, one after the other, under

@@ -248,7 +248,7 @@ func (e engine) QuantizeArgs(context.Context, runner.QuantizeJob) ([]string, err
 	return nil, errors.ErrUnsupported
 }
 
-func (e engine) PredictionsSize(context.Context, int64, runner.EvaluateJob) (int64, error) {
+func (e engine) PredictionsSize(context.Context, runner.EvaluateJob) (int64, error) {
 	panic("calibrating evaluates nothing")
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -56,7 +57,8 @@ func (e *Engine) benchmark(ctx context.Context, tools toolset, job runner.RoundJ
 	if err != nil {
 		return runner.Measurement{Run: trace}, err
 	}
-	measurement, err := measure(result.Stdout, tools.jsonl, job, c.limit)
+	asked := benchAsked{RoundJob: job, file: file, threads: e.benchThreads(tools.gpu), wall: result.Wall}
+	measurement, err := asked.measure(result.Stdout, tools.jsonl)
 	measurement.Run, measurement.CPUs = trace, job.CPUs
 	measurement.Memory.Host = result.Peak
 	if err != nil {
@@ -142,8 +144,20 @@ func (p *benchProgress) add(line string) bool {
 	return true
 }
 
+// benchAsked is what a run of llama-bench was asked for, and the time that it took.
+type benchAsked struct {
+	runner.RoundJob
+	file    int // index of Files
+	threads int // 0 where the tool chooses
+	wall    time.Duration
+}
+
 // benchRow is one test in llama-bench's JSON.
 type benchRow struct {
+	File        string      `json:"model_filename"`
+	Parameters  float64     `json:"model_n_params"`
+	Batch       int         `json:"n_batch"`
+	UBatch      int         `json:"n_ubatch"`
 	BuildCommit string      `json:"build_commit"`
 	BuildNumber json.Number `json:"build_number"`
 	CPUInfo     string      `json:"cpu_info"`
@@ -157,11 +171,15 @@ type benchRow struct {
 	SamplesNS []json.Number `json:"samples_ns"`
 }
 
-// maxThroughput in tokens per second: nothing that computes is faster.
-const maxThroughput = 1e12
+// maxThroughput in tokens per second: nothing that computes is faster. Tokens that are generated
+// need each other, so that each takes a pass through the model of its own.
+const (
+	maxThroughput = 1e12
+	maxGeneration = 1e7
+)
 
-// measure reads the figures of a run that was given limit at most.
-func measure(stdout []byte, jsonl bool, job runner.RoundJob, limit time.Duration) (runner.Measurement, error) {
+// measure reads the figures of a run.
+func (a benchAsked) measure(stdout []byte, jsonl bool) (runner.Measurement, error) {
 	rows, err := parseRows(stdout, jsonl)
 	if err != nil {
 		return runner.Measurement{}, err
@@ -170,28 +188,28 @@ func measure(stdout []byte, jsonl bool, job runner.RoundJob, limit time.Duration
 	measured := func(phase verdict.Phase) bool {
 		return slices.ContainsFunc(measurement.Bursts, func(b runner.Burst) bool { return b.Phase == phase })
 	}
+	spent := time.Duration(0)
 	for _, row := range rows {
 		phase, tokens, err := row.phase()
 		if err != nil {
 			return runner.Measurement{}, err
 		}
-		want := map[verdict.Phase]int{verdict.Prompt: job.PromptTokens, verdict.Generation: job.GenerationTokens}[phase]
-		switch {
-		case !slices.Contains(job.Phases, phase):
-			return runner.Measurement{}, fmt.Errorf("it measured the phase %s, which was not asked for", phase)
-		case measured(phase):
+		if measured(phase) {
 			return runner.Measurement{}, fmt.Errorf("it measured the phase %s more than once: engine.bench_args must give no option several values", phase)
-		case tokens != want:
-			return runner.Measurement{}, fmt.Errorf("it measured the phase %s with %d tokens instead of %d", phase, tokens, want)
-		case row.Depth != job.Depth:
-			return runner.Measurement{}, fmt.Errorf("it measured the phase %s at a depth of %d tokens instead of %d", phase, row.Depth, job.Depth)
 		}
-		mean, err := row.mean(limit)
+		if err := a.matches(row, phase, tokens); err != nil {
+			return runner.Measurement{}, err
+		}
+		mean, sum, err := row.times(a.wall)
 		if err != nil {
 			return runner.Measurement{}, fmt.Errorf("phase %s: %w", phase, err)
 		}
-		if float64(tokens)/mean.Seconds() > maxThroughput {
+		most := map[verdict.Phase]float64{verdict.Prompt: maxThroughput, verdict.Generation: maxGeneration}[phase]
+		if float64(tokens)/mean.Seconds() > most {
 			return runner.Measurement{}, fmt.Errorf("phase %s: %d tokens in %v is impossible", phase, tokens, mean)
+		}
+		if spent += sum; spent > a.wall {
+			return runner.Measurement{}, fmt.Errorf("its samples_ns come to %v, and it ran for %v", spent, a.wall)
 		}
 		measurement.Bursts = append(measurement.Bursts, runner.Burst{
 			Turn: len(measurement.Bursts), Phase: phase, Depth: row.Depth, Tokens: tokens, Time: mean,
@@ -202,13 +220,48 @@ func measure(stdout []byte, jsonl bool, job runner.RoundJob, limit time.Duration
 		measurement.Backends, measurement.CPU, measurement.GPU = row.Backends, row.CPUInfo, row.GPUInfo
 		measurement.Threads = row.Threads
 	}
-	for _, phase := range job.Phases {
+	for _, phase := range a.Phases {
 		if !measured(phase) {
 			return runner.Measurement{}, fmt.Errorf("it exited with status 0 and printed no result for the phase %s", phase)
 		}
 	}
 	measurement.Throughput = runner.Throughputs(measurement.Bursts)
 	return measurement, nil
+}
+
+// matches returns an error if a row is the result of something else than was asked for.
+func (a benchAsked) matches(row benchRow, phase verdict.Phase, tokens int) error {
+	want := map[verdict.Phase]int{verdict.Prompt: a.PromptTokens, verdict.Generation: a.GenerationTokens}[phase]
+	batched := slices.Contains(a.Phases, verdict.Prompt)
+	switch {
+	case !slices.Contains(a.Phases, phase):
+		return fmt.Errorf("it measured the phase %s, which was not asked for", phase)
+	case tokens != want:
+		return fmt.Errorf("it measured the phase %s with %d tokens instead of %d", phase, tokens, want)
+	case row.Depth != a.Depth:
+		return fmt.Errorf("it measured the phase %s at a depth of %d tokens instead of %d", phase, row.Depth, a.Depth)
+	case batched && (row.Batch != a.PromptTokens || row.UBatch != a.PromptTokens):
+		return fmt.Errorf("it measured the phase %s in batches of %d and %d tokens instead of %d", phase, row.Batch, row.UBatch, a.PromptTokens)
+	case a.threads > 0 && row.Threads != a.threads:
+		return fmt.Errorf("it measured the phase %s with %d threads instead of %d", phase, row.Threads, a.threads)
+	case filepath.Base(row.File) != a.Files[a.file]:
+		return fmt.Errorf("it measured the file %q instead of %s", clip(row.File, 80), a.Files[a.file])
+	}
+	return a.fits(row.Parameters)
+}
+
+// fits returns an error if a file cannot have so many parameters. Builds of before 2025 count the
+// tensors that they load: no draft head at the end of a model, and a token embedding that is the
+// output as well twice.
+func (a benchAsked) fits(parameters float64) error {
+	if a.file >= len(a.Parameters) { // nobody knows
+		return nil
+	}
+	is := a.Parameters[a.file]
+	if least, most := is.All-is.All/10, is.All+is.Tied; parameters < float64(least) || parameters > float64(most) {
+		return fmt.Errorf("it measured a file of %.0f parameters, and %s has %d", parameters, a.Files[a.file], is.All)
+	}
+	return nil
 }
 
 func (r benchRow) phase() (phase verdict.Phase, tokens int, err error) {
@@ -222,21 +275,24 @@ func (r benchRow) phase() (phase verdict.Phase, tokens int, err error) {
 	}
 }
 
-// mean returns the mean of the row's durations.
-func (r benchRow) mean(limit time.Duration) (time.Duration, error) {
+// times returns mean and sum of the row's durations, none of which is longer than the run.
+func (r benchRow) times(wall time.Duration) (mean, sum time.Duration, err error) {
 	if len(r.SamplesNS) == 0 {
-		return 0, errors.New("its JSON has no samples_ns")
+		return 0, 0, errors.New("its JSON has no samples_ns")
 	}
-	sum := 0.0
+	all := 0.0
 	for _, text := range r.SamplesNS {
 		// A wrapper may have turned the integers into floating point.
 		ns, err := text.Float64()
-		if err != nil || !(ns >= 1) || ns > float64(limit) {
-			return 0, fmt.Errorf("samples_ns holds %s, which is not a duration between 1 ns and the %v that it had", clip(text.String(), 40), limit)
+		if err != nil || !(ns >= 1) || ns > float64(wall) {
+			return 0, 0, fmt.Errorf("samples_ns holds %s, which is not a duration between 1 ns and the %v that it ran for", clip(text.String(), 40), wall)
 		}
-		sum += ns
+		all += ns
 	}
-	return time.Duration(math.Round(sum / float64(len(r.SamplesNS)))), nil
+	if all > float64(wall) {
+		return 0, 0, fmt.Errorf("its samples_ns come to %.3f s, and it ran for %v", all/1e9, wall)
+	}
+	return time.Duration(math.Round(all / float64(len(r.SamplesNS)))), time.Duration(all), nil
 }
 
 // parseRows reads llama-bench's JSON: an object a line, or one array. It passes over lines

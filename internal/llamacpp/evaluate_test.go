@@ -30,7 +30,7 @@ func evaluatePlace(t *testing.T, faults ...fakellama.Fault) *place {
 }
 
 func (p *place) evaluateJob(file string) runner.EvaluateJob {
-	return runner.EvaluateJob{Dir: p.dir, Model: file, Corpus: "corpus.txt", Predictions: "predictions", Context: 512, Chunks: 32}
+	return runner.EvaluateJob{Dir: p.dir, Model: file, Corpus: "corpus.txt", Predictions: "predictions", Context: 512, Chunks: 32, Vocabulary: 1024}
 }
 
 // evaluate makes both passes.
@@ -57,7 +57,7 @@ func TestEvaluate(t *testing.T) {
 	assert.Greater(t, got.Perplexity, got.OriginalPerplexity)
 	assert.Equal(t, perplexity, got.Run.Args[0])
 
-	size, err := p.engine().PredictionsSize(t.Context(), 1024, p.evaluateJob("original.gguf"))
+	size, err := p.engine().PredictionsSize(t.Context(), p.evaluateJob("original.gguf"))
 	require.NoError(t, err)
 	info, err := os.Stat(filepath.Join(p.dir, "predictions"))
 	require.NoError(t, err)
@@ -149,7 +149,7 @@ func TestEvaluateAgainWhenALimitNeedsTheSummary(t *testing.T) {
 func TestEvaluateWithoutTheTool(t *testing.T) {
 	p := evaluatePlace(t)
 	require.NoError(t, os.Remove(filepath.Join(p.tools, perplexity)))
-	_, err := p.engine().PredictionsSize(t.Context(), 1024, p.evaluateJob("original.gguf"))
+	_, err := p.engine().PredictionsSize(t.Context(), p.evaluateJob("original.gguf"))
 	requireFailure(t, err, runner.ReasonEngineMissing, "llama-perplexity is not in", "llama.cpp-tools-extra")
 	_, err = p.engine().Probe(t.Context())
 	require.NoError(t, err, "nobody else needs it")

@@ -22,11 +22,11 @@ import (
 )
 
 // PredictionsSize implements [runner.Engine]; it fails when llama-perplexity is missing.
-func (e *Engine) PredictionsSize(ctx context.Context, vocabulary int64, job runner.EvaluateJob) (int64, error) {
+func (e *Engine) PredictionsSize(ctx context.Context, job runner.EvaluateJob) (int64, error) {
 	if _, err := e.perplexity(ctx); err != nil {
 		return 0, err
 	}
-	return predictionsSize(vocabulary, int64(job.Context), int64(job.Chunks)), nil
+	return predictionsSize(job.Vocabulary, int64(job.Context), int64(job.Chunks)), nil
 }
 
 // predictionsHeader is the beginning of the file of predictions: the magic, then the
@@ -70,8 +70,8 @@ func (e *Engine) Predict(ctx context.Context, job runner.EvaluateJob) (runner.To
 // fullBelow is how little is free, in bytes, where a file is cut off for want of room.
 const fullBelow = 1 << 20
 
-// checkPredictions reports whether a file of predictions is whole, and of as many chunks as
-// were asked for.
+// checkPredictions returns an error unless a file of predictions is whole, of as many chunks as
+// were asked for, and in the model's own vocabulary.
 func checkPredictions(path string, job runner.EvaluateJob) error {
 	file, info, err := disk.OpenRegular(path)
 	if err != nil {
@@ -93,6 +93,8 @@ func checkPredictions(path string, job runner.EvaluateJob) error {
 	switch want := predictionsSize(vocabulary, context, chunks); {
 	case context != int64(job.Context):
 		return fmt.Errorf("they are of chunks of %d tokens, not %d", context, job.Context)
+	case job.Vocabulary > 0 && vocabulary != job.Vocabulary:
+		return fmt.Errorf("they are of a vocabulary of %d tokens, and the model's has %d", vocabulary, job.Vocabulary)
 	case chunks != int64(job.Chunks):
 		return fmt.Errorf("the text holds %d chunks of %d tokens, and quality.chunks is %d: name a longer text, or fewer chunks", chunks, context, job.Chunks)
 	case info.Size() != want:
@@ -239,6 +241,9 @@ func parseEvaluation(stdout string, job runner.EvaluateJob) (runner.Evaluation, 
 	if !(evaluation.Perplexity >= 1 && evaluation.OriginalPerplexity >= 1 && evaluation.OriginalPerplexity < largestFigure) {
 		return runner.Evaluation{}, fmt.Errorf("its perplexities are %v and %v: none is below 1", evaluation.Perplexity, evaluation.OriginalPerplexity)
 	}
+	if err := consistent(evaluation, perplexity, last); err != nil {
+		return runner.Evaluation{}, err
+	}
 	rows[chunks-1] = last
 	evaluation.Chunks = differences(rows)
 	return evaluation, nil
@@ -293,6 +298,34 @@ func parseQuantiles(text string) ([]quality.Quantile, error) {
 	return all, nil
 }
 
+// consistent returns an error where the figures of a summary contradict each other, or the
+// perplexity of the last row. It allows for the digits that are not printed.
+func consistent(e runner.Evaluation, ofRows float64, mean quality.Chunk) error {
+	if math.Abs(e.Perplexity-ofRows) > 2e-4+1e-6*ofRows {
+		return fmt.Errorf("the copy's perplexity is %v in its summary, and %v in its last chunk", e.Perplexity, ofRows)
+	}
+	if ratio := math.Log(e.Perplexity / e.OriginalPerplexity); math.Abs(ratio-mean.LogPerplexityRatio) > 1e-4 {
+		return fmt.Errorf("its perplexities are %v and %v, and the logarithm of their ratio is said to be %v", e.Perplexity, e.OriginalPerplexity, mean.LogPerplexityRatio)
+	}
+	if n := len(e.Quantiles); n > 0 {
+		least, most := e.Quantiles[0], e.Quantiles[n-1]
+		if least.KLDivergence < lowestDivergence {
+			return fmt.Errorf("the lowest divergence of a token is %v, and none is below 0", least.KLDivergence)
+		}
+		if least.Percent == 0 && mean.KLDivergence < least.KLDivergence-2e-6 || most.Percent == 100 && mean.KLDivergence > most.KLDivergence+2e-6 {
+			return fmt.Errorf("the mean of its divergence is %v, and the tokens have %v to %v", mean.KLDivergence, least.KLDivergence, most.KLDivergence)
+		}
+	}
+	return nil
+}
+
+// lowestMeanDivergence and lowestDivergence of a single token are what rounding leaves below 0: the
+// predictions of the original are kept in 16 bits a token.
+const (
+	lowestMeanDivergence = -1e-3
+	lowestDivergence     = -0.1
+)
+
 // nearly allows for the digits that are not printed.
 func nearly(a, b quality.Chunk) bool {
 	near := func(a, b float64) bool { return math.Abs(a-b) <= 2e-5 }
@@ -331,6 +364,12 @@ func parseRowsOfChunks(text string, chunks int) (rows []quality.Chunk, perplexit
 			if row[i], err = figure(fields[at]); err != nil {
 				return nil, 0, fmt.Errorf("chunk %d: %w", number, err)
 			}
+		}
+		if row[0] < 1 {
+			return nil, 0, fmt.Errorf("chunk %d: the copy's perplexity is %v, and none is below 1", number, row[0])
+		}
+		if row[2] < lowestMeanDivergence {
+			return nil, 0, fmt.Errorf("chunk %d: the divergence is %v, and none is below 0", number, row[2])
 		}
 		if row[3] < 0 || row[3] > 100 {
 			return nil, 0, fmt.Errorf("chunk %d: the probability of a token differs by %v %%", number, row[3])

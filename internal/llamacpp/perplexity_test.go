@@ -96,6 +96,12 @@ func TestParseEvaluationRefuses(t *testing.T) {
 		"quantile of nan":          {strings.Replace(text, "2.654064", "nan", 1), 32, false, `"nan"`},
 		"no mean in the summary":   {strings.Replace(text, "Mean    KLD", "Mode    KLD", 1), 32, false, `no line "Mean    KLD"`},
 		"another RMS Δp":           {strings.Replace(text, "RMS Δp    : 10.389", "RMS Δp    : 10.489", 1), 32, false, "differs from its last chunk"},
+		"divergence below 0":       {strings.Replace(text, "0.16704", "-0.1670", 1), 32, false, "none is below 0"},
+		"a token's below 0":        {strings.Replace(text, "Minimum KLD:   0.000120", "Minimum KLD:  -0.900120", 1), 32, false, "none is below 0"},
+		"mean beyond the most":     {strings.NewReplacer("5.290507", "0.000125", "2.654064", "0.000125", "1.431763", "0.000125", "0.573958", "0.000125", "0.358393", "0.000125", "0.083422", "0.000124", "0.023161", "0.000123", "0.011935", "0.000123", "0.002361", "0.000122", "0.000521", "0.000121").Replace(text), 32, false, "the tokens have 0.00012 to 0.000125"},
+		"a row below 1":            {strings.Replace(text, "28.6200", " 0.6200", 1), 32, false, "none is below 1"},
+		"another perplexity":       {strings.Replace(text, "28.147233", "38.147233", 1), 32, false, "38.147233 in its summary, and 28.1472 in its last chunk"},
+		"another original":         {strings.Replace(text, "24.878433", "34.878433", 1), 32, false, "the logarithm of their ratio"},
 		"summary of another run":   {strings.Replace(text, "KLD:   0.164182", "KLD:   0.264182", 1), 32, false, "differs from its last chunk"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,7 +129,7 @@ func TestPredictionsSize(t *testing.T) {
 }
 
 func TestCheckPredictions(t *testing.T) {
-	job := runner.EvaluateJob{Context: 512, Chunks: 2}
+	job := runner.EvaluateJob{Context: 512, Chunks: 2, Vocabulary: 7}
 	whole := append([]byte("_logits_"), 0, 2, 0, 0, 7, 0, 0, 0, 2, 0, 0, 0)
 	for name, test := range map[string]struct {
 		header []byte
@@ -136,6 +142,7 @@ func TestCheckPredictions(t *testing.T) {
 		"header only":   {whole[:12], 12, "quality.corpus"},
 		"another file":  {append([]byte("GGUF----"), whole[8:]...), 100, "GGUF"},
 		"fewer chunks":  {append(whole[:16:16], 1, 0, 0, 0), predictionsSize(7, 512, 1), "the text holds 1 chunks"},
+		"other tokens":  {append(append(whole[:12:12], 8, 0, 0, 0), whole[16:]...), predictionsSize(8, 512, 2), "a vocabulary of 8 tokens, and the model's has 7"},
 		"other context": {append([]byte("_logits_\x00\x01\x00\x00"), whole[12:]...), predictionsSize(7, 256, 2), "chunks of 256 tokens"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,6 @@
 // Command slowbench stands in for llama-bench and makes one model look slower than it
-// is by a known factor: it runs the real llama-bench with its own arguments and
-// multiplies samples_ns in what comes out. Known slow-downs are how tests and
+// is by a known factor: it runs the real llama-bench with its own arguments,
+// multiplies samples_ns in what comes out, and takes as much longer. Known slow-downs are how tests and
 // benchmarks get rejections, for real quantized models are rarely slower.
 //
 //	SLOWBENCH_REAL    path of the real llama-bench
@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 )
 
 func main() {
@@ -63,7 +64,7 @@ func run(args []string) error {
 	return cmd.Wait()
 }
 
-// slow multiplies the samples of one row of -o jsonl.
+// slow multiplies the samples of one row of -o jsonl, and waits for what they are longer then.
 func slow(row []byte, factor float64) ([]byte, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(row, &fields); err != nil {
@@ -76,6 +77,7 @@ func slow(row []byte, factor float64) ([]byte, error) {
 	slowed := make([]int64, len(samples))
 	for i, ns := range samples {
 		slowed[i] = int64(ns * factor)
+		time.Sleep(time.Duration(slowed[i] - int64(ns)))
 	}
 	text, err := json.Marshal(slowed)
 	if err != nil {

@@ -4,9 +4,9 @@
 // test asks for. Their source is in internal/test/fakellama/tools.
 //
 // What they do is in the file fake.json beside them, a [Behaviour]; without it they
-// just work. The original runs at 1000 prompt and 100 generation tokens per second, on
-// any host, and a thousand times that in llama-server, which takes the time that it reports; a
-// quantized copy is 1.25 times as fast (see [Factor]). Copies differ from
+// just work. The original runs at a million prompt and 100,000 generation tokens per second, on
+// any host, and takes the time that is reported; a quantized copy is 1.25 times as fast (see
+// [Factor]). Copies differ from
 // their original as the copies of the bundled model do (see [Quality]).
 //
 // A measured file is of the stage quantized when it is named by a format, as the copies of
@@ -153,6 +153,48 @@ const (
 	HalfPredictions Do = "half of predictions" // the file is cut off
 	NoSummary       Do = "no summary"
 	NoQuantile      Do = "no 99.9 % quantile"
+)
+
+// Lies: the tool says that it succeeded, and exits with status 0.
+const (
+	// Of llama-quantize, about its output. The last four are of llama-perplexity, too, about the
+	// predictions.
+	OtherFormat       Do = "a Q8_0"
+	HiddenFormat      Do = "a Q8_0 that says it is what was asked for"
+	TheSource         Do = "the source"
+	LinkToTheSource   Do = "a symbolic link to the source"
+	NameOfTheSource   Do = "a hard link to the source"
+	SecondName        Do = "a file of two names"
+	FewerTensors      Do = "fewer tensors"
+	TensorTwice       Do = "a tensor twice"
+	OtherShape        Do = "a tensor of another shape"
+	OtherArchitecture Do = "another architecture"
+	MoreBehindTheEnd  Do = "30 MB behind the end"
+	HoleBehindTheEnd  Do = "1 TB behind the end"
+	EmptyFile         Do = "an empty file"
+	Fifo              Do = "a FIFO"
+	Folder            Do = "a folder"
+	Device            Do = "a link to a device"
+	OtherVocabulary   Do = "another vocabulary"
+
+	// Of llama-bench, about its rows, as is MoreThanItTook.
+	OtherFile       Do = "another file"
+	OtherParameters Do = "other parameters"
+	OtherBatch      Do = "another batch"
+	OtherThreads    Do = "other threads"
+	OtherDepth      Do = "another depth"
+	OneNanosecond   Do = "samples_ns 1"
+	OnePhase        Do = "a phase only"
+
+	// Of llama-perplexity: a file of predictions of 100 GB of nothing, and its table.
+	HoleOfPredictions  Do = "100 GB of nothing"
+	NegativeDivergence Do = "a divergence below 0"
+	PerplexityBelow1   Do = "a perplexity below 1"
+	HugePerplexity     Do = "a perplexity of 1e300"
+	OtherSummary       Do = "a summary of another divergence"
+	OtherRatio         Do = "a summary of another original"
+	OtherPerplexity    Do = "a summary of another perplexity"
+	QuantilesOff       Do = "quantiles below the mean"
 )
 
 // Call is a run of a tool, as it was logged.

@@ -8,8 +8,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+)
+
+// Tokens per second of the original.
+const (
+	promptSpeed     = 1e6
+	generationSpeed = 1e5
 )
 
 // benchOptions are what the fake llama-bench looks at.
@@ -152,13 +159,18 @@ type test struct {
 	perSecond   float64
 }
 
+// duration is how long the phase takes.
+func (t test) duration(factor float64) time.Duration {
+	return time.Duration(float64(t.prompt+t.gen) / t.perSecond * 1e9 * factor)
+}
+
 func (f *fake) measure(o benchOptions, m model, do fakellama.Do, factor func(phase string) float64) {
 	var tests []test
 	if o.prompt > 0 {
-		tests = append(tests, test{"prompt", o.prompt, 0, 1000})
+		tests = append(tests, test{"prompt", o.prompt, 0, promptSpeed})
 	}
 	if o.gen > 0 {
-		tests = append(tests, test{"generation", 0, o.gen, 100})
+		tests = append(tests, test{"generation", 0, o.gen, generationSpeed})
 	}
 	var rows []string
 	for i, t := range tests {
@@ -170,12 +182,14 @@ func (f *fake) measure(o benchOptions, m model, do fakellama.Do, factor func(pha
 		say("starting")
 		say("warmup " + t.phase + " run")
 		say(t.phase + " run 1/1")
-		row := row(o, m, t, do, factor(t.phase))
+		factor := factor(t.phase)
+		time.Sleep(t.duration(factor)) // nothing takes longer than the run
+		row := row(o, m, t, do, factor)
 		rows = append(rows, row)
 		if do == fakellama.Twice {
 			rows = append(rows, row)
 		}
-		if do == fakellama.StopAfterFirst {
+		if do == fakellama.StopAfterFirst || do == fakellama.OnePhase {
 			break
 		}
 	}
@@ -197,10 +211,25 @@ func (f *fake) measure(o benchOptions, m model, do fakellama.Do, factor func(pha
 
 // row is a result as llama-bench prints it, with the fields that matter here.
 func row(o benchOptions, m model, t test, do fakellama.Do, factor float64) string {
-	duration := float64(t.prompt+t.gen) / t.perSecond * 1e9 * factor
-	sample := figure(do, strconv.FormatInt(int64(duration), 10))
-	if do == fakellama.WrongTokens {
+	sample := figure(do, strconv.FormatInt(int64(t.duration(factor)), 10))
+	file, parameters := o.model, m.parameters()
+	switch do {
+	case fakellama.WrongTokens:
 		t.prompt, t.gen = t.prompt/2, t.gen/2
+	case fakellama.OneNanosecond:
+		sample = "1"
+	case fakellama.MoreThanItTook:
+		sample = strconv.FormatInt(int64(time.Hour), 10)
+	case fakellama.OtherFile:
+		file = "another.gguf"
+	case fakellama.OtherParameters:
+		parameters /= 2
+	case fakellama.OtherBatch:
+		o.batch, o.ubatch = 1, 1
+	case fakellama.OtherThreads:
+		o.thread++
+	case fakellama.OtherDepth:
+		o.depth += 64
 	}
 	samples := fmt.Sprintf(`"samples_ns": [ %s ],`, strings.Join(slices.Repeat([]string{sample}, o.repetitions), ", "))
 	if do == fakellama.NoSamples {
@@ -210,7 +239,7 @@ func row(o benchOptions, m model, t test, do fakellama.Do, factor float64) strin
 		`"model_filename": %q, "model_type": "llama ?B", "model_size": %d, "model_n_params": %d, "n_batch": %d, "n_ubatch": %d, "n_threads": %d, `+
 		`"n_prompt": %d, "n_gen": %d, "n_depth": %d, "test_time": "2026-11-23T14:27:01Z", "avg_ns": %s, "stddev_ns": 9223372036854775808, %s`+
 		`"samples_ts": [ %g ]}`,
-		o.model, m.bytes(), m.parameters(), o.batch, o.ubatch, o.thread,
+		file, m.bytes(), parameters, o.batch, o.ubatch, o.thread,
 		t.prompt, t.gen, o.depth, sample, samples, t.perSecond/factor)
 }
 

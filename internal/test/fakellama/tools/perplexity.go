@@ -95,6 +95,12 @@ func (f *fake) predict(model, corpus, output string, context, chunks int) {
 			vocabulary = int(t.dimensions[1])
 		}
 	}
+	if f.leave(do, output) {
+		return
+	}
+	if do == fakellama.OtherVocabulary {
+		vocabulary *= 2
+	}
 	header := []byte("_logits_")
 	for _, n := range []int{context, vocabulary, chunks} {
 		header = binary.LittleEndian.AppendUint32(header, uint32(n))
@@ -165,8 +171,17 @@ func comparison(q fakellama.Quality, chunks int, do fakellama.Do) string {
 		if do == fakellama.NaN && i == chunks/2 {
 			shown = "nan"
 		}
+		perplexity := originalPerplexity * math.Exp(ratio)
+		switch do {
+		case fakellama.NegativeDivergence:
+			shown = "-" + shown
+		case fakellama.PerplexityBelow1:
+			perplexity = 0.5
+		case fakellama.HugePerplexity:
+			perplexity = 1e300
+		}
 		fmt.Fprintf(&out, "%4d  %10.4f ± %9.4f    %10.5f ± %10.5f    %10s ± %10.5f    %6.3f ± %6.3f %%    %6.3f ± %6.3f %%\n",
-			i+1, originalPerplexity*math.Exp(ratio), 0.75, ratio, 0.007, shown, 0.003, 100*math.Sqrt(square), 0.245, 100*same, 0.486)
+			i+1, perplexity, 0.75, ratio, 0.007, shown, 0.003, 100*math.Sqrt(square), 0.245, 100*same, 0.486)
 	}
 	if do == fakellama.Truncated {
 		return out.String()[:out.Len()-60]
@@ -174,15 +189,26 @@ func comparison(q fakellama.Quality, chunks int, do fakellama.Do) string {
 	if do == fakellama.NoSummary {
 		return out.String()
 	}
+	perplexity, original, times := originalPerplexity*math.Exp(ratio), originalPerplexity, 1.0
+	switch do {
+	case fakellama.OtherSummary:
+		divergence *= 2
+	case fakellama.OtherRatio:
+		original *= 2
+	case fakellama.OtherPerplexity:
+		perplexity *= 2
+	case fakellama.QuantilesOff:
+		times = 0.01
+	}
 	fmt.Fprintf(&out, "\n====== Perplexity statistics ======\nMean PPL(Q)                   : %10.6f ± %10.6f\nMean PPL(base)                : %10.6f ± %10.6f\n",
-		originalPerplexity*math.Exp(ratio), 0.748725, originalPerplexity, 0.665022)
+		perplexity, 0.748725, original, 0.665022)
 	fmt.Fprintf(&out, "Mean ln(PPL(Q)/PPL(base))     : %10.6f ± %10.6f\n\n====== KL divergence statistics ======\nMean    KLD: %10.6f ± %10.6f\n\n", ratio, 0.006918, divergence, 0.003013)
 	for _, quantile := range []struct {
 		name  string
 		times float64
 	}{{"Maximum", 32}, {"99.9%  ", 16}, {"99.0%  ", 8}, {"95.0%  ", 4}, {"90.0%  ", 2}, {"Median ", 0.5}, {"10.0%  ", 0.1}, {"Minimum", 0.01}} {
 		if do != fakellama.NoQuantile || quantile.times != 16 {
-			fmt.Fprintf(&out, "%s KLD: %10.6f\n", quantile.name, quantile.times*divergence)
+			fmt.Fprintf(&out, "%s KLD: %10.6f\n", quantile.name, times*quantile.times*divergence)
 		}
 	}
 	fmt.Fprintf(&out, "\n====== Token probability statistics ======\nRMS Δp    : %6.3f ± %5.3f %%\n", 100*math.Sqrt(square), 0.245)

@@ -19,12 +19,6 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
 )
 
-// Tokens per second of the original in the fake llama-server.
-const (
-	serverPromptSpeed     = 1e6
-	serverGenerationSpeed = 1e5
-)
-
 // server is a llama-server that has one file.
 type server struct {
 	*fake
@@ -147,8 +141,8 @@ func (s *server) completion(w http.ResponseWriter, request *http.Request) {
 	}
 	s.cache = last
 	evaluated := len(last) - cached
-	promptMS := 1000 * float64(evaluated) / serverPromptSpeed * s.factor(s.stage, s.format, "prompt", s.run)
-	predictedMS := 1000 * float64(asked.Predict-1) * float64(len(asked.Prompt)) / serverGenerationSpeed * s.factor(s.stage, s.format, "generation", s.run)
+	promptMS := 1000 * float64(evaluated) / promptSpeed * s.factor(s.stage, s.format, "prompt", s.run)
+	predictedMS := 1000 * float64(asked.Predict-1) * float64(len(asked.Prompt)) / generationSpeed * s.factor(s.stage, s.format, "generation", s.run)
 	if s.behaviour.Computes {
 		promptMS, predictedMS = compute(promptMS), compute(predictedMS)
 	} else { // the reported times must not be longer than the answer takes
