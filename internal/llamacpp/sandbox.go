@@ -53,7 +53,7 @@ var systemPaths = []string{
 	"/nix/store", "/gnu/store", "/snap", "/var/lib/snapd/lib", "/home/linuxbrew/.linuxbrew",
 	"/run/opengl-driver", "/run/opengl-driver-32", "/run/current-system", "/run/nvidia-persistenced", "/run/nvidia-container-devices",
 	"/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path",
-	"/etc/OpenCL", "/etc/vulkan", "/etc/glvnd", "/etc/egl", "/etc/drirc", "/etc/nvidia", "/etc/alternatives", "/etc/static",
+	"/etc/OpenCL", "/etc/vulkan", "/etc/glvnd", "/etc/egl", "/etc/drirc", "/etc/nvidia", "/etc/nv_tegra_release", "/etc/ascend_install.info", "/etc/alternatives", "/etc/static",
 	"/etc/ssl/openssl.cnf", "/etc/ssl/certs", "/etc/pki/tls/openssl.cnf", "/etc/crypto-policies",
 	"/etc/localtime", "/etc/timezone", "/etc/locale.alias", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group",
 	"/etc/os-release", "/etc/lsb-release", "/etc/debian_version", "/etc/machine-id", "/etc/hostname", "/etc/hosts", "/etc/profile", "/etc/bash.bashrc",
@@ -63,8 +63,35 @@ var systemPaths = []string{
 var devicePatterns = []string{
 	"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom",
 	"/dev/dri", "/dev/kfd", "/dev/dxg", "/dev/accel", "/dev/udmabuf",
-	"/dev/nvidia*", "/dev/nvhost*", "/dev/nvmap", "/dev/nvgpu*", "/dev/nvsciipc",
+	"/dev/nvidia*", "/dev/nvhost*", "/dev/nvmap", "/dev/nvgpu*", "/dev/nvsciipc", "/dev/host1x*",
 	"/dev/davinci*", "/dev/devmm_svm", "/dev/hisi_hdc", "/dev/mali*", "/dev/mtgpu*",
+	"/dev/kgsl*", "/dev/dma_heap", "/dev/ion", "/dev/fastrpc*", "/dev/adsprpc*",
+}
+
+// cudaDevices are there where CUDA's driver is: the control device of a card, and a Jetson's GPU.
+var cudaDevices = []string{"/dev/nvidiactl", "/dev/nvgpu*", "/dev/nvhost-gpu"}
+
+// devices returns the files that a tool controls, of those that glob finds. Since version 570
+// CUDA's driver gives its threads names, by /proc/PID/task/TID/comm, and refuses to compute
+// where it may not, upon which llama.cpp takes the CPU without a word. Landlock knows no
+// patterns, and nobody knows the PID beforehand, so that all of /proc is written to.
+func devices(glob func(pattern string) ([]string, error)) []string {
+	var all []string
+	for _, pattern := range devicePatterns {
+		found, _ := glob(pattern) // the patterns are well formed
+		all = append(all, found...)
+	}
+	if hasCUDA(glob) {
+		all = append(all, "/proc")
+	}
+	return all
+}
+
+func hasCUDA(glob func(pattern string) ([]string, error)) bool {
+	return slices.ContainsFunc(cudaDevices, func(pattern string) bool {
+		found, _ := glob(pattern) // likewise
+		return len(found) > 0
+	})
 }
 
 // cacheFolders are where drivers keep programs that they compiled, below the folder for caches.
@@ -127,12 +154,7 @@ func (e *Engine) confinement(program binary, args []string, dir string) *process
 	if own := e.cfg.Env["TMPDIR"]; own != "" {
 		writes = append(writes, own)
 	}
-	var devices []string
-	for _, pattern := range devicePatterns {
-		found, _ := filepath.Glob(pattern) // the patterns are well formed
-		devices = append(devices, found...)
-	}
-	return &process.Confinement{Reads: reads, Writes: writes, Devices: devices}
+	return &process.Confinement{Reads: reads, Writes: writes, Devices: devices(filepath.Glob)}
 }
 
 // programPaths are the folders of a program and of its libraries, as a build, a prefix
@@ -212,7 +234,7 @@ func (e *Engine) caches(home string) []string {
 	below := e.variable("XDG_CACHE_HOME")
 	if filepath.IsAbs(home) {
 		cuda := filepath.Join(home, ".nv")
-		if _, err := os.Stat("/dev/nvidiactl"); err == nil {
+		if hasCUDA(filepath.Glob) {
 			_ = os.Mkdir(cuda, 0o700) // else the driver does without
 		}
 		all = append(all, cuda)

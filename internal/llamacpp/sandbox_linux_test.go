@@ -39,7 +39,7 @@ func TestRefusalOfTheSandboxNamesTheKey(t *testing.T) {
 	wrappers := t.TempDir()
 	for _, tool := range fakellama.Tools {
 		script := "#!/bin/sh\nexec '" + filepath.Join(p.tools, tool) + "' \"$@\"\n"
-		require.NoError(t, os.WriteFile(filepath.Join(wrappers, tool), []byte(script), 0o755)) //nolint:gosec // it is to be run
+		require.NoError(t, os.WriteFile(filepath.Join(wrappers, tool), []byte(script), 0o755))
 	}
 	p.config.Dir = wrappers
 	_, err := p.engine().Probe(t.Context())

@@ -12,7 +12,7 @@ import "errors"
 type Confinement struct {
 	Reads   []string // to read and to run
 	Writes  []string // to read, write, make and remove
-	Devices []string // to read, write and control
+	Devices []string // to read, write and control, and to make or remove nothing
 }
 
 // ErrNoLandlock says that the kernel cannot confine: it is not Linux, was built without

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,6 +48,11 @@ func try() {
 	say("write a result:", os.WriteFile("result", []byte("x"), 0o600))
 	say("rename the result:", os.Rename("result", "renamed"))
 	say("write to nothing:", os.WriteFile("/dev/null", nil, 0))
+	thread, err := os.OpenFile("/proc/self/task/"+strconv.Itoa(os.Getpid())+"/comm", os.O_RDWR, 0)
+	say("name a thread:", err)
+	if err == nil {
+		_ = thread.Close()
+	}
 	say("signal the parent:", syscall.Kill(os.Getppid(), 0))
 	connection, err := net.Dial("tcp", address)
 	say("connect:", err)
@@ -107,6 +113,7 @@ read a secret: permission denied
 write a result: done
 rename the result: done
 write to nothing: done
+name a thread: permission denied
 signal the parent: `+since(6, "operation not permitted")+`
 connect: `+since(4, "permission denied")+`
 listen on a socket of its own: done
@@ -115,6 +122,17 @@ listen on a socket of its own: done
 	require.NoError(t, err)
 	if version >= 3 {
 		assert.Equal(t, "model", string(text))
+	}
+}
+
+// CUDA's driver names its threads by files below /proc, and does nothing where it may not.
+func TestConfinedChildNamesItsThreads(t *testing.T) {
+	s, _ := confined(t)
+	s.Confinement.Devices = append(s.Confinement.Devices, "/proc")
+	result, err := process.Run(t.Context(), s)
+	requireStarted(t, err)
+	if process.Landlock() > 0 {
+		assert.Contains(t, string(result.Stdout), "name a thread: done\n")
 	}
 }
 
