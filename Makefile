@@ -8,9 +8,13 @@ VERSION := $(patsubst v%,%,$(shell git describe --tags --always --dirty 2>/dev/n
 COMMON := github.com/prometheus/common/version
 LDFLAGS := -X $(COMMON).Version=$(VERSION) -X $(COMMON).Revision=$(shell git rev-parse HEAD 2>/dev/null) \
 	-X $(COMMON).BuildDate=$(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
-FUZZTIME ?= 30s
+FUZZTIME ?= 10m
+SOAK ?= 1h
+GOVULNCHECK_VERSION := v1.9.0
+# go test would look at every package once more: lint does, at more of it.
+UNVETTED := -vet=off
 
-.PHONY: help build release demo fleet-demo unit test docs pictures lint fuzz chaos bench bench-verdicts simulation traces llama-cpp
+.PHONY: help build release demo fleet-demo unit test docs pictures lint fuzz soak chaos bench bench-verdicts simulation traces llama-cpp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' Makefile
@@ -40,11 +44,11 @@ fleet-demo: build ## run a coordinator and two workers here, with the bundled mo
 
 # The packages below test hold the built program, so that all of their tests would skip; test/house does not.
 unit: ## the tests that run no other program and need nothing installed: under 30 s from a warm build cache
-	$(GO) test -short $$($(GO) list ./... | grep -v -e '/test$$' -e /test/browser -e /test/e2e)
+	$(GO) test -short $(UNVETTED) -ldflags '-s -w' $$($(GO) list ./... | grep -v -e '/test$$' -e /test/browser -e /test/e2e)
 
 test: lint ## lint, then run all tests, those with the real llama.cpp last
-	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)
-	$(GO) test -timeout 30m $$(git grep --untracked -l '^//go:build !race' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's|^|./|')
+	$(GO) test -race $(UNVETTED) -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)
+	$(GO) test $(UNVETTED) -timeout 30m $$(git grep --untracked -l '^//go:build !race' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's|^|./|')
 	cd test/deploy && $(GO) vet ./... && $(GO) test -count=1 ./...
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
 	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 -timeout 30m ./test/e2e/...
@@ -57,23 +61,22 @@ pictures: ## make the pictures of the README anew, from cycles of the real llama
 	cp test-output/browser/real-status-1400.png docs/status.png
 	cp test-output/browser/real-cycle-1400.png docs/cycle.png
 
-lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## gofmt, go vet, golangci-lint
+lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## gofmt, go vet, golangci-lint, govulncheck
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt -w these: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	GOOS=darwin $(GO) vet ./...
 	./$< run
+	@GO="$(GO)" scripts/check-vulnerabilities $(GOVULNCHECK_VERSION)
 
 $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION):
 	GOBIN="$(CURDIR)/$(TOOLS)" $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv $(TOOLS)/golangci-lint $@
 
-fuzz: ## run every fuzz target for FUZZTIME (30s)
-	@for package in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$package | grep ^Fuzz); do \
-			echo "$$package $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
-		done; \
-	done
+fuzz: ## run every fuzz target for FUZZTIME (10m); KEEP=20 keeps as many of the inputs that it finds
+	@GO="$(GO)" scripts/fuzz $(FUZZTIME) $(KEEP)
+
+soak: ## 500 models in 50 entries for SOAK (1h) with scrapes, reloads and kills: nothing grows, nothing is late
+	SOAK=$(SOAK) $(GO) test -count=1 -timeout 3h -v -run '^TestSoak$$' ./test
 
 chaos: ## kill exporter and Redis, freeze, cut off: 10,000 events by the relay, 100 by the whole exporter; kill that 208 times, the store 100, 1,000 publications; 25 power losses each on ext4 and XFS, as root
 	$(GO) test -race -count=1 -timeout 1h -v -run '^TestKilledAtAnyMoment$$' ./internal/store -args -kills 100

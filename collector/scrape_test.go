@@ -164,7 +164,7 @@ func TestOneScrapeSeesOneUpdate(t *testing.T) {
 	families, err := registry.Gather()
 	require.NoError(t, err)
 	for value := range figuresOf(families) {
-		assert.Equal(t, n, uint64(value), "the last update is shown") //nolint:gosec // a small whole number
+		assert.Equal(t, n, uint64(value), "the last update is shown")
 	}
 }
 
