@@ -21,6 +21,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/disk"
+	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/model"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
@@ -165,6 +166,14 @@ func makeCopy(job runner.QuantizeJob) error {
 		content[at+len(key)+4] = fileTypes[job.Format]
 	}
 	return os.WriteFile(filepath.Join(job.Dir, job.Output), content, 0o600)
+}
+
+// makeSmallCopy makes a copy that is no larger than any format is.
+func makeSmallCopy(t *testing.T, job runner.QuantizeJob) error {
+	shape := gguftest.Tiny()
+	shape.Weights, shape.FileType = gguf.Q2_K, uint32(fileTypes[job.Format])
+	gguftest.Model(shape).Write(t, filepath.Join(job.Dir, job.Output))
+	return nil
 }
 
 func copyFile(from, to string) error {
@@ -650,7 +659,7 @@ func TestCancelledCycleFailsAsCanceled(t *testing.T) {
 }
 
 func TestUpperBoundServesWhereTheToolCannotTell(t *testing.T) {
-	f := newFixture(t, &engine{size: func(string) (int64, bool) { return 0, false }}, "Q2_K")
+	f := newFixture(t, &engine{size: func(string) (int64, bool) { return 0, false }, quantize: func(job runner.QuantizeJob) error { return makeSmallCopy(t, job) }}, "Q2_K")
 	assert.Equal(t, verdict.Kept, f.run(t.Context())["Q2_K"].Outcome())
 }
 

@@ -177,7 +177,7 @@ func TestSizesThatAreBoundsAreNotAnOrder(t *testing.T) {
 	var copies []string
 	e.quantize = func(job runner.QuantizeJob) error {
 		copies = append(copies, job.Format)
-		if err := makeCopy(job); err != nil {
+		if err := makeSmallCopy(t, job); err != nil {
 			return err
 		}
 		path := filepath.Join(job.Dir, job.Output)
@@ -220,10 +220,14 @@ func TestBestThatIsKeptEndsTheSearch(t *testing.T) {
 // A copy beyond the limit of the rule is looked at only where none within it is kept.
 func TestLimitOfTheRule(t *testing.T) {
 	padding := map[string]int64{"Q8_0": 2000, "Q4_K_M": 1000, "Q2_K": 10}
+	small := t.TempDir()
+	require.NoError(t, makeSmallCopy(t, runner.QuantizeJob{Dir: small, Output: "small.gguf", Format: "Q2_K"}))
+	unpadded, err := os.Stat(filepath.Join(small, "small.gguf"))
+	require.NoError(t, err)
 	slow := map[string]float64{"Q2_K.gguf": 0.5, "Q4_K_M.gguf": 0.5}
 	for name, test := range map[string]struct {
 		by     choice.Rule
-		limit  int64 // beyond the size of the model
+		limit  int64 // beyond the size of a copy without its padding
 		speeds map[string]float64
 		want   map[string]verdict.Outcome
 		passed []string
@@ -257,7 +261,7 @@ func TestLimitOfTheRule(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := &engine{speed: factors(test.speeds), size: func(string) (int64, bool) { return 0, false }}
 			e.quantize = func(job runner.QuantizeJob) error {
-				if err := makeCopy(job); err != nil {
+				if err := makeSmallCopy(t, job); err != nil {
 					return err
 				}
 				path := filepath.Join(job.Dir, job.Output)
@@ -268,7 +272,7 @@ func TestLimitOfTheRule(t *testing.T) {
 				return os.Truncate(path, info.Size()+padding[job.Format])
 			}
 			f := newLadder(t, test.by, e, map[string]float64{"Q8_0.gguf": 0.001, "Q4_K_M.gguf": 0.01, "Q2_K.gguf": 0.02})
-			f.request.Choose = choice.Limited(test.by, choice.Limits{Size: f.model.Size + test.limit})
+			f.request.Choose = choice.Limited(test.by, choice.Limits{Size: unpadded.Size() + test.limit})
 			assert.Equal(t, test.want, outcomes(f.run(t.Context())))
 			assert.Equal(t, test.passed, f.passed)
 		})

@@ -337,6 +337,7 @@ func (m *measuring) settle(p *pair, v verdict.Verdict) {
 	p.verdicts = append(p.verdicts, v)
 	switch {
 	case p.exceedsLimit(): // not a matter of chance: nothing to confirm
+		m.dropRejected(p)
 		m.decide(p, rejectedByQuality(v), false)
 	case m.exceedsMemory(p): // likewise
 		m.decide(p, rejectedByMemory(v), false)

@@ -134,16 +134,25 @@ func (c *cycle) clone(ctx context.Context, mode disk.Mode, source model.Model, p
 				return "", "", err
 			}
 		}
+		if prefix == planned {
+			continue
+		}
+		if err := c.bring(name, c.contents[source.IDs[i].Path]); err != nil {
+			return "", "", err
+		}
 	}
 	return first, how, nil
 }
+
+// planned is what the model is called in the working directory while sizes are asked for.
+const planned = "plan"
 
 // plan brings the model in for the engine to be asked for sizes: through links, so that
 // nothing is copied before it is known to fit. Where the file systems have none of any kind
 // the model is copied now, if there is room for that. It gives the bytes that isolating will
 // still write.
 func (c *cycle) plan(ctx context.Context) (need int64, err error) {
-	file, _, err := c.clone(ctx, disk.Shared, c.Model, "plan")
+	file, _, err := c.clone(ctx, disk.Shared, c.Model, planned)
 	copied := c.Isolation == disk.Copy
 	switch {
 	case errors.Is(err, disk.ErrNotShared):

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/quant-exporter/quant-exporter/internal/estimate"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 )
 
@@ -39,6 +40,9 @@ func (c *cycle) proved(p *pair, path string) (*gguf.Header, int64, error) {
 	if planned := p.size; p.reused == "" && planned >= sizeTolerance && max(planned-info.Size(), info.Size()-planned) > sizeTolerance+planned/100 {
 		return nil, 0, Failf(ReasonQuantize, said+"a file of %d bytes instead of the announced %d", info.Size(), planned)
 	}
+	if most := c.mostBytes(p); most > 0 && info.Size() > most {
+		return nil, 0, Failf(ReasonQuantize, said+"a file of %d bytes, and one of %s has %d at most", info.Size(), p.format.Name, most)
+	}
 	if is, ok := header.FileFormat(); gguf.Known(p.format.Name) && (!ok || is != p.format.Name) {
 		return nil, 0, Failf(ReasonQuantize, said+"a file that says it is %s instead of %s", is, p.format.Name)
 	}
@@ -46,6 +50,18 @@ func (c *cycle) proved(p *pair, path string) (*gguf.Header, int64, error) {
 		return nil, 0, Failf(ReasonQuantize, said+"a file of another model: %w", err)
 	}
 	return header, info.Size(), nil
+}
+
+// mostBytes bounds the size of a copy that the engine could not tell; 0 where nothing is known,
+// because the format is not known here, or arguments ask for other types.
+func (c *cycle) mostBytes(p *pair) int64 {
+	if p.size > 0 || p.reused != "" || c.inputs == nil || len(c.inputs.arguments("engine.quantize_args")) > 0 {
+		return 0
+	}
+	if _, err := estimate.Of(c.Model.Header, p.format.Name); err != nil {
+		return 0
+	}
+	return estimate.UpperBound(c.Model.Header, p.format.Name)*5/4 + sizeTolerance
 }
 
 // maxPadding bounds, in bytes, what may follow the last tensor: the alignment of a file is

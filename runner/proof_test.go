@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -101,7 +103,7 @@ func TestALyingToolMakesNoDecision(t *testing.T) {
 }
 
 func TestACopyIsAsLargeAsItWasToBe(t *testing.T) {
-	for size, want := range map[int64]string{500_000: "instead of the announced 500000", 3_000_000: "instead of the announced", 0: ""} {
+	for size, want := range map[int64]string{500_000: "instead of the announced 500000", 3_000_000: "instead of the announced", 0: "and one of Q2_K has", 1: ""} {
 		f := newFixture(t, &engine{size: func(string) (int64, bool) { return size, size > 0 }}, "Q2_K")
 		r := f.run(t.Context())["Q2_K"]
 		if want == "" {
@@ -147,5 +149,36 @@ func TestKeptCopiesThatACycleFailsWithAreDropped(t *testing.T) {
 	f.engine.speed = func(string, int) (float64, error) { return 0, runner.Failf(runner.ReasonTimeout, "it was late") }
 	assert.Equal(t, runner.ReasonTimeout, f.failure("Q2_K", f.run(t.Context())).Reason)
 	f.engine.speed = speed
+	assert.Empty(t, f.run(t.Context())["Q2_K"].Evidence.Reused, "it may have been the fault of what an earlier cycle made")
+
+	f.engine.quantized = nil
+	f.engine.speed = func(string, int) (float64, error) { return 0, runner.Failf(runner.ReasonNoSpace, "the disk is full") }
+	assert.Equal(t, runner.ReasonNoSpace, f.failure("Q2_K", f.run(t.Context())).Reason)
+	f.engine.speed = speed
 	assert.NotEmpty(t, f.run(t.Context())["Q2_K"].Evidence.Reused, "that was not the copy's fault")
+}
+
+// A damaged copy, or damaged predictions, would reject a pair for good.
+func TestKeptFilesThatACopyIsRejectedWithAreMadeAnew(t *testing.T) {
+	f, _, _ := newReuseFixture(t, "Q2_K")
+	f.request.Quality.MaxKLDivergence = 1e-9
+	for cycle, reused := range []bool{false, true, false, true} {
+		r := f.run(t.Context())["Q2_K"]
+		require.Nil(t, r.Failure)
+		assert.Equal(t, verdict.Rejected, r.Outcome())
+		assert.Equal(t, reused, r.Evidence.Reused != "", "cycle %d", cycle)
+		assert.Equal(t, reused, r.Evidence.Quality.Reused != "", "predictions of cycle %d", cycle)
+	}
+}
+
+func TestAModelThatIsExchangedInTheWorkingFolderDecidesNothing(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0", "Q2_K")
+	e := &pairing{engine: f.engine}
+	e.paired = func(job runner.RoundJob, _ []runner.FileRound) error {
+		return errors.Join(copyFile(filepath.Join(job.Dir, "Q8_0.gguf"), job.Dir+"/new"), os.Rename(job.Dir+"/new", filepath.Join(job.Dir, job.Files[0])))
+	}
+	for _, r := range f.runPaired(e) {
+		require.NotNil(t, r.Failure, r.TargetFormat)
+		require.ErrorContains(t, r.Failure, "nothing can be said about any copy: original.gguf is no longer the file that was brought into the working folder")
+	}
 }

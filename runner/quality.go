@@ -175,6 +175,9 @@ func (e *evaluating) look(ctx context.Context, pairs []*pair, chunks int) error 
 		p.evaluating = e.spent()
 		e.done += chunks
 		if err == nil {
+			if err := e.filesUnchanged(ctx, []*pair{p}); err != nil {
+				return err
+			}
 			continue
 		}
 		err = fmt.Errorf("evaluating %s: %w", p.target, err)
@@ -196,6 +199,7 @@ func (c *cycle) forgetPredictions() error {
 		names = append(names, predictionsFile(chunks))
 	}
 	for _, name := range names {
+		delete(c.brought, name)
 		if err := os.Remove(filepath.Join(c.dir, name)); err != nil {
 			return fmt.Errorf("removing what the evaluation needed: %w", err)
 		}
@@ -213,18 +217,27 @@ func (c *cycle) predict(ctx context.Context, chunks int) (QualityEvidence, error
 			return evidence, err
 		}
 	}
+	if c.brought[corpusFile] == nil {
+		if err := c.bring(corpusFile, c.corpus.SHA256); err != nil {
+			return evidence, err
+		}
+	}
 	evidence.Corpus = c.corpus
 	if evidence.Corpus.SHA256 != c.inputs.Corpus {
 		return evidence, Failf(ReasonEvaluate, "quality.corpus: %s changed during the cycle", c.Quality.Corpus)
 	}
 	key, file := c.predictionsKey(chunks), predictionsFile(chunks)
 	if evidence.Reused = c.reuse(ctx, key, file); evidence.Reused != "" {
-		return evidence, nil
+		return evidence, c.bring(file, evidence.Reused)
 	}
-	if evidence.Predict, err = c.engine.Predict(ctx, c.evaluateJob(c.original, chunks)); err == nil {
-		c.keep(ctx, key, file)
+	if evidence.Predict, err = c.engine.Predict(ctx, c.evaluateJob(c.original, chunks)); err != nil {
+		return evidence, err
 	}
-	return evidence, err
+	if err := c.filesUnchanged(ctx, nil); err != nil {
+		return evidence, err
+	}
+	c.keep(ctx, key, file)
+	return evidence, c.bring(file, "")
 }
 
 // copyCorpus copies the text, so that what is evaluated on is what the hash says.
@@ -291,7 +304,11 @@ func (c *cycle) implausible(p *pair, found Evaluation) error {
 		return Failf(ReasonBadModel, "the original predicts nothing: its perplexity is %.1f, and its vocabulary has %.0f tokens; the file is damaged, or parts of it were never downloaded: download it again",
 			found.OriginalPerplexity, vocabulary)
 	}
-	if p.format.Name == c.sourceFormat() || !gguf.Lossy(p.format.Name) {
+	format := p.format.Name
+	if c.Against != nil {
+		format, _ = c.Against.Header.FileFormat()
+	}
+	if format == "" || format == c.sourceFormat() || !gguf.Lossy(format) {
 		return nil
 	}
 	if !slices.ContainsFunc(found.Chunks, func(chunk quality.Chunk) bool { return chunk.KLDivergence != 0 }) {

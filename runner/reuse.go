@@ -128,13 +128,35 @@ func (c *cycle) dropFailed(p *pair, reason Reason) {
 		return
 	}
 	switch reason {
-	case ReasonQuantize, ReasonBenchmark, ReasonCrash, ReasonBadModel:
-		c.drop(context.Background(), c.copyKey(p))
-	case ReasonEvaluate:
-		c.drop(context.Background(), c.copyKey(p))
-		for _, key := range c.predictionsKeys() {
-			c.drop(context.Background(), key)
+	case ReasonCanceled, ReasonSourceChanged, ReasonNoSpace:
+		return
+	case ReasonTimeout, ReasonOutOfMemory: // a file that a tool reads for ever, or that claims too much, is made anew once
+		if p.reused == "" {
+			return
 		}
+	case ReasonEvaluate, ReasonBadModel:
+		c.dropPredictions()
+	}
+	c.drop(context.Background(), c.copyKey(p))
+	if c.baseline != nil {
+		c.drop(context.Background(), c.copyKey(c.baseline))
+	}
+}
+
+// dropRejected drops what an earlier cycle made when a pair is rejected by its quality: a damaged
+// file would reject it for good.
+func (c *cycle) dropRejected(p *pair) {
+	if p.reused != "" {
+		c.drop(context.Background(), c.copyKey(p))
+	}
+	if p.evidence != nil && p.evidence.Reused != "" {
+		c.dropPredictions()
+	}
+}
+
+func (c *cycle) dropPredictions() {
+	for _, key := range c.predictionsKeys() {
+		c.drop(context.Background(), key)
 	}
 }
 

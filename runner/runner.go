@@ -217,6 +217,7 @@ type cycle struct {
 	method         config.Method       // of the rounds; "" before the first group is measured
 	methodReason   string              // why that is not the paired one; "" where nothing had to be decided
 	atOnce         int                 // files that a paired round of the group has at most; 0 for all
+	brought        map[string]*brought // by name in dir
 	mostAtOnce     int                 // likewise of any group, because more have failed to load; 0 for all
 	original       string              // base name in dir of the original's first file: the model's, or the baseline's
 	baseline       *pair               // of which only the making is used; nil where the model is the original

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
@@ -87,6 +90,9 @@ func (c *cycle) filesUnchanged(ctx context.Context, pairs []*pair) error {
 	if err := c.sourceUnchanged(ctx); err != nil {
 		return err
 	}
+	if err := c.broughtUnchanged(ctx); err != nil {
+		return err
+	}
 	if c.baseline != nil {
 		err := c.baseline.unchanged(ctx)
 		switch {
@@ -104,6 +110,65 @@ func (c *cycle) filesUnchanged(ctx context.Context, pairs []*pair) error {
 		case err != nil:
 			c.fail(p, Failf(ReasonBenchmark, "nothing can be said about the copy: %w", err))
 		}
+	}
+	return nil
+}
+
+// brought is a file in the working directory that all pairs rest on: the model, and what it
+// predicts.
+type brought struct {
+	id     model.FileID
+	holds  string // SHA-256; "" where it is not known
+	proved int
+}
+
+// bring notes what a file in the working directory is.
+func (c *cycle) bring(name, holds string) error {
+	id, err := model.Identify(filepath.Join(c.dir, name))
+	if err != nil {
+		return err
+	}
+	if c.brought == nil {
+		c.brought = map[string]*brought{}
+	}
+	c.brought[name] = &brought{id: id, holds: holds}
+	return nil
+}
+
+// broughtUnchanged fails where a tool has exchanged one of these files, or written to it.
+func (c *cycle) broughtUnchanged(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(c.brought)) {
+		err := c.brought[name].unchanged(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return fmt.Errorf("looking whether %s has changed: %w", name, context.Cause(ctx))
+		case err != nil:
+			return Failf(ReasonBenchmark, "nothing can be said about any copy: %s is no longer the file that was brought into the working folder: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// unchanged lets the content decide where nothing but the number of the file is another one: some
+// file systems make it up.
+func (b *brought) unchanged(ctx context.Context) error {
+	now, err := model.Identify(b.id.Path)
+	if err != nil {
+		return err
+	}
+	different := model.SameFiles([]model.FileID{b.id}, []model.FileID{now})
+	if different == nil || !b.id.Renumbered(now) {
+		return different
+	}
+	if b.holds != "" && b.proved < mostProofs {
+		holds, _, err := disk.Hash(ctx, b.id.Path, nil)
+		if err != nil {
+			return err
+		}
+		if holds != b.holds {
+			return fmt.Errorf("%w, and it holds something else", different)
+		}
+		b.proved++
 	}
 	return nil
 }
