@@ -110,6 +110,9 @@ func (r *Result) Candidate() choice.Candidate {
 	c := choice.Candidate{Target: r.TargetFormat, Bytes: r.Quantized.Bytes, KLDivergence: divergence(r.Quality), Memory: r.Memory.taken()}
 	if phase, measured := r.Verdict.Primary(); measured {
 		c.Drop = &choice.Figure{Estimate: phase.Drop, Lower: end(phase.Lower, -1), Upper: end(phase.Upper, +1)}
+		if r.Inputs != nil {
+			c.Method = string(r.Inputs.Method)
+		}
 	}
 	return c
 }

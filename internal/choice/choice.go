@@ -170,6 +170,9 @@ type Candidate struct {
 	// Drop in throughput from the original, a ratio, in the primary phase; nil when no
 	// round was measured.
 	Drop *Figure
+	// Method is how the drop was measured; "" when that is not known. Drops by two methods are
+	// not compared.
+	Method string
 	// KLDivergence is the mean, in nats; nil when quality was not evaluated.
 	KLDivergence *Figure
 	// Memory is what the copy took while it was measured; nil when no round was.
@@ -242,6 +245,9 @@ func (r Rule) Order(candidates []Candidate, standing string) []string {
 
 // better reports whether a is better than b beyond what their figures may well be.
 func (r Rule) better(a, b Candidate) bool {
+	if r.By() == Fastest && a.Method != b.Method {
+		return false
+	}
 	tolerance := 0.0
 	if r.By() == BestQuality {
 		tolerance = Tolerance

@@ -66,7 +66,8 @@ func (v *pairView) dominated(pairs []*pairView) *pairView {
 	}
 	for _, other := range pairs {
 		others, measured := other.primary()
-		if other == v || !measured || other.Decision() != string(verdict.Kept) {
+		if other == v || !measured || other.Decision() != string(verdict.Kept) ||
+			other.Pair.Decided.Candidate().Method != v.Pair.Decided.Candidate().Method { // their speeds are not comparable
 			continue
 		}
 		differences := []float64{float64(v.bytes() - other.bytes()), speed.Drop - others.Drop}
