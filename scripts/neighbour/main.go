@@ -1,5 +1,6 @@
 // Command neighbour is the busy neighbour of the benchmarks: a process that takes one
-// CPU for a while, rests for a while, and so on, until it is stopped.
+// CPU for a while, rests for a while, and so on, until it is stopped, or the process that
+// started it is gone.
 //
 //	go run ./scripts/neighbour --seed 1 --busy-min 1s --busy-max 3s --idle-min 0s --idle-max 2s
 //
@@ -45,9 +46,10 @@ func fail(err error) {
 	os.Exit(2)
 }
 
-// disturb is busy and idle in turn, starting busy, until ctx is done.
+// disturb is busy and idle in turn, starting busy, until ctx is done or nobody waits for it: a
+// benchmark that was killed leaves it running.
 func disturb(ctx context.Context, random *rand.Rand, busy, idle spell) {
-	for ctx.Err() == nil {
+	for parent := os.Getppid(); ctx.Err() == nil && os.Getppid() == parent; {
 		spin(ctx, busy.draw(random))
 
 		select {
