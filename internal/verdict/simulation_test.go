@@ -71,7 +71,8 @@ func noiseKinds(t *testing.T) []noiseKind {
 	}
 	return append(kinds,
 		noiseKind{name: "paired, 1 of 2 threads, host at rest, resampled", start: readPairedTrace(t, "paired-quiet-t1.json").resampled()},
-		noiseKind{name: "paired, 1 of 2 threads, neighbour, resampled", start: readPairedTrace(t, "paired-neighbour-t1.json").resampled()})
+		noiseKind{name: "paired, 1 of 2 threads, neighbour, resampled", start: readPairedTrace(t, "paired-neighbour-t1.json").resampled()},
+		noiseKind{name: "paired, 2 of 2 threads, host at rest, resampled", start: readPairedTrace(t, "paired-quiet-t2.json").resampled()})
 }
 
 // cycle is one simulated cycle: what its rounds measured, whatever the true drop is. Rounds
