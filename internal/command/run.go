@@ -193,6 +193,7 @@ func (p *Program) Run(ctx context.Context) (status int, err error) {
 	}
 	var jobs []cycle.Job
 	r := p.Runner(p.Config, engine, f.noWait, Memory{state, files}, logger)
+	state.State().OldestFirst(resolved.Models)
 	for _, model := range resolved.Models {
 		job := cycle.NewJob(entry, model, r, discovering)
 		if candidates != nil {

@@ -56,7 +56,7 @@ func (d *Dispatcher) modelsOf(job job, logger *slog.Logger) (models []model.Plan
 		models = slices.DeleteFunc(models, func(m model.Planned) bool { return !slices.Contains(job.models, m.Name) })
 	}
 	discovering = time.Since(begin)
-	oldestFirst(models, d.store.State())
+	d.store.State().OldestFirst(models)
 	if len(models) == 0 {
 		logger.Warn("the entry names no model that is there")
 	}
@@ -109,20 +109,6 @@ func (d *Dispatcher) discover(entry string) []model.Planned {
 		d.logger.Warn("a pattern of the entry names no model", "err", problem)
 	}
 	return slices.Clone(fresh.Entries[i].Models)
-}
-
-// oldestFirst sorts models by the pair of theirs that was decided longest ago, never
-// first. A failure counts, so that a model that always fails does not hold up the others,
-// and so does having been passed over.
-func oldestFirst(models []model.Planned, state *store.State) {
-	oldest := func(m model.Planned) time.Time {
-		times := make([]time.Time, 0, len(m.Targets))
-		for _, target := range m.Targets {
-			times = append(times, state.Pairs[store.ModelOf(&m).Pair(target)].LastTried())
-		}
-		return slices.MinFunc(times, time.Time.Compare)
-	}
-	slices.SortStableFunc(models, func(a, b model.Planned) int { return oldest(a).Compare(oldest(b)) })
 }
 
 // stale returns the targets of a job that are to be decided. The others are counted as skipped.
