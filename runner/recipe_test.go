@@ -62,7 +62,8 @@ func TestRecipesHaveTheirImportanceMatrix(t *testing.T) {
 	require.NoError(t, os.WriteFile(matrix, []byte("importance"), 0o600))
 	require.NoError(t, os.WriteFile(beside, []byte("of this model"), 0o600))
 	f.request.Recipes = config.Recipes{
-		{Name: "with", Format: "IQ2_XS", Imatrix: matrix}, {Name: "beside", Format: "IQ2_XS", Imatrix: "{file}.imatrix.gguf"},
+		{Name: "with", Format: "IQ2_XS", Imatrix: matrix},
+		{Name: "beside", Format: "IQ2_XS", Imatrix: "{file}.imatrix.gguf"},
 		{Name: "neither", Format: "Q2_K", Imatrix: dir + "/of-{model}.gguf"},
 	}
 	used := map[string]string{}

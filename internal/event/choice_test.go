@@ -32,9 +32,9 @@ func TestChoice(t *testing.T) {
 		c.Rule = choice.Limited(choice.Smallest, choice.Limits{Size: 8e9, Host: 24e9, Device: 12e9})
 		got := event.NewChoice(c, origin)
 		assert.Equal(t, choice.Smallest, got.Choose)
-		assert.EqualValues(t, 8e9, *got.MaxSizeBytes)
-		assert.EqualValues(t, 24e9, got.MaxMemoryHostBytes)
-		assert.EqualValues(t, 12e9, got.MaxMemoryDeviceBytes)
+		assert.Equal(t, int64(8_000_000_000), *got.MaxSizeBytes)
+		assert.Equal(t, int64(24_000_000_000), got.MaxMemoryHostBytes)
+		assert.Equal(t, int64(12_000_000_000), got.MaxMemoryDeviceBytes)
 	})
 	t.Run("of none", func(t *testing.T) {
 		c := chosen()

@@ -99,7 +99,7 @@ func NewPlan(entries []config.Entry, found Found, last map[string]string) Plan {
 	for i, r := range all {
 		for _, name := range slices.Sorted(maps.Keys(r.models)) {
 			for _, class := range entries[i].Classes() {
-				if targets := p.claim(owners, r.Resolved.Entry, name, class); len(targets) > 0 {
+				if targets := p.claim(owners, r.Entry, name, class); len(targets) > 0 {
 					r.Models = append(r.Models, Planned{
 						Model: r.models[name], Targets: targets, Choose: p.claimChoice(owners, entries[i], name, class), Baseline: entries[i].Baseline, Against: r.file, Class: class,
 					})
