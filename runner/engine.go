@@ -218,11 +218,11 @@ func (o *Offload) places() string {
 	if o.Layers == 0 && len(caches) == 0 {
 		return "the host"
 	}
-	text := fmt.Sprintf("%d of %d layers on devices", o.Layers, o.AllLayers)
+	parts := []string{fmt.Sprintf("%d of %d layers on devices", o.Layers, o.AllLayers)}
 	for _, device := range slices.Sorted(maps.Keys(caches)) {
-		text += fmt.Sprintf(", %s with a cache of %d bytes", device, caches[device])
+		parts = append(parts, fmt.Sprintf("%s with a cache of %d bytes", device, caches[device]))
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 // Buffer is memory that was taken for one use on one device.

@@ -125,7 +125,7 @@ func measured(host string, at time.Time, throughputs ...float64) *runner.Result 
 // Hosts of one class are compared by the same original, as far as their intervals are apart.
 func TestHostsOfAClassThatDisagree(t *testing.T) {
 	model := ModelID{Name: "m", Class: "h100"}
-	steady, close, slow := []float64{100, 100.1, 99.9}, []float64{99.95, 100.05, 100}, []float64{80, 80.1, 79.9}
+	steady, near, slow := []float64{100, 100.1, 99.9}, []float64{99.95, 100.05, 100}, []float64{80, 80.1, 79.9}
 	for name, test := range map[string]struct {
 		others map[string][]float64
 		edit   func(*runner.Result)
@@ -133,9 +133,9 @@ func TestHostsOfAClassThatDisagree(t *testing.T) {
 		known  bool
 	}{
 		"alone":                    {},
-		"with one that is alike":   {others: map[string][]float64{"b": close}, known: true},
+		"with one that is alike":   {others: map[string][]float64{"b": near}, known: true},
 		"with one that is slower":  {others: map[string][]float64{"b": slow}, want: 0.244, known: true},
-		"with one of each":         {others: map[string][]float64{"b": slow, "c": close}, known: true},
+		"with one of each":         {others: map[string][]float64{"b": slow, "c": near}, known: true},
 		"with one that is noisy":   {others: map[string][]float64{"b": {60, 80, 110}}, known: true},
 		"with one of two rounds":   {others: map[string][]float64{"b": {80, 80}}},
 		"with one of another file": {others: map[string][]float64{"b": slow}, edit: func(r *runner.Result) { r.Inputs.Source = "def" }},

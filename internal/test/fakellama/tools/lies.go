@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -33,7 +34,7 @@ func (f *fake) lieAboutCopy(do fakellama.Do, l lie) bool {
 	case fakellama.FewerTensors:
 		m.tensors = m.tensors[:len(m.tensors)-1]
 	case fakellama.TensorTwice:
-		m.tensors = append(m.tensors[:len(m.tensors):len(m.tensors)], m.tensors[0])
+		m.tensors = append(slices.Clip(m.tensors), m.tensors[0])
 	case fakellama.OtherShape:
 		m.tensors = append([]tensor(nil), m.tensors...)
 		m.tensors[0].dimensions = []int64{m.tensors[0].dimensions[0], 2 * m.tensors[0].dimensions[1]}
