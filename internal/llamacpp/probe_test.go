@@ -1,7 +1,6 @@
 package llamacpp
 
 import (
-	"bytes"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/process"
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/logbook"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -28,8 +28,8 @@ func TestProbeThatHangs(t *testing.T) {
 		t.Run(fault.Tool+" "+fault.Step, func(t *testing.T) {
 			cfg := config.DefaultEngine()
 			cfg.Dir = fakellama.BuildWith(t, fakellama.Behaviour{Faults: []fakellama.Fault{fault}})
-			var log bytes.Buffer
-			e := New(cfg, 3, slog.New(slog.NewTextHandler(&log, nil)))
+			var log logbook.Book // a timer writes to it
+			e := New(cfg, 3, log.Logger())
 			e.probing = probing{quiet: 300 * time.Millisecond, limit: 3 * time.Second, devices: 3 * time.Second, again: time.Hour}
 
 			begin := time.Now()
