@@ -3,6 +3,8 @@ package runner
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"syscall"
 
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 )
@@ -13,10 +15,13 @@ func (c *cycle) usable() error {
 	if err == nil && c.Against != nil {
 		err = cmp.Or(c.Against.Err, c.Model.ComparableWith(*c.Against))
 	}
-	if err != nil {
-		return Failf(ReasonBadModel, "%w", err)
+	switch {
+	case err == nil:
+		return nil
+	case isOneOf(err, syscall.EMFILE, syscall.ENFILE): // which says nothing of the file
+		return fmt.Errorf("reading the header of %s: %w", c.Model.Name, err)
 	}
-	return nil
+	return Failf(ReasonBadModel, "%w", err)
 }
 
 // attach has the file that exists take the place of a copy.

@@ -2,7 +2,7 @@ package fleet_test
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,12 +40,12 @@ func TestTasksThatAsynqHasLost(t *testing.T) {
 	for name, lose := range map[string]func(*testing.T){
 		"active, and never leased": func(t *testing.T) { activate(t) },
 		"active, and the lease has expired": func(t *testing.T) {
-			activate(t, fmt.Sprint(time.Now().Add(-time.Minute).Unix()))
+			activate(t, strconv.FormatInt(time.Now().Add(-time.Minute).Unix(), 10))
 		},
 		"archived": func(*testing.T) {
 			id := redis.CLI("rpop", pendingKey)
 			redis.CLI("hset", taskPrefix+id, "state", "archived")
-			redis.CLI("zadd", "asynq:{quant:h100}:archived", fmt.Sprint(time.Now().Unix()), id)
+			redis.CLI("zadd", "asynq:{quant:h100}:archived", strconv.FormatInt(time.Now().Unix(), 10), id)
 		},
 		"gone": func(*testing.T) { redis.CLI("del", taskPrefix+redis.CLI("rpop", pendingKey)) },
 	} {
@@ -67,7 +67,7 @@ func TestTasksThatAsynqHasLost(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		g := newCycle().by(ctx, b.coordinator)
 		b.queued()
-		activate(t, fmt.Sprint(time.Now().Add(time.Hour).Unix()))
+		activate(t, strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10))
 		log, _ := b.worker("w", quick)
 		after := newCycle(func(c *store.Cycle) { c.Due = c.Due.Add(time.Hour) }).by(t.Context(), b.coordinator)
 		require.NoError(t, after.wait(t), log.String())

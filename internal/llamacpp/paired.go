@@ -41,6 +41,9 @@ func (e *Engine) pairedRound(ctx context.Context, tools toolset, job runner.Roun
 	if tools.server.unusable != "" {
 		return nil, &runner.Unpaired{Err: errors.New(tools.server.unusable)}
 	}
+	if why := withoutSockets(job.Dir); why != "" {
+		return nil, &runner.Unpaired{Err: errors.New(why)}
+	}
 	r := &pairedRound{job: job, report: report, servers: make([]*server, len(job.Files)), files: make([]runner.FileRound, len(job.Files))}
 	defer r.close(job.Dir)
 	observed := job.Observe()

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -145,7 +146,7 @@ func (b *bench) start(tools, models, model, target string) error {
 			return err
 		}
 	}
-	if _, err := b.launch(nil, filepath.Join(strings.TrimSpace(string(bin)), "redis-server"), "--port", fmt.Sprint(redis), "--bind", "127.0.0.1", "--save", "", "--dir", b.dir); err != nil {
+	if _, err := b.launch(nil, filepath.Join(strings.TrimSpace(string(bin)), "redis-server"), "--port", strconv.Itoa(redis), "--bind", "127.0.0.1", "--save", "", "--dir", b.dir); err != nil {
 		return err
 	}
 	args := func(name string) []string {
