@@ -89,9 +89,11 @@ func TestCheckSaysWhatCannotBe(t *testing.T) {
 		cfg  config.Fleet
 		want string
 	}{
-		"nobody listens":         {fleetAt("redis://127.0.0.1:1"), "connection refused"},
-		"an unknown authority":   {overTLS, "unknown authority"},
-		"no certificate of ours": {unsigned, "certificate required"},
+		"nobody listens":       {fleetAt("redis://127.0.0.1:1"), "connection refused"},
+		"an unknown authority": {overTLS, "unknown authority"},
+		// In TLS 1.3 the server refuses a client after the client's first request, and may be gone
+		// before the client has read why.
+		"no certificate of ours": {unsigned, "certificate required|reset by peer|broken pipe|EOF"},
 		"no such file":           {missing, "no such file"},
 		"a wrong password":       {fleetAt("redis://blind:hunter1@" + server.Addr), "WRONGPASS"},
 		"too few rights":         {fleetAt("redis://blind:hunter2@" + server.Addr), "NOPERM"},
@@ -100,7 +102,8 @@ func TestCheckSaysWhatCannotBe(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := fleet.Check(t.Context(), test.cfg, redisconn.Secrets{})
-			require.ErrorContains(t, err, test.want)
+			require.Error(t, err)
+			require.Regexp(t, test.want, err.Error())
 			assert.NotContains(t, err.Error(), "hunter")
 		})
 	}
