@@ -151,7 +151,7 @@ func TestEveryFamilyIsServed(t *testing.T) {
 	good := strings.Replace(p.evaluated(), "0.05", "1, min_top1_agreement: 0.01, max_perplexity_increase: 5, max_kl_divergence_p999: 99, max_rms_dp: 1", 1)
 	fleet := fmt.Sprintf("fleet: {url: redis://%s/0}\n", nobody)
 	given := strings.Replace(once, "targets: [Q2_K]}]", "targets: [Q2_K]}, {name: fleet, cron: \"@yearly\", run_on_start: true, targets: [Q2_K], on: [h100]}]", 1)
-	p.configure(given + good + "choose: smallest\npublish: {dir: published}\na2a: {url: redis://" + nobody + "/0}\n" + fleet)
+	p.configure(given + good + "choose: smallest\nmax_memory: {host: 100GB}\npublish: {dir: published}\na2a: {url: redis://" + nobody + "/0}\n" + fleet)
 	s := p.serve("--log.level=debug", "--web.external-url=https://example.org")
 	s.mustLog("the engine is usable")
 	s.mustLog("events cannot be delivered.*connection refused")

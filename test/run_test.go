@@ -101,6 +101,7 @@ var differs = map[string]string{
 	"first":        "a coin chooses the order of the stages",
 	"load":         "what others took of the host",
 	"host_bytes":   "what a process had in memory at most",
+	"depends_on":   "where the model's file is",
 	"device":       "where the model's file is",
 	"inode":        "where the model's file is",
 }
