@@ -53,6 +53,7 @@ func TestDashboardOfAFleet(t *testing.T) {
 	f.seen(`quant_cycle_fleet_waiting{instance="%s", hardware_class="lacks"} > 0`, address)
 	f.seen(`quant_cycle_worker_last_decision_timestamp_seconds{instance="%s", hardware_class="has"}`, address)
 
+	f.start = time.Now() // a range query looks at its beginning, and every so often after it
 	everything := grafana.Choice{"job": {"quant-exporter"}, "instance": grafana.All(), "model": grafana.All(), "target": grafana.All()}
 	found := map[string]bool{}
 	for _, p := range d.Shown() {

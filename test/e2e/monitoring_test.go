@@ -449,7 +449,7 @@ schedule: [{name: at start, cron: "@yearly", run_on_start: true, targets: [F16]}
 				"model_name": plainModel, "source_format": "F16", "target_format": "F16", "result": "rejected",
 			}, alert.Labels)
 			assert.Equal(t, plainModel+" to F16 is rejected", alert.Annotations["summary"])
-			assert.Regexp(t, `^F16 of kjv-4m-f16 \(F16\) is rejected on 127\.0\.0\.1:\d+ by (generation|prompt): 0\.\d+× the original's speed, limit 0\.88×(; (generation|prompt): 0\.\d+× the original's speed, limit 0\.88×)?\.$`,
+			assert.Regexp(t, `^F16 of kjv-4m-f16 \(F16\) is rejected on 127\.0\.0\.1:\d+ by (generation|prompt): 0\.\d+× \[0\.\d+–0\.\d+\] the original's speed, limit 0\.88×(; (generation|prompt): 0\.\d+× \[0\.\d+–0\.\d+\] the original's speed, limit 0\.88×)?\.$`,
 				alert.Annotations["description"])
 			assert.Contains(t, alert.Annotations["runbook_url"], "#quantmodelrejected")
 			assert.Equal(t, "http://"+address+"/model?name="+plainModel, alert.Annotations["page_url"])
