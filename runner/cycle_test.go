@@ -168,7 +168,7 @@ func makeCopy(job runner.QuantizeJob) error {
 	return os.WriteFile(filepath.Join(job.Dir, job.Output), content, 0o600)
 }
 
-// makeSmallCopy makes a copy that is no larger than any format is.
+// makeSmallCopy makes a copy that is as small as a copy of any format.
 func makeSmallCopy(t *testing.T, job runner.QuantizeJob) error {
 	shape := gguftest.Tiny()
 	shape.Weights, shape.FileType = gguf.Q2_K, uint32(fileTypes[job.Format])

@@ -47,14 +47,50 @@ func recipeMatrix(r *config.Recipe, m model.Model) (string, error) {
 	if r.Imatrix == "" || PerModel(r.Imatrix) {
 		return matrixOf(r.Imatrix, m), nil
 	}
-	path, err := filepath.Abs(r.Imatrix)
-	if err == nil {
-		_, err = os.Stat(path)
-	}
+	path, err := MatrixFile(r.Imatrix)
 	if err != nil {
-		return "", fmt.Errorf("imatrix of %s: %w: name a file that llama-imatrix made, or take the key out", r.Name, err)
+		return "", fmt.Errorf("imatrix of %s: %w", r.Name, err)
 	}
 	return path, nil
+}
+
+// mostBytes bounds the size of an importance matrix, and of what arguments name, which are read
+// whole: the matrices of the largest models have some hundred megabytes.
+const mostBytes = 16 << 30
+
+// MatrixFile returns the absolute path of an importance matrix that all models have. It fails
+// where there is no file, or one of an absurd size.
+func MatrixFile(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	var info os.FileInfo
+	if err == nil {
+		info, err = os.Stat(path)
+	}
+	if err == nil && info.Size() > mostBytes {
+		err = fmt.Errorf("%s has %d bytes, more than any importance matrix", path, info.Size())
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w: name a file that llama-imatrix made, or take the key out", err)
+	}
+	return path, nil
+}
+
+// NamedFiles returns the files that arguments of a tool name by an absolute path, such as
+// --tensor-type-file, as far as they are there. They are read whole to be told apart, so that one
+// of an absurd size is an error.
+func NamedFiles(args []string) ([]string, error) {
+	var all []string
+	for _, path := range args {
+		info, err := os.Stat(path)
+		if err != nil || !filepath.IsAbs(path) || !info.Mode().IsRegular() {
+			continue
+		}
+		if info.Size() > mostBytes {
+			return nil, fmt.Errorf("names %s, which has %d bytes: no file for the tools but a model has more than %d", path, info.Size(), int64(mostBytes))
+		}
+		all = append(all, path)
+	}
+	return all, nil
 }
 
 // ownMatrix notes which importance matrix the model has, of an engine that has one for each.

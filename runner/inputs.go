@@ -7,8 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -234,7 +232,11 @@ func (c *cycle) hashesKnown() bool {
 	}
 	paths := slices.Collect(maps.Values(c.info.Files))
 	for i := range c.Recipes {
-		paths = slices.AppendSeq(paths, maps.Values(recipeFiles(&c.Recipes[i], c.Model)))
+		files, err := recipeFiles(&c.Recipes[i], c.Model)
+		if err != nil {
+			return true // likewise
+		}
+		paths = slices.AppendSeq(paths, maps.Values(files))
 	}
 	if c.Quality.Enabled() {
 		paths = append(paths, c.Quality.Corpus)
@@ -287,7 +289,11 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 	for n := range c.Recipes {
 		recipe := &c.Recipes[n]
 		own := map[string]string{"recipe.format": recipe.Format, "recipe.args": fmt.Sprint(config.RedactArgs(recipe.Args))}
-		for name, path := range recipeFiles(recipe, c.Model) {
+		files, err := recipeFiles(recipe, c.Model)
+		if err != nil {
+			return nil, Failf(ReasonQuantize, "the recipe %s %w", recipe.Name, err)
+		}
+		for name, path := range files {
 			if own["recipe."+name], err = c.hashPath(ctx, path); err != nil {
 				return nil, Failf(ReasonQuantize, "%s of the recipe %s: %w", name, recipe.Name, err)
 			}
@@ -306,18 +312,17 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 }
 
 // recipeFiles returns the files that a recipe names, as far as they are there: its importance
-// matrix, and what its arguments name by an absolute path.
-func recipeFiles(r *config.Recipe, m model.Model) map[string]string {
+// matrix, and what its arguments name.
+func recipeFiles(r *config.Recipe, m model.Model) (map[string]string, error) {
 	all := map[string]string{}
 	if matrix, err := recipeMatrix(r, m); err == nil && matrix != "" {
 		all["imatrix"] = matrix
 	}
-	for _, path := range r.Args {
-		if info, err := os.Stat(path); err == nil && filepath.IsAbs(path) && info.Mode().IsRegular() {
-			all["args "+path] = path
-		}
+	named, err := NamedFiles(r.Args)
+	for _, path := range named {
+		all["args "+path] = path
 	}
-	return all
+	return all, err
 }
 
 func (c *cycle) hashModel(ctx context.Context, m model.Model) (string, error) {

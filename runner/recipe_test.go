@@ -119,3 +119,18 @@ func TestFormatsOfRecipes(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"Q8_mix", "Q8_0"}, names)
 }
+
+// What arguments name is read whole, be it by the configuration or by a recipe.
+func TestFilesOfAnAbsurdSizeAreRefused(t *testing.T) {
+	huge := filepath.Join(t.TempDir(), "types.txt")
+	require.NoError(t, os.WriteFile(huge, nil, 0o600))
+	require.NoError(t, os.Truncate(huge, 17<<30))
+	f := newFixture(t, &engine{}, "mix")
+	f.request.Recipes = config.Recipes{{Name: "mix", Format: "Q8_0", Args: []string{"--tensor-type-file", huge}}}
+	failure := f.failure("mix", f.run(t.Context()))
+	assert.Equal(t, runner.ReasonQuantize, failure.Reason)
+	require.ErrorContains(t, failure, "the recipe mix names "+huge+", which has 18253611008 bytes: no file for the tools but a model has more than")
+
+	f.request.Recipes[0] = config.Recipe{Name: "mix", Format: "Q8_0", Imatrix: huge}
+	require.ErrorContains(t, f.failure("mix", f.run(t.Context())), "imatrix of mix: "+huge+" has 18253611008 bytes, more than any importance matrix")
+}

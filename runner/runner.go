@@ -172,8 +172,9 @@ func Formats(ctx context.Context, engine Engine, targets []string, recipes confi
 	}
 	names := make([]string, len(formats))
 	for i, f := range formats {
-		if names[i] = f.Name; recipes.Of(targets[i]) != nil {
-			names[i] = recipes.Canonical(targets[i])
+		names[i] = f.Name
+		if recipe := recipes.Of(targets[i]); recipe != nil {
+			names[i] = recipe.Name
 		}
 	}
 	return names, nil
@@ -217,8 +218,8 @@ type cycle struct {
 	method         config.Method       // of the rounds; "" before the first group is measured
 	methodReason   string              // why that is not the paired one; "" where nothing had to be decided
 	atOnce         int                 // files that a paired round of the group has at most; 0 for all
-	brought        map[string]*brought // by name in dir
 	mostAtOnce     int                 // likewise of any group, because more have failed to load; 0 for all
+	brought        map[string]*held    // files in dir that all pairs rest on, by name
 	original       string              // base name in dir of the original's first file: the model's, or the baseline's
 	baseline       *pair               // of which only the making is used; nil where the model is the original
 	pairs          []*pair
@@ -231,13 +232,8 @@ type pair struct {
 	recipe *config.Recipe // nil for a plain format
 	matrix string         // path of the recipe's importance matrix; "" for the cycle's
 	file   string         // base name in the working directory
-	id     model.FileID   // of the copy as it was made; zero before
-	holds  string         // SHA-256 of the copy as it was made
-	watch  watched
-	size   int64 // bytes that the copy will have; 0 while only a bound is known
-
-	// renumbered says that the working directory gives files new numbers.
-	renumbered bool
+	held                  // the copy as it was made; zero before
+	size   int64          // bytes that the copy will have; 0 while only a bound is known
 
 	quantized   FileFigures
 	quantizing  time.Duration

@@ -69,6 +69,29 @@ type watched struct {
 // systems make up the time.
 const mostProofs = 3
 
+// unharmed fails where a file was written to although its size and time of modification are what
+// they were. A file that was only touched (a link, a mode) is the same: its content tells, which
+// hash reads. A file that nobody watches, or of which nobody knows what it held, is not looked at.
+func (w *watched) unharmed(path, held string, hash func() (string, error)) error {
+	if w.touched.IsZero() || held == "" || w.proved == mostProofs {
+		return nil
+	}
+	touched, err := model.Touched(path)
+	if err != nil || touched.Equal(w.touched) {
+		return err
+	}
+	holds, err := hash()
+	if err != nil {
+		return err
+	}
+	if holds != held {
+		return fmt.Errorf("%q holds something else, although its size and time of modification are what they were: it was written to at %s", path, touched.Format(time.RFC3339Nano))
+	}
+	w.touched = touched
+	w.proved++
+	return nil
+}
+
 // watchSource notes when the files of the model were last touched. A tool that is not confined
 // can write to them, and then set back the time of their modification; not this one.
 func (c *cycle) watchSource() {
@@ -98,32 +121,20 @@ func (c *cycle) watchFile(path string) {
 	c.watch[path].touched = touched
 }
 
-// untouched fails where a file of the model was written to although its size and time of
-// modification are what they were. A file that was only touched (a link, a mode) is the same:
-// its content tells.
+// untouched fails where a file of the model was written to: see unharmed.
 func (c *cycle) untouched(ctx context.Context, m *model.Model) error {
 	for _, id := range m.IDs {
-		file, held := c.watch[id.Path], c.contents[id.Path]
-		if file == nil || held == "" || file.proved == mostProofs {
+		file := c.watch[id.Path]
+		if file == nil {
 			continue
 		}
-		touched, err := model.Touched(id.Path)
+		err := file.unharmed(id.Path, c.contents[id.Path], func() (string, error) {
+			c.Logger.Debug("a file of the model was touched by somebody else: its content decides whether it is the same", "file", id.Path)
+			return c.hash(ctx, id, false, func(int64) {})
+		})
 		if err != nil {
 			return err
 		}
-		if touched.Equal(file.touched) {
-			continue
-		}
-		c.Logger.Debug("a file of the model was touched by somebody else: its content decides whether it is the same", "file", id.Path)
-		holds, err := c.hash(ctx, id, false, func(int64) {})
-		if err != nil {
-			return err
-		}
-		if holds != held {
-			return fmt.Errorf("%q holds something else, although its size and time of modification are what they were: it was written to at %s", id.Path, touched.Format(time.RFC3339Nano))
-		}
-		file.touched = touched
-		file.proved++
 	}
 	return nil
 }

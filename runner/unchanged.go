@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
@@ -32,13 +32,10 @@ func (c *cycle) unchanged(ctx context.Context, m *model.Model, what string) erro
 	if err == nil {
 		err = c.untouched(ctx, m)
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case ctx.Err() != nil:
-		return fmt.Errorf("looking whether %s has changed: %w", what, context.Cause(ctx))
 	}
-	return Failf(ReasonSourceChanged, "%s changed since its header was read, so nothing can be said about it: %w", what, err)
+	return cmp.Or(cutOff(ctx, what), error(Failf(ReasonSourceChanged, "%s changed since its header was read, so nothing can be said about it: %w", what, err)))
 }
 
 // settle compares the model's files with what they are now. Where nothing but the number of
@@ -84,144 +81,102 @@ func (c *cycle) settle(ctx context.Context, m *model.Model, now []model.FileID) 
 	return nil
 }
 
-// filesUnchanged fails the cycle when the model or the baseline changed, and pairs whose copy is
-// not the file that was made any more: no tool but the one that makes it writes to it.
+// filesUnchanged fails the cycle when the model, what was brought in, or the baseline changed, and
+// pairs whose copy is not the file that was made any more: no tool but the one that makes it
+// writes to it.
 func (c *cycle) filesUnchanged(ctx context.Context, pairs []*pair) error {
 	if err := c.sourceUnchanged(ctx); err != nil {
 		return err
 	}
-	if err := c.broughtUnchanged(ctx); err != nil {
-		return err
+	for _, name := range slices.Sorted(maps.Keys(c.brought)) {
+		if err := c.brought[name].unchanged(ctx, mostProofs); err != nil {
+			return cmp.Or(cutOff(ctx, name),
+				error(Failf(ReasonBenchmark, "nothing can be said about any copy: %s is no longer the file that was brought into the working folder: %w", name, err)))
+		}
 	}
 	if c.baseline != nil {
-		err := c.baseline.unchanged(ctx)
-		switch {
-		case err != nil && ctx.Err() != nil:
-			return fmt.Errorf("looking whether the baseline has changed: %w", context.Cause(ctx))
-		case err != nil:
-			return Failf(ReasonBenchmark, "nothing can be said about the baseline, %s: %w", c.baseline.target, err)
+		if err := c.baseline.unchanged(ctx); err != nil {
+			return cmp.Or(cutOff(ctx, "the baseline"), error(Failf(ReasonBenchmark, "nothing can be said about the baseline, %s: %w", c.baseline.target, err)))
 		}
 	}
 	for _, p := range undecided(pairs) {
-		err := p.unchanged(ctx)
-		switch {
-		case err != nil && ctx.Err() != nil:
-			return fmt.Errorf("looking whether the copy has changed: %w", context.Cause(ctx))
-		case err != nil:
+		if err := p.unchanged(ctx); err != nil {
+			if cut := cutOff(ctx, "the copy"); cut != nil {
+				return cut
+			}
 			c.fail(p, Failf(ReasonBenchmark, "nothing can be said about the copy: %w", err))
 		}
 	}
 	return nil
 }
 
-// brought is a file in the working directory that all pairs rest on: the model, and what it
-// predicts.
-type brought struct {
-	id     model.FileID
-	holds  string // SHA-256; "" where it is not known
-	proved int
+// cutOff returns why a look at a file was cut off: the context has ended. Nil if it has not.
+func cutOff(ctx context.Context, what string) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return fmt.Errorf("looking whether %s has changed: %w", what, context.Cause(ctx))
 }
 
-// bring notes what a file in the working directory is.
+// held is a file in the working directory that must stay as it was brought there, or made.
+type held struct {
+	id         model.FileID
+	holds      string // SHA-256; "" where it is not known
+	renumbered int    // how often the file had another number, and its content was read
+	watch      watched
+}
+
+// bring notes what a file in the working directory is, on which all pairs rest: the model, and
+// what it predicts.
 func (c *cycle) bring(name, holds string) error {
 	id, err := model.Identify(filepath.Join(c.dir, name))
 	if err != nil {
 		return err
 	}
 	if c.brought == nil {
-		c.brought = map[string]*brought{}
+		c.brought = map[string]*held{}
 	}
-	c.brought[name] = &brought{id: id, holds: holds}
+	c.brought[name] = &held{id: id, holds: holds}
 	return nil
 }
 
-// broughtUnchanged fails where a tool has exchanged one of these files, or written to it.
-func (c *cycle) broughtUnchanged(ctx context.Context) error {
-	for _, name := range slices.Sorted(maps.Keys(c.brought)) {
-		err := c.brought[name].unchanged(ctx)
-		switch {
-		case err != nil && ctx.Err() != nil:
-			return fmt.Errorf("looking whether %s has changed: %w", name, context.Cause(ctx))
-		case err != nil:
-			return Failf(ReasonBenchmark, "nothing can be said about any copy: %s is no longer the file that was brought into the working folder: %w", name, err)
-		}
+// unchanged fails where a tool has exchanged the file, or written to it. Where nothing but the
+// number of the file is another one its content decides, for so many times: some file systems
+// make the number up.
+func (h *held) unchanged(ctx context.Context, proofs int) error {
+	hash := func() (string, error) {
+		holds, _, err := disk.Hash(ctx, h.id.Path, nil)
+		return holds, err
 	}
-	return nil
-}
-
-// unchanged lets the content decide where nothing but the number of the file is another one: some
-// file systems make it up.
-func (b *brought) unchanged(ctx context.Context) error {
-	now, err := model.Identify(b.id.Path)
+	now, err := model.Identify(h.id.Path)
 	if err != nil {
 		return err
 	}
-	different := model.SameFiles([]model.FileID{b.id}, []model.FileID{now})
-	if different == nil || !b.id.Renumbered(now) {
+	different := model.SameFiles([]model.FileID{h.id}, []model.FileID{now})
+	switch {
+	case different == nil:
+		return h.watch.unharmed(h.id.Path, h.holds, hash)
+	case !h.id.Renumbered(now):
 		return different
-	}
-	if b.holds != "" && b.proved < mostProofs {
-		holds, _, err := disk.Hash(ctx, b.id.Path, nil)
-		if err != nil {
-			return err
+	case h.holds != "" && h.renumbered < proofs:
+		if holds, err := hash(); err != nil || holds != h.holds {
+			return errors.Join(different, err)
 		}
-		if holds != b.holds {
-			return fmt.Errorf("%w, and it holds something else", different)
-		}
-		b.proved++
+		h.renumbered++
 	}
+	h.id = now
 	return nil
 }
 
 // unchanged fails where the copy is not the file that was made any more. A file that exists
-// and is compared in place of a copy is one for sourceUnchanged. On a file system that gives
-// files new numbers the content decides, the first time.
+// and is compared in place of a copy is one for sourceUnchanged.
 func (p *pair) unchanged(ctx context.Context) error {
 	if p.id.Path == "" {
 		return nil
 	}
-	now, err := model.Identify(p.id.Path)
-	if err == nil {
-		err = model.SameFiles([]model.FileID{p.id}, []model.FileID{now})
-	}
-	if err != nil && p.id.Renumbered(now) {
-		if !p.renumbered {
-			holds, _, failed := disk.Hash(ctx, p.id.Path, nil)
-			p.renumbered = failed == nil && holds == p.holds
-			err = errors.Join(err, failed)
-		}
-		if p.renumbered {
-			p.id = now
-			return nil
-		}
-	}
-	if err == nil {
-		err = p.untouched(ctx)
-	}
-	if err != nil {
+	if err := p.held.unchanged(ctx, 1); err != nil {
 		return fmt.Errorf("it is no longer the file that was made: %w", err)
 	}
-	return nil
-}
-
-// untouched fails where the copy was written to although its size and time of modification are
-// what they were: where it was touched its content decides.
-func (p *pair) untouched(ctx context.Context) error {
-	if p.watch.touched.IsZero() || p.watch.proved == mostProofs {
-		return nil
-	}
-	touched, err := model.Touched(p.id.Path)
-	if err != nil || touched.Equal(p.watch.touched) {
-		return err
-	}
-	holds, _, err := disk.Hash(ctx, p.id.Path, nil)
-	if err != nil {
-		return err
-	}
-	if holds != p.holds {
-		return fmt.Errorf("%q holds something else, although its size and time of modification are what they were: it was written to at %s", p.id.Path, touched.Format(time.RFC3339Nano))
-	}
-	p.watch = watched{touched: touched, proved: p.watch.proved + 1}
 	return nil
 }
 

@@ -29,8 +29,8 @@ func (p *Program) checkFiles(entry config.Entry) error {
 		if recipe.Imatrix == "" || runner.PerModel(recipe.Imatrix) {
 			continue
 		}
-		if _, err := os.Stat(recipe.Imatrix); err != nil {
-			check("targets", fmt.Errorf("imatrix of %s: %w: name a file that llama-imatrix made, or take the key out", recipe.Name, err))
+		if _, err := runner.MatrixFile(recipe.Imatrix); err != nil {
+			check("targets", fmt.Errorf("imatrix of %s: %w", recipe.Name, err))
 		}
 	}
 	if entry.Publish.Enabled() {

@@ -114,7 +114,7 @@ func (c Engine) Validate() []Problem {
 }
 
 // secretName finds the words by themselves where they are in others, too: a PAT (a personal
-// access token, perhaps of GH) is no PATH.
+// access token, perhaps of GH) is not a PATH.
 var secretName = regexp.MustCompile(`(?i)token|key|secret|pass|pwd|cred(s|ential)|auth|cookie|session|sessid|dsn|jwt|bearer|webhook|conn(ection)?_?str(ing)?(_|[0-9]|$)` +
 	`|(^|_)(sas|t?otp|sid|signature|(gh|gl|ado|git|github|gitlab|azure)?pat)[0-9]*(_|$)`)
 

@@ -8,7 +8,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 )
 
-// Recipe is an item of targets that is no format: a way to make a copy, under a name of its own.
+// Recipe is a way to make a copy, under a name of its own: an item of targets beside formats.
 type Recipe struct {
 	// Name is the target's, in metrics, events and the state.
 	Name string `yaml:"name" json:"name"`
@@ -60,7 +60,7 @@ func (r Recipe) Validate() []Problem {
 	return found
 }
 
-// Recipes are those of an entry. Their names differ in more than the case of letters.
+// Recipes belong to an entry. Their names differ in more than the case of letters.
 type Recipes []Recipe
 
 // Of returns the recipe of a target, whose name may be in any case; nil for a format.

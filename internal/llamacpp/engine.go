@@ -108,9 +108,8 @@ func (e *Engine) FreeDeviceMemory(ctx context.Context) (int64, error) {
 	return parseFree(said.stdout), nil
 }
 
-// files returns those that the settings name: the importance matrix, if there is one, and what
-// the arguments of the tools name by an absolute path, such as --tensor-type-file. All are read
-// whole to be told apart, so that one of an absurd size is refused.
+// files returns the files that the settings name: the importance matrix, if there is one, and
+// what the arguments of the tools name.
 func (e *Engine) files(imatrix string) (map[string]string, error) {
 	reasons := map[string]runner.Reason{"bench_args": runner.ReasonBenchmark, "quantize_args": runner.ReasonQuantize, "evaluate_args": runner.ReasonEvaluate}
 	all := map[string]string{}
@@ -118,14 +117,11 @@ func (e *Engine) files(imatrix string) (map[string]string, error) {
 		all["imatrix"] = imatrix
 	}
 	for name, args := range e.toolArgs() {
-		for _, path := range args {
-			info, err := os.Stat(path)
-			if err != nil || !filepath.IsAbs(path) || !info.Mode().IsRegular() {
-				continue
-			}
-			if info.Size() > mostBytes {
-				return nil, runner.Failf(reasons[name], "engine.%s names %s, which has %d bytes: no file for the tools but a model has more than %d", name, path, info.Size(), int64(mostBytes))
-			}
+		named, err := runner.NamedFiles(args)
+		if err != nil {
+			return nil, runner.Failf(reasons[name], "engine.%s %w", name, err)
+		}
+		for _, path := range named {
 			all[name+" "+path] = path
 		}
 	}
@@ -182,26 +178,15 @@ func (e *Engine) matrices() string {
 	return e.cfg.Imatrix
 }
 
-// mostBytes bounds the size of an importance matrix, and of what arguments name, which are read
-// whole: the matrices of the largest models have some hundred megabytes.
-const mostBytes = 16 << 30
-
 // imatrix returns the absolute path of the importance matrix of all models, "" when none is
 // configured.
 func (e *Engine) imatrix() (string, error) {
 	if e.cfg.Imatrix == "" || e.matrices() != "" {
 		return "", nil
 	}
-	path, err := filepath.Abs(e.cfg.Imatrix)
-	var info os.FileInfo
-	if err == nil {
-		info, err = os.Stat(path)
-	}
-	if err == nil && info.Size() > mostBytes {
-		err = fmt.Errorf("%s has %d bytes, more than any importance matrix", path, info.Size())
-	}
+	path, err := runner.MatrixFile(e.cfg.Imatrix)
 	if err != nil {
-		return "", runner.Failf(runner.ReasonQuantize, "engine.imatrix: %w: name a file that llama-imatrix made, or take the key out", err)
+		return "", runner.Failf(runner.ReasonQuantize, "engine.imatrix: %w", err)
 	}
 	return path, nil
 }
@@ -233,23 +218,29 @@ func (e *Engine) run(ctx context.Context, c command) (process.Result, runner.Too
 		StdoutLimit: outputLimit,
 		OnStderr:    c.onStderr,
 	})
-	trace := runner.ToolRun{
-		Args:    append([]string{c.tool}, config.RedactArgs(c.args)...),
-		Wall:    result.Wall,
-		CPUTime: result.CPU,
-	}
+	trace := e.ended(c, &result)
 	e.logger.Debug("ran", "tool", c.tool, "wall", result.Wall.Round(time.Millisecond), "cpu", result.CPU.Round(time.Millisecond), "err", err)
+	if err != nil {
+		result.Stdout = []byte(config.HideArgs(string(result.Stdout), c.args))
+		return result, trace, c.failure(ctx, result, err)
+	}
+	return result, trace, nil
+}
+
+// ended returns the trace of a tool that has ended, and takes the secrets among its arguments out
+// of the last words that it has printed.
+func (e *Engine) ended(c command, result *process.Result) runner.ToolRun {
 	if result.Strays > 0 {
 		e.logger.Warn("a tool left processes behind, which were ended", "tool", c.tool, "processes", result.Strays)
 	}
 	for i, line := range result.Tail {
 		result.Tail[i] = config.HideArgs(line, c.args)
 	}
-	if err != nil {
-		result.Stdout = []byte(config.HideArgs(string(result.Stdout), c.args))
-		return result, trace, c.failure(ctx, result, err)
+	return runner.ToolRun{
+		Args:    append([]string{c.tool}, config.RedactArgs(c.args)...),
+		Wall:    result.Wall,
+		CPUTime: result.CPU,
 	}
-	return result, trace, nil
 }
 
 // checkNames guards the tools' command lines: a name that looks like an option, or that

@@ -25,7 +25,7 @@ const (
 
 // probing bounds how long a tool may take to say something about itself.
 type probing struct {
-	quiet   time.Duration // before somebody is told that it takes long
+	quiet   time.Duration // before a log line says that it takes long
 	limit   time.Duration // of --help and --version
 	devices time.Duration // of the list of devices, which takes seconds with several GPUs
 	again   time.Duration // before a tool that hung is asked once more
