@@ -19,8 +19,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/process"
@@ -82,13 +80,7 @@ func (e *Engine) startServer(ctx context.Context, c command, cpus []int, socket 
 			StdoutLimit: outputLimit,
 			OnStderr:    s.log.add,
 		})
-		s.trace = runner.ToolRun{Args: append([]string{c.tool}, config.RedactArgs(c.args)...), Wall: s.result.Wall, CPUTime: s.result.CPU}
-		if s.result.Strays > 0 {
-			e.logger.Warn("a tool left processes behind, which were ended", "tool", c.tool, "processes", s.result.Strays)
-		}
-		for i, line := range s.result.Tail {
-			s.result.Tail[i] = config.HideArgs(line, c.args)
-		}
+		s.trace = e.ended(c, &s.result)
 		s.result.Stdout = []byte(config.HideArgs(string(s.result.Stdout), c.args))
 	}()
 	return s
@@ -339,23 +331,6 @@ func (s *server) idle() float64 {
 		return 0
 	}
 	return max(0, float64(now.Running-s.loadedAt.Running-s.busy)/float64(others))
-}
-
-// dialIn connects to a socket, whatever the length of its path: a UNIX address has room for
-// about a hundred bytes, so that the socket is named by way of its directory where the
-// system allows that.
-func dialIn(ctx context.Context, path string) (net.Conn, error) {
-	var dialer net.Dialer
-	directory, err := unix.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(directory)
-	short := fmt.Sprintf("/proc/self/fd/%d", directory)
-	if _, err := os.Stat(short); err == nil {
-		path = filepath.Join(short, filepath.Base(path))
-	}
-	return dialer.DialContext(ctx, "unix", path)
 }
 
 // loadLog keeps what a server prints about where it put its file. It is safe for concurrent use.

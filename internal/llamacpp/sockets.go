@@ -1,6 +1,7 @@
 package llamacpp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -27,21 +28,15 @@ func withoutSockets(dir string) string {
 	return ""
 }
 
-// listen listens on a socket in a directory and ends that at once. An address has room for about
-// a hundred bytes, and a longer one is EINVAL too, so that it is named by a descriptor of the
-// directory where the system has such names.
+// listen listens on a socket in a directory and ends that at once.
 func listen(dir string) error {
-	folder, err := os.Open(dir)
+	path, done, err := shortened(filepath.Join(dir, "s"))
 	if err != nil {
 		return err
 	}
-	defer folder.Close()
-	path := filepath.Join(dir, "s")
-	if named := fmt.Sprintf("/proc/self/fd/%d", folder.Fd()); len(path) >= longestAddress {
-		if _, err := os.Stat(named); err != nil { // nobody can say
-			return nil
-		}
-		path = named + "/s"
+	defer done()
+	if len(path) >= longestAddress { // which is EINVAL, too: nobody can say
+		return nil
 	}
 	listener, err := net.Listen("unix", path)
 	if err != nil {
@@ -50,5 +45,35 @@ func listen(dir string) error {
 	return listener.Close()
 }
 
+// dialIn connects to a socket, whatever the length of its path.
+func dialIn(ctx context.Context, path string) (net.Conn, error) {
+	path, done, err := shortened(path)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, "unix", path)
+}
+
 // longestAddress is where the path of a socket is too long on the system with the shortest ones.
 const longestAddress = 103
+
+// shortened names a socket by a descriptor of its directory, until done is called, where the
+// system has such names: an address has room for about a hundred bytes.
+func shortened(path string) (short string, done func(), err error) {
+	directory, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return "", nil, err
+	}
+	done = func() { _ = directory.Close() }
+	if named := fmt.Sprintf("/proc/self/fd/%d", directory.Fd()); exists(named) {
+		path = filepath.Join(named, filepath.Base(path))
+	}
+	return path, done, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
