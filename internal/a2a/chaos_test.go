@@ -1,7 +1,6 @@
 package a2a
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/store"
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -189,8 +189,8 @@ type chaos struct {
 
 	producer *exec.Cmd
 	stdin    io.Closer
-	made     bool        // all events are
-	said     chan string // what the producer says; closed when it says no more
+	made     bool          // all events are
+	said     <-chan string // what the producer says; closed when it says no more
 
 	producerKills, redisKills, freezes, cuts int
 	producers                                int // that have events: one, and one for each copy of the state that made some
@@ -219,17 +219,7 @@ func (c *chaos) startProducer() {
 	c.producer.Stderr = os.Stderr
 	c.stdin, err = c.producer.StdinPipe()
 	require.NoError(c.t, err)
-	out, err := c.producer.StdoutPipe()
-	require.NoError(c.t, err)
-	require.NoError(c.t, c.producer.Start())
-	said := make(chan string, 1)
-	c.said = said
-	go func() {
-		defer close(said)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			said <- lines.Text()
-		}
-	}()
+	c.said = program.Lines(c.t, c.producer)
 }
 
 func (c *chaos) killProducer() {

@@ -1,9 +1,7 @@
 package a2a
 
 import (
-	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,15 +19,7 @@ func TestEndpoints(t *testing.T) {
 	certificates := servers.NewCertificates(t)
 	tlsPort := servers.FreePort(t)
 	server := servers.StartRedis(t, servers.RedisOptions{Args: certificates.RedisArgs(tlsPort)})
-	host, port, err := net.SplitHostPort(server.Addr)
-	require.NoError(t, err)
-	sentinel := servers.StartRedis(t, servers.RedisOptions{
-		Config: fmt.Sprintf("sentinel monitor main %s %s 1\n", host, port),
-		Args:   []string{"--sentinel"},
-	})
-	cluster := servers.StartRedis(t, servers.RedisOptions{Args: []string{"--cluster-enabled", "yes"}})
-	cluster.CLI("cluster", "addslotsrange", "0", "16383")
-	waitFor(t, cluster, "cluster_state:ok", "cluster", "info")
+	sentinel, cluster := server.Sentinel(t, ""), servers.StartCluster(t)
 	const nobody = "127.0.0.1:1" // one of several that is down
 
 	for name, c := range map[string]struct {
@@ -120,14 +110,6 @@ func TestPasswordIsRotated(t *testing.T) {
 func TestSentinelsThatWantAPassword(t *testing.T) {
 	server := servers.StartRedis(t, servers.RedisOptions{})
 	aclUser(server, minimal...)
-	host, port, err := net.SplitHostPort(server.Addr)
-	require.NoError(t, err)
-	start := func(t *testing.T, lines string) *servers.Redis {
-		return servers.StartRedis(t, servers.RedisOptions{
-			Config: fmt.Sprintf("sentinel monitor main %s %s 1\n%s", host, port, lines),
-			Args:   []string{"--sentinel"},
-		})
-	}
 	of := func(sentinel *servers.Redis) config.A2A {
 		return configOf("redis+sentinel://exporter:hunter2@" + sentinel.Addr + "/main")
 	}
@@ -151,7 +133,7 @@ func TestSentinelsThatWantAPassword(t *testing.T) {
 	}
 
 	t.Run("password", func(t *testing.T) {
-		cfg := of(start(t, "requirepass hunter3\n"))
+		cfg := of(server.Sentinel(t, "requirepass hunter3\n"))
 		assert.Equal(t, ReasonAuth, outcome(t, cfg, Secrets{}))
 		assert.Contains(t, advice[ReasonAuth], "a2a.sentinel_password_file")
 		assert.Equal(t, ReasonAuth, outcome(t, cfg, Secrets{SentinelPassword: "hunter2"}))
@@ -162,14 +144,14 @@ func TestSentinelsThatWantAPassword(t *testing.T) {
 		assert.Empty(t, outcome(t, cfg, Secrets{SentinelPassword: "hunter2"}), "the configuration comes first")
 	})
 	t.Run("user", func(t *testing.T) {
-		cfg := of(start(t, "user default off\nuser watch on >hunter3 allchannels -@all +hello +auth +client|setname +ping +subscribe +sentinel|get-master-addr-by-name +sentinel|sentinels\n"))
+		cfg := of(server.Sentinel(t, "user default off\nuser watch on >hunter3 allchannels -@all +hello +auth +client|setname +ping +subscribe +sentinel|get-master-addr-by-name +sentinel|sentinels\n"))
 		assert.Equal(t, ReasonAuth, outcome(t, cfg, Secrets{SentinelPassword: "hunter3"}))
 		assert.Empty(t, outcome(t, cfg, Secrets{SentinelUsername: "watch", SentinelPassword: "hunter3"}))
 		cfg.SentinelUsername = "watch"
 		assert.Empty(t, outcome(t, cfg, Secrets{SentinelUsername: "other", SentinelPassword: "hunter3"}))
 	})
 	t.Run("changed", func(t *testing.T) {
-		sentinel := start(t, "user default off\nuser watch on >hunter3 allchannels +@all\n")
+		sentinel := server.Sentinel(t, "user default off\nuser watch on >hunter3 allchannels +@all\n")
 		cfg := of(sentinel)
 		cfg.SentinelUsername, cfg.SentinelPasswordFile = "watch", filepath.Join(t.TempDir(), "password")
 		write := func(password string) {

@@ -249,7 +249,7 @@ func TestDrop(t *testing.T) {
 	assert.Equal(t, []int{2}, kept(t, c))
 }
 
-// A file that was written to through another name is dropped, and whoever serves it is told.
+// A file that was written to through another name is dropped, and a log line warns whoever serves it.
 func TestDamageUnderOtherNamesIsTold(t *testing.T) {
 	for _, take := range []string{"drop", "get"} {
 		for _, written := range []bool{true, false} {

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"log/slog"
@@ -109,18 +108,16 @@ func killAtRandom(t *testing.T, dir string) (puts int) {
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), fillEnv+"="+dir)
 	child.Stderr = os.Stderr
-	out, err := child.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, child.Start())
-	scanner := bufio.NewScanner(out)
+	said := program.Lines(t, child)
 	for range 1 + rand.IntN(10) {
-		require.True(t, scanner.Scan(), "the child ended by itself")
-		require.Contains(t, scanner.Text(), "put ")
+		line, ok := <-said
+		require.True(t, ok, "the child ended by itself")
+		require.Contains(t, line, "put ")
 		puts++
 	}
 	<-time.After(rand.N(10 * time.Millisecond)) // into whatever it does next
 	require.NoError(t, child.Process.Kill())
-	for scanner.Scan() {
+	for range said {
 		puts++
 	}
 	_ = child.Wait()

@@ -3,8 +3,6 @@ package fleet_test
 import (
 	"context"
 	"fmt"
-	"net"
-	"strings"
 	"testing"
 	"time"
 
@@ -29,15 +27,7 @@ func TestEndpoints(t *testing.T) {
 	program.NotShort(t)
 	certificates, tlsPort := servers.NewCertificates(t), servers.FreePort(t)
 	server := servers.StartRedis(t, servers.RedisOptions{Args: certificates.RedisArgs(tlsPort)})
-	host, port, err := net.SplitHostPort(server.Addr)
-	require.NoError(t, err)
-	sentinel := servers.StartRedis(t, servers.RedisOptions{
-		Config: fmt.Sprintf("sentinel monitor main %s %s 1\n", host, port),
-		Args:   []string{"--sentinel"},
-	})
-	cluster := servers.StartRedis(t, servers.RedisOptions{Args: []string{"--cluster-enabled", "yes"}})
-	cluster.CLI("cluster", "addslotsrange", "0", "16383")
-	require.Eventually(t, func() bool { return strings.Contains(cluster.CLI("cluster", "info"), "cluster_state:ok") }, patience, 50*time.Millisecond)
+	sentinel, cluster := server.Sentinel(t, ""), servers.StartCluster(t)
 	overTLS := fleetAt(fmt.Sprintf("rediss://127.0.0.1:%d", tlsPort))
 	overTLS.TLS.CAFile, overTLS.TLS.CertFile, overTLS.TLS.KeyFile = certificates.Path("ca.crt"), certificates.Path("leaf.crt"), certificates.Path("leaf.key")
 

@@ -1,12 +1,12 @@
 package publish
 
 import (
-	"bufio"
 	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -97,23 +97,23 @@ func TestKilledPublishing(t *testing.T) {
 	}
 }
 
-// killPublishing runs the child and kills it, and gives the last cycles of which it said
-// that it begins to publish them, and that it has; 0 for none.
+// killPublishing runs the child and kills it; see publishUntil.
 func killPublishing(t *testing.T, scratch, dir string, first uint64, layout string) (begun, done uint64) {
 	t.Helper()
 	child := childCommand("kill", dir, scratch, strconv.FormatUint(first, 10), layout)
 	child.Stderr = os.Stderr
-	out, err := child.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, child.Start())
-	said := make(chan string, 100_000)
-	go func() {
-		defer close(said)
-		scanner := bufio.NewScanner(out)
-		for scanner.Scan() {
-			said <- scanner.Text()
-		}
-	}()
+	begun, done = publishUntil(t, child, 5*time.Millisecond, func() { require.NoError(t, child.Process.Kill()) })
+	_ = child.Wait()
+	require.Equal(t, "signal: killed", child.ProcessState.String())
+	return begun, done
+}
+
+// publishUntil runs the child, which publishes, until end ends it, soon after it has said
+// something, and gives the last cycles of which it said that it begins to publish them, and
+// that it has; 0 for none.
+func publishUntil(t *testing.T, child *exec.Cmd, soon time.Duration, end func()) (begun, done uint64) {
+	t.Helper()
+	said := program.Lines(t, child)
 	take := func(line string) {
 		var cycle uint64
 		if _, err := fmt.Sscanf(line, "begin %d", &cycle); err == nil {
@@ -127,13 +127,11 @@ func killPublishing(t *testing.T, scratch, dir string, first uint64, layout stri
 		require.True(t, ok, "the child ended by itself")
 		take(line)
 	}
-	<-time.After(rand.N(5 * time.Millisecond)) // into whatever it does next
-	require.NoError(t, child.Process.Kill())
+	<-time.After(rand.N(soon)) // into whatever it does next
+	end()
 	for line := range said {
 		take(line)
 	}
-	_ = child.Wait()
-	require.Equal(t, "signal: killed", child.ProcessState.String())
 	return begun, done
 }
 

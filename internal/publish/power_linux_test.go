@@ -1,10 +1,7 @@
 package publish
 
 import (
-	"bufio"
 	"flag"
-	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -33,7 +30,8 @@ func TestPowerLoss(t *testing.T) {
 			next, within, published := uint64(2), 0, 0
 			for i := range *losses {
 				require.NoError(t, os.MkdirAll(scratch, 0o700))
-				begun, done := losePower(t, disk, dir, scratch, next)
+				child := childCommand("kill", dir, scratch, strconv.FormatUint(next, 10), "pair") // what it says when its disk has gone is of no use
+				begun, done := publishUntil(t, child, 20*time.Millisecond, func() { disk.Lose(child.Process) })
 				if left, _ := os.ReadDir(filepath.Join(dir, incomingDir)); len(left) > 0 {
 					within++
 				}
@@ -58,39 +56,4 @@ func TestPowerLoss(t *testing.T) {
 			assert.Greater(t, published, *losses/10, "the processes have to get somewhere")
 		})
 	}
-}
-
-// losePower has a child publish on the disk until its power goes; see killPublishing.
-func losePower(t *testing.T, disk *powerloss.Disk, dir, scratch string, first uint64) (begun, done uint64) {
-	t.Helper()
-	child := childCommand("kill", dir, scratch, strconv.FormatUint(first, 10), "pair")
-	out, err := child.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, child.Start())
-	said := make(chan string, 100_000)
-	go func() {
-		defer close(said)
-		for scanner := bufio.NewScanner(out); scanner.Scan(); {
-			said <- scanner.Text()
-		}
-	}()
-	take := func(line string) {
-		var cycle uint64
-		if _, err := fmt.Sscanf(line, "begin %d", &cycle); err == nil {
-			begun = cycle
-		} else if _, err := fmt.Sscanf(line, "published %d", &cycle); err == nil {
-			done = cycle
-		}
-	}
-	for range 1 + rand.IntN(6) {
-		line, ok := <-said
-		require.True(t, ok, "the child ended by itself")
-		take(line)
-	}
-	<-time.After(rand.N(20 * time.Millisecond)) // into whatever it does next
-	disk.Lose(child.Process)
-	for line := range said {
-		take(line)
-	}
-	return begun, done
 }

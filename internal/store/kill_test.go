@@ -1,13 +1,13 @@
 package store
 
 import (
-	"bufio"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,15 +100,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		if i%10 == 0 { // the making of a state is among the moments
 			dir = filepath.Join(t.TempDir(), "state")
 		}
-		lines := killAtRandom(t, dir)
-		s, err := Open(dir, Options{Retention: config.Retention{Cycles: keptCycles}})
-		require.NoError(t, err)
-		require.NoError(t, s.Check(), "kill %d", i)
-		assert.Empty(t, s.State().Running)
-		for _, line := range lines {
-			acknowledged += acknowledgedIsThere(t, s, line)
-		}
-		require.NoError(t, s.Close())
+		acknowledged += assertAcknowledged(t, dir, killAtRandom(t, dir), fmt.Sprintf("kill %d", i))
 	}
 	t.Logf("%d kills, %d acknowledged commits", *kills, acknowledged)
 	assert.Greater(t, acknowledged, *kills, "the children must get somewhere")
@@ -119,32 +111,43 @@ func killAtRandom(t *testing.T, dir string) []string {
 	t.Helper()
 	child := childCommand("kill", dir)
 	child.Stderr = os.Stderr
-	out, err := child.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, child.Start())
-	said := make(chan string, 100_000)
-	go func() {
-		defer close(said)
-		scanner := bufio.NewScanner(out)
-		for scanner.Scan() {
-			said <- scanner.Text()
-		}
-	}()
+	lines := storeUntil(t, child, 4*time.Millisecond, func() { require.NoError(t, child.Process.Kill()) })
+	_ = child.Wait()
+	require.Equal(t, "signal: killed", child.ProcessState.String(), "%q", lines)
+	return lines
+}
 
-	var lines []string
+// storeUntil runs the child, which stores, until end ends it, soon after it has said something, and
+// gives the lines that it has written.
+func storeUntil(t *testing.T, child *exec.Cmd, soon time.Duration, end func()) (lines []string) {
+	t.Helper()
+	said := program.Lines(t, child)
 	for range 1 + rand.IntN(30) {
 		line, ok := <-said
 		require.True(t, ok, "the child ended by itself: %q", lines)
 		lines = append(lines, line)
 	}
-	<-time.After(rand.N(4 * time.Millisecond)) // into whatever it does next
-	require.NoError(t, child.Process.Kill())
+	<-time.After(rand.N(soon)) // into whatever it does next
+	end()
 	for line := range said {
 		lines = append(lines, line)
 	}
-	_ = child.Wait()
-	require.Equal(t, "signal: killed", child.ProcessState.String(), "%q", lines)
 	return lines
+}
+
+// assertAcknowledged looks into the state that a child has left, wherever it ended: every commit of
+// its lines is there, once, and nothing contradicts itself. It returns how many these are.
+func assertAcknowledged(t *testing.T, dir string, lines []string, when string) (acknowledged int) {
+	t.Helper()
+	s, err := Open(dir, Options{Retention: config.Retention{Cycles: keptCycles}})
+	require.NoError(t, err)
+	require.NoError(t, s.Check(), when)
+	assert.Empty(t, s.State().Running)
+	for _, line := range lines {
+		acknowledged += acknowledgedIsThere(t, s, line)
+	}
+	require.NoError(t, s.Close())
+	return acknowledged
 }
 
 // acknowledgedIsThere checks one line of the child, and says how many commits it tells.

@@ -52,7 +52,7 @@ func TestLiveTellsTheProgressOfWorkers(t *testing.T) {
 	})
 }
 
-// Its page has progress, log and a button, as that of a cycle on this host.
+// Its page has progress, log and a button, like the page of a cycle on this host.
 func TestPageOfACycleOnAWorker(t *testing.T) {
 	s := &stage{status: onWorkers(0.25)}
 	o := s.options(t)

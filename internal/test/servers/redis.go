@@ -59,6 +59,33 @@ func StartRedis(t testing.TB, options RedisOptions) *Redis {
 	return r
 }
 
+// Sentinel starts a Sentinel that watches the server under the name main, with further lines of
+// its configuration.
+func (r *Redis) Sentinel(t testing.TB, lines string) *Redis {
+	t.Helper()
+	host, port, err := net.SplitHostPort(r.Addr)
+	if err != nil {
+		t.Fatalf("reading the address of redis-server: %v", err)
+	}
+	return StartRedis(t, RedisOptions{
+		Config: fmt.Sprintf("sentinel monitor main %s %s 1\n%s", host, port, lines),
+		Args:   []string{"--sentinel"},
+	})
+}
+
+// StartCluster starts a cluster of one server, and waits until it takes commands.
+func StartCluster(t testing.TB) *Redis {
+	t.Helper()
+	r := StartRedis(t, RedisOptions{Args: []string{"--cluster-enabled", "yes"}})
+	r.CLI("cluster", "addslotsrange", "0", "16383")
+	for !strings.Contains(r.CLI("cluster", "info"), "cluster_state:ok") {
+		if err := t.Context().Err(); err != nil {
+			t.Fatalf("waiting for the cluster: %v", err)
+		}
+	}
+	return r
+}
+
 // ping asks through the socket, where only this server can answer.
 func (r *Redis) ping(ctx context.Context) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", r.Socket)

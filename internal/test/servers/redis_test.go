@@ -81,9 +81,6 @@ func TestRedisWithConfigIsASentinel(t *testing.T) {
 	master := servers.StartRedis(t, servers.RedisOptions{})
 	host, port, err := net.SplitHostPort(master.Addr)
 	require.NoError(t, err)
-	sentinel := servers.StartRedis(t, servers.RedisOptions{
-		Config: "sentinel monitor main " + host + " " + port + " 1\n",
-		Args:   []string{"--sentinel"},
-	})
+	sentinel := master.Sentinel(t, "")
 	assert.Equal(t, []string{host, port}, strings.Fields(sentinel.CLI("sentinel", "get-master-addr-by-name", "main")))
 }

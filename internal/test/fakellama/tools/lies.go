@@ -66,7 +66,7 @@ func (f *fake) lieAboutCopy(do fakellama.Do, l lie) bool {
 	return true
 }
 
-// leave leaves something that is no file of a tool's where that is due, and reports whether it did.
+// leave leaves something that no tool would leave where that is due, and reports whether it did.
 func (f *fake) leave(do fakellama.Do, output string) bool {
 	switch do {
 	case fakellama.EmptyFile:
