@@ -60,7 +60,7 @@ type decision struct {
 	Timestamp float64     `json:"timestamp"`
 }
 
-// figures are those of the quality that limits are for; intervals are low, high.
+// figures of quality, which limits are for; intervals are low, high.
 type figures struct {
 	KLDivergence       [2]float64         `json:"kl_divergence_interval"`
 	Top1Agreement      [2]float64         `json:"top1_agreement_interval_percent"`

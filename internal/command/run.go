@@ -126,7 +126,7 @@ func (p *Program) resolve(entry config.Entry) (model.Resolved, error) {
 		return model.Resolved{}, err
 	}
 	entries := []config.Entry{entry}
-	for _, other := range p.Config.Schedule { // by which files of one format are told apart
+	for _, other := range p.Config.Schedule { // which name other files of one format
 		if entry.Against != "" && other.Against != "" && other.Name != entry.Name {
 			entries = append(entries, other)
 		}

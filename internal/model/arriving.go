@@ -34,7 +34,7 @@ var prefixed = regexp.MustCompile(`^(?:(?i:[.~]syncthing[.~]|\.in\.|incomplete-)
 var hashSuffixes = []string{".sha256", ".sha512", ".backup"}
 
 // brought returns the name of the file that a client brings under another name, perhaps with
-// something behind it; "" where the name is no client's.
+// something behind it; "" where no client uses such a name.
 func brought(name string) string {
 	if match := companion.FindStringSubmatch(name); match != nil {
 		return match[1]

@@ -305,9 +305,9 @@ func (d *Directory) renew(ctx context.Context, v Version, incoming string) error
 	case there.Model != v.Model || there.TargetFormat != v.TargetFormat || there.File != v.File:
 		return fmt.Errorf("%s is a version of %s of %q: publish that elsewhere", v.Dir, there.TargetFormat, there.Model)
 	}
-	err = holds(ctx, filepath.Join(v.Dir, v.File), v.SHA256)
+	err = holds(ctx, v.Path(), v.SHA256)
 	if errors.Is(err, errChanged) {
-		return fmt.Errorf("%s was changed after it was published: remove the folder, for it to be made again", filepath.Join(v.Dir, v.File))
+		return fmt.Errorf("%s was changed after it was published: remove the folder, for it to be made again", v.Path())
 	}
 	if err != nil {
 		return fmt.Errorf("reading the version that is there: %w; remove the folder, for it to be made again", err)

@@ -33,7 +33,7 @@ func Gate(r *runner.Result) string {
 }
 
 // GateOfEvent writes the same of the event of a decision, as far as it has the figures: of the
-// speed only those of its phase, of memory none, and of quality no limits where an earlier
+// speed only the figures of its phase, of memory none, and of quality no limits where an earlier
 // version made it.
 func GateOfEvent(d *event.Decision) string {
 	switch q := d.Quality; {

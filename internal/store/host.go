@@ -9,9 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"gonum.org/v1/gonum/stat"
-	"gonum.org/v1/gonum/stat/distuv"
-
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -103,10 +100,7 @@ func throughputWithin(samples []float64) (quality.Interval, bool) {
 	for i, sample := range samples {
 		logarithms[i] = math.Log(sample)
 	}
-	n := float64(len(samples))
-	mean, deviation := stat.MeanStdDev(logarithms, nil)
-	t := distuv.StudentsT{Sigma: 1, Nu: n - 1}.Quantile((1 + foundConfidence) / 2)
-	half := t * deviation / math.Sqrt(n)
+	mean, half := quality.Student(logarithms, foundConfidence)
 	return quality.Interval{Estimate: math.Exp(mean), Lower: math.Exp(mean - half), Upper: math.Exp(mean + half)}, true
 }
 

@@ -121,7 +121,7 @@ type tickView struct {
 	At, Label string
 	Anchor    string // what of the label is there: start, middle or end
 	// Form is how the label writes At's moment, which the script does in another time zone: day,
-	// clock, or zone, which is the day with the zone; "" for what is no moment.
+	// clock, or zone, which is the day with the zone; "" for what is not a moment.
 	Form   string
 	Moment string
 }
