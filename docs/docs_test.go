@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +46,25 @@ func TestHelpIsSentences(t *testing.T) {
 			if !slices.Contains(toolkits, flag.Name) {
 				assert.Regexp(t, `\.$`, flag.Help, "%s --%s", command.Name, flag.Name)
 			}
+		}
+	}
+}
+
+// A command that the text names, rather than a block, is one that the program or the Makefile has.
+func TestCommandsInTheText(t *testing.T) {
+	makefile, err := os.ReadFile("../Makefile")
+	require.NoError(t, err)
+	mentions := docs.Mentions(t, "..")
+	require.NotEmpty(t, mentions)
+	for _, m := range mentions {
+		if m.Args[0] == "make" {
+			assert.Regexp(t, `(?m)^`+regexp.QuoteMeta(m.Args[1])+`:`, string(makefile), "%s:%d", m.Page, m.Line)
+			continue
+		}
+		flags := command.NewFlags(io.Discard)
+		flags.App.Terminate(func(int) {}) // after --version
+		if _, err := flags.Parse(m.Args[1:]); err != nil {
+			assert.ErrorContains(t, err, " needs a ", "%s:%d: only what the command works on may be left out", m.Page, m.Line)
 		}
 	}
 }

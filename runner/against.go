@@ -20,6 +20,8 @@ func (c *cycle) usable() error {
 		return nil
 	case isOneOf(err, syscall.EMFILE, syscall.ENFILE): // which says nothing of the file
 		return fmt.Errorf("reading the header of %s: %w", c.Model.Name, err)
+	case isOffline(err):
+		return offline(err)
 	}
 	return Failf(ReasonBadModel, "%w", err)
 }

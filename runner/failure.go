@@ -15,7 +15,7 @@ type Reason string
 const (
 	ReasonEngineMissing Reason = "engine_missing" // a tool is not there or cannot be started
 	ReasonBadModel      Reason = "bad_model"      // the model cannot be read, is cut off or is not a language model
-	ReasonSourceChanged Reason = "source_changed" // the model's file changed or went away during the cycle
+	ReasonSourceChanged Reason = "source_changed" // the model's file changed or went away during the cycle, or its disk cannot be read
 	ReasonNoSpace       Reason = "no_space"       // the working directory cannot hold the copy, or what evaluations need
 	ReasonWorkDir       Reason = "work_dir"       // the working directory cannot be written to, or has gone
 	ReasonHostLimit     Reason = "host_limit"     // the host has no more descriptors or processes to give

@@ -304,8 +304,12 @@ func (c *cycle) findInputs(ctx context.Context) (*Inputs, error) {
 		i.ByTarget[recipe.Name] = own
 	}
 	if c.Quality.Enabled() {
-		if i.Corpus, err = c.hashPath(ctx, c.Quality.Corpus); err != nil {
-			return nil, Failf(ReasonEvaluate, "quality.corpus: %w: name the file of a text", err)
+		_, err := CheckCorpus(c.Quality.Corpus)
+		if err == nil {
+			i.Corpus, err = c.hashPath(ctx, c.Quality.Corpus)
+		}
+		if err != nil {
+			return nil, Failf(ReasonEvaluate, "quality.corpus: %w", err)
 		}
 	}
 	return i, nil

@@ -2,17 +2,13 @@ package runner
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
-	"github.com/quant-exporter/quant-exporter/internal/disk"
 	"github.com/quant-exporter/quant-exporter/internal/gguf"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 )
@@ -54,12 +50,6 @@ type QualityEvidence struct {
 	Quantiles []quality.Quantile `json:"kl_divergence_quantiles,omitempty"`
 }
 
-// CorpusID says which text it was.
-type CorpusID struct {
-	Bytes  int64  `json:"bytes"`
-	SHA256 string `json:"sha256"` // in hexadecimal
-}
-
 // Verdict computes the figures again.
 func (e *QualityEvidence) Verdict() quality.Verdict {
 	return quality.Decide(e.Settings.Limits(), quality.Sample{Chunks: e.Chunks, Quantiles: e.Quantiles, Planned: e.Settings.Chunks})
@@ -71,9 +61,6 @@ func (p *pair) exceedsLimit() bool { return p.quality != nil && !p.quality.Passe
 // chunkTokens is the number of tokens of a chunk, of which the second half is predicted: as
 // many as llama-perplexity takes by itself, and as most published figures are of.
 const chunkTokens = 512
-
-// corpusFile is the text in the working directory.
-const corpusFile = "corpus.txt"
 
 // predictionsFile holds what the original predicts in so many chunks, in the working directory.
 func predictionsFile(chunks int) string { return fmt.Sprintf("original-%d.predictions", chunks) }
@@ -91,14 +78,10 @@ func (c *cycle) looks() []int { return quality.Looks(c.Quality.Limits(), c.Quali
 // evaluationSize returns what evaluating will write into the working directory. It notices in
 // time that there is no text, or no tool.
 func (c *cycle) evaluationSize(ctx context.Context) (int64, error) {
-	corpus, err := os.Stat(c.Quality.Corpus)
-	if err == nil && !corpus.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a file", c.Quality.Corpus)
-	}
+	size, err := CheckCorpus(c.Quality.Corpus)
 	if err != nil {
-		return 0, Failf(ReasonEvaluate, "quality.corpus: %w: name the file of a text", err)
+		return 0, Failf(ReasonEvaluate, "quality.corpus: %w", err)
 	}
-	size := corpus.Size()
 	for _, chunks := range c.looks() {
 		predictions, err := c.engine.PredictionsSize(ctx, c.evaluateJob(c.original, chunks))
 		if err != nil {
@@ -238,30 +221,6 @@ func (c *cycle) predict(ctx context.Context, chunks int) (QualityEvidence, error
 	}
 	c.keep(ctx, key, file)
 	return evidence, c.bring(file, "")
-}
-
-// copyCorpus copies the text, so that what is evaluated on is what the hash says.
-func copyCorpus(from, to string) (id CorpusID, err error) {
-	source, _, err := disk.OpenRegular(from)
-	if err != nil {
-		return id, Failf(ReasonEvaluate, "quality.corpus: %w", err)
-	}
-	defer source.Close()
-	target, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return id, err
-	}
-	defer func() {
-		if closing := target.Close(); err == nil {
-			err = closing
-		}
-	}()
-	hash := sha256.New()
-	if id.Bytes, err = io.Copy(io.MultiWriter(target, hash), source); err != nil {
-		return id, fmt.Errorf("copying %s into the working folder: %w", from, err)
-	}
-	id.SHA256 = hex.EncodeToString(hash.Sum(nil))
-	return id, nil
 }
 
 // evaluateOne evaluates a copy on so many chunks. It has no quality yet if these are not all,

@@ -133,4 +133,8 @@ func TestFilesOfAnAbsurdSizeAreRefused(t *testing.T) {
 
 	f.request.Recipes[0] = config.Recipe{Name: "mix", Format: "Q8_0", Imatrix: huge}
 	require.ErrorContains(t, f.failure("mix", f.run(t.Context())), "imatrix of mix: "+huge+" has 18253611008 bytes, more than any importance matrix")
+
+	f.request.Recipes, f.request.Quality.Corpus = nil, huge
+	f.request.Targets = []string{"Q8_0"}
+	require.ErrorContains(t, f.failure("Q8_0", f.run(t.Context())), "quality.corpus: "+huge+" has 18253611008 bytes, all of which llama-perplexity would read")
 }

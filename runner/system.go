@@ -6,7 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
+
+	"github.com/quant-exporter/quant-exporter/internal/disk"
+	"github.com/quant-exporter/quant-exporter/internal/model"
 )
 
 // refused gives an error of the system its reason. An error that has a reason already keeps
@@ -25,10 +29,12 @@ func (c *cycle) refused(err error) error {
 		return err
 	}
 	switch {
-	case isFull(err):
+	case disk.NoSpace(err):
 		return spaceFailure(err)
 	case isOneOf(err, syscall.EMFILE, syscall.ENFILE):
 		return Failf(ReasonHostLimit, "too few files may be open at a time: raise the limit (ulimit -n, LimitNOFILE= of the service): %w", err)
+	case c.ofModel(err) && isOffline(err):
+		return offline(err)
 	case !c.inWorkDir(err):
 		return err
 	case isOneOf(err, syscall.EROFS, syscall.EACCES, syscall.EPERM):
@@ -76,11 +82,30 @@ func (c *cycle) inWorkDir(err error) bool {
 	return false
 }
 
-func isFull(err error) bool { return isOneOf(err, syscall.ENOSPC, syscall.EDQUOT) }
+// isOffline reports whether an error is of the medium below a file system, or of the way to it, and
+// says nothing of the file.
+func isOffline(err error) bool {
+	return isOneOf(err, syscall.EIO, syscall.ESTALE, syscall.ENOTCONN, syscall.ETIMEDOUT, syscall.EHOSTDOWN)
+}
+
+// offline gives such an error about the model its reason, which is one that passes.
+func offline(err error) error {
+	return Failf(ReasonSourceChanged, "the disk or the mount that holds the model cannot be read now: see what the kernel has logged of it: %w", err)
+}
+
+// ofModel reports whether an error of the file system is of a file of the model, or of the one that
+// it is compared with.
+func (c *cycle) ofModel(err error) bool {
+	path, found := errors.AsType[*fs.PathError](err)
+	of := func(m *model.Model) bool {
+		return m != nil && (path.Path == m.Path || slices.Contains(m.Files, path.Path))
+	}
+	return found && (of(&c.Model) || of(c.Against))
+}
 
 // spaceFailure gives the error of a full disk its reason.
 func spaceFailure(err error) error {
-	if isFull(err) {
+	if disk.NoSpace(err) {
 		return Failf(ReasonNoSpace, "the disk is full: %w", err)
 	}
 	return err

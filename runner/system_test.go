@@ -43,6 +43,9 @@ func TestWhatTheSystemRefuses(t *testing.T) {
 		"removed under a tool": {func(_ *fixture, job runner.QuantizeJob) error {
 			return errors.Join(runner.Failf(runner.ReasonQuantize, "the tool failed"), os.RemoveAll(job.Dir))
 		}, runner.ReasonWorkDir, "which led to: "},
+		"a disk of models that fails": {func(f *fixture, _ runner.QuantizeJob) error {
+			return &fs.PathError{Op: "read", Path: f.model.Path, Err: syscall.EIO}
+		}, runner.ReasonSourceChanged, "the kernel has logged"},
 		"a file elsewhere": {func(*fixture, runner.QuantizeJob) error {
 			return &fs.PathError{Op: "open", Path: "/etc/x", Err: syscall.EACCES}
 		}, runner.ReasonInternal, "/etc/x"},
@@ -58,6 +61,17 @@ func TestWhatTheSystemRefuses(t *testing.T) {
 			assert.Equal(t, tt.reason, failure.Reason, "%v", failure)
 			require.ErrorContains(t, failure, tt.want)
 		})
+	}
+}
+
+// A disk that fails says nothing of the file: the pair must not be left alone as damaged.
+func TestHeaderThatTheDiskDoesNotGive(t *testing.T) {
+	for _, err := range []error{syscall.EIO, syscall.ESTALE, syscall.ENOTCONN} {
+		f := newFixture(t, &engine{}, "Q8_0")
+		f.request.Model.Err = fmt.Errorf("reading the header: %w", &fs.PathError{Op: "read", Path: f.model.Path, Err: err})
+		failure := f.failure("Q8_0", f.run(t.Context()))
+		assert.Equal(t, runner.ReasonSourceChanged, failure.Reason, "%v", failure)
+		require.ErrorIs(t, failure, err)
 	}
 }
 

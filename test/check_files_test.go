@@ -20,7 +20,7 @@ func TestCheckOfFilesAndFolders(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"text":                 {"quality: {corpus: text, max_kl_divergence: 0.1}\n", ""},
 		"no text":              {"quality: {corpus: nowhere, max_kl_divergence: 0.1}\n", "nowhere: no such file or directory: name the file of a text"},
-		"folder for a text":    {"quality: {corpus: ., max_kl_divergence: 0.1}\n", "is not a file: name a text file"},
+		"folder for a text":    {"quality: {corpus: ., max_kl_divergence: 0.1}\n", "it is not a regular file: name the file of a text"},
 		"folder to be made":    {"publish: {dir: a/b}\n", ""},
 		"file for a folder":    {"publish: {dir: text}\n", "text is not a folder: name another one"},
 		"below a file":         {"publish: {dir: text/a}\n", "text/a: not a directory"},

@@ -23,7 +23,8 @@ func (p *Program) checkFiles(entry config.Entry) error {
 		}
 	}
 	if entry.Quality.Enabled() {
-		check("quality.corpus", readable(entry.Quality.Corpus))
+		_, err := runner.CheckCorpus(entry.Quality.Corpus)
+		check("quality.corpus", err)
 	}
 	for _, recipe := range entry.Recipes {
 		if recipe.Imatrix == "" || runner.PerModel(recipe.Imatrix) {
@@ -37,20 +38,6 @@ func (p *Program) checkFiles(entry config.Entry) error {
 		check("publish.dir", writable(entry.Publish.Dir))
 	}
 	return errors.Join(bad...)
-}
-
-func readable(file string) error {
-	info, err := os.Stat(file)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%w: name the file of a text", err)
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is not a file: name a text file", file)
-	}
-	if err := unix.Access(file, unix.R_OK); err != nil {
-		return fmt.Errorf("%s cannot be read: %w", file, err)
-	}
-	return nil
 }
 
 // writable reports whether something can be put into a directory, which need not exist yet.

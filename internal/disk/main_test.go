@@ -18,13 +18,14 @@ import (
 )
 
 // These make the test binary another process: one that owns a directory, one that removes
-// one without root's rights, and one that holds the lock at a path until it is killed or
+// one without root's rights, one that mounts file systems, and one that holds the lock at a path until it is killed or
 // its standard input ends, with a child that lives on.
 const (
 	ownEnv    = "QUANT_EXPORTER_TEST_OWN"
 	removeEnv = "QUANT_EXPORTER_TEST_REMOVE"
 	holdEnv   = "QUANT_EXPORTER_TEST_HOLD"
 	childEnv  = "QUANT_EXPORTER_TEST_CHILD"
+	mountEnv  = "QUANT_EXPORTER_TEST_MOUNT"
 )
 
 func TestMain(m *testing.M) {
@@ -36,6 +37,8 @@ func TestMain(m *testing.M) {
 		err = removeReadOnly(os.Getenv(removeEnv))
 	case os.Getenv(holdEnv) != "":
 		err = hold(os.Getenv(holdEnv))
+	case os.Getenv(mountEnv) != "":
+		err = lookAtMounts(os.Getenv(mountEnv))
 	case os.Getenv(childEnv) != "":
 		_, err = io.Copy(io.Discard, os.Stdin)
 	default:

@@ -59,16 +59,13 @@ func (e *Engine) Predict(ctx context.Context, job runner.EvaluateJob) (runner.To
 		return trace, err
 	}
 	if err := checkPredictions(filepath.Join(job.Dir, job.Predictions), job); err != nil {
-		if free, unknown := disk.Free(job.Dir); unknown == nil && free < fullBelow { // which the tool does not notice
+		if disk.IsFull(job.Dir) { // which the tool does not notice
 			return trace, runner.Failf(runner.ReasonNoSpace, "the disk is full: %s exited with status 0, and its predictions are not whole (%w); free some, name another folder with --work.dir, or lower quality.chunks", c.tool, err)
 		}
 		return trace, runner.Failf(runner.ReasonEvaluate, "%s exited with status 0 and its predictions cannot be used: %w%s", c.tool, err, lastWords(result))
 	}
 	return trace, nil
 }
-
-// fullBelow is how little is free, in bytes, where a file is cut off for want of room.
-const fullBelow = 1 << 20
 
 // checkPredictions returns an error unless a file of predictions is whole, of as many chunks as
 // were asked for, and in the model's own vocabulary.

@@ -62,3 +62,34 @@ func Blocks(t testing.TB, root string) []Block {
 	}
 	return blocks
 }
+
+// Mention is a command in the text of a page, outside of its blocks.
+type Mention struct {
+	Page string
+	Line int
+	Args []string // the program first: "quant-exporter" or "make"
+}
+
+var mention = regexp.MustCompile("`((?:quant-exporter|make) [^`]+)`")
+
+// Mentions are the commands of this program and of make that the README and the pages in docs
+// name in their text.
+func Mentions(t testing.TB, root string) []Mention {
+	t.Helper()
+	var all []Mention
+	for _, page := range Pages(t, root) {
+		inBlock := false
+		for i, line := range strings.Split(read(t, page), "\n") {
+			if strings.HasPrefix(line, "```") {
+				inBlock = !inBlock
+			}
+			if inBlock {
+				continue
+			}
+			for _, found := range mention.FindAllStringSubmatch(line, -1) {
+				all = append(all, Mention{page, i + 1, strings.Fields(found[1])})
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,56 @@
+package disk
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestIsFull(t *testing.T) {
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), mountEnv+"="+t.TempDir())
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if os.Geteuid() != 0 {
+		child.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		child.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		child.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	out, err := child.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+// lookAtMounts mounts file systems below a directory that nobody else sees, and returns an error
+// unless IsFull says of each what it is.
+func lookAtMounts(dir string) error {
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("leaving the mounts of the host: %w", err)
+	}
+	for _, tt := range []struct {
+		name, options string
+		want          bool
+	}{
+		{"room", "size=8m", false},
+		{"small", "size=300k", true},
+		{"refusing", "size=8m,nr_inodes=1", true}, // like a quota: much is free, and nothing can be written
+	} {
+		mount := filepath.Join(dir, tt.name)
+		if err := os.Mkdir(mount, 0o700); err != nil {
+			return err
+		}
+		if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, tt.options); err != nil {
+			return fmt.Errorf("mounting %s: %w", tt.name, err)
+		}
+		if got := IsFull(mount); got != tt.want {
+			return fmt.Errorf("IsFull of %q is %v", tt.name, got)
+		}
+		if left, err := os.ReadDir(mount); err != nil || len(left) > 0 {
+			return fmt.Errorf("%q holds %v, %w", tt.name, left, err)
+		}
+	}
+	return nil
+}
