@@ -21,7 +21,7 @@ import (
 
 // Times are how long a fleet waits; the zero value is for use, others for tests.
 type Times struct {
-	Poll   time.Duration // between two looks at a cycle; default 1 s
+	Poll   time.Duration // between two looks at a cycle that a worker has; default 250 ms
 	Task   time.Duration // between two looks at its task, before a worker has begun it; default 10 s
 	Silent time.Duration // after which a worker is taken for dead; default 60 s
 	Cancel time.Duration // for a worker to end a cycle that is canceled; default 20 s
@@ -29,7 +29,7 @@ type Times struct {
 }
 
 func (t Times) withDefaults() Times {
-	t.Poll = cmp.Or(t.Poll, time.Second)
+	t.Poll = cmp.Or(t.Poll, 250*time.Millisecond)
 	t.Task = cmp.Or(t.Task, 10*time.Second)
 	t.Silent = cmp.Or(t.Silent, time.Minute)
 	t.Beat = cmp.Or(t.Beat, 2*time.Second)

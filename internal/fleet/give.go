@@ -63,8 +63,6 @@ func (c *Coordinator) Give(ctx context.Context, o Order, req runner.Request, emi
 			return err
 		}
 	}
-	ticker := time.NewTicker(c.times.Poll)
-	defer ticker.Stop()
 	for {
 		over, err := f.step(ctx)
 		switch {
@@ -79,9 +77,18 @@ func (c *Coordinator) Give(ctx context.Context, o Order, req runner.Request, emi
 				return ErrLeft
 			}
 			return f.cancel(ctx)
-		case <-ticker.C:
+		case <-time.After(f.pause()):
 		}
 	}
+}
+
+// pause returns how long to wait between two looks: longer before a worker has begun the cycle,
+// because hundreds may wait for one.
+func (f *following) pause() time.Duration {
+	if f.run == "" {
+		return 4 * f.times.Poll
+	}
+	return f.times.Poll
 }
 
 // End forgets a cycle whose end is stored. A worker that still has it gets to know that.

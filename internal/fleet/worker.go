@@ -104,7 +104,7 @@ func (w *Worker) serve(ctx context.Context, once bool) (took bool, err error) {
 	server := asynq.NewServerFromRedisClient(w.link.redis, asynq.Config{
 		Concurrency:       1,
 		Queues:            map[string]int{w.link.queueOf(w.Class): 1},
-		TaskCheckInterval: 500 * time.Millisecond,
+		TaskCheckInterval: 200 * time.Millisecond,
 		ShutdownTimeout:   time.Minute,
 		Logger:            queueLog{w.Logger},
 	})
@@ -284,6 +284,7 @@ type Report struct {
 	logged   int    // bytes
 	last     bool   // the last entry is there
 	fresh    chan []string
+	asked    bool // what is fresh
 	answered bool // fresh has got its value
 }
 
@@ -386,6 +387,9 @@ func (r *Report) Fresh(ctx context.Context, inputs Inputs) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing the inputs: %w", err)
 	}
+	r.mu.Lock()
+	r.asked = true
+	r.mu.Unlock()
 	r.add(kindInputs, string(text))
 	select {
 	case <-ctx.Done():
@@ -475,12 +479,17 @@ func (r *Report) finish(worker context.Context, kind, data string) {
 // sending beats, and sends what is to be sent, until all is.
 func (r *Report) sending(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
-	ticker := time.NewTicker(r.beatEvery)
+	pause := r.pause()
+	ticker := time.NewTicker(pause)
 	defer ticker.Stop()
 	for {
 		all := r.send(ctx)
 		if all {
 			return
+		}
+		if now := r.pause(); now != pause {
+			pause = now
+			ticker.Reset(pause)
 		}
 		select {
 		case <-r.ended:
@@ -496,6 +505,17 @@ func (r *Report) sending(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// pause returns how long to wait between two beats: not long while the cycle waits for what the next
+// one brings, which targets are fresh.
+func (r *Report) pause() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.asked && !r.answered {
+		return min(r.beatEvery, 250*time.Millisecond)
+	}
+	return r.beatEvery
 }
 
 // heed does what an answer says, and reports whether nothing more is to be sent.
