@@ -121,7 +121,6 @@ func TestEqualsAreWhatIntervalsDoNotTellApart(t *testing.T) {
 	}
 }
 
-// Twenty nights of measurements whose order changes from one to the next.
 func TestSpeedsByTwoMethodsAreNotCompared(t *testing.T) {
 	fast, slow := within("Q8_0", 8, -0.5, -0.51, -0.49), within("Q2_K", 2, 0, -0.01, 0.01)
 	fast.Method, slow.Method = "paired", "process"
@@ -130,6 +129,7 @@ func TestSpeedsByTwoMethodsAreNotCompared(t *testing.T) {
 	assert.Equal(t, "Q8_0", choice.Fastest.Choose([]choice.Candidate{fast, slow}, ""))
 }
 
+// Twenty nights of measurements whose order changes from one to the next.
 func TestTheChoiceHoldsStill(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))
 	standing, orders := "", map[string]bool{}
