@@ -107,7 +107,8 @@ func Undecided(req Request, target string, why *Failure) Result {
 // Candidate returns what a choice among the kept copies of a model goes by. The result has to
 // have a verdict.
 func (r *Result) Candidate() choice.Candidate {
-	c := choice.Candidate{Target: r.TargetFormat, Bytes: r.Quantized.Bytes, KLDivergence: divergence(r.Quality), Memory: r.Memory.taken()}
+	withoutDevices := r.Inputs != nil && r.Inputs.Devices == ""
+	c := choice.Candidate{Target: r.TargetFormat, Bytes: r.Quantized.Bytes, KLDivergence: divergence(r.Quality), Memory: r.Memory.taken(withoutDevices)}
 	if phase, measured := r.Verdict.Primary(); measured {
 		c.Drop = &choice.Figure{Estimate: phase.Drop, Lower: end(phase.Lower, -1), Upper: end(phase.Upper, +1)}
 		if r.Inputs != nil {

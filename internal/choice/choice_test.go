@@ -196,7 +196,7 @@ func TestRuleWithLimitsOfMemory(t *testing.T) {
 	assert.EqualValues(t, "fastest, max_size 8GB", rule.Unmeasured())
 
 	took := func(host, device int64) choice.Candidate {
-		return choice.Candidate{Memory: &choice.Memory{Host: host, Device: device}}
+		return choice.Candidate{Memory: &choice.Memory{Host: host, Device: device, DeviceKnown: true}}
 	}
 	for name, test := range map[string]struct {
 		limits choice.Limits
@@ -208,6 +208,8 @@ func TestRuleWithLimitsOfMemory(t *testing.T) {
 		"too much of a device":       {choice.Limits{Host: 100, Device: 50}, took(100, 51), false},
 		"nothing of a device":        {choice.Limits{Device: 50}, took(0, 0), true},
 		"the system does not say":    {choice.Limits{Host: 100}, took(0, 0), false},
+		"the tool does not say":      {choice.Limits{Device: 50}, choice.Candidate{Memory: &choice.Memory{Host: 100}}, false},
+		"nor does anyone ask":        {choice.Limits{Host: 100}, choice.Candidate{Memory: &choice.Memory{Host: 100}}, true},
 		"not measured":               {choice.Limits{Host: 100}, choice.Candidate{}, false},
 		"not measured, and no limit": {choice.Limits{Size: 1}, choice.Candidate{}, true},
 		"no limit of what it took":   {choice.Limits{}, took(1<<60, 1<<60), true},

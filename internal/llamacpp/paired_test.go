@@ -71,7 +71,7 @@ func TestPairedRound(t *testing.T) {
 			assert.Equal(t, job.Turns[n].Depth, burst.Depth)
 		}
 		assert.Equal(t, "CPU", m.Backends)
-		assert.Nil(t, m.Memory.Devices)
+		assert.Equal(t, map[string]int64{}, m.Memory.Devices, "nothing of a device, which is known")
 		if runtime.GOOS == "linux" {
 			assert.Greater(t, m.Memory.Host, int64(1<<20))
 		}
