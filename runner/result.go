@@ -44,7 +44,8 @@ type Result struct {
 	// Against is the name of the file that was measured in place of a copy that was made:
 	// see Request. "" for a copy.
 	Against string `json:"against,omitempty"`
-	// Recipe is how the copy was made: "Q4_K_M with --tensor-type ffn_down=q6_k". "" where the
+	// Recipe is how the copy was made: "Q4_K_M with --tensor-type ffn_down=q6_k". It says so where
+	// that was without the importance matrix of the recipe, which the model has none of. "" where the
 	// target says it.
 	Recipe string `json:"recipe,omitempty"`
 

@@ -32,6 +32,9 @@ func (r Recipe) String() string {
 	if r.Imatrix != "" {
 		with = append(with, "the importance matrix "+r.Imatrix)
 	}
+	if len(with) == 0 {
+		return r.Format
+	}
 	return r.Format + " with " + strings.Join(with, " and ")
 }
 
