@@ -359,6 +359,23 @@ func TestFurtherPhasesNeedPairs(t *testing.T) {
 	assert.Empty(t, e.jobs)
 }
 
+// The made-up model was trained on 4096 tokens: its header says so before anything is made.
+func TestFurtherPhasesBeyondTheContextFailBeforeACopyIsMade(t *testing.T) {
+	for name, benchmark := range map[string]func(*config.Benchmark){
+		"a further depth":       func(b *config.Benchmark) { b.Depth = config.Depths{0, 4096} },
+		"clients at some depth": func(b *config.Benchmark) { b.Depth, b.Clients = config.Depths{4090}, config.Clients{1, 8} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, &engine{}, "Q8_0")
+			benchmark(&f.request.Benchmark)
+			failure := f.failure("Q8_0", f.runPaired(&pairing{engine: f.engine}))
+			assert.Equal(t, runner.ReasonBenchmark, failure.Reason)
+			require.ErrorContains(t, failure, "tokens of context and the model was trained on 4096; give one value")
+			assert.Empty(t, f.engine.quantized)
+		})
+	}
+}
+
 func TestCopiesThatTakeTooMuchMemoryAreRejectedAtOnce(t *testing.T) {
 	f := newFixture(t, &engine{}, "Q8_0", "Q2_K")
 	f.request.MaxMemory = config.MaxMemory{Host: 8e9, Device: 2e9}
