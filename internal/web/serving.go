@@ -107,7 +107,8 @@ func newDivergenceBySize(pairs []*pairView) *plotView {
 	var values []float64
 	for _, v := range pairs {
 		if d := v.divergence(); d != nil && v.bytes() > 0 {
-			points = append(points, copyPoint{pairView: v, said: fmt.Sprintf("KL divergence %s [%s–%s]", text.Divergence(d.Estimate), text.Divergence(d.Lower), text.Divergence(d.Upper))})
+			points = append(points, copyPoint{pairView: v, said: fmt.Sprintf("KL divergence %s [%s–%s]%s",
+				text.Divergence(d.Estimate), text.Divergence(d.Lower), text.Divergence(d.Upper), v.Pair.Decided.Quality.InPart())})
 			values = append(values, d.Estimate, d.Lower, d.Upper)
 		}
 	}

@@ -35,6 +35,7 @@ func TestCopiesBesideEachOther(t *testing.T) {
 		copyOf("Q4_K_M", 500, 0.01, -0.5, -0.3, -0.1),
 	}
 	all[2].Chosen = choice.Fastest
+	all[0].Pair.Decided.Quality.Chunks, all[0].Pair.Decided.Quality.Planned = 8, 32
 	plots := servingPlots(all)
 	require.Len(t, plots, 4)
 	speeds := plots[0]
@@ -46,6 +47,8 @@ func TestCopiesBesideEachOther(t *testing.T) {
 	assert.Len(t, speeds.Strokes, 3, "an interval each")
 	assert.Equal(t, "Q8_0", speeds.Labels[0].Text)
 	assert.Contains(t, plots[1].Description, "Q8_0: 900.0 MB, KL divergence 0.001")
+	assert.Contains(t, plots[1].Marks[0].Title, "], in 8 of 32 chunks, kept")
+	assert.NotContains(t, plots[1].Marks[1].Title, "chunks", "it was evaluated in all")
 
 	depths, clients := plots[2], plots[3]
 	assert.Equal(t, []string{"generation", "generation+4096"}, []string{depths.Columns[0].Label, depths.Columns[1].Label})
