@@ -202,6 +202,21 @@ func (f Figure) ends() (lower, upper float64) {
 	return f.Estimate, f.Estimate
 }
 
+// Compare returns -1 where f is below other whatever both may well be, +1 where it is above, and 0
+// where their intervals overlap.
+func (f Figure) Compare(other Figure) int {
+	lower, upper := f.ends()
+	otherLower, otherUpper := other.ends()
+	switch {
+	case upper < otherLower:
+		return -1
+	case lower > otherUpper:
+		return +1
+	default:
+		return 0
+	}
+}
+
 // Tolerance is by how much the mean KL divergence of two copies, in nats, has to differ, beyond
 // their intervals, for one to be the better. Near the original, the order of the divergence says
 // nothing of the order in tasks (arXiv 2606.19558: rank correlations of 0.00 and -0.24); 0.005

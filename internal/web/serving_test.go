@@ -62,3 +62,25 @@ func TestCopiesBesideEachOther(t *testing.T) {
 	alone.Pair.Decided = nil
 	assert.Empty(t, servingPlots([]*pairView{alone, alone}))
 }
+
+// What is within the intervals changes from night to night, and size does not.
+func TestCopiesAreDominatedBeyondTheirIntervals(t *testing.T) {
+	for name, test := range map[string]struct {
+		large, small *pairView
+		dominated    bool // the large one, by the small one; never the other way
+	}{
+		"a little faster":         {copyOf("Q8_0", 900, 0.01, -0.200), copyOf("Q4_0", 500, 0.01, -0.195), true},
+		"and the next night not":  {copyOf("Q8_0", 900, 0.01, -0.195), copyOf("Q4_0", 500, 0.01, -0.200), true},
+		"a little nearer":         {copyOf("Q8_0", 900, 0.01, -0.2), copyOf("Q4_0", 500, 0.012, -0.2), true},
+		"faster":                  {copyOf("Q8_0", 900, 0.01, -0.3), copyOf("Q4_0", 500, 0.01, -0.2), false},
+		"nearer":                  {copyOf("Q8_0", 900, 0.001, -0.2), copyOf("Q4_0", 500, 0.01, -0.2), false},
+		"nearer, and not as fast": {copyOf("Q8_0", 900, 0.001, -0.2), copyOf("Q4_0", 500, 0.01, -0.3), false},
+		"slower":                  {copyOf("Q8_0", 900, 0.01, -0.2), copyOf("Q4_0", 500, 0.01, -0.3), true},
+		"as large, and equal":     {copyOf("Q8_0", 500, 0.01, -0.200), copyOf("Q4_0", 500, 0.01, -0.205), false},
+		"as large, and slower":    {copyOf("Q8_0", 500, 0.01, -0.2), copyOf("Q4_0", 500, 0.01, -0.3), true},
+	} {
+		pairs := []*pairView{test.large, test.small}
+		assert.Equal(t, test.dominated, test.large.dominated(pairs) == test.small, name)
+		assert.Nil(t, test.small.dominated(pairs), name)
+	}
+}
