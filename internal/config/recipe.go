@@ -120,6 +120,9 @@ func (e *Entry) checkTargets(checks Checks) []Problem {
 		if recipe.Imatrix != "" && len(e.On) > 0 {
 			wrong.add("imatrix", "names a file of this host, and on gives the cycle to others: leave it out, and name the matrix as engine.imatrix on the workers")
 		}
+		if len(e.On) > 0 {
+			wrong.check("args", CheckRemoteQuantizeArgs(recipe.Args))
+		}
 		found = append(found, below(fmt.Sprintf("targets[%d]", i), wrong)...)
 	}
 	if len(found) == 0 {
