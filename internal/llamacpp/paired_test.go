@@ -105,6 +105,44 @@ func TestClientsAtOnce(t *testing.T) {
 	}
 }
 
+// A server that computes a client's prompt again, as it does where a cache cannot be cut, has the
+// others wait. That the prompts are computed once, before the first turn of clients, is as it should be.
+func TestClientsWhosePromptsAreComputedAgainAreUnpaired(t *testing.T) {
+	const filling = 6 // the answer: after the warm-up and four turns of one client
+	for name, test := range map[string]struct {
+		answer int
+		want   string
+	}{
+		"to fill the caches": {filling, ""},
+		"in the first turn":  {filling + 1, "llama-server evaluated 16 tokens of a prompt that was in its cache but for the last one, with 8 clients at once"},
+		"in the second turn": {filling + 2, "llama-server evaluated 16 tokens of a prompt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, job := pairedPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{
+				{Tool: "llama-server", Step: "answer", Stage: "quantized", Calls: []int{test.answer}, Do: fakellama.NothingCached},
+			}})
+			eight := verdict.AtOnce(8)
+			job.Phases = append(job.Phases, eight)
+			job.Turns = append(job.Turns,
+				runner.Turn{Phase: eight, Depth: 16, Tokens: 32, Clients: 8, Order: []int{1, 0}},
+				runner.Turn{Phase: eight, Depth: 16, Tokens: 32, Clients: 8, Order: []int{0, 1}},
+			)
+			files, err := p.round(t.Context(), t, job)
+			if test.want != "" {
+				var unpaired *runner.Unpaired
+				require.ErrorAs(t, err, &unpaired)
+				require.ErrorContains(t, err, test.want)
+				return
+			}
+			require.NoError(t, err)
+			for _, file := range files {
+				require.NoError(t, file.Err)
+				assert.Len(t, file.Measurement.Bursts, len(job.Turns))
+			}
+		})
+	}
+}
+
 // Two prompts that each take about as long are measured within the same seconds: one server
 // runs while the other is stopped, and the time of either holds nothing of the other's.
 func TestServersTakeTurnsWithinAPrompt(t *testing.T) {
