@@ -462,6 +462,25 @@ func TestQuality(t *testing.T) {
 	}, samples(show(t, Live{}, p, s, "quant_cycle_kl_divergence", "quant_cycle_top1_agreement_ratio", "quant_cycle_perplexity")))
 }
 
+// An evaluation that ended early has means with their intervals, of the chunks so far, and no tail:
+// of a few thousand tokens, the largest few say nothing of one in 1000.
+func TestEvaluationThatEndedEarlyHasNoTail(t *testing.T) {
+	p := planOf(entry("nightly", planned("m", "F16", "Q2_K", "Q8_0")))
+	s := stateOf(
+		pair("m", "Q2_K", verdict.Kept, decided("F16", "Q2_K", verdict.Kept)), pair("m", "Q8_0", verdict.Kept, decided("F16", "Q8_0", verdict.Kept)),
+	)
+	for target, chunks := range map[string]int{"Q2_K": 8, "Q8_0": 32} {
+		evaluated(s, "m", target, 28)
+		q := s.Pairs[store.PairID{Model: "m", Target: target}].Decided.Quality
+		q.Chunks, q.Planned = chunks, 32
+	}
+	assert.Equal(t, []string{
+		`quant_cycle_kl_divergence_p999{format="Q8_0",model_name="m"} 0.75`,
+		`quant_cycle_kl_divergence_upper{format="Q2_K",model_name="m"} 0.0125`,
+		`quant_cycle_kl_divergence_upper{format="Q8_0",model_name="m"} 0.0125`,
+	}, samples(show(t, Live{}, p, s, "quant_cycle_kl_divergence_p999", "quant_cycle_kl_divergence_upper")))
+}
+
 // The limits come from the decision; before one, and while quality was not evaluated yet,
 // from the configuration.
 func TestLimitsOfQuality(t *testing.T) {

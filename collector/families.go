@@ -216,7 +216,7 @@ var families = [...]Family{
 	},
 	klDivergenceUpper: {
 		"quant_cycle_kl_divergence_upper", gauge,
-		"Upper end of the interval around the mean Kullback-Leibler divergence in the last finished cycle, in nats, which is held to quant_cycle_kl_divergence_limit.",
+		"Upper end of the interval around the mean Kullback-Leibler divergence in the last finished cycle, in nats, which is held to quant_cycle_kl_divergence_limit; of the chunks evaluated, which are fewer where the limits were clear before the last.",
 		[]string{"model_name", "format"},
 	},
 	klDivergenceLimit: {
@@ -231,7 +231,7 @@ var families = [...]Family{
 	},
 	top1AgreementLower: {
 		"quant_cycle_top1_agreement_lower_ratio", gauge,
-		"Lower end of the interval around the agreement on the most likely token in the last finished cycle, a ratio, which is held to quant_cycle_top1_agreement_limit_ratio.",
+		"Lower end of the interval around the agreement on the most likely token in the last finished cycle, a ratio, which is held to quant_cycle_top1_agreement_limit_ratio; of the chunks evaluated, which are fewer where the limits were clear before the last.",
 		[]string{"model_name", "format"},
 	},
 	top1AgreementLimit: {
@@ -241,7 +241,7 @@ var families = [...]Family{
 	},
 	klDivergenceP999: {
 		"quant_cycle_kl_divergence_p999", gauge,
-		"Kullback-Leibler divergence, in nats, that 99.9 % of the tokens are below in the last finished cycle, which is held to quant_cycle_kl_divergence_p999_limit; absent if it is not known.",
+		"Kullback-Leibler divergence, in nats, that 99.9 % of the tokens are below in the last finished cycle, which is held to quant_cycle_kl_divergence_p999_limit; absent if it is not known, or not all chunks were evaluated.",
 		[]string{"model_name", "format"},
 	},
 	klDivergenceP999Limit: {
@@ -256,7 +256,7 @@ var families = [...]Family{
 	},
 	rmsDeltaPUpper: {
 		"quant_cycle_rms_delta_p_upper_ratio", gauge,
-		"Upper end of the interval around the root mean square of the difference in the probability of the text's tokens in the last finished cycle, a ratio, which is held to quant_cycle_rms_delta_p_limit_ratio.",
+		"Upper end of the interval around the root mean square of the difference in the probability of the text's tokens in the last finished cycle, a ratio, which is held to quant_cycle_rms_delta_p_limit_ratio; of the chunks evaluated, which are fewer where the limits were clear before the last.",
 		[]string{"model_name", "format"},
 	},
 	rmsDeltaPLimit: {
@@ -271,7 +271,7 @@ var families = [...]Family{
 	},
 	perplexityIncreaseUpper: {
 		"quant_cycle_perplexity_increase_upper_ratio", gauge,
-		"Upper end of the interval around the increase of the perplexity from the original to the quantized format in the last finished cycle, a ratio, which is held to quant_cycle_perplexity_increase_limit_ratio.",
+		"Upper end of the interval around the increase of the perplexity from the original to the quantized format in the last finished cycle, a ratio, which is held to quant_cycle_perplexity_increase_limit_ratio; of the chunks evaluated, which are fewer where the limits were clear before the last.",
 		[]string{"model_name", "format"},
 	},
 	perplexityIncreaseLimit: {

@@ -324,7 +324,7 @@ func (b *builder) pair(m *model.Planned, p *store.Pair, target string, entry *mo
 	b.add(klDivergenceUpper, q.KLDivergence.Upper, m.Name, target)
 	b.add(top1Agreement, q.Top1Agreement.Estimate, m.Name, target)
 	b.add(top1AgreementLower, q.Top1Agreement.Lower, m.Name, target)
-	if p999 := q.Quantile(quality.P999); p999 != nil {
+	if p999 := q.Quantile(quality.P999); p999 != nil && !q.Early() { // which needs all chunks
 		b.add(klDivergenceP999, *p999, m.Name, target)
 	}
 	b.add(rmsDeltaP, q.RMSDeltaP.Estimate, m.Name, target)

@@ -8,15 +8,21 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
+// trainedContext returns the tokens of context that the model was made for; 0 where that is not
+// known.
+func (c *cycle) trainedContext() int64 {
+	if c.Model.Header == nil {
+		return 0
+	}
+	return c.Model.Header.Context
+}
+
 // withinContext compares the tokens that are measured with the context that the model was
 // made for. A model that looks positions up in a table has none for tokens beyond it, and
 // the tools crash: that is an error. Where positions are computed, as by rotation, the tools
 // go on at the same speed, and what they do is not what the model is for: that is logged.
 func (c *cycle) withinContext() error {
-	context := int64(0)
-	if c.Model.Header != nil {
-		context = c.Model.Header.Context
-	}
+	context := c.trainedContext()
 	if context == 0 {
 		return nil
 	}

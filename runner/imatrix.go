@@ -54,6 +54,21 @@ func recipeMatrix(r *config.Recipe, m model.Model) (string, error) {
 	return path, nil
 }
 
+// recipeOf says how the copy of a recipe is made, also where none of the model is there of the
+// importance matrices that it names.
+func (c *cycle) recipeOf(p *pair) string {
+	if p.file == "" || p.matrix != "" || p.recipe.Imatrix == "" { // nothing is looked up before the file has a name
+		return p.recipe.String()
+	}
+	others := *p.recipe
+	others.Imatrix = ""
+	how := fmt.Sprintf("%s, without its importance matrix %s, which is not there", others, p.recipe.Imatrix)
+	if c.info.Imatrix {
+		how += ", but with the engine's"
+	}
+	return how
+}
+
 // mostBytes bounds the size of an importance matrix, and of what arguments name, which are read
 // whole: the matrices of the largest models have some hundred megabytes.
 const mostBytes = 16 << 30

@@ -133,7 +133,8 @@ func (c *cycle) decideGroup(ctx context.Context, group, rest []*pair) (over bool
 		return false, err
 	}
 	candidate := group[len(group)-1]
-	if !candidate.kept() || !c.Choose.Chooses(choice.Candidate{Bytes: candidate.size, Memory: memoryFigures(candidate.rounds, c.MaxMemory).taken()}) {
+	taken := memoryFigures(candidate.rounds, c.MaxMemory).taken(c.info.Devices == "")
+	if !candidate.kept() || !c.Choose.Chooses(choice.Candidate{Bytes: candidate.size, Memory: taken}) {
 		return false, nil
 	}
 	if len(rest) == 0 {

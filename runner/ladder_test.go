@@ -309,7 +309,7 @@ func TestSearchGoesOnBeyondALimitOfMemory(t *testing.T) {
 		assert.Equal(t, want.outcomes, outcomes(results), rule)
 		assert.Equal(t, want.passed, passed, rule)
 		small := results["Q2_K"]
-		assert.Equal(t, &choice.Memory{Host: 6e9}, small.Candidate().Memory)
+		assert.Equal(t, &choice.Memory{Host: 6e9, DeviceKnown: true}, small.Candidate().Memory)
 		assert.False(t, f.request.Choose.Chooses(small.Candidate()))
 	}
 }

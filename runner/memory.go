@@ -17,18 +17,19 @@ type Memory struct {
 	// Host is the most that the process had in the host's memory, files that it maps included;
 	// 0 where the system does not report it.
 	Host int64 `json:"host_bytes"`
-	// Devices are the accelerators, by the names that the tool gives them.
-	Devices map[string]int64 `json:"device_bytes,omitempty"`
+	// Devices are the accelerators, by the names that the tool gives them: empty where the file
+	// has nothing of any, and nil where the tool did not say.
+	Devices map[string]int64 `json:"device_bytes,omitzero"`
 }
 
 // most returns the larger of each figure.
 func (m Memory) most(other Memory) Memory {
 	m.Host = max(m.Host, other.Host)
 	m.Devices = maps.Clone(m.Devices)
+	if m.Devices == nil && other.Devices != nil {
+		m.Devices = map[string]int64{}
+	}
 	for device, bytes := range other.Devices {
-		if m.Devices == nil {
-			m.Devices = map[string]int64{}
-		}
 		m.Devices[device] = max(m.Devices[device], bytes)
 	}
 	return m
@@ -98,12 +99,13 @@ func (f *MemoryFigures) Breach() string {
 	return ""
 }
 
-// taken returns what the copy took, as a choice goes by it; nil before a round.
-func (f *MemoryFigures) taken() *choice.Memory {
+// taken returns what the copy took, as a choice goes by it; nil before a round. Where the engine
+// has no devices, nothing of one is what it took.
+func (f *MemoryFigures) taken(withoutDevices bool) *choice.Memory {
 	if f == nil {
 		return nil
 	}
-	return &choice.Memory{Host: f.Quantized.Host, Device: f.Quantized.Device()}
+	return &choice.Memory{Host: f.Quantized.Host, Device: f.Quantized.Device(), DeviceKnown: withoutDevices || f.Quantized.Devices != nil}
 }
 
 func breach(device string, bytes, limit int64) string {
@@ -122,7 +124,7 @@ func (c *cycle) memoryKnown(m Measurement) error {
 	switch {
 	case (c.MaxMemory.Host > 0 || chooses.Host > 0) && m.Memory.Host == 0:
 		return Failf(ReasonBenchmark, "max_memory.host is set, and this system does not report what a process has in memory: remove the limit")
-	case (c.MaxMemory.Device > 0 || chooses.Device > 0) && c.info.Devices != "" && m.Offload == nil:
+	case (c.MaxMemory.Device > 0 || chooses.Device > 0) && c.info.Devices != "" && m.Memory.Devices == nil:
 		return Failf(ReasonBenchmark, "max_memory.device is set, and %s does not report what a file takes of a device: measure by the paired method, with a build of llama-server that prints its buffers, or remove the limit", c.info.Name)
 	}
 	return nil

@@ -9,13 +9,29 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/estimate"
 )
 
-// pairsFurther fails where the engine measures no pairs, whatever the files, and further phases
-// need them: before a copy is made.
+// pairsFurther fails where the engine measures no pairs, whatever the files, or none of this model,
+// and further phases need them: before a copy is made.
 func (c *cycle) pairsFurther() error {
-	if c.info.Unpaired == "" || !c.Benchmark.HasFurther() {
+	if !c.Benchmark.HasFurther() {
 		return nil
 	}
-	return c.noPairs(Failf(ReasonEngineMissing, "%s", c.info.Unpaired))
+	if c.info.Unpaired != "" {
+		return c.noPairs(Failf(ReasonEngineMissing, "%s", c.info.Unpaired))
+	}
+	if why := c.beyondContext(planTurns(c.Benchmark, 2, 0, 0)); why != nil {
+		return c.noPairs(why)
+	}
+	return nil
+}
+
+// beyondContext says by how much turns exceed the context that the model was trained on; nil
+// where they do not.
+func (c *cycle) beyondContext(turns []Turn) *Failure {
+	tokens := ContextOf(turns)
+	if trained := c.trainedContext(); trained > 0 && int64(tokens) > trained {
+		return Failf(ReasonBenchmark, "a round takes %d tokens of context and the model was trained on %d", tokens, trained)
+	}
+	return nil
 }
 
 // chooseMethod decides how the rounds of a group are measured: in pairs where that can be, unless
@@ -33,9 +49,8 @@ func (c *cycle) chooseMethod(ctx context.Context, group []*pair) error {
 		return c.noPairs(Failf(ReasonEngineMissing, "%s", c.info.Unpaired))
 	}
 	turns := planTurns(c.Benchmark, 2, 0, 0)
-	tokens := ContextOf(turns)
-	if trained := c.Model.Header.Context; trained > 0 && int64(tokens) > trained {
-		return c.noPairs(Failf(ReasonBenchmark, "a round takes %d tokens of context and the model was trained on %d", tokens, trained))
+	if why := c.beyondContext(turns); why != nil {
+		return c.noPairs(why)
 	}
 	fit, need, free, err := c.filesThatFit(ctx, group, CellsOf(turns))
 	if err != nil {

@@ -2,6 +2,7 @@ package runner_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
@@ -357,6 +359,23 @@ func TestFurtherPhasesNeedPairs(t *testing.T) {
 	assert.Empty(t, e.jobs)
 }
 
+// The made-up model was trained on 4096 tokens: its header says so before anything is made.
+func TestFurtherPhasesBeyondTheContextFailBeforeACopyIsMade(t *testing.T) {
+	for name, benchmark := range map[string]func(*config.Benchmark){
+		"a further depth":       func(b *config.Benchmark) { b.Depth = config.Depths{0, 4096} },
+		"clients at some depth": func(b *config.Benchmark) { b.Depth, b.Clients = config.Depths{4090}, config.Clients{1, 8} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, &engine{}, "Q8_0")
+			benchmark(&f.request.Benchmark)
+			failure := f.failure("Q8_0", f.runPaired(&pairing{engine: f.engine}))
+			assert.Equal(t, runner.ReasonBenchmark, failure.Reason)
+			require.ErrorContains(t, failure, "tokens of context and the model was trained on 4096; give one value")
+			assert.Empty(t, f.engine.quantized)
+		})
+	}
+}
+
 func TestCopiesThatTakeTooMuchMemoryAreRejectedAtOnce(t *testing.T) {
 	f := newFixture(t, &engine{}, "Q8_0", "Q2_K")
 	f.request.MaxMemory = config.MaxMemory{Host: 8e9, Device: 2e9}
@@ -402,6 +421,46 @@ func TestMemoryThatIsNotKnownPassesNoLimit(t *testing.T) {
 
 	f = newFixture(t, &engine{info: runner.EngineInfo{Devices: "CUDA0: NVIDIA"}}, "Q8_0")
 	f.request.MaxMemory.Device = 8e9
-	failure = f.failure("Q8_0", f.runPaired(&pairing{engine: f.engine}))
+	e := &pairing{engine: f.engine}
+	var devices map[string]int64 // of the copy
+	e.paired = func(_ runner.RoundJob, files []runner.FileRound) error {
+		for i := range files { // layers alone say nothing of bytes
+			files[i].Measurement.Offload = &runner.Offload{Layers: 33, AllLayers: 33}
+			files[i].Measurement.Memory = runner.Memory{Host: 5e9, Devices: devices}
+		}
+		return nil
+	}
+	failure = f.failure("Q8_0", f.runPaired(e))
 	require.ErrorContains(t, failure, "max_memory.device is set, and made up does not report")
+	devices = map[string]int64{}
+	assert.Equal(t, verdict.Kept, f.runPaired(e)["Q8_0"].Outcome(), "it takes nothing of a device, which is known")
+	devices = map[string]int64{"CUDA0": 9e9}
+	assert.Equal(t, verdict.GateMemory, f.runPaired(e)["Q8_0"].Verdict.Gate)
+}
+
+// A choice may go by a limit that was not there when the copy was measured: what is stored tells a
+// figure of 0 from none.
+func TestStoredResultsSayWhetherTheFigureOfDevicesIsKnown(t *testing.T) {
+	limited := choice.Limited(choice.Smallest, choice.Limits{Device: 8e9})
+	for name, test := range map[string]struct {
+		inputs  *runner.Inputs
+		devices map[string]int64
+		want    bool
+	}{
+		"a part is on a device":       {&runner.Inputs{Devices: "CUDA0: NVIDIA"}, map[string]int64{"CUDA0": 7e9}, true},
+		"too large a part":            {&runner.Inputs{Devices: "CUDA0: NVIDIA"}, map[string]int64{"CUDA0": 9e9}, false},
+		"all of it is on the host":    {&runner.Inputs{Devices: "CUDA0: NVIDIA"}, map[string]int64{}, true},
+		"llama-bench does not say":    {&runner.Inputs{Devices: "CUDA0: NVIDIA"}, nil, false},
+		"there is no device":          {&runner.Inputs{}, nil, true},
+		"nobody knows of any devices": {nil, nil, false},
+	} {
+		text, err := json.Marshal(runner.Result{
+			Verdict: &verdict.Verdict{Outcome: verdict.Kept}, Inputs: test.inputs,
+			Memory: &runner.MemoryFigures{Quantized: runner.Memory{Host: 9e9, Devices: test.devices}},
+		})
+		require.NoError(t, err)
+		var stored runner.Result
+		require.NoError(t, json.Unmarshal(text, &stored))
+		assert.Equal(t, test.want, limited.Chooses(stored.Candidate()), name)
+	}
 }

@@ -28,11 +28,18 @@ type Evaluated struct {
 // Figures writes the figures on one line, and how many chunks they are of where that are not
 // all.
 func (e Evaluated) Figures() string {
-	figures := e.Verdict.Figures()
-	if e.Chunks < e.Planned {
-		figures += fmt.Sprintf(", in %d of %d chunks", e.Chunks, e.Planned)
+	return e.Verdict.Figures() + e.InPart()
+}
+
+// Early reports whether the evaluation ended before all chunks were read.
+func (e Evaluated) Early() bool { return e.Chunks < e.Planned }
+
+// InPart says in how many chunks the figures are: ", in 8 of 32 chunks"; "" where they are of all.
+func (e Evaluated) InPart() string {
+	if !e.Early() {
+		return ""
 	}
-	return figures
+	return fmt.Sprintf(", in %d of %d chunks", e.Chunks, e.Planned)
 }
 
 // QualityEvidence is all that the figures of a copy's quality rest on.

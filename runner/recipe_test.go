@@ -77,6 +77,14 @@ func TestRecipesHaveTheirImportanceMatrix(t *testing.T) {
 	assert.Equal(t, hashOf([]byte("importance")), results["with"].Inputs.Arguments["recipe.imatrix"])
 	assert.Equal(t, hashOf([]byte("of this model")), results["beside"].Inputs.Arguments["recipe.imatrix"])
 	assert.NotContains(t, results["neither"].Inputs.Arguments, "recipe.imatrix")
+	assert.Equal(t, "IQ2_XS with the importance matrix {file}.imatrix.gguf", results["beside"].Recipe)
+	assert.Equal(t, "Q2_K, without its importance matrix "+dir+"/of-{model}.gguf, which is not there", results["neither"].Recipe)
+
+	f.request.Recipes[2].Args = []string{"--pure"}
+	f.engine.info.Imatrix = true
+	results = f.run(t.Context())
+	assert.Equal(t, "Q2_K with --pure, without its importance matrix "+dir+"/of-{model}.gguf, which is not there, but with the engine's", results["neither"].Recipe)
+	assert.Equal(t, "IQ2_XS with the importance matrix {file}.imatrix.gguf", results["beside"].Recipe)
 }
 
 // A copy by a recipe depends on the recipe, and no other copy does.

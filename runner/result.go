@@ -44,7 +44,8 @@ type Result struct {
 	// Against is the name of the file that was measured in place of a copy that was made:
 	// see Request. "" for a copy.
 	Against string `json:"against,omitempty"`
-	// Recipe is how the copy was made: "Q4_K_M with --tensor-type ffn_down=q6_k". "" where the
+	// Recipe is how the copy was made: "Q4_K_M with --tensor-type ffn_down=q6_k". It says so where
+	// that was without the importance matrix of the recipe, which the model has none of. "" where the
 	// target says it.
 	Recipe string `json:"recipe,omitempty"`
 
@@ -107,7 +108,8 @@ func Undecided(req Request, target string, why *Failure) Result {
 // Candidate returns what a choice among the kept copies of a model goes by. The result has to
 // have a verdict.
 func (r *Result) Candidate() choice.Candidate {
-	c := choice.Candidate{Target: r.TargetFormat, Bytes: r.Quantized.Bytes, KLDivergence: divergence(r.Quality), Memory: r.Memory.taken()}
+	withoutDevices := r.Inputs != nil && r.Inputs.Devices == ""
+	c := choice.Candidate{Target: r.TargetFormat, Bytes: r.Quantized.Bytes, KLDivergence: divergence(r.Quality), Memory: r.Memory.taken(withoutDevices)}
 	if phase, measured := r.Verdict.Primary(); measured {
 		c.Drop = &choice.Figure{Estimate: phase.Drop, Lower: end(phase.Lower, -1), Upper: end(phase.Upper, +1)}
 		if r.Inputs != nil {

@@ -464,7 +464,7 @@ func (c *cycle) result(p *pair) Result {
 		result.Against, result.Evidence.Against = c.Against.Name, c.Against.IDs
 	}
 	if p.recipe != nil {
-		result.Recipe = p.recipe.String()
+		result.Recipe = c.recipeOf(p)
 	}
 	if c.Quality.Enabled() {
 		result.Durations[OperationEvaluate] = p.evaluating

@@ -48,6 +48,21 @@ func TestAgainstTheFileOfAnEntry(t *testing.T) {
 	assert.Contains(t, got.stdout, `"against":null`)
 }
 
+// While a file cannot be read, its pair keeps its name, as it does when serving.
+func TestRunNamesThePairOfADamagedFileAsBefore(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, fakellama.Behaviour{})
+	file := p.production()
+	p.configure(quick + "schedule: [{name: n, cron: '@daily', models: [m], against: prod}]\n")
+	assert.Equal(t, exitKept, p.run("--output", "json", "--entry", "n").status)
+	require.NoError(t, os.WriteFile(file, []byte("no GGUF"), 0o600))
+	got := p.run("--output", "json", "--entry", "n")
+	assert.Equal(t, exitFailed, got.status, got.stderr)
+	assert.Contains(t, got.stdout, `"target_format":"Q4_K_M"`)
+	got = p.run("--output", "json", "--model", "m", "--against", "prod")
+	assert.Contains(t, got.stdout, `"target_format":"UNKNOWN"`, "nobody knows which file it was")
+}
+
 func TestAgainstWhatCannotBeCompared(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, fakellama.Behaviour{})

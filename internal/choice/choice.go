@@ -119,7 +119,7 @@ func (r Rule) Chooses(c Candidate) bool {
 	case limits.Host > 0 && (c.Memory.Host == 0 || c.Memory.Host > limits.Host):
 		return false
 	default:
-		return limits.Device == 0 || c.Memory.Device <= limits.Device
+		return limits.Device == 0 || c.Memory.DeviceKnown && c.Memory.Device <= limits.Device
 	}
 }
 
@@ -187,6 +187,8 @@ type Candidate struct {
 type Memory struct {
 	Host   int64 // 0 where the system does not report it
 	Device int64 // the most of any one accelerator; 0 without one
+	// DeviceKnown is whether Device is: 0 is no figure where the tool did not say what it took.
+	DeviceKnown bool
 }
 
 // Figure is what was measured, and between which ends it may well be. Ends that do not hold
@@ -198,6 +200,21 @@ func (f Figure) ends() (lower, upper float64) {
 		return f.Lower, f.Upper
 	}
 	return f.Estimate, f.Estimate
+}
+
+// Compare returns -1 where f is below other whatever both may well be, +1 where it is above, and 0
+// where their intervals overlap.
+func (f Figure) Compare(other Figure) int {
+	lower, upper := f.ends()
+	otherLower, otherUpper := other.ends()
+	switch {
+	case upper < otherLower:
+		return -1
+	case lower > otherUpper:
+		return +1
+	default:
+		return 0
+	}
 }
 
 // Tolerance is by how much the mean KL divergence of two copies, in nats, has to differ, beyond

@@ -121,7 +121,6 @@ func TestEqualsAreWhatIntervalsDoNotTellApart(t *testing.T) {
 	}
 }
 
-// Twenty nights of measurements whose order changes from one to the next.
 func TestSpeedsByTwoMethodsAreNotCompared(t *testing.T) {
 	fast, slow := within("Q8_0", 8, -0.5, -0.51, -0.49), within("Q2_K", 2, 0, -0.01, 0.01)
 	fast.Method, slow.Method = "paired", "process"
@@ -130,6 +129,7 @@ func TestSpeedsByTwoMethodsAreNotCompared(t *testing.T) {
 	assert.Equal(t, "Q8_0", choice.Fastest.Choose([]choice.Candidate{fast, slow}, ""))
 }
 
+// Twenty nights of measurements whose order changes from one to the next.
 func TestTheChoiceHoldsStill(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))
 	standing, orders := "", map[string]bool{}
@@ -196,7 +196,7 @@ func TestRuleWithLimitsOfMemory(t *testing.T) {
 	assert.EqualValues(t, "fastest, max_size 8GB", rule.Unmeasured())
 
 	took := func(host, device int64) choice.Candidate {
-		return choice.Candidate{Memory: &choice.Memory{Host: host, Device: device}}
+		return choice.Candidate{Memory: &choice.Memory{Host: host, Device: device, DeviceKnown: true}}
 	}
 	for name, test := range map[string]struct {
 		limits choice.Limits
@@ -208,6 +208,8 @@ func TestRuleWithLimitsOfMemory(t *testing.T) {
 		"too much of a device":       {choice.Limits{Host: 100, Device: 50}, took(100, 51), false},
 		"nothing of a device":        {choice.Limits{Device: 50}, took(0, 0), true},
 		"the system does not say":    {choice.Limits{Host: 100}, took(0, 0), false},
+		"the tool does not say":      {choice.Limits{Device: 50}, choice.Candidate{Memory: &choice.Memory{Host: 100}}, false},
+		"nor does anyone ask":        {choice.Limits{Host: 100}, choice.Candidate{Memory: &choice.Memory{Host: 100}}, true},
 		"not measured":               {choice.Limits{Host: 100}, choice.Candidate{}, false},
 		"not measured, and no limit": {choice.Limits{Size: 1}, choice.Candidate{}, true},
 		"no limit of what it took":   {choice.Limits{}, took(1<<60, 1<<60), true},

@@ -118,20 +118,17 @@ func (p *Program) entryNames() string {
 	return strings.Join(names, ", ")
 }
 
-// resolve finds the models of an entry as the schedule would, but fails if one is missing:
-// whoever types a name wants to know at once that there is no such model.
-func (p *Program) resolve(entry config.Entry) (model.Resolved, error) {
-	found, err := model.NewFinder(p.Config, p.Logger).Discover()
-	if err != nil {
-		return model.Resolved{}, err
-	}
+// resolve resolves an entry as the schedule would, but fails if a model is missing: whoever types a
+// name wants to know at once that there is none. compared are the formats of files that the
+// entries of the schedule compared before, by the entries' names; nil where they are not known.
+func (p *Program) resolve(entry config.Entry, found model.Found, compared map[string]string) (model.Resolved, error) {
 	entries := []config.Entry{entry}
 	for _, other := range p.Config.Schedule { // which name other files of one format
 		if entry.Against != "" && other.Against != "" && other.Name != entry.Name {
 			entries = append(entries, other)
 		}
 	}
-	resolved := model.NewPlan(entries, found, nil).Entries[0]
+	resolved := model.NewPlan(entries, found, compared).Entries[0]
 	switch {
 	case resolved.Unfound != nil:
 		return resolved, resolved.Unfound
@@ -155,7 +152,11 @@ func (p *Program) Run(ctx context.Context) (status int, err error) {
 		return ExitError, err
 	}
 	begin := time.Now()
-	resolved, err := p.resolve(entry)
+	found, err := model.NewFinder(p.Config, p.Logger).Discover()
+	if err != nil {
+		return ExitError, err
+	}
+	resolved, err := p.resolve(entry, found, nil)
 	if err != nil {
 		return ExitError, err
 	}
@@ -190,6 +191,15 @@ func (p *Program) Run(ctx context.Context) (status int, err error) {
 	state, err := p.openRecords(f.noRecord)
 	if err != nil {
 		return ExitError, err
+	}
+	if entry.Against != "" { // its pair has the name that serving gives it, also while a file cannot be read
+		compared := state.State().ComparedFormats()
+		if f.against != "" { // which need not be the file that was compared under this name
+			delete(compared, entry.Name)
+		}
+		if resolved, err = p.resolve(entry, found, compared); err != nil {
+			return ExitError, errors.Join(err, state.Close())
+		}
 	}
 	var jobs []cycle.Job
 	r := p.Runner(p.Config, engine, f.noWait, Memory{state, files}, logger)

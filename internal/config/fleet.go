@@ -68,6 +68,9 @@ func (e *Entry) checkFleet(c *Config) (found problems) {
 			found.check("on", CheckClass(class))
 		}
 	}
+	found.check("engine.bench_args", CheckRemoteArgs(e.Engine.BenchArgs))
+	found.check("engine.evaluate_args", CheckRemoteArgs(e.Engine.EvaluateArgs))
+	found.check("engine.quantize_args", CheckRemoteQuantizeArgs(e.Engine.QuantizeArgs))
 	if !c.Fleet.Enabled() {
 		found.add("on", "there is no fleet: give its Redis as fleet.url, or leave on out to run on this host")
 	}

@@ -32,6 +32,9 @@ func (r Recipe) String() string {
 	if r.Imatrix != "" {
 		with = append(with, "the importance matrix "+r.Imatrix)
 	}
+	if len(with) == 0 {
+		return r.Format
+	}
 	return r.Format + " with " + strings.Join(with, " and ")
 }
 
@@ -116,6 +119,9 @@ func (e *Entry) checkTargets(checks Checks) []Problem {
 		wrong.check("args", checks.QuantizeArgs(recipe.Args))
 		if recipe.Imatrix != "" && len(e.On) > 0 {
 			wrong.add("imatrix", "names a file of this host, and on gives the cycle to others: leave it out, and name the matrix as engine.imatrix on the workers")
+		}
+		if len(e.On) > 0 {
+			wrong.check("args", CheckRemoteQuantizeArgs(recipe.Args))
 		}
 		found = append(found, below(fmt.Sprintf("targets[%d]", i), wrong)...)
 	}

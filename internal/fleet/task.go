@@ -2,11 +2,11 @@ package fleet
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -140,58 +140,17 @@ func (t *Task) check() error {
 		if recipe.Imatrix != "" {
 			return fmt.Errorf("the recipe %q of the task names the importance matrix %q: workers refuse files of others", recipe.Name, recipe.Imatrix)
 		}
-		if err := errors.Join(llamacpp.CheckQuantizeArgs(recipe.Args), checkArguments(recipe.Args, nil)); err != nil {
-			return err
+		if err := llamacpp.CheckQuantizeArgs(recipe.Args); err != nil {
+			return fmt.Errorf("the task has a recipe that cannot be used: args: %w", err)
+		}
+		if err := config.CheckRemoteQuantizeArgs(recipe.Args); err != nil {
+			return fmt.Errorf("the recipe %q of the task %w", recipe.Name, err)
 		}
 	}
-	return errors.Join(
-		checkArguments(t.Engine.BenchArgs, divided), checkArguments(t.Engine.EvaluateArgs, divided), checkArguments(t.Engine.QuantizeArgs, nil))
-}
-
-// networked are the options by which llama.cpp's tools use the network, as far as they are not
-// refused everywhere.
-var networked = []string{
-	"--rpc", "-rpc", "-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft", "--hf-token", "-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf", "-hfv", "--hf-repo-v",
-	"-mu", "--model-url", "--mmproj-url", "-mmu", "-dr", "--docker-repo",
-}
-
-// divided are the options whose values a slash divides: devices, and the shares of these.
-var divided = []string{"-ts", "--tensor-split", "-dev", "--device"}
-
-// checkArguments refuses what names a file, or a host. The values of the options in divided may
-// have slashes, if they are no paths.
-func checkArguments(args, divided []string) error {
-	option := ""
-	for _, arg := range args {
-		name, value, assigned := strings.Cut(arg, "=")
-		switch {
-		case slices.Contains(divided, option):
-			value = arg
-		case !assigned || !slices.Contains(divided, name):
-			value = ""
-		}
-		option = arg
-		parts := strings.Split(strings.ReplaceAll(value, ",", "/"), "/")
-		if !slices.ContainsFunc(parts, func(part string) bool { return part == "" || part[0] == '.' }) {
-			arg = strings.ReplaceAll(arg, "/", ",")
-		}
-		if err := checkArgument(arg); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkArgument refuses what names a file, or a host.
-func checkArgument(arg string) error {
-	name, _, _ := strings.Cut(strings.ReplaceAll(arg, "_", "-"), "=")
-	for _, option := range networked {
-		if name == option {
-			return fmt.Errorf("the task gives a tool the option %s, which uses the network: workers refuse it", option)
-		}
-	}
-	if strings.ContainsAny(arg, `/\`) || strings.HasPrefix(arg, "~") || strings.Contains(arg, "://") {
-		return fmt.Errorf("the task gives a tool the argument %q, which may name a file: workers refuse those", arg)
+	if err := cmp.Or(
+		config.CheckRemoteArgs(t.Engine.BenchArgs), config.CheckRemoteArgs(t.Engine.EvaluateArgs), config.CheckRemoteQuantizeArgs(t.Engine.QuantizeArgs),
+	); err != nil {
+		return fmt.Errorf("the engine of the task %w", err)
 	}
 	return nil
 }

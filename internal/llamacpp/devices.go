@@ -27,19 +27,22 @@ func deviceOf(buffer string) string {
 	return name
 }
 
-// onDevices returns the bytes of all buffers, by accelerator; nil where nothing is on one.
+// onDevices returns the bytes of all buffers, by accelerator; there are none where nothing is on
+// one. It returns nil where the server did not say all: where it named no buffer of weights, none
+// on a device for the layers that it offloaded, or more buffers than are kept.
 func onDevices(o *runner.Offload) map[string]int64 {
-	if o == nil {
+	if o == nil || len(o.Buffers) >= mostBuffers {
 		return nil
 	}
-	var all map[string]int64
+	all, weights := map[string]int64{}, false
 	for _, b := range o.Buffers {
 		if b.On != "" {
-			if all == nil {
-				all = map[string]int64{}
-			}
 			all[b.On] += b.Bytes
 		}
+		weights = weights || b.Use == "model" && (b.On != "" || o.Layers == 0)
+	}
+	if !weights {
+		return nil
 	}
 	return all
 }

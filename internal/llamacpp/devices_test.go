@@ -2,6 +2,7 @@ package llamacpp
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -17,6 +18,36 @@ func TestBuffersBelongToDevices(t *testing.T) {
 	assert.EqualValues(t, 15<<20, onHost(o))
 	assert.Nil(t, onDevices(nil))
 	assert.Zero(t, onHost(nil))
+}
+
+// A figure that lacks a part would pass a limit that the file exceeds.
+func TestWhatIsOnDevicesIsNotKnownBeforeAllOfItIs(t *testing.T) {
+	const (
+		offloaded = "load_tensors: offloaded 33/33 layers to GPU"
+		onNone    = "load_tensors: offloaded 0/33 layers to GPU"
+		weights   = "load_tensors: CUDA0 model buffer size = 48.00 MiB"
+		mapped    = "load_tensors: CPU_Mapped model buffer size = 8.00 MiB"
+		cache     = "llama_kv_cache: CUDA0 KV buffer size = 2.00 MiB"
+	)
+	for name, test := range map[string]struct {
+		lines []string
+		want  map[string]int64
+	}{
+		"nothing":                         {nil, nil},
+		"layers only":                     {[]string{offloaded}, nil},
+		"layers, and a cache":             {[]string{offloaded, cache}, nil},
+		"layers, and weights on the host": {[]string{offloaded, mapped, cache}, nil},
+		"all of it":                       {[]string{offloaded, mapped, weights, cache}, map[string]int64{"CUDA0": 50 << 20}},
+		"no layer on a device":            {[]string{onNone, mapped}, map[string]int64{}},
+		"a build without that line":       {[]string{weights, cache}, map[string]int64{"CUDA0": 50 << 20}},
+		"more buffers than are kept":      {append(slices.Repeat([]string{cache}, mostBuffers), weights), nil},
+	} {
+		var log loadLog
+		for _, line := range test.lines {
+			log.add(line)
+		}
+		assert.Equal(t, test.want, onDevices(log.where()), name)
+	}
 }
 
 func TestProcessesOfNvidiaSMI(t *testing.T) {

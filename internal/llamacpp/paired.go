@@ -316,7 +316,8 @@ func (r *pairedRound) burst(ctx context.Context, s *server, n int, turn runner.T
 }
 
 // burstOfAll measures sequences that are generated at once: the tokens of all, over the time of
-// the one that took longest.
+// the one that took longest. Their prompts come from the cache but for the last token: one that is
+// computed again has the others wait, and how often that is would be what is compared.
 func (s *server) burstOfAll(ctx context.Context, n int, turn runner.Turn, texts [][]int32) (runner.Burst, error) {
 	burst := runner.Burst{Turn: n, Phase: turn.Phase, Depth: turn.Depth, Tokens: turn.Tokens * turn.Clients, Clients: turn.Clients}
 	a, err := s.completeAll(ctx, texts, turn.Tokens+1)
@@ -324,6 +325,9 @@ func (s *server) burstOfAll(ctx context.Context, n int, turn runner.Turn, texts 
 		return burst, err
 	}
 	burst.Taken = a.taken
+	if *a.PromptN > 1 {
+		return burst, &runner.Unpaired{Err: fmt.Errorf("%s evaluated %d tokens of a prompt that was in its cache but for the last one, with %d clients at once", s.tool, *a.PromptN, turn.Clients)}
+	}
 	return burst, s.time(&burst, a, *a.PredictedMS)
 }
 

@@ -71,7 +71,7 @@ func TestPairedRound(t *testing.T) {
 			assert.Equal(t, job.Turns[n].Depth, burst.Depth)
 		}
 		assert.Equal(t, "CPU", m.Backends)
-		assert.Nil(t, m.Memory.Devices)
+		assert.Equal(t, map[string]int64{}, m.Memory.Devices, "nothing of a device, which is known")
 		if runtime.GOOS == "linux" {
 			assert.Greater(t, m.Memory.Host, int64(1<<20))
 		}
@@ -102,6 +102,44 @@ func TestClientsAtOnce(t *testing.T) {
 		last := m.Bursts[len(m.Bursts)-1]
 		assert.Equal(t, []int{8, 8 * 32, 1}, []int{last.Clients, last.Tokens, last.Depth})
 		assert.Contains(t, strings.Join(m.Run.Args, " "), "-np 8 --kv-unified -c 396")
+	}
+}
+
+// A server that computes a client's prompt again, as it does where a cache cannot be cut, has the
+// others wait. That the prompts are computed once, before the first turn of clients, is as it should be.
+func TestClientsWhosePromptsAreComputedAgainAreUnpaired(t *testing.T) {
+	const filling = 6 // the answer: after the warm-up and four turns of one client
+	for name, test := range map[string]struct {
+		answer int
+		want   string
+	}{
+		"to fill the caches": {filling, ""},
+		"in the first turn":  {filling + 1, "llama-server evaluated 16 tokens of a prompt that was in its cache but for the last one, with 8 clients at once"},
+		"in the second turn": {filling + 2, "llama-server evaluated 16 tokens of a prompt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, job := pairedPlace(t, fakellama.Behaviour{Faults: []fakellama.Fault{
+				{Tool: "llama-server", Step: "answer", Stage: "quantized", Calls: []int{test.answer}, Do: fakellama.NothingCached},
+			}})
+			eight := verdict.AtOnce(8)
+			job.Phases = append(job.Phases, eight)
+			job.Turns = append(job.Turns,
+				runner.Turn{Phase: eight, Depth: 16, Tokens: 32, Clients: 8, Order: []int{1, 0}},
+				runner.Turn{Phase: eight, Depth: 16, Tokens: 32, Clients: 8, Order: []int{0, 1}},
+			)
+			files, err := p.round(t.Context(), t, job)
+			if test.want != "" {
+				var unpaired *runner.Unpaired
+				require.ErrorAs(t, err, &unpaired)
+				require.ErrorContains(t, err, test.want)
+				return
+			}
+			require.NoError(t, err)
+			for _, file := range files {
+				require.NoError(t, file.Err)
+				assert.Len(t, file.Measurement.Bursts, len(job.Turns))
+			}
+		})
 	}
 }
 

@@ -223,7 +223,7 @@ func (s *server) complete(ctx context.Context, prompt []int32, predict int) (ans
 }
 
 // completeAll does the same with several prompts, all of which the server takes up at once. The
-// timings belong to the prompt that took longest to generate.
+// timings belong to the prompt that took longest to generate, but for PromptN: see parseAll.
 func (s *server) completeAll(ctx context.Context, prompts [][]int32, predict int) (answer, error) {
 	return s.ask(ctx, completion{Prompt: prompts, Predict: predict}, func(text []byte, wall time.Duration) (timings, error) {
 		return parseAll(text, len(prompts), predict, wall)
@@ -275,7 +275,7 @@ func (s *server) unusable(format string, args ...any) error {
 }
 
 // parseAll reads the timings of so many sequences, and returns the timings of the sequence that
-// took longest to generate.
+// took longest to generate, with the most tokens of any prompt that were not in the cache.
 func parseAll(text []byte, sequences, predict int, wall time.Duration) (timings, error) {
 	var all []json.RawMessage
 	if err := json.Unmarshal(text, &all); err != nil {
@@ -285,15 +285,18 @@ func parseAll(text []byte, sequences, predict int, wall time.Duration) (timings,
 		return timings{}, fmt.Errorf("it answered %d prompts instead of %d", len(all), sequences)
 	}
 	var longest timings
+	evaluated := 0
 	for _, one := range all {
 		t, err := parseTimings(one, predict, wall)
 		if err != nil {
 			return timings{}, err
 		}
+		evaluated = max(evaluated, *t.PromptN)
 		if longest.PredictedMS == nil || *t.PredictedMS > *longest.PredictedMS {
 			longest = t
 		}
 	}
+	longest.PromptN = &evaluated
 	return longest, nil
 }
 

@@ -1,6 +1,7 @@
 package llamacpp
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -116,6 +117,18 @@ func TestTimings(t *testing.T) {
 	}
 	_, err = parseTimings(answer(`{"prompt_n": 64, "prompt_ms": 2.5, "predicted_n": 1, "predicted_ms": 0}`), 1, time.Second)
 	require.NoError(t, err, "one token comes with the prompt, and takes no time of its own")
+}
+
+func TestTimingsOfSeveralAtOnce(t *testing.T) {
+	one := func(promptN int, predictedMS float64) string {
+		return fmt.Sprintf(`{"timings": {"prompt_n": %d, "prompt_ms": 2.5, "predicted_n": 33, "predicted_ms": %v}}`, promptN, predictedMS)
+	}
+	got, err := parseAll([]byte("["+one(1, 60)+","+one(512, 50)+","+one(1, 55)+"]"), 3, 33, time.Second)
+	require.NoError(t, err)
+	assert.InDelta(t, 60, *got.PredictedMS, 1e-12, "the one that took longest")
+	assert.Equal(t, 512, *got.PromptN, "the one of which the least was in the cache")
+	_, err = parseAll([]byte("["+one(1, 60)+"]"), 3, 33, time.Second)
+	require.ErrorContains(t, err, "it answered 1 prompts instead of 3")
 }
 
 func FuzzTimings(f *testing.F) {

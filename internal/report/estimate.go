@@ -29,8 +29,10 @@ func EstimateTable(w io.Writer, model string, original runner.FileFigures, estim
 		switch {
 		case e.DropRatio >= limits.Threshold:
 			outlook = "rejected"
-		case beyond(e.Memory, limits.MaxMemory):
+		case beyond(e.Memory, limits.MaxMemory.Host):
 			outlook = "rejected by its memory"
+		case beyond(e.Memory, limits.MaxMemory.Device): // nothing is started: nobody knows how much of it one would get
+			outlook = "kept, but may not fit a device of " + text.Size(int64(limits.MaxMemory.Device))
 		}
 		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\testimated, likely %s\n", text.Name(e.Target), text.Size(e.Bytes), e.BitsPerWeight, text.Size(e.Memory), text.Speed(e.DropRatio), outlook)
 	}
@@ -55,12 +57,8 @@ func EstimateTable(w io.Writer, model string, original runner.FileFigures, estim
 	return err
 }
 
-// beyond reports whether a copy takes more than the host and each device may give: nothing is
-// started, so that nobody knows where it would be.
-func beyond(memory int64, limits config.MaxMemory) bool {
-	most := int64(max(limits.Host, limits.Device))
-	return most > 0 && memory > most
-}
+// beyond reports whether a copy takes more than a limit; 0 is none.
+func beyond(memory int64, limit config.Size) bool { return limit > 0 && memory > int64(limit) }
 
 // EstimateLegend explains, once for all tables of a dry run, where their figures come from.
 func EstimateLegend(w io.Writer, threshold float64) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,6 +118,29 @@ func TestEstimates(t *testing.T) {
 	table.Reset()
 	require.NoError(t, report.EstimateTable(&table, model.Name, runner.FiguresOf(model), estimates, config.Settings{Threshold: 0.12}))
 	harmless(t, table.String())
+}
+
+// A limit of 0 is none, and the memory of a device may hold a part of a copy, or nothing.
+func TestEstimatesBesideLimitsOfMemory(t *testing.T) {
+	model, _ := llama()
+	for name, test := range map[string]struct {
+		limits config.MaxMemory
+		want   string
+	}{
+		"no limit":                    {config.MaxMemory{}, "likely kept\n"},
+		"within both":                 {config.MaxMemory{Host: 24e9, Device: 20e9}, "likely kept\n"},
+		"within that of the host":     {config.MaxMemory{Host: 24e9}, "likely kept\n"},
+		"beyond that of a device":     {config.MaxMemory{Device: 12e9}, "likely kept, but may not fit a device of 12.0 GB\n"},
+		"between the two":             {config.MaxMemory{Host: 24e9, Device: 12e9}, "likely kept, but may not fit a device of 12.0 GB\n"},
+		"beyond that of the host":     {config.MaxMemory{Host: 16e9}, "likely rejected by its memory\n"},
+		"beyond both":                 {config.MaxMemory{Host: 16e9, Device: 12e9}, "likely rejected by its memory\n"},
+		"beyond that of a small host": {config.MaxMemory{Host: 16e9, Device: 48e9}, "likely rejected by its memory\n"},
+	} {
+		estimates := []estimate.Estimate{{Target: "Q8_0", Bytes: 19_000_000_000, Memory: 20_000_000_000, BitsPerWeight: 8.5, DropRatio: -0.8}}
+		var table strings.Builder
+		require.NoError(t, report.EstimateTable(&table, model.Name, runner.FiguresOf(model), estimates, config.Settings{Threshold: 0.12, MaxMemory: test.limits}))
+		assert.Contains(t, table.String(), "estimated, "+test.want, name)
+	}
 }
 
 func TestErrorsOfTheWriterAreNotLost(t *testing.T) {

@@ -58,21 +58,25 @@ func (v *pairView) divergence() *quality.Interval {
 }
 
 // dominated returns the kept copy that is better than this one in one of size, speed and
-// divergence, and in none of them worse; nil where there is none.
+// divergence, and in none of them worse; nil where there is none. Speeds and divergences whose
+// intervals overlap are equal, as they are where a format is chosen: estimates change places from
+// night to night.
 func (v *pairView) dominated(pairs []*pairView) *pairView {
-	speed, measured := v.primary()
-	if !measured {
+	if _, measured := v.primary(); !measured {
 		return nil
 	}
+	mine := v.Pair.Decided.Candidate()
 	for _, other := range pairs {
-		others, measured := other.primary()
-		if other == v || !measured || other.Decision() != string(verdict.Kept) ||
-			other.Pair.Decided.Candidate().Method != v.Pair.Decided.Candidate().Method { // their speeds are not comparable
+		if _, measured := other.primary(); other == v || !measured || other.Decision() != string(verdict.Kept) {
 			continue
 		}
-		differences := []float64{float64(v.bytes() - other.bytes()), speed.Drop - others.Drop}
-		if mine, its := v.divergence(), other.divergence(); mine != nil && its != nil {
-			differences = append(differences, mine.Estimate-its.Estimate)
+		its := other.Pair.Decided.Candidate()
+		if its.Method != mine.Method { // their speeds are not comparable
+			continue
+		}
+		differences := []int{cmp.Compare(v.bytes(), other.bytes()), mine.Drop.Compare(*its.Drop)}
+		if mine.KLDivergence != nil && its.KLDivergence != nil {
+			differences = append(differences, mine.KLDivergence.Compare(*its.KLDivergence))
 		}
 		if slices.Min(differences) >= 0 && slices.Max(differences) > 0 {
 			return other
@@ -107,7 +111,8 @@ func newDivergenceBySize(pairs []*pairView) *plotView {
 	var values []float64
 	for _, v := range pairs {
 		if d := v.divergence(); d != nil && v.bytes() > 0 {
-			points = append(points, copyPoint{pairView: v, said: fmt.Sprintf("KL divergence %s [%s–%s]", text.Divergence(d.Estimate), text.Divergence(d.Lower), text.Divergence(d.Upper))})
+			points = append(points, copyPoint{pairView: v, said: fmt.Sprintf("KL divergence %s [%s–%s]%s",
+				text.Divergence(d.Estimate), text.Divergence(d.Lower), text.Divergence(d.Upper), v.Pair.Decided.Quality.InPart())})
 			values = append(values, d.Estimate, d.Lower, d.Upper)
 		}
 	}

@@ -35,6 +35,7 @@ func TestCopiesBesideEachOther(t *testing.T) {
 		copyOf("Q4_K_M", 500, 0.01, -0.5, -0.3, -0.1),
 	}
 	all[2].Chosen = choice.Fastest
+	all[0].Pair.Decided.Quality.Chunks, all[0].Pair.Decided.Quality.Planned = 8, 32
 	plots := servingPlots(all)
 	require.Len(t, plots, 4)
 	speeds := plots[0]
@@ -46,6 +47,8 @@ func TestCopiesBesideEachOther(t *testing.T) {
 	assert.Len(t, speeds.Strokes, 3, "an interval each")
 	assert.Equal(t, "Q8_0", speeds.Labels[0].Text)
 	assert.Contains(t, plots[1].Description, "Q8_0: 900.0 MB, KL divergence 0.001")
+	assert.Contains(t, plots[1].Marks[0].Title, "], in 8 of 32 chunks, kept")
+	assert.NotContains(t, plots[1].Marks[1].Title, "chunks", "it was evaluated in all")
 
 	depths, clients := plots[2], plots[3]
 	assert.Equal(t, []string{"generation", "generation+4096"}, []string{depths.Columns[0].Label, depths.Columns[1].Label})
@@ -58,4 +61,26 @@ func TestCopiesBesideEachOther(t *testing.T) {
 	assert.Empty(t, servingPlots([]*pairView{alone}), "there is nothing beside it")
 	alone.Pair.Decided = nil
 	assert.Empty(t, servingPlots([]*pairView{alone, alone}))
+}
+
+// What is within the intervals changes from night to night, and size does not.
+func TestCopiesAreDominatedBeyondTheirIntervals(t *testing.T) {
+	for name, test := range map[string]struct {
+		large, small *pairView
+		dominated    bool // the large one, by the small one; never the other way
+	}{
+		"a little faster":         {copyOf("Q8_0", 900, 0.01, -0.200), copyOf("Q4_0", 500, 0.01, -0.195), true},
+		"and the next night not":  {copyOf("Q8_0", 900, 0.01, -0.195), copyOf("Q4_0", 500, 0.01, -0.200), true},
+		"a little nearer":         {copyOf("Q8_0", 900, 0.01, -0.2), copyOf("Q4_0", 500, 0.012, -0.2), true},
+		"faster":                  {copyOf("Q8_0", 900, 0.01, -0.3), copyOf("Q4_0", 500, 0.01, -0.2), false},
+		"nearer":                  {copyOf("Q8_0", 900, 0.001, -0.2), copyOf("Q4_0", 500, 0.01, -0.2), false},
+		"nearer, and not as fast": {copyOf("Q8_0", 900, 0.001, -0.2), copyOf("Q4_0", 500, 0.01, -0.3), false},
+		"slower":                  {copyOf("Q8_0", 900, 0.01, -0.2), copyOf("Q4_0", 500, 0.01, -0.3), true},
+		"as large, and equal":     {copyOf("Q8_0", 500, 0.01, -0.200), copyOf("Q4_0", 500, 0.01, -0.205), false},
+		"as large, and slower":    {copyOf("Q8_0", 500, 0.01, -0.2), copyOf("Q4_0", 500, 0.01, -0.3), true},
+	} {
+		pairs := []*pairView{test.large, test.small}
+		assert.Equal(t, test.dominated, test.large.dominated(pairs) == test.small, name)
+		assert.Nil(t, test.small.dominated(pairs), name)
+	}
 }

@@ -138,6 +138,7 @@ const (
 	CloseConnection  Do = "close the connection"
 	NoTimings        Do = "no timings"
 	OtherPrompt      Do = "wrong prompt_n"
+	NothingCached    Do = "prompts from the beginning" // as where a cache cannot be cut
 	MoreThanItTook   Do = "timings longer than the answer took"
 	InternalError    Do = "HTTP 500"
 	AnswerWithoutEnd Do = "an answer without end"

@@ -136,7 +136,7 @@ func (s *server) completion(w http.ResponseWriter, request *http.Request) {
 	}
 
 	cached := 0
-	if asked.CachePrompt {
+	if asked.CachePrompt && do != fakellama.NothingCached {
 		cached = min(commonPrefix(s.cache, last), len(last)-1) // one is always evaluated
 	}
 	s.cache = last
