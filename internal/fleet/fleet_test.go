@@ -271,6 +271,31 @@ func TestCyclesOfAFleet(t *testing.T) {
 			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 internal w"}, g.outcomes())
 			assert.Empty(t, g.results[0].Evidence.Rounds)
 		},
+		"results that cannot be stored are left out": func(t *testing.T, b *bench) {
+			b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
+				for _, edit := range []func(*runner.Result){
+					func(r *runner.Result) { r.Verdict = nil },
+					func(r *runner.Result) { r.Failure = runner.Failf(runner.ReasonCrash, "and kept") },
+					func(r *runner.Result) { r.Verdict, r.Failure = nil, runner.Failf("", "for no reason") },
+					func(r *runner.Result) { r.Verdict.Outcome = verdict.GoOn },
+					func(r *runner.Result) { r.Started = time.Date(0, 1, 1, 0, 0, 0, 0, time.FixedZone("east", 3600)) },
+					func(r *runner.Result) {
+						r.Finished = time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("west", -7200))
+					},
+				} {
+					r := kept(task, "Q2_K")
+					edit(&r)
+					out.Result(r)
+				}
+				quick(ctx, task, out)
+			})
+			g := newCycle().by(t.Context(), b.coordinator)
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 kept w"}, g.outcomes())
+			for _, r := range g.results {
+				assert.NoError(t, store.CheckContent(&r))
+			}
+		},
 		"a second coordinator gives the same cycle": func(t *testing.T, b *bench) {
 			g := newCycle()
 			other := newCycle(func(c *store.Cycle) { *c = g.cycle; c.Ticket = "theirs" })

@@ -416,7 +416,7 @@ func (f *following) take(kind, data string) (back string, err error) {
 		if err := json.Unmarshal([]byte(data), &r); err != nil {
 			return "", err
 		}
-		f.result(r)
+		return "", f.result(r)
 	case kindPassedOver:
 		var p passedOver
 		if err := json.Unmarshal([]byte(data), &p); err != nil {
@@ -471,14 +471,19 @@ func (f *following) close(targets ...string) {
 	f.open = slices.DeleteFunc(f.open, func(target string) bool { return slices.Contains(targets, target) })
 }
 
-// result hands on a result of a target that has none yet.
-func (f *following) result(r runner.Result) {
-	if r.Model != f.req.Model.Name || !slices.Contains(f.open, r.TargetFormat) || (r.Verdict == nil) == (r.Failure == nil) {
-		return // it was taken in before, by an earlier process; or nobody asked for it
+// result hands on a result of a target that has none yet. One that the store refuses is an error
+// here: there it would be tried for ever, and all that is to be stored after it would wait.
+func (f *following) result(r runner.Result) error {
+	if r.Model != f.req.Model.Name || !slices.Contains(f.open, r.TargetFormat) {
+		return nil // it was taken in before, by an earlier process; or nobody asked for it
+	}
+	if err := store.CheckContent(&r); err != nil {
+		return fmt.Errorf("the result of %s: %w", r.TargetFormat, err)
 	}
 	f.close(r.TargetFormat)
 	r.Host = f.host
 	f.emit(r)
+	return nil
 }
 
 // done ends a cycle whose worker says that it has done all.
