@@ -394,7 +394,7 @@ func TestCyclesOfAFleet(t *testing.T) {
 		"what is fresh is not decided": func(t *testing.T, b *bench) {
 			g := newCycle()
 			g.fresh = []string{"Q2_K"}
-			b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
+			log, _ := b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
 				fresh, err := out.Fresh(ctx, fleet.Inputs{Inputs: runner.Inputs{Source: "s"}})
 				assert.NoError(t, err)
 				task.Targets = slices.DeleteFunc(task.Targets, func(target string) bool { return slices.Contains(fresh, target) })
@@ -407,6 +407,30 @@ func TestCyclesOfAFleet(t *testing.T) {
 			all := newCycle(func(c *store.Cycle) { c.Due = c.Due.Add(time.Hour) })
 			all.fresh = []string{"Q2_K", "Q8_0"}
 			require.ErrorIs(t, all.by(t.Context(), b.coordinator).wait(t), fleet.ErrFresh)
+			require.Eventually(t, func() bool { return strings.Count(log.String(), "the cycle is over") == 2 }, patience, 20*time.Millisecond, "the worker learns of that, too")
+		},
+		"a worker is gone as soon as all is found fresh": func(t *testing.T, b *bench) {
+			b.worker("w", func(ctx context.Context, _ fleet.Task, out *fleet.Report) {
+				_, _ = out.Fresh(ctx, fleet.Inputs{Inputs: runner.Inputs{Source: "s"}})
+				<-ctx.Done() // nothing more is heard of it
+			}, func(o *fleet.WorkerOptions) { o.Times.Beat = time.Hour })
+			g := newCycle()
+			g.fresh = []string{"Q2_K", "Q8_0"}
+			require.ErrorIs(t, g.by(t.Context(), b.coordinator).wait(t), fleet.ErrFresh)
+			assert.Equal(t, []string{"Q2_K", "Q8_0"}, g.withdrawn)
+			assert.Equal(t, 1, g.given(), "the cycle is forgotten, and cannot be given again")
+		},
+		"all is found fresh, and the coordinator says so at once": func(t *testing.T, b *bench) {
+			log, _ := b.worker("w", func(ctx context.Context, _ fleet.Task, out *fleet.Report) {
+				_, _ = out.Fresh(ctx, fleet.Inputs{Inputs: runner.Inputs{Source: "s"}})
+				<-ctx.Done()
+			})
+			g := newCycle()
+			g.fresh = []string{"Q2_K", "Q8_0"}
+			require.ErrorIs(t, g.by(t.Context(), b.coordinator).wait(t), fleet.ErrFresh)
+			require.NoError(t, b.coordinator.End(t.Context(), &g.cycle))
+			require.Eventually(t, func() bool { return strings.Contains(log.String(), "the coordinator has ended the cycle") }, patience, 20*time.Millisecond)
+			assert.NotContains(t, log.String(), "level=WARN")
 		},
 		"Redis loses all that it has": func(t *testing.T, b *bench) {
 			g := newCycle().by(t.Context(), b.coordinator)

@@ -91,13 +91,21 @@ func (f *following) pause() time.Duration {
 	return f.times.Poll
 }
 
+// Why a cycle is over in Redis.
+const (
+	endStored    = "stored"     // its end is, or that it is forgotten
+	endLate      = "late"       // no worker has begun it in time
+	endTakenBack = "taken back" // to be given again, or not at all
+	endCanceled  = "canceled"
+)
+
 // End forgets a cycle whose end is stored. A worker that still has it gets to know that.
 func (c *Coordinator) End(ctx context.Context, cycle *store.Cycle) error {
 	l, err := c.current()
 	if err != nil {
 		return err
 	}
-	_, err = l.endCycle(ctx, cycle, "stored", false)
+	_, err = l.endCycle(ctx, cycle, endStored, false)
 	return err
 }
 
@@ -108,7 +116,7 @@ func (c *Coordinator) TakeBack(ctx context.Context, cycle *store.Cycle) (bool, e
 	if err != nil {
 		return false, err
 	}
-	return l.takeBack(ctx, cycle, "taken back", true)
+	return l.takeBack(ctx, cycle, endTakenBack, true)
 }
 
 // endCycle ends a cycle in Redis, with unbegun only if no worker has begun it. It reports whether
@@ -209,7 +217,8 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 		return false, errReply
 	}
 	if state.text(1) == "" && len(f.open) == 0 { // no worker has anything to do
-		return true, f.done()
+		f.done()
+		return true, nil
 	}
 	if err := f.giveOnce(ctx, l); err != nil {
 		return false, err
@@ -262,7 +271,7 @@ func (f *following) wait(ctx context.Context, l *link) error {
 	}
 	f.progress(runner.Progress{Model: f.Cycle.Model, Operation: runner.OperationWait, Detail: detail})
 	if until := f.Cycle.Until; !until.IsZero() && time.Now().After(until) && !f.Started {
-		ended, err := l.takeBack(ctx, &f.Cycle, "late", true)
+		ended, err := l.takeBack(ctx, &f.Cycle, endLate, true)
 		if err != nil || !ended {
 			return err
 		}
@@ -392,6 +401,9 @@ func (f *following) read(ctx context.Context, l *link, results string) (over boo
 					f.last = before // it is asked again
 					return false, err
 				}
+				if f.withdrawn > 0 && f.withdrawn == len(f.Cycle.Targets) { // not only those that an earlier process had left
+					return true, ErrFresh // at once: the cycle is forgotten, whatever its worker does
+				}
 			}
 			switch {
 			case err != nil:
@@ -399,7 +411,8 @@ func (f *following) read(ctx context.Context, l *link, results string) (over boo
 			case back != "":
 				return false, f.next(back)
 			case value("kind") == kindDone:
-				return true, f.done()
+				f.done()
+				return true, nil
 			}
 		}
 		if len(entries) < batch {
@@ -487,12 +500,8 @@ func (f *following) result(r runner.Result) error {
 }
 
 // done ends a cycle whose worker says that it has done all.
-func (f *following) done() error {
-	if f.withdrawn > 0 && f.withdrawn == len(f.Cycle.Targets) { // not only those that an earlier process had left
-		return ErrFresh
-	}
+func (f *following) done() {
 	f.fail(runner.Failf(runner.ReasonInternal, "the worker on %s ended the cycle without a result for this target; its log says why", f.host))
-	return nil
 }
 
 // fail ends the targets that have no result.
@@ -525,7 +534,7 @@ func (f *following) cancel(ctx context.Context) error {
 	if l, err := f.current(); err == nil { // the worker does not answer: it learns of that when it comes back
 		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer stop()
-		_, _ = l.takeBack(ctx, &f.Cycle, "canceled", false)
+		_, _ = l.takeBack(ctx, &f.Cycle, endCanceled, false)
 	}
 	f.fail(runner.Failf(runner.ReasonCanceled, "%w; the worker on %q has not answered", cause, f.host))
 	return nil
@@ -537,7 +546,7 @@ func (f *following) canceling(ctx context.Context, asked *bool) (over bool, err 
 	if err != nil {
 		return false, err
 	}
-	ended, err := l.takeBack(ctx, &f.Cycle, "canceled", true)
+	ended, err := l.takeBack(ctx, &f.Cycle, endCanceled, true)
 	if err != nil {
 		return false, err
 	}
@@ -563,7 +572,7 @@ func (f *following) canceling(ctx context.Context, asked *bool) (over bool, err 
 	attempt := f.Cycle.Attempt
 	over, err = f.read(ctx, l, keys[1])
 	if f.Cycle.Attempt != attempt { // its worker has given it back meanwhile
-		ended, err := l.takeBack(ctx, &f.Cycle, "canceled", false)
+		ended, err := l.takeBack(ctx, &f.Cycle, endCanceled, false)
 		if ended {
 			f.fail(runner.Failf(runner.ReasonCanceled, "it was canceled: %w", context.Canceled))
 		}

@@ -67,6 +67,10 @@ var errStop = errors.New("this worker was asked to end")
 // errTold is the cause when the coordinator does not count on this worker any more.
 var errTold = errors.New("another worker has the cycle, or it is over")
 
+// errStored is the cause when the coordinator has all that it wants, such as that every target is
+// fresh.
+var errStored = errors.New("the coordinator has ended the cycle")
+
 // errCanceled is the cause when the coordinator has canceled the cycle.
 var errCanceled = errors.New("the cycle was canceled")
 
@@ -191,7 +195,7 @@ func (w *Worker) task(ctx context.Context, payload []byte) error {
 	switch cause := context.Cause(cycle); {
 	case errors.Is(cause, errStop):
 		r.finish(ctx, kindBack, w.Host)
-	case errors.Is(cause, errTold):
+	case errors.Is(cause, errTold), errors.Is(cause, errStored):
 		r.finish(ctx, "", "")
 	default:
 		r.finish(ctx, kindDone, "")
@@ -199,6 +203,8 @@ func (w *Worker) task(ctx context.Context, payload []byte) error {
 	switch cause := context.Cause(cycle); { // it may only have learned of that now
 	case errors.Is(cause, errStop):
 		w.Logger.Info("the cycle is given back", "model", t.Model)
+	case errors.Is(cause, errStored):
+		w.Logger.Info("the coordinator has ended the cycle", "model", t.Model)
 	case errors.Is(cause, errTold):
 		w.Logger.Warn("what this worker found does not count: another worker has the cycle, or it is over", "model", t.Model)
 	default:
@@ -354,7 +360,7 @@ func (r *Report) Progress(p runner.Progress) {
 // Result takes a result. What a cycle that is given back has not decided is decided elsewhere.
 func (r *Report) Result(result runner.Result) {
 	cause := context.Cause(r.cycle)
-	if result.Failure != nil && result.Failure.Reason == runner.ReasonCanceled && (errors.Is(cause, errStop) || errors.Is(cause, errTold)) {
+	if result.Failure != nil && result.Failure.Reason == runner.ReasonCanceled && (errors.Is(cause, errStop) || errors.Is(cause, errTold) || errors.Is(cause, errStored)) {
 		return
 	}
 	text, err := json.Marshal(result)
@@ -522,7 +528,11 @@ func (r *Report) pause() time.Duration {
 func (r *Report) heed(answer reply) (over bool) {
 	switch answer.text(0) {
 	case replySuperseded, replyTaken:
-		r.cancel(errTold)
+		cause := errTold
+		if answer.text(0) == replySuperseded && answer.text(1) == endStored {
+			cause = errStored
+		}
+		r.cancel(cause)
 		return true
 	case replyOK:
 		if answer.text(1) == "1" {
