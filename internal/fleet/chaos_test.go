@@ -70,7 +70,7 @@ func TestMain(m *testing.M) {
 }
 
 // hasty are times of a fleet in which hosts die often.
-var hasty = fleet.Times{Poll: 50 * time.Millisecond, Silent: 2 * time.Second, Cancel: 5 * time.Second, Task: time.Second, Beat: 200 * time.Millisecond}
+var hasty = fleet.Times{Poll: 50 * time.Millisecond, Silent: 2 * time.Second, Cancel: 5 * time.Second, Task: time.Second, Beat: 200 * time.Millisecond, Ask: time.Second}
 
 func (c *child) config() config.Fleet {
 	cfg := config.DefaultFleet()

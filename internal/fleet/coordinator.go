@@ -26,6 +26,7 @@ type Times struct {
 	Silent time.Duration // after which a worker is taken for dead; default 60 s
 	Cancel time.Duration // for a worker to end a cycle that is canceled; default 20 s
 	Beat   time.Duration // between two signs of life of a worker with a cycle; default 2 s
+	Ask    time.Duration // between two times that a worker asks what is fresh, until it is answered; default 10 s
 }
 
 func (t Times) withDefaults() Times {
@@ -34,6 +35,7 @@ func (t Times) withDefaults() Times {
 	t.Silent = cmp.Or(t.Silent, time.Minute)
 	t.Beat = cmp.Or(t.Beat, 2*time.Second)
 	t.Cancel = cmp.Or(t.Cancel, 20*time.Second)
+	t.Ask = cmp.Or(t.Ask, 10*time.Second)
 	return t
 }
 

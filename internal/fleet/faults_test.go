@@ -15,6 +15,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/test/program"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
+	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // The keys of asynq's queue of the class h100.
@@ -75,6 +76,45 @@ func TestTasksThatAsynqHasLost(t *testing.T) {
 		cancel(fleet.ErrLeft)
 		require.ErrorIs(t, g.wait(t), fleet.ErrLeft)
 	})
+}
+
+// What a worker has asked is lost before anybody has read it: it asks again.
+func TestRedisLosesWhatAWorkerAsks(t *testing.T) {
+	program.NotShort(t)
+	redis := servers.StartRedis(t, servers.RedisOptions{})
+	for name, lose := range map[string]func(cycle string){
+		"all that it has": func(string) { redis.CLI("flushall") },
+		"the results":     func(cycle string) { redis.CLI("del", strings.TrimSuffix(cycle, "cycle")+"results") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			redis.CLI("flushall")
+			b := newBench(t, redis)
+			let := make(chan struct{})
+			b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
+				<-let
+				_, err := out.Fresh(ctx, fleet.Inputs{Inputs: runner.Inputs{Source: "s"}})
+				assert.NoError(t, err)
+				out.Result(kept(task, "Q8_0"))
+			})
+			ctx, cancel := context.WithCancelCause(t.Context())
+			g := newCycle()
+			g.fresh = []string{"Q2_K"}
+			g.by(ctx, b.coordinator)
+			<-g.begun
+			cancel(fleet.ErrLeft)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLeft)
+			close(let)
+			cycle := b.cycle()
+			require.Eventually(t, func() bool {
+				return strings.Contains(redis.CLI("xrange", strings.TrimSuffix(cycle, "cycle")+"results", "-", "+"), "inputs")
+			}, patience, 20*time.Millisecond)
+			lose(cycle)
+			require.NoError(t, g.by(t.Context(), b.another()).wait(t))
+			assert.Equal(t, []string{"Q8_0 kept w"}, g.outcomes())
+			assert.Equal(t, []string{"Q2_K"}, g.withdrawn)
+			assert.Equal(t, 1, g.given())
+		})
+	}
 }
 
 // distant has everybody reach Redis through a proxy.

@@ -86,6 +86,15 @@ func (b *bench) queued() {
 	require.Eventually(b.t, func() bool { return b.redis.CLI("llen", "asynq:{quant:h100}:pending") == "1" }, patience, 20*time.Millisecond)
 }
 
+// cycle is the key of the only cycle that there is.
+func (b *bench) cycle() string {
+	b.t.Helper()
+	key := b.redis.CLI("keys", "quant:{*}:cycle")
+	require.NotEmpty(b.t, key)
+	require.NotContains(b.t, key, "\n")
+	return key
+}
+
 // given is a cycle that a test gives.
 type given struct {
 	mu       sync.Mutex

@@ -276,7 +276,7 @@ type Report struct {
 	cancel context.CancelCauseFunc
 	logger *slog.Logger
 
-	beatEvery time.Duration
+	beatEvery, askEvery time.Duration
 
 	ended chan struct{} // closed by finish
 	over  sync.WaitGroup
@@ -305,7 +305,7 @@ const maxLog = 256 << 10
 
 func newReport(cycle context.Context, w *Worker, t Task, cancel context.CancelCauseFunc) *Report {
 	return &Report{
-		cycle: cycle, link: w.link, task: t, run: rand.Text(), host: w.Host, cancel: cancel, logger: w.Logger, beatEvery: w.Times.Beat,
+		cycle: cycle, link: w.link, task: t, run: rand.Text(), host: w.Host, cancel: cancel, logger: w.Logger, beatEvery: w.Times.Beat, askEvery: w.Times.Ask,
 		ended: make(chan struct{}), wake: make(chan struct{}, 1), fresh: make(chan []string, 1),
 	}
 }
@@ -396,13 +396,26 @@ func (r *Report) Fresh(ctx context.Context, inputs Inputs) ([]string, error) {
 	r.mu.Lock()
 	r.asked = true
 	r.mu.Unlock()
-	r.add(kindInputs, string(text))
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case fresh := <-r.fresh:
-		return fresh, nil
+	ticker := time.NewTicker(r.askEvery)
+	defer ticker.Stop()
+	for ask := true; ; ask = r.sentAll() { // Redis may have lost the question, or the answer
+		if ask {
+			r.add(kindInputs, string(text))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case fresh := <-r.fresh:
+			return fresh, nil
+		case <-ticker.C:
+		}
 	}
+}
+
+func (r *Report) sentAll() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sent >= len(r.entries)
 }
 
 // PassedOver takes the targets that the cycle passes over.
