@@ -279,7 +279,7 @@ func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.
 		leave(nil)
 		switch {
 		case errors.Is(err, fleet.ErrLeft) && ctx.Err() == nil: // for a reload
-			if !d.regive(exporter, ctx, &c, &job, &entry, &order, logger) {
+			if !d.regive(exporter, ctx, &c, &job, &entry, &order, withdraw, logger) {
 				return
 			}
 			continue
@@ -318,7 +318,7 @@ func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.
 // regive prepares a cycle that waits for a worker to be given again, by its entry as it is after
 // a reload. It reports whether there is anything to follow: the cycle of an entry that is gone
 // or suspended is taken back, unless a worker has begun it.
-func (d *Dispatcher) regive(exporter, ctx context.Context, c *store.Cycle, job *cycle.Job, entry *config.Entry, order *fleet.Order, logger *slog.Logger) bool {
+func (d *Dispatcher) regive(exporter, ctx context.Context, c *store.Cycle, job *cycle.Job, entry *config.Entry, order *fleet.Order, withdraw func(store.SkipReason), logger *slog.Logger) bool {
 	var now config.Entry
 	var known, taken bool
 	for { // while Redis is away, nobody knows whether a worker has it
@@ -348,7 +348,7 @@ func (d *Dispatcher) regive(exporter, ctx context.Context, c *store.Cycle, job *
 		return true
 	case !known || now.Suspend && !c.ByHand || !slices.Contains(now.On, c.Class):
 		logger.Info("a cycle that no worker has begun is taken back: its entry is gone or suspended")
-		d.withdraw(c, job.Targets, "")
+		withdraw("")
 		return false
 	}
 	logger.Info("a cycle that no worker has begun is given again, by its entry as it is now")

@@ -193,6 +193,20 @@ func TestAReloadBeginsNoCycle(t *testing.T) {
 	}
 }
 
+// What is decided of a cycle stays when the rest of it is taken back, and the cycle ends.
+func TestACycleWithResultsEndsWhenItsEntryIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &workers{give: untilItEnds}
+		b := newRemoteBench(t, w, "a")
+		b.resume(t.Context(), store.Cycle{ID: 9, Entry: "a", Model: "m", Class: "h100", Targets: []string{"Q2_K", "Q8_0"}, Undecided: []string{"Q8_0"}, Attempt: 2})
+		b.pass(time.Second)
+		b.change(func(c *Config) { c.Entries = nil })
+		b.pass(time.Second)
+		assert.Empty(t, b.Status().Remote)
+		assert.Equal(t, []uint64{9}, b.memory.endings())
+	})
+}
+
 // A pair that fails on a worker is left alone as one of this host is.
 func TestPairsThatWouldFailAgainOnAWorkerAreLeftAlone(t *testing.T) {
 	before := inputsOf(11669)
