@@ -266,6 +266,44 @@ func TestCyclesOfAFleet(t *testing.T) {
 			g := newCycle(func(c *store.Cycle) { c.Until, c.Attempt = time.Now(), 2 }).by(t.Context(), b.coordinator)
 			require.ErrorIs(t, g.wait(t), fleet.ErrLate)
 		},
+		"a coordinator stops after it has taken a cycle back": func(t *testing.T, b *bench) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			g := newCycle(func(c *store.Cycle) { c.Until = time.Now().Add(time.Hour) }).by(ctx, b.coordinator)
+			b.queued()
+			cancel(fleet.ErrLeft)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLeft)
+			taken, err := b.coordinator.TakeBack(t.Context(), &g.cycle)
+			require.NoError(t, err)
+			require.True(t, taken)
+			b.worker("w", quick)
+			require.NoError(t, g.by(t.Context(), b.another()).wait(t), "it is given again")
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 kept w"}, g.outcomes())
+			assert.Equal(t, 2, g.given())
+		},
+		"a coordinator stops after it has canceled a cycle": func(t *testing.T, b *bench) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			g := newCycle().by(ctx, b.coordinator)
+			cancel(errors.New("somebody asked"))
+			require.NoError(t, g.wait(t))
+			g.results = nil // which were not stored
+			require.NoError(t, g.by(t.Context(), b.another()).wait(t))
+			assert.Equal(t, []string{"Q2_K canceled ", "Q8_0 canceled "}, g.outcomes())
+			assert.Equal(t, 1, g.given())
+		},
+		"a coordinator stops after it was too late": func(t *testing.T, b *bench) {
+			g := newCycle(func(c *store.Cycle) { c.Until = time.Now() }).by(t.Context(), b.coordinator)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLate)
+			require.ErrorIs(t, g.by(t.Context(), b.another()).wait(t), fleet.ErrLate)
+			assert.Equal(t, 1, g.given())
+		},
+		"a cycle whose end another state has": func(t *testing.T, b *bench) {
+			b.worker("w", quick)
+			g := newCycle().by(t.Context(), b.coordinator)
+			require.NoError(t, g.wait(t))
+			require.NoError(t, b.coordinator.End(t.Context(), &g.cycle))
+			g.results = nil // as in a copy that was made before
+			require.ErrorIs(t, g.by(t.Context(), b.another()).wait(t), fleet.ErrForeign)
+		},
 		"a result is too large for a reply of Redis": func(t *testing.T, b *bench) {
 			b.worker("w", func(_ context.Context, task fleet.Task, out *fleet.Report) {
 				large := kept(task, "Q2_K")

@@ -212,7 +212,7 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 	case replyForeign, replyNewer:
 		return false, ErrForeign
 	case replyEnded:
-		return false, ErrLate
+		return f.ended(state.text(1))
 	default:
 		return false, errReply
 	}
@@ -236,6 +236,22 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 		return over, err
 	}
 	return false, f.alive(state)
+}
+
+// ended goes on with an attempt that is over in Redis already: this coordinator has ended it, and
+// was stopped before it had stored what it was to do then.
+func (f *following) ended(why string) (over bool, err error) {
+	switch why {
+	case endLate:
+		return false, ErrLate
+	case endTakenBack: // to be given again
+		return false, f.next("")
+	case endCanceled:
+		f.fail(runner.Failf(runner.ReasonCanceled, "it was canceled, and the exporter stopped before that was stored: %w", context.Canceled))
+		return true, nil
+	default: // its end is stored, and not here: this state is older than that, or a copy
+		return false, ErrForeign
+	}
 }
 
 // giveOnce puts the attempt into the queue, once.
