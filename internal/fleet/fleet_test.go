@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -265,6 +266,33 @@ func TestCyclesOfAFleet(t *testing.T) {
 		"nobody begins a cycle in time that a reload has had given again": func(t *testing.T, b *bench) {
 			g := newCycle(func(c *store.Cycle) { c.Until, c.Attempt = time.Now(), 2 }).by(t.Context(), b.coordinator)
 			require.ErrorIs(t, g.wait(t), fleet.ErrLate)
+		},
+		"nobody begins a cycle in time while its coordinator is away": func(t *testing.T, b *bench) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			until := time.Now().Add(time.Hour)
+			g := newCycle(func(c *store.Cycle) { c.Until = until }).by(ctx, b.coordinator)
+			b.queued()
+			cancel(fleet.ErrLeft)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLeft)
+			require.Equal(t, strconv.FormatInt(until.UnixMilli(), 10), b.redis.CLI("hget", b.cycle(), "until"))
+			b.redis.CLI("hset", b.cycle(), "until", strconv.FormatInt(time.Now().UnixMilli()-1, 10)) // an hour goes by
+			log, _ := b.worker("w", quick)
+			require.Eventually(t, func() bool { return strings.Contains(log.String(), "it is too late") }, patience, 20*time.Millisecond)
+			g.cycle.Until = time.Now()
+			require.ErrorIs(t, g.by(t.Context(), b.another()).wait(t), fleet.ErrLate)
+			assert.Empty(t, g.outcomes())
+		},
+		"a cycle that was begun in time is given again later": func(t *testing.T, b *bench) {
+			_, stop := b.worker("first", untilCanceled)
+			g := newCycle(func(c *store.Cycle) { c.Until = time.Now().Add(time.Hour) }).by(t.Context(), b.coordinator)
+			<-g.begun
+			stop()
+			require.Eventually(t, func() bool { return g.given() == 2 }, patience, 20*time.Millisecond)
+			b.queued()
+			assert.Equal(t, "2", b.redis.CLI("hmget", b.cycle(), "attempt", "until"), "the second attempt, which may begin at any time")
+			b.worker("second", quick)
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept first", "Q8_0 kept second"}, g.outcomes())
 		},
 		"a coordinator stops after it has taken a cycle back": func(t *testing.T, b *bench) {
 			ctx, cancel := context.WithCancelCause(t.Context())

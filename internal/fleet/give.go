@@ -203,7 +203,7 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 		return false, err
 	}
 	keys := l.keysOf(f.name)
-	state, err := l.call(ctx, openLua, keys[:1], f.Cycle.Ticket, f.Cycle.Attempt, seconds(keep))
+	state, err := l.call(ctx, openLua, keys[:1], f.Cycle.Ticket, f.Cycle.Attempt, seconds(keep), f.until())
 	if err != nil {
 		return false, err
 	}
@@ -236,6 +236,15 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 		return over, err
 	}
 	return false, f.alive(state)
+}
+
+// until is when no worker may begin the attempt any more, for open.lua: also while no coordinator
+// is there to take it back.
+func (f *following) until() string {
+	if f.Started || f.Cycle.Until.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(f.Cycle.Until.UnixMilli(), 10)
 }
 
 // ended goes on with an attempt that is over in Redis already: this coordinator has ended it, and

@@ -4,7 +4,7 @@
 -- Returns {"superseded", why} if the cycle is over, or another attempt is the newest, with why "";
 -- {"taken", host} if another worker has begun it; {"unknown"} if nothing is known of the cycle, as
 -- when Redis has lost it.
-local known = redis.call("HMGET", KEYS[1], "token", "attempt", "ended", "run", "host", "cancel", "fresh", "mark")
+local known = redis.call("HMGET", KEYS[1], "token", "attempt", "ended", "run", "host", "cancel", "fresh", "mark", "until")
 if not known[2] then
 	return {"unknown"}
 end

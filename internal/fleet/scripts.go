@@ -41,6 +41,7 @@ const (
 	replySuperseded = "superseded"
 	replyTaken      = "taken"
 	replyUnknown    = "unknown"
+	replyLate       = "late"
 )
 
 // reply is what a script returned.

@@ -325,6 +325,8 @@ func (r *Report) begin(ctx context.Context) error {
 			return nil
 		case err == nil && answer.text(0) == replyTaken:
 			return fmt.Errorf("it was begun by the worker on %s", answer.text(1))
+		case err == nil && answer.text(0) == replyLate:
+			return errors.New("it is too late: no worker had begun it within its starting_deadline")
 		case err == nil && answer.text(0) != replyUnknown:
 			return errTold
 		case time.Now().After(deadline):
