@@ -381,6 +381,20 @@ func TestCyclesOfAFleet(t *testing.T) {
 			require.NoError(t, g.wait(t))
 			assert.Len(t, g.outcomes(), 2)
 		},
+		"a second coordinator cancels the same cycle": func(t *testing.T, b *bench) {
+			first, let := make(chan string, 1), make(chan struct{})
+			b.worker("w", working(first, let))
+			g := newCycle()
+			other := newCycle(func(c *store.Cycle) { *c = g.cycle; c.Ticket, c.Attempt = "theirs", 1 })
+			g.by(t.Context(), b.coordinator)
+			<-first
+			canceled, cancel := context.WithCancel(t.Context())
+			cancel() // before it has looked at what Redis has
+			require.ErrorIs(t, other.by(canceled, b.another()).wait(t), fleet.ErrForeign)
+			close(let)
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 kept w"}, g.outcomes())
+		},
 		"the coordinator stops, and its next process follows the cycle": func(t *testing.T, b *bench) {
 			let := make(chan struct{})
 			b.worker("w", func(_ context.Context, task fleet.Task, out *fleet.Report) {

@@ -546,8 +546,8 @@ func (f *following) cancel(ctx context.Context) error {
 	defer stop()
 	ticker := time.NewTicker(min(f.times.Poll, time.Second))
 	defer ticker.Stop()
-	for asked := false; ctx.Err() == nil; {
-		over, err := f.canceling(ctx, &asked)
+	for ctx.Err() == nil {
+		over, err := f.canceling(ctx)
 		if over {
 			return err
 		}
@@ -566,7 +566,7 @@ func (f *following) cancel(ctx context.Context) error {
 }
 
 // canceling is one look at a cycle that is canceled.
-func (f *following) canceling(ctx context.Context, asked *bool) (over bool, err error) {
+func (f *following) canceling(ctx context.Context) (over bool, err error) {
 	l, err := f.current()
 	if err != nil {
 		return false, err
@@ -580,19 +580,17 @@ func (f *following) canceling(ctx context.Context, asked *bool) (over bool, err 
 		return true, nil
 	}
 	keys := l.keysOf(f.name)
-	if !*asked {
-		if err := l.redis.HSet(ctx, keys[0], "cancel", "1").Err(); err != nil {
-			return false, err
-		}
-		*asked = true
-	}
-	state, err := l.redis.HMGet(ctx, keys[0], "run", "host").Result()
-	if err != nil {
+	state, err := l.call(ctx, cancelLua, keys[:1], f.Cycle.Ticket, f.Cycle.Attempt)
+	switch {
+	case err != nil:
 		return false, err
+	case state.text(0) == replyForeign:
+		return true, ErrForeign
+	case state.text(0) != replyOK:
+		return false, errReply
 	}
 	if f.run == "" {
-		f.run, _ = state[0].(string)
-		f.host, _ = state[1].(string)
+		f.run, f.host = state.text(1), state.text(2)
 	}
 	attempt := f.Cycle.Attempt
 	over, err = f.read(ctx, l, keys[1])

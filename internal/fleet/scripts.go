@@ -20,6 +20,8 @@ var (
 	beatLua string
 	//go:embed append.lua
 	appendLua string
+	//go:embed cancel.lua
+	cancelLua string
 	//go:embed end.lua
 	endLua string
 	//go:embed present.lua
