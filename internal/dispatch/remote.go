@@ -379,7 +379,7 @@ func (d *Dispatcher) withdraw(c *store.Cycle, targets []string, why store.SkipRe
 	})
 }
 
-// endRemoteFor bounds how long is tried to tell Redis that a cycle has ended.
+// endRemoteFor bounds how long it is waited for Redis to learn that a cycle has ended.
 const endRemoteFor = 10 * time.Second
 
 // endRemote tells Redis that the end of a cycle is stored, once it is: until then Redis has the
@@ -405,7 +405,7 @@ func (d *Dispatcher) endRemote(exporter context.Context, c *store.Cycle, logger 
 	ctx, cancel := context.WithTimeout(context.Background(), endRemoteFor)
 	defer cancel()
 	if err := given.End(ctx, c); err != nil {
-		logger.Debug("the results of a cycle stay in Redis until they expire", "err", err)
+		logger.Debug("Redis learns later that a cycle is over", "err", err)
 	}
 }
 

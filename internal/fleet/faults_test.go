@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -164,6 +165,28 @@ func TestACycleOutlivesItsLease(t *testing.T) {
 
 	after := newCycle(func(c *store.Cycle) { c.Due = c.Due.Add(time.Hour) }).by(t.Context(), b.coordinator)
 	require.NoError(t, after.wait(t), "the worker takes the next one")
+}
+
+// What is canceled while Redis is away is over when it is back, also in the queue.
+func TestACycleIsCanceledWhileRedisIsAway(t *testing.T) {
+	program.NotShort(t)
+	b, proxy := distant(t, servers.StartRedis(t, servers.RedisOptions{}))
+	b.times.Cancel = time.Second
+	b.coordinator = b.another()
+	go b.coordinator.Run(t.Context(), func() {})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	g := newCycle().by(ctx, b.coordinator)
+	b.queued()
+	key := b.cycle()
+	proxy.Disconnect()
+	cancel(errors.New("somebody asked"))
+	require.NoError(t, g.wait(t))
+	assert.Equal(t, []string{"Q2_K canceled ", "Q8_0 canceled "}, g.outcomes())
+	require.Error(t, b.coordinator.End(t.Context(), &g.cycle))
+	assert.Equal(t, "1", b.redis.CLI("llen", pendingKey))
+	proxy.Connect()
+	require.Eventually(t, func() bool { return b.redis.CLI("hget", key, "ended") == "stored" }, patience, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return b.redis.CLI("llen", pendingKey) == "0" }, patience, 50*time.Millisecond)
 }
 
 // Connections are cut, and answers lost, at any time: nothing is lost, and nothing twice.

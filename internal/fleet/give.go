@@ -99,13 +99,16 @@ const (
 	endCanceled  = "canceled"
 )
 
-// End forgets a cycle whose end is stored. A worker that still has it gets to know that.
+// End forgets a cycle whose end is stored. A worker that still has it gets to know that. If Redis
+// does not answer, that is an error, and Run tells it later.
 func (c *Coordinator) End(ctx context.Context, cycle *store.Cycle) error {
 	l, err := c.current()
 	if err != nil {
 		return err
 	}
-	_, err = l.endCycle(ctx, cycle, endStored, false)
+	if _, err = l.endCycle(ctx, cycle, endStored, false); err != nil {
+		c.later(cycle, endStored, err)
+	}
 	return err
 }
 
@@ -559,7 +562,9 @@ func (f *following) cancel(ctx context.Context) error {
 	if l, err := f.current(); err == nil { // the worker does not answer: it learns of that when it comes back
 		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer stop()
-		_, _ = l.takeBack(ctx, &f.Cycle, endCanceled, false)
+		if _, err := l.takeBack(ctx, &f.Cycle, endCanceled, false); err != nil {
+			f.later(&f.Cycle, endCanceled, err)
+		}
 	}
 	f.fail(runner.Failf(runner.ReasonCanceled, "%w; the worker on %q has not answered", cause, f.host))
 	return nil
