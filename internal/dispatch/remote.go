@@ -143,15 +143,22 @@ func (d *Dispatcher) give(ctx context.Context, job job, entry config.Entry) {
 	}
 }
 
+// entryOf returns the entry of a cycle as it is now, or, where it is gone, one by which the cycle's
+// results still count. d.mu is held.
+func (d *Dispatcher) entryOf(name string) (entry config.Entry, known bool) {
+	entry, known = d.config.entry(name)
+	if !known {
+		entry = config.Entry{Settings: config.DefaultSettings(), Engine: config.DefaultEngine()}
+		entry.Name = name
+	}
+	return entry, known
+}
+
 // resume goes on with a cycle that an earlier process has given.
 func (d *Dispatcher) resume(ctx context.Context, c store.Cycle) {
 	d.mu.Lock()
-	entry, known := d.config.entry(c.Entry)
+	entry, _ := d.entryOf(c.Entry)
 	d.mu.Unlock()
-	if !known { // its results still count
-		entry = config.Entry{Settings: config.DefaultSettings(), Engine: config.DefaultEngine()}
-		entry.Name = c.Entry
-	}
 	planned := model.Planned{Model: model.Model{Name: c.Model}}
 	for _, resolved := range d.Plan().Entries {
 		for _, m := range resolved.Models {
@@ -258,6 +265,9 @@ func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.
 		following, leave := context.WithCancelCause(ctx)
 		d.mu.Lock()
 		r.entry, r.again = entry, func() { leave(fleet.ErrLeft) }
+		if now, _ := d.entryOf(c.Entry); !reflect.DeepEqual(now, entry) { // a reload has come before that
+			r.again()
+		}
 		d.mu.Unlock()
 		_, err := cycles.Follow(following, c.ID, job, func(ctx context.Context, request runner.Request, emit func(runner.Result)) error {
 			d.mu.Lock()
@@ -323,7 +333,7 @@ func (d *Dispatcher) regive(exporter, ctx context.Context, c *store.Cycle, job *
 	var known, taken bool
 	for { // while Redis is away, nobody knows whether a worker has it
 		d.mu.Lock()
-		now, known = d.config.entry(c.Entry)
+		now, known = d.entryOf(c.Entry)
 		given := d.config.Fleet
 		d.mu.Unlock()
 		if given == nil {

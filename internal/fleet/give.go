@@ -68,7 +68,7 @@ func (c *Coordinator) Give(ctx context.Context, o Order, req runner.Request, emi
 		switch {
 		case over || f.final(err):
 			return err
-		case err != nil:
+		case err != nil && ctx.Err() == nil:
 			f.away(err)
 		}
 		select {
