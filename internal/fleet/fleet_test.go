@@ -107,12 +107,13 @@ type given struct {
 	begun    chan string
 
 	fresh, withdrawn []string
+	logger           *slog.Logger
 }
 
 func newCycle(edits ...func(*store.Cycle)) *given {
 	g := &given{
 		cycle: store.Cycle{ID: 1, Entry: "nightly", Model: "m", Class: "h100", Targets: []string{"Q2_K", "Q8_0"}, Due: time.Now(), Ticket: "ours"},
-		ended: make(chan error, 1), begun: make(chan string, 100),
+		ended: make(chan error, 1), begun: make(chan string, 100), logger: slog.New(slog.DiscardHandler),
 	}
 	for _, edit := range edits {
 		edit(&g.cycle)
@@ -132,7 +133,7 @@ func (g *given) by(ctx context.Context, c *fleet.Coordinator) *given {
 	}
 	g.mu.Unlock()
 	order := fleet.Order{
-		Cycle: cycle, Engine: config.DefaultEngine(), Logger: slog.New(slog.DiscardHandler),
+		Cycle: cycle, Engine: config.DefaultEngine(), Logger: g.logger,
 		Attempt: func(n int) error { g.mu.Lock(); defer g.mu.Unlock(); g.attempts, g.cycle.Attempt = n, n; return nil },
 		Begun: func(host string) {
 			if host != "" {
@@ -497,6 +498,23 @@ func TestCyclesOfAFleet(t *testing.T) {
 			all.fresh = []string{"Q2_K", "Q8_0"}
 			require.ErrorIs(t, all.by(t.Context(), b.coordinator).wait(t), fleet.ErrFresh)
 			require.Eventually(t, func() bool { return strings.Count(log.String(), "the cycle is over") == 2 }, patience, 20*time.Millisecond, "the worker learns of that, too")
+		},
+		"Redis loses which worker has begun a cycle": func(t *testing.T, b *bench) {
+			b.times.Task, b.times.Silent = time.Minute, time.Minute
+			b.coordinator = b.another()
+			first, let := make(chan string, 1), make(chan struct{})
+			b.worker("w", working(first, let), func(o *fleet.WorkerOptions) { o.Times.Beat = time.Hour }) // a result is the next that it says
+			log := &logbook.Book{}
+			g := newCycle()
+			g.logger = log.Logger()
+			g.by(t.Context(), b.coordinator)
+			require.Eventually(t, func() bool { return len(g.outcomes()) == 1 }, patience, 20*time.Millisecond)
+			b.redis.CLI("flushall")
+			require.Eventually(t, func() bool { return b.redis.CLI("keys", "quant:{*}:cycle") != "" }, patience, 20*time.Millisecond, "the coordinator says again what it gives")
+			close(let)
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 kept w"}, g.outcomes())
+			assert.NotContains(t, log.String(), `host=""`)
 		},
 		"a worker is gone as soon as all is found fresh": func(t *testing.T, b *bench) {
 			b.worker("w", func(ctx context.Context, _ fleet.Task, out *fleet.Report) {

@@ -227,10 +227,14 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 		return false, err
 	}
 	f.failed = ""
+	f.host = state.text(2)
 	if run := state.text(1); run != f.run {
-		f.run, f.host, f.heard, f.Started = run, state.text(2), time.Now(), true
+		f.run = run
 		f.Begun(f.host)
-		f.Logger.Info("a worker has begun the cycle", "host", f.host, "attempt", f.Cycle.Attempt)
+		if run != "" { // else Redis has lost that, and its worker says it again
+			f.heard, f.Started = time.Now(), true
+			f.Logger.Info("a worker has begun the cycle", "host", f.host, "attempt", f.Cycle.Attempt)
+		}
 	}
 	if f.run == "" {
 		return false, f.wait(ctx, l)

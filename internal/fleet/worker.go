@@ -583,7 +583,7 @@ func (r *Report) send(ctx context.Context) (all bool) {
 		}
 		next, number := r.entries[r.sent], r.sent+1
 		r.mu.Unlock()
-		answer, err := r.link.call(ctx, guardLua+appendLua, r.keys(), r.task.Token, r.task.Attempt, r.run, number, next.kind, next.data, seconds(keep))
+		answer, err := r.link.call(ctx, guardLua+appendLua, r.keys(), r.task.Token, r.task.Attempt, r.run, number, next.kind, next.data, seconds(keep), r.host)
 		if err != nil {
 			return false // it is tried again with the next beat
 		}
