@@ -161,6 +161,7 @@ type following struct {
 	looked time.Time // when the task was last looked at
 	failed string    // why the last step failed; "" when it did not
 
+	dropped   int // how often a worker has dropped the task
 	withdrawn int // how many targets were taken out of the cycle, as it was when Give began
 }
 
@@ -309,7 +310,7 @@ func (f *following) wait(ctx context.Context, l *link) error {
 		}
 		return ErrLate
 	}
-	if time.Since(f.looked) < f.times.Task {
+	if time.Since(f.looked) < f.lookAfter() {
 		return nil
 	}
 	f.looked = time.Now()
@@ -326,6 +327,15 @@ func (f *following) wait(ctx context.Context, l *link) error {
 	return f.next(lost)
 }
 
+// maxDoublings bounds how much longer it takes until a task is given again that workers drop.
+const maxDoublings = 6
+
+// lookAfter is how long to wait before the task is looked at: longer each time a worker has dropped
+// it, as one of another version does at once.
+func (f *following) lookAfter() time.Duration {
+	return f.times.Task << min(f.dropped, maxDoublings)
+}
+
 // lost says why no worker will begin the task; "" where one may.
 func (f *following) lost(ctx context.Context, l *link) (string, error) {
 	queue, id := l.queueOf(f.Cycle.Class), taskID(f.name, f.Cycle.Attempt)
@@ -338,6 +348,7 @@ func (f *following) lost(ctx context.Context, l *link) (string, error) {
 	}
 	switch info.State {
 	case asynq.TaskStateArchived, asynq.TaskStateCompleted:
+		f.dropped++
 		return "a worker has dropped the task: " + info.LastErr, nil
 	case asynq.TaskStateActive:
 		return f.orphaned(ctx, l, queue, id)
