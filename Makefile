@@ -78,11 +78,12 @@ fuzz: ## run every fuzz target for FUZZTIME (10m); KEEP=20 keeps as many of the 
 soak: ## 500 models in 50 entries for SOAK (1h) with scrapes, reloads and kills: nothing grows, nothing is late
 	SOAK=$(SOAK) $(GO) test -count=1 -timeout 3h -v -run '^TestSoak$$' ./test
 
-chaos: ## kill exporter and Redis, freeze, cut off: 10,000 events by the relay, 100 by the whole exporter; kill that 208 times, the store 100, 1,000 publications; 25 power losses each on ext4 and XFS, as root
+chaos: ## kill exporter and Redis, freeze, cut off: 10,000 events by the relay, 100 by the whole exporter; kill that 208 times, the store 100, 1,000 publications, hosts of a fleet 60; 25 power losses each on ext4 and XFS, as root
 	$(GO) test -race -count=1 -timeout 1h -v -run '^TestKilledAtAnyMoment$$' ./internal/store -args -kills 100
 	$(GO) test -race -count=1 -timeout 1h -v -run '^TestKilledPublishing$$' ./internal/publish -args -kills 1000
 	$(GO) test -race -count=1 -timeout 1h -v -run '^TestPowerLoss$$' ./internal/publish ./internal/store -args -losses 25
 	$(GO) test -race -count=1 -timeout 1h -v -run '^TestChaos$$' ./internal/a2a -args -chaos-events 10000
+	$(GO) test -race -count=1 -timeout 1h -v -run '^TestChaos$$' ./internal/fleet -args -chaos-kills 60
 	CHAOS=long $(GO) test -race -count=1 -timeout 1h -v -run '^(TestChaos|TestKilledAtAnyMoment)$$' ./test
 
 bench: build ## Go benchmarks, whole cycles beside the same tools by hand, the exporter beside others (see BENCHMARKS.md)

@@ -36,7 +36,8 @@ type Entry struct {
 	// Default forbid.
 	Overlap Overlap `yaml:"overlap"`
 	// Timeout bounds a run of the entry, all its models together. What is left then is
-	// first in the next run. Default 0: no bound.
+	// first in the next run. With On it bounds each cycle, from when it is given. Default 0: no
+	// bound.
 	Timeout model.Duration `yaml:"timeout"`
 
 	Settings `yaml:",inline"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -112,6 +113,13 @@ func (m *memory) attempts() []bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.begun
+}
+
+// endings are the cycles that have ended.
+func (m *memory) endings() []uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.ended)
 }
 
 func (m *memory) Withdraw(uint64, []string, store.SkipReason) error { return m.write(func() {}) }

@@ -143,15 +143,22 @@ func (d *Dispatcher) give(ctx context.Context, job job, entry config.Entry) {
 	}
 }
 
+// entryOf returns the entry of a cycle as it is now, or, where it is gone, one by which the cycle's
+// results still count. d.mu is held.
+func (d *Dispatcher) entryOf(name string) (entry config.Entry, known bool) {
+	entry, known = d.config.entry(name)
+	if !known {
+		entry = config.Entry{Settings: config.DefaultSettings(), Engine: config.DefaultEngine()}
+		entry.Name = name
+	}
+	return entry, known
+}
+
 // resume goes on with a cycle that an earlier process has given.
 func (d *Dispatcher) resume(ctx context.Context, c store.Cycle) {
 	d.mu.Lock()
-	entry, known := d.config.entry(c.Entry)
+	entry, _ := d.entryOf(c.Entry)
 	d.mu.Unlock()
-	if !known { // its results still count
-		entry = config.Entry{Settings: config.DefaultSettings(), Engine: config.DefaultEngine()}
-		entry.Name = c.Entry
-	}
 	planned := model.Planned{Model: model.Model{Name: c.Model}}
 	for _, resolved := range d.Plan().Entries {
 		for _, m := range resolved.Models {
@@ -258,6 +265,9 @@ func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.
 		following, leave := context.WithCancelCause(ctx)
 		d.mu.Lock()
 		r.entry, r.again = entry, func() { leave(fleet.ErrLeft) }
+		if now, _ := d.entryOf(c.Entry); !reflect.DeepEqual(now, entry) { // a reload has come before that
+			r.again()
+		}
 		d.mu.Unlock()
 		_, err := cycles.Follow(following, c.ID, job, func(ctx context.Context, request runner.Request, emit func(runner.Result)) error {
 			d.mu.Lock()
@@ -279,7 +289,7 @@ func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.
 		leave(nil)
 		switch {
 		case errors.Is(err, fleet.ErrLeft) && ctx.Err() == nil: // for a reload
-			if !d.regive(exporter, ctx, &c, &job, &entry, &order, logger) {
+			if !d.regive(exporter, ctx, &c, &job, &entry, &order, withdraw, logger) {
 				return
 			}
 			continue
@@ -318,12 +328,12 @@ func (d *Dispatcher) followed(exporter, ctx context.Context, r *remote, c store.
 // regive prepares a cycle that waits for a worker to be given again, by its entry as it is after
 // a reload. It reports whether there is anything to follow: the cycle of an entry that is gone
 // or suspended is taken back, unless a worker has begun it.
-func (d *Dispatcher) regive(exporter, ctx context.Context, c *store.Cycle, job *cycle.Job, entry *config.Entry, order *fleet.Order, logger *slog.Logger) bool {
+func (d *Dispatcher) regive(exporter, ctx context.Context, c *store.Cycle, job *cycle.Job, entry *config.Entry, order *fleet.Order, withdraw func(store.SkipReason), logger *slog.Logger) bool {
 	var now config.Entry
 	var known, taken bool
 	for { // while Redis is away, nobody knows whether a worker has it
 		d.mu.Lock()
-		now, known = d.config.entry(c.Entry)
+		now, known = d.entryOf(c.Entry)
 		given := d.config.Fleet
 		d.mu.Unlock()
 		if given == nil {
@@ -348,7 +358,7 @@ func (d *Dispatcher) regive(exporter, ctx context.Context, c *store.Cycle, job *
 		return true
 	case !known || now.Suspend && !c.ByHand || !slices.Contains(now.On, c.Class):
 		logger.Info("a cycle that no worker has begun is taken back: its entry is gone or suspended")
-		d.withdraw(c, job.Targets, "")
+		withdraw("")
 		return false
 	}
 	logger.Info("a cycle that no worker has begun is given again, by its entry as it is now")
@@ -379,7 +389,7 @@ func (d *Dispatcher) withdraw(c *store.Cycle, targets []string, why store.SkipRe
 	})
 }
 
-// endRemoteFor bounds how long is tried to tell Redis that a cycle has ended.
+// endRemoteFor bounds how long it is waited for Redis to learn that a cycle has ended.
 const endRemoteFor = 10 * time.Second
 
 // endRemote tells Redis that the end of a cycle is stored, once it is: until then Redis has the
@@ -405,7 +415,7 @@ func (d *Dispatcher) endRemote(exporter context.Context, c *store.Cycle, logger 
 	ctx, cancel := context.WithTimeout(context.Background(), endRemoteFor)
 	defer cancel()
 	if err := given.End(ctx, c); err != nil {
-		logger.Debug("the results of a cycle stay in Redis until they expire", "err", err)
+		logger.Debug("Redis learns later that a cycle is over", "err", err)
 	}
 }
 

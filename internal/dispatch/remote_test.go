@@ -193,6 +193,45 @@ func TestAReloadBeginsNoCycle(t *testing.T) {
 	}
 }
 
+// A reload that comes while a run is prepared applies to its cycles, too.
+func TestAReloadWhileARunIsPrepared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var thresholds []float64
+		w := &workers{give: func(ctx context.Context, order fleet.Order, request runner.Request, emit func(runner.Result)) error {
+			if ctx.Err() == nil {
+				thresholds = append(thresholds, request.Threshold)
+			}
+			return untilItEnds(ctx, order, request, emit)
+		}}
+		b := newRemoteBench(t, w, "a")
+		p, err := b.find()
+		require.NoError(t, err)
+		b.Configure(b.config, p)
+		reload := sync.OnceFunc(func() { b.change(func(c *Config) { c.Entries[0].Threshold = 0.5 }) })
+		b.find = func() (*model.Plan, error) { reload(); return p, nil }
+		b.due("a")
+		b.pass(time.Minute)
+		assert.Equal(t, []float64{0.5}, thresholds)
+		b.change(func(*Config) {})
+		b.pass(time.Minute)
+		assert.Len(t, thresholds, 1, "nothing has changed")
+	})
+}
+
+// What is decided of a cycle stays when the rest of it is taken back, and the cycle ends.
+func TestACycleWithResultsEndsWhenItsEntryIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &workers{give: untilItEnds}
+		b := newRemoteBench(t, w, "a")
+		b.resume(t.Context(), store.Cycle{ID: 9, Entry: "a", Model: "m", Class: "h100", Targets: []string{"Q2_K", "Q8_0"}, Undecided: []string{"Q8_0"}, Attempt: 2})
+		b.pass(time.Second)
+		b.change(func(c *Config) { c.Entries = nil })
+		b.pass(time.Second)
+		assert.Empty(t, b.Status().Remote)
+		assert.Equal(t, []uint64{9}, b.memory.endings())
+	})
+}
+
 // A pair that fails on a worker is left alone as one of this host is.
 func TestPairsThatWouldFailAgainOnAWorkerAreLeftAlone(t *testing.T) {
 	before := inputsOf(11669)

@@ -70,7 +70,7 @@ func TestMain(m *testing.M) {
 }
 
 // hasty are times of a fleet in which hosts die often.
-var hasty = fleet.Times{Poll: 50 * time.Millisecond, Silent: 2 * time.Second, Cancel: 5 * time.Second, Task: time.Second, Beat: 200 * time.Millisecond}
+var hasty = fleet.Times{Poll: 50 * time.Millisecond, Silent: 2 * time.Second, Cancel: 5 * time.Second, Task: time.Second, Beat: 200 * time.Millisecond, Ask: time.Second}
 
 func (c *child) config() config.Fleet {
 	cfg := config.DefaultFleet()
@@ -209,7 +209,7 @@ func logOf(t *testing.T) *os.File {
 	return f
 }
 
-// Whatever is killed or frozen, workers, coordinator or Redis: each cycle that is recorded ends,
+// Whatever is killed, frozen or cut off, workers, coordinator or Redis: each cycle that is recorded ends,
 // with one result for each of its targets, and none of them is lost.
 func TestChaos(t *testing.T) {
 	program.NotShort(t)
@@ -220,7 +220,8 @@ func TestChaos(t *testing.T) {
 	t.Logf("-chaos-seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	redis := servers.StartRedis(t, servers.RedisOptions{Args: []string{"--appendonly", "yes", "--appendfsync", "everysec"}})
-	url, dir := "redis://"+redis.Addr, t.TempDir()
+	proxy := servers.StartProxy(t, redis.Addr)
+	url, dir := "redis://"+proxy.Addr, t.TempDir()
 	coordinator := &process{t: t, what: child{Host: "coordinator", URL: url, Dir: dir, Fire: true}}
 	all := []*process{
 		coordinator,
@@ -232,7 +233,7 @@ func TestChaos(t *testing.T) {
 		p.start()
 		t.Cleanup(p.kill)
 	}
-	freezes, redisKills := 0, 0
+	freezes, cuts, redisKills := 0, 0, 0
 	for range *chaosKills {
 		time.Sleep(time.Duration(200+random.IntN(1000)) * time.Millisecond)
 		p := all[random.IntN(len(all))]
@@ -252,6 +253,11 @@ func TestChaos(t *testing.T) {
 			time.Sleep(time.Duration(random.IntN(2000)) * time.Millisecond)
 			redis.Restart()
 			redisKills++
+		case 3:
+			proxy.Disconnect()
+			time.Sleep(time.Duration(random.IntN(3000)) * time.Millisecond)
+			proxy.Connect()
+			cuts++
 		}
 		p.kill()
 		p.start()
@@ -294,7 +300,7 @@ func TestChaos(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d cycles in %d attempts, %d processes killed, %d freezes, Redis killed %d times: %d lost, %d twice", len(cycles), attempts, *chaosKills, freezes, redisKills, lost, twice)
+	t.Logf("%d cycles in %d attempts, %d processes killed, %d freezes, %d times cut off, Redis killed %d times: %d lost, %d twice", len(cycles), attempts, *chaosKills, freezes, cuts, redisKills, lost, twice)
 	assert.NotEmpty(t, cycles)
 	assert.Zero(t, lost)
 	assert.Zero(t, twice)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/redisconn"
+	"github.com/quant-exporter/quant-exporter/internal/store"
 )
 
 // Times are how long a fleet waits; the zero value is for use, others for tests.
@@ -26,6 +27,7 @@ type Times struct {
 	Silent time.Duration // after which a worker is taken for dead; default 60 s
 	Cancel time.Duration // for a worker to end a cycle that is canceled; default 20 s
 	Beat   time.Duration // between two signs of life of a worker with a cycle; default 2 s
+	Ask    time.Duration // between two times that a worker asks what is fresh, until it is answered; default 10 s
 }
 
 func (t Times) withDefaults() Times {
@@ -34,6 +36,7 @@ func (t Times) withDefaults() Times {
 	t.Silent = cmp.Or(t.Silent, time.Minute)
 	t.Beat = cmp.Or(t.Beat, 2*time.Second)
 	t.Cancel = cmp.Or(t.Cancel, 20*time.Second)
+	t.Ask = cmp.Or(t.Ask, 10*time.Second)
 	return t
 }
 
@@ -44,8 +47,9 @@ type Coordinator struct {
 	logger  *slog.Logger
 	times   Times
 
-	mu   sync.Mutex
-	link *link // nil without a fleet
+	mu      sync.Mutex
+	link    *link              // nil without a fleet
+	endings map[string]*ending // of which Redis has yet to be told, by the cycle's name
 
 	status atomic.Pointer[Status]
 }
@@ -84,7 +88,7 @@ type Said struct {
 
 // NewCoordinator makes a Coordinator without a fleet, before Set.
 func NewCoordinator(secrets redisconn.Secrets, times Times, logger *slog.Logger) *Coordinator {
-	c := &Coordinator{secrets: secrets, logger: logger, times: times.withDefaults()}
+	c := &Coordinator{secrets: secrets, logger: logger, times: times.withDefaults(), endings: map[string]*ending{}}
 	c.status.Store(&Status{})
 	return c
 }
@@ -140,16 +144,54 @@ func (c *Coordinator) Status() Status { return *c.status.Load() }
 const lookEvery = 5 * time.Second
 
 // Run looks at the workers until the context ends; changed is called when there is something
-// new.
+// new. It also tells Redis of the cycles that have ended while it was away.
 func (c *Coordinator) Run(ctx context.Context, changed func()) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
 		c.look(ctx, changed)
+		c.tell(ctx)
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
 		}
+	}
+}
+
+// ending is the end of a cycle.
+type ending struct {
+	cycle store.Cycle
+	why   string
+}
+
+// later has Run tell Redis that a cycle is over.
+func (c *Coordinator) later(cycle *store.Cycle, why string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := cycleName(cycle)
+	if c.endings[name] == nil {
+		c.logger.Warn("Redis cannot be told that a cycle is over; it is when it is back", "cycle", cycle.ID, "entry", cycle.Entry, "model", cycle.Model, "class", cycle.Class, "err", err)
+	}
+	c.endings[name] = &ending{*cycle, why}
+}
+
+// tell tells Redis what later has noted, as far as it answers.
+func (c *Coordinator) tell(ctx context.Context) {
+	c.mu.Lock()
+	l, endings := c.link, maps.Clone(c.endings)
+	c.mu.Unlock()
+	if l == nil {
+		return
+	}
+	for name, e := range endings {
+		if _, err := l.takeBack(ctx, &e.cycle, e.why, false); err != nil {
+			return
+		}
+		c.mu.Lock()
+		if c.endings[name] == e { // else there is more to tell
+			delete(c.endings, name)
+		}
+		c.mu.Unlock()
 	}
 }
 

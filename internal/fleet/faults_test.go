@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/test/program"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
+	"github.com/quant-exporter/quant-exporter/runner"
 )
 
 // The keys of asynq's queue of the class h100.
@@ -77,6 +79,45 @@ func TestTasksThatAsynqHasLost(t *testing.T) {
 	})
 }
 
+// What a worker has asked is lost before anybody has read it: it asks again.
+func TestRedisLosesWhatAWorkerAsks(t *testing.T) {
+	program.NotShort(t)
+	redis := servers.StartRedis(t, servers.RedisOptions{})
+	for name, lose := range map[string]func(cycle string){
+		"all that it has": func(string) { redis.CLI("flushall") },
+		"the results":     func(cycle string) { redis.CLI("del", strings.TrimSuffix(cycle, "cycle")+"results") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			redis.CLI("flushall")
+			b := newBench(t, redis)
+			let := make(chan struct{})
+			b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
+				<-let
+				_, err := out.Fresh(ctx, fleet.Inputs{Inputs: runner.Inputs{Source: "s"}})
+				assert.NoError(t, err)
+				out.Result(kept(task, "Q8_0"))
+			})
+			ctx, cancel := context.WithCancelCause(t.Context())
+			g := newCycle()
+			g.fresh = []string{"Q2_K"}
+			g.by(ctx, b.coordinator)
+			<-g.begun
+			cancel(fleet.ErrLeft)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLeft)
+			close(let)
+			cycle := b.cycle()
+			require.Eventually(t, func() bool {
+				return strings.Contains(redis.CLI("xrange", strings.TrimSuffix(cycle, "cycle")+"results", "-", "+"), "inputs")
+			}, patience, 20*time.Millisecond)
+			lose(cycle)
+			require.NoError(t, g.by(t.Context(), b.another()).wait(t))
+			assert.Equal(t, []string{"Q8_0 kept w"}, g.outcomes())
+			assert.Equal(t, []string{"Q2_K"}, g.withdrawn)
+			assert.Equal(t, 1, g.given())
+		})
+	}
+}
+
 // distant has everybody reach Redis through a proxy.
 func distant(t *testing.T, redis *servers.Redis) (*bench, *servers.Proxy) {
 	t.Helper()
@@ -124,6 +165,28 @@ func TestACycleOutlivesItsLease(t *testing.T) {
 
 	after := newCycle(func(c *store.Cycle) { c.Due = c.Due.Add(time.Hour) }).by(t.Context(), b.coordinator)
 	require.NoError(t, after.wait(t), "the worker takes the next one")
+}
+
+// What is canceled while Redis is away is over when it is back, also in the queue.
+func TestACycleIsCanceledWhileRedisIsAway(t *testing.T) {
+	program.NotShort(t)
+	b, proxy := distant(t, servers.StartRedis(t, servers.RedisOptions{}))
+	b.times.Cancel = time.Second
+	b.coordinator = b.another()
+	go b.coordinator.Run(t.Context(), func() {})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	g := newCycle().by(ctx, b.coordinator)
+	b.queued()
+	key := b.cycle()
+	proxy.Disconnect()
+	cancel(errors.New("somebody asked"))
+	require.NoError(t, g.wait(t))
+	assert.Equal(t, []string{"Q2_K canceled ", "Q8_0 canceled "}, g.outcomes())
+	require.Error(t, b.coordinator.End(t.Context(), &g.cycle))
+	assert.Equal(t, "1", b.redis.CLI("llen", pendingKey))
+	proxy.Connect()
+	require.Eventually(t, func() bool { return b.redis.CLI("hget", key, "ended") == "stored" }, patience, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return b.redis.CLI("llen", pendingKey) == "0" }, patience, 50*time.Millisecond)
 }
 
 // Connections are cut, and answers lost, at any time: nothing is lost, and nothing twice.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -86,6 +87,15 @@ func (b *bench) queued() {
 	require.Eventually(b.t, func() bool { return b.redis.CLI("llen", "asynq:{quant:h100}:pending") == "1" }, patience, 20*time.Millisecond)
 }
 
+// cycle is the key of the only cycle that there is.
+func (b *bench) cycle() string {
+	b.t.Helper()
+	key := b.redis.CLI("keys", "quant:{*}:cycle")
+	require.NotEmpty(b.t, key)
+	require.NotContains(b.t, key, "\n")
+	return key
+}
+
 // given is a cycle that a test gives.
 type given struct {
 	mu       sync.Mutex
@@ -97,12 +107,13 @@ type given struct {
 	begun    chan string
 
 	fresh, withdrawn []string
+	logger           *slog.Logger
 }
 
 func newCycle(edits ...func(*store.Cycle)) *given {
 	g := &given{
 		cycle: store.Cycle{ID: 1, Entry: "nightly", Model: "m", Class: "h100", Targets: []string{"Q2_K", "Q8_0"}, Due: time.Now(), Ticket: "ours"},
-		ended: make(chan error, 1), begun: make(chan string, 100),
+		ended: make(chan error, 1), begun: make(chan string, 100), logger: slog.New(slog.DiscardHandler),
 	}
 	for _, edit := range edits {
 		edit(&g.cycle)
@@ -122,7 +133,7 @@ func (g *given) by(ctx context.Context, c *fleet.Coordinator) *given {
 	}
 	g.mu.Unlock()
 	order := fleet.Order{
-		Cycle: cycle, Engine: config.DefaultEngine(), Logger: slog.New(slog.DiscardHandler),
+		Cycle: cycle, Engine: config.DefaultEngine(), Logger: g.logger,
 		Attempt: func(n int) error { g.mu.Lock(); defer g.mu.Unlock(); g.attempts, g.cycle.Attempt = n, n; return nil },
 		Begun: func(host string) {
 			if host != "" {
@@ -257,6 +268,71 @@ func TestCyclesOfAFleet(t *testing.T) {
 			g := newCycle(func(c *store.Cycle) { c.Until, c.Attempt = time.Now(), 2 }).by(t.Context(), b.coordinator)
 			require.ErrorIs(t, g.wait(t), fleet.ErrLate)
 		},
+		"nobody begins a cycle in time while its coordinator is away": func(t *testing.T, b *bench) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			until := time.Now().Add(time.Hour)
+			g := newCycle(func(c *store.Cycle) { c.Until = until }).by(ctx, b.coordinator)
+			b.queued()
+			cancel(fleet.ErrLeft)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLeft)
+			require.Equal(t, strconv.FormatInt(until.UnixMilli(), 10), b.redis.CLI("hget", b.cycle(), "until"))
+			b.redis.CLI("hset", b.cycle(), "until", strconv.FormatInt(time.Now().UnixMilli()-1, 10)) // an hour goes by
+			log, _ := b.worker("w", quick)
+			require.Eventually(t, func() bool { return strings.Contains(log.String(), "it is too late") }, patience, 20*time.Millisecond)
+			g.cycle.Until = time.Now()
+			require.ErrorIs(t, g.by(t.Context(), b.another()).wait(t), fleet.ErrLate)
+			assert.Empty(t, g.outcomes())
+		},
+		"a cycle that was begun in time is given again later": func(t *testing.T, b *bench) {
+			_, stop := b.worker("first", untilCanceled)
+			g := newCycle(func(c *store.Cycle) { c.Until = time.Now().Add(time.Hour) }).by(t.Context(), b.coordinator)
+			<-g.begun
+			stop()
+			require.Eventually(t, func() bool { return g.given() == 2 }, patience, 20*time.Millisecond)
+			b.queued()
+			assert.Equal(t, "2", b.redis.CLI("hmget", b.cycle(), "attempt", "until"), "the second attempt, which may begin at any time")
+			b.worker("second", quick)
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept first", "Q8_0 kept second"}, g.outcomes())
+		},
+		"a coordinator stops after it has taken a cycle back": func(t *testing.T, b *bench) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			g := newCycle(func(c *store.Cycle) { c.Until = time.Now().Add(time.Hour) }).by(ctx, b.coordinator)
+			b.queued()
+			cancel(fleet.ErrLeft)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLeft)
+			taken, err := b.coordinator.TakeBack(t.Context(), &g.cycle)
+			require.NoError(t, err)
+			require.True(t, taken)
+			b.worker("w", quick)
+			require.NoError(t, g.by(t.Context(), b.another()).wait(t), "it is given again")
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 kept w"}, g.outcomes())
+			assert.Equal(t, 2, g.given())
+		},
+		"a coordinator stops after it has canceled a cycle": func(t *testing.T, b *bench) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			g := newCycle().by(ctx, b.coordinator)
+			cancel(errors.New("somebody asked"))
+			require.NoError(t, g.wait(t))
+			g.results = nil // which were not stored
+			require.NoError(t, g.by(t.Context(), b.another()).wait(t))
+			assert.Equal(t, []string{"Q2_K canceled ", "Q8_0 canceled "}, g.outcomes())
+			assert.Equal(t, 1, g.given())
+		},
+		"a coordinator stops after it was too late": func(t *testing.T, b *bench) {
+			g := newCycle(func(c *store.Cycle) { c.Until = time.Now() }).by(t.Context(), b.coordinator)
+			require.ErrorIs(t, g.wait(t), fleet.ErrLate)
+			require.ErrorIs(t, g.by(t.Context(), b.another()).wait(t), fleet.ErrLate)
+			assert.Equal(t, 1, g.given())
+		},
+		"a cycle whose end another state has": func(t *testing.T, b *bench) {
+			b.worker("w", quick)
+			g := newCycle().by(t.Context(), b.coordinator)
+			require.NoError(t, g.wait(t))
+			require.NoError(t, b.coordinator.End(t.Context(), &g.cycle))
+			g.results = nil // as in a copy that was made before
+			require.ErrorIs(t, g.by(t.Context(), b.another()).wait(t), fleet.ErrForeign)
+		},
 		"a result is too large for a reply of Redis": func(t *testing.T, b *bench) {
 			b.worker("w", func(_ context.Context, task fleet.Task, out *fleet.Report) {
 				large := kept(task, "Q2_K")
@@ -271,6 +347,31 @@ func TestCyclesOfAFleet(t *testing.T) {
 			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 internal w"}, g.outcomes())
 			assert.Empty(t, g.results[0].Evidence.Rounds)
 		},
+		"results that cannot be stored are left out": func(t *testing.T, b *bench) {
+			b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
+				for _, edit := range []func(*runner.Result){
+					func(r *runner.Result) { r.Verdict = nil },
+					func(r *runner.Result) { r.Failure = runner.Failf(runner.ReasonCrash, "and kept") },
+					func(r *runner.Result) { r.Verdict, r.Failure = nil, runner.Failf("", "for no reason") },
+					func(r *runner.Result) { r.Verdict.Outcome = verdict.GoOn },
+					func(r *runner.Result) { r.Started = time.Date(0, 1, 1, 0, 0, 0, 0, time.FixedZone("east", 3600)) },
+					func(r *runner.Result) {
+						r.Finished = time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("west", -7200))
+					},
+				} {
+					r := kept(task, "Q2_K")
+					edit(&r)
+					out.Result(r)
+				}
+				quick(ctx, task, out)
+			})
+			g := newCycle().by(t.Context(), b.coordinator)
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 kept w"}, g.outcomes())
+			for _, r := range g.results {
+				assert.NoError(t, store.CheckContent(&r))
+			}
+		},
 		"a second coordinator gives the same cycle": func(t *testing.T, b *bench) {
 			g := newCycle()
 			other := newCycle(func(c *store.Cycle) { *c = g.cycle; c.Ticket = "theirs" })
@@ -280,6 +381,20 @@ func TestCyclesOfAFleet(t *testing.T) {
 			b.worker("w", quick)
 			require.NoError(t, g.wait(t))
 			assert.Len(t, g.outcomes(), 2)
+		},
+		"a second coordinator cancels the same cycle": func(t *testing.T, b *bench) {
+			first, let := make(chan string, 1), make(chan struct{})
+			b.worker("w", working(first, let))
+			g := newCycle()
+			other := newCycle(func(c *store.Cycle) { *c = g.cycle; c.Ticket, c.Attempt = "theirs", 1 })
+			g.by(t.Context(), b.coordinator)
+			<-first
+			canceled, cancel := context.WithCancel(t.Context())
+			cancel() // before it has looked at what Redis has
+			require.ErrorIs(t, other.by(canceled, b.another()).wait(t), fleet.ErrForeign)
+			close(let)
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 kept w"}, g.outcomes())
 		},
 		"the coordinator stops, and its next process follows the cycle": func(t *testing.T, b *bench) {
 			let := make(chan struct{})
@@ -369,7 +484,7 @@ func TestCyclesOfAFleet(t *testing.T) {
 		"what is fresh is not decided": func(t *testing.T, b *bench) {
 			g := newCycle()
 			g.fresh = []string{"Q2_K"}
-			b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
+			log, _ := b.worker("w", func(ctx context.Context, task fleet.Task, out *fleet.Report) {
 				fresh, err := out.Fresh(ctx, fleet.Inputs{Inputs: runner.Inputs{Source: "s"}})
 				assert.NoError(t, err)
 				task.Targets = slices.DeleteFunc(task.Targets, func(target string) bool { return slices.Contains(fresh, target) })
@@ -382,6 +497,47 @@ func TestCyclesOfAFleet(t *testing.T) {
 			all := newCycle(func(c *store.Cycle) { c.Due = c.Due.Add(time.Hour) })
 			all.fresh = []string{"Q2_K", "Q8_0"}
 			require.ErrorIs(t, all.by(t.Context(), b.coordinator).wait(t), fleet.ErrFresh)
+			require.Eventually(t, func() bool { return strings.Count(log.String(), "the cycle is over") == 2 }, patience, 20*time.Millisecond, "the worker learns of that, too")
+		},
+		"Redis loses which worker has begun a cycle": func(t *testing.T, b *bench) {
+			b.times.Task, b.times.Silent = time.Minute, time.Minute
+			b.coordinator = b.another()
+			first, let := make(chan string, 1), make(chan struct{})
+			b.worker("w", working(first, let), func(o *fleet.WorkerOptions) { o.Times.Beat = time.Hour }) // a result is the next that it says
+			log := &logbook.Book{}
+			g := newCycle()
+			g.logger = log.Logger()
+			g.by(t.Context(), b.coordinator)
+			require.Eventually(t, func() bool { return len(g.outcomes()) == 1 }, patience, 20*time.Millisecond)
+			b.redis.CLI("flushall")
+			require.Eventually(t, func() bool { return b.redis.CLI("keys", "quant:{*}:cycle") != "" }, patience, 20*time.Millisecond, "the coordinator says again what it gives")
+			close(let)
+			require.NoError(t, g.wait(t))
+			assert.Equal(t, []string{"Q2_K kept w", "Q8_0 kept w"}, g.outcomes())
+			assert.NotContains(t, log.String(), `host=""`)
+		},
+		"a worker is gone as soon as all is found fresh": func(t *testing.T, b *bench) {
+			b.worker("w", func(ctx context.Context, _ fleet.Task, out *fleet.Report) {
+				_, _ = out.Fresh(ctx, fleet.Inputs{Inputs: runner.Inputs{Source: "s"}})
+				<-ctx.Done() // nothing more is heard of it
+			}, func(o *fleet.WorkerOptions) { o.Times.Beat = time.Hour })
+			g := newCycle()
+			g.fresh = []string{"Q2_K", "Q8_0"}
+			require.ErrorIs(t, g.by(t.Context(), b.coordinator).wait(t), fleet.ErrFresh)
+			assert.Equal(t, []string{"Q2_K", "Q8_0"}, g.withdrawn)
+			assert.Equal(t, 1, g.given(), "the cycle is forgotten, and cannot be given again")
+		},
+		"all is found fresh, and the coordinator says so at once": func(t *testing.T, b *bench) {
+			log, _ := b.worker("w", func(ctx context.Context, _ fleet.Task, out *fleet.Report) {
+				_, _ = out.Fresh(ctx, fleet.Inputs{Inputs: runner.Inputs{Source: "s"}})
+				<-ctx.Done()
+			})
+			g := newCycle()
+			g.fresh = []string{"Q2_K", "Q8_0"}
+			require.ErrorIs(t, g.by(t.Context(), b.coordinator).wait(t), fleet.ErrFresh)
+			require.NoError(t, b.coordinator.End(t.Context(), &g.cycle))
+			require.Eventually(t, func() bool { return strings.Contains(log.String(), "the coordinator has ended the cycle") }, patience, 20*time.Millisecond)
+			assert.NotContains(t, log.String(), "level=WARN")
 		},
 		"Redis loses all that it has": func(t *testing.T, b *bench) {
 			g := newCycle().by(t.Context(), b.coordinator)

@@ -68,7 +68,7 @@ func (c *Coordinator) Give(ctx context.Context, o Order, req runner.Request, emi
 		switch {
 		case over || f.final(err):
 			return err
-		case err != nil:
+		case err != nil && ctx.Err() == nil:
 			f.away(err)
 		}
 		select {
@@ -91,13 +91,24 @@ func (f *following) pause() time.Duration {
 	return f.times.Poll
 }
 
-// End forgets a cycle whose end is stored. A worker that still has it gets to know that.
+// Why a cycle is over in Redis.
+const (
+	endStored    = "stored"     // its end is, or that it is forgotten
+	endLate      = "late"       // no worker has begun it in time
+	endTakenBack = "taken back" // to be given again, or not at all
+	endCanceled  = "canceled"
+)
+
+// End forgets a cycle whose end is stored. A worker that still has it gets to know that. If Redis
+// does not answer, that is an error, and Run tells it later.
 func (c *Coordinator) End(ctx context.Context, cycle *store.Cycle) error {
 	l, err := c.current()
 	if err != nil {
 		return err
 	}
-	_, err = l.endCycle(ctx, cycle, "stored", false)
+	if _, err = l.endCycle(ctx, cycle, endStored, false); err != nil {
+		c.later(cycle, endStored, err)
+	}
 	return err
 }
 
@@ -108,7 +119,7 @@ func (c *Coordinator) TakeBack(ctx context.Context, cycle *store.Cycle) (bool, e
 	if err != nil {
 		return false, err
 	}
-	return l.takeBack(ctx, cycle, "taken back", true)
+	return l.takeBack(ctx, cycle, endTakenBack, true)
 }
 
 // endCycle ends a cycle in Redis, with unbegun only if no worker has begun it. It reports whether
@@ -150,6 +161,7 @@ type following struct {
 	looked time.Time // when the task was last looked at
 	failed string    // why the last step failed; "" when it did not
 
+	dropped   int // how often a worker has dropped the task
 	withdrawn int // how many targets were taken out of the cycle, as it was when Give began
 }
 
@@ -195,7 +207,7 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 		return false, err
 	}
 	keys := l.keysOf(f.name)
-	state, err := l.call(ctx, openLua, keys[:1], f.Cycle.Ticket, f.Cycle.Attempt, seconds(keep))
+	state, err := l.call(ctx, openLua, keys[:1], f.Cycle.Ticket, f.Cycle.Attempt, seconds(keep), f.until())
 	if err != nil {
 		return false, err
 	}
@@ -204,21 +216,26 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 	case replyForeign, replyNewer:
 		return false, ErrForeign
 	case replyEnded:
-		return false, ErrLate
+		return f.ended(state.text(1))
 	default:
 		return false, errReply
 	}
 	if state.text(1) == "" && len(f.open) == 0 { // no worker has anything to do
-		return true, f.done()
+		f.done()
+		return true, nil
 	}
 	if err := f.giveOnce(ctx, l); err != nil {
 		return false, err
 	}
 	f.failed = ""
+	f.host = state.text(2)
 	if run := state.text(1); run != f.run {
-		f.run, f.host, f.heard, f.Started = run, state.text(2), time.Now(), true
+		f.run = run
 		f.Begun(f.host)
-		f.Logger.Info("a worker has begun the cycle", "host", f.host, "attempt", f.Cycle.Attempt)
+		if run != "" { // else Redis has lost that, and its worker says it again
+			f.heard, f.Started = time.Now(), true
+			f.Logger.Info("a worker has begun the cycle", "host", f.host, "attempt", f.Cycle.Attempt)
+		}
 	}
 	if f.run == "" {
 		return false, f.wait(ctx, l)
@@ -227,6 +244,31 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 		return over, err
 	}
 	return false, f.alive(state)
+}
+
+// until is when no worker may begin the attempt any more, for open.lua: also while no coordinator
+// is there to take it back.
+func (f *following) until() string {
+	if f.Started || f.Cycle.Until.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(f.Cycle.Until.UnixMilli(), 10)
+}
+
+// ended goes on with an attempt that is over in Redis already: this coordinator has ended it, and
+// was stopped before it had stored what it was to do then.
+func (f *following) ended(why string) (over bool, err error) {
+	switch why {
+	case endLate:
+		return false, ErrLate
+	case endTakenBack: // to be given again
+		return false, f.next("")
+	case endCanceled:
+		f.fail(runner.Failf(runner.ReasonCanceled, "it was canceled, and the exporter stopped before that was stored: %w", context.Canceled))
+		return true, nil
+	default: // its end is stored, and not here: this state is older than that, or a copy
+		return false, ErrForeign
+	}
 }
 
 // giveOnce puts the attempt into the queue, once.
@@ -262,13 +304,13 @@ func (f *following) wait(ctx context.Context, l *link) error {
 	}
 	f.progress(runner.Progress{Model: f.Cycle.Model, Operation: runner.OperationWait, Detail: detail})
 	if until := f.Cycle.Until; !until.IsZero() && time.Now().After(until) && !f.Started {
-		ended, err := l.takeBack(ctx, &f.Cycle, "late", true)
+		ended, err := l.takeBack(ctx, &f.Cycle, endLate, true)
 		if err != nil || !ended {
 			return err
 		}
 		return ErrLate
 	}
-	if time.Since(f.looked) < f.times.Task {
+	if time.Since(f.looked) < f.lookAfter() {
 		return nil
 	}
 	f.looked = time.Now()
@@ -285,6 +327,15 @@ func (f *following) wait(ctx context.Context, l *link) error {
 	return f.next(lost)
 }
 
+// maxDoublings bounds how much longer it takes until a task is given again that workers drop.
+const maxDoublings = 6
+
+// lookAfter is how long to wait before the task is looked at: longer each time a worker has dropped
+// it, as one of another version does at once.
+func (f *following) lookAfter() time.Duration {
+	return f.times.Task << min(f.dropped, maxDoublings)
+}
+
 // lost says why no worker will begin the task; "" where one may.
 func (f *following) lost(ctx context.Context, l *link) (string, error) {
 	queue, id := l.queueOf(f.Cycle.Class), taskID(f.name, f.Cycle.Attempt)
@@ -297,6 +348,7 @@ func (f *following) lost(ctx context.Context, l *link) (string, error) {
 	}
 	switch info.State {
 	case asynq.TaskStateArchived, asynq.TaskStateCompleted:
+		f.dropped++
 		return "a worker has dropped the task: " + info.LastErr, nil
 	case asynq.TaskStateActive:
 		return f.orphaned(ctx, l, queue, id)
@@ -392,6 +444,9 @@ func (f *following) read(ctx context.Context, l *link, results string) (over boo
 					f.last = before // it is asked again
 					return false, err
 				}
+				if f.withdrawn > 0 && f.withdrawn == len(f.Cycle.Targets) { // not only those that an earlier process had left
+					return true, ErrFresh // at once: the cycle is forgotten, whatever its worker does
+				}
 			}
 			switch {
 			case err != nil:
@@ -399,7 +454,8 @@ func (f *following) read(ctx context.Context, l *link, results string) (over boo
 			case back != "":
 				return false, f.next(back)
 			case value("kind") == kindDone:
-				return true, f.done()
+				f.done()
+				return true, nil
 			}
 		}
 		if len(entries) < batch {
@@ -416,7 +472,7 @@ func (f *following) take(kind, data string) (back string, err error) {
 		if err := json.Unmarshal([]byte(data), &r); err != nil {
 			return "", err
 		}
-		f.result(r)
+		return "", f.result(r)
 	case kindPassedOver:
 		var p passedOver
 		if err := json.Unmarshal([]byte(data), &p); err != nil {
@@ -471,23 +527,24 @@ func (f *following) close(targets ...string) {
 	f.open = slices.DeleteFunc(f.open, func(target string) bool { return slices.Contains(targets, target) })
 }
 
-// result hands on a result of a target that has none yet.
-func (f *following) result(r runner.Result) {
-	if r.Model != f.req.Model.Name || !slices.Contains(f.open, r.TargetFormat) || (r.Verdict == nil) == (r.Failure == nil) {
-		return // it was taken in before, by an earlier process; or nobody asked for it
+// result hands on a result of a target that has none yet. One that the store refuses is an error
+// here: there it would be tried for ever, and all that is to be stored after it would wait.
+func (f *following) result(r runner.Result) error {
+	if r.Model != f.req.Model.Name || !slices.Contains(f.open, r.TargetFormat) {
+		return nil // it was taken in before, by an earlier process; or nobody asked for it
+	}
+	if err := store.CheckContent(&r); err != nil {
+		return fmt.Errorf("the result of %s: %w", r.TargetFormat, err)
 	}
 	f.close(r.TargetFormat)
 	r.Host = f.host
 	f.emit(r)
+	return nil
 }
 
 // done ends a cycle whose worker says that it has done all.
-func (f *following) done() error {
-	if f.withdrawn > 0 && f.withdrawn == len(f.Cycle.Targets) { // not only those that an earlier process had left
-		return ErrFresh
-	}
+func (f *following) done() {
 	f.fail(runner.Failf(runner.ReasonInternal, "the worker on %s ended the cycle without a result for this target; its log says why", f.host))
-	return nil
 }
 
 // fail ends the targets that have no result.
@@ -507,8 +564,8 @@ func (f *following) cancel(ctx context.Context) error {
 	defer stop()
 	ticker := time.NewTicker(min(f.times.Poll, time.Second))
 	defer ticker.Stop()
-	for asked := false; ctx.Err() == nil; {
-		over, err := f.canceling(ctx, &asked)
+	for ctx.Err() == nil {
+		over, err := f.canceling(ctx)
 		if over {
 			return err
 		}
@@ -520,19 +577,21 @@ func (f *following) cancel(ctx context.Context) error {
 	if l, err := f.current(); err == nil { // the worker does not answer: it learns of that when it comes back
 		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer stop()
-		_, _ = l.takeBack(ctx, &f.Cycle, "canceled", false)
+		if _, err := l.takeBack(ctx, &f.Cycle, endCanceled, false); err != nil {
+			f.later(&f.Cycle, endCanceled, err)
+		}
 	}
 	f.fail(runner.Failf(runner.ReasonCanceled, "%w; the worker on %q has not answered", cause, f.host))
 	return nil
 }
 
 // canceling is one look at a cycle that is canceled.
-func (f *following) canceling(ctx context.Context, asked *bool) (over bool, err error) {
+func (f *following) canceling(ctx context.Context) (over bool, err error) {
 	l, err := f.current()
 	if err != nil {
 		return false, err
 	}
-	ended, err := l.takeBack(ctx, &f.Cycle, "canceled", true)
+	ended, err := l.takeBack(ctx, &f.Cycle, endCanceled, true)
 	if err != nil {
 		return false, err
 	}
@@ -541,24 +600,22 @@ func (f *following) canceling(ctx context.Context, asked *bool) (over bool, err 
 		return true, nil
 	}
 	keys := l.keysOf(f.name)
-	if !*asked {
-		if err := l.redis.HSet(ctx, keys[0], "cancel", "1").Err(); err != nil {
-			return false, err
-		}
-		*asked = true
-	}
-	state, err := l.redis.HMGet(ctx, keys[0], "run", "host").Result()
-	if err != nil {
+	state, err := l.call(ctx, cancelLua, keys[:1], f.Cycle.Ticket, f.Cycle.Attempt)
+	switch {
+	case err != nil:
 		return false, err
+	case state.text(0) == replyForeign:
+		return true, ErrForeign
+	case state.text(0) != replyOK:
+		return false, errReply
 	}
 	if f.run == "" {
-		f.run, _ = state[0].(string)
-		f.host, _ = state[1].(string)
+		f.run, f.host = state.text(1), state.text(2)
 	}
 	attempt := f.Cycle.Attempt
 	over, err = f.read(ctx, l, keys[1])
 	if f.Cycle.Attempt != attempt { // its worker has given it back meanwhile
-		ended, err := l.takeBack(ctx, &f.Cycle, "canceled", false)
+		ended, err := l.takeBack(ctx, &f.Cycle, endCanceled, false)
 		if ended {
 			f.fail(runner.Failf(runner.ReasonCanceled, "it was canceled: %w", context.Canceled))
 		}

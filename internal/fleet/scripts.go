@@ -20,6 +20,8 @@ var (
 	beatLua string
 	//go:embed append.lua
 	appendLua string
+	//go:embed cancel.lua
+	cancelLua string
 	//go:embed end.lua
 	endLua string
 	//go:embed present.lua
@@ -41,6 +43,7 @@ const (
 	replySuperseded = "superseded"
 	replyTaken      = "taken"
 	replyUnknown    = "unknown"
+	replyLate       = "late"
 )
 
 // reply is what a script returned.

@@ -120,3 +120,13 @@ func TestRecipesOfATaskNameNoFiles(t *testing.T) {
 		assert.Error(t, task.check(), name)
 	}
 }
+
+// What workers drop, as those of another version do, is given again at growing intervals.
+func TestTasksThatAreDroppedAreGivenMoreRarely(t *testing.T) {
+	f := &following{Coordinator: &Coordinator{times: Times{}.withDefaults()}}
+	assert.Equal(t, 10*time.Second, f.lookAfter())
+	f.dropped = 3
+	assert.Equal(t, 80*time.Second, f.lookAfter())
+	f.dropped = 100
+	assert.Equal(t, 640*time.Second, f.lookAfter())
+}

@@ -67,6 +67,10 @@ var errStop = errors.New("this worker was asked to end")
 // errTold is the cause when the coordinator does not count on this worker any more.
 var errTold = errors.New("another worker has the cycle, or it is over")
 
+// errStored is the cause when the coordinator has all that it wants, such as that every target is
+// fresh.
+var errStored = errors.New("the coordinator has ended the cycle")
+
 // errCanceled is the cause when the coordinator has canceled the cycle.
 var errCanceled = errors.New("the cycle was canceled")
 
@@ -191,7 +195,7 @@ func (w *Worker) task(ctx context.Context, payload []byte) error {
 	switch cause := context.Cause(cycle); {
 	case errors.Is(cause, errStop):
 		r.finish(ctx, kindBack, w.Host)
-	case errors.Is(cause, errTold):
+	case errors.Is(cause, errTold), errors.Is(cause, errStored):
 		r.finish(ctx, "", "")
 	default:
 		r.finish(ctx, kindDone, "")
@@ -199,6 +203,8 @@ func (w *Worker) task(ctx context.Context, payload []byte) error {
 	switch cause := context.Cause(cycle); { // it may only have learned of that now
 	case errors.Is(cause, errStop):
 		w.Logger.Info("the cycle is given back", "model", t.Model)
+	case errors.Is(cause, errStored):
+		w.Logger.Info("the coordinator has ended the cycle", "model", t.Model)
 	case errors.Is(cause, errTold):
 		w.Logger.Warn("what this worker found does not count: another worker has the cycle, or it is over", "model", t.Model)
 	default:
@@ -270,7 +276,7 @@ type Report struct {
 	cancel context.CancelCauseFunc
 	logger *slog.Logger
 
-	beatEvery time.Duration
+	beatEvery, askEvery time.Duration
 
 	ended chan struct{} // closed by finish
 	over  sync.WaitGroup
@@ -299,7 +305,7 @@ const maxLog = 256 << 10
 
 func newReport(cycle context.Context, w *Worker, t Task, cancel context.CancelCauseFunc) *Report {
 	return &Report{
-		cycle: cycle, link: w.link, task: t, run: rand.Text(), host: w.Host, cancel: cancel, logger: w.Logger, beatEvery: w.Times.Beat,
+		cycle: cycle, link: w.link, task: t, run: rand.Text(), host: w.Host, cancel: cancel, logger: w.Logger, beatEvery: w.Times.Beat, askEvery: w.Times.Ask,
 		ended: make(chan struct{}), wake: make(chan struct{}, 1), fresh: make(chan []string, 1),
 	}
 }
@@ -319,6 +325,8 @@ func (r *Report) begin(ctx context.Context) error {
 			return nil
 		case err == nil && answer.text(0) == replyTaken:
 			return fmt.Errorf("it was begun by the worker on %s", answer.text(1))
+		case err == nil && answer.text(0) == replyLate:
+			return errors.New("it is too late: no worker had begun it within its starting_deadline")
 		case err == nil && answer.text(0) != replyUnknown:
 			return errTold
 		case time.Now().After(deadline):
@@ -354,7 +362,7 @@ func (r *Report) Progress(p runner.Progress) {
 // Result takes a result. What a cycle that is given back has not decided is decided elsewhere.
 func (r *Report) Result(result runner.Result) {
 	cause := context.Cause(r.cycle)
-	if result.Failure != nil && result.Failure.Reason == runner.ReasonCanceled && (errors.Is(cause, errStop) || errors.Is(cause, errTold)) {
+	if result.Failure != nil && result.Failure.Reason == runner.ReasonCanceled && (errors.Is(cause, errStop) || errors.Is(cause, errTold) || errors.Is(cause, errStored)) {
 		return
 	}
 	text, err := json.Marshal(result)
@@ -390,13 +398,26 @@ func (r *Report) Fresh(ctx context.Context, inputs Inputs) ([]string, error) {
 	r.mu.Lock()
 	r.asked = true
 	r.mu.Unlock()
-	r.add(kindInputs, string(text))
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case fresh := <-r.fresh:
-		return fresh, nil
+	ticker := time.NewTicker(r.askEvery)
+	defer ticker.Stop()
+	for ask := true; ; ask = r.sentAll() { // Redis may have lost the question, or the answer
+		if ask {
+			r.add(kindInputs, string(text))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case fresh := <-r.fresh:
+			return fresh, nil
+		case <-ticker.C:
+		}
 	}
+}
+
+func (r *Report) sentAll() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sent >= len(r.entries)
 }
 
 // PassedOver takes the targets that the cycle passes over.
@@ -522,7 +543,11 @@ func (r *Report) pause() time.Duration {
 func (r *Report) heed(answer reply) (over bool) {
 	switch answer.text(0) {
 	case replySuperseded, replyTaken:
-		r.cancel(errTold)
+		cause := errTold
+		if answer.text(0) == replySuperseded && answer.text(1) == endStored {
+			cause = errStored
+		}
+		r.cancel(cause)
 		return true
 	case replyOK:
 		if answer.text(1) == "1" {
@@ -558,7 +583,7 @@ func (r *Report) send(ctx context.Context) (all bool) {
 		}
 		next, number := r.entries[r.sent], r.sent+1
 		r.mu.Unlock()
-		answer, err := r.link.call(ctx, guardLua+appendLua, r.keys(), r.task.Token, r.task.Attempt, r.run, number, next.kind, next.data, seconds(keep))
+		answer, err := r.link.call(ctx, guardLua+appendLua, r.keys(), r.task.Token, r.task.Attempt, r.run, number, next.kind, next.data, seconds(keep), r.host)
 		if err != nil {
 			return false // it is tried again with the next beat
 		}

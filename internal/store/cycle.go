@@ -141,12 +141,22 @@ func checkResult(c *Cycle, r *runner.Result) error {
 		return fmt.Errorf("cycle %d decides %v of %q", c.ID, c.Targets, c.Model)
 	case !slices.Contains(c.Undecided, r.TargetFormat):
 		return fmt.Errorf("cycle %d: %w", c.ID, ErrCommitted)
+	}
+	return CheckContent(r)
+}
+
+// CheckContent returns an error if Commit refuses a result whatever its cycle is.
+func CheckContent(r *runner.Result) error {
+	switch {
 	case (r.Verdict == nil) == (r.Failure == nil):
 		return errors.New("it has to be a decision or a failure")
 	case r.Failure != nil && r.Failure.Reason == "":
 		return errors.New("the failure has no reason")
 	case r.Verdict != nil && !standingOutcome(r.Verdict.Outcome) && r.Verdict.Outcome != verdict.Inconclusive:
 		return fmt.Errorf("%q is not a decision", r.Verdict.Outcome)
+	}
+	if _, err := json.Marshal([]time.Time{r.Started.UTC(), r.Finished.UTC()}); err != nil {
+		return fmt.Errorf("its times cannot be stored: %w", err)
 	}
 	return nil
 }

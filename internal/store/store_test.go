@@ -320,6 +320,8 @@ func TestCommitRefuses(t *testing.T) {
 	neither.Verdict = nil
 	infinite := decided("m", "Q4_K_M", verdict.Kept)
 	infinite.Threshold = 1 / (infinite.Threshold - 0.12)
+	never := decided("m", "Q4_K_M", verdict.Kept)
+	never.Finished = time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("west", -7200))
 	before := s.State()
 	for _, test := range []struct {
 		cycle   uint64
@@ -336,6 +338,7 @@ func TestCommitRefuses(t *testing.T) {
 		{id, failed("m", "Q4_K_M", ""), "no reason"},
 		{id, decided("m", "Q4_K_M", verdict.GoOn), `"go_on" is not a decision`},
 		{id, infinite, "+Inf"},
+		{id, never, "its times cannot be stored"},
 	} {
 		_, err := s.Commit(test.cycle, test.result)
 		require.ErrorContains(t, err, test.message)

@@ -28,7 +28,15 @@ func TestWorkersOnKubernetes(t *testing.T) {
 	assert.Equal(t, []string{"ConfigMap", "DaemonSet", "Job"}, []string{config.Kind, everywhere.Kind, once.Kind})
 	assert.NotEmpty(t, config.Data["worker.yml"])
 	assert.Contains(t, once.Spec.Template.Spec.Containers[0].Args, "--once")
-	for _, pod := range []core.PodSpec{everywhere.Spec.Template.Spec, once.Spec.Template.Spec} {
+	for _, template := range []core.PodTemplateSpec{everywhere.Spec.Template, once.Spec.Template} {
+		pod := template.Spec
+		require.NotNil(t, pod.Affinity)
+		apart := pod.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+		require.Len(t, apart, 1)
+		assert.Equal(t, "kubernetes.io/hostname", apart[0].TopologyKey)
+		name := map[string]string{"app.kubernetes.io/name": template.Labels["app.kubernetes.io/name"]}
+		assert.Equal(t, name, apart[0].LabelSelector.MatchLabels, "one worker on a node: each has a lock of its own")
+		assert.Equal(t, "quant-exporter-worker", name["app.kubernetes.io/name"], "of the DaemonSet and the Job")
 		volumes := map[string]bool{}
 		for _, volume := range pod.Volumes {
 			volumes[volume.Name] = true
@@ -52,6 +60,10 @@ func TestFleetInContainers(t *testing.T) {
 	for name, service := range project.Services {
 		if service.Build == nil && !strings.HasPrefix(service.Image, "quant-exporter") {
 			assert.Regexp(t, `:v?\d+\.\d+\.\d+$`, service.Image, "%s: pinned, so that it works tomorrow as it does today", name)
+		}
+		if len(service.Command) > 0 && service.Command[0] == "worker" {
+			require.NotNil(t, service.HealthCheck, name)
+			assert.True(t, service.HealthCheck.Disable, "%s: the image's asks a port on which a worker does not listen", name)
 		}
 	}
 }
