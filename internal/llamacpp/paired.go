@@ -160,7 +160,10 @@ func (r *pairedRound) warmUp(ctx context.Context, s *server, text []int32) error
 	if len(r.job.Turns) > 0 && r.job.Turns[0].Phase != verdict.Prompt { // which has a text of its own
 		deep = max(deep, r.job.Turns[0].Depth)
 	}
-	_, err := s.complete(ctx, text[:min(deep, len(text))], tokens)
+	a, err := s.complete(ctx, text[:min(deep, len(text))], tokens)
+	if err == nil {
+		s.token = time.Duration(*a.PredictedMS / (tokens - 1) * float64(time.Millisecond))
+	}
 	return err
 }
 
@@ -233,8 +236,7 @@ func (r *pairedRound) turn(ctx context.Context, n int, turn runner.Turn, text []
 	if turn.Clients > 1 {
 		r.fill(ctx, turn)
 	}
-	long := turn.Phase == verdict.Prompt || turn.Clients > 1
-	if long && r.sliceable() {
+	if r.long(turn) && r.sliceable() {
 		answers = r.slicedTurn(ctx, n, turn, text)
 	} else {
 		answers = r.wholeTurn(ctx, n, turn, text)
@@ -363,12 +365,10 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 // time gives a burst the time that a server said it took, without the pauses in it.
 func (s *server) time(burst *runner.Burst, a answer, milliseconds float64) error {
 	burst.Time = time.Duration(milliseconds * float64(time.Millisecond))
-	if burst.Phase == verdict.Prompt || burst.Clients > 1 {
-		stopped, slices := s.pauses.least(a.during, burst.Time)
-		burst.Time -= stopped
-		if slices > 1 {
-			burst.Slices = slices
-		}
+	stopped, slices := s.pauses.least(a.during, burst.Time)
+	burst.Time -= stopped
+	if slices > 1 {
+		burst.Slices = slices
 	}
 	if burst.Time <= 0 || float64(burst.Tokens)/burst.Time.Seconds() > maxThroughput {
 		return s.unusable("%d tokens in %v ms is impossible", burst.Tokens, milliseconds)

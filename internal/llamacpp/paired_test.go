@@ -170,6 +170,26 @@ func TestServersTakeTurnsWithinAPrompt(t *testing.T) {
 	assert.LessOrEqual(t, sum, took, "time that counts for two servers")
 }
 
+// So are bursts of a model that generates slowly.
+func TestServersTakeTurnsWithinLongBursts(t *testing.T) {
+	p, job := pairedPlace(t, fakellama.Behaviour{Computes: true, Factors: []fakellama.Factor{{Phase: "generation", By: 500}}})
+	began := time.Now()
+	files, err := p.round(t.Context(), t, job)
+	took := time.Since(began)
+	require.NoError(t, err)
+	sum := time.Duration(0)
+	for _, file := range files {
+		require.NoError(t, file.Err)
+		for _, burst := range file.Measurement.Bursts {
+			sum += burst.Time
+			if burst.Phase == verdict.Generation && runtime.GOOS == "linux" {
+				assert.Greater(t, burst.Slices, 1)
+			}
+		}
+	}
+	assert.LessOrEqual(t, sum, took, "time that counts for two servers")
+}
+
 func TestServersOnADeviceAreMeasuredOneAfterTheOther(t *testing.T) {
 	p, job := pairedPlace(t, fakellama.Behaviour{GPU: true, Computes: true, Factors: []fakellama.Factor{{Phase: "prompt", By: 500}}})
 	files, err := p.round(t.Context(), t, job)

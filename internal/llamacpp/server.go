@@ -41,7 +41,8 @@ type server struct {
 	err      error
 	trace    runner.ToolRun
 	log      *loadLog
-	loaded   time.Time // and the schedule of the process then
+	token    time.Duration // that it took to generate one when it was warmed up
+	loaded   time.Time     // and the schedule of the process then
 	loadedAt host.Schedule
 	busy     time.Duration // CPU time of its own bursts
 	inBursts time.Duration // wall time of them

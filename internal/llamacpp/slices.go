@@ -10,12 +10,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
-// A prompt takes as long as many bursts of generation, and the speed of a shared host changes
-// within it: measured one after the other, two equal files differ by a quarter when a
-// neighbour begins in between. So the servers take turns within a prompt. One runs for a
+// A prompt takes as long as many bursts of generation, and so does a burst of a large model. The
+// speed of a shared host changes within that: measured one after the other, two equal files
+// differ by a quarter when a neighbour begins in between. So the servers take turns within it. One runs for a
 // slice of time while all others are stopped by a signal, then the next one does, and what the
 // host does falls on all files alike. Slices begin short, so that short prompts have some,
 // and grow, because each of them begins with caches that others have filled.
@@ -23,6 +24,17 @@ const (
 	firstSlice = 20 * time.Millisecond
 	lastSlice  = 250 * time.Millisecond
 )
+
+// shortBurst is how long a burst takes at most for which the servers need no slices.
+const shortBurst = 5 * firstSlice
+
+// long reports whether a file's part in a turn takes so long that the speed of the host may change
+// within it.
+func (r *pairedRound) long(turn runner.Turn) bool {
+	return turn.Phase == verdict.Prompt || turn.Clients > 1 || slices.ContainsFunc(r.servers, func(s *server) bool {
+		return s != nil && time.Duration(turn.Tokens)*s.token > shortBurst
+	})
+}
 
 // answered is what a server made of its part in a turn.
 type answered struct {
