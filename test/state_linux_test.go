@@ -17,6 +17,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/store"
 	"github.com/quant-exporter/quant-exporter/internal/test/fakellama"
+	"github.com/quant-exporter/quant-exporter/internal/test/namespace"
 )
 
 // The state is on a small file system, mounted for the exporter alone, that gets full,
@@ -73,12 +74,7 @@ func TestDiskFull(t *testing.T) {
 func onSmallDisk(cmd *exec.Cmd, dir, script string) {
 	cmd.Args = append([]string{"sh", "-c", `mount -t tmpfs -o size=4m tmpfs "$0" && ` + script, dir, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
+	namespace.WithMounts(cmd)
 }
 
 // A run by hand does not wait for room, as an exporter does: it says what could not be stored,

@@ -9,17 +9,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/quant-exporter/quant-exporter/internal/test/namespace"
 )
 
 func TestIsFull(t *testing.T) {
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), mountEnv+"="+t.TempDir())
-	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if os.Geteuid() != 0 {
-		child.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		child.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		child.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
+	namespace.WithMounts(child)
 	out, err := child.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
@@ -27,9 +24,6 @@ func TestIsFull(t *testing.T) {
 // lookAtMounts mounts file systems below a directory that nobody else sees, and returns an error
 // unless IsFull says of each what it is.
 func lookAtMounts(dir string) error {
-	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("leaving the mounts of the host: %w", err)
-	}
 	for _, tt := range []struct {
 		name, options string
 		want          bool

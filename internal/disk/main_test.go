@@ -18,8 +18,8 @@ import (
 )
 
 // These make the test binary another process: one that owns a directory, one that removes
-// one without root's rights, one that mounts file systems, and one that holds the lock at a path until it is killed or
-// its standard input ends, with a child that lives on.
+// one without root's rights, one that mounts file systems, and one that holds the lock at a path
+// until it is killed or its standard input ends, with a child that lives on.
 const (
 	ownEnv    = "QUANT_EXPORTER_TEST_OWN"
 	removeEnv = "QUANT_EXPORTER_TEST_REMOVE"

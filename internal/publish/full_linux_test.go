@@ -12,18 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
+	"github.com/quant-exporter/quant-exporter/internal/test/namespace"
 )
 
 // A disk that is full, really: a small file system of the test's own, in a mount
 // namespace of a child. Where the system allows nobody such a namespace this test fails.
 func TestDiskFull(t *testing.T) {
 	child := childCommand("full", t.TempDir(), t.TempDir())
-	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if os.Geteuid() != 0 {
-		child.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		child.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		child.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
+	namespace.WithMounts(child)
 	out, err := child.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
@@ -31,9 +27,6 @@ func TestDiskFull(t *testing.T) {
 // fillTheDisk publishes on another file system than the copies are on, so that they have
 // to be copied, until that is full.
 func fillTheDisk(args []string) error {
-	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("leaving the mounts of the host: %w", err)
-	}
 	if err := syscall.Mount("tmpfs", args[0], "tmpfs", 0, "size=300k"); err != nil {
 		return fmt.Errorf("mounting a small file system: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/test/namespace"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
@@ -32,20 +33,12 @@ func TestMountedAnew(t *testing.T) {
 // inOwnNamespace runs a child that may mount what nobody else sees.
 func inOwnNamespace(t *testing.T, child *exec.Cmd) {
 	t.Helper()
-	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if os.Geteuid() != 0 {
-		child.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		child.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		child.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
+	namespace.WithMounts(child)
 	out, err := child.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
 
 func mountSmall(dir string) error {
-	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("leaving the mounts of the host: %w", err)
-	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
 		return fmt.Errorf("mounting a small file system: %w", err)
 	}

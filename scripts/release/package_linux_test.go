@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/test/gguftest"
+	"github.com/quant-exporter/quant-exporter/internal/test/namespace"
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
@@ -68,13 +69,7 @@ func (h *host) dpkg(args ...string) string {
 		"PATH=" + filepath.Dir(servers.Tool(h.t, "systemd-sysusers")) + ":/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8",
 		"DEBIAN_FRONTEND=noninteractive",
 	}
-	if id := os.Geteuid(); id != 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{
-			Cloneflags:  syscall.CLONE_NEWUSER,
-			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: id, Size: 1}},
-			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
-		}
-	}
+	namespace.AsRoot(cmd)
 	out, err := cmd.CombinedOutput()
 	require.NoError(h.t, err, "dpkg %s: %s", args, out)
 	return string(out)
