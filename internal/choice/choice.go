@@ -187,7 +187,7 @@ type Candidate struct {
 type Memory struct {
 	Host   int64 // 0 where the system does not report it
 	Device int64 // the most of any one accelerator; 0 without one
-	// DeviceKnown is whether Device is: 0 is no figure where the tool did not say what it took.
+	// DeviceKnown is false where the tool did not say what it took, and Device is 0 for that reason.
 	DeviceKnown bool
 }
 
@@ -205,16 +205,21 @@ func (f Figure) ends() (lower, upper float64) {
 // Compare returns -1 where f is below other whatever both may well be, +1 where it is above, and 0
 // where their intervals overlap.
 func (f Figure) Compare(other Figure) int {
-	lower, upper := f.ends()
-	otherLower, otherUpper := other.ends()
 	switch {
-	case upper < otherLower:
+	case f.below(other, 0):
 		return -1
-	case lower > otherUpper:
+	case other.below(f, 0):
 		return +1
 	default:
 		return 0
 	}
+}
+
+// below reports whether f is below other by more than the tolerance, whatever both may well be.
+func (f Figure) below(other Figure, tolerance float64) bool {
+	_, upper := f.ends()
+	lower, _ := other.ends()
+	return upper+tolerance < lower
 }
 
 // Tolerance is by how much the mean KL divergence of two copies, in nats, has to differ, beyond
@@ -269,9 +274,7 @@ func (r Rule) better(a, b Candidate) bool {
 	if r.By() == BestQuality {
 		tolerance = Tolerance
 	}
-	_, worst := r.figure(a).ends()
-	best, _ := r.figure(b).ends()
-	return worst+tolerance < best
+	return r.figure(a).below(*r.figure(b), tolerance)
 }
 
 // figure returns what the rule goes by, the least being the best; nil where it is not known.
