@@ -16,10 +16,10 @@ import (
 
 // A prompt takes as long as many bursts of generation, and so does a burst of a large model. The
 // speed of a shared host changes within that: measured one after the other, two equal files
-// differ by a quarter when a neighbour begins in between. So the servers take turns within it. One runs for a
-// slice of time while all others are stopped by a signal, then the next one does, and what the
-// host does falls on all files alike. Slices begin short, so that short prompts have some,
-// and grow, because each of them begins with caches that others have filled.
+// differ by a quarter when a neighbour begins in between. So the servers take turns within it.
+// One runs for a slice of time while all others are stopped by a signal, then the next one does,
+// and what the host does falls on all files alike. Slices begin short, so that short prompts have
+// some, and grow, because each of them begins with caches that others have filled.
 const (
 	firstSlice = 20 * time.Millisecond
 	lastSlice  = 250 * time.Millisecond
