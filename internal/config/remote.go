@@ -63,7 +63,7 @@ func checkRemote(args []string, plain func(arg string) string) error {
 			return fmt.Errorf("has the option %s, which uses the network: the workers of a fleet refuse it", name)
 		}
 		if strings.ContainsAny(arg, `/\`) || strings.HasPrefix(arg, "~") {
-			return fmt.Errorf("has the argument %q, which may name a file: the workers of a fleet refuse those of others", shown[i])
+			return fmt.Errorf("has the argument %q, which may name a file: the workers of a fleet open only files of their own host", shown[i])
 		}
 	}
 	return nil

@@ -49,7 +49,7 @@ type Coordinator struct {
 
 	mu      sync.Mutex
 	link    *link              // nil without a fleet
-	endings map[string]*ending // of which Redis has yet to be told, by the cycle's name
+	endings map[string]*ending // that Redis does not know of yet, by the cycle's name
 
 	status atomic.Pointer[Status]
 }
@@ -170,7 +170,7 @@ func (c *Coordinator) later(cycle *store.Cycle, why string, err error) {
 	defer c.mu.Unlock()
 	name := cycleName(cycle)
 	if c.endings[name] == nil {
-		c.logger.Warn("Redis cannot be told that a cycle is over; it is when it is back", "cycle", cycle.ID, "entry", cycle.Entry, "model", cycle.Model, "class", cycle.Class, "err", err)
+		c.logger.Warn("Redis does not answer, so that a cycle which is over goes on there; it is ended when Redis answers again", "cycle", cycle.ID, "entry", cycle.Entry, "model", cycle.Model, "class", cycle.Class, "err", err)
 	}
 	c.endings[name] = &ending{*cycle, why}
 }

@@ -562,7 +562,7 @@ func (f *following) cancel(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), f.times.Cancel)
 	defer stop()
-	ticker := time.NewTicker(min(f.times.Poll, time.Second))
+	ticker := time.NewTicker(f.times.Poll)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
 		over, err := f.canceling(ctx)

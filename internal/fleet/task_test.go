@@ -121,7 +121,7 @@ func TestRecipesOfATaskNameNoFiles(t *testing.T) {
 	}
 }
 
-// What workers drop, as those of another version do, is given again at growing intervals.
+// What workers drop, as a worker of another version does, is given again at growing intervals.
 func TestTasksThatAreDroppedAreGivenMoreRarely(t *testing.T) {
 	f := &following{Coordinator: &Coordinator{times: Times{}.withDefaults()}}
 	assert.Equal(t, 10*time.Second, f.lookAfter())
