@@ -151,11 +151,27 @@ func (c *Cycles) Run(ctx context.Context, job Job, watcher Watcher) (Outcome, er
 	return r.outcome, errors.Join(r.errs...)
 }
 
+// Record records that a cycle begins, for Follow; Run does so by itself. It returns the cycle as it
+// is recorded: what the job says of it, and what only cycles of a fleet have, as given.
+func (c *Cycles) Record(ctx context.Context, job Job, recorded store.Cycle) (store.Cycle, error) {
+	recorded.Entry, recorded.Model, recorded.Class, recorded.Due = job.Entry, job.Model.Name, job.Class, job.Due
+	recorded.Targets, recorded.Undecided, recorded.DependsOn = job.Targets, job.Targets, job.DependsOn
+	recorded.Choose, recorded.Candidates = job.Choose, job.Candidates
+	if len(job.Candidates) == 0 {
+		recorded.Candidates = job.Targets
+	}
+	err := c.Writes.Begin(ctx, func() (err error) {
+		recorded.ID, err = c.Store.BeginCycle(recorded)
+		return err
+	})
+	return recorded, err
+}
+
 // Work does a recorded cycle elsewhere. It hands each result to emit, and returns nil when
 // every target has one, or else why the cycle has not ended.
 type Work func(ctx context.Context, request runner.Request, emit func(runner.Result)) error
 
-// Follow is Run for a cycle that is recorded already, and done elsewhere. Job names its
+// Follow is Run for a cycle that Record has recorded, and that is done elsewhere. Job names its
 // targets that have no result yet; its Runner is not used. When work returns an error, the
 // cycle goes on as recorded: the error is returned, and nothing is ended.
 func (c *Cycles) Follow(ctx context.Context, id uint64, job Job, work Work, watcher Watcher) (Outcome, error) {
@@ -194,20 +210,11 @@ func (c *Cycles) newRun(job Job, watcher Watcher) *run {
 
 // begin records the cycle.
 func (r *run) begin(ctx context.Context) error {
-	candidates := r.Candidates
-	if len(candidates) == 0 {
-		candidates = r.Targets
-	}
-	err := r.Writes.Begin(ctx, func() (err error) {
-		r.id, err = r.Store.BeginCycle(store.Cycle{
-			Entry: r.Entry, Model: r.Model.Name, Class: r.Class, Targets: r.Targets, Due: r.Due, Choose: r.Choose, Candidates: candidates,
-			DependsOn: r.DependsOn,
-		})
-		return err
-	})
+	recorded, err := r.Record(ctx, r.Job, store.Cycle{})
 	if err != nil {
 		return err
 	}
+	r.id = recorded.ID
 	r.opened("a cycle begins")
 	return nil
 }

@@ -121,25 +121,21 @@ func (d *Dispatcher) give(ctx context.Context, job job, entry config.Entry) {
 	logger := d.logger.With("entry", job.Entry)
 	logger.Info("a run is given to workers", "due", job.Due, "reason", job.Reason, "classes", entry.On)
 	models, discovering := d.modelsOf(job, logger)
+	cycles := &cycle.Cycles{Store: d.store, Writes: d.writes}
 	for _, m := range models {
 		if other := d.otherRemote(entry.Name, m); other != "" { // as after a reload that has renamed an entry
 			logger.Warn("a model is skipped: a cycle of another entry, which workers have, decides it", "model", m.Name, "class", m.Class, "other", other)
 			d.writes.Skip(entry.Name, store.SkipOverlap, 1)
 			continue
 		}
-		c := store.Cycle{
-			Entry: entry.Name, Model: m.Name, Class: m.Class, Targets: m.Targets, Undecided: m.Targets, Due: job.Due,
-			Choose: m.Choose, Candidates: m.Targets, Ticket: rand.Text(), ByHand: job.Reason == ByHand, Started: time.Now(), Until: job.Deadline,
-		}
-		err := d.writes.Begin(ctx, func() (err error) {
-			c.ID, err = d.store.BeginCycle(c)
-			return err
-		})
+		given := cycle.NewJob(entry, m, nil, discovering)
+		given.Due = job.Due
+		c, err := cycles.Record(ctx, given, store.Cycle{Ticket: rand.Text(), ByHand: job.Reason == ByHand, Started: time.Now(), Until: job.Deadline})
 		if err != nil {
 			logger.Warn("the run ends early", "err", err)
 			return
 		}
-		d.follow(ctx, c, cycle.NewJob(entry, m, nil, discovering), entry)
+		d.follow(ctx, c, given, entry)
 	}
 }
 
