@@ -105,14 +105,10 @@ const leastBursts = 8
 const furtherBursts = 2
 
 // planTurns returns the turns of a paired round of so many files: generation at further
-// depths, prompt, generation, generation with further numbers of clients. Bursts of generation lie in
-// cells of equal length, over all the depths that the phase names, and walk down, because
-// what is cut off the end of a cache costs nothing. From round to round they shift within
-// their cells, every other cell the other way, so that the rounds which a verdict takes at
-// least cover all depths, and the middle of a round stays where it is. n counts the rounds
-// of the cycle, and with seed chooses the order: two turns of a phase belong together, and
-// have opposite order. A prompt takes as long as many bursts, so that a round has one prompt,
-// and the next round has the prompt of opposite order.
+// depths, prompt, generation, generation with further numbers of clients. n counts the rounds of
+// the cycle, and with seed chooses the order: two turns of a phase belong together, and have
+// opposite order. A prompt takes as long as many bursts, so that a round has one prompt, and the
+// next round has the prompt of opposite order.
 func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	var turns []Turn
 	opposite := func(order []int) []int {
@@ -143,20 +139,9 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 		turns = append(turns, Turn{Phase: verdict.Prompt, Depth: b.Depth.First(), Tokens: b.PromptTokens, Order: order})
 	}
 	if slices.Contains(b.Phases, verdict.Generation) {
-		rounds := max(b.Rounds.Min, 2)
-		bursts := max(leastBursts, (b.GenerationTokens+rounds*tokens-1)/(rounds*tokens))
-		bursts += bursts % 2
-		cell := float64(b.GenerationTokens) / float64(bursts)
-		room := max(cell-float64(tokens), 0)
-		shift := room * float64(n%rounds) / float64(rounds-1)
-		for i := bursts - 1; i >= 0; i-- {
-			within := shift
-			if i%2 == 1 {
-				within = room - shift
-			}
-			start := min(int(math.Round(float64(i)*cell+within)), b.GenerationTokens-tokens)
+		for i, start := range burstStarts(b.GenerationTokens, tokens, b.Rounds.Min, n) {
 			order := coins.Perm(files)
-			if i%2 == 0 { // the second of two
+			if i%2 == 1 { // the second of two
 				order = opposite(turns[len(turns)-1].Order)
 			}
 			// A cache without a single token predicts nothing.
@@ -170,6 +155,25 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 		further(Turn{Phase: verdict.AtOnce(clients), Depth: max(b.Depth.First(), 1), Tokens: tokens, Clients: clients})
 	}
 	return turns
+}
+
+// burstStarts returns where in a generation of all tokens the bursts of the n-th round begin. The
+// rounds that a verdict takes at least have all of it together: it lies in fours, two bursts as far
+// from its beginning as two others are from its end, which are dealt to one round after the other,
+// so that the middle of a round is that of all. Bursts walk down, because what is cut off the end
+// of a cache costs nothing.
+func burstStarts(all, tokens, rounds, n int) []int {
+	rounds = max(rounds, 1)
+	fours := max((all+4*tokens-1)/(4*tokens), rounds*leastBursts/4)
+	var starts []int
+	for four := n % rounds; four < fours; four += rounds {
+		for _, i := range []int{2 * four, 2*four + 1, 4*fours - 2*four - 2, 4*fours - 2*four - 1} {
+			starts = append(starts, int(math.Round(float64(all-tokens)*float64(i)/float64(4*fours-1))))
+		}
+	}
+	slices.Sort(starts)
+	slices.Reverse(starts)
+	return starts
 }
 
 // ContextOf returns the number of tokens that one sequence has at most during the turns.

@@ -17,12 +17,16 @@ import (
 )
 
 func (p *Program) engine(c config.Engine, logger *slog.Logger) *llamacpp.Engine {
-	return llamacpp.New(c, p.Host.Threads(), logger)
+	return llamacpp.New(c, p.threads(), logger)
+}
+
+func (p *Program) threads() llamacpp.Threads {
+	return llamacpp.Threads{Measuring: p.Host.Threads(), Preparing: p.Host.Usable()}
 }
 
 // Engines makes the engines of a configuration, which log through logger.
 func (p *Program) Engines(c *config.Config, logger *slog.Logger) llamacpp.Engines {
-	return llamacpp.NewEngines(c, p.Host.Threads(), logger)
+	return llamacpp.NewEngines(c, p.threads(), logger)
 }
 
 // Memory is what cycles remember of earlier ones. They do without what is nil.

@@ -38,7 +38,7 @@ func BenchmarkUnchanged(b *testing.B) {
 
 	cfg := config.DefaultEngine()
 	cfg.Dir = fakellama.Build(b)
-	cycles := runner.New(llamacpp.New(cfg, 1, quiet), runner.Options{Hashes: state, Logger: quiet})
+	cycles := runner.New(llamacpp.New(cfg, llamacpp.Threads{Measuring: 1, Preparing: 1}, quiet), runner.Options{Hashes: state, Logger: quiet})
 	entry := config.Entry{
 		Entry: schedule.Entry{Name: "nightly"}, Models: []string{"*"}, Targets: targets,
 		Settings: config.DefaultSettings(),

@@ -20,7 +20,7 @@ import (
 // measurements at a time disturb each other.
 type Engine struct {
 	cfg         config.Engine
-	autoThreads int
+	automatic   Threads
 	environment []string
 	logger      *slog.Logger
 	probing     probing
@@ -33,13 +33,17 @@ type Engine struct {
 
 var _ runner.Engine = (*Engine)(nil)
 
-// New makes an engine of a valid configuration. autoThreads is what automatic threads
-// mean on this host, physical cores − 1; 0 leaves them to the tools. Nothing is looked
-// for before the first Probe.
-func New(cfg config.Engine, autoThreads int, logger *slog.Logger) *Engine {
+// Threads are what automatic threads mean on a host; 0 leaves a number to the tools.
+type Threads struct {
+	Measuring int // leaves a core to what else the host has to do, as host.Threads does
+	Preparing int // makes and evaluates copies, where no time is taken
+}
+
+// New makes an engine of a valid configuration. Nothing is looked for before the first Probe.
+func New(cfg config.Engine, automatic Threads, logger *slog.Logger) *Engine {
 	return &Engine{
 		cfg:         cfg,
-		autoThreads: autoThreads,
+		automatic:   automatic,
 		environment: Environment(os.Environ(), cfg.Env),
 		logger:      logger,
 		probing:     patience,
@@ -165,7 +169,7 @@ func (e *Engine) benchThreads(gpu bool) int {
 	case gpu && layers != "0" && device != "none":
 		return 0
 	default:
-		return e.autoThreads
+		return e.automatic.Measuring
 	}
 }
 

@@ -44,7 +44,7 @@ func newPlace(t *testing.T, behaviour fakellama.Behaviour) *place {
 }
 
 func (p *place) engine() *llamacpp.Engine {
-	return llamacpp.New(p.config, 3, slog.New(slog.DiscardHandler))
+	return llamacpp.New(p.config, llamacpp.Threads{Measuring: 3, Preparing: 4}, slog.New(slog.DiscardHandler))
 }
 
 func (p *place) quantizeJob() runner.QuantizeJob {
@@ -301,7 +301,7 @@ func TestQuantize(t *testing.T) {
 	assert.Len(t, done, 39)
 	assert.IsIncreasing(t, done)
 	assert.FileExists(t, filepath.Join(p.dir, "copy.gguf"))
-	want := []string{"--allow-requantize", "--imatrix", matrix, "--pure", "original.gguf", "copy.gguf", "Q2_K", "3"}
+	want := []string{"--allow-requantize", "--imatrix", matrix, "--pure", "original.gguf", "copy.gguf", "Q2_K", "4"}
 	assert.Equal(t, append([]string{"llama-quantize"}, want...), run.Args)
 	assert.Positive(t, run.Wall)
 	call := fakellama.Calls(t, p.tools)[len(fakellama.Calls(t, p.tools))-1]

@@ -21,19 +21,19 @@ type UsedEngine struct {
 	Entries []string // their names, in the order of the schedule
 }
 
-// NewEngines makes the engines; autoThreads is as in New.
-func NewEngines(c *config.Config, autoThreads int, logger *slog.Logger) Engines {
+// NewEngines makes the engines; automatic is as in New.
+func NewEngines(c *config.Config, automatic Threads, logger *slog.Logger) Engines {
 	var all Engines
 	for _, entry := range c.Schedule {
 		used := all.find(entry.Engine)
 		if used == nil {
-			used = &UsedEngine{Engine: New(entry.Engine, autoThreads, logger)}
+			used = &UsedEngine{Engine: New(entry.Engine, automatic, logger)}
 			all = append(all, used)
 		}
 		used.Entries = append(used.Entries, entry.Name)
 	}
 	if len(all) == 0 {
-		all = Engines{{Engine: New(c.Engine, autoThreads, logger)}}
+		all = Engines{{Engine: New(c.Engine, automatic, logger)}}
 	}
 	return all
 }

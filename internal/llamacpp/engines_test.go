@@ -21,7 +21,9 @@ func TestEntriesThatConfigureTheEngineAlikeShareOne(t *testing.T) {
 		change(&entry.Engine)
 		c.Schedule = append(c.Schedule, entry)
 	}
-	engines := func() llamacpp.Engines { return llamacpp.NewEngines(&c, 1, slog.New(slog.DiscardHandler)) }
+	engines := func() llamacpp.Engines {
+		return llamacpp.NewEngines(&c, llamacpp.Threads{}, slog.New(slog.DiscardHandler))
+	}
 
 	none := engines()
 	require.Len(t, none, 1, "the section's")

@@ -141,11 +141,7 @@ func (e *Engine) evaluateCommand(ctx context.Context, job runner.EvaluateJob, do
 		return command{}, err
 	}
 	args := append([]string{"-m", job.Model, "-c", strconv.Itoa(job.Context)}, more...)
-	threads := e.cfg.Threads
-	if threads == 0 {
-		threads = e.autoThreads
-	}
-	if threads > 0 && !hasOption(e.cfg.EvaluateArgs, "-t", "--threads") {
+	if threads := cmp.Or(e.cfg.Threads, e.automatic.Preparing); threads > 0 && !hasOption(e.cfg.EvaluateArgs, "-t", "--threads") {
 		args = append(args, "-t", strconv.Itoa(threads))
 	}
 	return command{

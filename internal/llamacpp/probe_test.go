@@ -29,7 +29,7 @@ func TestProbeThatHangs(t *testing.T) {
 			cfg := config.DefaultEngine()
 			cfg.Dir = fakellama.BuildWith(t, fakellama.Behaviour{Faults: []fakellama.Fault{fault}})
 			var log logbook.Book // a timer writes to it
-			e := New(cfg, 3, log.Logger())
+			e := New(cfg, Threads{}, log.Logger())
 			e.probing = probing{quiet: 300 * time.Millisecond, limit: 3 * time.Second, devices: 3 * time.Second, again: time.Hour}
 
 			begin := time.Now()
@@ -103,7 +103,7 @@ func TestPlantedLinksOpenNothing(t *testing.T) {
 	if process.Landlock() == 0 {
 		return
 	}
-	e := New(config.DefaultEngine(), 3, slog.New(slog.DiscardHandler))
+	e := New(config.DefaultEngine(), Threads{}, slog.New(slog.DiscardHandler))
 	reads := e.confinement(binary{path: "/usr/bin/llama-bench"}, nil, dir).Reads
 	assert.Contains(t, reads, model)
 	assert.NotContains(t, reads, secret)
@@ -123,7 +123,7 @@ func TestAbsurdFilesAreRefused(t *testing.T) {
 		cfg := config.DefaultEngine()
 		cfg.Dir = fakellama.Build(t)
 		set(&cfg)
-		_, err := New(cfg, 3, slog.New(slog.DiscardHandler)).Probe(t.Context())
+		_, err := New(cfg, Threads{}, slog.New(slog.DiscardHandler)).Probe(t.Context())
 		require.ErrorContains(t, err, name)
 		require.ErrorContains(t, err, "107374182400 bytes")
 	}

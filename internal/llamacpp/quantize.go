@@ -132,11 +132,7 @@ func (e *Engine) quantizeCommand(ctx context.Context, job runner.QuantizeJob, dr
 	args = append(args, e.cfg.QuantizeArgs...)
 	args = append(args, job.Args...)
 	args = append(args, job.Input, job.Output, job.Format)
-	threads := e.cfg.Threads
-	if threads == 0 {
-		threads = e.autoThreads
-	}
-	if threads > 0 {
+	if threads := cmp.Or(e.cfg.Threads, e.automatic.Preparing); threads > 0 {
 		args = append(args, strconv.Itoa(threads))
 	}
 	limit, limitKey := time.Duration(e.cfg.Timeouts.Quantize), "engine.timeouts.quantize"

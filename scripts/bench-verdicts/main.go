@@ -106,7 +106,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	r := runner.New(
-		slowed{llamacpp.New(engine, threads, slog.New(slog.DiscardHandler)), o.factor},
+		slowed{llamacpp.New(engine, llamacpp.Threads{Measuring: threads, Preparing: here.Usable()}, slog.New(slog.DiscardHandler)), o.factor},
 		runner.Options{WorkDir: filepath.Join(dir, "work"), Isolation: disk.Auto, Host: here},
 	)
 	tallies := map[config.Method]*tally{config.MethodPaired: {}, config.MethodProcess: {}}
