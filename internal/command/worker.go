@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -115,7 +114,6 @@ func safeClass(name string) string {
 
 // do does the cycle of a task.
 func (w *fleetHost) do(ctx context.Context, task fleet.Task, out *fleet.Report) {
-	defer debug.FreeOSMemory() // the next cycle may be due tomorrow
 	logger := slog.New(tee{w.Logger.Handler(), slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})})
 	task.Requantize = task.Requantize && w.Config.Models.AllowRequantize // both have to allow it
 	request := runner.Request{

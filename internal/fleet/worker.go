@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,6 +129,7 @@ func (w *Worker) serve(ctx context.Context, once bool) (took bool, err error) {
 		done := make(chan error, 1)
 		go func() {
 			defer w.working.Unlock()
+			defer debug.FreeOSMemory() // the next cycle may be due tomorrow
 			done <- w.task(ctx, task.Payload())
 		}()
 		end := func(err error) error {

@@ -122,7 +122,9 @@ func within(all []time.Duration) string {
 // start builds the program, and starts Redis, a worker and a coordinator.
 func (b *bench) start(tools, models, model, target string) error {
 	binary := filepath.Join(b.dir, "quant-exporter")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", binary, ".").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as in a release
+	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building: %w\n%s", err, out)
 	}
 	get := exec.Command("scripts/get-debian-tools", ".tools/debian", "redis-server")
