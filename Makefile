@@ -13,6 +13,8 @@ SOAK ?= 1h
 GOVULNCHECK_VERSION := v1.9.0
 # go test would look at every package once more: lint does, at more of it.
 UNVETTED := -vet=off
+# Most tests wait for the programs that they start more than they compute. What takes longest begins first.
+SIDE_BY_SIDE := -p 4 -parallel 4 ./test/browser ./test ./internal/fleet
 
 .PHONY: help build release demo fleet-demo unit test docs pictures lint fuzz soak chaos bench bench-verdicts simulation traces llama-cpp
 
@@ -47,7 +49,7 @@ unit: ## the tests that run no other program and need nothing installed: under 3
 	$(GO) test -short $(UNVETTED) -ldflags '-s -w' $$($(GO) list ./... | grep -v -e '/test$$' -e /test/browser -e /test/e2e)
 
 test: lint ## lint, then run all tests, those with the real llama.cpp last
-	$(GO) test -race $(UNVETTED) -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)
+	$(GO) test -race $(UNVETTED) -timeout 30m $(SIDE_BY_SIDE) $$($(GO) list ./... | grep -v /test/e2e)
 	$(GO) test $(UNVETTED) -timeout 30m $$(git grep --untracked -l '^//go:build !race' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's|^|./|')
 	cd test/deploy && $(GO) vet ./... && $(GO) test -count=1 ./...
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \

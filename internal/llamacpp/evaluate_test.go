@@ -48,8 +48,8 @@ func TestEvaluate(t *testing.T) {
 	p.config.EvaluateArgs = []string{"-nr"}
 	got, err := p.evaluate(t)
 	require.NoError(t, err)
-	assert.Equal(t, "-m original.gguf -c 512 -f corpus.txt --chunks 32 --kl-divergence-base predictions -t 3 -nr", p.lastArgs(t, perplexity, "predict"))
-	assert.Equal(t, "-m copy.gguf -c 512 --kl-divergence-base predictions --kl-divergence -t 3 -nr", p.lastArgs(t, perplexity, ""))
+	assert.Equal(t, "-m original.gguf -c 512 -f corpus.txt --chunks 32 --kl-divergence-base predictions -t 4 -nr", p.lastArgs(t, perplexity, "predict"))
+	assert.Equal(t, "-m copy.gguf -c 512 --kl-divergence-base predictions --kl-divergence -t 4 -nr", p.lastArgs(t, perplexity, ""))
 	v := quality.Decide(quality.Limits{}, got.Sample)
 	assert.InDelta(t, 0.1642, v.KLDivergence.Estimate, 0.005)
 	assert.InDelta(t, 0.74, v.Top1Agreement.Estimate, 0.005)
