@@ -128,9 +128,10 @@ func (w *Worker) serve(ctx context.Context, once bool) (took bool, err error) {
 		}
 		done := make(chan error, 1)
 		go func() {
-			defer w.working.Unlock()
-			defer debug.FreeOSMemory() // the next cycle may be due tomorrow
-			done <- w.task(ctx, task.Payload())
+			err := w.task(ctx, task.Payload())
+			debug.FreeOSMemory() // the next cycle may be due tomorrow
+			w.working.Unlock()   // before asynq hears of it, which may have the next one
+			done <- err
 		}()
 		end := func(err error) error {
 			if errors.Is(err, errNotTaken) {
