@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/units"
+
+	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 // Rule is how a format is chosen: one of the words of the configuration, or such a word with
@@ -64,18 +66,10 @@ const separator = ", "
 func Limited(by Rule, limits Limits) Rule {
 	for _, name := range []string{maxSize, maxMemoryHost, maxMemoryDevice} {
 		if bytes := *limits.named(name); bytes != 0 {
-			by += Rule(separator + name + " " + written(bytes))
+			by += Rule(separator + name + " " + text.Bytes(bytes))
 		}
 	}
 	return by
-}
-
-// written returns a size so that it reads back as the same.
-func written(bytes int64) string {
-	if bytes%1000 == 0 {
-		return units.MetricBytes(bytes).String()
-	}
-	return units.Base2Bytes(bytes).String()
 }
 
 // By returns the rule without its limits.
@@ -152,13 +146,13 @@ func (r Rule) Superlative() string {
 	}
 	limits := r.Limits()
 	if limits.Size > 0 {
-		said += ", of at most " + written(limits.Size)
+		said += ", of at most " + text.Bytes(limits.Size)
 	}
 	if limits.Host > 0 {
-		said += ", in at most " + written(limits.Host) + " of the host's memory"
+		said += ", in at most " + text.Bytes(limits.Host) + " of the host's memory"
 	}
 	if limits.Device > 0 {
-		said += ", in at most " + written(limits.Device) + " of a device's memory"
+		said += ", in at most " + text.Bytes(limits.Device) + " of a device's memory"
 	}
 	return said
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/alecthomas/units"
+
+	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
 // Cache is the section `cache:`, the files that later cycles use again.
@@ -39,14 +41,5 @@ func (s *Size) UnmarshalText(text []byte) error {
 // MarshalText writes it so that it reads back as the same.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// String writes whole thousands in powers of ten, and others in powers of two.
-func (s Size) String() string {
-	switch {
-	case s == 0:
-		return "0"
-	case s%1000 == 0:
-		return units.MetricBytes(s).String()
-	default:
-		return units.Base2Bytes(s).String()
-	}
-}
+// String writes it as text.Bytes does.
+func (s Size) String() string { return text.Bytes(int64(s)) }

@@ -154,7 +154,8 @@ func (e *Engine) confinement(program binary, args []string, dir string) *process
 	if own := e.cfg.Env["TMPDIR"]; own != "" {
 		writes = append(writes, own)
 	}
-	return &process.Confinement{Reads: reads, Writes: writes, Devices: devices(filepath.Glob)}
+	// CUDA's driver asks whether there is a server that shares the GPU (MPS).
+	return &process.Confinement{Reads: reads, Writes: writes, Devices: devices(filepath.Glob), Connects: hasCUDA(filepath.Glob)}
 }
 
 // programPaths are the folders of a program and of its libraries, as a build, a prefix

@@ -86,6 +86,9 @@ func (c *Confinement) confineThread() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("giving up further privileges: %w", err)
 	}
+	if err := denySockets(c.Connects); err != nil {
+		return err
+	}
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, set, 0, 0); errno != 0 {
 		return fmt.Errorf("entering the Landlock ruleset: %w", errno)
 	}

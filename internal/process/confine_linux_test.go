@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/quant-exporter/quant-exporter/internal/process"
 )
@@ -54,11 +55,17 @@ func try() {
 		_ = thread.Close()
 	}
 	say("signal the parent:", syscall.Kill(os.Getppid(), 0))
-	connection, err := net.Dial("tcp", address)
-	say("connect:", err)
-	if err == nil {
-		_ = connection.Close()
+	for _, other := range [][2]string{{"tcp", address}, {"udp", address}, {"unix", os.Getenv("OTHER")}, {"unixgram", os.Getenv("OTHER")}} {
+		connection, err := net.Dial(other[0], other[1])
+		say("connect by "+other[0]+":", err)
+		if err == nil {
+			_ = connection.Close()
+		}
 	}
+	_, _, errno := syscall.RawSyscall(syscall.SYS_SOCKETPAIR, syscall.AF_UNIX, syscall.SOCK_DGRAM, 0) // no place for the two
+	say("a pair of sockets:", errno)
+	_, _, errno = syscall.RawSyscall(unix.SYS_IO_URING_SETUP, 1, 0, 0)
+	say("io_uring:", errno)
 	listener, err := net.Listen("unix", "socket")
 	say("listen on a socket of its own:", err)
 	if err == nil {
@@ -77,9 +84,13 @@ func confined(t *testing.T) (s process.Spec, model string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = listener.Close() })
+	other := filepath.Join(t.TempDir(), "other")
+	another, err := net.Listen("unix", other)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = another.Close() })
 
 	s = spec(lock, "try")
-	s.Env = append(s.Env, "READABLE="+model, "SECRET="+secret, "ADDRESS="+listener.Addr().String())
+	s.Env = append(s.Env, "READABLE="+model, "SECRET="+secret, "ADDRESS="+listener.Addr().String(), "OTHER="+other)
 	s.Confinement = &process.Confinement{
 		Reads:   []string{filepath.Dir(os.Args[0]), models, "/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/proc", "/sys", "/is/not/there"},
 		Writes:  []string{s.Dir},
@@ -115,13 +126,29 @@ rename the result: done
 write to nothing: done
 name a thread: permission denied
 signal the parent: `+since(6, "operation not permitted")+`
-connect: `+since(4, "permission denied")+`
+connect by tcp: permission denied
+connect by udp: permission denied
+connect by unix: permission denied
+connect by unixgram: permission denied
+a pair of sockets: bad address
+io_uring: function not implemented
 listen on a socket of its own: done
 `), strings.TrimSpace(string(result.Stdout)))
 	text, err := os.ReadFile(model)
 	require.NoError(t, err)
 	if version >= 3 {
 		assert.Equal(t, "model", string(text))
+	}
+}
+
+// CUDA's driver asks other processes, and the kernel.
+func TestConfinedChildThatConnects(t *testing.T) {
+	s, _ := confined(t)
+	s.Confinement.Connects = true
+	result, err := process.Run(t.Context(), s)
+	requireStarted(t, err)
+	if process.Landlock() > 0 {
+		assert.Contains(t, string(result.Stdout), "connect by tcp: permission denied\nconnect by udp: permission denied\nconnect by unix: done\nconnect by unixgram: permission denied\n")
 	}
 }
 

@@ -23,11 +23,12 @@
 //
 // # What a child may do
 //
-// A [Confinement] is the kernel's (Landlock). It belongs to the thread that the child is
+// A [Confinement] is the kernel's (Landlock, and seccomp for sockets). It belongs to the thread that the child is
 // started from, which ends with Run: nothing has to run between us and the tool, and no
 // other thread of ours is confined. A library that confines a whole process is of no use
 // for that (go-landlock restricts all threads of its caller), and none confines one child:
-// therefore the three system calls are made here.
+// therefore the system calls are made here. (go-seccomp-bpf does for a thread what is needed, but
+// lets the calls of an amd64's programs of 32 bits through.)
 //
 // # What is not covered
 //

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/alecthomas/units"
 )
 
 // Name writes the name of a file or a format on one line: as it is, or quoted when it
@@ -92,6 +94,23 @@ func Size(n int64) string {
 	default:
 		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
 	}
+}
+
+// Bytes writes a size so that units.ParseStrictBytes reads the same: whole thousands in powers of
+// ten, others in powers of two. That function adds parts as floating-point numbers: a size beyond
+// 2^53 of which it would lose some is written as one number.
+func Bytes(n int64) string {
+	written := units.Base2Bytes(n).String()
+	switch {
+	case n == 0:
+		return "0"
+	case n%1000 == 0:
+		written = units.MetricBytes(n).String()
+	}
+	if again, err := units.ParseStrictBytes(written); err != nil || again != n {
+		return strconv.FormatInt(n, 10) + "B"
+	}
+	return written
 }
 
 // Count writes a number of parameters as model makers do: "7.2 B".
