@@ -65,18 +65,28 @@ func socketFilter(architecture uint32, connects bool) []bpf.Instruction {
 	}
 	return []bpf.Instruction{
 		load(architectureOffset),
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: architecture, SkipTrue: 1}, deny(unix.ENOSYS),
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: architecture, SkipTrue: 1},
+		deny(unix.ENOSYS),
 		load(callOffset),
-		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32Calls, SkipTrue: 1}, deny(unix.ENOSYS),
-		unless(unix.SYS_IO_URING_SETUP), deny(unix.ENOSYS), // which makes sockets, too
-		unless(unix.SYS_CONNECT), further,
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_SOCKET, SkipTrue: 1}, allow,
+		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32Calls, SkipTrue: 1},
+		deny(unix.ENOSYS),
+		unless(unix.SYS_IO_URING_SETUP), // which makes sockets, too
+		deny(unix.ENOSYS),
+		unless(unix.SYS_CONNECT),
+		further,
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_SOCKET, SkipTrue: 1},
+		allow,
 		load(firstArgument),
-		unless(unix.AF_NETLINK), further,
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_UNIX, SkipTrue: 1}, deny(unix.EACCES),
-		load(secondArgument), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: typeOfSocket},
-		unless(unix.SOCK_STREAM), allow,
-		unless(unix.SOCK_SEQPACKET), allow,
+		unless(unix.AF_NETLINK),
+		further,
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_UNIX, SkipTrue: 1},
+		deny(unix.EACCES),
+		load(secondArgument),
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: typeOfSocket},
+		unless(unix.SOCK_STREAM),
+		allow,
+		unless(unix.SOCK_SEQPACKET),
+		allow,
 		deny(unix.EACCES), // a datagram reaches others without connect(2)
 	}
 }
