@@ -122,10 +122,10 @@ func (c Counter) key() []byte {
 
 func counterAt(key []byte) (Counter, error) {
 	f := strings.Split(string(key), "\x00")
-	if len(f) == 6 {
+	switch {
+	case len(f) == 6:
 		f = append(f, "")
-	}
-	if len(f) != 7 {
+	case len(f) != 7 || f[6] == "": // which would be a second key of the same counter
 		return Counter{}, fmt.Errorf("%q is not a key of a counter", key)
 	}
 	return Counter{CounterKind(f[0]), f[1], f[2], f[3], f[4], f[5], f[6]}, nil
