@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quant-exporter/quant-exporter/internal/process"
+	"github.com/quant-exporter/quant-exporter/internal/test/program"
 )
 
 func init() {
@@ -94,31 +95,32 @@ func waitForRelease(path string) {
 // What ends while the exporter is stopped, a tool or a run of an entry, has not run into its
 // limit.
 func TestStoppedTimeDoesNotCount(t *testing.T) {
+	program.NotShort(t)
 	for _, part := range []string{"run one that waits", "wait within a timeout"} {
 		t.Run(part, func(t *testing.T) {
 			lock := newLock(t)
 			release := lock + ".release"
 			require.NoError(t, syscall.Mkfifo(release, 0o600))
-			program := exec.Command(os.Args[0])
-			program.Env = []string{helperEnv + "=" + part, lockEnv + "=" + lock, raceEnv}
-			said, err := program.StdoutPipe()
+			child := exec.Command(os.Args[0])
+			child.Env = []string{helperEnv + "=" + part, lockEnv + "=" + lock, raceEnv}
+			said, err := child.StdoutPipe()
 			require.NoError(t, err)
-			require.NoError(t, program.Start())
+			require.NoError(t, child.Start())
 			lines := bufio.NewScanner(said)
 			require.True(t, lines.Scan())
 			require.Equal(t, "waiting", lines.Text())
 
-			require.NoError(t, program.Process.Signal(syscall.SIGSTOP))
+			require.NoError(t, child.Process.Signal(syscall.SIGSTOP))
 			<-time.After(3 * stoppedLimit / 2)
 			file, err := os.OpenFile(release, os.O_RDWR, 0) // a stopped program opens nothing, which would be waited for
 			require.NoError(t, err)
 			defer file.Close()
 			<-time.After(stoppedLimit / 8) // for the child to end
-			require.NoError(t, program.Process.Signal(syscall.SIGCONT))
+			require.NoError(t, child.Process.Signal(syscall.SIGCONT))
 
 			require.True(t, lines.Scan())
 			assert.Equal(t, "ended: <nil>", lines.Text())
-			require.NoError(t, program.Wait())
+			require.NoError(t, child.Wait())
 		})
 	}
 }
