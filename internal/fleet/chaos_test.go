@@ -70,7 +70,7 @@ func TestMain(m *testing.M) {
 }
 
 // hasty are times of a fleet in which hosts die often.
-var hasty = fleet.Times{Poll: 50 * time.Millisecond, Silent: 2 * time.Second, Cancel: 5 * time.Second, Task: time.Second, Beat: 200 * time.Millisecond, Ask: time.Second}
+var hasty = fleet.Times{Poll: 50 * time.Millisecond, Silent: 2 * time.Second, Cancel: 5 * time.Second, Task: time.Second, Beat: 200 * time.Millisecond, Ask: time.Second, Lead: 3 * time.Second}
 
 func (c *child) config() config.Fleet {
 	cfg := config.DefaultFleet()
@@ -142,7 +142,7 @@ func (c *child) coordinate(ctx context.Context, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	coordinator := fleet.NewCoordinator(redisconn.Secrets{}, hasty, logger)
+	coordinator := fleet.NewCoordinator("the one", redisconn.Secrets{}, hasty, logger)
 	prepared, err := coordinator.Prepare(c.config())
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ type Times struct {
 	Cancel time.Duration // for a worker to end a cycle that is canceled; default 20 s
 	Beat   time.Duration // between two signs of life of a worker with a cycle; default 2 s
 	Ask    time.Duration // between two times that a worker asks what is fresh, until it is answered; default 10 s
+	Lead   time.Duration // after which another coordinator gives new cycles; whole seconds, default 30 s
 }
 
 func (t Times) withDefaults() Times {
@@ -37,12 +38,14 @@ func (t Times) withDefaults() Times {
 	t.Beat = cmp.Or(t.Beat, 2*time.Second)
 	t.Cancel = cmp.Or(t.Cancel, 20*time.Second)
 	t.Ask = cmp.Or(t.Ask, 10*time.Second)
+	t.Lead = cmp.Or(t.Lead, 30*time.Second)
 	return t
 }
 
 // Coordinator gives cycles to workers by the configuration in force, which a reload exchanges:
 // Prepare does all that can fail, Set none of it. Its methods are safe for concurrent use.
 type Coordinator struct {
+	name    string
 	secrets redisconn.Secrets
 	logger  *slog.Logger
 	times   Times
@@ -52,6 +55,7 @@ type Coordinator struct {
 	endings map[string]*ending // that Redis does not know of yet, by the cycle's name
 
 	status atomic.Pointer[Status]
+	leads  atomic.Bool // it gives new cycles, and no other does
 }
 
 // Status is what is known of the fleet.
@@ -86,9 +90,10 @@ type Said struct {
 	Model string `json:"model_name,omitempty"`
 }
 
-// NewCoordinator makes a Coordinator without a fleet, before Set.
-func NewCoordinator(secrets redisconn.Secrets, times Times, logger *slog.Logger) *Coordinator {
-	c := &Coordinator{secrets: secrets, logger: logger, times: times.withDefaults(), endings: map[string]*ending{}}
+// NewCoordinator makes a Coordinator without a fleet, before Set. Its name says to people where it is;
+// of coordinators with different names only one gives new cycles.
+func NewCoordinator(name string, secrets redisconn.Secrets, times Times, logger *slog.Logger) *Coordinator {
+	c := &Coordinator{name: name, secrets: secrets, logger: logger, times: times.withDefaults(), endings: map[string]*ending{}}
 	c.status.Store(&Status{})
 	return c
 }
@@ -144,10 +149,12 @@ func (c *Coordinator) Status() Status { return *c.status.Load() }
 const lookEvery = 5 * time.Second
 
 // Run looks at the workers until the context ends; changed is called when there is something
-// new. It also tells Redis of the cycles that have ended while it was away.
+// new. It also tells Redis of the cycles that have ended while it was away, and keeps other
+// coordinators from giving cycles once this one has.
 func (c *Coordinator) Run(ctx context.Context, changed func()) {
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(min(lookEvery, c.times.Lead/3))
 	defer ticker.Stop()
+	defer c.leave(ctx)
 	for ctx.Err() == nil {
 		c.look(ctx, changed)
 		c.tell(ctx)
@@ -156,6 +163,17 @@ func (c *Coordinator) Run(ctx context.Context, changed func()) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// leave lets another coordinator give cycles at once.
+func (c *Coordinator) leave(ctx context.Context) {
+	l, err := c.current()
+	if err != nil || !c.leads.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_, _ = l.lead(ctx, c.name, 0) // else it has to wait
 }
 
 // ending is the end of a cycle.
@@ -204,6 +222,11 @@ func (c *Coordinator) look(ctx context.Context, changed func()) {
 	next := Status{Configured: true, Up: true}
 	if err = l.check(ctx); err == nil {
 		next.Workers, err = l.workers(ctx)
+	}
+	if err == nil && c.leads.Load() {
+		var other string
+		other, err = l.lead(ctx, c.name, c.times.Lead)
+		c.leads.Store(err != nil || other == "") // Redis was away for longer than that
 	}
 	if ctx.Err() != nil {
 		return

@@ -50,10 +50,13 @@ func newBench(t *testing.T, redis *servers.Redis) *bench {
 	return b
 }
 
-// another is a coordinator of the same fleet.
-func (b *bench) another() *fleet.Coordinator {
+// another is the next process of the fleet's coordinator.
+func (b *bench) another() *fleet.Coordinator { return b.named("coordinator") }
+
+// named is a coordinator of the same fleet.
+func (b *bench) named(name string) *fleet.Coordinator {
 	b.t.Helper()
-	c := fleet.NewCoordinator(redisconn.Secrets{}, b.times, slog.New(slog.DiscardHandler))
+	c := fleet.NewCoordinator(name, redisconn.Secrets{}, b.times, slog.New(slog.DiscardHandler))
 	prepared, err := c.Prepare(b.config)
 	require.NoError(b.t, err)
 	c.Set(prepared)
@@ -120,6 +123,9 @@ func newCycle(edits ...func(*store.Cycle)) *given {
 	}
 	return g
 }
+
+// later makes it another cycle.
+func later(c *store.Cycle) { c.Due = c.Due.Add(time.Hour) }
 
 // by has a coordinator give the cycle, or follow it again.
 func (g *given) by(ctx context.Context, c *fleet.Coordinator) *given {
@@ -381,6 +387,23 @@ func TestCyclesOfAFleet(t *testing.T) {
 			b.worker("w", quick)
 			require.NoError(t, g.wait(t))
 			assert.Len(t, g.outcomes(), 2)
+		},
+		"a second coordinator gives others, until the first one has stopped": func(t *testing.T, b *bench) {
+			ctx, stop := context.WithCancel(t.Context())
+			stopped := make(chan struct{})
+			go func() { defer close(stopped); b.coordinator.Run(ctx, func() {}) }()
+			b.worker("w", quick)
+			require.NoError(t, newCycle().by(t.Context(), b.coordinator).wait(t))
+			second := b.named("the one by mistake")
+			require.ErrorIs(t, newCycle(later).by(t.Context(), second).wait(t), fleet.ErrForeign)
+			stop()
+			<-stopped
+			require.NoError(t, newCycle(later).by(t.Context(), second).wait(t))
+		},
+		"a second coordinator gives others when the first one has died": func(t *testing.T, b *bench) {
+			b.worker("w", quick)
+			require.NoError(t, newCycle().by(t.Context(), b.coordinator).wait(t)) // which does not run, and so says nothing of itself
+			require.NoError(t, newCycle(later).by(t.Context(), b.named("the one by mistake")).wait(t))
 		},
 		"a second coordinator cancels the same cycle": func(t *testing.T, b *bench) {
 			first, let := make(chan string, 1), make(chan struct{})

@@ -49,8 +49,9 @@ var (
 	ErrLate = errors.New("no worker has begun the cycle in time")
 	// ErrFresh says that no target of the cycle needs to be decided, and all are withdrawn.
 	ErrFresh = errors.New("the decisions on all targets are fresh")
-	// ErrForeign says that another coordinator has given a cycle of the same name.
-	ErrForeign = errors.New("another exporter gives the same cycle: two share a fleet, or the state is a copy; use another fleet.prefix for one of them")
+	// ErrForeign says that another coordinator has given a cycle of the same name, or gives the
+	// fleet's cycles.
+	ErrForeign = errors.New("another exporter gives the same cycles: two share a fleet, or the state is a copy; use another fleet.prefix for one of them")
 )
 
 // Give gives a cycle to a worker, or goes on following one that was given, and hands each of
@@ -160,6 +161,7 @@ type following struct {
 	since  int64     // how long before the worker had beaten, at the last look
 	looked time.Time // when the task was last looked at
 	failed string    // why the last step failed; "" when it did not
+	behind time.Time // since when another coordinator has the right to give new cycles
 
 	dropped   int // how often a worker has dropped the task
 	withdrawn int // how many targets were taken out of the cycle, as it was when Give began
@@ -224,6 +226,11 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 		f.done()
 		return true, nil
 	}
+	if f.Cycle.Attempt == 1 && state.text(1) == "" && !f.given {
+		if err := f.lead(ctx, l); err != nil {
+			return false, err
+		}
+	}
 	if err := f.giveOnce(ctx, l); err != nil {
 		return false, err
 	}
@@ -244,6 +251,25 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 		return over, err
 	}
 	return false, f.alive(state)
+}
+
+// lead sees to it that no other coordinator gives new cycles. One that has died loses the right after
+// a while, for which the cycle waits.
+func (f *following) lead(ctx context.Context, l *link) error {
+	other, err := l.lead(ctx, f.Coordinator.name, f.times.Lead)
+	switch {
+	case err != nil:
+		return err
+	case other == "":
+		f.leads.Store(true)
+		return nil
+	case f.behind.IsZero():
+		f.behind = time.Now()
+	case time.Since(f.behind) > 2*f.times.Lead:
+		return fmt.Errorf("%w (it is the one on %s)", ErrForeign, other)
+	}
+	f.progress(runner.Progress{Model: f.Cycle.Model, Operation: runner.OperationWait, Detail: "another exporter to stop, which gives cycles to the same fleet: the one on " + other})
+	return fmt.Errorf("another exporter gives cycles to the same fleet: the one on %s", other)
 }
 
 // until is when no worker may begin the attempt any more, for open.lua: also while no coordinator

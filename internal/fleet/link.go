@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
@@ -59,6 +60,12 @@ func (l *link) keysOf(cycle string) []string {
 func (l *link) workersKeys() []string {
 	base := l.config.Prefix + ":{workers}:"
 	return []string{base + "said", base + "heard"}
+}
+
+// lead takes or keeps the right to give new cycles, for so long; 0 gives it back. It returns the name
+// of another coordinator that has it, or "".
+func (l *link) lead(ctx context.Context, name string, hold time.Duration) (other string, err error) {
+	return redis.NewScript(leadLua).Run(ctx, l.redis, []string{l.config.Prefix + ":{coordinator}:leads"}, name, seconds(hold)).Text()
 }
 
 // UnfitError says why a Redis that answers cannot hold a fleet.

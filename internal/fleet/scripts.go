@@ -12,6 +12,8 @@ import (
 )
 
 var (
+	//go:embed lead.lua
+	leadLua string
 	//go:embed open.lua
 	openLua string
 	//go:embed guard.lua
