@@ -113,7 +113,7 @@ func serve(ctx context.Context, p *command.Program, f command.ServeFlags) (err e
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
 	bus := p.NewBus(state)
-	workers := fleet.NewCoordinator(p.Host.Name+", "+p.Config.Storage.Path, fleet.SecretsOf(os.Getenv), fleet.Times{}, p.Logger)
+	workers := fleet.NewCoordinator(p.Place(), fleet.SecretsOf(os.Getenv), fleet.Times{}, p.Logger)
 	cycleLog := cycle.NewLog(p.Logger.Handler())
 	dispatcher := dispatch.New(state, cycleLog)
 	scheduler := schedule.New(schedule.Options{

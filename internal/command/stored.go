@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -32,6 +33,15 @@ func (p *Program) OpenStore(hint string) (*store.Store, error) {
 		return nil, fmt.Errorf("%w: name another folder with --storage.path, or run as its owner", err)
 	}
 	return s, err
+}
+
+// Place says to people which exporter this is: its host, and where its state is.
+func (p *Program) Place() string {
+	dir, err := filepath.Abs(p.Config.Storage.Path)
+	if err != nil {
+		dir = p.Config.Storage.Path
+	}
+	return p.Host.Name + ", " + dir
 }
 
 // Events is the command `events`.
