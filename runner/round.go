@@ -157,11 +157,11 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	return turns
 }
 
-// burstStarts returns where in a generation of all tokens the bursts of the n-th round begin. The
-// rounds that a verdict takes at least have all of it together: it lies in fours, two bursts as far
-// from its beginning as two others are from its end, which are dealt to one round after the other,
-// so that the middle of a round is that of all. Bursts walk down, because what is cut off the end
-// of a cache costs nothing.
+// burstStarts returns where in a generation of all tokens the bursts of the n-th round begin. Bursts
+// are dealt to the rounds in fours: two of them begin as far after the beginning of the generation as
+// the other two end before its end. So every round has the same middle, and the rounds that a verdict
+// takes at least cover the whole generation. Bursts walk down, because what is cut off the end of a
+// cache costs nothing.
 func burstStarts(all, tokens, rounds, n int) []int {
 	rounds = max(rounds, 1)
 	fours := max((all+4*tokens-1)/(4*tokens), rounds*leastBursts/4)

@@ -226,13 +226,10 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 		f.done()
 		return true, nil
 	}
-	if f.Cycle.Attempt == 1 && state.text(1) == "" && !f.given {
-		if err := f.lead(ctx, l); err != nil {
+	if state.text(1) == "" {
+		if err := f.giveOnce(ctx, l); err != nil {
 			return false, err
 		}
-	}
-	if err := f.giveOnce(ctx, l); err != nil {
-		return false, err
 	}
 	f.failed = ""
 	f.host = state.text(2)
@@ -253,7 +250,7 @@ func (f *following) step(ctx context.Context) (over bool, err error) {
 	return false, f.alive(state)
 }
 
-// lead sees to it that no other coordinator gives new cycles. One that has died loses the right after
+// lead sees to it that no other coordinator gives cycles. One that has died loses the right after
 // a while, for which the cycle waits.
 func (f *following) lead(ctx context.Context, l *link) error {
 	other, err := l.lead(ctx, f.Coordinator.name, f.times.Lead)
@@ -297,12 +294,15 @@ func (f *following) ended(why string) (over bool, err error) {
 	}
 }
 
-// giveOnce puts the attempt into the queue, once.
+// giveOnce puts an attempt that no worker has begun into the queue, once.
 func (f *following) giveOnce(ctx context.Context, l *link) error {
 	if f.given {
 		return nil
 	}
 	if err := l.check(ctx); err != nil {
+		return err
+	}
+	if err := f.lead(ctx, l); err != nil {
 		return err
 	}
 	req := f.req

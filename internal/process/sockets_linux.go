@@ -22,9 +22,9 @@ var architectures = map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": 
 
 // denySockets leaves the calling thread, and whatever it starts, no sockets but streams of the
 // UNIX domain, on which it listens; connects allows it to connect to others, too. It does nothing
-// where there is no seccomp (in the kernel, or in the container), or the architecture is another. Programs of a further
-// architecture that the CPU has are refused: their calls have other numbers. The caller has set
-// PR_SET_NO_NEW_PRIVS.
+// where the kernel or the container refuses seccomp filters, or on other architectures. Programs
+// of a second architecture that the CPU has, such as 32-bit ones, are refused, because their calls have
+// other numbers. The caller has set PR_SET_NO_NEW_PRIVS.
 func denySockets(connects bool) error {
 	architecture, known := architectures[runtime.GOARCH]
 	if !known {
