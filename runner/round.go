@@ -160,13 +160,16 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 // burstStarts returns where in a generation of all tokens the bursts of the n-th round begin. Bursts
 // are dealt to the rounds in fours: two of them begin as far after the beginning of the generation as
 // the other two end before its end. So every round has the same middle, and the rounds that a verdict
-// takes at least cover the whole generation. Bursts walk down, because what is cut off the end of a
-// cache costs nothing.
+// takes at least cover the whole generation; later ones have the fewest bursts. Bursts walk down, because
+// what is cut off the end of a cache costs nothing.
 func burstStarts(all, tokens, rounds, n int) []int {
 	rounds = max(rounds, 1)
 	fours := max((all+4*tokens-1)/(4*tokens), rounds*leastBursts/4)
 	var starts []int
 	for four := n % rounds; four < fours; four += rounds {
+		if n >= rounds && len(starts) >= leastBursts {
+			break
+		}
 		for _, i := range []int{2 * four, 2*four + 1, 4*fours - 2*four - 2, 4*fours - 2*four - 1} {
 			starts = append(starts, int(math.Round(float64(all-tokens)*float64(i)/float64(4*fours-1))))
 		}
