@@ -56,8 +56,7 @@ import (
 	"slices"
 	"strings"
 
-	"gonum.org/v1/gonum/stat/distuv"
-
+	"github.com/quant-exporter/quant-exporter/internal/studentt"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
@@ -405,21 +404,19 @@ func Student(x []float64, confidence float64) (m, half float64) {
 	for _, v := range x {
 		squares += (v - m) * (v - m)
 	}
-	t := distuv.StudentsT{Sigma: 1, Nu: n - 1}.Quantile((1 + confidence) / 2)
+	t := studentt.Quantile((1+confidence)/2, n-1)
 	return m, t * math.Sqrt(squares/(n-1)/n)
 }
 
 // halfWidth of the interval of n chunks, in standard deviations of the bootstrap:
-// Student's t with n − 1 degrees of freedom (by the expansion of Abramowitz and Stegun,
-// 26.7.5), times what the bootstrap's deviation is short of the sample's.
+// Student's t with n − 1 degrees of freedom, times what the bootstrap's deviation is short of
+// the sample's.
 func halfWidth(n int) float64 {
 	if n < 2 {
 		return 0
 	}
-	z, freedom := normalQuantile((1+Confidence)/2), float64(n-1)
-	z3, z5 := z*z*z, z*z*z*z*z
-	t := z + (z3+z)/(4*freedom) + (5*z5+16*z3+3*z)/(96*freedom*freedom)
-	return t * math.Sqrt(float64(n)/freedom)
+	freedom := float64(n - 1)
+	return studentt.Quantile((1+Confidence)/2, freedom) * math.Sqrt(float64(n)/freedom)
 }
 
 // acceleration returns a sixth of the skewness of the jackknife's values. For a mean that is

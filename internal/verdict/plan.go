@@ -1,6 +1,6 @@
 package verdict
 
-import "gonum.org/v1/gonum/stat/distuv"
+import "github.com/quant-exporter/quant-exporter/internal/studentt"
 
 // plan is a valid configuration made ready: where the looks are and which quantiles each
 // uses. It is not changed once made.
@@ -34,8 +34,7 @@ func newPlan(c Config) plan {
 
 // upperT returns the upper alpha quantile of Student's t for a look at n rounds.
 func upperT(n int, alpha float64) float64 {
-	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(degreesOfFreedom(n))}
-	return -t.Quantile(alpha) // by symmetry: 1 − alpha would lose digits
+	return studentt.Upper(alpha, float64(degreesOfFreedom(n)))
 }
 
 // lookRounds lists the looks from low to high, both included.

@@ -3,7 +3,7 @@ package verdict
 import (
 	"math"
 
-	"gonum.org/v1/gonum/stat/distuv"
+	"gonum.org/v1/gonum/mathext"
 )
 
 // Resolvable returns the smallest drop that so many rounds can tell from no drop at this
@@ -45,7 +45,7 @@ func (p plan) resolvable(spread float64, rounds int) float64 {
 
 func (l plannedLook) resolvable(spread float64) float64 {
 	const power = 0.8
-	z := distuv.UnitNormal.Quantile(power)
+	z := mathext.NormalQuantile(power)
 	nu := float64(degreesOfFreedom(l.rounds))
 	high, _ := math.Lgamma((nu + 1) / 2)
 	low, _ := math.Lgamma(nu / 2)

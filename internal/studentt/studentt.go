@@ -1,0 +1,24 @@
+// Package studentt has the quantiles of Student's t distribution.
+package studentt
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/mathext"
+)
+
+// Quantile returns the value that Student's t with that many degrees of freedom, more than 0, stays
+// below with the probability p, 0.5 to 1. An upper quantile is that of 1 − alpha, which loses digits
+// of a small alpha: see Upper.
+func Quantile(p, freedom float64) float64 { return Upper(1-p, freedom) }
+
+// Upper returns the value that Student's t with that many degrees of freedom, more than 0, exceeds
+// with the probability alpha, 0 to 0.5.
+//
+// The two tails beyond t hold I_x(freedom/2, 1/2), the regularized incomplete beta function at
+// x = freedom / (freedom + t²): Abramowitz and Stegun, 26.7.1 and 26.5.27. Only that function is taken
+// from gonum: its type of the distribution links its linear algebra, which is a twentieth of the program.
+func Upper(alpha, freedom float64) float64 {
+	x := mathext.InvRegIncBeta(freedom/2, 0.5, 2*alpha)
+	return math.Sqrt(freedom * (1 - x) / x)
+}
