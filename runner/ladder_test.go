@@ -326,7 +326,13 @@ func TestFastestAndNoRuleMeasureAll(t *testing.T) {
 	for _, rule := range []choice.Rule{choice.Fastest, choice.None} {
 		e := &engine{}
 		f := newLadder(t, rule, e, nil)
-		assert.Len(t, f.run(t.Context()), 3)
+		results := f.run(t.Context())
+		assert.Len(t, results, 3)
+		assert.Len(t, results["Q2_K"].Speeds, 3)
+		for _, r := range results { // measured in the same rounds
+			assert.Equal(t, slices.Sorted(maps.Keys(results["Q2_K"].Speeds)), slices.Sorted(maps.Keys(r.Speeds)), r.TargetFormat)
+			assert.Equal(t, r.Speeds, r.Candidate().Speeds)
+		}
 		assert.Equal(t, 3, e.counts["original.gguf"])
 	}
 }

@@ -61,6 +61,11 @@ type Result struct {
 	Unconfirmed bool     `json:"unconfirmed,omitempty"`
 	Failure     *Failure `json:"failure,omitempty"`
 
+	// Speeds are the ratios of the copy's speed to the original's in the rounds of the verdict, in the
+	// primary phase. The key of a round is when its original was begun, in nanoseconds since 1970: all
+	// copies that were measured with it have the same.
+	Speeds map[int64]float64 `json:"speeds,omitempty"`
+
 	// Memory is what original and copy took while they were measured; nil before that.
 	Memory *MemoryFigures `json:"memory,omitempty"`
 
@@ -105,6 +110,17 @@ func Undecided(req Request, target string, why *Failure) Result {
 	}
 }
 
+// speeds returns what Result.Speeds says of the rounds of one set.
+func speeds(rounds []Round, set int, phase verdict.Phase) map[int64]float64 {
+	found := map[int64]float64{}
+	for _, r := range rounds {
+		if r.Counted && r.Set == set {
+			found[r.Original.Started.UnixNano()] = math.Exp(r.Throughputs([]verdict.Phase{phase})[phase].LogRatio())
+		}
+	}
+	return found
+}
+
 // Candidate returns what a choice among the kept copies of a model goes by. The result has to
 // have a verdict.
 func (r *Result) Candidate() choice.Candidate {
@@ -112,6 +128,7 @@ func (r *Result) Candidate() choice.Candidate {
 	c := choice.Candidate{Target: r.TargetFormat, Bytes: r.Quantized.Bytes, KLDivergence: divergence(r.Quality), Memory: r.Memory.taken(withoutDevices)}
 	if phase, measured := r.Verdict.Primary(); measured {
 		c.Drop = &choice.Figure{Estimate: phase.Drop, Lower: end(phase.Lower, -1), Upper: end(phase.Upper, +1)}
+		c.Speeds = r.Speeds
 		if r.Inputs != nil {
 			c.Method = string(r.Inputs.Method)
 		}

@@ -408,6 +408,9 @@ func (c *cycle) failUndecided(err error) {
 func (c *cycle) decide(p *pair, v verdict.Verdict, unconfirmed bool) {
 	result := c.result(p)
 	result.Verdict = &v
+	if phase, measured := v.Primary(); measured {
+		result.Speeds = speeds(p.rounds, p.set, phase.Phase)
+	}
 	result.Unconfirmed = unconfirmed
 	p.done, p.outcome = true, v.Outcome
 	c.emit(result)

@@ -1,17 +1,19 @@
 // Package choice says which of a model's formats to serve: among the kept ones the smallest,
 // the fastest, or the one nearest to the original. No two measurements are the same, and a
-// choice that followed every difference would change from night to night: so copies whose
-// intervals overlap count as equal, and among equals the choice stays.
+// choice that followed every difference would change from night to night: so copies that
+// cannot be told apart count as equal, and among equals the choice stays.
 package choice
 
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
 	"github.com/alecthomas/units"
 
+	"github.com/quant-exporter/quant-exporter/internal/studentt"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 )
 
@@ -167,6 +169,10 @@ type Candidate struct {
 	// Method is how the drop was measured; "" when that is not known. Drops by two methods are
 	// not compared.
 	Method string
+	// Speeds are the ratios of its speed to the original's that the drop is the mean of, by round:
+	// two candidates that were measured in the same round have the same key for it. nil when they are
+	// not known.
+	Speeds map[int64]float64
 	// KLDivergence is the mean, in nats; nil when quality was not evaluated.
 	KLDivergence *Figure
 	// Memory is what the copy took while it was measured; nil when no round was.
@@ -222,6 +228,17 @@ func (f Figure) below(other Figure, tolerance float64) bool {
 // is about the divergence of a Q6_K.
 const Tolerance = 0.005
 
+// Rounds that two copies have in common tell their speeds apart much better than the intervals of
+// each: what the original and the host did in a round is the same for both. This many are needed for it,
+// and the interval of the difference has a confidence of firstConfidence where nothing is chosen yet, and
+// of changeConfidence where another takes the place of what is: two copies that are equally fast
+// change places in one cycle of two thousand then.
+const (
+	fewestRounds     = 3
+	firstConfidence  = 0.95
+	changeConfidence = 0.999
+)
+
 // Choose returns the target that the rule chooses; "" when there is none. A candidate without
 // the figure that the rule goes by, or beyond its limits, is none. Those are equal of which none
 // is better than another beyond its interval. Of equals the standing choice stays, else the smallest is
@@ -231,14 +248,18 @@ func (r Rule) Choose(candidates []Candidate, standing string) string {
 		passedOver := slices.ContainsFunc(candidates, func(other Candidate) bool { return other.Target == c.PassedOverFor })
 		return passedOver || r.figure(c) == nil || !r.Chooses(c)
 	})
-	equal := slices.DeleteFunc(slices.Clone(running), func(c Candidate) bool {
-		return slices.ContainsFunc(running, func(other Candidate) bool { return r.better(other, c) })
-	})
+	beaten := func(c Candidate, confidence float64) bool {
+		return slices.ContainsFunc(running, func(other Candidate) bool { return r.better(other, c, confidence) })
+	}
+	if i := slices.IndexFunc(running, func(c Candidate) bool { return c.Target == standing }); i >= 0 && !beaten(running[i], changeConfidence) {
+		return standing
+	}
+	equal := slices.DeleteFunc(slices.Clone(running), func(c Candidate) bool { return beaten(c, firstConfidence) })
+	if len(equal) == 0 { // beaten in a circle, each in other rounds
+		equal = running
+	}
 	if len(equal) == 0 {
 		return ""
-	}
-	if slices.ContainsFunc(equal, func(c Candidate) bool { return c.Target == standing }) {
-		return standing
 	}
 	return slices.MinFunc(equal, func(a, b Candidate) int {
 		return cmp.Or(cmp.Compare(a.Bytes, b.Bytes), cmp.Compare(r.figure(a).Estimate, r.figure(b).Estimate), cmp.Compare(a.Target, b.Target))
@@ -260,15 +281,46 @@ func (r Rule) Order(candidates []Candidate, standing string) []string {
 }
 
 // better reports whether a is better than b beyond what their figures may well be.
-func (r Rule) better(a, b Candidate) bool {
-	if r.By() == Fastest && a.Method != b.Method {
-		return false
+func (r Rule) better(a, b Candidate, confidence float64) bool {
+	switch r.By() {
+	case Fastest:
+		return compareSpeeds(a, b, confidence) < 0
+	case BestQuality:
+		return r.figure(a).below(*r.figure(b), Tolerance)
+	default:
+		return r.figure(a).below(*r.figure(b), 0)
 	}
-	tolerance := 0.0
-	if r.By() == BestQuality {
-		tolerance = Tolerance
+}
+
+// CompareSpeeds returns -1 where a is faster than b whatever the speeds of both, which have to be known,
+// may well be, +1 where it is slower, and 0 where they cannot be told apart.
+func CompareSpeeds(a, b Candidate) int { return compareSpeeds(a, b, firstConfidence) }
+
+// compareSpeeds goes by the rounds that both were measured in where there are enough of them, at that
+// confidence, and else by whether their intervals overlap.
+func compareSpeeds(a, b Candidate, confidence float64) int {
+	var faster []float64 // by how much a is
+	for round, speed := range a.Speeds {
+		if other := b.Speeds[round]; other > 0 && speed > 0 {
+			faster = append(faster, math.Log(speed)-math.Log(other))
+		}
 	}
-	return r.figure(a).below(*r.figure(b), tolerance)
+	if len(faster) >= fewestRounds {
+		slices.Sort(faster) // so that the sum is the same each time
+		mean, half := studentt.Interval(faster, confidence)
+		switch {
+		case mean > half:
+			return -1
+		case mean < -half:
+			return +1
+		default:
+			return 0
+		}
+	}
+	if a.Method != b.Method {
+		return 0
+	}
+	return a.Drop.Compare(*b.Drop)
 }
 
 // figure returns what the rule goes by, the least being the best; nil where it is not known.

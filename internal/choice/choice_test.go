@@ -129,6 +129,66 @@ func TestSpeedsByTwoMethodsAreNotCompared(t *testing.T) {
 	assert.Equal(t, "Q8_0", choice.Fastest.Choose([]choice.Candidate{fast, slow}, ""))
 }
 
+// Intervals of single copies that overlap, and rounds in common that tell them apart, or do not.
+func TestRoundsInCommonTellCopiesApart(t *testing.T) {
+	rounds := func(first int64, speeds ...float64) map[int64]float64 {
+		found := map[int64]float64{}
+		for i, speed := range speeds {
+			found[first+int64(i)] = speed
+		}
+		return found
+	}
+	for name, test := range map[string]struct {
+		q2, q4       map[int64]float64
+		first, later string // the choice where none stands, and where Q2_K does
+	}{
+		"not known":              {nil, nil, "Q2_K", "Q2_K"},
+		"faster in every round":  {rounds(0, 1.3, 1.4, 1.2, 1.5), rounds(0, 1.403, 1.511, 1.297, 1.62), "Q4_K_M", "Q4_K_M"},
+		"faster, not so clearly": {rounds(0, 1.3, 1.4, 1.2, 1.5), rounds(0, 1.40, 1.47, 1.31, 1.58), "Q4_K_M", "Q2_K"},
+		"now one, now the other": {rounds(0, 1.3, 1.4, 1.2, 1.5), rounds(0, 1.40, 1.35, 1.25, 1.48), "Q2_K", "Q2_K"},
+		"too few in common":      {rounds(0, 1.3, 1.4, 1.2, 1.5), rounds(2, 1.297, 1.62, 1.403, 1.511), "Q2_K", "Q2_K"},
+		"slower":                 {rounds(0, 1.403, 1.511, 1.297, 1.62), rounds(0, 1.3, 1.4, 1.2, 1.5), "Q2_K", "Q2_K"},
+	} {
+		small, large := within("Q2_K", 2, -0.35, -0.6, -0.1), within("Q4_K_M", 4, -0.45, -0.7, -0.2)
+		small.Speeds, large.Speeds = test.q2, test.q4
+		candidates := []choice.Candidate{small, large}
+		assert.Equal(t, test.first, choice.Fastest.Choose(candidates, ""), name)
+		assert.Equal(t, test.later, choice.Fastest.Choose(candidates, "Q2_K"), name)
+		if name != "slower" {
+			assert.Equal(t, "Q4_K_M", choice.Fastest.Choose(candidates, "Q4_K_M"), "%s: what is not faster takes no place", name)
+		}
+	}
+}
+
+// Each is faster than the next in rounds that the third has no part in.
+func TestCopiesThatBeatEachOtherInACircle(t *testing.T) {
+	a, b, c := within("A", 3, 0, -1, 1), within("B", 2, 0, -1, 1), within("C", 1, 0, -1, 1)
+	a.Speeds = map[int64]float64{1: 2, 2: 2.1, 3: 2, 7: 1, 8: 1, 9: 1.01}
+	b.Speeds = map[int64]float64{1: 1, 2: 1.0, 3: 1.01, 4: 2, 5: 2.1, 6: 2}
+	c.Speeds = map[int64]float64{4: 1, 5: 1, 6: 1.01, 7: 2, 8: 2.1, 9: 2}
+	assert.Equal(t, "C", choice.Fastest.Choose([]choice.Candidate{a, b, c}, ""), "the smallest of equals")
+}
+
+// Two copies that are equally fast, measured every night anew: the choice changes in one night of a
+// thousand at most.
+func TestEqualCopiesKeepTheirPlaces(t *testing.T) {
+	const nights = 20_000
+	random := rand.New(rand.NewPCG(3, 4))
+	changes, standing := 0, "A"
+	for range nights {
+		a, b := within("A", 2, 0, -1, 1), within("B", 1, 0, -1, 1)
+		a.Speeds, b.Speeds = map[int64]float64{}, map[int64]float64{}
+		for round := range int64(4) {
+			original := 0.1 * random.NormFloat64()
+			a.Speeds[round], b.Speeds[round] = math.Exp(original+0.015*random.NormFloat64()), math.Exp(original+0.015*random.NormFloat64())
+		}
+		if chosen := choice.Fastest.Choose([]choice.Candidate{a, b}, standing); chosen != standing {
+			changes, standing = changes+1, chosen
+		}
+	}
+	assert.InDelta(t, nights*0.0005, changes, 12)
+}
+
 // Twenty nights of measurements whose order changes from one to the next.
 func TestTheChoiceHoldsStill(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))

@@ -392,20 +392,9 @@ func bca(x, means []float64) Interval {
 
 // student returns the interval of a mean at a look before the last.
 func student(x []float64) Interval {
-	m, half := Student(x, EarlyConfidence)
+	m, half := studentt.Interval(x, EarlyConfidence)
 	half = max(half, resolution)
 	return Interval{m, m - half, m + half}
-}
-
-// Student returns the mean of two figures or more, and half the width of Student's interval around
-// it, which holds the true mean with that probability, 0 to 1.
-func Student(x []float64, confidence float64) (m, half float64) {
-	m, n, squares := mean(x), float64(len(x)), 0.0
-	for _, v := range x {
-		squares += (v - m) * (v - m)
-	}
-	t := studentt.Quantile((1+confidence)/2, n-1)
-	return m, t * math.Sqrt(squares/(n-1)/n)
 }
 
 // halfWidth of the interval of n chunks, in standard deviations of the bootstrap:

@@ -11,6 +11,7 @@ import (
 
 	"github.com/quant-exporter/quant-exporter/internal/config"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
+	"github.com/quant-exporter/quant-exporter/internal/studentt"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -100,7 +101,7 @@ func throughputWithin(samples []float64) (quality.Interval, bool) {
 	for i, sample := range samples {
 		logarithms[i] = math.Log(sample)
 	}
-	mean, half := quality.Student(logarithms, foundConfidence)
+	mean, half := studentt.Interval(logarithms, foundConfidence)
 	return quality.Interval{Estimate: math.Exp(mean), Lower: math.Exp(mean - half), Upper: math.Exp(mean + half)}, true
 }
 

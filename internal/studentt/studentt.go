@@ -1,4 +1,4 @@
-// Package studentt has the quantiles of Student's t distribution.
+// Package studentt has the quantiles of Student's t distribution, and the interval that they make.
 package studentt
 
 import (
@@ -21,4 +21,17 @@ func Quantile(p, freedom float64) float64 { return Upper(1-p, freedom) }
 func Upper(alpha, freedom float64) float64 {
 	x := mathext.InvRegIncBeta(freedom/2, 0.5, 2*alpha)
 	return math.Sqrt(freedom * (1 - x) / x)
+}
+
+// Interval returns the mean of two figures or more, and half the width of the interval around it
+// that holds the true mean with that confidence, 0 to 1, where the figures are normal.
+func Interval(x []float64, confidence float64) (mean, half float64) {
+	n, squares := float64(len(x)), 0.0
+	for _, v := range x {
+		mean += v / n
+	}
+	for _, v := range x {
+		squares += (v - mean) * (v - mean)
+	}
+	return mean, Quantile((1+confidence)/2, n-1) * math.Sqrt(squares/(n-1)/n)
 }

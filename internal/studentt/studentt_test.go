@@ -27,3 +27,11 @@ func TestUpperIsThatOfTheLibrary(t *testing.T) {
 		}
 	}
 }
+
+func TestInterval(t *testing.T) {
+	mean, half := Interval([]float64{1, 2, 3, 4}, 0.95)
+	assert.InDelta(t, 2.5, mean, 1e-12)
+	assert.InDelta(t, 3.182446*1.290994/2, half, 1e-5) // t of 3 degrees of freedom, times s, over √4
+	_, half = Interval([]float64{2, 2, 2}, 0.999)
+	assert.Zero(t, half)
+}

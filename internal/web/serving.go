@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/quant-exporter/quant-exporter/internal/choice"
 	"github.com/quant-exporter/quant-exporter/internal/quality"
 	"github.com/quant-exporter/quant-exporter/internal/text"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
@@ -58,8 +59,8 @@ func (v *pairView) divergence() *quality.Interval {
 }
 
 // dominated returns the kept copy that is better than this one in one of size, speed and
-// divergence, and in none of them worse; nil where there is none. Speeds and divergences whose
-// intervals overlap are equal, as they are where a format is chosen: estimates change places from
+// divergence, and in none of them worse; nil where there is none. Speeds and divergences that
+// cannot be told apart are equal, as they are where a format is chosen: estimates change places from
 // night to night.
 func (v *pairView) dominated(pairs []*pairView) *pairView {
 	if _, measured := v.primary(); !measured {
@@ -74,7 +75,7 @@ func (v *pairView) dominated(pairs []*pairView) *pairView {
 		if its.Method != mine.Method { // their speeds are not comparable
 			continue
 		}
-		differences := []int{cmp.Compare(v.bytes(), other.bytes()), mine.Drop.Compare(*its.Drop)}
+		differences := []int{cmp.Compare(v.bytes(), other.bytes()), choice.CompareSpeeds(mine, its)}
 		if mine.KLDivergence != nil && its.KLDivergence != nil {
 			differences = append(differences, mine.KLDivergence.Compare(*its.KLDivergence))
 		}

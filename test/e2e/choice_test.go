@@ -15,7 +15,7 @@ import (
 	"github.com/quant-exporter/quant-exporter/internal/test/servers"
 )
 
-// fastCopies are the real tools, and a llama-bench by which the original takes a hundred
+// fastCopies are the real tools, and a llama-bench by which the original takes twenty
 // times as long: only quality and size decide, whatever else this host does.
 func fastCopies(t *testing.T) (tools, engine string) {
 	t.Helper()
@@ -24,7 +24,7 @@ func fastCopies(t *testing.T) (tools, engine string) {
 		require.NoError(t, os.Symlink(filepath.Join(shared.tools, name), filepath.Join(tools, name)))
 	}
 	require.NoError(t, os.Symlink(slow(t), filepath.Join(tools, "llama-bench")))
-	return tools, fmt.Sprintf("engine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: original.gguf, SLOWBENCH_FACTOR: \"100\"}}\n",
+	return tools, fmt.Sprintf("engine: {env: {SLOWBENCH_REAL: %q, SLOWBENCH_MODEL: original.gguf, SLOWBENCH_FACTOR: \"20\"}}\n",
 		filepath.Join(shared.tools, "llama-bench"))
 }
 
