@@ -194,7 +194,8 @@ func (m *measuring) roundJob(pairs []*pair) (job RoundJob, first Stage) {
 		GenerationTokens: m.Benchmark.GenerationTokens,
 		Depth:            m.Benchmark.Depth.First(),
 		Vocabulary:       m.Model.Header.Vocabulary,
-		Seed:             m.OrderSeed + uint64(m.turn),
+		Seed:             m.OrderSeed,
+		Number:           m.turn,
 		MaxDisturbance:   m.Benchmark.MaxDisturbance,
 	}
 	job.Order, job.Parameters = append(job.Order, 0), append(job.Parameters, parameters(m.Model.Header))

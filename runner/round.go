@@ -38,10 +38,12 @@ type RoundJob struct {
 
 	// Turns are what is measured of each file, in this order.
 	Turns []Turn
-	// Vocabulary is the number of tokens that the model knows, and Seed chooses those that
-	// all files are given.
+	// Vocabulary is the number of tokens that the model knows. Seed chooses those that all files are
+	// given in the first prompt of each round of a cycle, which has the same Seed and Dir, so that an
+	// engine need not compute it in each; Seed and Number those of further prompts.
 	Vocabulary int64
 	Seed       uint64
+	Number     int // of the round
 	// MaxDisturbance is the share of a burst's time, 0 to 1, that others may take from it
 	// before its turn is repeated; 1 repeats nothing.
 	MaxDisturbance float64
@@ -100,9 +102,13 @@ const burstTokens = 32
 // median is to shrug off a disturbed one.
 const leastBursts = 8
 
-// furtherBursts is how many bursts a round has of each further phase: two of opposite order. The
-// rounds together decide.
-const furtherBursts = 2
+// Bursts that a round has of each further phase, of opposite order by twos. A token at depth takes
+// longer than others, so that bursts there are half as long and their median is of twice as many; one
+// of several clients has as many tokens as all of them together.
+const (
+	burstsAtDepth = 4
+	burstsAtOnce  = 2
+)
 
 // planTurns returns the turns of a paired round of so many files: generation at further
 // depths, prompt, generation, generation with further numbers of clients. n counts the rounds of
@@ -117,8 +123,8 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 		return order
 	}
 	coins := rand.New(rand.NewPCG(seed, ^uint64(n)))
-	further := func(turn Turn) {
-		for range furtherBursts / 2 {
+	further := func(turn Turn, bursts int) {
+		for range bursts / 2 {
 			turn.Order = coins.Perm(files)
 			turns = append(turns, turn)
 			turn.Order = opposite(turn.Order)
@@ -129,7 +135,7 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	// A deep cache is computed once, and cut down to the depths that follow. One that is cut
 	// between two bursts costs nothing, so that all of a phase begin at its depth.
 	for _, depth := range slices.Backward(b.Depth.Further()) {
-		further(Turn{Phase: verdict.AtDepth(depth), Depth: depth, Tokens: tokens})
+		further(Turn{Phase: verdict.AtDepth(depth), Depth: depth, Tokens: max(tokens/2, 1)}, burstsAtDepth)
 	}
 	if slices.Contains(b.Phases, verdict.Prompt) {
 		order := rand.New(rand.NewPCG(seed, uint64(n/2))).Perm(files)
@@ -152,7 +158,7 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	// to walk down the depths, the cache of each client would have to be computed in every
 	// round, which takes longer than all else.
 	for _, clients := range b.Clients.Further() {
-		further(Turn{Phase: verdict.AtOnce(clients), Depth: max(b.Depth.First(), 1), Tokens: tokens, Clients: clients})
+		further(Turn{Phase: verdict.AtOnce(clients), Depth: max(b.Depth.First(), 1), Tokens: tokens, Clients: clients}, burstsAtOnce)
 	}
 	return turns
 }

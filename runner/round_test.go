@@ -158,7 +158,8 @@ func TestFurtherPhasesHaveTurnsOfTheirOwn(t *testing.T) {
 			deep = append(deep, turn)
 			assert.Equal(t, depth, turn.Depth)
 			assert.Zero(t, turn.Clients)
-			assert.Less(t, n, 2*2, "a deep cache is cut down to all others")
+			assert.Less(t, n, 2*burstsAtDepth, "a deep cache is cut down to all others")
+			assert.Equal(t, burstTokens/2, turn.Tokens)
 		default:
 			clients = append(clients, turn)
 			assert.Equal(t, c, turn.Clients)
@@ -167,8 +168,9 @@ func TestFurtherPhasesHaveTurnsOfTheirOwn(t *testing.T) {
 		}
 	}
 	assert.Equal(t, len(plain), rest)
+	assert.Len(t, deep, 2*burstsAtDepth)
+	assert.Len(t, clients, 2*burstsAtOnce)
 	for _, all := range [][]Turn{deep, clients} {
-		require.Len(t, all, 4)
 		for i := 0; i < len(all); i += 2 {
 			reversed := slices.Clone(all[i].Order)
 			slices.Reverse(reversed)
@@ -177,8 +179,8 @@ func TestFurtherPhasesHaveTurnsOfTheirOwn(t *testing.T) {
 		}
 	}
 	assert.Equal(t, verdict.AtDepth(4096), deep[0].Phase, "the deepest first")
-	assert.Equal(t, 4096+32, ContextOf(turns))
-	assert.Equal(t, 4096+32, CellsOf(turns))
+	assert.Equal(t, 4096+16, ContextOf(turns))
+	assert.Equal(t, 4096+16, CellsOf(turns))
 	assert.Equal(t, 8, ClientsOf(turns))
 	assert.Equal(t, 1024, ContextOf(plain))
 	assert.Equal(t, 1, ClientsOf(plain))

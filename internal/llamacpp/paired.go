@@ -45,6 +45,7 @@ func (e *Engine) pairedRound(ctx context.Context, tools toolset, job runner.Roun
 		return nil, &runner.Unpaired{Err: errors.New(why)}
 	}
 	r := &pairedRound{job: job, report: report, servers: make([]*server, len(job.Files)), files: make([]runner.FileRound, len(job.Files))}
+	r.saves = tools.server.saves && r.reusable()
 	defer r.close(job.Dir)
 	observed := job.Observe()
 	text := r.text()
@@ -68,6 +69,7 @@ type pairedRound struct {
 	files   []runner.FileRound
 	prompts int  // different ones so far
 	filled  bool // the caches of all clients
+	saves   bool // the servers' caches, as they are when the first turn begins: see prefix.go
 }
 
 func socketName(file int) string { return fmt.Sprintf("s%d.sock", file) }
@@ -87,11 +89,11 @@ func (r *pairedRound) start(ctx context.Context, e *Engine, tools toolset, text 
 			continue
 		}
 		group.Go(func() error {
-			s := e.startServer(ctx, e.serverCommand(tools, r.job, i), r.job.CPUs, socket)
+			s := e.startServer(ctx, e.serverCommand(tools, r.job, i, r.saves), r.job.CPUs, socket)
 			r.servers[i] = s
 			err := s.ready(loading)
 			if err == nil {
-				err = r.warmUp(loading, s, text)
+				err = r.warmUp(loading, e, i, text)
 			}
 			if err == nil {
 				err = s.pin()
@@ -146,34 +148,68 @@ func (r *pairedRound) end(file int) {
 // over reports whether there is nothing left to compare with.
 func (r *pairedRound) over() bool { return r.servers[0] == nil }
 
+// warmTokens are generated to warm a server up.
+const warmTokens = 4
+
 // warmUp has a server fill its cache as deep as the first turn begins, and compute both phases
 // once: a prompt of all tokens, because the buffers that it takes get their pages when they are
 // written first, which would be a third of the time of a short prompt (llama-bench does it, too).
-func (r *pairedRound) warmUp(ctx context.Context, s *server, text []int32) error {
-	const prompt, tokens = 64, 4
+func (r *pairedRound) warmUp(ctx context.Context, e *Engine, file int, text []int32) error {
+	s := r.servers[file]
+	if r.saves {
+		if done, err := r.warmUpFromSaved(ctx, e, file, text); done || err != nil {
+			return err
+		}
+	}
+	a, err := r.compute(ctx, s, text[:min(r.deep(), len(text))])
+	if err == nil && r.saves {
+		err = r.save(ctx, e, file, a)
+	}
+	return err
+}
+
+// compute has a server compute both phases once.
+func (r *pairedRound) compute(ctx context.Context, s *server, text []int32) (answer, error) {
+	a, err := s.complete(ctx, text, warmTokens)
+	if err == nil {
+		s.token = time.Duration(*a.PredictedMS / (warmTokens - 1) * float64(time.Millisecond))
+	}
+	return a, err
+}
+
+// deep returns how many tokens the cache of a server that is warmed up holds.
+func (r *pairedRound) deep() int {
+	deep := r.touched()
+	if len(r.job.Turns) > 0 && r.job.Turns[0].Phase != verdict.Prompt { // which has a text of its own
+		deep = max(deep, r.job.Turns[0].Depth)
+	}
+	return deep
+}
+
+// touched returns how many tokens the longest prompt that is measured has, with those before it.
+func (r *pairedRound) touched() int {
+	const prompt = 64
 	deep := r.job.Depth + prompt
 	for _, turn := range r.job.Turns {
 		if turn.Phase == verdict.Prompt {
 			deep = max(deep, turn.Depth+turn.Tokens)
 		}
 	}
-	if len(r.job.Turns) > 0 && r.job.Turns[0].Phase != verdict.Prompt { // which has a text of its own
-		deep = max(deep, r.job.Turns[0].Depth)
-	}
-	a, err := s.complete(ctx, text[:min(deep, len(text))], tokens)
-	if err == nil {
-		s.token = time.Duration(*a.PredictedMS / (tokens - 1) * float64(time.Millisecond))
-	}
-	return err
+	return deep
 }
 
 // text returns a new prompt, of as many tokens as the cache has to hold. Its first tokens, up
-// to the depth at which the phases begin, are the same in every prompt of the round, and the
-// others are not, so that the cache can serve the first ones only. Tokens are drawn from the
+// to the depth at which the phases begin, are the same in every prompt of the cycle, and the
+// others are not, so that the cache can serve the first ones only; but for the first prompt of a round,
+// which is the same in all. Tokens are drawn from the
 // whole vocabulary, as llama-bench does it, the same for all files.
 func (r *pairedRound) text() []int32 {
 	r.prompts++
-	same, other := rand.New(rand.NewPCG(r.job.Seed, 0)), rand.New(rand.NewPCG(r.job.Seed, uint64(r.prompts)))
+	number := uint64(r.prompts)
+	if r.prompts > 1 {
+		number += uint64(r.job.Number) << 32
+	}
+	same, other := rand.New(rand.NewPCG(r.job.Seed, 0)), rand.New(rand.NewPCG(r.job.Seed, number))
 	text := make([]int32, runner.ContextOf(r.job.Turns))
 	vocabulary := r.vocabulary()
 	for i := range text {
@@ -438,11 +474,14 @@ func (r *pairedRound) close(dir string) {
 }
 
 // serverCommand starts a server of one file.
-func (e *Engine) serverCommand(tools toolset, job runner.RoundJob, file int) command {
+func (e *Engine) serverCommand(tools toolset, job runner.RoundJob, file int, saves bool) command {
 	number := strconv.Itoa
 	batch := number(max(job.PromptTokens, 1))
 	args := []string{"-m", job.Files[file], "--host", socketName(file), "-b", batch, "-ub", batch}
 	args = append(args, cacheArgs(job.Turns, tools.server.unifies)...)
+	if saves {
+		args = append(args, saveOption, ".")
+	}
 	if threads := e.benchThreads(tools.gpu); threads > 0 {
 		args = append(args, "-t", number(threads), "-tb", number(threads))
 	}

@@ -234,19 +234,45 @@ func (s *server) completeAll(ctx context.Context, prompts [][]int32, predict int
 // ask sends a request, and reads what the server says of it.
 func (s *server) ask(ctx context.Context, c completion, parse func(text []byte, wall time.Duration) (timings, error)) (answer, error) {
 	c.IgnoreEOS, c.TopK, c.Samplers, c.CachePrompt = true, 1, []string{"top_k"}, true
-	body, err := json.Marshal(c)
+	r, err := s.post(ctx, "/completion", c)
 	if err != nil {
 		return answer{}, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://llama-server/completion", bytes.NewReader(body))
+	if r.status != http.StatusOK {
+		return answer{}, s.unusable("it says %d: %s", r.status, clip(config.HideArgs(string(r.text), s.args), 240))
+	}
+	wall := r.during.to.Sub(r.during.from)
+	t, err := parse(r.text, wall)
 	if err != nil {
-		return answer{}, err
+		return answer{}, s.unusable("%w", err)
+	}
+	stopped, _ := s.pauses.least(r.during, wall)
+	return answer{t, r.during, host.Taken(r.before, r.after, wall, wall-stopped)}, nil
+}
+
+// reply is what a server answers.
+type reply struct {
+	status        int
+	text          []byte
+	during        span
+	before, after host.Schedule // of the server
+}
+
+// post sends a request, and returns its answer. What the server computes for it counts as asked for.
+func (s *server) post(ctx context.Context, path string, asked any) (reply, error) {
+	body, err := json.Marshal(asked)
+	if err != nil {
+		return reply{}, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://llama-server"+path, bytes.NewReader(body))
+	if err != nil {
+		return reply{}, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	before, began := s.watch.Read(), time.Now()
 	response, err := s.client.Do(request)
 	if err != nil {
-		return answer{}, s.broken(ctx, err)
+		return reply{}, s.broken(ctx, err)
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, answerLimit+1))
@@ -256,19 +282,11 @@ func (s *server) ask(ctx context.Context, c completion, parse func(text []byte, 
 	s.inBursts += wall
 	switch {
 	case err != nil:
-		return answer{}, s.broken(ctx, err)
+		return reply{}, s.broken(ctx, err)
 	case len(text) > answerLimit:
-		return answer{}, s.unusable("its answer has more than %d bytes", answerLimit)
-	case response.StatusCode != http.StatusOK:
-		return answer{}, s.unusable("it says %d: %s", response.StatusCode, clip(config.HideArgs(string(text), s.args), 240))
+		return reply{}, s.unusable("its answer has more than %d bytes", answerLimit)
 	}
-	t, err := parse(text, wall)
-	if err != nil {
-		return answer{}, s.unusable("%w", err)
-	}
-	during := span{began, began.Add(wall)}
-	stopped, _ := s.pauses.least(during, wall)
-	return answer{t, during, host.Taken(before, after, wall, wall-stopped)}, nil
+	return reply{response.StatusCode, text, span{began, began.Add(wall)}, before, after}, nil
 }
 
 func (s *server) unusable(format string, args ...any) error {
@@ -407,6 +425,18 @@ func (l *loadLog) where() *runner.Offload {
 	found := l.offload
 	found.Buffers = append([]runner.Buffer(nil), l.offload.Buffers...)
 	return &found
+}
+
+// cacheBytes returns what the cache takes, on all devices; 0 when the tool does not say.
+func (l *loadLog) cacheBytes() (bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range l.offload.Buffers {
+		if b.Use == "KV" || b.Use == "RS" {
+			bytes += b.Bytes
+		}
+	}
+	return bytes
 }
 
 // named returns the back ends that are not the CPU's, or that one, as llama-bench names them.

@@ -17,6 +17,7 @@ type serverAbility struct {
 	always     []string // options of every call
 	translated []string // engine.bench_args, as llama-server spells them
 	unifies    bool     // several clients can share one cache
+	saves      bool     // it can save what its cache holds to a file
 }
 
 // Options of every call. A build that does not name one in its help is called without it,
@@ -57,7 +58,7 @@ func unknownOption(args []string, help string) string {
 // newServerAbility reads the help: engine.bench_args, which llama-bench knows, have to suit
 // llama-server, too.
 func newServerAbility(found binary, help string, benchArgs []string) serverAbility {
-	s := serverAbility{binary: found, unifies: hasFlag(help, "--kv-unified")}
+	s := serverAbility{binary: found, unifies: hasFlag(help, "--kv-unified"), saves: hasFlag(help, saveOption)}
 	// UNIX sockets came with b4945, in March 2025; the reuse of a cache and the timings are older.
 	if !strings.Contains(help, ".sock") {
 		s.unusable = fmt.Sprintf("%s is too old: it does not listen on UNIX sockets; install a newer llama.cpp", found.path)

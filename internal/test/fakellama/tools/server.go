@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -30,6 +32,7 @@ type server struct {
 	mu      sync.Mutex // one answer at a time
 	answers int
 	cache   []int32 // the last prompt
+	saved   string  // the folder of saved caches
 }
 
 func (f *fake) server() {
@@ -53,6 +56,10 @@ func (f *fake) server() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("POST /completion", s.completion)
+	if slices.Contains(f.args, "--slot-save-path") {
+		s.saved = f.value("--slot-save-path")
+		mux.HandleFunc("POST /slots/0", s.slot)
+	}
 	served := make(chan error)
 	go func() { served <- http.Serve(listener, mux) }()
 	s.load(file)
@@ -154,6 +161,42 @@ func (s *server) completion(w http.ResponseWriter, request *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	fmt.Fprint(w, text)
+}
+
+// slot saves the cache to a file, or restores it.
+func (s *server) slot(w http.ResponseWriter, request *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	action := request.URL.Query().Get("action")
+	do, _ := s.begin(action, s.stage, s.format)
+	if s.refuse(w, do) {
+		return
+	}
+	var asked struct {
+		File string `json:"filename"`
+	}
+	err := json.NewDecoder(request.Body).Decode(&asked)
+	file := filepath.Join(s.saved, filepath.Base(asked.File))
+	switch {
+	case err != nil:
+	case action == "save":
+		var text []byte
+		if text, err = json.Marshal(s.cache); err == nil {
+			err = os.WriteFile(file, text, 0o600)
+		}
+	case action == "restore":
+		var text []byte
+		if text, err = os.ReadFile(file); err == nil {
+			err = json.Unmarshal(text, &s.cache)
+		}
+	default:
+		err = errors.New("unknown action")
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	fmt.Fprintf(w, `{"id_slot":0,"filename":%q,"n_%sd":%d}`, asked.File, action, len(s.cache))
 }
 
 // prompts are one or several: tokens, or a list of them for each.
