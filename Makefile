@@ -11,8 +11,8 @@ LDFLAGS := -X $(COMMON).Version=$(VERSION) -X $(COMMON).Revision=$(shell git rev
 FUZZTIME ?= 10m
 SOAK ?= 1h
 GOVULNCHECK_VERSION := v1.9.0
-# go test would look at every package once more: lint does, at more of it.
-UNVETTED := -vet=off
+# go test would look at every package once more: lint does, at more of it. Nobody debugs the binaries.
+UNVETTED := -vet=off -ldflags "-s -w"
 # Most tests wait for the programs that they start more than they compute. What takes longest begins first.
 SIDE_BY_SIDE := -p 4 -parallel 4 ./test/browser ./test ./internal/fleet
 
@@ -46,7 +46,7 @@ fleet-demo: build ## run a coordinator and two workers here, with the bundled mo
 
 # The packages below test hold the built program, so that all of their tests would skip; test/house does not.
 unit: ## the tests that run no other program and need nothing installed: under 30 s from a warm build cache
-	$(GO) test -short $(UNVETTED) -ldflags '-s -w' $$($(GO) list ./... | grep -v -e '/test$$' -e /test/browser -e /test/e2e)
+	$(GO) test -short $(UNVETTED) $$($(GO) list ./... | grep -v -e '/test$$' -e /test/browser -e /test/e2e)
 
 test: lint ## lint, then run all tests, those with the real llama.cpp last
 	$(GO) test -race $(UNVETTED) -timeout 30m $(SIDE_BY_SIDE) $$($(GO) list ./... | grep -v /test/e2e)

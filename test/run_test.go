@@ -104,6 +104,7 @@ var differs = map[string]string{
 	"depends_on":   "where the model's file is",
 	"device":       "where the model's file is",
 	"inode":        "where the model's file is",
+	"speeds":       "when its rounds were measured",
 }
 
 var (

@@ -338,7 +338,7 @@ func TestFiveHundredModels(t *testing.T) {
 		}
 		crowd = append(crowd, one)
 	}
-	seed(t, p.state, 2, crowd...)
+	seed(t, p.state, 1, crowd...)
 	e := p.serve(quick + yearly)
 	for name, as := range map[string]look{"light": wide, "narrow": narrow} {
 		t.Run(name, func(t *testing.T) {

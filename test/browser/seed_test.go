@@ -94,7 +94,12 @@ func (p *past) result(random *rand.Rand, night int, start time.Time, standing ve
 			break
 		}
 	}
-	computed := r.Evidence.Verdict()
+	speed := r.Evidence
+	speed.Quality = nil // whose verdict is known, and takes longer to compute than all else
+	computed := speed.Verdict()
+	if p.quality != nil && !p.quality.Passed() {
+		computed.Outcome, computed.Gate = verdict.Rejected, verdict.GateQuality
+	}
 	r.Verdict, r.Finished = &computed, at
 	r.Durations = map[runner.Operation]time.Duration{
 		runner.OperationIsolate: 120 * time.Millisecond, runner.OperationQuantize: 41 * time.Second,
