@@ -66,7 +66,7 @@ pictures: ## make the pictures of the README anew, from cycles of the real llama
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## gofmt, go vet, golangci-lint, govulncheck
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt -w these: $$unformatted"; exit 1; }
 	$(GO) vet ./...
-	GOOS=darwin GOARCH=arm64 $(GO) vet -trimpath ./...
+	$(GO) run ./scripts/vet-from-source darwin/arm64
 	./$< run
 	@GO="$(GO)" scripts/check-vulnerabilities $(GOVULNCHECK_VERSION)
 
