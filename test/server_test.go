@@ -129,6 +129,7 @@ func (s *server) follow(log io.Reader) {
 		s.more = make(chan struct{})
 		s.mu.Unlock()
 	}
+	assert.NoError(s.t, lines.Err(), "reading the log")
 	_ = s.cmd.Wait() // its status is in ProcessState
 	close(s.ended)
 }

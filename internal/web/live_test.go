@@ -85,6 +85,9 @@ func listen(ctx context.Context, handler http.Handler) (next func() string, done
 		for lines.Scan() && lines.Text() != "" {
 			group = append(group, lines.Text())
 		}
+		if err := lines.Err(); err != nil {
+			group = append(group, err.Error())
+		}
 		return strings.Join(group, "\n")
 	}, done
 }

@@ -95,6 +95,7 @@ func (p *place) serve(config string, args ...string) *exporter {
 				ready <- struct{}{}
 			}
 		}
+		assert.NoError(p.t, lines.Err(), "reading the log")
 		_ = cmd.Wait()
 	}()
 	printed := func() string { mu.Lock(); defer mu.Unlock(); return log.String() }
