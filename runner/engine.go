@@ -209,7 +209,7 @@ func (o *Offload) places() string {
 	for _, b := range o.Buffers {
 		switch {
 		case b.On == "":
-		case b.Use == "KV", b.Use == "RS":
+		case b.IsCache():
 			caches[b.On] += b.Bytes
 		case b.Use == "model":
 			caches[b.On] += 0
@@ -229,9 +229,13 @@ func (o *Offload) places() string {
 type Buffer struct {
 	Device string `json:"device"`       // as the tool names it: "CUDA0", "CPU_Mapped"
 	On     string `json:"on,omitempty"` // the accelerator that gives it; "" for the host
-	Use    string `json:"use"`          // "model", "KV", "compute", "output"
+	Use    string `json:"use"`          // "model", "KV", "RS", "compute", "output"
 	Bytes  int64  `json:"bytes"`
 }
+
+// IsCache reports whether the buffer holds what was computed of earlier tokens: keys and values of
+// attention, or the state of a recurrent model.
+func (b Buffer) IsCache() bool { return b.Use == "KV" || b.Use == "RS" }
 
 // ToolRun is the trace of one child process.
 type ToolRun struct {

@@ -254,12 +254,12 @@ func (r Rule) Choose(candidates []Candidate, standing string) string {
 	if i := slices.IndexFunc(running, func(c Candidate) bool { return c.Target == standing }); i >= 0 && !beaten(running[i], changeConfidence) {
 		return standing
 	}
+	if len(running) == 0 {
+		return ""
+	}
 	equal := slices.DeleteFunc(slices.Clone(running), func(c Candidate) bool { return beaten(c, firstConfidence) })
 	if len(equal) == 0 { // beaten in a circle, each in other rounds
 		equal = running
-	}
-	if len(equal) == 0 {
-		return ""
 	}
 	return slices.MinFunc(equal, func(a, b Candidate) int {
 		return cmp.Or(cmp.Compare(a.Bytes, b.Bytes), cmp.Compare(r.figure(a).Estimate, r.figure(b).Estimate), cmp.Compare(a.Target, b.Target))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -44,7 +45,7 @@ func (e *Engine) pairedRound(ctx context.Context, tools toolset, job runner.Roun
 	if why := withoutSockets(job.Dir); why != "" {
 		return nil, &runner.Unpaired{Err: errors.New(why)}
 	}
-	r := &pairedRound{job: job, report: report, servers: make([]*server, len(job.Files)), files: make([]runner.FileRound, len(job.Files))}
+	r := &pairedRound{job: job, report: report, logger: e.logger, servers: make([]*server, len(job.Files)), files: make([]runner.FileRound, len(job.Files))}
 	r.saves = tools.server.saves && r.reusable()
 	defer r.close(job.Dir)
 	observed := job.Observe()
@@ -65,6 +66,7 @@ func (e *Engine) pairedRound(ctx context.Context, tools toolset, job runner.Roun
 type pairedRound struct {
 	job     runner.RoundJob
 	report  func(file int, done float64)
+	logger  *slog.Logger
 	servers []*server // in the order of the job's files; nil where one has failed
 	files   []runner.FileRound
 	prompts int  // different ones so far
@@ -93,7 +95,7 @@ func (r *pairedRound) start(ctx context.Context, e *Engine, tools toolset, text 
 			r.servers[i] = s
 			err := s.ready(loading)
 			if err == nil {
-				err = r.warmUp(loading, e, i, text)
+				err = r.warmUp(loading, i, text)
 			}
 			if err == nil {
 				err = s.pin()
@@ -154,16 +156,16 @@ const warmTokens = 4
 // warmUp has a server fill its cache as deep as the first turn begins, and compute both phases
 // once: a prompt of all tokens, because the buffers that it takes get their pages when they are
 // written first, which would be a third of the time of a short prompt (llama-bench does it, too).
-func (r *pairedRound) warmUp(ctx context.Context, e *Engine, file int, text []int32) error {
+func (r *pairedRound) warmUp(ctx context.Context, file int, text []int32) error {
 	s := r.servers[file]
 	if r.saves {
-		if done, err := r.warmUpFromSaved(ctx, e, file, text); done || err != nil {
+		if done, err := r.warmUpFromSaved(ctx, file, text); done || err != nil {
 			return err
 		}
 	}
 	a, err := r.compute(ctx, s, text[:min(r.deep(), len(text))])
 	if err == nil && r.saves {
-		err = r.save(ctx, e, file, a)
+		err = r.save(ctx, file, a)
 	}
 	return err
 }

@@ -13,13 +13,12 @@ import (
 	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
-	"github.com/quant-exporter/quant-exporter/internal/verdict"
 )
 
 // A round that measures deep in a context begins with a prompt that is the same in every round of
-// the cycle. The server that has computed it saves what its cache then holds, and the next round's
-// server of the same file reads that instead of computing it again: it is what it would compute, in memory
-// of its own. Without it, in each round the prefix takes longer than all that is measured at its end.
+// the cycle. The server that has computed it saves its cache to a file, and the next round's server of
+// the same model reads that file into memory of its own. To compute the prompt again would take
+// longer than all that is measured after it.
 
 // saveOption has a server save and restore caches, in files of the folder that it names.
 const saveOption = "--slot-save-path"
@@ -29,27 +28,20 @@ func savedName(file string) string { return file + ".slot" }
 
 // reusable reports whether a server computes more before the first turn than the longest prompt that is
 // measured: to touch the buffers that a prompt of that length takes, each server has to compute one.
-func (r *pairedRound) reusable() bool {
-	for _, turn := range r.job.Turns {
-		if turn.Phase == verdict.Prompt {
-			return r.deep() > turn.Tokens
-		}
-	}
-	return r.deep() > r.touched()
-}
+func (r *pairedRound) reusable() bool { return r.deep() > r.touched()-r.job.Depth }
 
 // warmUpFromSaved warms a server up with the cache that an earlier round's has saved. It is false where
 // there is none, or none that the server takes.
-func (r *pairedRound) warmUpFromSaved(ctx context.Context, e *Engine, file int, text []int32) (done bool, err error) {
+func (r *pairedRound) warmUpFromSaved(ctx context.Context, file int, text []int32) (done bool, err error) {
 	saved := filepath.Join(r.job.Dir, savedName(r.job.Files[file]))
 	if _, err := os.Stat(saved); err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			e.logger.Debug("looking for a saved cache", "file", r.job.Files[file], "err", err)
+			r.logger.Debug("looking for a saved cache", "file", r.job.Files[file], "err", err)
 		}
 		return false, nil
 	}
 	if r.job.Depth > 0 { // the prompt begins there
-		if restored, err := r.restore(ctx, e, file); !restored {
+		if restored, err := r.restore(ctx, file); !restored {
 			return false, err
 		}
 	}
@@ -60,18 +52,18 @@ func (r *pairedRound) warmUpFromSaved(ctx context.Context, e *Engine, file int, 
 	if _, err := r.compute(ctx, r.servers[file], other); err != nil {
 		return false, err
 	}
-	return r.restore(ctx, e, file)
+	return r.restore(ctx, file)
 }
 
 // restore has a server read its saved cache. What it does not take is removed.
-func (r *pairedRound) restore(ctx context.Context, e *Engine, file int) (bool, error) {
+func (r *pairedRound) restore(ctx context.Context, file int) (bool, error) {
 	name := savedName(r.job.Files[file])
 	tokens, said, err := r.servers[file].slot(ctx, "restore", name)
 	if err != nil {
 		return false, err
 	}
 	if tokens < r.deep() {
-		e.logger.Debug("a saved cache is computed anew", "file", r.job.Files[file], "tokens", tokens, "said", said)
+		r.logger.Debug("a saved cache is computed anew", "file", r.job.Files[file], "tokens", tokens, "said", said)
 		return false, r.forget(name)
 	}
 	return true, nil
@@ -86,12 +78,12 @@ const (
 
 // save has a server save its cache, which it took so long to compute. Where it does not, the next round
 // computes it again.
-func (r *pairedRound) save(ctx context.Context, e *Engine, file int, computed answer) error {
+func (r *pairedRound) save(ctx context.Context, file int, computed answer) error {
 	s, name := r.servers[file], savedName(r.job.Files[file])
 	took := time.Duration(*computed.PromptMS * float64(time.Millisecond))
 	size := s.log.cacheBytes()
 	if free, err := disk.Free(r.job.Dir); size == 0 || err != nil || free/leastRoom < size || float64(size)/readSpeed > took.Seconds() {
-		e.logger.Debug("a cache is not saved", "file", r.job.Files[file], "bytes", size, "computed", took, "free", free, "err", err)
+		r.logger.Debug("a cache is not saved", "file", r.job.Files[file], "bytes", size, "computed", took, "free", free, "err", err)
 		return nil
 	}
 	tokens, said, err := s.slot(ctx, "save", name)
@@ -99,7 +91,7 @@ func (r *pairedRound) save(ctx context.Context, e *Engine, file int, computed an
 		return err
 	}
 	if tokens < r.deep() {
-		e.logger.Debug("a cache was not saved", "file", r.job.Files[file], "tokens", tokens, "said", said)
+		r.logger.Debug("a cache was not saved", "file", r.job.Files[file], "tokens", tokens, "said", said)
 		return r.forget(name)
 	}
 	return nil

@@ -104,7 +104,7 @@ func TestDeepCacheThatIsNotSaved(t *testing.T) {
 	}
 }
 
-// A file that a full disk cut off is none.
+// A file that a full disk has cut off is not read.
 func TestSavedCacheThatIsCutOff(t *testing.T) {
 	p, job := deepPlace(t, fakellama.Behaviour{})
 	_, err := p.round(t.Context(), t, job)

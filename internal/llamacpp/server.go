@@ -432,7 +432,7 @@ func (l *loadLog) cacheBytes() (bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, b := range l.offload.Buffers {
-		if b.Use == "KV" || b.Use == "RS" {
+		if b.IsCache() {
 			bytes += b.Bytes
 		}
 	}

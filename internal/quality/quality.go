@@ -405,7 +405,7 @@ func halfWidth(n int) float64 {
 		return 0
 	}
 	freedom := float64(n - 1)
-	return studentt.Quantile((1+Confidence)/2, freedom) * math.Sqrt(float64(n)/freedom)
+	return studentt.Upper((1-Confidence)/2, freedom) * math.Sqrt(float64(n)/freedom)
 }
 
 // acceleration returns a sixth of the skewness of the jackknife's values. For a mean that is

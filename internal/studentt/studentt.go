@@ -1,4 +1,4 @@
-// Package studentt has the quantiles of Student's t distribution, and the interval that they make.
+// Package studentt has the upper quantiles of Student's t distribution, and the interval that they make.
 package studentt
 
 import (
@@ -6,11 +6,6 @@ import (
 
 	"gonum.org/v1/gonum/mathext"
 )
-
-// Quantile returns the value that Student's t with that many degrees of freedom, more than 0, stays
-// below with the probability p, 0.5 to 1. An upper quantile is that of 1 − alpha, which loses digits
-// of a small alpha: see Upper.
-func Quantile(p, freedom float64) float64 { return Upper(1-p, freedom) }
 
 // Upper returns the value that Student's t with that many degrees of freedom, more than 0, exceeds
 // with the probability alpha, 0 to 0.5.
@@ -33,5 +28,5 @@ func Interval(x []float64, confidence float64) (mean, half float64) {
 	for _, v := range x {
 		squares += (v - mean) * (v - mean)
 	}
-	return mean, Quantile((1+confidence)/2, n-1) * math.Sqrt(squares/(n-1)/n)
+	return mean, Upper((1-confidence)/2, n-1) * math.Sqrt(squares/(n-1)/n)
 }

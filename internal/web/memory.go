@@ -56,7 +56,7 @@ func memoryOf(file string, m runner.Memory, o *runner.Offload) []memoryRow {
 				case cmp.Or(b.On, runner.HostMemory) != device:
 				case b.Use == "model":
 					row.Weights += b.Bytes
-				case b.Use == "KV", b.Use == "RS":
+				case b.IsCache():
 					row.Cache += b.Bytes
 				default:
 					row.Compute += b.Bytes
