@@ -252,10 +252,10 @@ func (m *measuring) add(p *pair, round Round) bool {
 	round.Counted = m.method == config.MethodPaired || // whose disturbed turns were repeated
 		p.repeats >= maxRepeats || !m.contaminated(round.Original) && !m.contaminated(round.Quantized)
 	p.repeats++
-	if round.Counted {
-		p.counted, p.repeats = append(p.counted, round.Throughputs(m.Benchmark.Measured())), 0
-	}
 	p.rounds = append(p.rounds, round)
+	if round.Counted {
+		p.counted, p.repeats = Compare(p.rounds, p.set, m.Benchmark.Measured()), 0
+	}
 	return round.Counted
 }
 

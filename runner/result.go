@@ -112,11 +112,10 @@ func Undecided(req Request, target string, why *Failure) Result {
 
 // speeds returns what Result.Speeds says of the rounds of one set.
 func speeds(rounds []Round, set int, phase verdict.Phase) map[int64]float64 {
-	found := map[int64]float64{}
-	for _, r := range rounds {
-		if r.Counted && r.Set == set {
-			found[r.Original.Started.UnixNano()] = math.Exp(r.Throughputs([]verdict.Phase{phase})[phase].LogRatio())
-		}
+	rounds = counted(rounds, set)
+	found := make(map[int64]float64, len(rounds))
+	for i, compared := range Compare(rounds, set, []verdict.Phase{phase}) {
+		found[rounds[i].Original.Started.UnixNano()] = math.Exp(compared[phase].LogRatio())
 	}
 	return found
 }
@@ -235,28 +234,7 @@ func (e *Evidence) Verdict() verdict.Verdict {
 }
 
 func (e *Evidence) counted(set int) []verdict.Round {
-	var rounds []verdict.Round
-	for _, r := range e.Rounds {
-		if r.Counted && r.Set == set {
-			rounds = append(rounds, r.Throughputs(e.Benchmark.Measured()))
-		}
-	}
-	return rounds
-}
-
-// Throughputs of the round, as the verdict takes them. The ratio of a paired round is the
-// median over its turns, on which a disturbance of one has no influence.
-func (r Round) Throughputs(phases []verdict.Phase) verdict.Round {
-	pairs := make(verdict.Round, len(phases))
-	for _, phase := range phases {
-		original, quantized := r.Original.Measurement, r.Quantized.Measurement
-		pair := verdict.Pair{Original: original.Throughput[phase], Quantized: quantized.Throughput[phase]}
-		if r.Method == config.MethodPaired {
-			pair.Ratio = ratio(original.Bursts, quantized.Bursts, phase)
-		}
-		pairs[phase] = pair
-	}
-	return pairs
+	return Compare(e.Rounds, set, e.Benchmark.Measured())
 }
 
 // rejectedByQuality returns the verdict on a pair whose copy exceeds a limit of quality,

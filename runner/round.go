@@ -234,33 +234,3 @@ func Throughputs(bursts []Burst) map[verdict.Phase]float64 {
 	}
 	return all
 }
-
-// ratio returns the copy's speed over the original's: the median over the turns in
-// which both counted; 0 where there is none. The middle of an even number of turns is the
-// geometric mean of two.
-func ratio(original, quantized []Burst, phase verdict.Phase) float64 {
-	of := func(bursts []Burst) map[int]float64 {
-		speeds := map[int]float64{}
-		for _, b := range bursts {
-			if b.Phase == phase && !b.Repeated && b.Time > 0 {
-				speeds[b.Turn] = float64(b.Tokens) / b.Time.Seconds()
-			}
-		}
-		return speeds
-	}
-	originals, logs := of(original), []float64{}
-	for turn, speed := range of(quantized) {
-		if other := originals[turn]; other > 0 {
-			logs = append(logs, math.Log(speed)-math.Log(other))
-		}
-	}
-	if len(logs) == 0 {
-		return 0
-	}
-	slices.Sort(logs)
-	middle := len(logs) / 2
-	if len(logs)%2 == 1 {
-		return math.Exp(logs[middle])
-	}
-	return math.Exp((logs[middle-1] + logs[middle]) / 2)
-}

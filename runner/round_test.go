@@ -2,7 +2,6 @@ package runner
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"testing"
 	"time"
@@ -110,37 +109,6 @@ func TestThroughputIsTokensOverTime(t *testing.T) {
 		{Phase: verdict.Prompt, Tokens: 1024, Time: time.Second},
 	}
 	assert.Equal(t, map[verdict.Phase]float64{verdict.Generation: 16, verdict.Prompt: 1024}, Throughputs(bursts))
-}
-
-func TestRatioIsTheMedianOverTheTurns(t *testing.T) {
-	original, quantized := []Burst{}, []Burst{}
-	add := func(turn int, of, to time.Duration, repeated bool) {
-		burst := Burst{Turn: turn, Phase: verdict.Generation, Tokens: 32, Time: of, Repeated: repeated}
-		original = append(original, burst)
-		burst.Time = to
-		quantized = append(quantized, burst)
-	}
-	assert.Zero(t, ratio(original, quantized, verdict.Generation), "no turn")
-	add(0, time.Second, time.Hour, true)
-	add(0, time.Second, 2*time.Second, false)
-	add(1, time.Second, 4*time.Second, false)
-	add(2, time.Second, time.Hour, false)
-	assert.InEpsilon(t, 0.25, ratio(original, quantized, verdict.Generation), 1e-12)
-	add(3, time.Second, time.Second, false)
-	assert.InEpsilon(t, math.Sqrt(0.5*0.25), ratio(original, quantized, verdict.Generation), 1e-12)
-	assert.InEpsilon(t, 0.25, ratio(original[:3], quantized, verdict.Generation), 0.5, "turns in which one of the two is missing count for neither")
-	assert.Zero(t, ratio(original, quantized, verdict.Prompt))
-
-	round := Round{
-		Method:    config.MethodPaired,
-		Original:  Sample{Measurement: Measurement{Bursts: original, Throughput: Throughputs(original)}},
-		Quantized: Sample{Measurement: Measurement{Bursts: quantized, Throughput: Throughputs(quantized)}},
-	}
-	pair := round.Throughputs([]verdict.Phase{verdict.Generation})[verdict.Generation]
-	assert.InEpsilon(t, math.Sqrt(0.5*0.25), pair.Ratio, 1e-12)
-	assert.InEpsilon(t, 32, pair.Original, 1e-12)
-	round.Method = config.MethodProcess
-	assert.Zero(t, round.Throughputs([]verdict.Phase{verdict.Generation})[verdict.Generation].Ratio)
 }
 
 func TestFurtherPhasesHaveTurnsOfTheirOwn(t *testing.T) {

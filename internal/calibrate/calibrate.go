@@ -135,12 +135,7 @@ func (o Options) progress(threads int) func(runner.Progress) {
 
 // row computes what the rounds by one method at one number of threads say.
 func row(threads int, noise runner.Noise, b config.Benchmark) Row {
-	var counted []verdict.Round
-	for _, r := range noise.Rounds {
-		if r.Counted {
-			counted = append(counted, r.Throughputs(b.Measured()))
-		}
-	}
+	counted := runner.Compare(noise.Rounds, 1, b.Measured())
 	r := Row{Threads: threads, Method: noise.Method, Rounds: len(counted), Repeated: len(noise.Rounds) - len(counted)}
 	if len(counted) > 0 {
 		r.Seconds = noise.Took.Seconds() / float64(len(counted))

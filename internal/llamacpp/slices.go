@@ -19,14 +19,14 @@ import (
 // differ by a quarter when a neighbour begins in between. So the servers take turns within it.
 // One runs for a slice of time while all others are stopped by a signal, then the next one does,
 // and what the host does falls on all files alike. Slices begin short, so that short prompts have
-// some, and grow, because each of them begins with caches that others have filled.
+// many, and grow, because each of them begins with caches that others have filled.
 const (
-	firstSlice = 20 * time.Millisecond
+	firstSlice = 5 * time.Millisecond
 	lastSlice  = 250 * time.Millisecond
 )
 
 // shortBurst is how long a burst takes at most for which the servers need no slices.
-const shortBurst = 5 * firstSlice
+const shortBurst = 100 * time.Millisecond
 
 // long reports whether a file's part in a turn takes so long that the speed of the host may change
 // within it.
@@ -87,7 +87,7 @@ func (r *pairedRound) slicedTurn(ctx context.Context, n int, turn runner.Turn, t
 		}
 		return true
 	}
-	for slice := firstSlice; len(left) > 0; slice = min(slice*5/4, lastSlice) {
+	for slice := firstSlice; len(left) > 0; slice = min(slice*11/10, lastSlice) {
 		for _, i := range slices.Clone(left) {
 			s := r.servers[i]
 			switch {

@@ -60,8 +60,11 @@ func mean(values []float64) float64 {
 	return sum / float64(len(values))
 }
 
-// median of values, which must not be empty.
-func median(values []float64) float64 {
+// Median returns the middle of values, or the mean of the two in the middle; 0 of none.
+func Median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
 	sorted := slices.Clone(values)
 	slices.Sort(sorted)
 	middle := len(sorted) / 2

@@ -10,7 +10,7 @@ type Pair struct {
 	Original  float64 `json:"original"`
 	Quantized float64 `json:"quantized"`
 	// Ratio is the quantized model's speed over the original's, where the round knows it
-	// better than by the two above: as the median over its parts. 0 where it does not.
+	// better than by the two above: as the median over its turns. 0 where it does not.
 	Ratio float64 `json:"ratio,omitempty"`
 }
 

@@ -182,7 +182,7 @@ func (p plan) report(phase Phase, rounds []Round, d []float64, taken int, outcom
 	}
 	e := estimateLogRatio(d)
 	v.Drop, v.Spread = dropOf(e.mean), e.spread
-	v.Original = median(originals)
+	v.Original = Median(originals)
 	v.Quantized = v.Original * (1 - v.Drop)
 
 	for _, planned := range p.looks[:taken] {

@@ -411,14 +411,13 @@ func plainArgument(arg string) bool {
 
 func viewRound(number int, r runner.Round, phases []verdict.Phase) roundView {
 	v := roundView{Round: r, Number: number}
-	throughputs := r.Throughputs(phases)
 	for _, phase := range phases {
-		p := throughputs[phase]
+		original, quantized := r.Original.Measurement.Throughput[phase], r.Quantized.Measurement.Throughput[phase]
 		speed := ""
-		if p.Original > 0 {
-			speed = text.Speed(1 - p.Quantized/p.Original)
+		if original > 0 {
+			speed = text.Speed(1 - quantized/original)
 		}
-		v.Figures = append(v.Figures, text.Throughput(p.Original), text.Throughput(p.Quantized), speed)
+		v.Figures = append(v.Figures, text.Throughput(original), text.Throughput(quantized), speed)
 	}
 	for _, load := range []*host.Load{r.Original.Load, r.Quantized.Load} {
 		switch {

@@ -28,7 +28,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"time"
 
 	prom "github.com/prometheus/common/model"
@@ -224,8 +223,7 @@ func noise(ctx context.Context, r *runner.Runner, m model.Model, o options, here
 			if method != config.MethodPaired {
 				continue
 			}
-			for _, round := range found.Rounds {
-				pair := round.Throughputs(b.Phases)
+			for _, pair := range runner.Compare(found.Rounds, 1, b.Phases) {
 				recorded.Rounds = append(recorded.Rounds, [2]float64{pair[verdict.Generation].LogRatio(), pair[verdict.Prompt].LogRatio()})
 			}
 		}
@@ -260,12 +258,11 @@ func (t *tally) add(rounds []runner.Round, phases []verdict.Phase) {
 	if t.ratios == nil {
 		t.ratios = map[verdict.Phase][]float64{}
 	}
-	for _, round := range rounds {
-		if !round.Counted {
-			continue
-		}
-		for phase, pair := range round.Throughputs(phases) {
-			t.ratios[phase] = append(t.ratios[phase], pair.LogRatio())
+	for _, set := range []int{1, 2} {
+		for _, round := range runner.Compare(rounds, set, phases) {
+			for phase, pair := range round {
+				t.ratios[phase] = append(t.ratios[phase], pair.LogRatio())
+			}
 		}
 	}
 }
@@ -300,19 +297,10 @@ func spread(logs []float64) string {
 	for _, d := range logs {
 		sum += (d - mean) * (d - mean)
 	}
-	middle := median(logs)
+	middle := verdict.Median(logs)
 	distances := make([]float64, len(logs))
 	for i, d := range logs {
 		distances[i] = math.Abs(d - middle)
 	}
-	return fmt.Sprintf("%.4f, robust %.4f", math.Sqrt(sum/float64(len(logs)-1)), 1.4826*median(distances))
-}
-
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	middle := len(sorted) / 2
-	if len(sorted)%2 == 1 {
-		return sorted[middle]
-	}
-	return (sorted[middle-1] + sorted[middle]) / 2
+	return fmt.Sprintf("%.4f, robust %.4f", math.Sqrt(sum/float64(len(logs)-1)), 1.4826*verdict.Median(distances))
 }

@@ -161,7 +161,7 @@ func (p *past) measure(random *rand.Rand, e *runner.Evidence, set int, at time.T
 		if !round.Counted {
 			continue
 		}
-		counted = append(counted, round.Throughputs(e.Benchmark.Phases))
+		counted = runner.Compare(e.Rounds, set, e.Benchmark.Phases)
 		if v := verdict.Decide(e.Decision, counted); v.Outcome != verdict.GoOn {
 			return v, at
 		}
