@@ -60,6 +60,20 @@ func (p *Process) Read() Schedule {
 	return now
 }
 
+// Stopped reports whether the process does nothing until it is told to go on, or is gone; true if the
+// system does not report it.
+func (p *Process) Stopped() bool {
+	if !p.ok {
+		return true
+	}
+	proc, err := p.proc.Proc(p.pid)
+	if err != nil {
+		return true
+	}
+	stat, err := proc.Stat()
+	return err != nil || stat.State != "R" && stat.State != "S" && stat.State != "D"
+}
+
 // PeakMemory returns the most bytes that the process has had in memory so far, pages of files
 // that it maps included (VmHWM; Linux's proc_pid_status(5)); 0 if the system does not report it.
 func (p *Process) PeakMemory() int64 {

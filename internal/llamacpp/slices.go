@@ -110,11 +110,19 @@ func (r *pairedRound) slicedTurn(ctx context.Context, n int, turn runner.Turn, t
 	return found
 }
 
-// pause stops the process until resume lets it go on. A process that is gone ignores both.
+// stopLimit bounds how long a process is waited for that was told to stop. It may compute for some
+// milliseconds more, when a hypervisor has its core.
+const stopLimit = 50 * time.Millisecond
+
+// pause stops the process until resume lets it go on, and returns when it has stopped: until then it
+// has the core that the next one needs. A process that is gone ignores both.
 func (s *server) pause() {
-	if s.process.Signal(unix.SIGSTOP) == nil {
-		s.pauses.begin(time.Now())
+	if s.process.Signal(unix.SIGSTOP) != nil {
+		return
 	}
+	for limit := time.Now().Add(stopLimit); !s.watch.Stopped() && time.Now().Before(limit); {
+	}
+	s.pauses.begin(time.Now())
 }
 
 func (s *server) resume() {
