@@ -23,6 +23,7 @@ func heldOut(limit string) string {
 
 // A ladder beside Q8_0: what is measured, and what quality is compared with, is that copy.
 func TestBaseline(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, heldOut("0.05")+"baseline: Q8_0\n")
 	outcomes, exit := h.run("--model", bundled(), "--target", "Q8_0", "--target", "Q4_K_M", "--target", "Q2_K")
 	require.Len(t, outcomes, 3)
@@ -72,6 +73,7 @@ func sum(t *testing.T, file string) string {
 
 // A file that exists has to pass both gates; nothing is made, and it stays as it is.
 func TestAgainstAFile(t *testing.T) {
+	t.Parallel()
 	file := served(t)
 	before := sum(t, file)
 	for limit, decisions := range map[string][]verdict.Outcome{
@@ -104,6 +106,7 @@ func TestAgainstAFile(t *testing.T) {
 // By throughput, with a llama-bench whose samples of the file are multiplied by 20; beside a
 // baseline that is made for it.
 func TestAgainstASlowFileBesideABaseline(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink(filepath.Join(shared.tools, "llama-quantize"), filepath.Join(dir, "llama-quantize")))
 	require.NoError(t, os.Symlink(slow(t), filepath.Join(dir, "llama-bench")))

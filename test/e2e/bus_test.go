@@ -21,6 +21,7 @@ const stream = "{a2a}:events"
 // A decision that changes while Redis is down, by an exporter that is killed before Redis
 // is back, is on the stream once it is restarted: once, and after the one before it.
 func TestEventArrivesOnceAlthoughRedisWasDownAndTheExporterKilled(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t, servers.RedisOptions{Args: []string{"--appendonly", "yes"}})
 	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, ReadTimeout: 2 * patience, Protocol: 2})
 	t.Cleanup(func() { client.Close() })

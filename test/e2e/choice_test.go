@@ -31,6 +31,7 @@ func fastCopies(t *testing.T) (tools, engine string) {
 // The ladder of the bundled model on its held-out text, of which Q2_K alone is over the
 // limit: the smallest copy of the others is chosen, and larger ones are not looked at.
 func TestChoiceOfTheLadder(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t, servers.RedisOptions{})
 	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, Protocol: 2})
 	t.Cleanup(func() { client.Close() })

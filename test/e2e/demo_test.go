@@ -16,6 +16,7 @@ import (
 
 // The demo ends well, and prints a table of the shape that the README shows.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), "make", "demo")
 	cmd.Dir = t.TempDir()
 	docs.Copy(t, shared.root, cmd.Dir)

@@ -195,6 +195,7 @@ func status(outcomes []outcome) int {
 }
 
 func TestLadderOnTheBundledModel(t *testing.T) {
+	t.Parallel()
 	// Exact sizes, as llama-quantize of build 11669 makes them; other builds' mixes may
 	// differ a little.
 	sizes := map[string]int64{"Q8_0": 4_200_000, "Q6_K": 3_250_000, "Q4_K_M": 2_450_000, "Q3_K_M": 2_000_000, "Q2_K": 1_590_000}
@@ -219,6 +220,7 @@ func TestLadderOnTheBundledModel(t *testing.T) {
 }
 
 func TestRejection(t *testing.T) {
+	t.Parallel()
 	// The real quantizer, and a llama-bench whose samples of the copy are multiplied: by
 	// 3, so that no noise hides it.
 	dir := t.TempDir()
@@ -233,6 +235,7 @@ func TestRejection(t *testing.T) {
 }
 
 func TestHostileFileNames(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	names := []string{"comma, space", "-m", "new\nline", "ünï ✓", "$(touch pwned)'\"", "<script>alert(1)<", "sub/f16"}
 	for _, name := range names {
@@ -252,6 +255,7 @@ func TestHostileFileNames(t *testing.T) {
 }
 
 func TestSplitSet(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	split := exec.Command(filepath.Join(shared.tools, "llama-gguf-split"), "--split", "--split-max-tensors", "20", bundled(), filepath.Join(dir, "split"))
 	out, err := split.CombinedOutput()
@@ -271,6 +275,7 @@ func TestSplitSet(t *testing.T) {
 }
 
 func TestFormatThatNeedsAnImatrix(t *testing.T) {
+	t.Parallel()
 	text, err := newHost(t, quick).command("run", "--model", bundled(), "--target", "IQ2_XS").CombinedOutput()
 	require.Error(t, err)
 	assert.Contains(t, string(text), "llama-imatrix")
@@ -287,6 +292,7 @@ func TestFormatThatNeedsAnImatrix(t *testing.T) {
 }
 
 func TestUnknownFormatListsTheKnown(t *testing.T) {
+	t.Parallel()
 	cmd := newHost(t, quick).command("run", "--model", bundled(), "--target", "Q2_L")
 	text, err := cmd.CombinedOutput()
 	require.Error(t, err)
@@ -295,6 +301,7 @@ func TestUnknownFormatListsTheKnown(t *testing.T) {
 }
 
 func TestCalibrate(t *testing.T) {
+	t.Parallel()
 	out, err := newHost(t, quick).command("calibrate", bundled(), "--rounds", "4", "--threads", "1", "--output", "json").Output()
 	require.NoError(t, err)
 	var report struct {
@@ -333,6 +340,7 @@ func TestCalibrate(t *testing.T) {
 }
 
 func TestInterruptStopsAndLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(sig.String(), func(t *testing.T) {
 			// Rounds of this many tokens take minutes.
@@ -354,6 +362,7 @@ func TestInterruptStopsAndLeavesNothing(t *testing.T) {
 }
 
 func TestWhatAKilledProcessLeavesIsRemovedAtTheNextStart(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, "benchmark: {generation_tokens: 1000000}\n")
 	cmd := h.command("run", "--model", bundled())
 	tool := h.startUntilMeasuring(cmd)
@@ -372,6 +381,7 @@ func TestWhatAKilledProcessLeavesIsRemovedAtTheNextStart(t *testing.T) {
 }
 
 func TestSecondRunWaitsForTheHost(t *testing.T) {
+	t.Parallel()
 	config := "benchmark: {generation_tokens: 1000000}\n"
 	h := newHost(t, config)
 	first := h.command("run", "--model", bundled())
@@ -402,6 +412,7 @@ func TestSecondRunWaitsForTheHost(t *testing.T) {
 }
 
 func TestDryRunAgreesWithTheRealSizes(t *testing.T) {
+	t.Parallel()
 	targets := []string{"Q8_0", "Q6_K", "Q4_K_M", "Q2_K"}
 	args := []string{"--model", bundled()}
 	for _, target := range targets {

@@ -21,6 +21,7 @@ import (
 // A coordinator and two workers decide the bundled model with the real llama.cpp, within two
 // minutes.
 func TestFleetDemo(t *testing.T) {
+	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), "make", "fleet-demo")
 	cmd.Dir = t.TempDir()
 	docs.Copy(t, shared.root, cmd.Dir)
@@ -37,6 +38,7 @@ func TestFleetDemo(t *testing.T) {
 // The dashboard's row of the fleet finds data where there is one: a worker of one class, and none
 // of another, whose cycle waits.
 func TestDashboardOfAFleet(t *testing.T) {
+	t.Parallel()
 	d, err := grafana.Read(filepath.Join(shared.root, "examples", "grafana", "quant-exporter.json"))
 	require.NoError(t, err)
 	redis := servers.StartRedis(t, servers.RedisOptions{})

@@ -230,6 +230,7 @@ var noData = map[string]string{
 func withoutFallback(expr string) string { return strings.TrimSuffix(expr, " or vector(0)") }
 
 func TestDashboard(t *testing.T) {
+	t.Parallel()
 	d, err := grafana.Read(filepath.Join(shared.root, "examples", "grafana", "quant-exporter.json"))
 	require.NoError(t, err)
 	f := startFleet(t)
@@ -403,6 +404,7 @@ type webhook struct {
 // A rejection reaches whom Alertmanager tells: the first one ever, with all that people
 // need to know of it.
 func TestRejectionReachesTheReceiver(t *testing.T) {
+	t.Parallel()
 	received := make(chan webhook, 100)
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var posted webhook

@@ -22,6 +22,7 @@ const kept = "benchmark: {prompt_tokens: 32, generation_tokens: 16, max_disturba
 // A copy of the bundled model, published: it is what llama.cpp makes of the model, it loads
 // from where the link leads, and a second run moves nothing.
 func TestPublish(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "published")
 	h := newHost(t, kept+"publish: {dir: "+dir+"}\n")
 	outcomes, exit := h.run("--model", bundled(), "--target", "Q8_0")
@@ -60,6 +61,7 @@ func TestPublish(t *testing.T) {
 
 // A copy that llama.cpp does not load does not get there, and the one before stays.
 func TestACopyThatDoesNotLoadIsNotPublished(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "published")
 	config := kept + "publish: {dir: " + dir + "}\n"
 	h := newHost(t, config)

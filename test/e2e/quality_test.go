@@ -15,6 +15,7 @@ import (
 // The ladder of the bundled model on its held-out text. Quality does not depend on the
 // host's speed, so this is a claim about which way it falls.
 func TestQualityOfTheLadder(t *testing.T) {
+	t.Parallel()
 	ladder := []struct {
 		target     string
 		divergence float64 // as measured by hand, with its last digit's rounding
@@ -64,6 +65,7 @@ func TestQualityOfTheLadder(t *testing.T) {
 // A limit on a tail needs all chunks; without one the evaluation may be over before the end of
 // the text.
 func TestQualityOnATextThatIsTooShort(t *testing.T) {
+	t.Parallel()
 	long, err := os.ReadFile(filepath.Join(shared.root, "examples", "models", "kjv-heldout.txt"))
 	require.NoError(t, err)
 	text := filepath.Join(t.TempDir(), "text.txt")

@@ -9,6 +9,7 @@ import (
 
 // The real llama-quantize makes what a recipe says, of the size that its dry run tells.
 func TestRecipe(t *testing.T) {
+	t.Parallel()
 	tools, engine := fastCopies(t)
 	h := newHost(t, quick+engine+`
 schedule:

@@ -31,6 +31,7 @@ func rebuilt(t *testing.T, from, to int) string {
 // What an earlier cycle made is reused, what has changed is named, and what has not is not
 // measured again.
 func TestNothingTwice(t *testing.T) {
+	t.Parallel()
 	text := filepath.Join(shared.root, "examples", "models", "kjv-heldout.txt")
 	// No copy is so slow, or so bad: all are kept, on the noisiest host.
 	config := quick + "threshold: 0.95\nquality: {corpus: " + text + ", max_kl_divergence: 5, chunks: 10}\n"

@@ -127,6 +127,7 @@ func (d *daemon) stop() {
 const endless = "benchmark: {generation_tokens: 1000000}\n"
 
 func TestPrometheusSeesDecisionsAcrossAKill(t *testing.T) {
+	t.Parallel()
 	const everySecond = `schedule: [{name: often, cron: "@every 1s", run_on_start: true, targets: [Q4_K_M, Q2_K]}]`
 	address := fmt.Sprintf("127.0.0.1:%d", servers.FreePort(t)) // Prometheus asks the same one after the kill
 	prometheus := servers.StartPrometheus(t, `
