@@ -13,8 +13,8 @@ import (
 // The log ratio of a paired round is the median over its turns, on which a disturbance of some has no
 // influence. A copy gains less where the cache is deep, because reading the cache takes both files
 // equally long; so each turn's ratio is first brought to the middle depth, by the slope that all rounds
-// of the set show together. Without that, the median would move by the depth of whichever turns were
-// disturbed. Every round has the same middle depth, so the slope's own error moves no round one way.
+// of the set show together. Without that, the median would move whenever turns at one end are
+// disturbed. All rounds have the same middle depth, so an error of the slope does not make them alike.
 func Compare(rounds []Round, set int, phases []verdict.Phase) []verdict.Round {
 	rounds = counted(rounds, set)
 	compared := make([]verdict.Round, len(rounds))
@@ -71,16 +71,16 @@ func turnRatios(r Round, phase verdict.Phase) []turnRatio {
 	if r.Method != config.MethodPaired {
 		return nil
 	}
-	counted := func(b Burst) bool { return b.Phase == phase && !b.Repeated && b.Time > 0 }
+	counts := func(b Burst) bool { return b.Phase == phase && !b.Repeated && b.Tokens > 0 && b.Time > 0 }
 	originals := map[int]Burst{}
 	for _, b := range r.Original.Measurement.Bursts {
-		if counted(b) {
+		if counts(b) {
 			originals[b.Turn] = b
 		}
 	}
 	var found []turnRatio
 	for _, b := range r.Quantized.Measurement.Bursts {
-		if original, both := originals[b.Turn]; both && counted(b) {
+		if original, both := originals[b.Turn]; both && counts(b) {
 			found = append(found, turnRatio{float64(b.Depth), b.logSpeed() - original.logSpeed()})
 		}
 	}

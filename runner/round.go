@@ -102,11 +102,11 @@ const burstTokens = 32
 // median is to shrug off a disturbed one.
 const leastBursts = 8
 
-// Bursts that a round has of each further phase, of opposite order by twos. A token at depth takes
-// longer than others, so that bursts there are half as long and their median is of twice as many; one
-// of several clients has as many tokens as all of them together.
+// Bursts that a round has of each further phase, of opposite order by twos. At depth their tokens are
+// those of two bursts, in eight parts whose median shrugs off a disturbed one; one of several clients has
+// as many tokens as all of them together.
 const (
-	burstsAtDepth = 4
+	burstsAtDepth = leastBursts
 	burstsAtOnce  = 2
 )
 
@@ -135,7 +135,7 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	// A deep cache is computed once, and cut down to the depths that follow. One that is cut
 	// between two bursts costs nothing, so that all of a phase begin at its depth.
 	for _, depth := range slices.Backward(b.Depth.Further()) {
-		further(Turn{Phase: verdict.AtDepth(depth), Depth: depth, Tokens: max(tokens/2, 1)}, burstsAtDepth)
+		further(Turn{Phase: verdict.AtDepth(depth), Depth: depth, Tokens: max(2*tokens/burstsAtDepth, 1)}, burstsAtDepth)
 	}
 	if slices.Contains(b.Phases, verdict.Prompt) {
 		order := rand.New(rand.NewPCG(seed, uint64(n/2))).Perm(files)

@@ -127,7 +127,7 @@ func TestFurtherPhasesHaveTurnsOfTheirOwn(t *testing.T) {
 			assert.Equal(t, depth, turn.Depth)
 			assert.Zero(t, turn.Clients)
 			assert.Less(t, n, 2*burstsAtDepth, "a deep cache is cut down to all others")
-			assert.Equal(t, burstTokens/2, turn.Tokens)
+			assert.Equal(t, burstTokens/4, turn.Tokens)
 		default:
 			clients = append(clients, turn)
 			assert.Equal(t, c, turn.Clients)
@@ -147,8 +147,8 @@ func TestFurtherPhasesHaveTurnsOfTheirOwn(t *testing.T) {
 		}
 	}
 	assert.Equal(t, verdict.AtDepth(4096), deep[0].Phase, "the deepest first")
-	assert.Equal(t, 4096+16, ContextOf(turns))
-	assert.Equal(t, 4096+16, CellsOf(turns))
+	assert.Equal(t, 4096+8, ContextOf(turns))
+	assert.Equal(t, 4096+8, CellsOf(turns))
 	assert.Equal(t, 8, ClientsOf(turns))
 	assert.Equal(t, 1024, ContextOf(plain))
 	assert.Equal(t, 1, ClientsOf(plain))
