@@ -163,20 +163,21 @@ func (r *pairedRound) warmUp(ctx context.Context, file int, text []int32) error 
 			return err
 		}
 	}
-	a, err := r.compute(ctx, s, text[:min(r.deep(), len(text))])
+	err := s.compute(ctx, text[:min(r.deep(), len(text))])
 	if err == nil && r.saves {
-		err = r.save(ctx, file, a)
+		err = r.save(ctx, file)
 	}
 	return err
 }
 
 // compute has a server compute both phases once.
-func (r *pairedRound) compute(ctx context.Context, s *server, text []int32) (answer, error) {
+func (s *server) compute(ctx context.Context, text []int32) error {
 	a, err := s.complete(ctx, text, warmTokens)
 	if err == nil {
-		s.token = time.Duration(*a.PredictedMS / (warmTokens - 1) * float64(time.Millisecond))
+		s.prompt = inMilliseconds(*a.PromptMS)
+		s.token = inMilliseconds(*a.PredictedMS / (warmTokens - 1))
 	}
-	return a, err
+	return err
 }
 
 // deep returns how many tokens the cache of a server that is warmed up holds.
@@ -305,9 +306,12 @@ func (r *pairedRound) fill(ctx context.Context, turn runner.Turn) {
 	const tokens = 4
 	for _, i := range turn.Order {
 		if s := r.servers[i]; s != nil {
-			if _, err := s.completeAll(ctx, r.texts(turn), tokens); err != nil {
+			a, err := s.completeAll(ctx, r.texts(turn), tokens)
+			if err != nil {
 				r.fail(i, err)
+				continue
 			}
+			s.atOnce = inMilliseconds(*a.PredictedMS)
 		}
 	}
 }
@@ -402,7 +406,7 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 
 // time gives a burst the time that a server said it took, without the pauses in it.
 func (s *server) time(burst *runner.Burst, a answer, milliseconds float64) error {
-	burst.Time = time.Duration(milliseconds * float64(time.Millisecond))
+	burst.Time = inMilliseconds(milliseconds)
 	stopped, slices := s.pauses.least(a.during, burst.Time)
 	burst.Time -= stopped
 	if slices > 1 {

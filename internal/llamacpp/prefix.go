@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/quant-exporter/quant-exporter/internal/disk"
 )
@@ -49,7 +48,7 @@ func (r *pairedRound) warmUpFromSaved(ctx context.Context, file int, text []int3
 	for i := r.job.Depth; i < len(other); i++ {
 		other[i] = (other[i] + 1) % r.vocabulary()
 	}
-	if _, err := r.compute(ctx, r.servers[file], other); err != nil {
+	if err := r.servers[file].compute(ctx, other); err != nil {
 		return false, err
 	}
 	return r.restore(ctx, file)
@@ -76,14 +75,12 @@ const (
 	readSpeed = 2e8 // bytes a second that a disk reads at least
 )
 
-// save has a server save its cache, which it took so long to compute. Where it does not, the next round
-// computes it again.
-func (r *pairedRound) save(ctx context.Context, file int, computed answer) error {
+// save has a server save its cache. Where it does not, the next round computes it again.
+func (r *pairedRound) save(ctx context.Context, file int) error {
 	s, name := r.servers[file], savedName(r.job.Files[file])
-	took := time.Duration(*computed.PromptMS * float64(time.Millisecond))
 	size := s.log.cacheBytes()
-	if free, err := disk.Free(r.job.Dir); size == 0 || err != nil || free/leastRoom < size || float64(size)/readSpeed > took.Seconds() {
-		r.logger.Debug("a cache is not saved", "file", r.job.Files[file], "bytes", size, "computed", took, "free", free, "err", err)
+	if free, err := disk.Free(r.job.Dir); size == 0 || err != nil || free/leastRoom < size || float64(size)/readSpeed > s.prompt.Seconds() {
+		r.logger.Debug("a cache is not saved", "file", r.job.Files[file], "bytes", size, "computed", s.prompt, "free", free, "err", err)
 		return nil
 	}
 	tokens, said, err := s.slot(ctx, "save", name)

@@ -41,7 +41,9 @@ type server struct {
 	err      error
 	trace    runner.ToolRun
 	log      *loadLog
-	token    time.Duration // that it took to generate one when it was warmed up
+	prompt   time.Duration // that the prompt took by which it was warmed up
+	token    time.Duration // that it took to generate one after that
+	atOnce   time.Duration // that a few tokens took of all clients at once; 0 before their caches are filled
 	loaded   time.Time     // and the schedule of the process then
 	loadedAt host.Schedule
 	busy     time.Duration // CPU time of its own bursts
@@ -203,6 +205,8 @@ type timings struct {
 	PredictedN  *int     `json:"predicted_n"`
 	PredictedMS *float64 `json:"predicted_ms"`
 }
+
+func inMilliseconds(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 
 // answerLimit bounds the bytes of an answer: one of a hundred tokens has a few thousand, and there
 // may be some hundreds in one.

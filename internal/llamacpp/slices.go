@@ -2,6 +2,7 @@ package llamacpp
 
 import (
 	"context"
+	"math"
 	"net"
 	"os"
 	"slices"
@@ -18,8 +19,10 @@ import (
 // speed of a shared host changes within that: measured one after the other, two equal files
 // differ by a quarter when a neighbour begins in between. So the servers take turns within it.
 // One runs for a slice of time while all others are stopped by a signal, then the next one does,
-// and what the host does falls on all files alike. Slices begin short, so that short prompts have
-// many, and grow, because each of them begins with caches that others have filled.
+// and what the host does falls on all files alike. A file that takes twice as long has slices twice as
+// long, so that all of them end at about the same time and none is measured while the others rest.
+// Slices begin short, so that short prompts have many, and grow, because each of them begins with
+// caches that others have filled.
 const (
 	firstSlice = 5 * time.Millisecond
 	lastSlice  = 250 * time.Millisecond
@@ -34,6 +37,40 @@ func (r *pairedRound) long(turn runner.Turn) bool {
 	return turn.Phase == verdict.Prompt || turn.Clients > 1 || slices.ContainsFunc(r.servers, func(s *server) bool {
 		return s != nil && time.Duration(turn.Tokens)*s.token > shortBurst
 	})
+}
+
+// mostShare bounds how much longer than others a server runs at a time.
+const mostShare = 8
+
+// shares returns, by file, how much longer a server runs at a time than the one that takes least for its
+// part in a turn, as far as their warm-up shows that.
+func (r *pairedRound) shares(turn runner.Turn) map[int]float64 {
+	shares, least := map[int]float64{}, math.Inf(1)
+	for _, i := range turn.Order {
+		if s := r.servers[i]; s != nil {
+			shares[i] = s.took(turn).Seconds()
+			least = min(least, shares[i])
+		}
+	}
+	for i, took := range shares {
+		shares[i] = 1
+		if least > 0 {
+			shares[i] = min(took/least, mostShare)
+		}
+	}
+	return shares
+}
+
+// took returns how long something took that a turn is a multiple of: the same for all servers.
+func (s *server) took(turn runner.Turn) time.Duration {
+	switch {
+	case turn.Phase == verdict.Prompt:
+		return s.prompt
+	case turn.Clients > 1:
+		return s.atOnce
+	default:
+		return s.token
+	}
 }
 
 // answered is what a server made of its part in a turn.
@@ -59,7 +96,7 @@ func (r *pairedRound) sliceable() bool {
 func (r *pairedRound) slicedTurn(ctx context.Context, n int, turn runner.Turn, text []int32) []answered {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	answers, found := make(chan answered), []answered{}
+	answers, found, shares := make(chan answered), []answered{}, r.shares(turn)
 	unasked, left := map[int]bool{}, []int{}
 	for _, i := range turn.Order {
 		if s := r.servers[i]; s != nil {
@@ -102,7 +139,7 @@ func (r *pairedRound) slicedTurn(ctx context.Context, n int, turn runner.Turn, t
 			default:
 				s.resume()
 			}
-			if !answeredWithin(slice, i) && len(left) > 1 {
+			if !answeredWithin(time.Duration(float64(slice)*shares[i]), i) && len(left) > 1 {
 				s.pause()
 			}
 		}

@@ -5,7 +5,30 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/quant-exporter/quant-exporter/internal/verdict"
+	"github.com/quant-exporter/quant-exporter/runner"
 )
+
+// All servers are to end at about the same time, whatever a turn measures.
+func TestSharesOfATurn(t *testing.T) {
+	const ms = time.Millisecond
+	r := &pairedRound{servers: []*server{
+		{prompt: 400 * ms, token: 30 * ms, atOnce: 10 * ms},
+		nil, // it has failed
+		{prompt: 200 * ms, token: 20 * ms, atOnce: 30 * ms},
+		{prompt: 100 * time.Second, token: 20 * ms, atOnce: 20 * ms},
+	}}
+	shares := func(turn runner.Turn) map[int]float64 {
+		turn.Order = []int{3, 2, 1, 0}
+		return r.shares(turn)
+	}
+	assert.Equal(t, map[int]float64{0: 2, 2: 1, 3: mostShare}, shares(runner.Turn{Phase: verdict.Prompt}))
+	assert.Equal(t, map[int]float64{0: 1.5, 2: 1, 3: 1}, shares(runner.Turn{Phase: verdict.Generation}))
+	assert.Equal(t, map[int]float64{0: 1, 2: 3, 3: 2}, shares(runner.Turn{Phase: verdict.AtOnce(8), Clients: 8}))
+	r.servers[2].token = 0 // of an engine that was not warmed up
+	assert.Equal(t, map[int]float64{0: 1, 2: 1, 3: 1}, shares(runner.Turn{Phase: verdict.Generation}))
+}
 
 func TestPausesWithinATime(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
