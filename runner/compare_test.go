@@ -90,10 +90,10 @@ func TestDisturbedTurnsDoNotMoveARound(t *testing.T) {
 		}))
 	}
 	for n, pair := range compareGeneration(rounds...) {
-		assert.InDelta(t, math.Log(pair.Ratio), 0.3, 0.001, "round %d", n)
+		assert.InDelta(t, 0.3, math.Log(pair.Ratio), 0.001, "round %d", n)
 	}
 	for n := range rounds {
-		assert.InDelta(t, math.Log(compareGeneration(rounds[n])[0].Ratio), 0.3, 0.001, "round %d alone", n)
+		assert.InDelta(t, 0.3, math.Log(compareGeneration(rounds[n])[0].Ratio), 0.001, "round %d alone", n)
 	}
 }
 

@@ -157,7 +157,10 @@ func (s *server) pause() {
 	if s.process.Signal(unix.SIGSTOP) != nil {
 		return
 	}
-	for limit := time.Now().Add(stopLimit); !s.watch.Stopped() && time.Now().Before(limit); {
+	for limit := time.Now().Add(stopLimit); time.Now().Before(limit); {
+		if s.watch.Stopped() {
+			break
+		}
 	}
 	s.pauses.begin(time.Now())
 }
