@@ -89,7 +89,7 @@ func turnRatios(r Round, phase verdict.Phase) []turnRatio {
 
 func (b Burst) logSpeed() float64 { return math.Log(float64(b.Tokens) / b.Time.Seconds()) }
 
-// slope returns the median of the slopes from this turn to those of its round at other depths; false
+// slope returns the median of the slopes from this turn to the turns of its round at other depths; false
 // where there are none. The median of these over all turns bears nearly half of them being disturbed.
 //
 // Source: A. F. Siegel, Robust regression using repeated medians, Biometrika 69 (1982).

@@ -219,7 +219,7 @@ type Sample struct {
 // Verdict computes the outcome again from the evidence alone: from the samples of
 // the rounds that counted, the configuration and the decision that stood before.
 func (e *Evidence) Verdict() verdict.Verdict {
-	first := verdict.Conclude(e.Decision, e.counted(1))
+	first := verdict.Conclude(e.Decision, Compare(e.Rounds, 1, e.Benchmark.Measured()))
 	if e.Quality != nil && !e.Quality.Verdict().Passed() {
 		return rejectedByQuality(first)
 	}
@@ -229,12 +229,8 @@ func (e *Evidence) Verdict() verdict.Verdict {
 	if !changes(e.Previous, first.Outcome) {
 		return first
 	}
-	second := verdict.Conclude(e.Decision, e.counted(2))
+	second := verdict.Conclude(e.Decision, Compare(e.Rounds, 2, e.Benchmark.Measured()))
 	return confirm(first, second)
-}
-
-func (e *Evidence) counted(set int) []verdict.Round {
-	return Compare(e.Rounds, set, e.Benchmark.Measured())
 }
 
 // rejectedByQuality returns the verdict on a pair whose copy exceeds a limit of quality,

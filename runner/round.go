@@ -102,9 +102,9 @@ const burstTokens = 32
 // median is to shrug off a disturbed one.
 const leastBursts = 8
 
-// Bursts that a round has of each further phase, of opposite order by twos. At depth their tokens are
-// those of two bursts, in eight parts whose median shrugs off a disturbed one; one of several clients has
-// as many tokens as all of them together.
+// Bursts that a round has of each further phase, of opposite order by twos. At depth, eight
+// bursts share the tokens of two, because a median of eight shrugs off a disturbed one; a burst of several
+// clients has as many tokens as all of them together.
 const (
 	burstsAtDepth = leastBursts
 	burstsAtOnce  = 2

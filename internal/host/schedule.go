@@ -60,8 +60,8 @@ func (p *Process) Read() Schedule {
 	return now
 }
 
-// Stopped reports whether the process does nothing until it is told to go on, or is gone; true if the
-// system does not report it.
+// Stopped reports whether a signal has stopped the process, or it is gone; true if the system does not
+// report it.
 func (p *Process) Stopped() bool {
 	if !p.ok {
 		return true

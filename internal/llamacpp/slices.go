@@ -147,8 +147,8 @@ func (r *pairedRound) slicedTurn(ctx context.Context, n int, turn runner.Turn, t
 	return found
 }
 
-// stopLimit bounds how long a process is waited for that was told to stop. It may compute for some
-// milliseconds more, when a hypervisor has its core.
+// stopLimit bounds the wait for a process to stop. It may compute for some milliseconds after the signal,
+// when a hypervisor has its core.
 const stopLimit = 50 * time.Millisecond
 
 // pause stops the process until resume lets it go on, and returns when it has stopped: until then it
