@@ -24,7 +24,7 @@ import (
 // Slices begin short, so that short prompts have many, and grow, because each of them begins with
 // caches that others have filled.
 const (
-	firstSlice = 5 * time.Millisecond
+	firstSlice = 10 * time.Millisecond
 	lastSlice  = 250 * time.Millisecond
 )
 
