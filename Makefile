@@ -16,7 +16,7 @@ UNVETTED := -vet=off -ldflags "-s -w"
 # Most tests wait for the programs that they start more than they compute. What takes longest begins first.
 SIDE_BY_SIDE := -p 4 -parallel 4 ./test/browser ./test ./internal/fleet
 
-.PHONY: help build release demo fleet-demo unit test docs pictures lint fuzz soak chaos bench bench-verdicts simulation traces llama-cpp
+.PHONY: help build release demo fleet-demo unit test test-race test-plain docs pictures lint fuzz soak chaos bench bench-verdicts simulation traces llama-cpp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' Makefile
@@ -49,11 +49,17 @@ unit: ## the tests that run no other program and need nothing installed: under 3
 	$(GO) test -short $(UNVETTED) $$($(GO) list ./... | grep -v -e '/test$$' -e /test/browser -e /test/e2e)
 
 test: lint ## lint, then run all tests, those with the real llama.cpp last
-	$(GO) test -race $(UNVETTED) -timeout 30m $(SIDE_BY_SIDE) $$($(GO) list ./... | grep -v /test/e2e)
-	$(GO) test $(UNVETTED) -timeout 30m $$(git grep --untracked -l '^//go:build !race' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's|^|./|')
-	cd test/deploy && $(GO) vet ./... && $(GO) test -count=1 ./...
+	@$(MAKE) --no-print-directory --jobs=2 test-race test-plain
 	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
 	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 -timeout 30m ./test/e2e/...
+
+test-race:
+	$(GO) test -race $(UNVETTED) -timeout 30m $(SIDE_BY_SIDE) $$($(GO) list ./... | grep -v /test/e2e)
+
+# These compute more than they wait, and have the time that the others leave.
+test-plain:
+	nice -n 19 $(GO) test $(UNVETTED) -timeout 30m $$(git grep --untracked -l '^//go:build !race' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's|^|./|')
+	cd test/deploy && nice -n 19 $(GO) vet ./... && nice -n 19 $(GO) test -count=1 ./...
 
 docs: ## write the generated tables of the documentation
 	$(GO) test -run '^TestDocs$$' ./docs -update
