@@ -16,6 +16,10 @@ UNVETTED := -vet=off -ldflags "-s -w"
 # Most tests wait for the programs that they start more than they compute. What takes longest begins first.
 SIDE_BY_SIDE := -p 4 -parallel 4 ./test/browser ./test ./internal/fleet
 
+# What is compiled without the race detector is compiled like a release, so that Go's cache holds it once.
+lint unit test-plain: export CGO_ENABLED := 0
+lint unit test-plain: export GOFLAGS := $(GOFLAGS) -trimpath
+
 .PHONY: help build release demo fleet-demo unit test test-race test-plain docs pictures lint fuzz soak chaos bench bench-verdicts simulation traces llama-cpp
 
 help: ## list the targets
@@ -50,13 +54,13 @@ unit: ## the tests that run no other program and need nothing installed: under 3
 
 test: lint ## lint, then run all tests, those with the real llama.cpp last
 	@$(MAKE) --no-print-directory --jobs=2 test-race test-plain
-	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
-	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 -timeout 30m ./test/e2e/...
 
 test-race:
 	$(GO) test -race $(UNVETTED) -timeout 30m $(SIDE_BY_SIDE) $$($(GO) list ./... | grep -v /test/e2e)
+	@tools=$$(scripts/get-llama-cpp $(TOOLS)/llama.cpp) && \
+	LLAMA_CPP_DIR="$$tools" $(GO) test -race -count=1 -timeout 30m ./test/e2e/...
 
-# These compute more than they wait, and have the time that the others leave.
+# These compute more than they wait, and take the time that the others leave.
 test-plain:
 	nice -n 19 $(GO) test $(UNVETTED) -timeout 30m $$(git grep --untracked -l '^//go:build !race' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's|^|./|')
 	cd test/deploy && nice -n 19 $(GO) vet ./... && nice -n 19 $(GO) test -count=1 ./...
