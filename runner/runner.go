@@ -348,7 +348,7 @@ func (c *cycle) waitForHost(ctx context.Context) (release func(), err error) {
 	}
 	return c.Lock.Acquire(ctx, true, func(holder disk.Holder) {
 		c.Progress(Progress{Model: c.Model.Name, Operation: OperationWait, Detail: "another measurement on this host: " + holder.String()})
-		c.Logger.Warn("another measurement runs on this host: waiting for it to end", "holder", holder.String())
+		c.Logger.Warn("another measurement is running on this host: waiting for it to end", "holder", holder.String())
 	})
 }
 

@@ -312,7 +312,7 @@ func TestScheduledCycleWaitsForAnotherProcess(t *testing.T) {
 	run.mustLog(measuring)
 	p.tools, free = free, p.tools
 	s := p.serve()
-	s.mustLog("another measurement runs on this host")
+	s.mustLog("another measurement is running on this host")
 	s.shows(1, "quant_cycle_running", "entry", "once")
 	_, page := s.get("/")
 	assert.Contains(t, page, "another measurement on this host")
@@ -337,7 +337,7 @@ func TestRunWaitsForTheExportersCycle(t *testing.T) {
 	assert.Equal(t, exitError, refused.wait())
 	assert.Contains(t, refused.log(), pid)
 	run := p.look(free)
-	run.mustLog(`another measurement runs on this host.*holder="pid ` + strconv.Itoa(s.cmd.Process.Pid))
+	run.mustLog(`another measurement is running on this host.*holder="pid ` + strconv.Itoa(s.cmd.Process.Pid))
 	assert.Zero(t, s.stop())
 	assert.Zero(t, run.wait(), run.log())
 }
@@ -352,7 +352,7 @@ func TestStopWhileWaitingForTheHost(t *testing.T) {
 	require.NoError(t, err)
 	defer release()
 	s := p.serve()
-	s.mustLog("another measurement runs on this host")
+	s.mustLog("another measurement is running on this host")
 	status, _ := s.get("/-/ready")
 	assert.Equal(t, 200, status)
 	assert.Zero(t, s.stop())

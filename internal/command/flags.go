@@ -168,7 +168,7 @@ func (f *runFlags) flags(app *kingpin.Application, t *threshold) {
 	run.Flag("verbose", "Log what is done, and which files are passed over and why.").BoolVar(&f.verbose)
 	run.Flag("output", "Format of the output: text (a table) or json (one object per line).").Default("text").EnumVar(&f.output, "text", "json")
 	run.Flag("evidence", "With --output json, add everything that the decision rests on.").BoolVar(&f.evidence)
-	run.Flag("no-wait", "Fail at once if another measurement runs on this host, instead of waiting for it.").BoolVar(&f.noWait)
+	run.Flag("no-wait", "Fail at once if another measurement is running on this host, instead of waiting for it.").BoolVar(&f.noWait)
 }
 
 func (f *calibrateFlags) flags(app *kingpin.Application, t *threshold) {
@@ -178,7 +178,7 @@ func (f *calibrateFlags) flags(app *kingpin.Application, t *threshold) {
 	cal.Flag("threads", "Number of threads to try; repeatable. Default: one, half of the cores, all but one, all.").PlaceHolder("N").IntsVar(&f.threads)
 	t.flag(cal)
 	cal.Flag("output", "Format of the output: text (a table) or json (one object).").Default("text").EnumVar(&f.output, "text", "json")
-	cal.Flag("no-wait", "Fail at once if another measurement runs on this host, instead of waiting for it.").BoolVar(&f.noWait)
+	cal.Flag("no-wait", "Fail at once if another measurement is running on this host, instead of waiting for it.").BoolVar(&f.noWait)
 }
 
 func (f *eventsFlags) flags(app *kingpin.Application) *kingpin.CmdClause {

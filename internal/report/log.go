@@ -13,7 +13,7 @@ import (
 
 // Log is a slog.Handler for a person who watches: a line a message, such as
 //
-//	warning: another measurement runs on this host: waiting for it to end (holder: pid 7)
+//	warning: another measurement is running on this host: waiting for it to end (holder: pid 7)
 //
 // without the time, and without what a terminal would not show as itself. Its methods may be
 // called by several goroutines if the writer's may.
