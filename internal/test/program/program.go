@@ -81,7 +81,8 @@ func compile(pkg string, flags []string) (path string, err error) {
 	build := exec.Command("go", append(append([]string{"build", "-o", kept}, flags...), pkg)...)
 	build.Dir = root
 	if !slices.Contains(flags, "-race") { // like a release, which lint has compiled already
-		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath")
+		build.Args = slices.Insert(build.Args, 2, "-trimpath")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	}
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, output)
