@@ -80,15 +80,17 @@ type Burst struct {
 	Phase  verdict.Phase `json:"phase"`
 	Depth  int           `json:"depth"`  // tokens in the KV cache before it
 	Tokens int           `json:"tokens"` // of all sequences together
-	Time   time.Duration `json:"ns"`
+	Time   time.Duration `json:"ns"`     // in which the tool ran
 	// Clients are the sequences that were generated at once; 0 is one.
 	Clients int `json:"clients,omitempty"`
 	// Slices are the parts in which it was measured, while other files were measured in
 	// between; 0 is one. Time is the sum of them.
 	Slices int `json:"slices,omitempty"`
-	// Taken is the share of the time, 0 to 1, that others took of the CPUs meanwhile, as far
-	// as the system reports it.
-	Taken float64 `json:"taken_ratio,omitempty"`
+	// Taken is the share, 0 to 1, that others took of the time, as far as the system reports
+	// it. Waited is the part of it in which the tool waited for a CPU, and which Time is
+	// without.
+	Taken  float64 `json:"taken_ratio,omitempty"`
+	Waited float64 `json:"waited_ratio,omitempty"`
 	// Repeated says that others took too much during the turn, which was measured again:
 	// this burst counts nowhere.
 	Repeated bool `json:"repeated,omitempty"`

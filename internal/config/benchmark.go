@@ -38,7 +38,9 @@ type Benchmark struct {
 
 	// MaxDisturbance is the share, 0 to 1, of the CPUs meant for the measurement
 	// that other processes and the hypervisor may take before a run counts as
-	// contaminated and its round is repeated. Default 0.1; 1 repeats nothing.
+	// contaminated and its round is repeated, or the burst of a paired round: of time
+	// that this waited for a CPU, which is subtracted, a third counts. Default 0.1; 1
+	// repeats nothing.
 	MaxDisturbance float64 `yaml:"max_disturbance" input:"decision" json:"max_disturbance"`
 	// WaitIdle holds a cycle until other processes leave the host idle, for at most
 	// this long; then it goes on regardless. Default 0: no waiting.

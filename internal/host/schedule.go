@@ -91,16 +91,24 @@ func (p *Process) PeakMemory() int64 {
 	return int64(status.VmHWM)
 }
 
-// Taken returns the share, 0 to 1, that others took of the time that a process had between two
-// schedules: in which the thread that waited longest waited for a CPU, because the others of
-// its process wait for it, or the hypervisor gave the CPUs to another machine. Threads that
+// Loss is what others took of the time that a process had, in shares of it, 0 to 1.
+type Loss struct {
+	Waited float64 // its threads waited for a CPU; known to the nanosecond
+	Stolen float64 // the hypervisor gave the CPUs to another machine; known in ticks of 10 ms
+}
+
+// Taken is both together, 0 to 1.
+func (l Loss) Taken() float64 { return min(1, l.Waited+l.Stolen) }
+
+// Lost returns what others took of a process between two schedules. It waited for as long as the
+// thread that waited longest, because the others of its process wait for it. Threads that
 // compute have the same work; one that ran for less than half as long as another (it logs, or
 // answers) may have waited for that other one, and the others for it, so that the time in which
 // it ran was not taken. Of the whole time, running is what is left without the times in which
-// the process was stopped. Taken is 0 if the system does not report it.
-func Taken(before, after Schedule, whole, running time.Duration) float64 {
+// the process was stopped. Nothing is lost if the system does not report it.
+func Lost(before, after Schedule, whole, running time.Duration) Loss {
 	if !before.ok || !after.ok || whole <= 0 || running <= 0 {
-		return 0
+		return Loss{}
 	}
 	spent, busiest := map[int]thread{}, time.Duration(0)
 	for id, now := range after.threads {
@@ -118,5 +126,5 @@ func Taken(before, after Schedule, whole, running time.Duration) float64 {
 	}
 	waited := max(longest-besides, 0)
 	stolen := max(after.steal-before.steal, 0)
-	return min(1, float64(waited)/float64(running)+float64(stolen)/float64(whole))
+	return Loss{Waited: min(1, float64(waited)/float64(running)), Stolen: min(1, float64(stolen)/float64(whole))}
 }

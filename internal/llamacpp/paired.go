@@ -260,9 +260,14 @@ func (r *pairedRound) turns(ctx context.Context, text []int32, measure func(ctx 
 	return nil
 }
 
+// errorOfWaits is how much of a wait stays in a burst from whose time it is subtracted: caches are cold
+// afterwards. See "Waits" in BENCHMARKS.md.
+const errorOfWaits = 1.0 / 3
+
+// disturbed reports whether others took more than so much from one of the bursts of a turn.
 func disturbed(bursts map[int]runner.Burst, most float64) bool {
 	for _, b := range bursts {
-		if b.Taken > most {
+		if max(b.Taken-b.Waited, 0)+b.Waited*errorOfWaits > most {
 			return true
 		}
 	}
@@ -368,7 +373,6 @@ func (s *server) burstOfAll(ctx context.Context, n int, turn runner.Turn, texts 
 	if err != nil {
 		return burst, err
 	}
-	burst.Taken = a.taken
 	if *a.PromptN > 1 {
 		return burst, &runner.Unpaired{Err: fmt.Errorf("%s evaluated %d tokens of a prompt that was in its cache but for the last one, with %d clients at once", s.tool, *a.PromptN, turn.Clients)}
 	}
@@ -387,7 +391,6 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 	if err != nil {
 		return burst, err
 	}
-	burst.Taken = a.taken
 	milliseconds := *a.PredictedMS
 	if turn.Phase == verdict.Prompt {
 		if *a.PromptN != turn.Tokens {
@@ -400,15 +403,32 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 		}
 		milliseconds = *a.PromptMS
 	}
-	err = s.time(&burst, a, milliseconds)
-	return burst, err
+	if err := s.time(&burst, a, milliseconds); err != nil {
+		return burst, err
+	}
+	if turn.Phase != verdict.Prompt { // a warm-up of a few tokens may have waited for most of its time
+		s.token = burst.Time / time.Duration(burst.Tokens)
+	}
+	return burst, nil
 }
 
-// time gives a burst the time that a server said it took, without the pauses in it.
+// mostWaits is the greatest share of a burst's time that is taken for waits. Where they are more, the
+// rest says little.
+const mostWaits = 0.5
+
+// time gives a burst the time that a server said it took, without the pauses in it and without its
+// waits for a CPU, as far as they cannot have been before or after it: others who have that CPU for some
+// milliseconds take more of a short burst than of a long one, which would be a difference between the files.
 func (s *server) time(burst *runner.Burst, a answer, milliseconds float64) error {
-	burst.Time = inMilliseconds(milliseconds)
-	stopped, slices := s.pauses.least(a.during, burst.Time)
-	burst.Time -= stopped
+	told := inMilliseconds(milliseconds)
+	stopped, slices := s.pauses.least(a.during, told)
+	told -= stopped
+	waited := time.Duration(a.lost.Waited*float64(a.running)) - max(a.running-told, 0)
+	waited = min(max(waited, 0), time.Duration(mostWaits*float64(told)))
+	burst.Time, burst.Taken = told-waited, a.lost.Taken()
+	if waited > 0 {
+		burst.Waited = waited.Seconds() / told.Seconds()
+	}
 	if slices > 1 {
 		burst.Slices = slices
 	}

@@ -215,8 +215,9 @@ const answerLimit = 4 << 20
 // answer is what a server said of an answer, and what was seen of it from outside.
 type answer struct {
 	timings
-	during span    // from the request to the end of the answer
-	taken  float64 // share of the time, 0 to 1, that others took of the CPUs
+	during  span          // from the request to the end of the answer
+	running time.Duration // of it, in which the server was not stopped
+	lost    host.Loss     // what others took of that
 }
 
 // complete has the prompt evaluated, as far as it is not in the cache, and so many tokens
@@ -251,7 +252,7 @@ func (s *server) ask(ctx context.Context, c completion, parse func(text []byte, 
 		return answer{}, s.unusable("%w", err)
 	}
 	stopped, _ := s.pauses.least(r.during, wall)
-	return answer{t, r.during, host.Taken(r.before, r.after, wall, wall-stopped)}, nil
+	return answer{t, r.during, wall - stopped, host.Lost(r.before, r.after, wall, wall-stopped)}, nil
 }
 
 // reply is what a server answers.

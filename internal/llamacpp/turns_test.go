@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
 
@@ -18,12 +20,16 @@ func TestDisturbedTurnsAreRepeated(t *testing.T) {
 	for name, test := range map[string]struct {
 		turns int
 		taken func(turn, try int) float64 // of the copy
+		waits float64                     // of the copy, as a share of its time
 		tries []int                       // of each turn
 	}{
 		"nothing is taken":              {turns: 3, taken: func(int, int) float64 { return 0 }, tries: []int{1, 1, 1}},
 		"as much as may be":             {turns: 1, taken: func(int, int) float64 { return most }, tries: []int{1}},
 		"once":                          {turns: 3, taken: func(turn, try int) float64 { return map[bool]float64{true: 0.5}[turn == 1 && try == 1] }, tries: []int{1, 2, 1}},
 		"one turn always":               {turns: 8, taken: func(turn, _ int) float64 { return map[bool]float64{true: 0.5}[turn == 2] }, tries: []int{1, 1, 4, 1, 1, 1, 1, 1}},
+		"no more than is subtracted":    {turns: 1, taken: func(int, int) float64 { return 0.27 }, waits: 0.27, tries: []int{1}},
+		"more than is subtracted":       {turns: 1, taken: func(int, int) float64 { return 0.27 }, waits: 0.2, tries: []int{2}},
+		"waits for most of the time":    {turns: 1, taken: func(int, int) float64 { return 0.5 }, waits: 0.5, tries: []int{2}},
 		"no more in all than there are": {turns: 4, taken: func(int, int) float64 { return 1 }, tries: []int{4, 2, 1, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -36,7 +42,7 @@ func TestDisturbedTurnsAreRepeated(t *testing.T) {
 			tries := make([]int, test.turns)
 			require.NoError(t, r.turns(t.Context(), nil, func(_ context.Context, n int, _ runner.Turn, _ []int32) (map[int]runner.Burst, error) {
 				tries[n]++
-				return map[int]runner.Burst{0: {Turn: n}, 1: {Turn: n, Taken: test.taken(n, tries[n])}}, nil
+				return map[int]runner.Burst{0: {Turn: n}, 1: {Turn: n, Taken: test.taken(n, tries[n]), Waited: test.waits}}, nil
 			}))
 			assert.Equal(t, test.tries, tries)
 			for _, file := range r.files {
@@ -51,6 +57,32 @@ func TestDisturbedTurnsAreRepeated(t *testing.T) {
 					assert.Equal(t, 1, n, "bursts of turn %d that count", turn)
 				}
 			}
+		})
+	}
+}
+
+func TestWaitsAreSubtracted(t *testing.T) {
+	const ms = time.Millisecond
+	for name, test := range map[string]struct {
+		running time.Duration // from the request to the end of the answer
+		loss    host.Loss     // of that
+		want    runner.Burst  // of 100 ms as the server says it
+	}{
+		"nothing is taken":                  {110 * ms, host.Loss{}, runner.Burst{Time: 100 * ms}},
+		"all was within the time":           {100 * ms, host.Loss{Waited: 0.3}, runner.Burst{Time: 70 * ms, Taken: 0.3, Waited: 0.3}},
+		"some may have been before it":      {125 * ms, host.Loss{Waited: 0.4}, runner.Burst{Time: 75 * ms, Taken: 0.4, Waited: 0.25}},
+		"all may have been before it":       {125 * ms, host.Loss{Waited: 0.2}, runner.Burst{Time: 100 * ms, Taken: 0.2}},
+		"a clock is read a little too late": {99 * ms, host.Loss{Waited: 1.0 / 9}, runner.Burst{Time: 89 * ms, Taken: 1.0 / 9, Waited: 0.11}},
+		"hardly anything is left":           {100 * ms, host.Loss{Waited: 0.9}, runner.Burst{Time: 50 * ms, Taken: 0.9, Waited: 0.5}},
+		"the hypervisor counts in ticks":    {100 * ms, host.Loss{Waited: 0.1, Stolen: 0.2}, runner.Burst{Time: 90 * ms, Taken: 0.3, Waited: 0.1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			burst := runner.Burst{Tokens: 32}
+			require.NoError(t, new(server).time(&burst, answer{during: span{began, began.Add(test.running)}, running: test.running, lost: test.loss}, 100))
+			assert.InDelta(t, test.want.Time, burst.Time, float64(time.Microsecond))
+			assert.InDelta(t, test.want.Taken, burst.Taken, 1e-6)
+			assert.InDelta(t, test.want.Waited, burst.Waited, 1e-6)
 		})
 	}
 }
