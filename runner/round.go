@@ -105,8 +105,9 @@ const burstTokens = 32
 const leastBursts = 8
 
 // Bursts that a round has of each further phase, of opposite order by twos. At depth, eight
-// bursts share the tokens of two, because a median of eight shrugs off a disturbed one; a burst of several
-// clients has as many tokens as all of them together.
+// bursts share the tokens of two, because a median of eight shrugs off a disturbed one. They must not be
+// shorter: the first tokens read a deep cache from memory, which is equally slow for all files, and so are the
+// first of each slice. A burst of several clients has as many tokens as all of them together.
 const (
 	burstsAtDepth = leastBursts
 	burstsAtOnce  = 2

@@ -416,18 +416,19 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 // rest says little.
 const mostWaits = 0.5
 
-// time gives a burst the time that a server said it took, without the pauses in it and without its
-// waits for a CPU, as far as they cannot have been before or after it: others who have that CPU for some
+// time gives a burst the time that a server said it took, without the pauses in it and, on CPUs, without its
+// waits, as far as they cannot have been before or after it: others who have a CPU for some
 // milliseconds take more of a short burst than of a long one, which would be a difference between the files.
+// An accelerator computes while a thread waits.
 func (s *server) time(burst *runner.Burst, a answer, milliseconds float64) error {
 	told := inMilliseconds(milliseconds)
 	stopped, slices := s.pauses.least(a.during, told)
 	told -= stopped
+	burst.Time, burst.Taken = told, a.lost.Taken()
 	waited := time.Duration(a.lost.Waited*float64(a.running)) - max(a.running-told, 0)
-	waited = min(max(waited, 0), time.Duration(mostWaits*float64(told)))
-	burst.Time, burst.Taken = told-waited, a.lost.Taken()
-	if waited > 0 {
-		burst.Waited = waited.Seconds() / told.Seconds()
+	if waited > 0 && s.log.onCPU() {
+		burst.Waited = min(waited.Seconds()/told.Seconds(), mostWaits)
+		burst.Time -= time.Duration(burst.Waited * float64(told))
 	}
 	if slices > 1 {
 		burst.Slices = slices
