@@ -94,6 +94,7 @@ func (p *Process) PeakMemory() int64 {
 // Loss is what others took of the time that a process had, in shares of it, 0 to 1.
 type Loss struct {
 	Waited float64 // its threads waited for a CPU; known to the nanosecond
+	Ran    float64 // not lost: the thread that ran longest ran
 	Stolen float64 // the hypervisor gave the CPUs to another machine; known in ticks of 10 ms
 }
 
@@ -126,5 +127,5 @@ func Lost(before, after Schedule, whole, running time.Duration) Loss {
 	}
 	waited := max(longest-besides, 0)
 	stolen := max(after.steal-before.steal, 0)
-	return Loss{Waited: min(1, float64(waited)/float64(running)), Stolen: min(1, float64(stolen)/float64(whole))}
+	return Loss{Waited: min(1, float64(waited)/float64(running)), Ran: min(1, float64(busiest)/float64(running)), Stolen: min(1, float64(stolen)/float64(whole))}
 }

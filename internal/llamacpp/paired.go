@@ -419,14 +419,15 @@ const mostWaits = 0.5
 // time gives a burst the time that a server said it took, without the pauses in it and, on CPUs, without its
 // waits, as far as they cannot have been before or after it: others who have a CPU for some
 // milliseconds take more of a short burst than of a long one, which would be a difference between the files.
-// An accelerator computes while a thread waits.
+// An accelerator computes while a thread waits, and threads that wait while another one sleeps delay nothing:
+// what is left has to be time in which a thread ran.
 func (s *server) time(burst *runner.Burst, a answer, milliseconds float64) error {
 	told := inMilliseconds(milliseconds)
 	stopped, slices := s.pauses.least(a.during, told)
 	told -= stopped
 	burst.Time, burst.Taken = told, a.lost.Taken()
 	waited := time.Duration(a.lost.Waited*float64(a.running)) - max(a.running-told, 0)
-	if waited > 0 && s.log.onCPU() {
+	if ran := time.Duration(a.lost.Ran * float64(a.running)); waited > 0 && s.log.onCPU() && ran >= (told-waited)/2 {
 		burst.Waited = min(waited.Seconds()/told.Seconds(), mostWaits)
 		burst.Time -= time.Duration(burst.Waited * float64(told))
 	}

@@ -77,10 +77,14 @@ func TestWaitsAreSubtracted(t *testing.T) {
 		"a clock is read a little too late": {running: 99 * ms, loss: host.Loss{Waited: 1.0 / 9}, want: runner.Burst{Time: 89 * ms, Taken: 1.0 / 9, Waited: 0.11}},
 		"hardly anything is left":           {running: 100 * ms, loss: host.Loss{Waited: 0.9}, want: runner.Burst{Time: 50 * ms, Taken: 0.9, Waited: 0.5}},
 		"the hypervisor counts in ticks":    {running: 100 * ms, loss: host.Loss{Waited: 0.1, Stolen: 0.2}, want: runner.Burst{Time: 90 * ms, Taken: 0.3, Waited: 0.1}},
+		"it slept for most of the time":     {running: 100 * ms, loss: host.Loss{Waited: 0.3, Ran: 0.2}, want: runner.Burst{Time: 100 * ms, Taken: 0.3}},
 		"an accelerator goes on":            {running: 100 * ms, loss: host.Loss{Waited: 0.3}, want: runner.Burst{Time: 100 * ms, Taken: 0.3}, computes: "CUDA"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
+			if test.loss.Ran == 0 {
+				test.loss.Ran = 1 - test.loss.Waited
+			}
 			s, burst := &server{log: &loadLog{backends: []string{cmp.Or(test.computes, "CPU")}}}, runner.Burst{Tokens: 32}
 			require.NoError(t, s.time(&burst, answer{during: span{began, began.Add(test.running)}, running: test.running, lost: test.loss}, 100))
 			assert.InDelta(t, test.want.Time, burst.Time, float64(time.Microsecond))
