@@ -86,9 +86,9 @@ type Burst struct {
 	// Slices are the parts in which it was measured, while other files were measured in
 	// between; 0 is one. Time is the sum of them.
 	Slices int `json:"slices,omitempty"`
-	// Taken is the share, 0 to 1, that others took of the time, as far as the system reports
-	// it. Waited is the part of it in which the tool waited for a CPU, and which Time is
-	// without.
+	// Taken is the share, 0 to 1, that others took of the time from the request to the answer,
+	// as far as the system reports it. Waited is the share of the burst's own time in which the
+	// tool waited for a CPU; Time is without it.
 	Taken  float64 `json:"taken_ratio,omitempty"`
 	Waited float64 `json:"waited_ratio,omitempty"`
 	// Repeated says that others took too much during the turn, which was measured again:

@@ -75,7 +75,7 @@ func TestGroupMemory(t *testing.T) {
 	}
 }
 
-func TestLossIsTheLongestWaitAndWhatWasStolen(t *testing.T) {
+func TestTakenIsTheLongestWaitAndWhatWasStolen(t *testing.T) {
 	at := func(steal time.Duration, waiting ...time.Duration) Schedule {
 		s := Schedule{ok: true, steal: steal, threads: map[int]thread{}}
 		for id, w := range waiting {
@@ -83,11 +83,11 @@ func TestLossIsTheLongestWaitAndWhatWasStolen(t *testing.T) {
 		}
 		return s
 	}
-	assert.InDelta(t, 0.2, Lost(at(0, 50, 0), at(0, 60, 20), 100, 100).Taken(), 1e-12)
-	assert.InDelta(t, 0.3, Lost(at(5, 50, 0), at(15, 60, 20), 100, 100).Taken(), 1e-12)
-	assert.InDelta(t, 1, Lost(at(0, 0), at(0, 500), 100, 100).Taken(), 1e-12, "never more than all of it")
-	assert.InDelta(t, 0.1, Lost(at(0), at(0, 10), 100, 100).Taken(), 1e-12, "a thread that began meanwhile")
-	assert.InDelta(t, 0.3, Lost(at(5, 0), at(15, 10), 100, 50).Taken(), 1e-12, "stopped for half of the time")
-	assert.Zero(t, Lost(Schedule{}, at(0, 10), 100, 100), "if the system does not report it")
-	assert.Zero(t, Lost(at(0, 0), at(0, 10), 0, 0))
+	assert.InDelta(t, 0.2, Between(at(0, 50, 0), at(0, 60, 20)).Taken(100, 100), 1e-12)
+	assert.InDelta(t, 0.3, Between(at(5, 50, 0), at(15, 60, 20)).Taken(100, 100), 1e-12)
+	assert.InDelta(t, 1, Between(at(0, 0), at(0, 500)).Taken(100, 100), 1e-12, "never more than all of it")
+	assert.InDelta(t, 0.1, Between(at(0), at(0, 10)).Taken(100, 100), 1e-12, "a thread that began meanwhile")
+	assert.InDelta(t, 0.3, Between(at(5, 0), at(15, 10)).Taken(100, 50), 1e-12, "stopped for half of the time")
+	assert.Zero(t, Between(Schedule{}, at(0, 10)).Taken(100, 100), "if the system does not report it")
+	assert.Zero(t, Between(at(0, 0), at(0, 10)).Taken(0, 0))
 }

@@ -91,25 +91,30 @@ func (p *Process) PeakMemory() int64 {
 	return int64(status.VmHWM)
 }
 
-// Loss is what others took of the time that a process had, in shares of it, 0 to 1.
-type Loss struct {
-	Waited float64 // its threads waited for a CPU; known to the nanosecond
-	Ran    float64 // not lost: the thread that ran longest ran
-	Stolen float64 // the hypervisor gave the CPUs to another machine; known in ticks of 10 ms
+// Interval is what became of a process between two schedules; zero if the system does not report it.
+type Interval struct {
+	Ran    time.Duration // the thread that ran longest
+	Waited time.Duration // for a CPU; known to the nanosecond
+	Stolen time.Duration // in which the hypervisor gave the CPUs to another machine; known in ticks of 10 ms
 }
 
-// Taken is both together, 0 to 1.
-func (l Loss) Taken() float64 { return min(1, l.Waited+l.Stolen) }
+// Taken returns the share, 0 to 1, that others took of the whole time. Running is what is left of it
+// without the times in which the process was stopped.
+func (i Interval) Taken(whole, running time.Duration) float64 {
+	if whole <= 0 || running <= 0 {
+		return 0
+	}
+	return min(1, float64(i.Waited)/float64(running)+float64(i.Stolen)/float64(whole))
+}
 
-// Lost returns what others took of a process between two schedules. It waited for as long as the
+// Between returns what became of a process between two schedules. It waited for as long as the
 // thread that waited longest, because the others of its process wait for it. Threads that
 // compute have the same work; one that ran for less than half as long as another (it logs, or
 // answers) may have waited for that other one, and the others for it, so that the time in which
-// it ran was not taken. Of the whole time, running is what is left without the times in which
-// the process was stopped. Nothing is lost if the system does not report it.
-func Lost(before, after Schedule, whole, running time.Duration) Loss {
-	if !before.ok || !after.ok || whole <= 0 || running <= 0 {
-		return Loss{}
+// it ran was not taken.
+func Between(before, after Schedule) Interval {
+	if !before.ok || !after.ok {
+		return Interval{}
 	}
 	spent, busiest := map[int]thread{}, time.Duration(0)
 	for id, now := range after.threads {
@@ -125,7 +130,5 @@ func Lost(before, after Schedule, whole, running time.Duration) Loss {
 			besides += t.running
 		}
 	}
-	waited := max(longest-besides, 0)
-	stolen := max(after.steal-before.steal, 0)
-	return Loss{Waited: min(1, float64(waited)/float64(running)), Ran: min(1, float64(busiest)/float64(running)), Stolen: min(1, float64(stolen)/float64(whole))}
+	return Interval{Ran: busiest, Waited: max(longest-besides, 0), Stolen: max(after.steal-before.steal, 0)}
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestLossIsNotWhatThreadsOfTheProcessTookOfEachOther(t *testing.T) {
+func TestTakenIsNotWhatThreadsOfTheProcessTookOfEachOther(t *testing.T) {
 	const ms = time.Millisecond
 	before := Schedule{threads: map[int]thread{1: {running: 100 * ms, waiting: 10 * ms}, 2: {running: 1 * ms}}, ok: true}
 	for name, test := range map[string]struct {
@@ -34,11 +34,11 @@ func TestLossIsNotWhatThreadsOfTheProcessTookOfEachOther(t *testing.T) {
 		},
 		"nothing is known": {Schedule{}, 0},
 	} {
-		assert.InDelta(t, test.want, Lost(before, test.after, 100*ms, 100*ms).Taken(), 1e-9, name)
+		assert.InDelta(t, test.want, Between(before, test.after).Taken(100*ms, 100*ms), 1e-9, name)
 	}
-	assert.Zero(t, Lost(before, before, 0, 0))
+	assert.Zero(t, Between(before, before).Taken(0, 0))
 
-	loss := Lost(before, Schedule{threads: map[int]thread{1: {180 * ms, 30 * ms}}, steal: 5 * ms, ok: true}, 100*ms, 50*ms)
-	assert.InDelta(t, 0.4, loss.Waited, 1e-9, "of the time in which it was not stopped")
-	assert.InDelta(t, 0.05, loss.Stolen, 1e-9)
+	became := Between(before, Schedule{threads: map[int]thread{1: {180 * ms, 30 * ms}}, steal: 5 * ms, ok: true})
+	assert.Equal(t, Interval{Ran: 80 * ms, Waited: 20 * ms, Stolen: 5 * ms}, became)
+	assert.InDelta(t, 0.45, became.Taken(100*ms, 50*ms), 1e-9, "it waited for 0.4 of the time in which it was not stopped")
 }

@@ -422,14 +422,14 @@ const mostWaits = 0.5
 // An accelerator computes while a thread waits, and threads that wait while another one sleeps delay nothing:
 // what is left has to be time in which a thread ran.
 func (s *server) time(burst *runner.Burst, a answer, milliseconds float64) error {
-	told := inMilliseconds(milliseconds)
-	stopped, slices := s.pauses.least(a.during, told)
-	told -= stopped
-	burst.Time, burst.Taken = told, a.lost.Taken()
-	waited := time.Duration(a.lost.Waited*float64(a.running)) - max(a.running-told, 0)
-	if ran := time.Duration(a.lost.Ran * float64(a.running)); waited > 0 && s.log.onCPU() && ran >= (told-waited)/2 {
-		burst.Waited = min(waited.Seconds()/told.Seconds(), mostWaits)
-		burst.Time -= time.Duration(burst.Waited * float64(told))
+	said := inMilliseconds(milliseconds)
+	stopped, slices := s.pauses.least(a.during, said)
+	said -= stopped
+	burst.Time, burst.Taken = said, a.became.Taken(a.during.to.Sub(a.during.from), a.running)
+	waited := a.became.Waited - max(a.running-said, 0)
+	if waited > 0 && a.became.Ran >= (said-waited)/2 && s.log.onCPU() {
+		burst.Waited = min(waited.Seconds()/said.Seconds(), mostWaits)
+		burst.Time -= time.Duration(burst.Waited * float64(said))
 	}
 	if slices > 1 {
 		burst.Slices = slices

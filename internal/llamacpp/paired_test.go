@@ -52,8 +52,10 @@ func (p *place) round(ctx context.Context, t *testing.T, job runner.RoundJob) ([
 	return files, err
 }
 
-// asTold gives the throughputs with the waits that are subtracted: the fake tells a time, whatever it waits.
-func asTold(m runner.Measurement) map[verdict.Phase]float64 {
+// withWaits gives the throughputs with the waits that are subtracted: the fake says a time, whatever it waits.
+func withWaits(t *testing.T, m runner.Measurement) map[verdict.Phase]float64 {
+	t.Helper()
+	assert.Equal(t, runner.Throughputs(m.Bursts), m.Throughput)
 	bursts := slices.Clone(m.Bursts)
 	for i, b := range bursts {
 		bursts[i].Time = time.Duration(float64(b.Time) / (1 - b.Waited))
@@ -72,7 +74,7 @@ func TestPairedRound(t *testing.T) {
 		require.NoError(t, files[i].Err)
 		m := files[i].Measurement
 		for phase, throughput := range want {
-			assert.InEpsilon(t, throughput, asTold(m)[phase], 1e-4, phase)
+			assert.InEpsilon(t, throughput, withWaits(t, m)[phase], 1e-4, phase)
 		}
 		require.Len(t, m.Bursts, len(job.Turns))
 		for n, burst := range m.Bursts {
@@ -106,8 +108,8 @@ func TestClientsAtOnce(t *testing.T) {
 	for i, factor := range []float64{1, 0.8} {
 		require.NoError(t, files[i].Err)
 		m := files[i].Measurement
-		assert.InEpsilon(t, 1e5/factor, asTold(m)[eight], 1e-3, "the fake is as fast with eight as with one")
-		assert.InEpsilon(t, 1e5/factor, asTold(m)[verdict.AtDepth(300)], 1e-3)
+		assert.InEpsilon(t, 1e5/factor, withWaits(t, m)[eight], 1e-3, "the fake is as fast with eight as with one")
+		assert.InEpsilon(t, 1e5/factor, withWaits(t, m)[verdict.AtDepth(300)], 1e-3)
 		last := m.Bursts[len(m.Bursts)-1]
 		assert.Equal(t, []int{8, 8 * 32, 1}, []int{last.Clients, last.Tokens, last.Depth})
 		assert.Contains(t, strings.Join(m.Run.Args, " "), "-np 8 --kv-unified -c 396")

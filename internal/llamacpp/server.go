@@ -217,7 +217,7 @@ type answer struct {
 	timings
 	during  span          // from the request to the end of the answer
 	running time.Duration // of it, in which the server was not stopped
-	lost    host.Loss     // what others took of that
+	became  host.Interval // of the server meanwhile
 }
 
 // complete has the prompt evaluated, as far as it is not in the cache, and so many tokens
@@ -252,7 +252,7 @@ func (s *server) ask(ctx context.Context, c completion, parse func(text []byte, 
 		return answer{}, s.unusable("%w", err)
 	}
 	stopped, _ := s.pauses.least(r.during, wall)
-	return answer{t, r.during, wall - stopped, host.Lost(r.before, r.after, wall, wall-stopped)}, nil
+	return answer{t, r.during, wall - stopped, host.Between(r.before, r.after)}, nil
 }
 
 // reply is what a server answers.

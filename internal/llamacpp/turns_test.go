@@ -66,27 +66,25 @@ func TestWaitsAreSubtracted(t *testing.T) {
 	const ms = time.Millisecond
 	for name, test := range map[string]struct {
 		running  time.Duration // from the request to the end of the answer
-		loss     host.Loss     // of that
+		became   host.Interval // meanwhile; it ran for what is left of that where it is not said
 		want     runner.Burst  // of 100 ms as the server says it
 		computes string        // CPU where it is not said
 	}{
-		"nothing is taken":                  {running: 110 * ms, loss: host.Loss{}, want: runner.Burst{Time: 100 * ms}},
-		"all was within the time":           {running: 100 * ms, loss: host.Loss{Waited: 0.3}, want: runner.Burst{Time: 70 * ms, Taken: 0.3, Waited: 0.3}},
-		"some may have been before it":      {running: 125 * ms, loss: host.Loss{Waited: 0.4}, want: runner.Burst{Time: 75 * ms, Taken: 0.4, Waited: 0.25}},
-		"all may have been before it":       {running: 125 * ms, loss: host.Loss{Waited: 0.2}, want: runner.Burst{Time: 100 * ms, Taken: 0.2}},
-		"a clock is read a little too late": {running: 99 * ms, loss: host.Loss{Waited: 1.0 / 9}, want: runner.Burst{Time: 89 * ms, Taken: 1.0 / 9, Waited: 0.11}},
-		"hardly anything is left":           {running: 100 * ms, loss: host.Loss{Waited: 0.9}, want: runner.Burst{Time: 50 * ms, Taken: 0.9, Waited: 0.5}},
-		"the hypervisor counts in ticks":    {running: 100 * ms, loss: host.Loss{Waited: 0.1, Stolen: 0.2}, want: runner.Burst{Time: 90 * ms, Taken: 0.3, Waited: 0.1}},
-		"it slept for most of the time":     {running: 100 * ms, loss: host.Loss{Waited: 0.3, Ran: 0.2}, want: runner.Burst{Time: 100 * ms, Taken: 0.3}},
-		"an accelerator goes on":            {running: 100 * ms, loss: host.Loss{Waited: 0.3}, want: runner.Burst{Time: 100 * ms, Taken: 0.3}, computes: "CUDA"},
+		"nothing is taken":                  {running: 110 * ms, became: host.Interval{}, want: runner.Burst{Time: 100 * ms}},
+		"all was within the time":           {running: 100 * ms, became: host.Interval{Waited: 30 * ms}, want: runner.Burst{Time: 70 * ms, Taken: 0.3, Waited: 0.3}},
+		"some may have been before it":      {running: 125 * ms, became: host.Interval{Waited: 50 * ms}, want: runner.Burst{Time: 75 * ms, Taken: 0.4, Waited: 0.25}},
+		"all may have been before it":       {running: 125 * ms, became: host.Interval{Waited: 25 * ms}, want: runner.Burst{Time: 100 * ms, Taken: 0.2}},
+		"a clock is read a little too late": {running: 99 * ms, became: host.Interval{Waited: 11 * ms}, want: runner.Burst{Time: 89 * ms, Taken: 1.0 / 9, Waited: 0.11}},
+		"hardly anything is left":           {running: 100 * ms, became: host.Interval{Waited: 90 * ms}, want: runner.Burst{Time: 50 * ms, Taken: 0.9, Waited: 0.5}},
+		"the hypervisor counts in ticks":    {running: 100 * ms, became: host.Interval{Waited: 10 * ms, Stolen: 20 * ms}, want: runner.Burst{Time: 90 * ms, Taken: 0.3, Waited: 0.1}},
+		"it slept for most of the time":     {running: 100 * ms, became: host.Interval{Ran: 20 * ms, Waited: 30 * ms}, want: runner.Burst{Time: 100 * ms, Taken: 0.3}},
+		"an accelerator goes on":            {running: 100 * ms, became: host.Interval{Waited: 30 * ms}, want: runner.Burst{Time: 100 * ms, Taken: 0.3}, computes: "CUDA"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
-			if test.loss.Ran == 0 {
-				test.loss.Ran = 1 - test.loss.Waited
-			}
+			test.became.Ran = cmp.Or(test.became.Ran, test.running-test.became.Waited)
 			s, burst := &server{log: &loadLog{backends: []string{cmp.Or(test.computes, "CPU")}}}, runner.Burst{Tokens: 32}
-			require.NoError(t, s.time(&burst, answer{during: span{began, began.Add(test.running)}, running: test.running, lost: test.loss}, 100))
+			require.NoError(t, s.time(&burst, answer{during: span{began, began.Add(test.running)}, running: test.running, became: test.became}, 100))
 			assert.InDelta(t, test.want.Time, burst.Time, float64(time.Microsecond))
 			assert.InDelta(t, test.want.Taken, burst.Taken, 1e-6)
 			assert.InDelta(t, test.want.Waited, burst.Waited, 1e-6)
