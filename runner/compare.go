@@ -23,8 +23,11 @@ func Compare(rounds []Round, set int, phases []verdict.Phase) []verdict.Round {
 	}
 	for _, phase := range phases {
 		for i, ratio := range ratios(rounds, phase) {
-			original, quantized := rounds[i].Original.Measurement, rounds[i].Quantized.Measurement
-			compared[i][phase] = verdict.Pair{Original: original.Throughput[phase], Quantized: quantized.Throughput[phase], Ratio: ratio}
+			original, measured := rounds[i].Original.Measurement.Throughput[phase]
+			quantized, both := rounds[i].Quantized.Measurement.Throughput[phase]
+			if measured || both { // else it was settled by earlier rounds
+				compared[i][phase] = verdict.Pair{Original: original, Quantized: quantized, Ratio: ratio}
+			}
 		}
 	}
 	return compared

@@ -752,6 +752,9 @@ func TestMeasureNoise(t *testing.T) {
 	noise, err := runner.New(e, f.options).MeasureNoise(t.Context(), f.request, 5)
 	require.NoError(t, err)
 	assert.Len(t, noise.Rounds, 5)
+	for _, round := range noise.Rounds {
+		assert.Len(t, round.Quantized.Measurement.Throughput, 2, "phases, also those that a cycle would have settled")
+	}
 	assert.Equal(t, config.MethodProcess, noise.Method)
 	assert.Equal(t, "it has no server", noise.Reason)
 	assert.Len(t, e.measure, 10)

@@ -71,6 +71,8 @@ type measuring struct {
 	decision verdict.Config
 	// milestone is the number of rounds, after n rounds, that progress counts up to.
 	milestone func(n int) int
+	// everyPhase is measured in every round; else only those that are not settled.
+	everyPhase bool
 
 	begin   time.Time
 	rounds  int           // so far, repeated ones included
@@ -189,7 +191,7 @@ func (m *measuring) roundJob(pairs []*pair) (job RoundJob, first Stage) {
 		Method:           m.method,
 		CPUs:             m.Host.Pin(m.info.Threads, m.turn/2), // two rounds of opposite order have the same
 		Observe:          m.Host.Observe,
-		Phases:           m.Benchmark.Measured(),
+		Phases:           m.phases(pairs),
 		PromptTokens:     m.Benchmark.PromptTokens,
 		GenerationTokens: m.Benchmark.GenerationTokens,
 		Depth:            m.Benchmark.Depth.First(),
@@ -213,15 +215,27 @@ func (m *measuring) roundJob(pairs []*pair) (job RoundJob, first Stage) {
 		first = StageQuantized
 	}
 	if m.method == config.MethodPaired {
-		job.Turns = m.turnsOf(pairs)
+		job.Turns = m.turnsOf(pairs, job.Phases)
 	}
 	return job, first
 }
 
-// turnsOf returns the turns of the next round of pairs. Their order is drawn for all files of the
-// cycle, so that those which are measured keep the opposite order of the round before when others
-// are decided in between.
-func (m *measuring) turnsOf(pairs []*pair) []Turn {
+// phases returns those of which any of these pairs needs another round. One that a look has kept
+// needs none, and what it would take goes to the others.
+func (m *measuring) phases(pairs []*pair) []verdict.Phase {
+	open := map[verdict.Phase]bool{}
+	for _, p := range pairs {
+		for _, phase := range verdict.Decide(m.decision, p.counted).Open() {
+			open[phase] = true
+		}
+	}
+	return slices.DeleteFunc(m.Benchmark.Measured(), func(phase verdict.Phase) bool { return !m.everyPhase && !open[phase] })
+}
+
+// turnsOf returns the turns of the next round of pairs, without an order where a phase is not
+// measured. Orders are drawn for all files of the cycle, so that those which are measured keep the
+// opposite order of the round before when others are decided in between.
+func (m *measuring) turnsOf(pairs []*pair, phases []verdict.Phase) []Turn {
 	numbers := map[int]int{0: 0} // of the round's files, by the numbers of the cycle's
 	for i, p := range pairs {
 		numbers[slices.Index(m.pairs, p)+1] = i + 1
@@ -230,7 +244,7 @@ func (m *measuring) turnsOf(pairs []*pair) []Turn {
 	for i := range turns {
 		order := []int{}
 		for _, file := range turns[i].Order {
-			if number, measured := numbers[file]; measured {
+			if number, measured := numbers[file]; measured && slices.Contains(phases, turns[i].Phase) {
 				order = append(order, number)
 			}
 		}

@@ -47,6 +47,9 @@ func (e *pairing) Round(ctx context.Context, job runner.RoundJob, report func(in
 	for i, file := range job.Files {
 		found, err := e.benchmark(file, job.Phases)
 		for n, turn := range job.Turns {
+			if len(turn.Order) == 0 {
+				continue
+			}
 			speed := found.Throughput[turn.Phase]
 			found.Bursts = append(found.Bursts, runner.Burst{
 				Turn: n, Phase: turn.Phase, Depth: turn.Depth, Tokens: turn.Tokens * max(turn.Clients, 1),
@@ -342,6 +345,53 @@ func TestFurtherPhasesAreMeasuredAndJudged(t *testing.T) {
 	assert.Equal(t, []verdict.Phase{verdict.Generation, verdict.Prompt, verdict.AtDepth(64), eight}, phases)
 	primary, _ := slow.Verdict.Primary()
 	assert.Equal(t, verdict.Generation, primary.Phase)
+}
+
+// A phase that is kept is not measured again, until a second set is to confirm the verdict.
+func TestPhaseThatIsKeptIsNotMeasuredAgain(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0", "Q4_K_M")
+	f.request.Previous = func(target string) verdict.Outcome {
+		if target == "Q4_K_M" {
+			return verdict.Rejected
+		}
+		return ""
+	}
+	e := &pairing{engine: f.engine}
+	e.paired = func(job runner.RoundJob, files []runner.FileRound) error {
+		for i := range files[1:] { // prompts are slower, by as much as a few rounds cannot tell from the limit
+			m := &files[i+1].Measurement
+			for n := range m.Bursts {
+				if burst := &m.Bursts[n]; burst.Phase == verdict.Prompt {
+					burst.Time = time.Duration(float64(burst.Time) * (1.05 + 0.015*float64((job.Number*3)%5-2)))
+				}
+			}
+			m.Throughput = runner.Throughputs(m.Bursts)
+		}
+		return nil
+	}
+	results := f.runPaired(e)
+
+	for target, r := range results {
+		require.Equal(t, verdict.Kept, r.Outcome(), target)
+		assert.Len(t, r.Verdict.Phases[0].Looks, 1, target)
+		assert.Greater(t, r.Verdict.Rounds, 3, target)
+		assert.Equal(t, *r.Verdict, r.Evidence.Verdict(), target)
+	}
+	require.Len(t, results["Q4_K_M"].Evidence.Verdicts, 2)
+	rounds := results["Q8_0"].Verdict.Rounds
+	require.Equal(t, rounds, results["Q4_K_M"].Evidence.Verdicts[0].Rounds)
+	both, prompt := []verdict.Phase{verdict.Generation, verdict.Prompt}, []verdict.Phase{verdict.Prompt}
+	for i, job := range e.jobs {
+		want := prompt
+		if i < 3 || i >= rounds && i < rounds+3 {
+			want = both
+		}
+		assert.Equal(t, want, job.Phases, "round %d", i+1)
+		for _, turn := range job.Turns {
+			assert.Equal(t, slices.Contains(want, turn.Phase), len(turn.Order) > 0, "round %d, %s", i+1, turn.Phase)
+		}
+		assert.Equal(t, 1024+32-32, runner.ContextOf(job.Turns), "as in every round")
+	}
 }
 
 func TestFurtherPhasesNeedPairs(t *testing.T) {

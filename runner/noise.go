@@ -36,6 +36,7 @@ func (r *Runner) MeasureNoise(ctx context.Context, req Request, rounds int) (Noi
 		if err != nil {
 			return err
 		}
+		m.everyPhase = true
 		for len(self.counted) < rounds {
 			if err := m.round(ctx); err != nil {
 				return err

@@ -115,7 +115,9 @@ func speeds(rounds []Round, set int, phase verdict.Phase) map[int64]float64 {
 	rounds = counted(rounds, set)
 	found := make(map[int64]float64, len(rounds))
 	for i, compared := range Compare(rounds, set, []verdict.Phase{phase}) {
-		found[rounds[i].Original.Started.UnixNano()] = math.Exp(compared[phase].LogRatio())
+		if pair, measured := compared[phase]; measured {
+			found[rounds[i].Original.Started.UnixNano()] = math.Exp(pair.LogRatio())
+		}
 	}
 	return found
 }

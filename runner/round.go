@@ -27,16 +27,17 @@ type RoundJob struct {
 	// Observe begins to watch the load of the host; see Host.
 	Observe func() func(ours time.Duration, threads int) *host.Load
 
-	Phases           []verdict.Phase
-	PromptTokens     int // tokens of the prompt phase, processed in one batch
-	GenerationTokens int // tokens of the generation phase, one at a time
-	Depth            int // tokens in the KV cache before either phase, further ones aside
+	Phases           []verdict.Phase // that are measured
+	PromptTokens     int             // tokens of the prompt phase, processed in one batch
+	GenerationTokens int             // tokens of the generation phase, one at a time
+	Depth            int             // tokens in the KV cache before either phase, further ones aside
 	// Parameters are what each of Files has; nil where that is not known.
 	Parameters []Parameters
 
 	// The rest is for the paired method.
 
-	// Turns are what is measured of each file, in this order.
+	// Turns are what is measured of each file, in this order. Caches are as large as all of them
+	// need, also those that are not measured, so that the rounds of a cycle are alike.
 	Turns []Turn
 	// Vocabulary is the number of tokens that the model knows. Seed chooses those that all files are
 	// given in the first prompt of each round of a cycle, which has the same Seed and Dir, so that an
@@ -61,7 +62,7 @@ type Turn struct {
 	Phase   verdict.Phase
 	Depth   int   // tokens in the KV cache before it, of each sequence
 	Tokens  int   // that are timed, of each sequence
-	Order   []int // of the files, as indices of RoundJob.Files
+	Order   []int // of the files, as indices of RoundJob.Files; none where the phase is not measured in this round
 	Clients int   // sequences that are generated at once; 0 is one
 }
 

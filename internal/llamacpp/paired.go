@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -183,8 +184,8 @@ func (s *server) compute(ctx context.Context, text []int32) error {
 // deep returns how many tokens the cache of a server that is warmed up holds.
 func (r *pairedRound) deep() int {
 	deep := r.touched()
-	if len(r.job.Turns) > 0 && r.job.Turns[0].Phase != verdict.Prompt { // which has a text of its own
-		deep = max(deep, r.job.Turns[0].Depth)
+	if first := slices.IndexFunc(r.job.Turns, measured); first >= 0 && r.job.Turns[first].Phase != verdict.Prompt { // which has a text of its own
+		deep = max(deep, r.job.Turns[first].Depth)
 	}
 	return deep
 }
@@ -194,12 +195,15 @@ func (r *pairedRound) touched() int {
 	const prompt = 64
 	deep := r.job.Depth + prompt
 	for _, turn := range r.job.Turns {
-		if turn.Phase == verdict.Prompt {
+		if turn.Phase == verdict.Prompt && measured(turn) {
 			deep = max(deep, turn.Depth+turn.Tokens)
 		}
 	}
 	return deep
 }
+
+// measured reports whether a turn is measured in this round.
+func measured(turn runner.Turn) bool { return len(turn.Order) > 0 }
 
 // text returns a new prompt, of as many tokens as the cache has to hold. Its first tokens, up
 // to the depth at which the phases begin, are the same in every prompt of the cycle, and the
@@ -236,7 +240,7 @@ const maxTurns = 4
 func (r *pairedRound) turns(ctx context.Context, text []int32, measure func(ctx context.Context, n int, turn runner.Turn, text []int32) (map[int]runner.Burst, error)) error {
 	repeats := 0
 	for n, turn := range r.job.Turns {
-		for try := 1; ; try++ {
+		for try := 1; measured(turn); try++ {
 			r.report(-1, 0.1+0.9*float64(n)/float64(len(r.job.Turns)))
 			if turn.Phase == verdict.Prompt {
 				text = r.text()

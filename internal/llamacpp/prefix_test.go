@@ -3,6 +3,7 @@ package llamacpp_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -68,6 +69,42 @@ func TestDeepCacheOfTheFirstDepth(t *testing.T) {
 		}
 	}
 	assert.Equal(t, map[string]int{"save": 2, "restore": 4}, p.slots(t))
+}
+
+// A prompt that is not measured in a round fills no cache, which is as deep as if it were. So the bursts
+// of later rounds find theirs in a file.
+func TestRoundsWithoutSomeOfThePhases(t *testing.T) {
+	p, job := deepPlace(t, fakellama.Behaviour{})
+	full, err := p.round(t.Context(), t, job)
+	require.NoError(t, err)
+	context := func(files []runner.FileRound) string {
+		args := files[0].Measurement.Run.Args
+		return args[slices.Index(args, "-c")+1]
+	}
+	for _, phase := range []verdict.Phase{verdict.Generation, verdict.Prompt} {
+		some := job
+		some.Phases, some.Turns = []verdict.Phase{phase}, slices.Clone(job.Turns)
+		bursts := 0
+		for i, turn := range some.Turns {
+			if turn.Phase != phase {
+				some.Turns[i].Order = nil
+			} else {
+				bursts++
+			}
+		}
+		require.NotZero(t, bursts)
+		files, err := p.round(t.Context(), t, some)
+		require.NoError(t, err)
+		for _, file := range files {
+			require.NoError(t, file.Err)
+			assert.Len(t, file.Measurement.Throughput, 1)
+			assert.Len(t, file.Measurement.Bursts, bursts)
+			for _, burst := range file.Measurement.Bursts {
+				assert.Equal(t, job.Turns[burst.Turn].Phase, burst.Phase)
+			}
+		}
+		assert.Equal(t, context(full), context(files))
+	}
 }
 
 func TestRoundsWithoutADeepCacheSaveNothing(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ func TestDisturbedTurnsAreRepeated(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &pairedRound{
-				job:     runner.RoundJob{Turns: make([]runner.Turn, test.turns), MaxDisturbance: most},
+				job:     runner.RoundJob{Turns: slices.Repeat([]runner.Turn{{Order: []int{0, 1}}}, test.turns), MaxDisturbance: most},
 				report:  func(int, float64) {},
 				servers: []*server{{}, {}},
 				files:   make([]runner.FileRound, 2),
@@ -94,6 +95,6 @@ func TestWaitsAreSubtracted(t *testing.T) {
 
 func TestTurnThatFailsEndsTheRound(t *testing.T) {
 	broken := errors.New("broken")
-	r := &pairedRound{job: runner.RoundJob{Turns: make([]runner.Turn, 2)}, report: func(int, float64) {}, servers: []*server{{}, {}}, files: make([]runner.FileRound, 2)}
+	r := &pairedRound{job: runner.RoundJob{Turns: []runner.Turn{{Order: []int{0, 1}}}}, report: func(int, float64) {}, servers: []*server{{}, {}}, files: make([]runner.FileRound, 2)}
 	assert.Equal(t, broken, r.turns(t.Context(), nil, func(context.Context, int, runner.Turn, []int32) (map[int]runner.Burst, error) { return nil, broken }))
 }

@@ -32,6 +32,10 @@
 // and otherwise measuring goes on. Kept needs every phase, an intersection-union test,
 // which costs no correction. Any one phase rejects, which does: hence α/phases.
 //
+// A phase that a look keeps is settled, and need not be measured any more: each phase has a
+// sequential test of its own, with all of α, so that a phase at the threshold passes with a
+// probability of at most α, whichever looks the others pass at.
+//
 // # Several looks
 //
 // Looks are planned at 3, 4, 6, 8, 12, 16, 20, 28, 40 and 56 rounds, and so on (1.4 times
@@ -52,8 +56,9 @@
 // 0.002 and eight times 0.005625. Looks share rounds, so that their errors coincide and sum
 // up to less than is spent: what is left is for noise that lasts for about a run, under
 // which all of Alpha would be exceeded (5.2 % of false rejections with correlation 0.5 from
-// run to run and two phases; 4.8 % with 0.90). Below an Alpha of 0.05 several have 0.80,
-// too: so far out, the tails of a trimmed mean of few rounds are heavier than the tails of t.
+// run to run and two phases; 4.8 % with 0.90). Below an Alpha of 0.05, and with three phases or
+// more, which share it, several have 0.80, too: so far out, the tails of a trimmed mean of few rounds are
+// heavier than the tails of t.
 //
 // The tests simulate that no verdict errs more often than Alpha: under independent and
 // lasting noise, random walks, trends, outliers, bursts and the recorded noise of a real

@@ -1,12 +1,15 @@
 package verdict
 
-import "github.com/quant-exporter/quant-exporter/internal/studentt"
+import (
+	"slices"
+
+	"github.com/quant-exporter/quant-exporter/internal/studentt"
+)
 
 // plan is a valid configuration made ready: where the looks are and which quantiles each
 // uses. It is not changed once made.
 type plan struct {
 	threshold float64
-	phases    int
 	looks     []plannedLook
 }
 
@@ -19,9 +22,9 @@ type plannedLook struct {
 }
 
 func newPlan(c Config) plan {
-	p := plan{threshold: c.Threshold, phases: len(c.Phases)}
+	p := plan{threshold: c.Threshold}
 	rounds := lookRounds(c.MinRounds, c.MaxRounds)
-	for i, alpha := range lookAlphas(rounds, c.Alpha) {
+	for i, alpha := range lookAlphas(rounds, c.Alpha, len(c.Phases)) {
 		p.looks = append(p.looks, plannedLook{
 			rounds:  rounds[i],
 			alpha:   alpha,
@@ -57,11 +60,12 @@ func lookRounds(low, high int) []int {
 	return looks
 }
 
-// lookAlphas shares alpha out among the looks, as the package's documentation says.
-func lookAlphas(rounds []int, alpha float64) []float64 {
+// lookAlphas shares alpha out among the looks at so many phases, as the package's documentation says.
+func lookAlphas(rounds []int, alpha float64, phases int) []float64 {
 	const (
 		robust     = 6    // rounds from which on a value is trimmed at each end
 		coinciding = 0.05 // alpha from which on several late looks may spend more of it than one
+		fewPhases  = 2    // up to which they may
 	)
 	early := 0
 	for early < len(rounds)-1 && rounds[early] < robust {
@@ -70,7 +74,7 @@ func lookAlphas(rounds []int, alpha float64) []float64 {
 
 	late := float64(len(rounds) - early)
 	total := 0.80
-	if alpha >= coinciding && late > 1 {
+	if alpha >= coinciding && phases <= fewPhases && late > 1 {
 		total = 0.90
 	}
 	share := total / late
@@ -89,35 +93,36 @@ func lookAlphas(rounds []int, alpha float64) []float64 {
 	return shares
 }
 
-// decide takes every look that so many rounds allow, in order, until one decides.
-// estimate is asked for the drop of a phase, by its place in the configuration, in the
-// first rounds. It returns how many looks were taken and what the last of them said: GoOn
-// when more rounds may decide, Inconclusive after the last planned look.
-func (p plan) decide(rounds int, estimate func(phase, rounds int) estimate) (taken int, outcome Outcome) {
+// decide takes every look that the rounds allow, in order, until one decides: rejected as soon as
+// one phase is, else kept when all are. A phase that is kept is not looked at again. measured says
+// in how many rounds each phase was, by its place in the configuration, and estimate is asked for the
+// drop of a phase in the first of them. decide returns how many looks each phase had, and the
+// outcome: GoOn when more rounds may decide, Inconclusive after the last planned look.
+func (p plan) decide(measured []int, estimate func(phase, rounds int) estimate) (taken []int, outcome Outcome) {
+	taken = make([]int, len(measured))
+	var open []int
+	for phase := range measured {
+		open = append(open, phase)
+	}
 	for _, look := range p.looks {
-		if rounds < look.rounds {
+		if slices.ContainsFunc(open, func(phase int) bool { return measured[phase] < look.rounds }) {
 			return taken, GoOn
 		}
-		taken++
-		if outcome := p.at(look, estimate); outcome != GoOn {
-			return taken, outcome
+		rejected := false
+		open = slices.DeleteFunc(open, func(phase int) bool {
+			taken[phase]++
+			outcome := look.interval(estimate(phase, look.rounds)).outcome(p.threshold)
+			rejected = rejected || outcome == Rejected
+			return outcome == Kept
+		})
+		switch {
+		case rejected:
+			return taken, Rejected
+		case len(open) == 0:
+			return taken, Kept
 		}
 	}
 	return taken, Inconclusive
-}
-
-// at takes one look at every phase: rejected if one is, else kept if all are.
-func (p plan) at(look plannedLook, estimate func(phase, rounds int) estimate) Outcome {
-	outcome := Kept
-	for phase := range p.phases {
-		switch look.interval(estimate(phase, look.rounds)).outcome(p.threshold) {
-		case Rejected:
-			return Rejected
-		case GoOn:
-			outcome = GoOn
-		}
-	}
-	return outcome
 }
 
 // interval around the estimate of one phase.

@@ -14,7 +14,8 @@ type Pair struct {
 	Ratio float64 `json:"ratio,omitempty"`
 }
 
-// Round is one paired measurement of both stages, phase by phase.
+// Round is one paired measurement of both stages, phase by phase. It need not have those that
+// Decide keeps by the rounds before it: see Verdict.Open.
 type Round map[Phase]Pair
 
 // Throughputs outside this range, in tokens per second, are not measurements. Within it
@@ -24,14 +25,17 @@ const (
 	fastest = 1e12
 )
 
-// Check says what is missing in a round or is not a throughput: not a number, infinite, zero,
-// negative, or beyond 1e-9 to 1e12 tokens per second. Such a round must not reach Decide.
+// Check says what in a round is not a throughput: not a number, infinite, zero, negative, or
+// beyond 1e-9 to 1e12 tokens per second; or that it has none of the phases. Such a round must not
+// reach Decide.
 func (r Round) Check(phases []Phase) error {
+	measured := false
 	for _, phase := range phases {
 		pair, ok := r[phase]
 		if !ok {
-			return fmt.Errorf("the round has no %s phase: measure every phase in every round", phase)
+			continue
 		}
+		measured = true
 		if !Usable(pair.Original) {
 			return fmt.Errorf("the original's throughput in the %s phase is %v tokens/s, which is not a measurement", phase, pair.Original)
 		}
@@ -41,6 +45,9 @@ func (r Round) Check(phases []Phase) error {
 		if pair.Ratio != 0 && !(pair.Ratio >= slowest/fastest && pair.Ratio <= fastest/slowest) {
 			return fmt.Errorf("the ratio of the two throughputs in the %s phase is %v, which is not a measurement", phase, pair.Ratio)
 		}
+	}
+	if !measured {
+		return fmt.Errorf("the round has none of the phases %s", phases)
 	}
 	return nil
 }
@@ -67,14 +74,21 @@ func (p Pair) LogRatio() float64 {
 	return math.Log(p.Quantized) - math.Log(p.Original)
 }
 
-// logRatios returns one slice a phase, in the order of phases.
-func logRatios(phases []Phase, rounds []Round) [][]float64 {
-	d := make([][]float64, len(phases))
-	for i, phase := range phases {
-		d[i] = make([]float64, len(rounds))
-		for j, round := range rounds {
-			d[i][j] = round[phase].LogRatio()
+// pairsOf returns what the rounds that have a phase measured of it, in their order.
+func pairsOf(phase Phase, rounds []Round) []Pair {
+	var pairs []Pair
+	for _, round := range rounds {
+		if pair, ok := round[phase]; ok {
+			pairs = append(pairs, pair)
 		}
+	}
+	return pairs
+}
+
+func logRatios(pairs []Pair) []float64 {
+	d := make([]float64, len(pairs))
+	for i, pair := range pairs {
+		d[i] = pair.LogRatio()
 	}
 	return d
 }

@@ -11,6 +11,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -160,17 +161,17 @@ type rule func(c *cycle, shift float64) (outcome Outcome, measured int)
 
 // sequential is the method of this package, the code that production runs. order is turned
 // or inTurn.
-func sequential(p plan, order func(*cycle) *logs) rule {
-	last := p.looks[len(p.looks)-1].rounds
+func sequential(config Config, order func(*cycle) *logs) rule {
+	p, phases, last := newPlan(config), len(config.Phases), config.MaxRounds
 	return func(c *cycle, shift float64) (Outcome, int) {
 		l := order(c)
-		taken, outcome := p.decide(last, func(phase, rounds int) estimate {
+		taken, outcome := p.decide(slices.Repeat([]int{last}, phases), func(phase, rounds int) estimate {
 			c.measure(rounds)
 			e := l.estimate(phase, rounds)
 			e.mean += shift
 			return e
 		})
-		return outcome, c.measured[p.looks[taken-1].rounds-1]
+		return outcome, c.measured[p.looks[slices.Max(taken)-1].rounds-1]
 	}
 }
 
@@ -289,12 +290,12 @@ func simulate(kind noiseKind, seed uint64) []*cell {
 	for phases := 1; phases <= 2; phases++ {
 		config := Default()
 		config.Phases = config.Phases[:phases]
-		cells = append(cells, newCell(phases, this, sequential(newPlan(config), turned)))
+		cells = append(cells, newCell(phases, this, sequential(config, turned)))
 	}
 	one := Default()
 	one.Phases = one.Phases[:1]
 	cells = append(cells,
-		newCell(1, "in turn", sequential(newPlan(one), inTurn)),
+		newCell(1, "in turn", sequential(one, inTurn)),
 		newCell(1, "single shot", blocks(1)), newCell(1, "5 + 5 runs", blocks(5)),
 	)
 	random := rand.New(rand.NewPCG(seed, 12))
@@ -376,9 +377,9 @@ func TestErrorRatesOfOtherPlans(t *testing.T) {
 // with two, where each is at its worst.
 func errorsOf(t *testing.T, config Config, kind noiseKind) {
 	t.Helper()
-	rejects := sequential(newPlan(config), turned)
+	rejects := sequential(config, turned)
 	config.Phases = config.Phases[:1]
-	keeps := sequential(newPlan(config), turned)
+	keeps := sequential(config, turned)
 
 	random := rand.New(rand.NewPCG(uint64(config.MinRounds), uint64(config.MaxRounds)))
 	kept, rejected := 0, 0
@@ -425,7 +426,7 @@ func TestErrorRatesOfMorePhases(t *testing.T) {
 						cycles[i] = newCycle(kind, random, config.MaxRounds)
 					}
 					decide := func(atBoundary int) Outcome {
-						_, outcome := p.decide(config.MaxRounds, func(phase, rounds int) estimate {
+						_, outcome := p.decide(slices.Repeat([]int{config.MaxRounds}, phases), func(phase, rounds int) estimate {
 							c := cycles[phase/2]
 							c.measure(rounds)
 							e := c.turned.estimate(phase%2, rounds)

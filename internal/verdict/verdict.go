@@ -17,8 +17,8 @@ const (
 // rounds it can be computed again: evidence keeps all three.
 type Verdict struct {
 	Outcome Outcome `json:"outcome"`
-	// Rounds used by the look that decided, or by the last one taken. Before the first
-	// look it is the number of rounds there are.
+	// Rounds used by the look that decided, or by the last one taken, of the phase that had the
+	// most. Before the first look it is the number of rounds there are.
 	Rounds int `json:"rounds"`
 	// Gate is the phase that rejected the pair, the one with the largest drop when
 	// several did, GateQuality or GateMemory; "" when the pair was not rejected.
@@ -31,6 +31,18 @@ type Verdict struct {
 	// Resolvable is the smallest drop that so many rounds can tell from no drop at the
 	// spread of the noisiest phase: see Resolvable. 1 before the first look.
 	Resolvable float64 `json:"resolvable"`
+}
+
+// Open returns the phases of which more rounds may decide, in the order of the configuration:
+// those that the next round has to have.
+func (v Verdict) Open() []Phase {
+	var open []Phase
+	for _, phase := range v.Phases {
+		if phase.Outcome == GoOn {
+			open = append(open, phase.Phase)
+		}
+	}
+	return open
 }
 
 // Primary returns the phase that a single figure is about: generation, or the first one where
@@ -50,8 +62,9 @@ func (v *Verdict) Primary() (PhaseVerdict, bool) {
 // PhaseVerdict is what the rounds say about one phase.
 type PhaseVerdict struct {
 	Phase Phase `json:"phase"`
-	// Outcome of this phase alone. A phase whose interval straddles the threshold has the
-	// verdict's outcome while more rounds may help, else Inconclusive.
+	// Outcome of this phase alone. A phase that is Kept stays so, and the rounds after its last look
+	// count for the others only. One whose interval straddles the threshold has the verdict's outcome
+	// while more rounds may help, else Inconclusive.
 	Outcome Outcome `json:"outcome"`
 	// Drop is the estimate, a ratio of the original's throughput, negative when the
 	// quantized model is faster.
@@ -88,6 +101,7 @@ type Look struct {
 // Decide takes every planned look that the rounds, in the order in which they were
 // measured, allow. The first look that decides wins, so that rounds after it change
 // nothing. When none does, the outcome is GoOn below MaxRounds, else Inconclusive.
+// A look needs so many rounds of each phase that is not kept by an earlier one.
 //
 // Decide never fails and never keeps a pair on figures that are none. The rounds are read
 // up to the first that Round.Check refuses; if nothing was decided by then the outcome is
@@ -97,27 +111,28 @@ func Decide(c Config, rounds []Round) Verdict {
 		return Verdict{Outcome: Inconclusive, Resolvable: 1}
 	}
 	read := leadingUsable(c.Phases, rounds)
-	d := logRatios(c.Phases, read)
 	p := newPlan(c)
+	pairs, d, measured := make([][]Pair, len(c.Phases)), make([][]float64, len(c.Phases)), make([]int, len(c.Phases))
+	for i, phase := range c.Phases {
+		pairs[i] = pairsOf(phase, read)
+		d[i], measured[i] = logRatios(pairs[i]), len(pairs[i])
+	}
 
-	taken, outcome := p.decide(len(read), func(phase, rounds int) estimate {
+	taken, outcome := p.decide(measured, func(phase, rounds int) estimate {
 		return estimateLogRatio(d[phase][:rounds])
 	})
 	if outcome == GoOn && len(read) < len(rounds) {
 		outcome = Inconclusive
 	}
-	used := len(read)
-	if taken > 0 {
-		used = p.looks[taken-1].rounds
-	}
 
-	v := Verdict{
-		Outcome:    outcome,
-		Rounds:     used,
-		Confidence: 1 - c.Alpha - c.Alpha/float64(len(c.Phases)),
-	}
+	v := Verdict{Outcome: outcome, Confidence: 1 - c.Alpha - c.Alpha/float64(len(c.Phases))}
 	for i, phase := range c.Phases {
-		v.Phases = append(v.Phases, p.report(phase, read[:used], d[i][:used], taken, outcome))
+		used := measured[i]
+		if taken[i] > 0 {
+			used = p.looks[taken[i]-1].rounds
+		}
+		v.Rounds = max(v.Rounds, used)
+		v.Phases = append(v.Phases, p.report(phase, pairs[i][:used], d[i][:used], taken[i], outcome))
 		v.Resolvable = math.Max(v.Resolvable, p.resolvable(v.Phases[i].Spread, used))
 	}
 	v.Gate = gate(v.Phases)
@@ -171,14 +186,14 @@ func gate(phases []PhaseVerdict) Phase {
 
 // report writes down what is known of one phase: the looks taken and, from the rounds
 // used, its figures.
-func (p plan) report(phase Phase, rounds []Round, d []float64, taken int, outcome Outcome) PhaseVerdict {
+func (p plan) report(phase Phase, pairs []Pair, d []float64, taken int, outcome Outcome) PhaseVerdict {
 	v := PhaseVerdict{Phase: phase, Outcome: outcome, Looks: []Look{}}
-	if len(rounds) == 0 {
+	if len(pairs) == 0 {
 		return v
 	}
-	originals := make([]float64, len(rounds))
-	for i, round := range rounds {
-		originals[i] = round[phase].Original
+	originals := make([]float64, len(pairs))
+	for i, pair := range pairs {
+		originals[i] = pair.Original
 	}
 	e := estimateLogRatio(d)
 	v.Drop, v.Spread = dropOf(e.mean), e.spread

@@ -137,7 +137,7 @@ func TestLooks(t *testing.T) {
 	} {
 		rounds := lookRounds(c.low, c.high)
 		assert.Equal(t, c.rounds, rounds, "%d to %d", c.low, c.high)
-		assert.InDeltaSlice(t, c.alphas, lookAlphas(rounds, 1), 1e-12, "%d to %d", c.low, c.high)
+		assert.InDeltaSlice(t, c.alphas, lookAlphas(rounds, 1, 2), 1e-12, "%d to %d", c.low, c.high)
 	}
 }
 
@@ -152,11 +152,15 @@ func TestAlphaOfALookIsReportedWithoutTheErrorOfItsProduct(t *testing.T) {
 func TestDefaultAlphas(t *testing.T) {
 	c := Default()
 	rounds := lookRounds(c.MinRounds, c.MaxRounds)
-	assert.InDeltaSlice(t, []float64{0.001, 0.002, 0.005625, 0.005625, 0.005625, 0.005625, 0.005625, 0.005625, 0.005625, 0.005625}, lookAlphas(rounds, c.Alpha), 1e-12)
+	assert.InDeltaSlice(t, []float64{0.001, 0.002, 0.005625, 0.005625, 0.005625, 0.005625, 0.005625, 0.005625, 0.005625, 0.005625}, lookAlphas(rounds, c.Alpha, 2), 1e-12)
+}
+
+func TestSeveralLooksSpendNoMoreThanOneOfThreePhases(t *testing.T) {
+	assert.InDeltaSlice(t, []float64{0.001, 0.002, 0.02, 0.02}, lookAlphas(lookRounds(3, 8), 0.05, 3), 1e-12)
 }
 
 func TestSeveralLooksSpendNoMoreThanOneBelowFivePercent(t *testing.T) {
-	assert.InDeltaSlice(t, []float64{0.0002, 0.0004, 0.004, 0.004}, lookAlphas(lookRounds(3, 8), 0.01), 1e-12)
+	assert.InDeltaSlice(t, []float64{0.0002, 0.0004, 0.004, 0.004}, lookAlphas(lookRounds(3, 8), 0.01, 2), 1e-12)
 }
 
 func TestOrderTurnsInTwosByFairCoins(t *testing.T) {
@@ -205,6 +209,44 @@ func TestOnePhaseIsEnoughToReject(t *testing.T) {
 	assert.Equal(t, Prompt, v.Worst().Phase)
 	assert.Equal(t, Kept, v.Phases[0].Outcome)
 	assert.Equal(t, Rejected, v.Phases[1].Outcome)
+}
+
+// A phase that is kept needs no more rounds: without them, or with others in their place, the verdict
+// is the same.
+func TestAKeptPhaseIsSettled(t *testing.T) {
+	rounds := noisy(rand.New(rand.NewPCG(3, 1)), -1, 0.05, 0.03, 56)
+	all := Decide(Default(), rounds)
+	require.Equal(t, Kept, all.Outcome)
+	require.Equal(t, 3, all.Phases[0].Looks[0].Rounds)
+	require.Len(t, all.Phases[0].Looks, 1)
+	require.Greater(t, all.Rounds, 3)
+	assert.Equal(t, []Phase{Prompt}, Decide(Default(), rounds[:3]).Open())
+
+	for _, round := range rounds[3:] {
+		round[Generation] = Pair{Original: 100, Quantized: 1}
+	}
+	assert.Equal(t, all, Decide(Default(), rounds))
+	for _, round := range rounds[3:] {
+		delete(round, Generation)
+	}
+	assert.Equal(t, all, Decide(Default(), rounds))
+}
+
+// A look at a phase waits until it was measured so often, whatever the others were.
+func TestAPhaseThatIsMissingIsWaitedFor(t *testing.T) {
+	rounds := steady(0, 5)
+	for _, round := range rounds[:3] {
+		delete(round, Prompt)
+	}
+	v := Decide(Default(), rounds)
+	assert.Equal(t, GoOn, v.Outcome)
+	assert.Equal(t, []Phase{Generation, Prompt}, v.Open())
+	assert.Equal(t, Inconclusive, Conclude(Default(), rounds).Outcome)
+
+	v = Decide(Default(), append(rounds, oneRound(0)))
+	assert.Equal(t, Kept, v.Outcome)
+	assert.Equal(t, 3, v.Rounds, "of each phase")
+	assert.Empty(t, v.Open())
 }
 
 func TestGateIsTheLargestDrop(t *testing.T) {
@@ -274,7 +316,6 @@ func TestConfidence(t *testing.T) {
 func TestRoundsThatAreNoMeasurement(t *testing.T) {
 	for name, bad := range map[string]Round{
 		"nothing measured":    {},
-		"a phase missing":     {Generation: {Original: 1, Quantized: 1}},
 		"zero original":       {Generation: {Original: 0, Quantized: 1}, Prompt: {Original: 1, Quantized: 1}},
 		"zero quantized":      {Generation: {Original: 1, Quantized: 0}, Prompt: {Original: 1, Quantized: 1}},
 		"negative":            {Generation: {Original: 1, Quantized: 1}, Prompt: {Original: -1, Quantized: -1}},
@@ -437,6 +478,25 @@ func TestTheIntervalAgreesWithTheOutcome(t *testing.T) {
 	for _, outcome := range []Outcome{Kept, Rejected, Inconclusive, GoOn} {
 		assert.Positive(t, seen[outcome], "%s was never tried", outcome)
 	}
+}
+
+// What the phases need no more is of no influence.
+func TestRoundsWithoutSettledPhasesGiveTheSameVerdict(t *testing.T) {
+	thinned := 0
+	forAll(t, func(_ *rand.Rand, rounds []Round) {
+		v := Decide(Default(), rounds)
+		for _, phase := range v.Phases {
+			if phase.Outcome != Kept {
+				continue
+			}
+			for _, round := range rounds[phase.Looks[len(phase.Looks)-1].Rounds:] {
+				delete(round, phase.Phase)
+				thinned++
+			}
+		}
+		require.Equal(t, v, Decide(Default(), rounds))
+	})
+	assert.Positive(t, thinned)
 }
 
 // requireCoherent checks what the documentation promises of outcome, interval and gate.

@@ -412,7 +412,12 @@ func plainArgument(arg string) bool {
 func viewRound(number int, r runner.Round, phases []verdict.Phase) roundView {
 	v := roundView{Round: r, Number: number}
 	for _, phase := range phases {
-		original, quantized := r.Original.Measurement.Throughput[phase], r.Quantized.Measurement.Throughput[phase]
+		original, measured := r.Original.Measurement.Throughput[phase]
+		quantized, both := r.Quantized.Measurement.Throughput[phase]
+		if !measured && !both { // settled by earlier rounds
+			v.Figures = append(v.Figures, "", "", "")
+			continue
+		}
 		speed := ""
 		if original > 0 {
 			speed = text.Speed(1 - quantized/original)

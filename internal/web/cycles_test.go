@@ -251,9 +251,12 @@ func cycles() *fakeStore {
 		}
 		return runner.Round{Set: 1, First: first, Counted: counted, Original: sample(original, "F16.gguf"), Quantized: sample(quantized, "Q2_K.gguf")}
 	}
+	settled := round(10, 8, true, runner.StageQuantized)
+	delete(settled.Original.Measurement.Throughput, verdict.Generation)
+	delete(settled.Quantized.Measurement.Throughput, verdict.Generation)
 	rounds := []runner.Round{
 		round(10, 8.0, true, runner.StageOriginal), round(10.1, 7.9, true, runner.StageQuantized),
-		round(7, 7.1, false, runner.StageOriginal), round(10, 8.1, true, runner.StageOriginal),
+		round(7, 7.1, false, runner.StageOriginal), round(10, 8.1, true, runner.StageOriginal), settled,
 	}
 	evidence := runner.Evidence{
 		Model: "m", Target: "Q2_K", Engine: runner.EngineInfo{Name: "llama.cpp", Version: "0.7.0", Build: 11669, Commit: "abc"},

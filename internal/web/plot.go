@@ -406,21 +406,22 @@ func dropAt(look verdict.Look) float64 { return 0 - math.Expm1(look.Mean) }
 // hollow.
 func newRoundsPlot(id string, rounds []runner.Round, phase verdict.Phase) *plotView {
 	var values []float64
-	for _, round := range rounds {
-		for _, sample := range []runner.Sample{round.Original, round.Quantized} {
-			if v, ok := sample.Measurement.Throughput[phase]; ok {
-				values = append(values, v)
-			}
+	measured := make([]bool, len(rounds)) // else the phase was settled by earlier rounds
+	for i, round := range rounds {
+		original, one := round.Original.Measurement.Throughput[phase]
+		quantized, other := round.Quantized.Measurement.Throughput[phase]
+		if measured[i] = one && other; measured[i] {
+			values = append(values, original, quantized)
 		}
 	}
-	if len(values) != 2*len(rounds) || len(rounds) == 0 {
+	if len(values) == 0 {
 		return nil
 	}
 	y := linearAxis(values, plotBottom, plotTop)
 	p := &plotView{
 		ID:          id,
 		Title:       "Rounds, " + string(phase) + ", tokens/s",
-		Description: fmt.Sprintf("Throughput of the original and the copy in each of %d rounds; the table of rounds has the figures.", len(rounds)),
+		Description: fmt.Sprintf("Throughput of the original and the copy in each of %d rounds; the table of rounds has the figures.", len(values)/2),
 		Rows:        y.ticks(),
 	}
 	step := float64(plotRight-plotLeft) / float64(len(rounds))
@@ -440,6 +441,9 @@ func newRoundsPlot(id string, rounds []runner.Round, phase verdict.Phase) *plotV
 		}
 		if i > 0 && round.Set != rounds[i-1].Set {
 			p.Strokes = append(p.Strokes, strokeView{"set", fmt.Sprintf("M%s %dV%d", pixel(x-step/2), plotTop, plotBottom)})
+		}
+		if !measured[i] {
+			continue
 		}
 		p.Strokes = append(p.Strokes, strokeView{"pair" + state, fmt.Sprintf("M%s %sV%s", pixel(x), pixel(y.at(original)), pixel(y.at(quantized)))})
 		for j, value := range []float64{original, quantized} {
