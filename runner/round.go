@@ -105,20 +105,17 @@ const burstTokens = 32
 // median is to shrug off a disturbed one.
 const leastBursts = 8
 
-// Bursts that a round has of each further phase, of opposite order by twos. At depth, eight
-// bursts share the tokens of two, because a median of eight shrugs off a disturbed one. They must not be
+// burstsAtDepth are those that a round has of each further depth, of opposite order by twos. They share
+// the tokens of two bursts, because a median of eight shrugs off a disturbed one. They must not be
 // shorter: the first tokens read a deep cache from memory, which is equally slow for all files, and so are the
-// first of each slice. A burst of several clients has as many tokens as all of them together.
-const (
-	burstsAtDepth = leastBursts
-	burstsAtOnce  = 2
-)
+// first of each slice.
+const burstsAtDepth = leastBursts
 
 // planTurns returns the turns of a paired round of so many files: generation at further
 // depths, prompt, generation, generation with further numbers of clients. n counts the rounds of
 // the cycle, and with seed chooses the order: two turns of a phase belong together, and have
-// opposite order. A prompt takes as long as many bursts, so that a round has one prompt, and the
-// next round has the prompt of opposite order.
+// opposite order. A prompt takes as long as many bursts, and so does a burst of several clients: a round
+// has one of them, and the next round has that of opposite order.
 func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	var turns []Turn
 	opposite := func(order []int) []int {
@@ -127,26 +124,28 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 		return order
 	}
 	coins := rand.New(rand.NewPCG(seed, ^uint64(n)))
-	further := func(turn Turn, bursts int) {
-		for range bursts / 2 {
+	ofTwoRounds := rand.New(rand.NewPCG(seed, uint64(n/2)))
+	one := func(turn Turn) {
+		turn.Order = ofTwoRounds.Perm(files)
+		if n%2 == 1 {
+			turn.Order = opposite(turn.Order)
+		}
+		turns = append(turns, turn)
+	}
+	tokens := min(burstTokens, max(b.GenerationTokens/leastBursts, 1))
+	// A deep cache is computed once, and cut down to the depths that follow. One that is cut
+	// between two bursts costs nothing, so that all of a phase begin at its depth.
+	for _, depth := range slices.Backward(b.Depth.Further()) {
+		turn := Turn{Phase: verdict.AtDepth(depth), Depth: depth, Tokens: max(2*tokens/burstsAtDepth, 1)}
+		for range burstsAtDepth / 2 {
 			turn.Order = coins.Perm(files)
 			turns = append(turns, turn)
 			turn.Order = opposite(turn.Order)
 			turns = append(turns, turn)
 		}
 	}
-	tokens := min(burstTokens, max(b.GenerationTokens/leastBursts, 1))
-	// A deep cache is computed once, and cut down to the depths that follow. One that is cut
-	// between two bursts costs nothing, so that all of a phase begin at its depth.
-	for _, depth := range slices.Backward(b.Depth.Further()) {
-		further(Turn{Phase: verdict.AtDepth(depth), Depth: depth, Tokens: max(2*tokens/burstsAtDepth, 1)}, burstsAtDepth)
-	}
 	if slices.Contains(b.Phases, verdict.Prompt) {
-		order := rand.New(rand.NewPCG(seed, uint64(n/2))).Perm(files)
-		if n%2 == 1 {
-			order = opposite(order)
-		}
-		turns = append(turns, Turn{Phase: verdict.Prompt, Depth: b.Depth.First(), Tokens: b.PromptTokens, Order: order})
+		one(Turn{Phase: verdict.Prompt, Depth: b.Depth.First(), Tokens: b.PromptTokens})
 	}
 	if slices.Contains(b.Phases, verdict.Generation) {
 		for i, start := range burstStarts(b.GenerationTokens, tokens, b.Rounds.Min, n) {
@@ -162,7 +161,7 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	// to walk down the depths, the cache of each client would have to be computed in every
 	// round, which takes longer than all else.
 	for _, clients := range b.Clients.Further() {
-		further(Turn{Phase: verdict.AtOnce(clients), Depth: max(b.Depth.First(), 1), Tokens: tokens, Clients: clients}, burstsAtOnce)
+		one(Turn{Phase: verdict.AtOnce(clients), Depth: max(b.Depth.First(), 1), Tokens: tokens, Clients: clients})
 	}
 	return turns
 }
