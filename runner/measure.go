@@ -71,7 +71,7 @@ type measuring struct {
 	decision verdict.Config
 	// milestone is the number of rounds, after n rounds, that progress counts up to.
 	milestone func(n int) int
-	// everyPhase is measured in every round; else only those that are not settled.
+	// everyPhase has rounds measure all phases, also those that are settled.
 	everyPhase bool
 
 	begin   time.Time
@@ -221,7 +221,7 @@ func (m *measuring) roundJob(pairs []*pair) (job RoundJob, first Stage) {
 }
 
 // phases returns those of which any of these pairs needs another round. One that a look has kept
-// needs none, and what it would take goes to the others.
+// needs none.
 func (m *measuring) phases(pairs []*pair) []verdict.Phase {
 	open := map[verdict.Phase]bool{}
 	for _, p := range pairs {

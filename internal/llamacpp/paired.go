@@ -233,7 +233,7 @@ func (r *pairedRound) text() []int32 {
 }
 
 // maxTurns bounds how often one turn is measured; with what others took of it the last time,
-// it counts all the same. All turns together are repeated no more often than there are.
+// it counts all the same. All turns together are repeated no more often than a cycle's rounds have turns.
 const maxTurns = 4
 
 // turns has every turn measured, and repeated when others took too much of its time.

@@ -14,8 +14,8 @@ type Pair struct {
 	Ratio float64 `json:"ratio,omitempty"`
 }
 
-// Round is one paired measurement of both stages, phase by phase. It need not have those that
-// Decide keeps by the rounds before it: see Verdict.Open.
+// Round is one paired measurement of both stages, phase by phase. A phase that is kept by the
+// rounds before it may be missing: see Verdict.Open.
 type Round map[Phase]Pair
 
 // Throughputs outside this range, in tokens per second, are not measurements. Within it
@@ -25,8 +25,8 @@ const (
 	fastest = 1e12
 )
 
-// Check says what in a round is not a throughput: not a number, infinite, zero, negative, or
-// beyond 1e-9 to 1e12 tokens per second; or that it has none of the phases. Such a round must not
+// Check fails for a round that has none of the phases, or a figure that is not a throughput: not a
+// number, infinite, zero, negative, or beyond 1e-9 to 1e12 tokens per second. Such a round must not
 // reach Decide.
 func (r Round) Check(phases []Phase) error {
 	measured := false
