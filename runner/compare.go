@@ -23,9 +23,7 @@ func Compare(rounds []Round, set int, phases []verdict.Phase) []verdict.Round {
 	}
 	for _, phase := range phases {
 		for i, ratio := range ratios(rounds, phase) {
-			original, measured := rounds[i].Original.Measurement.Throughput[phase]
-			quantized, both := rounds[i].Quantized.Measurement.Throughput[phase]
-			if measured || both { // else it was settled by earlier rounds
+			if original, quantized, measured := rounds[i].Throughputs(phase); measured {
 				compared[i][phase] = verdict.Pair{Original: original, Quantized: quantized, Ratio: ratio}
 			}
 		}

@@ -220,8 +220,8 @@ func (m *measuring) roundJob(pairs []*pair) (job RoundJob, first Stage) {
 	return job, first
 }
 
-// phases returns those of which any of these pairs needs another round. One that a look has kept
-// needs none.
+// phases returns the phases that the next round of these pairs measures: all that are still open for
+// any of them.
 func (m *measuring) phases(pairs []*pair) []verdict.Phase {
 	open := map[verdict.Phase]bool{}
 	for _, p := range pairs {

@@ -210,6 +210,14 @@ type Round struct {
 	Quantized Sample `json:"quantized"`
 }
 
+// Throughputs returns what the round measured of a phase, in tokens per second; false where the phase was
+// settled by earlier rounds.
+func (r Round) Throughputs(phase verdict.Phase) (original, quantized float64, measured bool) {
+	original, one := r.Original.Measurement.Throughput[phase]
+	quantized, other := r.Quantized.Measurement.Throughput[phase]
+	return original, quantized, one || other
+}
+
 // Sample is what a round measured of one file, and what the host did meanwhile.
 type Sample struct {
 	Started     time.Time   `json:"started"`

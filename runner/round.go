@@ -115,7 +115,7 @@ const burstsAtDepth = leastBursts
 // depths, prompt, generation, generation with further numbers of clients. n counts the rounds of
 // the cycle, and with seed chooses the order: two turns of a phase belong together, and have
 // opposite order. A prompt takes as long as many bursts, and so does a burst of several clients: a round
-// has one of them, and the next round has that of opposite order.
+// has one of them, and the next round has another one, of opposite order.
 func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	var turns []Turn
 	opposite := func(order []int) []int {

@@ -71,8 +71,7 @@ func TestDeepCacheOfTheFirstDepth(t *testing.T) {
 	assert.Equal(t, map[string]int{"save": 2, "restore": 4}, p.slots(t))
 }
 
-// A prompt that is not measured in a round fills no cache, which is as deep as if it were. So the bursts
-// of later rounds find theirs in a file.
+// What is not measured in a round takes no time of it, and the servers' caches are as large as if it were.
 func TestRoundsWithoutSomeOfThePhases(t *testing.T) {
 	p, job := deepPlace(t, fakellama.Behaviour{})
 	full, err := p.round(t.Context(), t, job)

@@ -412,9 +412,8 @@ func plainArgument(arg string) bool {
 func viewRound(number int, r runner.Round, phases []verdict.Phase) roundView {
 	v := roundView{Round: r, Number: number}
 	for _, phase := range phases {
-		original, measured := r.Original.Measurement.Throughput[phase]
-		quantized, both := r.Quantized.Measurement.Throughput[phase]
-		if !measured && !both { // settled by earlier rounds
+		original, quantized, measured := r.Throughputs(phase)
+		if !measured {
 			v.Figures = append(v.Figures, "", "", "")
 			continue
 		}

@@ -406,11 +406,8 @@ func dropAt(look verdict.Look) float64 { return 0 - math.Expm1(look.Mean) }
 // hollow.
 func newRoundsPlot(id string, rounds []runner.Round, phase verdict.Phase) *plotView {
 	var values []float64
-	measured := make([]bool, len(rounds)) // else the phase was settled by earlier rounds
-	for i, round := range rounds {
-		original, one := round.Original.Measurement.Throughput[phase]
-		quantized, other := round.Quantized.Measurement.Throughput[phase]
-		if measured[i] = one && other; measured[i] {
+	for _, round := range rounds {
+		if original, quantized, measured := round.Throughputs(phase); measured {
 			values = append(values, original, quantized)
 		}
 	}
@@ -428,7 +425,7 @@ func newRoundsPlot(id string, rounds []runner.Round, phase verdict.Phase) *plotV
 	large := max(min(step*0.45, 4), 1.8) // marks of neighbours shall not cover each other
 	for i, round := range rounds {
 		x := plotLeft + (float64(i)+0.5)*step
-		original, quantized := round.Original.Measurement.Throughput[phase], round.Quantized.Measurement.Throughput[phase]
+		original, quantized, measured := round.Throughputs(phase)
 		state, radii := "", [2]string{pixel(large), pixel(large * 0.62)}
 		if !round.Counted {
 			state = " repeated"
@@ -442,7 +439,7 @@ func newRoundsPlot(id string, rounds []runner.Round, phase verdict.Phase) *plotV
 		if i > 0 && round.Set != rounds[i-1].Set {
 			p.Strokes = append(p.Strokes, strokeView{"set", fmt.Sprintf("M%s %dV%d", pixel(x-step/2), plotTop, plotBottom)})
 		}
-		if !measured[i] {
+		if !measured {
 			continue
 		}
 		p.Strokes = append(p.Strokes, strokeView{"pair" + state, fmt.Sprintf("M%s %sV%s", pixel(x), pixel(y.at(original)), pixel(y.at(quantized)))})
