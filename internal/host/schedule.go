@@ -7,7 +7,7 @@ import (
 )
 
 // Process watches the time that a process runs on CPUs and the time that it would run and
-// does not because others have them. It is not safe for concurrent use.
+// does not because others have them. It is safe for concurrent use.
 type Process struct {
 	proc procfs.FS
 	pid  int

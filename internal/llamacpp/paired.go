@@ -380,7 +380,7 @@ func (s *server) burstOfAll(ctx context.Context, n int, turn runner.Turn, texts 
 	if *a.PromptN > 1 {
 		return burst, &runner.Unpaired{Err: fmt.Errorf("%s evaluated %d tokens of a prompt that was in its cache but for the last one, with %d clients at once", s.tool, *a.PromptN, turn.Clients)}
 	}
-	return burst, s.time(&burst, a, *a.PredictedMS)
+	return burst, s.time(&burst, s.generation(a), *a.PredictedMS)
 }
 
 // burst measures a part of a phase with one sequence.
@@ -406,6 +406,8 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 			return burst, s.unusable("%w", why)
 		}
 		milliseconds = *a.PromptMS
+	} else {
+		a = s.generation(a)
 	}
 	if err := s.time(&burst, a, milliseconds); err != nil {
 		return burst, err
@@ -414,6 +416,16 @@ func (s *server) burst(ctx context.Context, n int, turn runner.Turn, text []int3
 		s.token = burst.Time / time.Duration(burst.Tokens)
 	}
 	return burst, nil
+}
+
+// generation returns what is known of the generation in an answer, without the prompt before it: that took as long
+// as the server says. Of a server that ran in slices, what became of it before the last pause until then is left out.
+func (s *server) generation(a answer) answer {
+	a.during.from = a.during.from.Add(inMilliseconds(*a.PromptMS))
+	if last := s.pauses.lastBefore(a.during.from); last.to.After(a.watched.from) {
+		a.watched.from, a.became = last.to, host.Between(last.schedule, a.after)
+	}
+	return a
 }
 
 // mostWaits is the greatest share of a burst's time that is taken for waits. Where they are more, the
@@ -429,8 +441,11 @@ func (s *server) time(burst *runner.Burst, a answer, milliseconds float64) error
 	said := inMilliseconds(milliseconds)
 	stopped, slices := s.pauses.least(a.during, said)
 	said -= stopped
-	burst.Time, burst.Taken = said, a.became.Taken(a.during.to.Sub(a.during.from), a.running)
-	waited := a.became.Waited - max(a.running-said, 0)
+	watched := a.watched.to.Sub(a.watched.from)
+	stopped, _ = s.pauses.least(a.watched, watched)
+	running := watched - stopped
+	burst.Time, burst.Taken = said, a.became.Taken(watched, running)
+	waited := a.became.Waited - max(running-said, 0)
 	if waited > 0 && a.became.Ran >= (said-waited)/2 && s.log.onCPU() {
 		burst.Waited = min(waited.Seconds()/said.Seconds(), mostWaits)
 		burst.Time -= time.Duration(burst.Waited * float64(said))

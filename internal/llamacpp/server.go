@@ -215,9 +215,10 @@ const answerLimit = 4 << 20
 // answer is what a server said of an answer, and what was seen of it from outside.
 type answer struct {
 	timings
-	during  span          // from the request to the end of the answer
-	running time.Duration // of it, in which the server was not stopped
-	became  host.Interval // of the server meanwhile
+	during  span // from the request to the end of the answer; what the server timed lies within
+	watched span // which became tells of: at least during
+	became  host.Interval
+	after   host.Schedule // of the server, at the end of both spans
 }
 
 // complete has the prompt evaluated, as far as it is not in the cache, and so many tokens
@@ -251,8 +252,7 @@ func (s *server) ask(ctx context.Context, c completion, parse func(text []byte, 
 	if err != nil {
 		return answer{}, s.unusable("%w", err)
 	}
-	stopped, _ := s.pauses.least(r.during, wall)
-	return answer{t, r.during, wall - stopped, host.Between(r.before, r.after)}, nil
+	return answer{t, r.during, r.during, host.Between(r.before, r.after), r.after}, nil
 }
 
 // reply is what a server answers.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/quant-exporter/quant-exporter/internal/host"
 	"github.com/quant-exporter/quant-exporter/internal/verdict"
 	"github.com/quant-exporter/quant-exporter/runner"
 )
@@ -162,7 +163,7 @@ func (s *server) pause() {
 			break
 		}
 	}
-	s.pauses.begin(time.Now())
+	s.pauses.begin(time.Now(), s.watch.Read())
 }
 
 func (s *server) resume() {
@@ -173,29 +174,48 @@ func (s *server) resume() {
 // pauses are the times in which a process was stopped. They are safe for concurrent use.
 type pauses struct {
 	mu    sync.Mutex
-	spans []span
+	stops []stop
 }
 
-type span struct{ from, to time.Time } // to is zero while it lasts
+type span struct{ from, to time.Time }
 
-func (p *pauses) begin(at time.Time) {
+// stop is one of them.
+type stop struct {
+	span                   // to is zero while it lasts
+	schedule host.Schedule // of the process, when it had stopped
+}
+
+func (p *pauses) begin(at time.Time, schedule host.Schedule) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.spans = append(p.spans, span{from: at})
+	p.stops = append(p.stops, stop{span{from: at}, schedule})
 }
 
 func (p *pauses) end(at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.spans); n > 0 && p.spans[n-1].to.IsZero() {
-		p.spans[n-1].to = at
+	if n := len(p.stops); n > 0 && p.stops[n-1].to.IsZero() {
+		p.stops[n-1].to = at
 	}
 }
 
 func (p *pauses) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.spans = nil
+	p.stops = nil
+}
+
+// lastBefore returns the last pause that was over at a time; the zero value if there was none.
+func (p *pauses) lastBefore(at time.Time) stop {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var last stop
+	for _, s := range p.stops {
+		if !s.to.IsZero() && !s.to.After(at) {
+			last = s
+		}
+	}
+	return last
 }
 
 // least returns the shortest time that the process was stopped within so much time of a span,
@@ -210,7 +230,7 @@ func (p *pauses) least(whole span, d time.Duration) (stopped time.Duration, part
 		last = whole.from
 	}
 	begins := []time.Time{whole.from, last}
-	for _, s := range p.spans {
+	for _, s := range p.stops {
 		begins = append(begins, s.from, s.to, s.from.Add(-d), s.to.Add(-d))
 	}
 	stopped = d
@@ -228,7 +248,7 @@ func (p *pauses) least(whole span, d time.Duration) (stopped time.Duration, part
 // within returns how much of a span the process was stopped, and in how many parts it ran.
 func (p *pauses) within(whole span) (stopped time.Duration, parts int) {
 	parts = 1
-	for _, s := range p.spans {
+	for _, s := range p.stops {
 		if s.to.IsZero() || s.to.After(whole.to) {
 			s.to = whole.to
 		}

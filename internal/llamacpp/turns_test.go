@@ -85,7 +85,8 @@ func TestWaitsAreSubtracted(t *testing.T) {
 			began := time.Now()
 			test.became.Ran = cmp.Or(test.became.Ran, test.running-test.became.Waited)
 			s, burst := &server{log: &loadLog{backends: []string{cmp.Or(test.computes, "CPU")}}}, runner.Burst{Tokens: 32}
-			require.NoError(t, s.time(&burst, answer{during: span{began, began.Add(test.running)}, running: test.running, became: test.became}, 100))
+			during := span{began, began.Add(test.running)}
+			require.NoError(t, s.time(&burst, answer{during: during, watched: during, became: test.became}, 100))
 			assert.InDelta(t, test.want.Time, burst.Time, float64(time.Microsecond))
 			assert.InDelta(t, test.want.Taken, burst.Taken, 1e-6)
 			assert.InDelta(t, test.want.Waited, burst.Waited, 1e-6)
