@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,6 +20,9 @@ import (
 func (c *cycle) measure(ctx context.Context, group []*pair) error {
 	if len(undecided(group)) == 0 {
 		return nil
+	}
+	if err := c.readAfresh(group); err != nil {
+		return err
 	}
 	if err := c.filesUnchanged(ctx, group); err != nil { // by a tool that evaluated them
 		return err
@@ -41,6 +46,43 @@ func (c *cycle) measure(ctx context.Context, group []*pair) error {
 			return err
 		}
 		m.look()
+	}
+	return nil
+}
+
+// readAfresh has original and copies read from the disk when they are next loaded, all in the same way. The
+// kernel keeps a file that was just written, or read long ago, in pages of other sizes, and small ones make a file
+// slower by a tenth: see "Pages" in BENCHMARKS.md. A copy that cannot be put on the disk has failed.
+func (c *cycle) readAfresh(group []*pair) error {
+	c.Progress(Progress{Model: c.Model.Name, Operation: OperationBenchmark, Detail: "writing the copies to the disk"})
+	if !c.afresh { // an earlier group's rounds have read it in that way
+		if err := c.readOriginalAfresh(); err != nil {
+			return err
+		}
+		c.afresh = true
+	}
+	for _, p := range undecided(group) {
+		if p.id.Path == "" { // it exists, and came in with the original
+			continue
+		}
+		if err := c.DropCache(p.id.Path); err != nil {
+			c.fail(p, spaceFailure(err))
+		}
+	}
+	return nil
+}
+
+func (c *cycle) readOriginalAfresh() error {
+	if c.baseline != nil {
+		return spaceFailure(c.DropCache(c.baseline.id.Path))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.brought)) {
+		if filepath.Ext(name) != ".gguf" { // a text, or what the original predicts
+			continue
+		}
+		if err := c.DropCache(filepath.Join(c.dir, name)); err != nil {
+			return fmt.Errorf("having %s read from the disk: %w", name, spaceFailure(err))
+		}
 	}
 	return nil
 }

@@ -53,6 +53,8 @@ type Options struct {
 	Isolation disk.Mode
 	// Clone brings a file into a working directory. Nil: disk.Clone does.
 	Clone func(ctx context.Context, mode disk.Mode, src, dst string, progress func(done, total int64)) (disk.Mode, error)
+	// DropCache has a file read from the disk when it is read next. Nil: disk.DropCache does.
+	DropCache func(path string) error
 	// AllowRequantize lets models be quantized that are quantized already.
 	AllowRequantize bool
 	// Host is the machine. Nil: nothing is known about it.
@@ -149,6 +151,9 @@ func New(engine Engine, options Options) *Runner {
 	if options.Clone == nil {
 		options.Clone = disk.Clone
 	}
+	if options.DropCache == nil {
+		options.DropCache = disk.DropCache
+	}
 	if options.Host == nil {
 		options.Host = unknownHost{}
 	}
@@ -220,6 +225,7 @@ type cycle struct {
 	atOnce         int                 // files that a paired round of the group has at most; 0 for all
 	mostAtOnce     int                 // likewise of any group, because more have failed to load; 0 for all
 	brought        map[string]*held    // files in dir that all pairs rest on, by name
+	afresh         bool                // the original is read anew from the disk: see readAfresh
 	original       string              // base name in dir of the original's first file: the model's, or the baseline's
 	baseline       *pair               // of which only the making is used; nil where the model is the original
 	pairs          []*pair
