@@ -67,7 +67,7 @@ func TestRatioIsTheMedianOverTheTurns(t *testing.T) {
 func atDepths(n int, log float64, disturb func(turn, file int) float64) Round {
 	const perToken = -0.0004
 	var files [2][]Burst
-	for turn, depth := range burstStarts(1024, burstTokens, 3, n) {
+	for turn, depth := range burstStarts(1024, burstTokens, 3, leastBursts, n) {
 		gain := log + perToken*(float64(depth)-(1024-burstTokens)/2.0)
 		for file, seconds := range []float64{1, math.Exp(-gain)} {
 			files[file] = append(files[file], Burst{

@@ -282,7 +282,7 @@ func (m *measuring) turnsOf(pairs []*pair, phases []verdict.Phase) []Turn {
 	for i, p := range pairs {
 		numbers[slices.Index(m.pairs, p)+1] = i + 1
 	}
-	turns := planTurns(m.Benchmark, len(m.pairs)+1, m.OrderSeed, m.turn)
+	turns := planTurns(m.Benchmark, len(m.pairs)+1, m.amounts(pairs), m.OrderSeed, m.turn)
 	for i := range turns {
 		order := []int{}
 		for _, file := range turns[i].Order {

@@ -18,7 +18,7 @@ func (c *cycle) pairsFurther() error {
 	if c.info.Unpaired != "" {
 		return c.noPairs(Failf(ReasonEngineMissing, "%s", c.info.Unpaired))
 	}
-	if why := c.beyondContext(planTurns(c.Benchmark, 2, 0, 0)); why != nil {
+	if why := c.beyondContext(planTurns(c.Benchmark, 2, amounts{}, 0, 0)); why != nil {
 		return c.noPairs(why)
 	}
 	return nil
@@ -48,7 +48,7 @@ func (c *cycle) chooseMethod(ctx context.Context, group []*pair) error {
 	if c.info.Unpaired != "" {
 		return c.noPairs(Failf(ReasonEngineMissing, "%s", c.info.Unpaired))
 	}
-	turns := planTurns(c.Benchmark, 2, 0, 0)
+	turns := planTurns(c.Benchmark, 2, amounts{}, 0, 0)
 	if why := c.beyondContext(turns); why != nil {
 		return c.noPairs(why)
 	}

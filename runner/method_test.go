@@ -394,6 +394,26 @@ func TestPhaseThatIsKeptIsNotMeasuredAgain(t *testing.T) {
 	}
 }
 
+// On a noisy host later rounds have more bursts of generation.
+func TestNoisyRoundsAreFollowedByLongerOnes(t *testing.T) {
+	f := newFixture(t, &engine{}, "Q8_0")
+	e := &pairing{engine: f.engine}
+	e.paired = func(_ runner.RoundJob, files []runner.FileRound) error {
+		for n := range files[1].Measurement.Bursts {
+			if burst := &files[1].Measurement.Bursts[n]; burst.Phase == verdict.Generation {
+				burst.Time = time.Duration(float64(burst.Time) * []float64{1.2, 0.8}[n%2])
+			}
+		}
+		return nil
+	}
+	require.Equal(t, verdict.Kept, f.runPaired(e)["Q8_0"].Outcome())
+	var bursts []int
+	for _, job := range e.jobs {
+		bursts = append(bursts, len(job.Turns)-1) // and one prompt
+	}
+	assert.Equal(t, []int{12, 16, 16}, bursts)
+}
+
 func TestFurtherPhasesNeedPairs(t *testing.T) {
 	f := newFixture(t, &engine{}, "Q8_0") // which cannot pair
 	f.request.Benchmark.Clients = config.Clients{1, 8}

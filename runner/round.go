@@ -101,10 +101,6 @@ type Burst struct {
 // that what disturbs the host falls on all files alike.
 const burstTokens = 32
 
-// leastBursts of generation are a round's, shorter ones where few tokens are asked for: their
-// median is to shrug off a disturbed one.
-const leastBursts = 8
-
 // burstsAtDepth are those that a round has of each further depth, of opposite order by twos. They share
 // the tokens of two bursts, because a median of eight shrugs off a disturbed one. They must not be
 // shorter: the first tokens read a deep cache from memory, which is equally slow for all files, and so are the
@@ -112,11 +108,11 @@ const leastBursts = 8
 const burstsAtDepth = leastBursts
 
 // planTurns returns the turns of a paired round of so many files: generation at further
-// depths, prompt, generation, generation with further numbers of clients. n counts the rounds of
-// the cycle, and with seed chooses the order: two turns of a phase belong together, and have
+// depths, prompts, generation, generation with further numbers of clients, with such amounts. n counts the
+// rounds of the cycle, and with seed chooses the order: two turns of a phase belong together, and have
 // opposite order. A prompt takes as long as many bursts, and so does a burst of several clients: a round
-// has one of them, and the next round has another one, of opposite order.
-func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
+// has one of them, and the next round has another one, of opposite order, or both have two.
+func planTurns(b config.Benchmark, files int, of amounts, seed uint64, n int) []Turn {
 	var turns []Turn
 	opposite := func(order []int) []int {
 		order = slices.Clone(order)
@@ -146,9 +142,14 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	}
 	if slices.Contains(b.Phases, verdict.Prompt) {
 		one(Turn{Phase: verdict.Prompt, Depth: b.Depth.First(), Tokens: b.PromptTokens})
+		for i := 1; i < of.prompts; i++ {
+			turn := turns[len(turns)-1]
+			turn.Order = opposite(turn.Order)
+			turns = append(turns, turn)
+		}
 	}
 	if slices.Contains(b.Phases, verdict.Generation) {
-		for i, start := range burstStarts(b.GenerationTokens, tokens, b.Rounds.Min, n) {
+		for i, start := range burstStarts(b.GenerationTokens, tokens, b.Rounds.Min, max(of.bursts, leastBursts), n) {
 			order := coins.Perm(files)
 			if i%2 == 1 { // the second of two
 				order = opposite(turns[len(turns)-1].Order)
@@ -166,21 +167,24 @@ func planTurns(b config.Benchmark, files int, seed uint64, n int) []Turn {
 	return turns
 }
 
-// burstStarts returns where in a generation of all tokens the bursts of the n-th round begin. Bursts
+// burstStarts returns where in a generation of all tokens the bursts of the n-th round begin, of which
+// there are so many as far as the generation has them. Bursts
 // are dealt to the rounds in fours: two of them begin as far after the beginning of the generation as
 // the other two end before its end. So every round has the same middle, and the rounds that a verdict
-// takes at least cover the whole generation; later ones have the fewest bursts. Bursts walk down, because
+// takes at least cover the whole generation, with more bursts if that takes more. Bursts walk down, because
 // what is cut off the end of a cache costs nothing.
-func burstStarts(all, tokens, rounds, n int) []int {
+func burstStarts(all, tokens, rounds, bursts, n int) []int {
 	rounds = max(rounds, 1)
 	fours := max((all+4*tokens-1)/(4*tokens), rounds*leastBursts/4)
 	var starts []int
-	for four := n % rounds; four < fours; four += rounds {
-		if n >= rounds && len(starts) >= leastBursts {
-			break
-		}
-		for _, i := range []int{2 * four, 2*four + 1, 4*fours - 2*four - 2, 4*fours - 2*four - 1} {
-			starts = append(starts, int(math.Round(float64(all-tokens)*float64(i)/float64(4*fours-1))))
+	for dealt := range rounds { // the round's own, and then those of others
+		for four := (n + dealt) % rounds; four < fours; four += rounds {
+			if (dealt > 0 || n >= rounds) && len(starts) >= bursts {
+				break
+			}
+			for _, i := range []int{2 * four, 2*four + 1, 4*fours - 2*four - 2, 4*fours - 2*four - 1} {
+				starts = append(starts, int(math.Round(float64(all-tokens)*float64(i)/float64(4*fours-1))))
+			}
 		}
 	}
 	slices.Sort(starts)
@@ -208,7 +212,7 @@ func CellsOf(turns []Turn) int {
 }
 
 // CacheTokens returns the number of tokens that a cache has to hold in the rounds of a benchmark.
-func CacheTokens(b config.Benchmark) int { return CellsOf(planTurns(b, 2, 0, 0)) }
+func CacheTokens(b config.Benchmark) int { return CellsOf(planTurns(b, 2, amounts{}, 0, 0)) }
 
 // ClientsOf returns the number of sequences that the turns have at once at most.
 func ClientsOf(turns []Turn) int {

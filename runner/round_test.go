@@ -26,7 +26,7 @@ func TestRoundsOfAVerdictCoverAllDepthsAlike(t *testing.T) {
 			var middles []float64
 			for n := range tt.rounds {
 				var starts []int
-				for _, turn := range planTurns(b, 2, 1, n) {
+				for _, turn := range planTurns(b, 2, amounts{}, 1, n) {
 					assert.Equal(t, max(min(burstTokens, tt.tokens/leastBursts), 1), turn.Tokens)
 					generated += turn.Tokens
 					start := max(turn.Depth-tt.depth, 0)
@@ -58,11 +58,27 @@ func TestRoundsOfAVerdictCoverAllDepthsAlike(t *testing.T) {
 func TestRoundsAfterThoseThatCoverAllDepthsAreShorter(t *testing.T) {
 	var bursts []int
 	for n := range 6 {
-		starts := burstStarts(1024, burstTokens, 3, n)
+		starts := burstStarts(1024, burstTokens, 3, leastBursts, n)
 		bursts = append(bursts, len(starts))
 		assert.Equal(t, 1024-burstTokens, starts[0]+starts[len(starts)-1], "round %d has another middle", n)
 	}
 	assert.Equal(t, []int{12, 12, 8, 8, 8, 8}, bursts)
+}
+
+func TestFurtherBurstsAreThoseOfOtherRounds(t *testing.T) {
+	for n := range 6 {
+		for bursts, want := range map[int]int{8: 8, 9: 12, 16: 16, 32: 32, 100: 32} {
+			if n < 2 { // the first three share 32
+				want = max(want, 12)
+			}
+			starts := burstStarts(1024, burstTokens, 3, bursts, n)
+			assert.Len(t, slices.Compact(slices.Clone(starts)), want, "round %d of %d bursts", n, bursts)
+			assert.True(t, slices.IsSortedFunc(starts, func(a, b int) int { return b - a }))
+			for i := range starts {
+				assert.Equal(t, 1024-burstTokens, starts[i]+starts[len(starts)-1-i], "round %d of %d bursts has another middle", n, bursts)
+			}
+		}
+	}
 }
 
 func TestTurnsComeInTwosOfOppositeOrder(t *testing.T) {
@@ -76,7 +92,7 @@ func TestTurnsComeInTwosOfOppositeOrder(t *testing.T) {
 		first[a.Order[0]]++
 	}
 	for n := 0; n < 400; n += 2 {
-		turns, next := planTurns(config.DefaultBenchmark(), 3, 7, n), planTurns(config.DefaultBenchmark(), 3, 7, n+1)
+		turns, next := planTurns(config.DefaultBenchmark(), 3, amounts{}, 7, n), planTurns(config.DefaultBenchmark(), 3, amounts{}, 7, n+1)
 		require.Equal(t, verdict.Prompt, turns[0].Phase)
 		opposite(turns[0], next[0])
 		for i := 1; i < len(turns); i += 2 {
@@ -86,15 +102,15 @@ func TestTurnsComeInTwosOfOppositeOrder(t *testing.T) {
 	for file := range 3 {
 		assert.InDelta(t, 200*5/3, first[file], 60, "how often file %d comes first", file)
 	}
-	again := planTurns(config.DefaultBenchmark(), 3, 7, 5)
-	assert.Equal(t, again, planTurns(config.DefaultBenchmark(), 3, 7, 5), "the same seed")
-	assert.NotEqual(t, again, planTurns(config.DefaultBenchmark(), 3, 8, 5), "another seed")
+	again := planTurns(config.DefaultBenchmark(), 3, amounts{}, 7, 5)
+	assert.Equal(t, again, planTurns(config.DefaultBenchmark(), 3, amounts{}, 7, 5), "the same seed")
+	assert.NotEqual(t, again, planTurns(config.DefaultBenchmark(), 3, amounts{}, 8, 5), "another seed")
 }
 
 func TestOnePhaseHasOnlyItsTurns(t *testing.T) {
 	b := config.DefaultBenchmark()
 	b.Phases = []verdict.Phase{verdict.Prompt}
-	for _, turn := range planTurns(b, 2, 0, 0) {
+	for _, turn := range planTurns(b, 2, amounts{}, 0, 0) {
 		assert.Equal(t, verdict.Prompt, turn.Phase)
 		assert.Equal(t, 1024, turn.Tokens)
 		assert.Zero(t, turn.Depth)
@@ -114,8 +130,8 @@ func TestThroughputIsTokensOverTime(t *testing.T) {
 func TestFurtherPhasesHaveTurnsOfTheirOwn(t *testing.T) {
 	b := config.DefaultBenchmark()
 	b.Depth, b.Clients = config.Depths{0, 512, 4096}, config.Clients{1, 8, 2}
-	plain := planTurns(config.DefaultBenchmark(), 2, 7, 3)
-	turns := planTurns(b, 2, 7, 3)
+	plain := planTurns(config.DefaultBenchmark(), 2, amounts{}, 7, 3)
+	turns := planTurns(b, 2, amounts{}, 7, 3)
 	var deep, clients []Turn
 	var rest int
 	for n, turn := range turns {
@@ -147,7 +163,7 @@ func TestFurtherPhasesHaveTurnsOfTheirOwn(t *testing.T) {
 	for i := 0; i < len(deep); i += 2 {
 		assertOpposite(deep[i], deep[i+1])
 	}
-	before := planTurns(b, 2, 7, 2)
+	before := planTurns(b, 2, amounts{}, 7, 2)
 	for i, turn := range clients {
 		assertOpposite(before[len(before)-2+i], turn)
 	}
@@ -159,5 +175,5 @@ func TestFurtherPhasesHaveTurnsOfTheirOwn(t *testing.T) {
 	assert.Equal(t, 1, ClientsOf(plain))
 
 	b.Depth = config.Depths{1000}
-	assert.Equal(t, 8*(1000+32), CellsOf(planTurns(b, 2, 7, 3)))
+	assert.Equal(t, 8*(1000+32), CellsOf(planTurns(b, 2, amounts{}, 7, 3)))
 }
