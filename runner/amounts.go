@@ -66,7 +66,7 @@ func amountAfter(rounds []Round, phase verdict.Phase, threshold float64, fewest,
 		return fewest
 	}
 	allowed := max(errorOfDistance*math.Abs(verdict.Median(speeds)-math.Log1p(-threshold)), leastError)
-	spread := verdict.Median(steps) * madToDeviation / math.Sqrt2
+	spread := verdict.Median(steps) * verdict.MADToDeviation / math.Sqrt2
 	return int(min(max(math.Ceil(math.Pi/2*spread*spread/(allowed*allowed)), float64(fewest)), float64(most)))
 }
 
@@ -80,6 +80,3 @@ func stepsOf(turns []turnRatio) []float64 {
 	}
 	return steps
 }
-
-// madToDeviation makes the median of absolute values the standard deviation of a normal distribution.
-const madToDeviation = 1.4826

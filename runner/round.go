@@ -108,8 +108,8 @@ const burstTokens = 32
 const burstsAtDepth = leastBursts
 
 // planTurns returns the turns of a paired round of so many files: generation at further
-// depths, prompts, generation, generation with further numbers of clients, with such amounts. n counts the
-// rounds of the cycle, and with seed chooses the order: two turns of a phase belong together, and have
+// depths, prompts, generation, generation with further numbers of clients. There are as many prompts and
+// bursts as the amounts say, or a few more. n counts the rounds of the cycle, and with seed chooses the order: two turns of a phase belong together, and have
 // opposite order. A prompt takes as long as many bursts, and so does a burst of several clients: a round
 // has one of them, and the next round has another one, of opposite order, or both have two.
 func planTurns(b config.Benchmark, files int, of amounts, seed uint64, n int) []Turn {
@@ -167,17 +167,17 @@ func planTurns(b config.Benchmark, files int, of amounts, seed uint64, n int) []
 	return turns
 }
 
-// burstStarts returns where in a generation of all tokens the bursts of the n-th round begin, of which
-// there are so many as far as the generation has them. Bursts
+// burstStarts returns where in a generation of all tokens the bursts of the n-th round begin. Bursts
 // are dealt to the rounds in fours: two of them begin as far after the beginning of the generation as
-// the other two end before its end. So every round has the same middle, and the rounds that a verdict
-// takes at least cover the whole generation, with more bursts if that takes more. Bursts walk down, because
-// what is cut off the end of a cache costs nothing.
+// the other two end before its end. So every round has the same middle. The rounds that a verdict
+// takes at least cover the whole generation. A round that needs more bursts than its own fours have takes
+// fours of other rounds, too, until the generation has no more. Bursts walk down, because what is cut off
+// the end of a cache costs nothing.
 func burstStarts(all, tokens, rounds, bursts, n int) []int {
 	rounds = max(rounds, 1)
 	fours := max((all+4*tokens-1)/(4*tokens), rounds*leastBursts/4)
 	var starts []int
-	for dealt := range rounds { // the round's own, and then those of others
+	for dealt := range rounds { // the round's own, then the fours of other rounds
 		for four := (n + dealt) % rounds; four < fours; four += rounds {
 			if (dealt > 0 || n >= rounds) && len(starts) >= bursts {
 				break

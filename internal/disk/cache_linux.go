@@ -1,8 +1,6 @@
 package disk
 
 import (
-	"errors"
-	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -13,17 +11,13 @@ import (
 // posix_fadvise(2): POSIX_FADV_DONTNEED drops no page that is not on the disk yet.) It does nothing on
 // other systems. An error says that the file is not on the disk.
 func DropCache(path string) error {
+	if err := Sync(path); err != nil && !unsupported(err) { // as some file systems on FUSE say
+		return err
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	err = file.Sync()
-	if unsupported(err) { // by some file systems on FUSE
-		err = nil
-	}
 	_ = unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED) // where it cannot be, they stay
-	if err := errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("writing %s to the disk: %w", path, err)
-	}
-	return nil
+	return file.Close()
 }

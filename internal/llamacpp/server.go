@@ -215,9 +215,9 @@ const answerLimit = 4 << 20
 // answer is what a server said of an answer, and what was seen of it from outside.
 type answer struct {
 	timings
-	during  span // from the request to the end of the answer; what the server timed lies within
-	watched span // which became tells of: at least during
-	became  host.Interval
+	during  span          // from the request to the end of the answer; what the server timed lies within
+	watched span          // holds during, and may begin before it
+	became  host.Interval // of the server in the watched time
 	after   host.Schedule // of the server, at the end of both spans
 }
 

@@ -209,13 +209,12 @@ func (p *pauses) forget() {
 func (p *pauses) lastBefore(at time.Time) stop {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var last stop
-	for _, s := range p.stops {
+	for _, s := range slices.Backward(p.stops) {
 		if !s.to.IsZero() && !s.to.After(at) {
-			last = s
+			return s
 		}
 	}
-	return last
+	return stop{}
 }
 
 // least returns the shortest time that the process was stopped within so much time of a span,

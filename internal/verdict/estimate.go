@@ -60,6 +60,10 @@ func mean(values []float64) float64 {
 	return sum / float64(len(values))
 }
 
+// MADToDeviation times the median of absolute deviations is the standard deviation of a normal
+// distribution: 1/Φ⁻¹(3/4).
+const MADToDeviation = 1.4826
+
 // Median returns the middle of values, or the mean of the two in the middle; 0 of none.
 func Median(values []float64) float64 {
 	if len(values) == 0 {

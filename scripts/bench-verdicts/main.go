@@ -284,7 +284,7 @@ func printRows(o options, tallies map[config.Method]*tally) {
 	}
 }
 
-// spread is the standard deviation of log ratios and, robust against outliers, 1.4826 times
+// spread is the standard deviation of log ratios and, robust against outliers, verdict.MADToDeviation times
 // the median distance from the median.
 func spread(logs []float64) string {
 	if len(logs) < 2 {
@@ -302,5 +302,5 @@ func spread(logs []float64) string {
 	for i, d := range logs {
 		distances[i] = math.Abs(d - middle)
 	}
-	return fmt.Sprintf("%.4f, robust %.4f", math.Sqrt(sum/float64(len(logs)-1)), 1.4826*verdict.Median(distances))
+	return fmt.Sprintf("%.4f, robust %.4f", math.Sqrt(sum/float64(len(logs)-1)), verdict.MADToDeviation*verdict.Median(distances))
 }
