@@ -768,3 +768,27 @@ func TestMeasureNoise(t *testing.T) {
 	require.ErrorAs(t, err, &failure)
 	assert.Equal(t, runner.ReasonCrash, failure.Reason)
 }
+
+func TestNoiseIsMeasuredAsNearTheThreshold(t *testing.T) {
+	e := &pairing{engine: &engine{}}
+	e.paired = func(_ runner.RoundJob, files []runner.FileRound) error {
+		bursts := files[1].Measurement.Bursts
+		for i := range bursts {
+			bursts[i].Time += bursts[i].Time / 10 * time.Duration(i%2)
+		}
+		return nil
+	}
+	f := newFixture(t, e.engine)
+	f.request.Threshold = 0.5
+	_, err := runner.New(e, f.options).MeasureNoise(t.Context(), f.request, 5)
+	require.NoError(t, err)
+	turns := func(job runner.RoundJob) (n int) {
+		for _, turn := range job.Turns {
+			if turn.Phase == verdict.Generation {
+				n++
+			}
+		}
+		return n
+	}
+	assert.Equal(t, 16, turns(e.jobs[len(e.jobs)-1]), "far from a threshold of 0.5 there would be 8")
+}
