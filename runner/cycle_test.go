@@ -782,13 +782,11 @@ func TestNoiseIsMeasuredAsNearTheThreshold(t *testing.T) {
 	f.request.Threshold = 0.5
 	_, err := runner.New(e, f.options).MeasureNoise(t.Context(), f.request, 5)
 	require.NoError(t, err)
-	turns := func(job runner.RoundJob) (n int) {
-		for _, turn := range job.Turns {
-			if turn.Phase == verdict.Generation {
-				n++
-			}
+	bursts := 0
+	for _, turn := range e.jobs[len(e.jobs)-1].Turns {
+		if turn.Phase == verdict.Generation {
+			bursts++
 		}
-		return n
 	}
-	assert.Equal(t, 16, turns(e.jobs[len(e.jobs)-1]), "far from a threshold of 0.5 there would be 8")
+	assert.Equal(t, 16, bursts, "far from a threshold of 0.5 there would be 8")
 }

@@ -19,10 +19,10 @@ type Noise struct {
 
 // MeasureNoise measures a model, or its baseline, against itself: whatever difference the
 // rounds show is the host's noise. As many rounds count as were asked for. Targets, threshold
-// and standing decisions of the request are not used: rounds have as many bursts as those of a
-// copy whose drop is near its threshold.
+// and standing decisions of the request are not used: rounds are as long as they are where a copy's
+// drop is near its threshold.
 func (r *Runner) MeasureNoise(ctx context.Context, req Request, rounds int) (Noise, error) {
-	req.Targets, req.Threshold = nil, 0 // which is a file's distance from itself
+	req.Targets, req.Threshold = nil, 0 // the drop of a file beside itself
 	c := newCycle(r, req, func(Result) {})
 	self := &pair{target: c.sourceFormat(), set: 1}
 	var took time.Duration

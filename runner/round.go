@@ -109,9 +109,10 @@ const burstsAtDepth = leastBursts
 
 // planTurns returns the turns of a paired round of so many files: generation at further
 // depths, prompts, generation, generation with further numbers of clients. There are as many prompts and
-// bursts as the amounts say, or a few more. n counts the rounds of the cycle, and with seed chooses the order: two turns of a phase belong together, and have
-// opposite order. A prompt takes as long as many bursts, and so does a burst of several clients: a round
-// has one of them, and the next round has another one, of opposite order, or both have two.
+// bursts as the amounts say, or a few more. n counts the rounds of the cycle, and with seed chooses the
+// order: two turns of a phase belong together, and have opposite order. A prompt takes as long as many
+// bursts, and so does a burst of several clients: a round has one of them, and the next round has another
+// one, of opposite order, or both have two.
 func planTurns(b config.Benchmark, files int, of amounts, seed uint64, n int) []Turn {
 	var turns []Turn
 	opposite := func(order []int) []int {
